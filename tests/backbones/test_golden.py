@@ -1,0 +1,206 @@
+"""Every case of the folder named by VIL_DENSE_GOLDEN, run from its JSON alone: values of the official code."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+
+from vil_dense.backbones import VisionLSTM
+from vil_dense.backbones.checkpoint import infer_options, layout_of, load_weights, to_own
+from vil_dense.ops import BACKENDS, mlstm
+
+FOLDER = Path(os.environ.get("VIL_DENSE_GOLDEN", Path(__file__).parents[2] / "../shared/reference/golden"))
+NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
+REASON = f"no golden values in {FOLDER}: set VIL_DENSE_GOLDEN to their folder"
+
+
+def names(*prefixes: str) -> Any:
+    found = [name for name in NAMES if name.startswith(prefixes)]
+    return pytest.mark.parametrize("name", found or [pytest.param("", marks=pytest.mark.skip(REASON))])
+
+
+def read(name: str) -> tuple[dict, dict[str, torch.Tensor]]:
+    return json.loads((FOLDER / f"{name}.json").read_text()), load_file(FOLDER / f"{name}.safetensors")
+
+
+def part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def assert_near(actual: torch.Tensor, expected: torch.Tensor, bound: float, what: str) -> None:
+    """Within `bound` times the largest value of `expected`."""
+    atol = bound * expected.double().abs().max().item()
+    torch.testing.assert_close(
+        actual.double(), expected.double(), rtol=0, atol=atol, msg=lambda text: f"{what}: {text}"
+    )
+
+
+def direction_of(kwargs: dict) -> str:
+    """Our name of the block design that a case's constructor arguments ask for."""
+    if "bidirectional" not in kwargs and "quaddirectional" not in kwargs and "alternation" not in kwargs:
+        return "uni"
+    base = "bi" if kwargs.get("bidirectional") or kwargs.get("alternation") == "bidirectional" else "quad"
+    return base + ("-alternating" if kwargs.get("alternation") else "-shared" if kwargs.get("sharedirs") else "")
+
+
+def pooling_of(meta: dict) -> str | None:
+    """Our name of the classification design."""
+    kwargs, standalone = meta["kwargs"], not meta["cls"].startswith("src")
+    if standalone:
+        default = "bilateral_flatten" if meta["cls"].endswith("2") else "bilateral_avg"
+        kind = kwargs.get("pooling", default)
+        return {"bilateral_flatten": "bilateral-concat", "bilateral_avg": "bilateral-average"}.get(kind)
+    if kwargs.get("cls_tokens"):
+        return kwargs["cls_tokens"]["location"] + "-cls"
+    kind, aggregate = kwargs["pooling"]["kind"], kwargs["pooling"].get("aggregate")
+    bilateral = {"mean": "bilateral-average", "flatten": "bilateral-concat"}
+    return {"mean_patch": "average", "middle_tokens": "middle-patch", "bilateral": bilateral.get(aggregate)}.get(
+        kind, kind.replace("_", "-")
+    )
+
+
+def build(meta: dict, state: dict[str, torch.Tensor]) -> tuple[VisionLSTM, str, str]:
+    """Our model with the case's weights, its layout and direction."""
+    kwargs = meta["kwargs"]
+    direction = direction_of(kwargs) if meta["cls"].startswith("src") else "bi-alternating"
+    layout = layout_of(state)
+    own = to_own(state, direction=direction, layout=layout)
+    options = infer_options(own, direction)
+    sizes, patch = kwargs["input_shape"][1:], options["patch_size"]
+    options["grid"] = [size // p for size, p in zip(sizes, patch, strict=True)]
+    options.update(direction=direction, pooling=pooling_of(meta), stride=kwargs.get("stride"))
+    if layout == "v2":  # the stand-alone package swaps the two eps of its second version
+        options.update(post_norm_eps=1e-6, head_norm_eps=1e-5)
+    model = VisionLSTM(**options)
+    load_weights(model, own)
+    return model, layout, direction
+
+
+def run(model: VisionLSTM, x: torch.Tensor, blocks: dict[int, torch.Tensor]) -> torch.Tensor:
+    """The output; `blocks` collects what each block puts out, as tokens (B, S, C)."""
+    hooks = [
+        block.register_forward_hook(lambda _m, _i, out, index=index: blocks.__setitem__(index, out.flatten(1, -2)))
+        for index, block in enumerate(model.blocks)
+    ]
+    output = model(x)
+    for hook in hooks:
+        hook.remove()
+    return output.movedim(-1, 1) if output.ndim > 2 else output
+
+
+def as_official(output: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
+    """Features as the case stores them: maps, or tokens (B, S, C)."""
+    return output if output.shape == expected.shape else output.flatten(2).mT
+
+
+@names("v1_", "v2_", "dir_", "pool_")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+def test_model(name: str, dtype: torch.dtype) -> None:
+    meta, tensors = read(name)
+    state = part(tensors, "state.")
+    model, layout, direction = build(meta, state)
+    model = model.to(dtype).eval()
+    x = tensors["input"].to(dtype).requires_grad_()
+    blocks: dict[int, torch.Tensor] = {}
+    output = as_official(run(model, x, blocks), tensors["output"])
+    assert_near(output, tensors["output"], 2e-5, "output")
+    per_block = 2 if layout == "v2" else 1
+    for key, expected in tensors.items():
+        kind, _, index = key.partition(".")
+        if kind == "block":
+            assert_near(blocks[(int(index) + 1) * per_block - 1], expected, 2e-5, key)
+        elif kind == "subblock":
+            assert_near(blocks[int(index)], expected, 2e-5, key)
+    if "patch_embed" in tensors:
+        embedded = model.patch_embed(x)
+        assert_near(embedded, tensors["patch_embed"], 2e-5, "patch_embed")
+        assert_near(model.pos_embed(embedded), tensors["pos_embedded"], 2e-5, "pos_embedded")
+    if "cotangent" not in tensors:
+        return
+
+    loss = (output * tensors["cotangent"].to(dtype)).sum()
+    if "loss" in tensors:
+        scale = (tensors["output"] * tensors["cotangent"]).abs().sum().item()
+        assert abs(loss.item() - tensors["loss"].item()) <= 2e-5 * scale
+    loss.backward()
+    error = meta.get("official_f32_vs_f64_relmax", {})
+    for key, expected in part(tensors, "grad.").items():
+        bound = max(2e-4, 10 * error.get(f"grad.{key}", 0.0))
+        if key == "input":
+            assert_near(x.grad, expected, bound, "grad.input")
+            continue
+        # A gradient moves as the weights do, without the norms' offset.
+        moved = to_own({key: expected}, direction=direction, layout=layout)
+        offset = to_own({key: torch.zeros_like(expected)}, direction=direction, layout=layout)
+        for ours, value in moved.items():
+            assert_near(model.get_parameter(ours).grad, value - offset[ours], bound, f"grad.{key}")
+
+
+@names("ckpt_")
+@pytest.mark.parametrize("kind", ["raw", "state"])
+def test_checkpoint_layout(name: str, kind: str) -> None:
+    meta, tensors = read(name)
+    state = part(tensors, f"{kind}.")
+    own = to_own(state)
+    options = infer_options(own)
+    expected = tensors["output_training_code" if kind == "raw" and "output_training_code" in tensors else "output"]
+    if layout_of(state) == "v2":
+        options.update(post_norm_eps=1e-6, head_norm_eps=1e-5)
+    model = VisionLSTM(**options).double().eval()
+    report = load_weights(model, own)
+    assert report.startswith(f"{len(model.state_dict())} of {len(state)} tensors")
+    assert_near(model(tensors["input"].double()), expected, 2e-5, "output")
+
+
+@names("cell_")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_cell(name: str, backend: str) -> None:
+    meta, tensors = read(name)
+    for dtype, bound in ((torch.float64, 1e-6), (torch.float32, 1e-3 if "extreme" in name else 1e-5)):
+        inputs = {key: tensors[key].to(dtype).requires_grad_() for key in "qkvif"}
+        h = mlstm(**inputs, backend=backend, eps=meta.get("eps", 1e-6))
+        (h * tensors["cotangent"].to(dtype)).sum().backward()
+        for key, x in inputs.items():
+            assert x.grad.isfinite().all(), f"gradient of {key} in {dtype}"
+        assert h.isfinite().all()
+        if "nan" in name and dtype == torch.float32:
+            continue
+        assert_near(h, tensors["h_f64"], bound, f"h in {dtype}")
+        if dtype == torch.float64:
+            for key, expected in part(tensors, "grad_f64.").items():
+                assert_near(inputs[key].grad, expected, bound, f"gradient of {key}")
+
+
+@names("dyn_")
+def test_training_dynamics(name: str) -> None:
+    """The official model's losses over AdamW steps: gradients, groups and clipping at once."""
+    meta, tensors = read(name)
+    model, layout, direction = build(meta, part(tensors, "state."))
+    model = model.double().train()
+    decayed = [p for key, p in model.named_parameters() if p.ndim > 1 and key != "pos_embed.embed"]
+    rest = [p for key, p in model.named_parameters() if p.ndim <= 1 or key == "pos_embed.embed"]
+    optimizer = torch.optim.AdamW(
+        [dict(params=decayed, weight_decay=0.05), dict(params=rest, weight_decay=0.0)], lr=1e-3, betas=(0.9, 0.999)
+    )
+    x, target = tensors["input"].double(), tensors["target"].double()
+    for step, expected in enumerate(tensors["losses"].double().tolist()):
+        loss = -(target * F.log_softmax(model(x), dim=-1)).sum(-1).mean()
+        assert loss.item() == pytest.approx(expected, abs=1e-8 if step < 10 else 1e-6), f"step {step}"
+        optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        assert norm.item() == pytest.approx(tensors["grad_norms"][step].item(), rel=1e-6), f"step {step}"
+        optimizer.step()
+    for key, expected in to_own(part(tensors, "final."), direction=direction, layout=layout).items():
+        assert_near(model.get_parameter(key).detach(), expected, 1e-6, key)
+
+
+def test_the_folder_is_not_empty() -> None:
+    if not FOLDER.is_dir():
+        pytest.skip(REASON)
+    assert NAMES, f"no case in {FOLDER}"

@@ -1,0 +1,247 @@
+"""Published weights into ours: pure functions from state dict to state dict, and loading that runs no code of the file.
+
+Layouts: `raw` the files at the authors' server (key `state_dict`), `v1` and `v2` the stand-alone package, `own` ours. Ours
+differs in three things: norm weights are stored whole and not as an offset from 1; a block's q, k, v, convolution, gates
+and norm lie together in `scans.<n>`; and the grid convolution of a reversed pass acts in the image's own frame, so its
+kernel is stored turned by 180 degrees.
+"""
+
+import os
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from vil_dense.backbones.vision_lstm import DIRECTIONS, VisionLSTM
+from vil_dense.layers.embed import resize_positions
+
+State = dict[str, Tensor]
+
+_SCANS = ("", "_rev", "_du", "_ud")
+_HEADS = {
+    "raw": {"xlstm.post_blocks_norm": "post_norm", "head.0": "head_norm", "head.1": "head"},
+    "v1": {"legacy_norm": "post_norm", "norm": "head_norm", "head": "head"},
+    "v2": {"norm": "post_norm", "legacy_norm": "head_norm", "head": "head"},
+}
+_STEM = {"patch_embed.proj": "patch_embed.proj", "pos_embed": "pos_embed"}
+_OPTIONAL = ("post_norm", "head_norm", "head")
+
+
+def read_state(path: str | Path) -> State:
+    """The tensors of a `.safetensors`, `.th` or `.pth` file, unwrapped from `state_dict`; no code of the file is run.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, holds more than tensors and plain values, or no tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    try:
+        if path.suffix == ".safetensors":
+            content: Any = safetensors.torch.load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} was not loaded: it holds objects other than tensors and plain values, which could run code, "
+            f"or it is damaged ({str(error).splitlines()[0]})"
+        ) from error
+    except (RuntimeError, EOFError, OSError, KeyError, safetensors.SafetensorError) as error:
+        raise ValueError(
+            f"{path} is not a whole checkpoint: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        ) from error
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    state = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
+    if not state:
+        raise ValueError(f"{path} holds no tensors; expected a state dict or a file with the key 'state_dict'")
+    return state
+
+
+def write_state(state: State, path: str | Path) -> None:
+    """Writes `.safetensors`, or `.pth` as dict(state_dict=...), to a temporary name first, then renames it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        if path.suffix == ".safetensors":
+            safetensors.torch.save_file({k: v.contiguous() for k, v in state.items()}, temporary)
+        else:
+            torch.save(dict(state_dict=state), temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def layout_of(state: Mapping[str, Tensor]) -> str:
+    """`raw`, `v1`, `v2` or `own`; ValueError where the keys are of none of them."""
+    marks = {"raw": r"xlstm\.blocks\.", "v2": r"\.rowwise_from_", "v1": r"\.layer\.(learnable_skip|mlstm_cell)", "own": r"^blocks\.\d+\.(layer\.scans|layer\.qkv)\."}
+    for layout, mark in marks.items():
+        if any(re.search(mark, key) for key in state):
+            return layout
+    raise ValueError(f"not the weights of a ViL: none of the {len(state)} keys is one of its blocks', e.g. {next(iter(state), '')!r}")
+
+
+def to_own(state: Mapping[str, Tensor], *, direction: str = "bi-alternating", layout: str | None = None) -> State:
+    """The same weights under our names; `own` layouts lose the prefix of a segmentor or classifier.
+
+    Args:
+        state: tensors of one of the layouts.
+        direction: the block design, a key of `DIRECTIONS`; only needed to tell which grid convolutions are reversed.
+        layout: found from the keys unless given.
+
+    Raises:
+        ValueError: a key that has no place, or a design whose convolution has no equal here.
+    """
+    state = _strip_prefix(state)
+    layout = layout or layout_of(state)
+    if layout == "own":
+        return dict(state)
+    own: State = {}
+    for key, value in state.items():
+        if "causal_mask" in key:
+            continue
+        name, offset = _rename(key, layout)
+        own[name] = value + 1 if offset else value
+    return {key: _turn(key, value, direction) for key, value in own.items()}
+
+
+def _strip_prefix(state: Mapping[str, Tensor]) -> State:
+    """Without `module.`, `backbone.` and `net.`; of a whole segmentor only the backbone stays."""
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    if any(key.startswith("backbone.") for key in state):
+        state = {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
+    return {key.removeprefix("net."): value for key, value in state.items()}
+
+
+def _rename(key: str, layout: str) -> tuple[str, bool]:
+    """Our name of a key, and whether its value is an offset from 1."""
+    for theirs, ours in {**_STEM, **_HEADS[layout]}.items():
+        if match := re.fullmatch(rf"{re.escape(theirs)}\.(weight|bias|embed)", key):
+            return f"{ours}.{match[1]}", ours == "post_norm" and match[1] == "weight"
+    if key == "cls_tokens.tokens":
+        return "cls_token", False
+    if match := re.fullmatch(r"xlstm\.blocks\.(\d+)\.xlstm(_norm)?\.(.+)", key):
+        block, rest = int(match[1]), ("norm." if match[2] else "") + match[3]
+    elif match := re.fullmatch(r"blocks\.(\d+)\.rowwise_from_(top_left|bot_right)\.(?:layer\.)?(.+)", key):
+        block, rest = 2 * int(match[1]) + (match[2] == "bot_right"), match[3]
+    elif match := re.fullmatch(r"blocks\.(\d+)\.(?:layer\.)?(.+)", key):
+        block, rest = int(match[1]), match[2]
+    else:
+        raise ValueError(f"the checkpoint's tensor {key!r} has no place in a ViL")
+    return _rename_in_block(key, f"blocks.{block}", rest)
+
+
+def _rename_in_block(key: str, block: str, rest: str) -> tuple[str, bool]:
+    if re.fullmatch(r"norm\.(weight|bias)", rest):
+        return f"{block}.{rest}", rest == "norm.weight"
+    if rest == "layerscale.gamma":
+        return f"{block}.{rest}", False
+    if re.fullmatch(r"proj_(up|down)\.(weight|bias)", rest):
+        return f"{block}.layer.{rest}", False
+    part = r"([qkv]_proj|conv1d|conv|mlstm_cell|learnable_skip)(_rev|_du|_ud|)"
+    match = re.fullmatch(part + r"(?:\.conv)?((?:\.(?:igate|fgate|outnorm))?(?:\.(?:weight|bias))?)", rest)
+    if match is None:
+        raise ValueError(f"the checkpoint's tensor {key!r} has no place in a ViL")
+    name = {"conv1d": "conv", "mlstm_cell": "", "learnable_skip": "skip"}.get(match[1], match[1])
+    path = f"{block}.layer.scans.{_SCANS.index(match[2])}.{name}{match[3]}".replace("..", ".")
+    return path, path.endswith("outnorm.weight")
+
+
+def _turn(key: str, value: Tensor, direction: str) -> Tensor:
+    """The kernel of a reversed pass's grid convolution, turned into the image's frame."""
+    match = re.fullmatch(r"blocks\.(\d+)\.layer\.scans\.(\d+)\.conv\.weight", key)
+    if match is None or value.ndim < 4:
+        return value
+    design = DIRECTIONS[direction]
+    if design.get("shared"):
+        raise ValueError(f"{direction!r} with a grid convolution shared by both passes has no equal here")
+    index = int(match[1]) if design.get("alternate") else int(match[2])
+    reverse = design["orders"][index % len(design["orders"])].endswith("-reversed")
+    return value.flip(tuple(range(2, value.ndim))) if reverse else value
+
+
+def infer_options(state: Mapping[str, Tensor], direction: str = "bi-alternating") -> dict[str, Any]:
+    """The options with which `VisionLSTM` takes weights in our layout; `direction` where the weights cannot tell."""
+    first = "blocks.0.layer.scans.0."
+    if first + "conv.weight" not in state:
+        raise ValueError("not the weights of a ViL in this project's layout: blocks.0.layer.scans.0 is missing")
+    conv, patch, embed = state[first + "conv.weight"], state["patch_embed.proj.weight"], state["pos_embed.embed"]
+    dim, causal = patch.shape[0], conv.ndim == 3
+    scans = len({key.split(".")[4] for key in state if key.startswith("blocks.0.layer.scans.")})
+    options: dict[str, Any] = dict(
+        dim=dim,
+        depth=1 + max(int(key.split(".")[1]) for key in state if key.startswith("blocks.")),
+        patch_size=tuple(patch.shape[2:]),
+        in_channels=patch.shape[1],
+        grid=tuple(embed.shape[1:-1]),
+        direction={1: direction, 2: "bi", 4: "quad"}.get(scans, direction),
+        inner_dim=state[first + "skip"].shape[0],
+        conv="causal" if causal else "grid",
+        conv_kernel=conv.shape[-1],
+        bias="blocks.0.layer.proj_up.bias" in state,
+        norm_bias="blocks.0.norm.bias" in state,
+        post_norm="post_norm.weight" in state,
+        head_norm="head_norm.weight" in state,
+    )
+    if "blocks.0.layerscale.gamma" in state:
+        options["layerscale"] = 1.0
+    if "head.weight" in state:
+        wide = state["head.weight"].shape[1] == 2 * dim
+        pooling = "bilateral-concat" if wide else "middle-cls" if "cls_token" in state else "bilateral-average"
+        options.update(num_classes=state["head.weight"].shape[0], pooling=pooling)
+    return options
+
+
+def load_weights(model: nn.Module, state: Mapping[str, Tensor]) -> str:
+    """Puts weights in our layout into a `VisionLSTM`, strictly, and returns the report.
+
+    The position embedding is resized to the model's grid. What belongs to a head that the model does not have is dropped,
+    and named in the report; anything else that is missing, left over or of another shape is refused, and nothing is loaded.
+
+    Raises:
+        ValueError: the weights are not those of this model; the first differences are named.
+    """
+    target = model.state_dict()
+    state = dict(state)
+    notes = []
+    embed = "pos_embed.embed"
+    if embed in state and embed in target and state[embed].shape != target[embed].shape:
+        old, new = (tuple(x[embed].shape[1:-1]) for x in (state, target))
+        if len(old) == len(new):
+            state[embed] = resize_positions(state[embed], new)
+            notes.append(f"pos_embed {'x'.join(map(str, old))} -> {'x'.join(map(str, new))}")
+    dropped = [key for key in state if key not in target and key.split(".")[0] in _OPTIONAL]
+    missing = [key for key in target if key not in state]
+    unexpected = [key for key in state if key not in target and key not in dropped]
+    shapes = [
+        f"{key} {tuple(state[key].shape)} instead of {tuple(target[key].shape)}"
+        for key in target
+        if key in state and state[key].shape != target[key].shape
+    ]
+    problems = [
+        f"{len(items)} {what} ({', '.join(items[:3])}{', ...' if len(items) > 3 else ''})"
+        for what, items in (("missing", missing), ("without a place", unexpected), ("of another shape", shapes))
+        if items
+    ]
+    if problems:
+        raise ValueError(f"these are not the weights of this model: {'; '.join(problems)}")
+    model.load_state_dict({key: state[key] for key in target})
+    if dropped:
+        notes.append(f"dropped {', '.join(sorted({key.split('.')[0] for key in dropped}))} ({len(dropped)} tensors)")
+    return ", ".join([f"{len(target)} of {len(state)} tensors", *notes])
+
+
+def verified(state: State, direction: str = "bi-alternating") -> tuple[dict[str, Any], int]:
+    """Options inferred for a state in our layout, and its number of parameters; raises ValueError where they do not fit."""
+    options = infer_options(state, direction)
+    with torch.device("meta"):
+        model = VisionLSTM(**options)
+    load_weights(model, {key: value.to("meta") for key, value in state.items()})
+    return options, sum(parameter.numel() for parameter in model.parameters())

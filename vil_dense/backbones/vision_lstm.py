@@ -1,0 +1,210 @@
+"""Vision-LSTM (arXiv 2406.04303) for pictures and volumes of any size, and the table of its variants."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from vil_dense.layers.attention import AttentionBlock
+from vil_dense.layers.embed import PatchEmbed, PosEmbed, per_axis
+from vil_dense.layers.pool import CLS_POOLINGS, POOLINGS, insert_cls, remove_cls
+from vil_dense.layers.vil import ViLBlock
+
+_BI = ("rows", "rows-reversed")
+_QUAD = (*_BI, "columns", "columns-reversed")
+
+DIRECTIONS: dict[str, dict[str, Any]] = {
+    "uni": dict(orders=_BI[:1]),
+    "bi": dict(orders=_BI),
+    "bi-shared": dict(orders=_BI, shared=True),
+    "bi-alternating": dict(orders=_BI, alternate=True),
+    "quad": dict(orders=_QUAD),
+    "quad-shared": dict(orders=_QUAD, shared=True),
+    "quad-alternating": dict(orders=_QUAD, alternate=True),
+}
+"""The block designs of table 2: which orders a block reads its grid in; all in each block, or one block after another."""
+
+_V1 = dict(conv="causal", conv_kernel=4, bias=False, norm_bias=False, pooling="bilateral-average")
+_V2 = dict(conv="grid", conv_kernel=3, bias=True, norm_bias=True, pooling="bilateral-concat")
+_DEIT3 = dict(block="attention", depth=12, layerscale=1e-4, pooling="first-cls")
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    # ImageNet-1K top-1 of the paper (v1: table 1; v2: later version) and parameters with 1000 classes
+    "vil-tiny": dict(dim=192, depth=24, **_V1),  # 77.3 %, 6,088,360
+    "vil-tinyplus": dict(dim=192, depth=29, **_V1),  # 78.1 %, 7,277,840
+    "vil-small": dict(dim=384, depth=24, **_V1),  # 80.7 %, 22,792,360
+    "vil-smallplus": dict(dim=384, depth=26, **_V1),  # 80.9 %, 24,628,664 (the paper says 26M)
+    "vil-base": dict(dim=768, depth=24, **_V1),  # 81.6 %, 88,050,856
+    "vil-large": dict(dim=1024, depth=48, **_V1),  # run time only, 308,282,728
+    "vil2-tiny": dict(dim=192, depth=24, **_V2),  # 78.3 %, 6,391,528
+    "vil2-small": dict(dim=384, depth=24, **_V2),  # 81.5 %, 23,398,696
+    "vil2-base": dict(dim=768, depth=24, **_V2),  # 82.4 %, 89,263,528
+    "deit3-tiny": dict(dim=192, num_heads=3, **_DEIT3),  # 76.2 % (table 6, the authors' reimplementation)
+    "deit3-small": dict(dim=384, num_heads=6, **_DEIT3),
+    "deit3-base": dict(dim=768, num_heads=12, **_DEIT3),
+}
+
+BLOCKS = {"vil": ViLBlock, "attention": AttentionBlock}
+
+
+def variant(name: str) -> dict[str, Any]:
+    """The options of a row of `VARIANTS`, a new dict.
+
+    Raises:
+        ValueError: unknown name; the known ones are listed.
+    """
+    if name not in VARIANTS:
+        raise ValueError(f"unknown variant {name!r}; known: {', '.join(VARIANTS)}")
+    return dict(VARIANTS[name])
+
+
+class VisionLSTM(nn.Module):
+    """Patches, positions, blocks; then a vector, logits, or maps. Pictures (B, C, H, W) and volumes (B, C, D, H, W).
+
+    No size is remembered: any input size works, padded with zeros at the end of each axis to whole patches.
+
+    Args:
+        dim: channels C of the tokens.
+        depth: number of blocks (a pair of the official second version counts as two).
+        patch_size, stride: px or voxels, one number or one for each axis; a stride below the patch size overlaps patches.
+        in_channels: channels of the input.
+        grid: tokens along each axis for which the position embedding is stored; resized where the input's grid differs.
+            Its length is the number of spatial axes, 2 or 3.
+        direction: a key of `DIRECTIONS`.
+        pooling: a key of `POOLINGS`, or None to keep the grid.
+        num_classes: width of the classification head; None for no head.
+        post_norm, head_norm: the norm after the blocks (on all tokens) and the one after pooling.
+        post_norm_eps, head_norm_eps: theirs. The defaults are those of the published checkpoints' training.
+        drop_path: stochastic depth rate; with `drop_path_decay` rising linearly from 0 at the first block.
+        with_cp: recompute each block in the backward pass instead of keeping its inside.
+        block: `vil` or `attention` (the transformer control).
+        **options: of the block, see `layers.ViLBlock`, `layers.ViLLayer`, `layers.AttentionBlock`.
+
+    Raises:
+        ValueError: an unknown name or option, or numbers that do not fit, said in one sentence.
+    """
+
+    def __init__(
+        self,
+        *,
+        dim: int = 192,
+        depth: int = 24,
+        patch_size: int | Sequence[int] = 16,
+        stride: int | Sequence[int] | None = None,
+        in_channels: int = 3,
+        grid: Sequence[int] = (14, 14),
+        direction: str = "bi-alternating",
+        pooling: str | None = None,
+        num_classes: int | None = None,
+        post_norm: bool = True,
+        head_norm: bool = True,
+        post_norm_eps: float = 1e-5,
+        head_norm_eps: float = 1e-6,
+        drop_path: float = 0.0,
+        drop_path_decay: bool = False,
+        with_cp: bool = False,
+        block: str = "vil",
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        self.ndim = ndim = len(grid)
+        if ndim not in (2, 3):
+            raise ValueError(f"grid has one number for each axis of a picture (2) or a volume (3), got {tuple(grid)}")
+        if pooling is not None and pooling not in POOLINGS:
+            raise ValueError(f"unknown pooling {pooling!r}; known: {', '.join(POOLINGS)}")
+        if num_classes is not None and pooling is None:
+            raise ValueError(f"num_classes={num_classes} needs a pooling; known: {', '.join(POOLINGS)}")
+        self.dim, self.pooling, self.with_cp = dim, pooling, with_cp
+        patch = per_axis(patch_size, ndim, "patch_size")
+        self.patch_embed = PatchEmbed(
+            in_channels, dim, patch, patch if stride is None else per_axis(stride, ndim, "stride")
+        )
+        self.pos_embed = PosEmbed(per_axis(grid, ndim, "grid"), dim)
+        self.cls_token = nn.Parameter(torch.randn(1, 1, dim) * 0.02) if pooling in CLS_POOLINGS else None
+        rates = torch.linspace(0, drop_path, depth).tolist() if drop_path_decay else [drop_path] * depth
+        # With a CLS token the tokens are a sequence, no grid.
+        block_ndim = 1 if self.cls_token is not None else ndim
+        self.blocks = nn.ModuleList(
+            _make_block(block, dim, index, depth, block_ndim, direction, dict(options, drop_path=rate))
+            for index, rate in enumerate(rates)
+        )
+        norm_bias = options.get("norm_bias", True)
+        self.post_norm = nn.LayerNorm(dim, eps=post_norm_eps, bias=norm_bias) if post_norm else nn.Identity()
+        width = 2 * dim if pooling == "bilateral-concat" else dim
+        self.head_norm = nn.LayerNorm(width, eps=head_norm_eps) if head_norm else nn.Identity()
+        self.head = nn.Linear(width, num_classes) if num_classes else None
+        if self.head is not None:
+            nn.init.trunc_normal_(self.head.weight, std=2e-5)
+            nn.init.zeros_(self.head.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, num_classes); without a head the pooled vector (B, C); without pooling the grid (B, *grid, C)."""
+        tokens = self._embed(x)
+        for block in self.blocks:
+            tokens = self._run(block, tokens)
+        tokens = self.post_norm(tokens)
+        if self.pooling is None:
+            return self.head_norm(tokens)
+        pooled = self.head_norm(POOLINGS[self.pooling](tokens.reshape(tokens.shape[0], -1, self.dim)))
+        return pooled if self.head is None else self.head(pooled)
+
+    def features(self, x: Tensor, out_indices: Sequence[int]) -> list[Tensor]:
+        """What the blocks `out_indices` put out, raw, each (B, C, *grid), in the order of `out_indices`.
+
+        Indices count single blocks from 0; negative ones from the end. Blocks after the last one asked for do not run.
+        """
+        grid = self.patch_embed.grid(x.shape[2:])
+        wanted = [self.block_index(index) for index in out_indices]
+        tokens, taps = self._embed(x), {}
+        for index, block in enumerate(self.blocks[: max(wanted) + 1]):
+            tokens = self._run(block, tokens)
+            if index in wanted:
+                taps[index] = tokens
+        return [self._to_map(taps[index], grid) for index in wanted]
+
+    def block_index(self, index: int) -> int:
+        """`index` counted from 0; ValueError where there is no such block."""
+        if not -len(self.blocks) <= index < len(self.blocks):
+            raise ValueError(f"there is no block {index}: the network has {len(self.blocks)} blocks, counted from 0")
+        return index % len(self.blocks)
+
+    def _embed(self, x: Tensor) -> Tensor:
+        channels = self.patch_embed.proj.in_channels
+        if x.ndim != self.ndim + 2 or x.shape[1] != channels or min(x.shape) < 1:
+            axes = "B, C, H, W" if self.ndim == 2 else "B, C, D, H, W"
+            raise ValueError(f"expected an input ({axes}) with C = {channels}, got {tuple(x.shape)}")
+        tokens = self.pos_embed(self.patch_embed(x))
+        return tokens if self.cls_token is None else insert_cls(tokens.flatten(1, -2), self.cls_token, self.pooling)
+
+    def _run(self, block: nn.Module, tokens: Tensor) -> Tensor:
+        if self.with_cp and self.training and torch.is_grad_enabled():
+            return checkpoint(block, tokens, use_reentrant=False)
+        return block(tokens)
+
+    def _to_map(self, tokens: Tensor, grid: tuple[int, ...]) -> Tensor:
+        if self.cls_token is not None:
+            tokens = remove_cls(tokens, self.pooling).unflatten(1, grid)
+        return tokens.movedim(-1, 1).contiguous()
+
+
+def _make_block(
+    name: str, dim: int, index: int, depth: int, ndim: int, direction: str, options: dict[str, Any]
+) -> nn.Module:
+    """Block `index` of `depth`, its orders taken from `direction`."""
+    if name not in BLOCKS:
+        raise ValueError(f"unknown block {name!r}; known: {', '.join(BLOCKS)}")
+    if direction not in DIRECTIONS:
+        raise ValueError(f"unknown direction {direction!r}; known: {', '.join(DIRECTIONS)}")
+    if name == "vil":
+        design = dict(DIRECTIONS[direction])
+        if design.pop("alternate", False):
+            design["orders"] = (design["orders"][index % len(design["orders"])],)
+        if ndim == 1 and options.get("conv", "grid") == "grid":
+            raise ValueError("a CLS token makes a sequence of the grid: it needs conv='causal', got conv='grid'")
+        options = dict(options, ndim=ndim, depth=depth, **design)
+    try:
+        return BLOCKS[name](dim, **options)
+    except TypeError as error:
+        raise ValueError(f"a {name} block does not take these options: {error}") from error

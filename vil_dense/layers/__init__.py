@@ -1,0 +1,8 @@
+"""nn.Modules on grids of tokens, (B, *grid, C) in and out."""
+
+from vil_dense.layers.attention import AttentionBlock
+from vil_dense.layers.embed import PatchEmbed, PosEmbed, resize_positions
+from vil_dense.layers.pool import POOLINGS
+from vil_dense.layers.vil import ViLBlock
+
+__all__ = ["POOLINGS", "AttentionBlock", "PatchEmbed", "PosEmbed", "ViLBlock", "resize_positions"]

@@ -1,0 +1,93 @@
+"""Patches and positions: pictures and volumes in, grids of tokens out."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+CONVS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+
+
+def per_axis(value: int | Sequence[int], ndim: int, name: str) -> tuple[int, ...]:
+    """One positive integer for each spatial axis.
+
+    Raises:
+        ValueError: as many numbers as axes were expected, each at least 1.
+    """
+    values = (value,) * ndim if isinstance(value, int) else tuple(int(x) for x in value)
+    if len(values) != ndim or min(values) < 1:
+        raise ValueError(f"{name} must be a positive integer or one for each of {ndim} axes, got {value!r}")
+    return values
+
+
+class PatchEmbed(nn.Module):
+    """Linear embedding of patches, (B, C_in, *size) -> (B, *grid, C), for any size.
+
+    The input is padded with zeros at the end of each axis until the patches cover it: grid = ceil(size / patch_size)
+    where patches do not overlap, ceil((size - patch_size) / stride) + 1 where they do.
+    """
+
+    def __init__(
+        self, in_channels: int, dim: int, patch_size: tuple[int, ...], stride: tuple[int, ...] | None = None
+    ) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.stride = stride or patch_size
+        self.proj = CONVS[len(patch_size)](in_channels, dim, patch_size, self.stride)
+        nn.init.xavier_uniform_(self.proj.weight.view(dim, -1))
+        nn.init.zeros_(self.proj.bias)
+
+    def grid(self, size: Sequence[int]) -> tuple[int, ...]:
+        """The number of tokens along each axis for an input of `size` px or voxels."""
+        axes = zip(size, self.patch_size, self.stride, strict=True)
+        return tuple(max(0, -(-(length - patch) // stride)) + 1 for length, patch, stride in axes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = x.shape[2:]
+        axes = zip(size, self.grid(size), self.patch_size, self.stride, strict=True)
+        missing = [max(0, (tokens - 1) * stride + patch - length) for length, tokens, patch, stride in axes]
+        if any(missing):
+            x = F.pad(x, [pad for length in reversed(missing) for pad in (0, length)])
+        return self.proj(x).movedim(1, -1)
+
+
+class PosEmbed(nn.Module):
+    """Learned positions on a grid, added to (B, *grid, C); resized where the grid differs."""
+
+    def __init__(self, grid: tuple[int, ...], dim: int) -> None:
+        super().__init__()
+        self.embed = nn.Parameter(torch.empty(1, *grid, dim))
+        nn.init.trunc_normal_(self.embed, std=0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + resize_positions(self.embed, tuple(x.shape[1:-1])).to(x.dtype)
+
+
+def resize_positions(embed: Tensor, grid: tuple[int, ...]) -> Tensor:
+    """A position embedding (1, *grid_0, C) on another grid, (1, *grid, C), in its dtype.
+
+    The last two axes bicubic (align_corners False, no antialias: as the official code), the one before them linear. So a
+    volume's embedding one voxel deep is resized as a picture's.
+
+    Raises:
+        ValueError: the numbers of axes differ.
+    """
+    if embed.ndim - 2 != len(grid):
+        raise ValueError(f"a position embedding of {embed.ndim - 2} axes cannot be resized to the grid {grid}")
+    if embed.shape[1:-1] == grid:
+        return embed
+    x = embed.movedim(-1, 1)
+    if x.dtype in (torch.float16, torch.bfloat16):
+        x = x.float()
+    if len(grid) == 1:
+        x = F.interpolate(x, grid, mode="linear")
+    elif len(grid) == 2:
+        x = F.interpolate(x, grid, mode="bicubic")
+    else:
+        dim, depth = x.shape[1:3]
+        if x.shape[3:] != grid[1:]:
+            x = F.interpolate(x.flatten(1, 2), grid[1:], mode="bicubic").unflatten(1, (dim, depth))
+        if depth != grid[0]:
+            x = F.interpolate(x.flatten(3), (grid[0], grid[1] * grid[2]), mode="bilinear").unflatten(3, grid[1:])
+    return x.movedim(1, -1).to(embed.dtype)

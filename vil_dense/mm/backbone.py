@@ -1,0 +1,89 @@
+"""ViL as a backbone for mmsegmentation and every other child of MMEngine."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.logging import print_log
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from vil_dense.backbones import VisionLSTM
+from vil_dense.backbones import variant as variant_options
+from vil_dense.backbones.checkpoint import load_weights, read_state, to_own
+from vil_dense.ops import resolve_backend
+
+
+@MODELS.register_module(name="ViL")
+class ViL(BaseModule):
+    """Multi-scale taps of a `VisionLSTM`: (B, C_in, H, W) -> a tuple of maps (B, C, ceil(H / p), ceil(W / p)).
+
+    Args:
+        variant: a key of `backbones.VARIANTS`, e.g. `vil2-tiny`.
+        out_indices: blocks whose output is put out, counted from 0, negative ones from the end.
+        out_norm: a LayerNorm for each tap (the official segmentation models have none).
+        frozen_stages: -1 trains everything; n >= 0 freezes the embeddings and the first n blocks.
+        init_cfg: `dict(type="Pretrained", checkpoint=FILE)` loads weights of any layout that `backbones.checkpoint` knows,
+            strictly and without running code from the file; the log says what was placed, resized and dropped.
+        **options: any option of `VisionLSTM`, in place of the variant's.
+
+    Attributes:
+        out_channels, strides: of each tap; strides in px, one number for square patches.
+
+    Raises:
+        ValueError: an unknown variant or option, or a block that does not exist.
+    """
+
+    def __init__(
+        self,
+        variant: str = "vil2-tiny",
+        *,
+        out_indices: Sequence[int] = (7, 11, 15, 23),
+        out_norm: bool = False,
+        frozen_stages: int = -1,
+        init_cfg: dict | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(init_cfg)
+        options = {**variant_options(variant), "pooling": None, **options}
+        self.net = VisionLSTM(post_norm=False, head_norm=False, **options)
+        self.out_indices = tuple(self.net.block_index(index) for index in out_indices)
+        self.out_norms = nn.ModuleList(nn.LayerNorm(self.net.dim) for _ in self.out_indices) if out_norm else None
+        self.out_channels = (self.net.dim,) * len(self.out_indices)
+        stride = self.net.patch_embed.stride
+        self.strides = ((stride[0] if len(set(stride)) == 1 else stride),) * len(self.out_indices)
+        self.frozen_stages = frozen_stages
+        self._freeze()
+        if options.get("block", "vil") == "vil":
+            asked = options.get("backend", "auto")
+            print_log(f"ViL {variant}: mLSTM backend {resolve_backend(asked)} (asked for: {asked})", "current")
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        maps = self.net.features(x, self.out_indices)
+        if self.out_norms is not None:
+            maps = [norm(x.movedim(1, -1)).movedim(-1, 1) for norm, x in zip(self.out_norms, maps, strict=True)]
+        return tuple(maps)
+
+    def init_weights(self) -> None:
+        """Loads `init_cfg`'s checkpoint; without one the parameters keep their initialisation from construction."""
+        if self.init_cfg is None or self._is_init:
+            return
+        if self.init_cfg.get("type") != "Pretrained":
+            raise ValueError(f"ViL takes init_cfg=dict(type='Pretrained', checkpoint=FILE), got {self.init_cfg}")
+        path = self.init_cfg["checkpoint"]
+        report = load_weights(self.net, to_own(read_state(path)))
+        print_log(f"ViL weights from {path}: {report}", "current")
+        self._is_init = True
+
+    def train(self, mode: bool = True) -> "ViL":
+        super().train(mode)
+        self._freeze()
+        return self
+
+    def _freeze(self) -> None:
+        if self.frozen_stages < 0:
+            return
+        frozen: list[nn.Module] = [self.net.patch_embed, self.net.pos_embed, *self.net.blocks[: self.frozen_stages]]
+        for module in frozen:
+            module.eval().requires_grad_(False)
+

@@ -1,0 +1,60 @@
+"""Layer-wise learning rates for ViL: two blocks form one layer (BEiT's rule, arXiv 2106.08254, as the authors use it)."""
+
+import re
+from collections import defaultdict
+
+from mmengine.logging import print_log
+from mmengine.optim import DefaultOptimWrapperConstructor
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from torch import nn
+
+_STEM = re.compile(r"^backbone\.net\.(patch_embed|pos_embed|cls_token)")
+_BLOCK = re.compile(r"^backbone\.net\.blocks\.(\d+)\.")
+
+
+def layer_scale_of(name: str, depth: int, rate: float, blocks_per_layer: int) -> float:
+    """The factor on the learning rate of the parameter `name` of a segmentor or classifier with a backbone of `depth` blocks.
+
+    With N = ceil(depth / blocks_per_layer) layers: rate^(N + 1) for the embeddings, rate^(N - b // blocks_per_layer) for
+    block b, 1 for everything else.
+    """
+    layers = -(-depth // blocks_per_layer)
+    if _STEM.match(name):
+        return rate ** (layers + 1)
+    if block := _BLOCK.match(name):
+        return rate ** (layers - int(block[1]) // blocks_per_layer)
+    return 1.0
+
+
+def decays(name: str, ndim: int) -> bool:
+    """Whether weight decay acts on a parameter: on none with one dimension, no bias, no position embedding, no CLS token."""
+    return ndim > 1 and not name.endswith((".bias", "pos_embed.embed", "cls_token"))
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class ViLLayerDecay(DefaultOptimWrapperConstructor):
+    """Groups of parameters by learning rate and weight decay, for `paramwise_cfg` with
+
+    layer_decay_rate: factor from one layer to the one before it, 1 for none;
+    blocks_per_layer: how many blocks form one layer, 2 for ViL, 1 for the transformer.
+    """
+
+    def add_params(self, params: list[dict], module: nn.Module, **kwargs) -> None:
+        options = dict(self.paramwise_cfg)
+        rate, blocks_per_layer = options.pop("layer_decay_rate", 1.0), options.pop("blocks_per_layer", 2)
+        if options:
+            raise ValueError(f"ViLLayerDecay knows layer_decay_rate and blocks_per_layer, got also {sorted(options)}")
+        names = [name for name, _ in module.named_parameters()]
+        depth = 1 + max((int(match[1]) for name in names if (match := _BLOCK.match(name))), default=-1)
+        if depth == 0 and rate != 1:
+            raise ValueError("ViLLayerDecay found no block of a ViL under backbone.net.blocks")
+        groups = defaultdict(list)
+        for name, parameter in module.named_parameters():
+            if parameter.requires_grad:
+                scale = layer_scale_of(name, depth, rate, blocks_per_layer)
+                groups[scale, decays(name, parameter.ndim)].append(parameter)
+        for (scale, decay), members in sorted(groups.items(), key=lambda item: item[0]):
+            params.append(
+                dict(params=members, lr=self.base_lr * scale, weight_decay=(self.base_wd or 0.0) if decay else 0.0)
+            )
+        print_log(f"{len(params)} parameter groups, layer decay {rate}, {blocks_per_layer} block(s) a layer", "current")

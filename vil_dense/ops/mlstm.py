@@ -1,0 +1,69 @@
+"""The one entry to the matrix LSTM, and the table of its backends."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from vil_dense.ops.chunkwise import mlstm_chunkwise
+from vil_dense.ops.parallel import mlstm_parallel
+from vil_dense.ops.recurrent import mlstm_recurrent
+
+Backend = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, float], Tensor]
+
+BACKENDS: dict[str, Backend] = {
+    "recurrent": mlstm_recurrent,
+    "parallel": mlstm_parallel,
+    "chunkwise": mlstm_chunkwise,
+}
+
+
+def resolve_backend(backend: str) -> str:
+    """The key of `BACKENDS` that `backend` stands for; `auto` is `chunkwise`, whatever the length and the device.
+
+    Raises:
+        ValueError: the name is not known.
+    """
+    name = "chunkwise" if backend == "auto" else backend
+    if name not in BACKENDS:
+        raise ValueError(f"unknown mLSTM backend {backend!r}; known: auto, {', '.join(BACKENDS)}")
+    return name
+
+
+def mlstm(
+    q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, *, backend: str = "auto", eps: float = 1e-6
+) -> Tensor:
+    """Hidden states of the matrix LSTM over a sequence (xLSTM, arXiv 2405.04517, section 2.3, equations 19 to 27).
+
+    h_t = C_t^T q_t / (max(|n_t . q_t|, e^{-m_t}) + eps), with C and n scaled by e^{-m}. Keys are divided by sqrt(DH).
+    The gradient is the full one, through the normaliser and the stabiliser too. Values and gradients are finite for gate
+    pre-activations within +-1e4. Autocast is switched off inside.
+
+    Args:
+        q, k, v: queries, keys, values, (B, NH, S, DH), floating point, S >= 1.
+        i, f: input and forget gate pre-activations, (B, NH, S).
+        backend: a key of `BACKENDS`, or `auto` (see `resolve_backend`).
+        eps: added to the normaliser.
+
+    Returns:
+        h, (B, NH, S, DH): float64 where `q` is float64, else float32, also for half-precision inputs.
+
+    Raises:
+        ValueError: unknown backend, empty sequence, or shapes that do not agree.
+    """
+    function = BACKENDS[resolve_backend(backend)]
+    if q.ndim != 4 or not (q.shape == k.shape == v.shape) or not (i.shape == f.shape == q.shape[:3]) or q.shape[2] < 1:
+        shapes = ", ".join(f"{name} {tuple(t.shape)}" for name, t in zip("qkvif", (q, k, v, i, f), strict=True))
+        raise ValueError(f"mlstm expects q, k, v (B, NH, S, DH) and i, f (B, NH, S) with S >= 1; got {shapes}")
+    dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
+    with torch.autocast(q.device.type, enabled=False):
+        return function(*(_widen(x, dtype) for x in (q, k, v, i, f)), eps)
+
+
+def _widen(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """`x` in `dtype`. Where a normaliser is near 0 a true gradient can exceed float16; it saturates there instead of inf."""
+    wide = x.to(dtype)
+    if x.dtype == torch.float16 and wide.requires_grad:
+        largest = torch.finfo(torch.float16).max
+        wide.register_hook(lambda gradient: gradient.clamp(-largest, largest))
+    return wide

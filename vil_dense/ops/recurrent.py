@@ -1,0 +1,31 @@
+"""The definition of the mLSTM, step by step: the reference of every test."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def mlstm_recurrent(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: float) -> Tensor:
+    """The recurrence of xLSTM (arXiv 2405.04517, equations 19 to 27), one token after another; see `ops.mlstm`.
+
+    The output is scaled by e^{-max(m, 0)} and not by e^{-m}: the same number, but e^{-m} never overflows.
+    """
+    k = k / k.shape[-1] ** 0.5
+    a = F.logsigmoid(f)
+    C = q.new_zeros(*q.shape[:2], q.shape[3], q.shape[3])
+    n = torch.zeros_like(q[:, :, 0])
+    m = torch.full_like(i[:, :, 0], -torch.inf)
+    h = []
+    for t in range(q.shape[2]):
+        m_new = torch.maximum(a[:, :, t] + m, i[:, :, t])
+        forget = torch.exp(a[:, :, t] + m - m_new)[..., None]
+        write = torch.exp(i[:, :, t] - m_new)[..., None] * k[:, :, t]
+        C = forget[..., None] * C + write[..., None] * v[:, :, t, None, :]
+        n = forget * n + write
+        m = m_new
+        m_out = m.clamp(min=0)
+        q_t = q[:, :, t] * torch.exp(m - m_out)[..., None]
+        numerator = torch.einsum("bhd,bhde->bhe", q_t, C)
+        normaliser = torch.maximum((n * q_t).sum(-1).abs(), torch.exp(-m_out)) + eps * torch.exp(m - m_out)
+        h.append(numerator / normaliser[..., None])
+    return torch.stack(h, dim=2)

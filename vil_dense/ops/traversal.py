@@ -1,0 +1,56 @@
+"""Orders in which a grid is read as a sequence: pure functions of the grid."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Order:
+    """One reading of a grid: the axis that runs fastest, counted from the last one, and whether it is read from the end."""
+
+    fastest_axis: int
+    reverse: bool
+
+
+ORDERS = {
+    "rows": Order(-1, False),
+    "rows-reversed": Order(-1, True),
+    "columns": Order(-2, False),
+    "columns-reversed": Order(-2, True),
+    "depth": Order(-3, False),
+    "depth-reversed": Order(-3, True),
+}
+"""The axes after the fastest one follow cyclically: a (D, H, W) grid is read by `rows` with W fastest, then H, then D; by
+`columns` with H fastest, then D, then W; by `depth` with D fastest, then W, then H. With D = 1 the first two are those of
+(H, W)."""
+
+
+def check_order(order: str, ndim: int) -> None:
+    """Raises ValueError where `order` is unknown or needs more than `ndim` spatial axes."""
+    if order not in ORDERS:
+        raise ValueError(f"unknown order {order!r}; known: {', '.join(ORDERS)}")
+    if -ORDERS[order].fastest_axis > ndim:
+        raise ValueError(f"order {order!r} needs {-ORDERS[order].fastest_axis} spatial axes, the grid has {ndim}")
+
+
+def _axes(order: Order, ndim: int) -> tuple[int, ...]:
+    """The spatial axes of a grid from slowest to fastest."""
+    fastest = ndim + order.fastest_axis
+    return tuple((fastest + 1 + axis) % ndim for axis in range(ndim))
+
+
+def to_sequence(x: Tensor, order: str) -> Tensor:
+    """(B, *grid, C) -> (B, S, C), the tokens in `order` (a key of `ORDERS`)."""
+    axes = _axes(ORDERS[order], x.ndim - 2)
+    x = x.permute(0, *(axis + 1 for axis in axes), x.ndim - 1).flatten(1, -2)
+    return x.flip(1) if ORDERS[order].reverse else x
+
+
+def to_grid(x: Tensor, order: str, grid: tuple[int, ...]) -> Tensor:
+    """(B, S, C) -> (B, *grid, C): the inverse of `to_sequence`."""
+    axes = _axes(ORDERS[order], len(grid))
+    x = x.flip(1) if ORDERS[order].reverse else x
+    x = x.unflatten(1, [grid[axis] for axis in axes])
+    back = sorted(range(len(grid)), key=lambda position: axes[position])
+    return x.permute(0, *(axis + 1 for axis in back), x.ndim - 1)
