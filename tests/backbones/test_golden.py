@@ -144,7 +144,7 @@ def test_model(name: str, dtype: torch.dtype) -> None:
 @names("ckpt_")
 @pytest.mark.parametrize("kind", ["raw", "state"])
 def test_checkpoint_layout(name: str, kind: str) -> None:
-    meta, tensors = read(name)
+    _, tensors = read(name)
     state = part(tensors, f"{kind}.")
     own = to_own(state)
     options = infer_options(own)

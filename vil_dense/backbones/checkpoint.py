@@ -1,14 +1,16 @@
 """Published weights into ours: pure functions from state dict to state dict, and loading that runs no code of the file.
 
-Layouts: `raw` the files at the authors' server (key `state_dict`), `v1` and `v2` the stand-alone package, `own` ours. Ours
-differs in three things: norm weights are stored whole and not as an offset from 1; a block's q, k, v, convolution, gates
-and norm lie together in `scans.<n>`; and the grid convolution of a reversed pass acts in the image's own frame, so its
-kernel is stored turned by 180 degrees.
+Layouts: `raw` the files at the authors' server (key `state_dict`), `v1` and `v2` the stand-alone package, `own` ours.
+Ours
+differs in three things: norm weights are stored whole and not as an offset from 1; a block's q, k, v, convolution,
+gates and norm lie together in `scans.<n>`; and the grid convolution of a reversed pass acts in the image's own frame,
+so its kernel is stored turned by 180 degrees.
 """
 
 import os
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,7 +48,9 @@ def read_state(path: str | Path) -> State:
         if path.suffix == ".safetensors":
             content: Any = safetensors.torch.load_file(path)
         else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # an unusual pickle protocol is refused below or harmless
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} was not loaded: it holds objects other than tensors and plain values, which could run code, "
@@ -81,11 +85,18 @@ def write_state(state: State, path: str | Path) -> None:
 
 def layout_of(state: Mapping[str, Tensor]) -> str:
     """`raw`, `v1`, `v2` or `own`; ValueError where the keys are of none of them."""
-    marks = {"raw": r"xlstm\.blocks\.", "v2": r"\.rowwise_from_", "v1": r"\.layer\.(learnable_skip|mlstm_cell)", "own": r"^blocks\.\d+\.(layer\.scans|layer\.qkv)\."}
+    marks = {
+        "raw": r"xlstm\.blocks\.",
+        "v2": r"\.rowwise_from_",
+        "v1": r"\.layer\.(learnable_skip|mlstm_cell)",
+        "own": r"^blocks\.\d+\.(layer\.scans|layer\.qkv)\.",
+    }
     for layout, mark in marks.items():
         if any(re.search(mark, key) for key in state):
             return layout
-    raise ValueError(f"not the weights of a ViL: none of the {len(state)} keys is one of its blocks', e.g. {next(iter(state), '')!r}")
+    raise ValueError(
+        f"not the weights of a ViL: none of the {len(state)} keys is one of its blocks', e.g. {next(iter(state), '')!r}"
+    )
 
 
 def to_own(state: Mapping[str, Tensor], *, direction: str = "bi-alternating", layout: str | None = None) -> State:
@@ -202,8 +213,9 @@ def infer_options(state: Mapping[str, Tensor], direction: str = "bi-alternating"
 def load_weights(model: nn.Module, state: Mapping[str, Tensor]) -> str:
     """Puts weights in our layout into a `VisionLSTM`, strictly, and returns the report.
 
-    The position embedding is resized to the model's grid. What belongs to a head that the model does not have is dropped,
-    and named in the report; anything else that is missing, left over or of another shape is refused, and nothing is loaded.
+    The position embedding is resized to the model's grid. What belongs to a head that the model does not have is
+    dropped, and named in the report; anything else that is missing, left over or of another shape is refused, and
+    nothing is loaded.
 
     Raises:
         ValueError: the weights are not those of this model; the first differences are named.
@@ -239,7 +251,8 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor]) -> str:
 
 
 def verified(state: State, direction: str = "bi-alternating") -> tuple[dict[str, Any], int]:
-    """Options inferred for a state in our layout, and its number of parameters; raises ValueError where they do not fit."""
+    """Options inferred for a state in our layout, and its number of parameters; raises ValueError where they do not
+    fit."""
     options = infer_options(state, direction)
     with torch.device("meta"):
         model = VisionLSTM(**options)

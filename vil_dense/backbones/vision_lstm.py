@@ -24,7 +24,8 @@ DIRECTIONS: dict[str, dict[str, Any]] = {
     "quad-shared": dict(orders=_QUAD, shared=True),
     "quad-alternating": dict(orders=_QUAD, alternate=True),
 }
-"""The block designs of table 2: which orders a block reads its grid in; all in each block, or one block after another."""
+"""The block designs of table 2: which orders a block reads its grid in; all in each block, or one block after
+another."""
 
 _V1 = dict(conv="causal", conv_kernel=4, bias=False, norm_bias=False, pooling="bilateral-average")
 _V2 = dict(conv="grid", conv_kernel=3, bias=True, norm_bias=True, pooling="bilateral-concat")
@@ -68,7 +69,8 @@ class VisionLSTM(nn.Module):
     Args:
         dim: channels C of the tokens.
         depth: number of blocks (a pair of the official second version counts as two).
-        patch_size, stride: px or voxels, one number or one for each axis; a stride below the patch size overlaps patches.
+        patch_size, stride: px or voxels, one number or one for each axis; a stride below the patch size overlaps
+        patches.
         in_channels: channels of the input.
         grid: tokens along each axis for which the position embedding is stored; resized where the input's grid differs.
             Its length is the number of spatial axes, 2 or 3.
@@ -176,7 +178,9 @@ class VisionLSTM(nn.Module):
             axes = "B, C, H, W" if self.ndim == 2 else "B, C, D, H, W"
             raise ValueError(f"expected an input ({axes}) with C = {channels}, got {tuple(x.shape)}")
         tokens = self.pos_embed(self.patch_embed(x))
-        return tokens if self.cls_token is None else insert_cls(tokens.flatten(1, -2), self.cls_token, self.pooling)
+        if self.cls_token is None:
+            return tokens
+        return insert_cls(tokens.flatten(1, -2), self.cls_token, str(self.pooling))
 
     def _run(self, block: nn.Module, tokens: Tensor) -> Tensor:
         if self.with_cp and self.training and torch.is_grad_enabled():
@@ -185,7 +189,7 @@ class VisionLSTM(nn.Module):
 
     def _to_map(self, tokens: Tensor, grid: tuple[int, ...]) -> Tensor:
         if self.cls_token is not None:
-            tokens = remove_cls(tokens, self.pooling).unflatten(1, grid)
+            tokens = remove_cls(tokens, str(self.pooling)).unflatten(1, grid)
         return tokens.movedim(-1, 1).contiguous()
 
 
@@ -207,4 +211,5 @@ def _make_block(
     try:
         return BLOCKS[name](dim, **options)
     except TypeError as error:
-        raise ValueError(f"a {name} block does not take these options: {error}") from error
+        article = "an" if name[0] in "aeiou" else "a"
+        raise ValueError(f"{article} {name} block does not take these options: {error}") from error

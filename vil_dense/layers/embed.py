@@ -1,12 +1,13 @@
 """Patches and positions: pictures and volumes in, grids of tokens out."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-CONVS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+CONVS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 
 def per_axis(value: int | Sequence[int], ndim: int, name: str) -> tuple[int, ...]:
@@ -67,8 +68,8 @@ class PosEmbed(nn.Module):
 def resize_positions(embed: Tensor, grid: tuple[int, ...]) -> Tensor:
     """A position embedding (1, *grid_0, C) on another grid, (1, *grid, C), in its dtype.
 
-    The last two axes bicubic (align_corners False, no antialias: as the official code), the one before them linear. So a
-    volume's embedding one voxel deep is resized as a picture's.
+    The last two axes bicubic (align_corners False, no antialias: as the official code), the one before them linear.
+    So a volume's embedding one voxel deep is resized as a picture's.
 
     Raises:
         ValueError: the numbers of axes differ.

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,20 +14,31 @@ from vil_dense.ops import check_order, mlstm, resolve_backend, to_grid, to_seque
 
 NUM_HEADS = 4
 QKV_BLOCK = 4
+BLOCKS_PER_TILE = 4
 CONV_KINDS = ("causal", "grid")
 DOWN_INITS = ("original", "by-depth")
 
 
 class BlockDiagonalLinear(nn.Module):
-    """A linear map that mixes channels in blocks of `QKV_BLOCK` only, (..., C) -> (..., C)."""
+    """A linear map that mixes channels in blocks of `QKV_BLOCK` only, (..., C) -> (..., C).
 
-    def __init__(self, dim: int, bias: bool) -> None:
+    Computed as a batch of products with tiles of a few blocks each: one by one the blocks are too small to be fast
+    (half the speed on a CPU), as one dense matrix most of the work is zeros (a ninth of the speed).
+    """
+
+    def __init__(self, dim: int, bias: bool, std: float) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(dim // QKV_BLOCK, QKV_BLOCK, QKV_BLOCK))
+        self.weight = nn.Parameter(torch.randn(dim // QKV_BLOCK, QKV_BLOCK, QKV_BLOCK) * std)
         self.bias = nn.Parameter(torch.zeros(dim)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.linear(x, torch.block_diag(*self.weight).to(x.dtype))
+        blocks = math.gcd(BLOCKS_PER_TILE, len(self.weight))
+        tile = blocks * QKV_BLOCK
+        w = torch.diag_embed(
+            self.weight.unflatten(0, (-1, blocks)).permute(0, 2, 3, 1)
+        )  # (tiles, out, in, block, block)
+        w = w.permute(0, 4, 2, 3, 1).reshape(-1, tile, tile)  # (tiles, block and in, block and out)
+        y = torch.bmm(x.reshape(-1, len(w), tile).transpose(0, 1), w).transpose(0, 1).reshape(x.shape)
         return y if self.bias is None else y + self.bias
 
 
@@ -60,7 +72,7 @@ class Scan(nn.Module):
     """
 
     def __init__(
-        self, dim: int, ndim: int, *, conv: str, conv_kernel: int, bias: bool, norm_bias: bool, backend: str
+        self, dim: int, ndim: int, *, conv: str, conv_kernel: int, bias: bool, norm_bias: bool, std: float, backend: str
     ) -> None:
         super().__init__()
         self.causal = conv == "causal"
@@ -70,13 +82,17 @@ class Scan(nn.Module):
             if self.causal
             else CONVS[ndim](dim, dim, conv_kernel, padding=conv_kernel // 2, groups=dim)
         )
-        self.q_proj = BlockDiagonalLinear(dim, bias)
-        self.k_proj = BlockDiagonalLinear(dim, bias)
-        self.v_proj = BlockDiagonalLinear(dim, bias)
+        self.q_proj = BlockDiagonalLinear(dim, bias, std)
+        self.k_proj = BlockDiagonalLinear(dim, bias, std)
+        self.v_proj = BlockDiagonalLinear(dim, bias, std)
         self.igate = nn.Linear(3 * dim, NUM_HEADS)
         self.fgate = nn.Linear(3 * dim, NUM_HEADS)
         self.outnorm = HeadNorm(dim, norm_bias)
         self.skip = nn.Parameter(torch.ones(dim))
+        for gate in (self.igate, self.fgate):
+            nn.init.zeros_(gate.weight)
+        nn.init.normal_(self.igate.bias, std=0.1)
+        self.fgate.bias.data.copy_(torch.linspace(3, 6, NUM_HEADS))
 
     def forward(self, u: Tensor, order: str) -> Tensor:
         grid = tuple(u.shape[1:-1])
@@ -147,32 +163,28 @@ class ViLLayer(nn.Module):
         if conv == "grid" and conv_kernel % 2 == 0:
             raise ValueError(f"a convolution on the grid needs an odd kernel, got {conv_kernel}")
         if down_init not in DOWN_INITS:
-            raise ValueError(f"unknown initialisation of the down-projection {down_init!r}; known: {', '.join(DOWN_INITS)}")
+            raise ValueError(
+                f"unknown initialisation of the down-projection {down_init!r}; known: {', '.join(DOWN_INITS)}"
+            )
         for order in orders:
             check_order(order, ndim)
         self.orders = tuple(orders)
         self.proj_up = nn.Linear(dim, 2 * E, bias)
-        scan = dict(conv=conv, conv_kernel=conv_kernel, bias=bias, backend=resolve_backend(backend))
+        # The q, k and v maps have a fan-in of 4 and yet this deviation, as published.
+        small = math.sqrt(2 / (5 * dim))
+        scan: dict[str, Any] = dict(
+            conv=conv, conv_kernel=conv_kernel, bias=bias, std=small, backend=resolve_backend(backend)
+        )
         # As published: of several scans only the first has a bias in its norm.
         self.scans = nn.ModuleList(
             Scan(E, ndim, norm_bias=norm_bias and index == 0, **scan) for index in range(1 if shared else len(orders))
         )
         self.proj_down = nn.Linear(E, dim, bias)
-        self._initialise(dim, depth if down_init == "by-depth" else 1)
-
-    def _initialise(self, dim: int, num_blocks: int) -> None:
-        small = math.sqrt(2 / (5 * dim))
+        num_blocks = depth if down_init == "by-depth" else 1
         for linear, std in ((self.proj_up, small), (self.proj_down, 2 / (num_blocks * math.sqrt(dim)))):
             nn.init.normal_(linear.weight, std=std)
             if linear.bias is not None:
                 nn.init.zeros_(linear.bias)
-        for scan in self.scans:
-            for proj in (scan.q_proj, scan.k_proj, scan.v_proj):
-                nn.init.normal_(proj.weight, std=small)
-            for gate in (scan.igate, scan.fgate):
-                nn.init.zeros_(gate.weight)
-            nn.init.normal_(scan.igate.bias, std=0.1)
-            scan.fgate.bias.data.copy_(torch.linspace(3, 6, NUM_HEADS))
 
     def forward(self, x: Tensor) -> Tensor:
         u, z = self.proj_up(x).chunk(2, dim=-1)
@@ -192,7 +204,7 @@ class ViLBlock(nn.Module):
         drop_path_form: str = "bernoulli",
         layerscale: float | None = None,
         norm_bias: bool = True,
-        **layer,
+        **layer: Any,
     ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim, eps=1e-5, bias=norm_bias)

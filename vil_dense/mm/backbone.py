@@ -23,7 +23,8 @@ class ViL(BaseModule):
         out_indices: blocks whose output is put out, counted from 0, negative ones from the end.
         out_norm: a LayerNorm for each tap (the official segmentation models have none).
         frozen_stages: -1 trains everything; n >= 0 freezes the embeddings and the first n blocks.
-        init_cfg: `dict(type="Pretrained", checkpoint=FILE)` loads weights of any layout that `backbones.checkpoint` knows,
+        init_cfg: `dict(type="Pretrained", checkpoint=FILE)` loads weights of any layout that `backbones.checkpoint`
+        knows,
             strictly and without running code from the file; the log says what was placed, resized and dropped.
         **options: any option of `VisionLSTM`, in place of the variant's.
 
@@ -86,4 +87,3 @@ class ViL(BaseModule):
         frozen: list[nn.Module] = [self.net.patch_embed, self.net.pos_embed, *self.net.blocks[: self.frozen_stages]]
         for module in frozen:
             module.eval().requires_grad_(False)
-

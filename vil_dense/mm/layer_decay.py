@@ -1,4 +1,5 @@
-"""Layer-wise learning rates for ViL: two blocks form one layer (BEiT's rule, arXiv 2106.08254, as the authors use it)."""
+"""Layer-wise learning rates for ViL: two blocks form one layer (BEiT's rule, arXiv 2106.08254, as the authors use
+it)."""
 
 import re
 from collections import defaultdict
@@ -13,10 +14,11 @@ _BLOCK = re.compile(r"^backbone\.net\.blocks\.(\d+)\.")
 
 
 def layer_scale_of(name: str, depth: int, rate: float, blocks_per_layer: int) -> float:
-    """The factor on the learning rate of the parameter `name` of a segmentor or classifier with a backbone of `depth` blocks.
+    """The factor on the learning rate of the parameter `name` of a segmentor or classifier with a backbone of `depth`
+    blocks.
 
-    With N = ceil(depth / blocks_per_layer) layers: rate^(N + 1) for the embeddings, rate^(N - b // blocks_per_layer) for
-    block b, 1 for everything else.
+    With N = ceil(depth / blocks_per_layer) layers: rate^(N + 1) for the embeddings, rate^(N - b // blocks_per_layer)
+    for block b, 1 for everything else.
     """
     layers = -(-depth // blocks_per_layer)
     if _STEM.match(name):
@@ -27,7 +29,8 @@ def layer_scale_of(name: str, depth: int, rate: float, blocks_per_layer: int) ->
 
 
 def decays(name: str, ndim: int) -> bool:
-    """Whether weight decay acts on a parameter: on none with one dimension, no bias, no position embedding, no CLS token."""
+    """Whether weight decay acts on a parameter: on none with one dimension, no bias, no position embedding, no CLS
+    token."""
     return ndim > 1 and not name.endswith((".bias", "pos_embed.embed", "cls_token"))
 
 

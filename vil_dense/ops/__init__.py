@@ -1,7 +1,7 @@
 """Functions on tensors; they import torch and nothing else.
 
-Letters, as in the xLSTM paper (arXiv 2405.04517, section 2.3): q k v queries, keys and values; i f input and forget gate
-pre-activations; C n m the matrix memory, the normaliser and the stabiliser; h the hidden states.
+Letters, as in the xLSTM paper (arXiv 2405.04517, section 2.3): q k v queries, keys and values; i f input and forget
+gate pre-activations; C n m the matrix memory, the normaliser and the stabiliser; h the hidden states.
 Dimensions: B batch, NH heads, S sequence, DH head dimension, L chunk, C channels, grid the spatial axes.
 """
 

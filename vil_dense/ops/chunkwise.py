@@ -1,7 +1,7 @@
 """The mLSTM chunk by chunk: linear in S, in time and in memory, in training too.
 
-Inside a chunk of L tokens the parallel form runs; between chunks the state (C, n, m) is carried. Segments of a few chunks
-are recomputed in the backward pass, so that what is kept for it is the inputs and one state per segment.
+Inside a chunk of L tokens the parallel form runs; between chunks the state (C, n, m) is carried. Segments of a few
+chunks are recomputed in the backward pass, so that what is kept for it is the inputs and one state per segment.
 """
 
 import torch
@@ -10,27 +10,25 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 CHUNK = 64
-CHUNKS_PER_SEGMENT = 16
-
-State = tuple[Tensor, Tensor, Tensor]
+CHUNKS_PER_SEGMENT = 4
 
 
 def mlstm_chunkwise(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: float) -> Tensor:
     """The chunkwise form, for any S; see `ops.mlstm`."""
     S = q.shape[2]
-    segments = -(-S // (CHUNK * CHUNKS_PER_SEGMENT))
-    state = (
+    segments = -(-S // (CHUNK * CHUNKS_PER_SEGMENT))  # the inside of one segment is all that lives beside inputs and h
+    state = [
         q.new_zeros(*q.shape[:2], q.shape[3], q.shape[3]),
         torch.zeros_like(q[:, :, 0]),
         torch.full_like(i[:, :, 0], -torch.inf),
-    )
+    ]
     h = []
     for inputs in zip(*(x.tensor_split(segments, dim=2) for x in (q, k, v, i, f)), strict=True):
+        arguments = (*inputs, *state, eps)
         if torch.is_grad_enabled():
-            h_segment, *carried = checkpoint(_segment, *inputs, *state, eps, use_reentrant=False, preserve_rng_state=False)
+            h_segment, *state = checkpoint(_segment, *arguments, use_reentrant=False, preserve_rng_state=False)
         else:
-            h_segment, *carried = _segment(*inputs, *state, eps)
-        state = (carried[0], carried[1], carried[2])
+            h_segment, *state = _segment(*arguments)
         h.append(h_segment)
     return torch.cat(h, dim=2)
 

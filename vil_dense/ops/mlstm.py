@@ -30,14 +30,12 @@ def resolve_backend(backend: str) -> str:
     return name
 
 
-def mlstm(
-    q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, *, backend: str = "auto", eps: float = 1e-6
-) -> Tensor:
+def mlstm(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, *, backend: str = "auto", eps: float = 1e-6) -> Tensor:
     """Hidden states of the matrix LSTM over a sequence (xLSTM, arXiv 2405.04517, section 2.3, equations 19 to 27).
 
     h_t = C_t^T q_t / (max(|n_t . q_t|, e^{-m_t}) + eps), with C and n scaled by e^{-m}. Keys are divided by sqrt(DH).
-    The gradient is the full one, through the normaliser and the stabiliser too. Values and gradients are finite for gate
-    pre-activations within +-1e4. Autocast is switched off inside.
+    The gradient is the full one, through the normaliser and the stabiliser too. Values and gradients are finite for
+    gate pre-activations within +-1e4. Autocast is switched off inside.
 
     Args:
         q, k, v: queries, keys, values, (B, NH, S, DH), floating point, S >= 1.
@@ -57,11 +55,13 @@ def mlstm(
         raise ValueError(f"mlstm expects q, k, v (B, NH, S, DH) and i, f (B, NH, S) with S >= 1; got {shapes}")
     dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
     with torch.autocast(q.device.type, enabled=False):
-        return function(*(_widen(x, dtype) for x in (q, k, v, i, f)), eps)
+        q, k, v, i, f = (_widen(x, dtype) for x in (q, k, v, i, f))
+        return function(q, k, v, i, f, eps)
 
 
 def _widen(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """`x` in `dtype`. Where a normaliser is near 0 a true gradient can exceed float16; it saturates there instead of inf."""
+    """`x` in `dtype`. Where a normaliser is near 0 a true gradient can exceed float16; it saturates there instead of
+    inf."""
     wide = x.to(dtype)
     if x.dtype == torch.float16 and wide.requires_grad:
         largest = torch.finfo(torch.float16).max

@@ -7,7 +7,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Order:
-    """One reading of a grid: the axis that runs fastest, counted from the last one, and whether it is read from the end."""
+    """One reading of a grid: the axis that runs fastest, counted from the last one, and whether it is read from the
+    end."""
 
     fastest_axis: int
     reverse: bool
@@ -21,9 +22,10 @@ ORDERS = {
     "depth": Order(-3, False),
     "depth-reversed": Order(-3, True),
 }
-"""The axes after the fastest one follow cyclically: a (D, H, W) grid is read by `rows` with W fastest, then H, then D; by
-`columns` with H fastest, then D, then W; by `depth` with D fastest, then W, then H. With D = 1 the first two are those of
-(H, W)."""
+"""Behind the fastest axis the others follow cyclically. A (D, H, W) grid is read by `rows` with W fastest, then H,
+then D;
+by `columns` with H fastest, then D, then W; by `depth` with D fastest, then W, then H. Where D = 1 the first two are
+those of (H, W)."""
 
 
 def check_order(order: str, ndim: int) -> None:

@@ -1,0 +1,51 @@
+## make train    train and test CONFIG; the default makes its own pictures first    CONFIG=... ARGS="--amp ..."
+## make test     run the tests                                                      ARGS="-k traversal ..."
+## make check    lint, format, types, import rules
+## make bench    time and memory against the peers                                  ARGS=...
+## make clean    remove .venv, caches and build leftovers; data and work_dirs stay
+## PYTHON=python3.12 names the interpreter .venv is made with.
+
+PYTHON ?= python3
+CONFIG ?= $(SAMPLE)
+ARGS ?=
+
+SAMPLE := configs/vil_upernet_sample.py
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+READY := .venv/.ready
+
+.PHONY: help train test check bench clean
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+$(READY): requirements.txt setup.cfg vil_dense/__init__.py
+	@test -x $(BIN)/pip || { echo "making .venv, this takes a minute or two"; \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: PYTHON=...")' \
+	  && $(PYTHON) -m venv .venv; }
+	@$(PIP) install -r requirements.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+train: $(READY)
+ifeq ($(abspath $(CONFIG)),$(abspath $(SAMPLE)))
+	$(BIN)/python tools/make_sample.py
+endif
+	$(BIN)/python tools/train.py $(CONFIG) $(ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)
+	@test -f tools/benchmark.py || { echo "There is no benchmark yet: it will be tools/benchmark.py." >&2; exit 1; }
+	$(BIN)/python tools/benchmark.py $(ARGS)
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	find vil_dense tools tests configs -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,57 @@
+"""ADE20K, 150 classes, with the augmentation of the ViL paper.
+
+Training: short side 512 times 0.5 to 2 (bicubic), crop 512, flip, colour jitter on every picture; a picture smaller
+than the crop is padded on the right and bottom (the official code pads all round). Testing: mmseg's protocol, short
+side 512; `tools/test.py --protocol` has the others.
+"""
+
+data_root = "data/ade/ADEChallengeData2016"
+short = 512
+train_pipeline = [
+    dict(type="LoadImageFromFile"),
+    dict(type="LoadAnnotations"),
+    dict(
+        type="RandomResize",
+        scale=(4 * short, short),
+        ratio_range=(0.5, 2.0),
+        keep_ratio=True,
+        interpolation="bicubic",
+    ),
+    dict(type="RandomCrop", crop_size=(short, short), cat_max_ratio=0.75),
+    dict(type="RandomFlip", prob=0.5),
+    dict(type="ColorJitter", brightness=0.5, contrast=0.5, saturation=0.5, hue=0.25),
+    dict(type="PackSegInputs"),
+]
+test_pipeline = [
+    dict(type="LoadImageFromFile"),
+    dict(type="Resize", scale=(4 * short, short), keep_ratio=True),
+    dict(type="LoadAnnotations"),
+    dict(type="PackSegInputs"),
+]
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=8,
+    persistent_workers=True,
+    sampler=dict(type="InfiniteSampler", shuffle=True),
+    dataset=dict(
+        type="CheckedADE20KDataset",
+        data_root=data_root,
+        data_prefix=dict(img_path="images/training", seg_map_path="annotations/training"),
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(
+        type="CheckedADE20KDataset",
+        data_root=data_root,
+        data_prefix=dict(img_path="images/validation", seg_map_path="annotations/validation"),
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type="ClassIoUMetric", iou_metrics=["mIoU"])
+test_evaluator = val_evaluator

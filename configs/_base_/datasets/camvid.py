@@ -1,0 +1,49 @@
+"""CamVid, SegNet's 11 classes: 367 train and 101 val pictures of 360 x 480, tested whole at their own size.
+
+`data/camvid` holds `images/{train,val}/*.jpg` and `annotations/{train,val}/*.png` (ids 0..10, 11 = unlabelled).
+Training scales by 0.5 to 2, crops 256 x 256 and flips.
+"""
+
+data_root = "data/camvid"
+crop_size = (256, 256)
+train_pipeline = [
+    dict(type="LoadImageFromFile"),
+    dict(type="LoadAnnotations"),
+    dict(type="RandomResize", scale=(480, 360), ratio_range=(0.5, 2.0), keep_ratio=True),
+    dict(type="RandomCrop", crop_size=crop_size, cat_max_ratio=0.75),
+    dict(type="RandomFlip", prob=0.5),
+    dict(type="PhotoMetricDistortion"),
+    dict(type="PackSegInputs"),
+]
+test_pipeline = [
+    dict(type="LoadImageFromFile"),
+    dict(type="LoadAnnotations"),
+    dict(type="PackSegInputs"),
+]
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type="InfiniteSampler", shuffle=True),
+    dataset=dict(
+        type="CamVidDataset",
+        data_root=data_root,
+        data_prefix=dict(img_path="images/train", seg_map_path="annotations/train"),
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(
+        type="CamVidDataset",
+        data_root=data_root,
+        data_prefix=dict(img_path="images/val", seg_map_path="annotations/val"),
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type="ClassIoUMetric", iou_metrics=["mIoU"])
+test_evaluator = val_evaluator

@@ -1,0 +1,25 @@
+"""ViL-T + UperNet on CamVid, from scratch, on a budget that two CPU cores can pay.
+
+Command:  python tools/train.py configs/vil_upernet_camvid.py
+Twin:     configs/deit3_upernet_camvid.py, the same with attention blocks: same seed, data order and schedule.
+Protocol: whole picture at 360 x 480 (padded to 384 x 480, logits cropped).
+Result:   to be measured (45 minutes on two cores, or a few minutes on a GPU).
+"""
+
+_base_ = [
+    "_base_/models/vil_upernet.py",
+    "_base_/datasets/camvid.py",
+    "_base_/schedules/adamw_scratch.py",
+    "_base_/runtime.py",
+]
+
+channels = 64
+model = dict(
+    data_preprocessor=dict(size=(256, 256)),
+    backbone=dict(grid=(16, 16), drop_path=0.05, drop_path_decay=True),
+    decode_head=dict(channels=channels, num_classes=11),
+    auxiliary_head=dict(channels=channels, num_classes=11),
+    test_cfg=dict(_delete_=True, mode="whole"),
+)
+train_cfg = dict(max_iters=1200, val_interval=400)
+default_hooks = dict(checkpoint=dict(interval=200))

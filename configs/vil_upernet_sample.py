@@ -1,0 +1,26 @@
+"""A small ViL (v2, 8 blocks of 96 channels, patches of 8 px) + UperNet on the embedded sample: what `make train` runs.
+
+Command:  python tools/make_sample.py && python tools/train.py configs/vil_upernet_sample.py
+Protocol: whole picture at its own size.
+Result:   to be measured (about 4 minutes on two CPU cores).
+"""
+
+_base_ = [
+    "_base_/models/vil_upernet.py",
+    "_base_/datasets/sample.py",
+    "_base_/schedules/adamw_scratch.py",
+    "_base_/runtime.py",
+]
+
+dim = 96
+channels = 64
+num_classes = 12
+model = dict(
+    data_preprocessor=dict(size=(128, 128)),
+    backbone=dict(dim=dim, depth=8, patch_size=8, grid=(16, 16), out_indices=(1, 3, 5, 7)),
+    decode_head=dict(in_channels=[dim] * 4, channels=channels, num_classes=num_classes),
+    auxiliary_head=dict(in_channels=dim, channels=channels, num_classes=num_classes),
+    test_cfg=dict(_delete_=True, mode="whole"),
+)
+train_cfg = dict(max_iters=500, val_interval=250)
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=250))

@@ -1,0 +1,6 @@
+"""What all tests share."""
+
+import torch
+
+# The tensors of the tests are small: a second thread would only wait for the first.
+torch.set_num_threads(1)

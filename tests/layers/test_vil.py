@@ -1,0 +1,163 @@
+"""Blocks on any grid, in 2D and 3D: what initialisation, order, depth and stochastic depth mean."""
+
+import math
+
+import pytest
+import torch
+
+from vil_dense.layers.pool import POOLINGS, insert_cls, remove_cls
+from vil_dense.layers.residual import Residual
+from vil_dense.layers.vil import BlockDiagonalLinear, ViLBlock, ViLLayer
+
+V1 = dict(conv="causal", conv_kernel=4, bias=False, norm_bias=False)
+
+
+def shaken(module: torch.nn.Module) -> torch.nn.Module:
+    """The module in float64 with every parameter moved, so that nothing hides at zero."""
+    torch.manual_seed(1)
+    for parameter in module.double().parameters():
+        parameter.data += 0.2 * torch.randn_like(parameter)
+    return module.eval()
+
+
+@pytest.mark.parametrize("dim", [8, 20, 24, 64])
+def test_block_diagonal_linear(dim: int) -> None:
+    linear = shaken(BlockDiagonalLinear(dim, bias=True, std=1.0))
+    x = torch.randn(2, 3, dim, dtype=torch.float64)
+    expected = x @ torch.block_diag(*linear.weight).mT + linear.bias
+    torch.testing.assert_close(linear(x), expected)
+
+
+@pytest.mark.parametrize("options", [V1, {}], ids=["v1", "v2"])
+@pytest.mark.parametrize("order", ["rows", "rows-reversed", "columns", "columns-reversed"])
+@pytest.mark.parametrize("grid", [(3, 5), (1, 7), (7, 1), (1, 1), (9, 8)])
+def test_a_volume_one_voxel_deep_equals_the_picture(options: dict, order: str, grid: tuple[int, int]) -> None:
+    flat = shaken(ViLBlock(16, orders=(order,), **options))
+    deep = ViLBlock(16, ndim=3, orders=(order,), **options).double().eval()
+    state = flat.state_dict()
+    kernel = "layer.scans.0.conv.weight"
+    if state[kernel].ndim == 4:
+        # only the middle slice of a 3 x 3 x 3 kernel meets the volume
+        state[kernel] = torch.nn.functional.pad(state[kernel][:, :, None], (0, 0, 0, 0, 1, 1))
+    deep.load_state_dict(state)
+    x = torch.randn(2, *grid, 16, dtype=torch.float64)
+    torch.testing.assert_close(deep(x[:, None])[:, 0], flat(x))
+
+
+def test_columns_are_the_rows_of_the_transposed_grid() -> None:
+    rows = shaken(ViLBlock(16, orders=("rows",), **V1))
+    columns = ViLBlock(16, orders=("columns",), **V1).double().eval()
+    columns.load_state_dict(rows.state_dict())
+    x = torch.randn(2, 3, 5, 16, dtype=torch.float64)
+    torch.testing.assert_close(columns(x.transpose(1, 2)).transpose(1, 2), rows(x))
+
+
+def test_a_shared_scan_counts_once_and_directions_add() -> None:
+    both = shaken(ViLLayer(16, orders=("rows", "columns"), shared=True))
+    assert len(both.scans) == 1
+    x = torch.randn(1, 3, 4, 16, dtype=torch.float64)
+    u, z = both.proj_up(x).chunk(2, -1)
+    total = both.scans[0](u, "rows") + both.scans[0](u, "columns")
+    torch.testing.assert_close(both(x), both.proj_down(total * torch.nn.functional.silu(z)))
+
+
+@pytest.mark.parametrize(("form", "blocks"), [("original", 1), ("by-depth", 12)])
+def test_initialisation(form: str, blocks: int) -> None:
+    torch.manual_seed(0)
+    dim = 192
+    layer = ViLLayer(dim, down_init=form, depth=12)
+    scan = layer.scans[0]
+    small = math.sqrt(2 / (5 * dim))
+    expected = {
+        "proj_up": (layer.proj_up.weight, small),
+        "proj_down": (layer.proj_down.weight, 2 / (blocks * math.sqrt(dim))),
+        "q": (scan.q_proj.weight, small),
+        "k": (scan.k_proj.weight, small),
+        "v": (scan.v_proj.weight, small),
+        "conv": (scan.conv.weight, 1 / 3 / math.sqrt(3)),
+    }
+    for name, (weight, std) in expected.items():
+        assert weight.std().item() == pytest.approx(std, rel=0.05), name
+        assert abs(weight.mean().item()) < 0.1 * std, name
+    assert scan.conv.weight.abs().max() <= 1 / 3
+    for zero in (scan.igate.weight, scan.fgate.weight, layer.proj_up.bias, layer.proj_down.bias, scan.q_proj.bias):
+        assert not zero.any()
+    assert scan.fgate.bias.tolist() == [3, 4, 5, 6]
+    assert 0 < scan.igate.bias.abs().max() < 0.5
+    assert torch.equal(scan.skip, torch.ones(2 * dim))
+    assert torch.equal(scan.outnorm.weight, torch.ones(2 * dim))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_half_precision_and_autocast(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    block = ViLBlock(16)
+    x = torch.randn(2, 5, 7, 16)
+    expected = block(x)
+    with torch.autocast("cpu", dtype=dtype):
+        autocast = block(x)
+    pure = block.to(dtype)(x.to(dtype))
+    assert pure.dtype == dtype
+    for y in (autocast, pure):
+        torch.testing.assert_close(y.float(), expected, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("form", ["bernoulli", "subset"])
+def test_stochastic_depth_keeps_the_mean(form: str) -> None:
+    torch.manual_seed(0)
+    residual = Residual(0.25, form).train()
+    x = torch.zeros(8, 3)
+    draws = torch.stack([residual(x, lambda x: x + 1) for _ in range(2000)])
+    torch.testing.assert_close(draws.mean((0, 2)), torch.ones(8), rtol=0, atol=0.06)
+    assert sorted(draws.unique().tolist()) == pytest.approx([0, 4 / 3])
+    kept = (draws[:, :, 0] > 0).sum(1)
+    assert (kept == 6).all() if form == "subset" else len(kept.unique()) > 3
+    assert torch.equal(residual.eval()(x, lambda x: x + 1), torch.ones(8, 3))
+
+
+def test_subset_form_computes_only_what_it_keeps_and_falls_back() -> None:
+    seen: list[int] = []
+
+    def branch(x: torch.Tensor) -> torch.Tensor:
+        seen.append(len(x))
+        return x
+
+    Residual(0.25, "subset").train()(torch.ones(8, 2), branch)
+    Residual(0.05, "subset").train()(torch.ones(2, 2), branch)  # would drop one of two: far from 5 %
+    assert seen == [6, 2]
+
+
+def test_pooling() -> None:
+    x = torch.arange(5.0).view(1, 5, 1)
+    expected = {
+        "average": [2], "middle-patch": [2], "first-token": [0], "last-token": [4], "bilateral-average": [2],
+        "bilateral-concat": [0, 4], "first-cls": [0], "middle-cls": [2],
+    }  # fmt: skip
+    assert {name: pool(x)[0].tolist() for name, pool in POOLINGS.items()} == expected
+
+
+@pytest.mark.parametrize("pooling", ["first-cls", "middle-cls"])
+@pytest.mark.parametrize("S", [1, 4, 9])
+def test_cls_token_is_found_where_it_was_put(pooling: str, S: int) -> None:
+    x, token = torch.randn(2, S, 3), torch.full((1, 1, 3), 7.0)
+    longer = insert_cls(x, token, pooling)
+    assert torch.equal(POOLINGS[pooling](longer), token[0].expand(2, -1))
+    assert torch.equal(remove_cls(longer, pooling), x)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(conv="wide"), "unknown convolution 'wide'; known: causal, grid"),
+        (dict(conv_kernel=4), "needs an odd kernel, got 4"),
+        (dict(down_init="small"), "unknown initialisation of the down-projection 'small'"),
+        (dict(orders=("depth",)), "order 'depth' needs 3 spatial axes, the grid has 2"),
+        (dict(backend="fast"), "unknown mLSTM backend 'fast'"),
+        (dict(inner_dim=30), "must be a multiple of 4, got 30"),
+        (dict(drop_path=1.0), r"lies in \[0, 1\), got 1.0"),
+        (dict(drop_path_form="half"), "unknown form of stochastic depth 'half'; known: bernoulli, subset"),
+    ],
+)
+def test_refuses_in_words(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ViLBlock(16, **options)

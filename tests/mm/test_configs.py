@@ -1,0 +1,127 @@
+"""Every file of configs/ is a lab note, builds whole, and shrunk takes a training step."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+
+from vil_dense.mm import settle
+from vil_dense.mm.protocols import describe
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "configs").glob("*upernet*.py"))
+# Official counts (backbone for 512 px, pyramid, UperNet, auxiliary head), reference of the ViL paper's code.
+PARAMETERS = {
+    "vil_upernet_ade20k": 6_164_352 + 443_328 + 4_272_918 + 361_110,
+    "vil_small_upernet_ade20k": 22_945_344 + 1_771_392 + 17_024_406 + 1_385_622,
+    "vil_base_upernet_ade20k": 88_357_824 + 7_081_728 + 19_383_702 + 2_712_726,
+}
+
+each_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+
+
+def read(path: Path) -> Config:
+    init_default_scope("mmseg")
+    return Config.fromfile(path)
+
+
+def shrink(cfg: Config, dim: int = 32, classes: int = 5) -> None:
+    """The same kinds of parts with few channels, two blocks and pictures of 64 px."""
+    cfg.model.backbone.update(dim=dim, depth=2, out_indices=(0, 0, 1, 1), grid=(4, 4))
+    if cfg.model.backbone.variant.startswith("deit3"):
+        cfg.model.backbone.num_heads = 2
+    cfg.model.data_preprocessor.size = (64, 64)
+    cfg.model.decode_head.update(in_channels=[dim] * 4, channels=16, num_classes=classes)
+    cfg.model.auxiliary_head.update(in_channels=dim, channels=16, num_classes=classes)
+
+
+def batch(size: int, classes: int = 5, side: int = 64) -> dict:
+    """Random pictures with random labels, as a data loader gives them."""
+    generator = torch.Generator().manual_seed(0)
+    samples = []
+    for _ in range(size):
+        sample = SegDataSample(metainfo=dict(img_shape=(side, side), ori_shape=(side, side)))
+        sample.gt_sem_seg = PixelData(data=torch.randint(classes, (1, side, side), generator=generator))
+        samples.append(sample)
+    pictures = [torch.randint(256, (3, side, side), generator=generator, dtype=torch.uint8) for _ in range(size)]
+    return dict(inputs=pictures, data_samples=samples)
+
+
+def train_step(cfg: Config, batch_size: int) -> dict[str, torch.Tensor]:
+    cfg.train_dataloader.batch_size = batch_size
+    settle.settle_neck(cfg)
+    settle.settle_norm(cfg, world_size=1, cuda=False)
+    model = MODELS.build(cfg.model)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    losses = model.train().train_step(batch(batch_size), build_optim_wrapper(model, cfg.optim_wrapper))
+    still = [name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])]
+    assert not still, f"not trained: {still}"
+    return losses
+
+
+@each_config
+def test_docstring_is_a_lab_note(path: Path):
+    note = path.read_text().split('"""')[1]
+    assert f"configs/{path.name}" in note and "\nCommand:" in note and "\nResult:" in note
+
+
+@each_config
+def test_model_builds_whole(path: Path):
+    cfg = read(path)
+    settle.settle_neck(cfg)
+    settle.settle_norm(cfg, world_size=1, cuda=False)
+    parameters = sum(parameter.numel() for parameter in MODELS.build(cfg.model).parameters())
+    assert parameters == PARAMETERS.get(path.stem, parameters)
+
+
+@each_config
+def test_pipelines_build(path: Path):
+    cfg = read(path)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        for step in loader.dataset.pipeline:
+            TRANSFORMS.build(step)
+
+
+@each_config
+def test_shrunk_takes_a_step(path: Path):
+    cfg = read(path)
+    shrink(cfg)
+    losses = train_step(cfg, batch_size=2)
+    assert torch.isfinite(losses["loss"])
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+@pytest.mark.parametrize("neck", settle.NECKS)
+def test_every_neck_trains_at_every_batch(neck: str, batch_size: int):
+    cfg = read(ROOT / "configs/vil_upernet_ade20k.py")
+    shrink(cfg)
+    cfg.model.neck = neck
+    assert torch.isfinite(train_step(cfg, batch_size)["loss"])
+
+
+def test_the_control_differs_in_the_blocks_alone():
+    """What the two CamVid configs do not share is the backbone's blocks, their taps, their layers and LayerScale."""
+    ours, control = (read(ROOT / f"configs/{name}_upernet_camvid.py") for name in ("vil", "deit3"))
+    for cfg in (ours, control):
+        for key in ("variant", "out_indices", "layerscale"):
+            cfg.model.backbone.pop(key, None)
+        cfg.optim_wrapper.paramwise_cfg.pop("blocks_per_layer")
+    assert ours.to_dict() == control.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("vil_upernet_ade20k", "short side 512, windows of 512 every 341"),
+        ("vil_upernet_ade20k_1024", "short side 1024, windows of 1024 every 682"),
+        ("vil_upernet_camvid", "own size, whole picture"),
+        ("vil_upernet_sample", "own size, whole picture"),
+    ],
+)
+def test_protocol_in_words(name: str, words: str):
+    assert describe(read(ROOT / f"configs/{name}.py"), "val") == words

@@ -1,0 +1,110 @@
+"""Checkpoints are read whole or refused in a sentence, and never run code."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+from torch import nn
+
+from vil_dense.mm import safe_load
+
+
+class Trap:
+    """Unpickling it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+class Reach:
+    """Unpickling it reads an attribute that a log's history has no use for."""
+
+    def __reduce__(self):
+        return getattr, (np.ndarray, "tofile")
+
+
+def save(content: object, path: Path) -> str:
+    torch.save(content, path)
+    return str(path)
+
+
+def test_a_trap_does_not_run(tmp_path: Path):
+    sprung = tmp_path / "sprung"
+    path = save(dict(state_dict={}, trap=Trap(sprung)), tmp_path / "trap.pth")
+    torch.load(path, weights_only=False)
+    assert sprung.exists(), "the trap must be able to spring"
+    sprung.unlink()
+    with pytest.raises(ValueError, match=r"trap\.pth was refused: it holds \S+, and loading that could run code$"):
+        safe_load.load_safely(path)
+    assert not sprung.exists()
+
+
+def test_a_trap_in_the_old_format(tmp_path: Path):
+    path = tmp_path / "trap.pkl"
+    path.write_bytes(pickle.dumps(Trap(tmp_path / "sprung"), protocol=2))
+    with pytest.raises(ValueError, match="could run code"):
+        safe_load.load_safely(str(path))
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_getattr_reaches_nothing_else(tmp_path: Path):
+    path = save(dict(reach=Reach()), tmp_path / "reach.pth")
+    with pytest.raises(ValueError, match=r"was refused: it holds builtins\.getattr, and loading that could run code$"):
+        safe_load.load_safely(path)
+
+
+def test_the_log_history_is_read(tmp_path: Path):
+    history = HistoryBuffer([1.0, 3.0], [1, 1])
+    path = save(dict(history=history, scalar=np.float64(2.0), seed=np.int64(3)), tmp_path / "log.pth")
+    read = safe_load.load_safely(path)
+    assert read["history"].mean() == 2.0 and read["scalar"] == 2.0 and read["seed"] == 3
+
+
+def test_a_config_to_execute_is_dropped(tmp_path: Path):
+    path = save(dict(meta=dict(config="raise SystemExit", iter=3)), tmp_path / "meta.pth")
+    assert safe_load.load_safely(path)["meta"] == dict(iter=3)
+
+
+@pytest.mark.parametrize("keep", [0, 10, 1000, -1])
+def test_truncated(tmp_path: Path, keep: int):
+    path = Path(save(dict(weight=torch.zeros(1000)), tmp_path / "cut.pth"))
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ValueError, match=r"cut\.pth is truncated or no checkpoint$"):
+        safe_load.load_safely(str(path))
+
+
+def test_no_checkpoint(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"^no checkpoint at nowhere\.pth$"):
+        safe_load.load_safely("nowhere.pth")
+    text = tmp_path / "text.pth"
+    text.write_text("not a checkpoint, but long enough to be read as one")
+    with pytest.raises(ValueError, match="is truncated or no checkpoint"):
+        safe_load.load_safely(str(text))
+    with pytest.raises(ValueError, match="holds a Tensor, a checkpoint is a dict"):
+        safe_load.load_safely(save(torch.zeros(2), tmp_path / "tensor.pth"))
+
+
+def test_every_path_of_mmengine_is_safe(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(CheckpointLoader, "_schemes", dict(CheckpointLoader._schemes))
+    safe_load.install()
+    assert set(CheckpointLoader._schemes.values()) == {safe_load.load_safely}
+    with pytest.raises(FileNotFoundError, match=r"^no checkpoint at https://example\.org/weights\.pth$"):
+        CheckpointLoader.load_checkpoint("https://example.org/weights.pth")
+
+
+def test_another_model():
+    weights = dict(nn.Linear(2, 3).state_dict(), extra=torch.zeros(1))
+    with pytest.raises(ValueError) as refused:
+        safe_load.load_exactly(nn.Sequential(nn.Linear(2, 3)), weights, "other.pth")
+    assert str(refused.value) == (
+        "other.pth is a checkpoint of another model, tensors: 2 missing (0.weight), 3 unknown (weight)"
+    )
+    with pytest.raises(ValueError, match=r"tensors: 1 of another shape \(weight\)$"):
+        safe_load.load_exactly(nn.Linear(4, 3), nn.Linear(2, 3).state_dict(), "other.pth")

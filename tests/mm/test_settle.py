@@ -1,0 +1,108 @@
+"""What a config leaves open is settled by the run: norm, neck, warm-up, precision."""
+
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from vil_dense.mm import settle
+
+ROOT = Path(__file__).parents[2]
+
+
+def camvid() -> Config:
+    return Config.fromfile(ROOT / "configs/vil_upernet_camvid.py")
+
+
+@pytest.mark.parametrize(
+    ("world_size", "batch_size", "cuda", "norm"),
+    [
+        (1, 16, True, "BN"),
+        (1, 4, False, "BN"),
+        (1, 3, True, "GN"),
+        (1, 1, False, "GN"),
+        (8, 2, True, "SyncBN"),
+        (4, 1, True, "SyncBN"),
+        (2, 1, True, "GN"),
+        (2, 8, False, "GN"),
+    ],
+)
+def test_norm_follows_the_pictures_it_sees(world_size: int, batch_size: int, cuda: bool, norm: str):
+    assert settle.choose_norm(world_size, batch_size, [192, 64], cuda)["type"] == norm
+
+
+@pytest.mark.parametrize("widths", [[192, 64], [384], [32, 16], [96, 64], [50]])
+def test_groups_hold_two_channels_or_more(widths: list[int]):
+    groups = settle.group_norm(widths)["num_groups"]
+    assert groups <= 32 and all(width % groups == 0 and width // groups >= 2 for width in widths)
+
+
+def test_norm_is_set_everywhere_and_said():
+    cfg = camvid()
+    settle.settle_neck(cfg)
+    line = settle.settle_norm(cfg, world_size=1, cuda=False)
+    assert line == "norm of neck and heads: BN (1 x 4 pictures a step)"
+    parts = (cfg.model.neck, cfg.model.decode_head, cfg.model.auxiliary_head)
+    assert [part.norm_cfg.type for part in parts] == ["BN"] * 3
+
+
+def test_a_norm_that_the_config_names_stays():
+    cfg = camvid()
+    settle.settle_neck(cfg)
+    for part in (cfg.model.neck, cfg.model.decode_head, cfg.model.auxiliary_head):
+        part.norm_cfg = dict(type="LN2d")
+    assert settle.settle_norm(cfg, world_size=1, cuda=False) == ""
+    assert cfg.model.decode_head.norm_cfg.type == "LN2d"
+
+
+@pytest.mark.parametrize(("key", "norm"), [("running_mean", "BN"), ("weight", "GN")])
+def test_trained_weights_decide(key: str, norm: str):
+    cfg = camvid()
+    settle.settle_norm(cfg, world_size=1, cuda=False, weights={f"decode_head.bottleneck.bn.{key}": None})
+    assert cfg.model.decode_head.norm_cfg.type == norm
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "line"),
+    [
+        ("none", None, "neck: none, strides 16 four times"),
+        ("deconv", "Feature2Pyramid", "neck: deconv, strides 4, 8, 16, 32"),
+        ("bilinear", "MultiLevelNeck", "neck: bilinear, strides 4, 8, 16, 32"),
+    ],
+)
+def test_necks_by_name(name: str, kind: str | None, line: str):
+    cfg = camvid()
+    cfg.model.neck = name
+    assert settle.settle_neck(cfg) == line
+    assert (cfg.model.neck or {}).get("type") == kind
+
+
+def test_unknown_neck():
+    cfg = camvid()
+    cfg.model.neck = "fpn"
+    with pytest.raises(ValueError, match=r"^unknown neck 'fpn', known: none, deconv, bilinear$"):
+        settle.settle_neck(cfg)
+
+
+def test_neck_refuses_a_stride_without_a_pyramid():
+    cfg = camvid()
+    cfg.model.backbone.patch_size = 14
+    with pytest.raises(ValueError, match=r"makes strides 4 to 32 from patches of 8 or 16 px, not 14$"):
+        settle.settle_neck(cfg)
+
+
+def test_warmup_fits_the_run():
+    cfg = camvid()
+    assert settle.settle_warmup(cfg) == ""
+    cfg.train_cfg.max_iters = 50
+    assert settle.settle_warmup(cfg) == "warm-up: 5 steps, since 100 would outlast the run of 50"
+    assert (cfg.param_scheduler[0].end, cfg.param_scheduler[1].begin) == (5, 5)
+
+
+def test_precision_follows_the_device():
+    cfg = camvid()
+    assert settle.settle_amp(cfg, asked=False, cuda=True) == ""
+    assert "needs a GPU" in settle.settle_amp(cfg, asked=True, cuda=False)
+    assert cfg.optim_wrapper.type == "OptimWrapper"
+    assert settle.settle_amp(cfg, asked=True, cuda=True) == "precision: float16 with loss scaling"
+    assert (cfg.optim_wrapper.type, cfg.optim_wrapper.loss_scale) == ("AmpOptimWrapper", "dynamic")

@@ -1,0 +1,260 @@
+"""The tools, through their command lines: train, resume, test, predict; and what is wrong said in one sentence."""
+
+import csv
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vil_dense.mm.scenes import PALETTE, write_sample
+
+ROOT = Path(__file__).parents[2]
+# MMEngine keeps what it built under the name of the run, which in one process several runs share.
+pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
+CONFIG = "configs/vil_upernet_sample.py"
+TINY = (
+    "model.backbone.dim=32",
+    "model.backbone.depth=2",
+    "model.backbone.out_indices=(0,0,1,1)",
+    "model.decode_head.in_channels=[32,32,32,32]",
+    "model.decode_head.channels=16",
+    "model.auxiliary_head.in_channels=32",
+    "model.auxiliary_head.channels=16",
+)
+SHORT = (
+    "train_cfg.max_iters=4",
+    "train_cfg.val_interval=4",
+    "default_hooks.checkpoint.interval=2",
+    "default_hooks.logger.interval=1",
+    "train_dataloader.batch_size=2",
+)
+
+
+def data(root: Path | str) -> list[str]:
+    """Overrides that read the sample at `root` without worker processes."""
+    loaders = [f"{split}_dataloader" for split in ("train", "val", "test")]
+    return [
+        *(f"{loader}.dataset.data_root={root}" for loader in loaders),
+        *(f"{loader}.num_workers=0" for loader in loaders),
+        *(f"{loader}.persistent_workers=False" for loader in loaders),
+    ]
+
+
+def run(tool: str, *args: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, f"tools/{tool}.py", *map(str, args)]
+    environment = dict(os.environ, OMP_NUM_THREADS="1")
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+def lines(done: subprocess.CompletedProcess, key: str) -> list[str]:
+    """What the log says after `key: `."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [line.split(f"INFO - {key}: ")[1] for line in done.stdout.splitlines() if f"INFO - {key}: " in line]
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sample(tmp_path_factory.mktemp("sample"), train=4, val=2)
+
+
+@pytest.fixture(scope="module")
+def trained(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess]:
+    """A work folder after four steps, and what the command printed."""
+    work_dir = tmp_path_factory.mktemp("work")
+    return work_dir, run(
+        "train", CONFIG, "--work-dir", work_dir, "--amp", "--cfg-options", *TINY, *SHORT, *data(sample)
+    )
+
+
+@pytest.fixture(scope="module")
+def checkpoint(trained: tuple[Path, subprocess.CompletedProcess]) -> Path:
+    return trained[0] / "iter_4.pth"
+
+
+def test_training_ends_with_metric_checkpoint_and_pictures(trained: tuple[Path, subprocess.CompletedProcess]):
+    work_dir, done = trained
+    (result,) = lines(done, "result")
+    assert result.startswith("aAcc ") and "mIoU " in result and result.endswith("(own size, whole picture)")
+    assert lines(done, "checkpoint") == [str(work_dir / "iter_4.pth")]
+    assert lines(done, "pictures") == [str(work_dir / "pictures")]
+    assert lines(done, "norm of neck and heads") == ["GN (1 x 2 pictures a step)"]
+    assert lines(done, "precision") == ["float32, mixed precision was asked for but needs a GPU"]
+    assert lines(done, "start") == ["random weights, none pretrained"]
+    assert "eta: " in done.stdout
+
+
+def test_pictures_of_a_training(trained: tuple[Path, subprocess.CompletedProcess]):
+    work_dir, done = trained
+    assert sorted(path.name for path in (work_dir / "pictures").iterdir()) == [
+        "curves.png",
+        "panels.png",
+        "per_class.csv",
+    ]
+    panels = np.asarray(Image.open(work_dir / "pictures/panels.png"))
+    assert panels.shape[1] > 3 * 64 and panels.std() > 0
+    with (work_dir / "pictures/per_class.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    mean = np.nanmean([float(row["IoU"]) for row in rows])
+    assert len(rows) == 12 and f"mIoU {mean:.1f}" in lines(done, "result")[0]
+
+
+def test_resume(trained: tuple[Path, subprocess.CompletedProcess], sample: Path):
+    work_dir, _ = trained
+    longer = [option for option in SHORT if "max_iters" not in option] + ["train_cfg.max_iters=6"]
+    done = run("train", CONFIG, "--work-dir", work_dir, "--resume", "--cfg-options", *TINY, *longer, *data(sample))
+    assert lines(done, "start") == [f"resumed from {work_dir / 'iter_4.pth'}"]
+    assert lines(done, "norm of neck and heads") == ["GN (as in the checkpoint)"]
+    assert lines(done, "checkpoint") == [str(work_dir / "iter_6.pth")]
+    steps = [
+        json.loads(row)["step"]
+        for file in work_dir.glob("*/vis_data/scalars.json")
+        for row in file.read_text().splitlines()
+    ]
+    assert {1, 4, 5, 6} <= set(steps)
+
+
+@pytest.mark.parametrize("protocol", ["own", "multiscale"])
+def test_test(protocol: str, checkpoint: Path, sample: Path, tmp_path: Path):
+    choice = [] if protocol == "own" else ["--tta"]
+    folders = ["--work-dir", tmp_path, "--out", tmp_path / "labels", "--show-dir", tmp_path / "seen"]
+    done = run("test", CONFIG, checkpoint, *choice, *folders, "--cfg-options", *TINY, *data(sample))
+    words = dict(own="own size, whole picture", multiscale="0.75 to 1.75 times the own size with flips, whole picture")
+    assert lines(done, "result")[0].endswith(f"({words[protocol]})")
+    names = [path.stem for path in sorted((sample / "images/validation").iterdir())]
+    for folder in ("labels", "seen"):
+        assert [path.stem for path in sorted((tmp_path / folder).iterdir())] == names
+    label = np.asarray(Image.open(tmp_path / f"labels/{names[0]}.png"))
+    picture = np.asarray(Image.open(sample / f"images/validation/{names[0]}.jpg"))
+    assert label.shape == picture.shape[:2] and label.min() >= 1 and label.max() <= 12
+    assert (tmp_path / "per_class.csv").exists()
+
+
+def test_predict(checkpoint: Path, sample: Path, tmp_path: Path):
+    folder = sample / "images/validation"
+    (tmp_path / "broken.jpg").write_bytes(next(folder.iterdir()).read_bytes()[:2000])
+    out = tmp_path / "out"
+    inputs = (folder, tmp_path / "broken.jpg")
+    done = run("predict", CONFIG, checkpoint, *inputs, "--out", out, "--cfg-options", *TINY)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stderr.splitlines()[-1] == f"error: 1 of 3 pictures could not be read: {tmp_path / 'broken.jpg'}"
+    assert done.stdout.splitlines()[-1] == f"2 pictures labelled in {out}" and "ETA" in done.stdout
+    names = [f"{path.stem}.png" for path in sorted(folder.iterdir())]
+    assert sorted(path.name for path in (out / "labels").iterdir()) == names
+    assert sorted(path.name for path in (out / "overlays").iterdir()) == names
+    picture, label, overlay = (
+        np.asarray(Image.open(path)).astype(int)
+        for path in (folder / names[0].replace("png", "jpg"), out / "labels" / names[0], out / "overlays" / names[0])
+    )
+    assert (overlay == (picture + np.array([(0, 0, 0), *PALETTE])[label]) // 2).all()
+
+
+def refused(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, tool: str, *args: object) -> str:
+    """The one sentence with which a command line ends, after its 'error: '."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", [f"tools/{tool}.py", *map(str, args)])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(f"tools/{tool}.py", run_name="__main__")
+    assert end.value.code == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ")
+    return error.removeprefix("error: ")
+
+
+KNOWN = "vil-tiny, vil-tinyplus, vil-small, vil-smallplus, vil-base, vil-large, vil2-tiny, vil2-small, vil2-base"
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["modle.neck=none"], f"unknown option modle.neck: {CONFIG} has no modle"),
+        (["model.neck=fpn"], "unknown neck 'fpn', known: none, deconv, bilinear"),
+        (
+            ["model.backbone.variant=vil9"],
+            f"unknown variant 'vil9'; known: {KNOWN}, deit3-tiny, deit3-small, deit3-base",
+        ),
+        (
+            ["model.backbone.init_cfg.type=Pretrained", "model.backbone.init_cfg.checkpoint=none.th"],
+            "no checkpoint at none.th",
+        ),
+        (["load_from=none.pth"], "no checkpoint at none.pth"),
+        (
+            data("nowhere"),
+            "SampleDataset found no data root at nowhere: "
+            "make it with `python tools/make_sample.py --out data/sample` and set data_root to that folder",
+        ),
+    ],
+    ids=lambda value: value[0].split("=")[0] if isinstance(value, list) else "",
+)
+def test_train_refuses(options: list[str], sentence: str, capsys, monkeypatch, tmp_path: Path):
+    args = (CONFIG, "--work-dir", tmp_path, "--cfg-options", *options)
+    assert refused(capsys, monkeypatch, "train", *args) == sentence
+
+
+@pytest.mark.parametrize("tool", ["train", "test", "predict"])
+def test_no_config(tool: str, capsys, monkeypatch, tmp_path: Path):
+    args = dict(train=[], test=["none.pth"], predict=["none.pth", ".", "--out", tmp_path])[tool]
+    monkeypatch.setattr("vil_dense.mm.predict.find_pictures", lambda inputs: {})
+    assert refused(capsys, monkeypatch, tool, "none.py", *args) == "no config at none.py"
+
+
+def test_launcher_without_gpus(capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    sentence = "--launcher pytorch needs GPUs, and torch sees none"
+    assert refused(capsys, monkeypatch, "train", CONFIG, "--launcher", "pytorch") == sentence
+
+
+def test_tta_and_protocol_cannot_differ(capsys, monkeypatch):
+    args = (CONFIG, "none.pth", "--tta", "--protocol", "squash")
+    assert refused(capsys, monkeypatch, "test", *args) == "--tta is the multiscale protocol, so it cannot be squash"
+
+
+@pytest.mark.parametrize("tool", ["test", "predict"])
+def test_checkpoints_that_are_refused(tool: str, checkpoint: Path, sample: Path, capsys, monkeypatch, tmp_path: Path):
+    cut = tmp_path / "cut.pth"
+    cut.write_bytes(checkpoint.read_bytes()[:5000])
+    rest = [sample / "images/validation", "--out", tmp_path / "out"] if tool == "predict" else []
+    rest += ["--work-dir", tmp_path, "--cfg-options"]
+
+    def sentence(path: Path | str, *options: str) -> str:
+        return refused(capsys, monkeypatch, tool, CONFIG, path, *rest, *TINY, *options)
+
+    assert sentence("none.pth") == "no checkpoint at none.pth"
+    assert sentence(cut) == f"{cut} is truncated or no checkpoint"
+    wider = sentence(checkpoint, "model.decode_head.channels=32", "model.auxiliary_head.channels=32")
+    assert wider.startswith(f"{checkpoint} is a checkpoint of another model, tensors: ")
+
+
+def test_a_checkpoint_that_would_run_code(sample: Path, tmp_path: Path):
+    """In a process of its own, as a user would: refused in one sentence, and nothing ran."""
+    source = f"import os; os.mkdir({str(tmp_path / 'sprung')!r})"
+    trap = type("Trap", (), {"__reduce__": lambda self: (exec, (source,))})()
+    path = tmp_path / "trap.pth"
+    torch.save(dict(state_dict=trap), path)
+    done = run("predict", CONFIG, path, sample / "images/validation", "--out", tmp_path / "out")
+    assert done.returncode == 2
+    sentence = f"error: {path} was refused: it holds exec, and loading that could run code"
+    assert done.stderr.splitlines()[-1] == sentence and "Traceback" not in done.stderr
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_inputs_that_are_refused(checkpoint: Path, capsys, monkeypatch, tmp_path: Path):
+    def sentence(*inputs: Path | str) -> str:
+        return refused(capsys, monkeypatch, "predict", CONFIG, checkpoint, *inputs, "--out", tmp_path / "out")
+
+    assert sentence("nowhere.jpg") == "no picture or folder at nowhere.jpg"
+    (tmp_path / "a").mkdir()
+    assert sentence(tmp_path / "a") == (
+        f"no pictures in {tmp_path / 'a'} (looked for .bmp .jpeg .jpg .png .ppm .tif .tiff .webp)"
+    )
+    (tmp_path / "a/x.png").touch()
+    (tmp_path / "x.jpg").touch()
+    assert sentence(tmp_path / "a", tmp_path / "x.jpg") == (
+        f"{tmp_path / 'a/x.png'} and {tmp_path / 'x.jpg'} would both be written as x.png"
+    )

@@ -1,0 +1,50 @@
+"""Test a segmentor: python tools/test.py CONFIG CHECKPOINT [--protocol P | --tta] [--out DIR] [--show-dir DIR]"""
+
+import argparse
+
+import torch
+from mmengine.dist import get_world_size
+from mmengine.runner import Runner
+
+from vil_dense.mm import settle
+from vil_dense.mm.command import one_sentence, parser, read_config
+from vil_dense.mm.protocols import PROTOCOLS
+from vil_dense.mm.safe_load import load_exactly, load_safely, weights_of
+
+
+def build(args: argparse.Namespace) -> Runner:
+    """A runner that is ready to test: weights loaded, data built."""
+    if args.tta and args.protocol not in (None, "multiscale"):
+        raise ValueError(f"--tta is the multiscale protocol, so it cannot be {args.protocol}")
+    protocol = "multiscale" if args.tta else args.protocol
+    cfg = read_config(args, subfolder=f"test_{protocol or 'own'}")
+    weights = weights_of(load_safely(args.checkpoint))
+    settle.settle_neck(cfg)
+    settle.settle_norm(cfg, get_world_size(), torch.cuda.is_available(), weights)
+    if protocol:
+        PROTOCOLS[protocol](cfg)
+    if args.out:
+        cfg.test_evaluator.output_dir = args.out
+    if args.show_dir:
+        cfg.custom_hooks.append(dict(type="OverlayHook", folder=args.show_dir))
+    runner = Runner.from_cfg(cfg)
+    load_exactly(runner.model, weights, args.checkpoint)
+    _ = runner.test_loop  # build the data now, while errors are still the user's
+    return runner
+
+
+def main() -> None:
+    arguments = parser("Test a segmentor.")
+    arguments.add_argument("checkpoint", help="checkpoint file of this config's model")
+    arguments.add_argument("--protocol", choices=list(PROTOCOLS), help="default: as the config says")
+    arguments.add_argument("--tta", action="store_true", help="the same as --protocol multiscale")
+    arguments.add_argument("--out", help="folder for label pictures in the data set's ids")
+    arguments.add_argument("--show-dir", help="folder for overlays")
+    args = arguments.parse_args()
+    with one_sentence():
+        runner = build(args)
+    runner.test()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Train a segmentor: python tools/train.py CONFIG [--work-dir D] [--resume] [--amp] [--cfg-options K=V ...]"""
+
+import argparse
+
+import torch
+from mmengine.dist import get_world_size
+from mmengine.runner import Runner, find_latest_checkpoint
+
+from vil_dense.mm import settle
+from vil_dense.mm.command import one_sentence, parser, read_config
+from vil_dense.mm.safe_load import load_exactly, load_safely, weights_of
+
+
+def build(args: argparse.Namespace) -> Runner:
+    """A runner that is ready to train: config settled, model and data built."""
+    cfg = read_config(args)
+    start = cfg.load_from or (find_latest_checkpoint(cfg.work_dir) if args.resume else None)
+    cfg.resume = bool(args.resume and start)
+    weights = weights_of(load_safely(start)) if start else None
+    cuda = torch.cuda.is_available()
+    lines = [
+        settle.settle_neck(cfg),
+        settle.settle_norm(cfg, get_world_size(), cuda, weights),
+        settle.settle_warmup(cfg),
+        settle.settle_amp(cfg, args.amp, cuda),
+        settle.say_start(cfg, start),
+    ]
+    runner = Runner.from_cfg(cfg)
+    for line in filter(None, lines):
+        runner.logger.info(line)
+    # Weights and data are read now, while what goes wrong with them is still the user's to mend.
+    if cfg.resume and weights:
+        load_exactly(runner.model, weights, start)
+    getattr(runner.model, "module", runner.model).backbone.init_weights()
+    _ = runner.train_loop, runner.val_loop
+    return runner
+
+
+def main() -> None:
+    arguments = parser("Train a segmentor.")
+    arguments.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the work folder")
+    arguments.add_argument("--amp", action="store_true", help="mixed precision (on a GPU)")
+    args = arguments.parse_args()
+    with one_sentence():
+        runner = build(args)
+    runner.train()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""What a run leaves behind: three lines at its end, curves, panels, a table per class, overlays."""
+
+import json
+from pathlib import Path
+
+import mmcv
+import numpy as np
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from vil_dense.mm import draw
+from vil_dense.mm.protocols import describe
+
+
+def label_of(sample: dict | object, key: str) -> np.ndarray:
+    """A label map (H, W) of an mmseg sample: `pred_sem_seg` or `gt_sem_seg`."""
+    return np.atleast_2d(getattr(sample, key).data.squeeze().cpu().numpy())
+
+
+def report_line(metrics: dict[str, float], protocol: str) -> str:
+    """The metrics of an evaluation, with its protocol."""
+    if not metrics:
+        return "none, this run did not validate"
+    named = [f"{name.rsplit('/')[-1]} {value:.2f}" for name, value in metrics.items() if name.rsplit("/")[-1] in SHOWN]
+    return f"{', '.join(named)}  ({protocol})"
+
+
+SHOWN = ("mIoU", "mAcc", "aAcc")
+
+
+@HOOKS.register_module()
+class ReportHook(Hook):
+    """After training or testing: metric, checkpoint and folder of pictures, a line each.
+
+    Args:
+        panels: number of validation pictures, evenly spread, shown as picture | truth | prediction.
+    """
+
+    priority = "LOWEST"
+
+    def __init__(self, panels: int = 4) -> None:
+        self.panels = panels
+        self.metrics: dict[str, float] = {}
+        self.drawn: list[np.ndarray] = []
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        self.drawn = []
+
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: list | None = None
+    ) -> None:
+        batches, dataset = len(runner.val_dataloader), runner.val_dataloader.dataset
+        if outputs and batch_idx in np.linspace(0, batches - 1, min(self.panels, batches), dtype=int):
+            image = mmcv.imread(outputs[0].img_path, channel_order="rgb")
+            truth, prediction = label_of(outputs[0], "gt_sem_seg"), label_of(outputs[0], "pred_sem_seg")
+            self.drawn.append(draw.panel(image, truth, prediction, dataset.metainfo["palette"]))
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self.metrics = metrics or {}
+
+    @master_only
+    def after_train(self, runner: Runner) -> None:
+        folder = Path(runner.work_dir) / "pictures"
+        train, val = read_scalars(Path(runner.work_dir), "loss"), read_scalars(Path(runner.work_dir), "mIoU")
+        draw.save_curves(folder / "curves.png", train, val, "mIoU")
+        if self.metrics:
+            save_per_class(folder / "per_class.csv", runner.val_evaluator.metrics)
+        if self.drawn:
+            draw.save_png(folder / "panels.png", draw.stack(self.drawn))
+        runner.logger.info(f"result: {report_line(self.metrics, describe(runner.cfg, 'val'))}")
+        runner.logger.info(f"checkpoint: {runner.message_hub.get_info('last_ckpt')}")
+        runner.logger.info(f"pictures: {folder}")
+
+    @master_only
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        table = Path(runner.work_dir) / "per_class.csv"
+        save_per_class(table, runner.test_evaluator.metrics)
+        runner.logger.info(f"result: {report_line(metrics or {}, describe(runner.cfg, 'test'))}")
+        runner.logger.info(f"per class: {table}")
+
+
+@HOOKS.register_module()
+class OverlayHook(Hook):
+    """While testing: every picture with its prediction over it, as PNG in `folder`."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: list | None = None
+    ) -> None:
+        palette = runner.test_dataloader.dataset.metainfo["palette"]
+        for sample in outputs or []:
+            image = mmcv.imread(sample.img_path, channel_order="rgb")
+            seen = draw.overlay(image, label_of(sample, "pred_sem_seg"), palette)
+            draw.save_png(self.folder / f"{Path(sample.img_path).stem}.png", seen)
+
+
+def read_scalars(work_dir: Path, name: str) -> dict[int, float]:
+    """A scalar of all runs logged in `work_dir`, by step; later runs replace earlier ones."""
+    curve: dict[int, float] = {}
+    for file in sorted(work_dir.glob("*/vis_data/scalars.json")):
+        for row in map(json.loads, file.read_text().splitlines()):
+            if name in row:
+                curve[row["step"]] = row[name]
+    return dict(sorted(curve.items()))
+
+
+def save_per_class(path: Path, metrics: list) -> None:
+    """Table of the first metric that keeps its numbers per class."""
+    for rows in filter(None, (getattr(metric, "per_class", None) for metric in metrics)):
+        draw.save_csv(path, ("class", "IoU", "accuracy", "pixels"), rows)
+        return

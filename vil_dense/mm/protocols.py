@@ -1,0 +1,70 @@
+"""How a model is tested, by name and in words. A number without its protocol compares with nothing.
+
+On ADE20K the published numbers mix three: mmseg's (short side 512, windows of 512 every 341), the official ViL code's
+(every picture squashed to 512 x 512, one window) and multi-scale with flips.
+"""
+
+from mmengine.config import Config
+
+SCALES = (0.75, 1.0, 1.25, 1.5, 1.75)
+"""Of the multi-scale test, as in the ViL paper: times the picture's own size."""
+
+
+def _mmseg(cfg: Config) -> None:
+    size = cfg.model.data_preprocessor.size[0]
+    _resize(cfg, scale=(4 * size, size), keep_ratio=True)
+    cfg.model.test_cfg = dict(mode="slide", crop_size=(size, size), stride=(2 * size // 3, 2 * size // 3))
+
+
+def _squash(cfg: Config) -> None:
+    height, width = cfg.model.data_preprocessor.size
+    _resize(cfg, scale=(width, height), keep_ratio=False, interpolation="bicubic")
+    cfg.model.test_cfg = dict(mode="whole")
+
+
+def _multiscale(cfg: Config) -> None:
+    """Probabilities averaged over scales and flips (mmseg's way; the official code sums logits)."""
+    load, *rest = _without_resize(cfg)
+    scaled = [dict(type="Resize", scale_factor=factor, keep_ratio=True) for factor in SCALES]
+    flipped = [dict(type="RandomFlip", prob=prob, direction="horizontal") for prob in (0.0, 1.0)]
+    augmented = dict(type="TestTimeAug", transforms=[scaled, flipped, *([step] for step in rest)])
+    cfg.test_dataloader.dataset.pipeline = [load, augmented]
+    cfg.model = dict(type="MeanTTAModel", module=cfg.model)
+
+
+PROTOCOLS = {"mmseg": _mmseg, "squash": _squash, "multiscale": _multiscale}
+"""Each changes a config in place. Sizes follow the training crop, 512 on ADE20K."""
+
+
+def _without_resize(cfg: Config) -> list:
+    return [step for step in cfg.test_dataloader.dataset.pipeline if step.type != "Resize"]
+
+
+def _resize(cfg: Config, **how: object) -> None:
+    load, *rest = _without_resize(cfg)
+    cfg.test_dataloader.dataset.pipeline = [load, dict(type="Resize", **how), *rest]
+
+
+def describe(cfg: Config, split: str) -> str:
+    """The protocol of `split` (val or test) in words, read off the pipeline and the model that run."""
+    steps = cfg[f"{split}_dataloader"].dataset.pipeline
+    model = cfg.model.get("module", cfg.model)
+    inference = model.test_cfg
+    windows = "whole picture"
+    if inference.mode == "slide":
+        windows = f"windows of {inference.crop_size[0]} every {inference.stride[0]}"
+    return f"{_scale(steps)}, {windows}"
+
+
+def _scale(steps: list) -> str:
+    for step in steps:
+        if step.type == "Resize":
+            height, width = step.scale[::-1]
+            return f"short side {min(height, width)}" if step.keep_ratio else f"squashed to {height} x {width}"
+        if step.type == "TestTimeAug":
+            scales = [option.scale_factor for option in step.transforms[0] if option.type == "Resize"]
+            flips = (
+                " with flips" if any(option.type == "RandomFlip" for row in step.transforms for option in row) else ""
+            )
+            return f"{min(scales)} to {max(scales)} times the own size{flips}"
+    return "own size"

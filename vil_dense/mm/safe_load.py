@@ -1,0 +1,97 @@
+"""Checkpoints are read without running any code from them.
+
+MMEngine's loader answers a refused pickle by unpickling it all the same; `install` puts the loader below in its place,
+for every kind of path, so that `load_from`, `resume` and `init_cfg` cannot reach the old one.
+"""
+
+import os
+import pickle
+import re
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+from torch import nn
+
+
+def _history_statistic(owner: object, name: str) -> object:
+    """Stands in for `getattr`, which a pickled `HistoryBuffer` calls for its statistics and for nothing else."""
+    if owner is not HistoryBuffer or name not in ("min", "max", "current", "mean"):
+        raise pickle.UnpicklingError(f"GLOBAL builtins.getattr of {name!r}")
+    return getattr(HistoryBuffer, name)
+
+
+# What MMEngine's own checkpoints hold beside tensors and plain Python: the log's history, in numpy arrays.
+_core = np._core if hasattr(np, "_core") else np.core
+SAFE_GLOBALS = [
+    (_history_statistic, "builtins.getattr"),
+    HistoryBuffer,
+    np.ndarray,
+    np.dtype,
+    np.dtypes.Float64DType,
+    np.dtypes.Float32DType,
+    np.dtypes.Int64DType,
+    np.dtypes.UInt32DType,
+    _core.multiarray._reconstruct,
+    _core.multiarray.scalar,
+]
+
+
+def load_safely(filename: str, map_location: str | torch.device | None = "cpu") -> dict:
+    """The contents of a checkpoint file; tensors on `map_location`.
+
+    Raises:
+        ValueError: the file is no checkpoint, is truncated, or holds objects whose loading would run code.
+        FileNotFoundError: there is no such file (addresses on the network are not loaded).
+    """
+    path = os.path.expanduser(filename)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"no checkpoint at {filename}")
+    try:
+        with torch.serialization.safe_globals(SAFE_GLOBALS):
+            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        foreign = re.search(r"GLOBAL (\S+)", str(error))
+        if foreign:
+            raise ValueError(
+                f"{filename} was refused: it holds {foreign[1]}, and loading that could run code"
+            ) from None
+        raise ValueError(f"{filename} is truncated or no checkpoint") from None
+    except (RuntimeError, EOFError, OSError, KeyError, AttributeError, UnicodeDecodeError):
+        raise ValueError(f"{filename} is truncated or no checkpoint") from None
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f"{filename} holds a {type(checkpoint).__name__}, a checkpoint is a dict")
+    if isinstance(checkpoint.get("meta"), dict):
+        checkpoint["meta"].pop("config", None)  # MMEngine would execute this string on resume
+    return checkpoint
+
+
+def weights_of(checkpoint: dict) -> dict[str, torch.Tensor]:
+    """The state dict inside a checkpoint, or the checkpoint where it is one."""
+    return checkpoint.get("state_dict", checkpoint)
+
+
+def load_exactly(model: nn.Module, weights: dict[str, torch.Tensor], filename: str) -> None:
+    """Load `weights`, every tensor of them, into `model` (or into the model that it wraps).
+
+    Raises:
+        ValueError: they are another model's; says how many tensors do not fit and names one.
+    """
+    while isinstance(getattr(model, "module", None), nn.Module):
+        model = model.module
+    own = model.state_dict()
+    faults = {
+        "missing": [name for name in own if name not in weights],
+        "unknown": [name for name in weights if name not in own],
+        "of another shape": [name for name in own if name in weights and own[name].shape != weights[name].shape],
+    }
+    if any(faults.values()):
+        counts = ", ".join(f"{len(names)} {what} ({names[0]})" for what, names in faults.items() if names)
+        raise ValueError(f"{filename} is a checkpoint of another model, tensors: {counts}")
+    model.load_state_dict(weights)
+
+
+def install() -> None:
+    """Make `load_safely` the only loader of MMEngine's table."""
+    CheckpointLoader.register_scheme(list(CheckpointLoader._schemes), loader=load_safely, force=True)

@@ -1,0 +1,126 @@
+"""Settles what a config leaves open until the run is known: neck by name, norm, warm-up, mixed precision.
+
+Every function changes the config in place and returns one line for the log, or an empty string. The config that
+MMEngine writes to the work folder is the settled one, in mmseg's own words.
+"""
+
+import math
+
+from mmengine.config import Config
+
+
+def _no_neck(dim: int, rescales: list[float], norm_cfg: dict) -> None:
+    return None
+
+
+def _deconv_neck(dim: int, rescales: list[float], norm_cfg: dict) -> dict:
+    return dict(type="Feature2Pyramid", embed_dim=dim, rescales=rescales, norm_cfg=norm_cfg)
+
+
+def _bilinear_neck(dim: int, rescales: list[float], norm_cfg: dict) -> dict:
+    return dict(type="MultiLevelNeck", in_channels=[dim] * 4, out_channels=dim, scales=rescales, norm_cfg=norm_cfg)
+
+
+NECKS = {"none": _no_neck, "deconv": _deconv_neck, "bilinear": _bilinear_neck}
+"""From four maps of one stride to a pyramid of strides 4, 8, 16, 32; `none` leaves them as they are."""
+
+_RESCALES = {16: [4, 2, 1, 0.5], 8: [2, 1, 0.5, 0.25]}
+
+
+def settle_neck(cfg: Config) -> str:
+    """`model.neck` from a name of `NECKS`; a dict is left as it is."""
+    name = cfg.model.get("neck")
+    if name is None or isinstance(name, dict):
+        return ""
+    if name not in NECKS:
+        raise ValueError(f"unknown neck {name!r}, known: {', '.join(NECKS)}")
+    stride = cfg.model.backbone.get("patch_size", 16)
+    if stride not in _RESCALES and name != "none":
+        raise ValueError(f"the neck {name!r} makes strides 4 to 32 from patches of 8 or 16 px, not {stride}")
+    head = cfg.model.decode_head
+    cfg.model.neck = NECKS[name](head.in_channels[-1], _RESCALES.get(stride), head.norm_cfg)
+    strides = "4, 8, 16, 32" if cfg.model.neck else f"{stride} four times"
+    return f"neck: {name}, strides {strides}"
+
+
+def choose_norm(world_size: int, batch_size: int, widths: list[int], cuda: bool) -> dict:
+    """Norm of neck and heads, by how many pictures its statistics would see.
+
+    Four or more: BatchNorm, over all ranks (SyncBN) if there are several. Fewer: GroupNorm, because UperNet's 1 x 1
+    pool has one value per picture. GroupNorm as well for several ranks on CPUs, where SyncBN does not exist.
+    """
+    if world_size * batch_size >= 4 and (world_size == 1 or cuda):
+        return dict(type="SyncBN" if world_size > 1 else "BN", requires_grad=True)
+    return group_norm(widths)
+
+
+def group_norm(widths: list[int]) -> dict:
+    """GroupNorm with at most 32 groups and at least two channels in each (one channel of a 1 x 1 map has no spread)."""
+    return dict(type="GN", num_groups=math.gcd(32, *(width // 2 for width in widths)), requires_grad=True)
+
+
+def settle_norm(cfg: Config, world_size: int, cuda: bool, weights: dict | None = None) -> str:
+    """Replace `norm_cfg=dict(type="auto")` everywhere in the model; trained `weights` decide where they are given."""
+    open_norms = [part for part in _dicts(cfg.model) if _is_auto(part.get("norm_cfg"))]
+    if not open_norms:
+        return ""
+    widths = [_width(part) for part in open_norms]
+    batch_size = cfg.train_dataloader.batch_size
+    if weights is None:
+        norm, why = choose_norm(world_size, batch_size, widths, cuda), f"{world_size} x {batch_size} pictures a step"
+    else:
+        batch_norm = any(key.startswith("decode_head.") and key.endswith("running_mean") for key in weights)
+        sync = batch_norm and world_size > 1 and cuda
+        norm = dict(type="SyncBN" if sync else "BN", requires_grad=True) if batch_norm else group_norm(widths)
+        why = "as in the checkpoint"
+    for part in open_norms:
+        part["norm_cfg"] = dict(norm)
+    return f"norm of neck and heads: {norm['type']} ({why})"
+
+
+def settle_warmup(cfg: Config) -> str:
+    """Shorten a warm-up that would outlast the run to a tenth of it, and start the next schedule there."""
+    schedule, steps = cfg.get("param_scheduler"), cfg.train_cfg.get("max_iters")
+    if not isinstance(schedule, list) or not steps or schedule[0].get("end", 0) < steps:
+        return ""
+    asked, schedule[0].end = schedule[0].end, max(2, steps // 10)
+    for part in schedule[1:]:
+        part.begin = schedule[0].end
+    return f"warm-up: {schedule[0].end} steps, since {asked} would outlast the run of {steps}"
+
+
+def settle_amp(cfg: Config, asked: bool, cuda: bool) -> str:
+    """Mixed precision on a GPU, float32 elsewhere."""
+    wrapper = cfg.optim_wrapper
+    if not asked and wrapper.type != "AmpOptimWrapper":
+        return ""
+    if cuda:
+        wrapper.type = "AmpOptimWrapper"
+        wrapper.setdefault("loss_scale", "dynamic")
+        return f"precision: {wrapper.get('dtype', 'float16')} with loss scaling"
+    wrapper.type = "OptimWrapper"
+    for key in ("loss_scale", "dtype"):
+        wrapper.pop(key, None)
+    return "precision: float32, mixed precision was asked for but needs a GPU"
+
+
+def say_start(cfg: Config, checkpoint: str | None) -> str:
+    """Where the weights come from; a recipe made for pretrained ones runs without, and the log should show it."""
+    if checkpoint:
+        return f"start: {'resumed from' if cfg.resume else 'weights of'} {checkpoint}"
+    pretrained = cfg.model.backbone.get("init_cfg")
+    return f"start: backbone from {pretrained.checkpoint}" if pretrained else "start: random weights, none pretrained"
+
+
+def _is_auto(norm_cfg: object) -> bool:
+    return isinstance(norm_cfg, dict) and norm_cfg.get("type") == "auto"
+
+
+def _dicts(node: object) -> list[dict]:
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ()
+    return [*([node] if isinstance(node, dict) else []), *(found for child in children for found in _dicts(child))]
+
+
+def _width(part: dict) -> int:
+    """Channels that the norms of a head or a neck see."""
+    return next(part[key] for key in ("channels", "embed_dim", "out_channels") if key in part)

@@ -1,0 +1,44 @@
+"""Colour jitter as torchvision defines it; mmseg's PhotoMetricDistortion shifts brightness where this scales it."""
+
+import cv2
+import mmcv
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmengine.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class ColorJitter(BaseTransform):
+    """Brightness, contrast, saturation and hue of `img` (BGR uint8), each changed every time, in random order.
+
+    Args:
+        brightness, contrast, saturation: the factor is uniform in [max(0, 1 - x), 1 + x].
+        hue: the shift is uniform in [-x, x], in turns of the colour circle.
+    """
+
+    def __init__(self, brightness: float, contrast: float, saturation: float, hue: float) -> None:
+        self.spread = dict(brightness=brightness, contrast=contrast, saturation=saturation, hue=hue)
+
+    def transform(self, results: dict) -> dict:
+        image = results["img"]
+        for name in np.random.permutation(list(self.spread)):
+            spread, centre = self.spread[name], 0.0 if name == "hue" else 1.0
+            low = -spread if name == "hue" else max(0.0, 1.0 - spread)
+            image = ADJUST[name](image, np.random.uniform(low, centre + spread))
+        results["img"] = image
+        return results
+
+
+def shift_hue(image: np.ndarray, turns: float) -> np.ndarray:
+    """`image` (BGR uint8) with its hue turned; OpenCV counts 180 steps to a turn."""
+    hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
+    hsv[..., 0] = ((hsv[..., 0].astype(np.int16) + round(180 * turns)) % 180).astype(np.uint8)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
+
+
+ADJUST = dict(
+    brightness=mmcv.adjust_brightness,
+    contrast=mmcv.adjust_contrast,
+    saturation=mmcv.adjust_color,
+    hue=shift_hue,
+)
