@@ -9,25 +9,27 @@ from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from mmseg.structures import SegDataSample
 
 from vil_dense.mm import draw
 from vil_dense.mm.protocols import describe
 
 
-def label_of(sample: dict | object, key: str) -> np.ndarray:
+SHOWN = ("mIoU", "mAcc", "aAcc")
+
+
+def label_of(sample: SegDataSample, key: str) -> np.ndarray:
     """A label map (H, W) of an mmseg sample: `pred_sem_seg` or `gt_sem_seg`."""
-    return np.atleast_2d(getattr(sample, key).data.squeeze().cpu().numpy())
+    label = getattr(sample, key).data
+    return label.reshape(label.shape[-2:]).cpu().numpy()
 
 
 def report_line(metrics: dict[str, float], protocol: str) -> str:
     """The metrics of an evaluation, with its protocol."""
     if not metrics:
         return "none, this run did not validate"
-    named = [f"{name.rsplit('/')[-1]} {value:.2f}" for name, value in metrics.items() if name.rsplit("/")[-1] in SHOWN]
-    return f"{', '.join(named)}  ({protocol})"
-
-
-SHOWN = ("mIoU", "mAcc", "aAcc")
+    named = ", ".join(f"{name} {metrics[name]:.2f}" for name in SHOWN if name in metrics)
+    return f"{named} ({protocol})"
 
 
 @HOOKS.register_module()
@@ -63,8 +65,9 @@ class ReportHook(Hook):
     @master_only
     def after_train(self, runner: Runner) -> None:
         folder = Path(runner.work_dir) / "pictures"
-        train, val = read_scalars(Path(runner.work_dir), "loss"), read_scalars(Path(runner.work_dir), "mIoU")
-        draw.save_curves(folder / "curves.png", train, val, "mIoU")
+        # A resumed run goes on with the curves of the ones before it.
+        logs = runner.work_dir if runner.cfg.get("resume") else runner.log_dir
+        draw.save_curves(folder / "curves.png", read_scalars(logs, "loss"), read_scalars(logs, "mIoU"), "mIoU")
         if self.metrics:
             save_per_class(folder / "per_class.csv", runner.val_evaluator.metrics)
         if self.drawn:
@@ -98,10 +101,10 @@ class OverlayHook(Hook):
             draw.save_png(self.folder / f"{Path(sample.img_path).stem}.png", seen)
 
 
-def read_scalars(work_dir: Path, name: str) -> dict[int, float]:
-    """A scalar of all runs logged in `work_dir`, by step; later runs replace earlier ones."""
+def read_scalars(folder: str, name: str) -> dict[int, float]:
+    """A scalar of all runs logged below `folder`, by step; later runs replace earlier ones."""
     curve: dict[int, float] = {}
-    for file in sorted(work_dir.glob("*/vis_data/scalars.json")):
+    for file in sorted(Path(folder).rglob("vis_data/scalars.json")):
         for row in map(json.loads, file.read_text().splitlines()):
             if name in row:
                 curve[row["step"]] = row[name]

@@ -9,6 +9,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
+DEFAULTS = dict(layer_decay_rate=1.0, blocks_per_layer=2)
 _STEM = re.compile(r"^backbone\.net\.(patch_embed|pos_embed|cls_token)")
 _BLOCK = re.compile(r"^backbone\.net\.blocks\.(\d+)\.")
 
@@ -42,11 +43,15 @@ class ViLLayerDecay(DefaultOptimWrapperConstructor):
     blocks_per_layer: how many blocks form one layer, 2 for ViL, 1 for the transformer.
     """
 
+    def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
+        options = {**DEFAULTS, **(paramwise_cfg or {})}
+        if unknown := sorted(set(options) - set(DEFAULTS)):
+            raise ValueError(f"ViLLayerDecay knows {' and '.join(DEFAULTS)}, got also {unknown}")
+        # never empty: for an empty one MMEngine would not ask for groups, and decay every vector
+        super().__init__(optim_wrapper_cfg, options)
+
     def add_params(self, params: list[dict], module: nn.Module, **kwargs) -> None:
-        options = dict(self.paramwise_cfg)
-        rate, blocks_per_layer = options.pop("layer_decay_rate", 1.0), options.pop("blocks_per_layer", 2)
-        if options:
-            raise ValueError(f"ViLLayerDecay knows layer_decay_rate and blocks_per_layer, got also {sorted(options)}")
+        rate, blocks_per_layer = (self.paramwise_cfg[key] for key in DEFAULTS)
         names = [name for name, _ in module.named_parameters()]
         depth = 1 + max((int(match[1]) for name in names if (match := _BLOCK.match(name))), default=-1)
         if depth == 0 and rate != 1:

@@ -1,0 +1,111 @@
+"""ViL in MMEngine: found from every child, taps of the right shape and place, strict about options and weights."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+from mmseg.registry import MODELS as SEG_MODELS
+
+import vil_dense.mm  # noqa: F401
+from vil_dense.backbones import VARIANTS, VisionLSTM, variant
+from vil_dense.backbones.checkpoint import write_state
+
+SMALL = dict(type="ViL", variant="vil2-tiny", dim=32, depth=4, grid=(4, 4), out_indices=(0, 1, -1))
+
+
+def build(**options):
+    torch.manual_seed(0)
+    return SEG_MODELS.build({**SMALL, **options})
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_is_found_from_the_root_and_from_mmseg(name: str) -> None:
+    with torch.device("meta"):
+        depth = variant(name)["depth"]
+        for registry in (MODELS, SEG_MODELS):
+            model = registry.build(dict(type="ViL", variant=name, out_indices=(0, depth - 1)))
+    assert model.out_channels == (variant(name)["dim"],) * 2
+    assert model.strides == (16, 16)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (33, 47), (80, 64), (1, 1)])
+@pytest.mark.parametrize("out_norm", [False, True])
+def test_taps(height: int, width: int, out_norm: bool) -> None:
+    model = build(out_norm=out_norm)
+    maps = model(torch.randn(2, 3, height, width))
+    assert isinstance(maps, tuple)
+    assert [tuple(x.shape) for x in maps] == [(2, 32, -(-height // 16), -(-width // 16))] * 3
+    if out_norm:
+        for x in maps:
+            torch.testing.assert_close(x.mean(1), torch.zeros_like(x.mean(1)), rtol=0, atol=1e-5)
+
+
+def test_taps_are_the_raw_outputs_of_the_blocks() -> None:
+    model = build().eval()
+    x = torch.randn(1, 3, 64, 48)
+    tokens = model.net.pos_embed(model.net.patch_embed(x))
+    for index, tap in zip((0, 1, 2, 3), (0, 1, None, 2), strict=True):
+        tokens = model.net.blocks[index](tokens)
+        if tap is not None:
+            assert torch.equal(model(x)[tap], tokens.movedim(-1, 1))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(variant="vil3-tiny"), "unknown variant 'vil3-tiny'; known: vil-tiny, vil-tinyplus"),
+        (dict(direction="spiral"), "unknown direction 'spiral'"),
+        (dict(backend="cuda"), "unknown mLSTM backend 'cuda'"),
+        (dict(colour="red"), "colour"),
+        (dict(out_indices=(7,)), "there is no block 7: the network has 4 blocks"),
+        (dict(pooling="max"), "unknown pooling 'max'"),
+    ],
+)
+def test_unknown_options_are_refused_by_name(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(**options)
+
+
+def test_frozen_stages() -> None:
+    model = build(frozen_stages=2).train()
+    model(torch.randn(1, 3, 32, 32))[-1].sum().backward()
+    trained = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert trained == {name for name, _ in model.named_parameters() if name.startswith(("net.blocks.2.", "net.blocks.3."))}
+    assert not model.net.blocks[0].training and model.net.blocks[2].training
+    assert all(p.requires_grad for p in build(frozen_stages=-1).parameters())
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_pretrained_weights_are_placed_and_reported(tmp_path: Path, suffix: str, caplog) -> None:
+    source = VisionLSTM(**{**variant("vil2-tiny"), "dim": 32, "depth": 4, "grid": (6, 6)}, num_classes=3)
+    write_state(source.state_dict(), tmp_path / f"w{suffix}")
+    model = build(init_cfg=dict(type="Pretrained", checkpoint=str(tmp_path / f"w{suffix}")))
+    model.init_weights()
+    assert torch.equal(model.net.blocks[3].layer.proj_up.weight, source.blocks[3].layer.proj_up.weight)
+    assert model.net.pos_embed.embed.shape == (1, 4, 4, 32)
+    before = model.net.blocks[0].layer.proj_up.weight.clone()
+    model.init_weights()
+    assert torch.equal(model.net.blocks[0].layer.proj_up.weight, before)
+
+
+class RunsCode:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.target),)
+
+
+def test_init_cfg_runs_no_code_and_refuses_in_words(tmp_path: Path) -> None:
+    torch.save(dict(state_dict=RunsCode(tmp_path / "ran")), tmp_path / "evil.pth")
+    with pytest.raises(ValueError, match="objects other than tensors and plain values, which could run code"):
+        build(init_cfg=dict(type="Pretrained", checkpoint=str(tmp_path / "evil.pth"))).init_weights()
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(ValueError, match="ViL takes init_cfg=dict"):
+        build(init_cfg=dict(type="Xavier")).init_weights()
+    other = VisionLSTM(**{**variant("vil-tiny"), "dim": 32, "depth": 4})
+    write_state(other.state_dict(), tmp_path / "other.pth")
+    with pytest.raises(ValueError, match="these are not the weights of this model"):
+        build(init_cfg=dict(type="Pretrained", checkpoint=str(tmp_path / "other.pth"))).init_weights()
