@@ -6,7 +6,7 @@ import torch
 from mmengine.dist import get_world_size
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from vil_dense.mm import settle
+from vil_dense.mm import ViL, settle
 from vil_dense.mm.command import one_sentence, parser, read_config
 from vil_dense.mm.safe_load import load_exactly, load_safely, weights_of
 
@@ -31,7 +31,8 @@ def build(args: argparse.Namespace) -> Runner:
     # Weights and data are read now, while what goes wrong with them is still the user's to mend.
     if cfg.resume and weights:
         load_exactly(runner.model, weights, start)
-    getattr(runner.model, "module", runner.model).backbone.init_weights()
+    for backbone in filter(lambda module: isinstance(module, ViL), runner.model.modules()):
+        backbone.init_weights()
     _ = runner.train_loop, runner.val_loop
     return runner
 

@@ -91,11 +91,13 @@ def test_odd_pictures_at_full_patch_size(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("name", ["vil-tiny", "vil2-tiny"])
 def test_no_size_is_remembered(name: str) -> None:
     """One model fed four sizes gives what a model that saw nothing else gives."""
-    sizes = [(16, 16), (20, 8), (12, 28), (16, 16)]
-    inputs = [torch.randn(1, 3, *size) for size in sizes]
-    veteran = small(name, num_classes=5)
-    for x in inputs:
-        assert torch.equal(veteran(x), small(name, num_classes=5)(x))
+    # the second of each has as many tokens as the first, in another shape
+    sizes = [(16, 16), (32, 8), (20, 8), (12, 28), (16, 16)]
+    volumes = [(8, 16, 12), (16, 8, 12), (4, 8, 20), (9, 7, 5), (8, 16, 12)]
+    for options, inputs in (({}, sizes), (dict(grid=(2, 4, 3)), volumes)):
+        veteran = small(name, num_classes=5, **options)
+        for x in [torch.randn(1, 3, *size) for size in inputs]:
+            assert torch.equal(veteran(x), small(name, num_classes=5, **options)(x))
 
 
 def test_a_step_in_the_picture_stays_where_it_is() -> None:

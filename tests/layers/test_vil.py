@@ -61,6 +61,12 @@ def test_a_shared_scan_counts_once_and_directions_add() -> None:
     torch.testing.assert_close(both(x), both.proj_down(total * torch.nn.functional.silu(z)))
 
 
+def test_of_several_scans_only_the_first_has_a_bias_in_its_norm() -> None:
+    first, second = ViLLayer(16, orders=("rows", "columns")).scans
+    assert first.outnorm.bias is not None and second.outnorm.bias is None
+    assert second.q_proj.bias is not None
+
+
 @pytest.mark.parametrize(("form", "blocks"), [("original", 1), ("by-depth", 12)])
 def test_initialisation(form: str, blocks: int) -> None:
     torch.manual_seed(0)

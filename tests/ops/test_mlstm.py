@@ -37,7 +37,7 @@ def values_and_gradients(inputs: list[Tensor], cotangent: Tensor, backend: str) 
     return [h.detach(), *torch.autograd.grad(h, leaves, cotangent)]
 
 
-@pytest.mark.parametrize("S", [1, 7, 64, 65, 196, 300])
+@pytest.mark.parametrize("S", [1, 7, 64, 65, 196, 262, 300])  # 262: two segments, each with a padded chunk
 @pytest.mark.parametrize("DH", [16, 96])
 @pytest.mark.parametrize("gates", GATES)
 def test_backends_equal_the_recurrence(S: int, DH: int, gates: str) -> None:
@@ -69,6 +69,15 @@ def test_finite_for_extreme_gates(backend: str, dtype: torch.dtype) -> None:
             inputs = [x.to(dtype) for x in (q, k, v, uniform(*i_span, 130), uniform(*f_span, 130))]
             for x in values_and_gradients(inputs, torch.randn(2, 2, 130, 16), backend):
                 assert x.isfinite().all(), f"i in {i_span}, f in {f_span}"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_float16_gradients_saturate(backend: str) -> None:
+    """A normaliser of 0 with a loud input gate: the true gradient of q is about 1e6, beyond float16."""
+    q, k, v = torch.zeros(1, 1, 3, 4), torch.ones(1, 1, 3, 4), torch.ones(1, 1, 3, 4)
+    inputs = [x.half() for x in (q, k, v, torch.full((1, 1, 3), 9e3), torch.zeros(1, 1, 3))]
+    gradient = values_and_gradients(inputs, torch.ones(1, 1, 3, 4), backend)[1]
+    assert gradient.tolist() == torch.full_like(gradient, 65504).tolist()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -66,6 +66,6 @@ def read_config(args: argparse.Namespace, subfolder: str = "") -> Config:
         if not torch.cuda.is_available():
             raise ValueError(f"--launcher {args.launcher} needs GPUs, and torch sees none")
         init_dist(args.launcher, **cfg.env_cfg.dist_cfg)
-    init_default_scope(cfg.default_scope)
+    init_default_scope(cfg.get("default_scope", "mmseg"))
     safe_load.install()
     return cfg

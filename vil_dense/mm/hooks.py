@@ -14,7 +14,6 @@ from mmseg.structures import SegDataSample
 from vil_dense.mm import draw
 from vil_dense.mm.protocols import describe
 
-
 SHOWN = ("mIoU", "mAcc", "aAcc")
 
 

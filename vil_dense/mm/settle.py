@@ -108,7 +108,7 @@ def say_start(cfg: Config, checkpoint: str | None) -> str:
     """Where the weights come from; a recipe made for pretrained ones runs without, and the log should show it."""
     if checkpoint:
         return f"start: {'resumed from' if cfg.resume else 'weights of'} {checkpoint}"
-    pretrained = cfg.model.backbone.get("init_cfg")
+    pretrained = cfg.model.get("backbone", {}).get("init_cfg")
     return f"start: backbone from {pretrained.checkpoint}" if pretrained else "start: random weights, none pretrained"
 
 

@@ -15,13 +15,9 @@ CHUNKS_PER_SEGMENT = 4
 
 def mlstm_chunkwise(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: float) -> Tensor:
     """The chunkwise form, for any S; see `ops.mlstm`."""
-    S = q.shape[2]
+    S, DH = q.shape[2:]
     segments = -(-S // (CHUNK * CHUNKS_PER_SEGMENT))  # the inside of one segment is all that lives beside inputs and h
-    state = [
-        q.new_zeros(*q.shape[:2], q.shape[3], q.shape[3]),
-        torch.zeros_like(q[:, :, 0]),
-        torch.full_like(i[:, :, 0], -torch.inf),
-    ]
+    state = [q.new_zeros(*q.shape[:2], DH, DH + 1), torch.full_like(i[:, :, 0], -torch.inf)]
     h = []
     for inputs in zip(*(x.tensor_split(segments, dim=2) for x in (q, k, v, i, f)), strict=True):
         arguments = (*inputs, *state, eps)
@@ -34,49 +30,47 @@ def mlstm_chunkwise(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: 
 
 
 def _segment(
-    q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, C: Tensor, n: Tensor, m: Tensor, eps: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Hidden states of one segment and the state after it, from the state before it."""
+    q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, C: Tensor, m: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Hidden states of one segment and the state after it, from the state before it.
+
+    The normaliser n is the last column of C, (B, NH, DH, DH + 1), and v has a column of ones for it.
+    """
     S, DH = q.shape[2:]
     chunks = -(-S // CHUNK)
     L = -(-S // chunks)
-    q, k, v, i, f = (_into_chunks(x, chunks, L) for x in (q, k * DH**-0.5, v, i, f))
-    # Padding at the end never reaches a token before it; a closed input gate keeps it out of the carried state.
+    q, k, v, i, f = (_into_chunks(x, chunks, L) for x in (q, k * DH**-0.5, F.pad(v, (0, 1), value=1.0), i, f))
     a = F.logsigmoid(f)
-    if chunks * L > S:
+    if chunks * L > S:  # padding comes last, so no token sees it; closed gates keep it out of the state
         padding = torch.arange(chunks * L, device=q.device).view(chunks, L) >= S
         i, a = i.masked_fill(padding, -torch.inf), a.masked_fill(padding, 0.0)
     b = a.cumsum(-1)
     g = b[..., -1]
+    c = i - b  # token s writes with the exponent c_s, as seen from the start of its chunk
 
-    # 1. What each chunk adds to the state, and the largest exponent in it.
-    log_add = g[..., None] - b + i
-    m_add = log_add.amax(-1)
-    C_before, n_before, m_before = [], [], []
-    for c in range(chunks):
+    # 1. The state before each chunk.
+    c_max = c.amax(-1)
+    C_before, m_before = [], []
+    for n in range(chunks):
         C_before.append(C)
-        n_before.append(n)
         m_before.append(m)
-        m_new = torch.maximum(g[:, :, c] + m, m_add[:, :, c])
-        keep = torch.exp(g[:, :, c] + m - m_new)[..., None]
-        k_add = k[:, :, c] * torch.exp(log_add[:, :, c] - m_new[..., None])[..., None]
-        C = keep[..., None] * C + k_add.mT @ v[:, :, c]
-        n = keep * n + k_add.sum(-2)
-        m = m_new
+        largest = torch.maximum(m, c_max[:, :, n])
+        k_add = k[:, :, n] * torch.exp(c[:, :, n] - largest[..., None])[..., None]
+        C = torch.exp(m - largest)[..., None, None] * C + k_add.mT @ v[:, :, n]
+        m = g[:, :, n] + largest
 
-    # 2. The tokens of a chunk see each other, and the state before their chunk.
+    # 2. The tokens of a chunk see each other, and the state before their chunk. m_t = b_t + x_t, and the output is
+    #    scaled by e^{-max(m_t, 0)} = e^{-(b_t + y_t)}; all exponents are taken before b_t is added, where they are exact.
+    m_start = torch.stack(m_before, 2)[..., None]
+    x = torch.maximum(m_start, c.cummax(-1).values)
+    y = torch.maximum(x, -b)
     causal = torch.ones(L, L, dtype=torch.bool, device=q.device).tril()
-    log_w = (b[..., :, None] - b[..., None, :] + i[..., None, :]).masked_fill(~causal, -torch.inf)
-    log_carry = b + torch.stack(m_before, 2)[..., None]
-    m_t = torch.maximum(log_carry, log_w.amax(-1))
-    m_out = m_t.clamp(min=0)
-    w = (q @ k.mT) * torch.exp(log_w - m_out[..., None])
-    q_carry = q * torch.exp(log_carry - m_out)[..., None]
-    numerator = w @ v + q_carry @ torch.stack(C_before, 2)
-    dot = w.sum(-1) + (q_carry @ torch.stack(n_before, 2)[..., None]).squeeze(-1)
-    normaliser = torch.maximum(dot.abs(), torch.exp(-m_out)) + eps * torch.exp(m_t - m_out)
+    w = (q @ k.mT) * torch.exp((c[..., None, :] - y[..., :, None]).masked_fill(~causal, -torch.inf))
+    out = w @ v + (q * torch.exp(m_start - y)[..., None]) @ torch.stack(C_before, 2)
+    numerator, dot = out[..., :-1], out[..., -1]
+    normaliser = torch.maximum(dot.abs(), torch.exp(-(b + y))) + eps * torch.exp(x - y)
     h = (numerator / normaliser[..., None]).flatten(2, 3)[:, :, :S]
-    return h, C, n, m
+    return h, C, m
 
 
 def _into_chunks(x: Tensor, chunks: int, L: int) -> Tensor:
