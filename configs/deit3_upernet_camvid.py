@@ -13,6 +13,7 @@ _base_ = [
 ]
 
 channels = 64
+loss = dict(avg_non_ignore=False)  # the mean over all pixels, as in the measured run
 model = dict(
     data_preprocessor=dict(size=(256, 256)),
     backbone=dict(
@@ -23,8 +24,8 @@ model = dict(
         drop_path=0.05,
         drop_path_decay=True,
     ),
-    decode_head=dict(channels=channels, num_classes=11),
-    auxiliary_head=dict(channels=channels, num_classes=11),
+    decode_head=dict(channels=channels, num_classes=11, loss_decode=loss),
+    auxiliary_head=dict(channels=channels, num_classes=11, loss_decode=loss),
     test_cfg=dict(_delete_=True, mode="whole"),
 )
 optim_wrapper = dict(paramwise_cfg=dict(blocks_per_layer=1))

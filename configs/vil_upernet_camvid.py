@@ -14,11 +14,12 @@ _base_ = [
 ]
 
 channels = 64
+loss = dict(avg_non_ignore=False)  # the mean over all pixels, as in the measured run
 model = dict(
     data_preprocessor=dict(size=(256, 256)),
     backbone=dict(grid=(16, 16), drop_path=0.05, drop_path_decay=True),
-    decode_head=dict(channels=channels, num_classes=11),
-    auxiliary_head=dict(channels=channels, num_classes=11),
+    decode_head=dict(channels=channels, num_classes=11, loss_decode=loss),
+    auxiliary_head=dict(channels=channels, num_classes=11, loss_decode=loss),
     test_cfg=dict(_delete_=True, mode="whole"),
 )
 train_cfg = dict(max_iters=1200, val_interval=400)

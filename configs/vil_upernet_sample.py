@@ -22,5 +22,6 @@ model = dict(
     auxiliary_head=dict(in_channels=dim, channels=channels, num_classes=num_classes),
     test_cfg=dict(_delete_=True, mode="whole"),
 )
-train_cfg = dict(max_iters=500, val_interval=250)
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=250))
+optim_wrapper = dict(optimizer=dict(lr=1.5e-3))
+train_cfg = dict(max_iters=350, val_interval=175)
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=175))
