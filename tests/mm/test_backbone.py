@@ -72,7 +72,9 @@ def test_frozen_stages() -> None:
     model = build(frozen_stages=2).train()
     model(torch.randn(1, 3, 32, 32))[-1].sum().backward()
     trained = {name for name, p in model.named_parameters() if p.grad is not None}
-    assert trained == {name for name, _ in model.named_parameters() if name.startswith(("net.blocks.2.", "net.blocks.3."))}
+    assert trained == {
+        name for name, _ in model.named_parameters() if name.startswith(("net.blocks.2.", "net.blocks.3."))
+    }
     assert not model.net.blocks[0].training and model.net.blocks[2].training
     assert all(p.requires_grad for p in build(frozen_stages=-1).parameters())
 

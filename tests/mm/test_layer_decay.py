@@ -24,7 +24,13 @@ UPERNET = dict(
         norm_cfg=dict(type="BN"),
     ),
     auxiliary_head=dict(
-        type="FCNHead", in_channels=192, in_index=2, channels=192, num_convs=1, num_classes=150, norm_cfg=dict(type="BN")
+        type="FCNHead",
+        in_channels=192,
+        in_index=2,
+        channels=192,
+        num_convs=1,
+        num_classes=150,
+        norm_cfg=dict(type="BN"),
     ),
 )
 # What follows a block's number: does weight decay act on it?

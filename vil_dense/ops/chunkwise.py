@@ -59,8 +59,8 @@ def _segment(
         C = torch.exp(m - largest)[..., None, None] * C + k_add.mT @ v[:, :, n]
         m = g[:, :, n] + largest
 
-    # 2. The tokens of a chunk see each other, and the state before their chunk. m_t = b_t + x_t, and the output is
-    #    scaled by e^{-max(m_t, 0)} = e^{-(b_t + y_t)}; all exponents are taken before b_t is added, where they are exact.
+    # 2. The tokens of a chunk see each other, and the state before their chunk. m_t = b_t + x_t; the output is scaled
+    #    by e^{-max(m_t, 0)} = e^{-(b_t + y_t)}; exponents are taken before b_t is added, where they are exact.
     m_start = torch.stack(m_before, 2)[..., None]
     x = torch.maximum(m_start, c.cummax(-1).values)
     y = torch.maximum(x, -b)
