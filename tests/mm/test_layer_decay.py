@@ -69,7 +69,6 @@ def wrapper(model: torch.nn.Module, **paramwise):
     return build_optim_wrapper(model, ConfigDict(cfg))
 
 
-@pytest.mark.filterwarnings("ignore:.*avg_non_ignore:UserWarning")
 def test_every_parameter_of_vil_t_upernet() -> None:
     model = MODELS.build(UPERNET)
     groups = wrapper(model, layer_decay_rate=RATE, blocks_per_layer=2).optimizer.param_groups

@@ -84,7 +84,9 @@ def test_layout_is_that_of_ade20k(sample: Path) -> None:
         assert len(images) == count
         assert images == {path.stem for path in (sample / "annotations" / split).glob("*.png")}
     for folder, kind in (("images", "JPEG"), ("annotations", "PNG")):
-        assert {Image.open(path).format for path in (sample / folder).rglob("*.*")} == {kind}
+        for path in (sample / folder).rglob("*.*"):
+            with Image.open(path) as picture:
+                assert picture.format == kind
     assert (sample / "objectInfo.txt").read_text().splitlines()[1:3] == ["0\tother", "1\tsky"]
     assert sorted(path.name for path in sample.parent.iterdir()) == ["sample"]
 
@@ -167,4 +169,5 @@ def test_tool_says_where_sample_and_contact_sheet_lie(
     said = capsys.readouterr()
     assert f"sample: {out} (2 + 1 pictures, 12 classes, seed 0)" in said.out
     assert said.err.endswith("3/3 pictures, 0 s left \n")
-    assert Image.open(tmp_path / "made/sample_sheet.png").width > 1000
+    with Image.open(tmp_path / "made/sample_sheet.png") as sheet:
+        assert sheet.width > 1000
