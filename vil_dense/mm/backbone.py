@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vil_dense.backbones import VisionLSTM
 from vil_dense.backbones import variant as variant_options
 from vil_dense.backbones.checkpoint import load_weights, read_state, to_own
+from vil_dense.mm.safe_load import load_safely, weights_of
 from vil_dense.ops import resolve_backend
 
 
@@ -72,7 +73,9 @@ class ViL(BaseModule):
         if self.init_cfg.get("type") != "Pretrained":
             raise ValueError(f"ViL takes init_cfg=dict(type='Pretrained', checkpoint=FILE), got {self.init_cfg}")
         path = self.init_cfg["checkpoint"]
-        report = load_weights(self.net, to_own(read_state(path)))
+        # A run's own checkpoint holds its log beside the weights; only load_safely knows that to be harmless.
+        state = read_state(path) if path.endswith(".safetensors") else weights_of(load_safely(path))
+        report = load_weights(self.net, to_own(state))
         print_log(f"ViL weights from {path}: {report}", "current")
         self._is_init = True
 
