@@ -2,7 +2,8 @@
 
 Command:  python tools/train.py configs/deit3_upernet_camvid.py
 Twelve transformer blocks have the parameters of ViL-T's 24; the taps are the outputs of the same quarters.
-Result:   to be measured (45 minutes on two cores, or a few minutes on a GPU).
+Result:   mIoU 27.13, aAcc 69.07 after 1200 steps, one seed; about 25 minutes of one CPU core (float32). Per class and
+          curves: configs/results/deit3_upernet_camvid.
 """
 
 _base_ = [

@@ -3,7 +3,8 @@
 Command:  python tools/train.py configs/vil_upernet_camvid.py
 Twin:     configs/deit3_upernet_camvid.py, the same with attention blocks: same seed, data order and schedule.
 Protocol: whole picture at 360 x 480 (padded to 384 x 480, logits cropped).
-Result:   to be measured (45 minutes on two cores, or a few minutes on a GPU).
+Result:   mIoU 31.01, aAcc 71.10 after 1200 steps, one seed; about 50 minutes of one CPU core (float32). Per class and
+          curves: configs/results/vil_upernet_camvid.
 """
 
 _base_ = [

@@ -23,5 +23,5 @@ model = dict(
     test_cfg=dict(_delete_=True, mode="whole"),
 )
 optim_wrapper = dict(optimizer=dict(lr=1.5e-3))
-train_cfg = dict(max_iters=350, val_interval=175)
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=175))
+train_cfg = dict(max_iters=420, val_interval=210)
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=210))

@@ -1,6 +1,7 @@
 """Vision-LSTM (arXiv 2406.04303) for pictures and volumes of any size, and the table of its variants."""
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from vil_dense.layers.attention import AttentionBlock
 from vil_dense.layers.embed import PatchEmbed, PosEmbed, per_axis
 from vil_dense.layers.pool import CLS_POOLINGS, POOLINGS, insert_cls, remove_cls
-from vil_dense.layers.vil import ViLBlock
+from vil_dense.layers.vil import ViLBlock, ViLLayer
 
 _BI = ("rows", "rows-reversed")
 _QUAD = (*_BI, "columns", "columns-reversed")
@@ -201,6 +202,9 @@ def _make_block(
         raise ValueError(f"unknown block {name!r}; known: {', '.join(BLOCKS)}")
     if direction not in DIRECTIONS:
         raise ValueError(f"unknown direction {direction!r}; known: {', '.join(DIRECTIONS)}")
+    known = _options_of(name)
+    if unknown := [option for option in options if option not in known]:
+        raise ValueError(f"unknown option {', '.join(unknown)} of block {name!r}; known: {', '.join(known)}")
     if name == "vil":
         design = dict(DIRECTIONS[direction])
         if design.pop("alternate", False):
@@ -208,8 +212,11 @@ def _make_block(
         if ndim == 1 and options.get("conv", "grid") == "grid":
             raise ValueError("a CLS token makes a sequence of the grid: it needs conv='causal', got conv='grid'")
         options = dict(options, ndim=ndim, depth=depth, **design)
-    try:
-        return BLOCKS[name](dim, **options)
-    except TypeError as error:
-        article = "an" if name[0] in "aeiou" else "a"
-        raise ValueError(f"{article} {name} block does not take these options: {error}") from error
+    return BLOCKS[name](dim, **options)
+
+
+def _options_of(name: str) -> list[str]:
+    """What may be passed on to a block: its keywords, less those that the network sets itself."""
+    constructors = {"vil": (ViLBlock, ViLLayer), "attention": (AttentionBlock,)}[name]
+    parameters = [parameter for constructor in constructors for parameter in signature(constructor).parameters]
+    return sorted({*parameters} - {"dim", "ndim", "depth", "orders", "shared", "layer"})
