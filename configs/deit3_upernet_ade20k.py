@@ -1,8 +1,8 @@
 """The transformer control of vil_upernet_ade20k.py: DeiT-III-T blocks in place of ViL's, everything else the same.
 
 Command:  python tools/train.py configs/deit3_upernet_ade20k.py --amp --cfg-options
-              model.backbone.init_cfg.type=Pretrained
-              model.backbone.init_cfg.checkpoint=vit_tiny16_e800_in1k_deit3reimpl.th
+              model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint=FILE
+FILE is a DeiT-III-T in this project's own layout: the authors' published transformer files have no converter yet.
 Twelve transformer blocks have the parameters of ViL-T's 24; each is a layer of the layer decay.
 Paper:    mIoU 39.8 (squashed), 42.2 multi-scale (the ViL authors' DeiT-III-T).
 Result:   to be measured.

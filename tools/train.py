@@ -8,14 +8,15 @@ from mmengine.runner import Runner, find_latest_checkpoint
 
 from vil_dense.mm import ViL, settle
 from vil_dense.mm.command import one_sentence, parser, read_config
-from vil_dense.mm.safe_load import load_exactly, load_safely, weights_of
+from vil_dense.mm.safe_load import check_backbone, load_exactly, load_safely, weights_of
 
 
 def build(args: argparse.Namespace) -> Runner:
     """A runner that is ready to train: config settled, model and data built."""
     cfg = read_config(args)
-    start = cfg.load_from or (find_latest_checkpoint(cfg.work_dir) if args.resume else None)
+    start = (find_latest_checkpoint(cfg.work_dir) if args.resume else None) or cfg.load_from
     cfg.resume = bool(args.resume and start)
+    cfg.load_from = start
     weights = weights_of(load_safely(start)) if start else None
     cuda = torch.cuda.is_available()
     lines = [
@@ -31,6 +32,8 @@ def build(args: argparse.Namespace) -> Runner:
     # Weights and data are read now, while what goes wrong with them is still the user's to mend.
     if cfg.resume and weights:
         load_exactly(runner.model, weights, start)
+    elif weights:
+        check_backbone(runner.model, weights, start)
     for backbone in filter(lambda module: isinstance(module, ViL), runner.model.modules()):
         backbone.init_weights()
     _ = runner.train_loop, runner.val_loop

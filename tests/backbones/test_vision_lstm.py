@@ -151,6 +151,14 @@ def test_classification_designs(pooling: str) -> None:
     assert not model.head.bias.any() and model.head.weight.std().item() == pytest.approx(2e-5, rel=0.3)
 
 
+@pytest.mark.parametrize("pooling", [None, "middle-cls"])
+def test_the_residual_stream_is_float32_under_autocast(pooling: str | None) -> None:
+    model, x = small("vil-tiny", pooling=pooling), torch.randn(1, 3, 16, 16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert model.features(x, (0,))[0].dtype == torch.float32
+    assert model.half().features(x.half(), (0,))[0].dtype == torch.float16
+
+
 def test_checkpointing_of_activations_changes_no_number() -> None:
     x = torch.randn(1, 3, 16, 16)
     gradients = []

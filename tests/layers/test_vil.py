@@ -102,6 +102,7 @@ def test_half_precision_and_autocast(dtype: torch.dtype) -> None:
     expected = block(x)
     with torch.autocast("cpu", dtype=dtype):
         autocast = block(x)
+    assert autocast.dtype == torch.float32, "the residual stream lost its precision"
     pure = block.to(dtype)(x.to(dtype))
     assert pure.dtype == dtype
     for y in (autocast, pure):
@@ -131,6 +132,8 @@ def test_subset_form_computes_only_what_it_keeps_and_falls_back() -> None:
     Residual(0.25, "subset").train()(torch.ones(8, 2), branch)
     Residual(0.05, "subset").train()(torch.ones(2, 2), branch)  # would drop one of two: far from 5 %
     assert seen == [6, 2]
+    alone = Residual(0.5, "subset").train()  # would never drop
+    assert {alone(torch.zeros(1, 1), lambda x: x + 1).item() for _ in range(60)} == {0.0, 2.0}
 
 
 def test_pooling() -> None:

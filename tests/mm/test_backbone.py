@@ -62,6 +62,9 @@ def test_taps_are_the_raw_outputs_of_the_blocks() -> None:
         (dict(colour="red"), "colour"),
         (dict(out_indices=(7,)), "there is no block 7: the network has 4 blocks"),
         (dict(pooling="max"), "unknown pooling 'max'"),
+        (dict(post_norm=True), "takes no post_norm; out_norm=True norms them"),
+        (dict(out_indices=()), "names at least one block"),
+        (dict(frozen_stages=9), "frozen_stages lies in -1 to 4"),
     ],
 )
 def test_unknown_options_are_refused_by_name(options: dict, message: str) -> None:
@@ -93,9 +96,34 @@ def test_pretrained_weights_are_placed_and_reported(tmp_path: Path, suffix: str,
     assert torch.equal(model.net.blocks[0].layer.proj_up.weight, before)
 
 
+@pytest.mark.parametrize("direction", ["uni", "bi-alternating"])
+def test_published_kernels_are_turned_as_the_direction_says(tmp_path: Path, direction: str) -> None:
+    source = VisionLSTM(**{**variant("vil2-tiny"), "dim": 32, "depth": 4, "grid": (4, 4), "direction": direction})
+    own = source.state_dict()
+    stand_alone = {}
+    for key, value in own.items():
+        key = key.replace("post_norm.", "norm.").replace("head_norm.", "legacy_norm.")
+        if key.startswith("blocks."):
+            _, block, rest = key.split(".", 2)
+            rest = rest.replace("layer.scans.0.skip", "layer.learnable_skip").replace("layer.scans.0.", "layer.")
+            for part in ("igate", "fgate", "outnorm"):
+                rest = rest.replace(f"layer.{part}", f"layer.mlstm_cell.{part}")
+            if rest == "layer.conv.weight" and direction == "bi-alternating" and int(block) % 2:
+                value = value.flip(2, 3)
+            if rest in ("norm.weight", "layer.mlstm_cell.outnorm.weight"):
+                value = value - 1
+            key = f"blocks.{int(block) // 2}.rowwise_from_{('top_left', 'bot_right')[int(block) % 2]}.{rest}"
+        stand_alone[key] = value - 1 if key == "norm.weight" else value
+    write_state(stand_alone, tmp_path / "v2.pth")
+    model = build(direction=direction, init_cfg=dict(type="Pretrained", checkpoint=str(tmp_path / "v2.pth")))
+    model.init_weights()
+    for key, value in model.net.state_dict().items():
+        torch.testing.assert_close(value, own[key], msg=lambda text, key=key: f"{key}: {text}")
+
+
 def test_a_runs_checkpoint_gives_its_backbone(tmp_path: Path) -> None:
     """With the log history that MMEngine stores beside the weights, and a head that has no place here."""
-    trained = build()
+    trained = build(out_norm=True)
     weights = {f"backbone.{key}": value + 1 for key, value in trained.state_dict().items()}
     history = HistoryBuffer()
     history.update(0.5)
@@ -103,7 +131,8 @@ def test_a_runs_checkpoint_gives_its_backbone(tmp_path: Path) -> None:
     torch.save(
         dict(content, state_dict={**weights, "decode_head.conv_seg.weight": torch.ones(1)}), tmp_path / "run.pth"
     )
-    model = build(init_cfg=dict(type="Pretrained", checkpoint=str(tmp_path / "run.pth")))
+    build(init_cfg=dict(type="Pretrained", checkpoint=str(tmp_path / "run.pth"))).init_weights()
+    model = build(out_norm=True, init_cfg=dict(type="Pretrained", checkpoint=str(tmp_path / "run.pth")))
     model.init_weights()
     for key, value in model.state_dict().items():
         assert torch.equal(value, weights[f"backbone.{key}"]), key
@@ -122,8 +151,9 @@ def test_init_cfg_runs_no_code_and_refuses_in_words(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"evil.pth was refused: it holds .*mkdir, and loading that could run code"):
         build(init_cfg=dict(type="Pretrained", checkpoint=str(tmp_path / "evil.pth"))).init_weights()
     assert not (tmp_path / "ran").exists()
-    with pytest.raises(ValueError, match="ViL takes init_cfg=dict"):
-        build(init_cfg=dict(type="Xavier")).init_weights()
+    for wrong in (dict(type="Xavier"), dict(type="Pretrained"), [dict(type="Pretrained", checkpoint="w.pth")]):
+        with pytest.raises(ValueError, match="ViL takes init_cfg=dict"):
+            build(init_cfg=wrong).init_weights()
     other = VisionLSTM(**{**variant("vil-tiny"), "dim": 32, "depth": 4})
     write_state(other.state_dict(), tmp_path / "other.pth")
     with pytest.raises(ValueError, match="these are not the weights of this model"):

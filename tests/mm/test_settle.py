@@ -87,8 +87,35 @@ def test_unknown_neck():
 def test_neck_refuses_a_stride_without_a_pyramid():
     cfg = camvid()
     cfg.model.backbone.patch_size = 14
-    with pytest.raises(ValueError, match=r"makes strides 4 to 32 from patches of 8 or 16 px, not 14$"):
+    with pytest.raises(ValueError, match=r"makes strides 4 to 32 from tokens every 8 or 16 px, not 14$"):
         settle.settle_neck(cfg)
+
+
+def test_neck_follows_the_stride_of_overlapping_patches():
+    cfg = camvid()
+    cfg.model.backbone.update(patch_size=[16, 16], stride=8)
+    assert settle.settle_neck(cfg) == "neck: deconv, strides 4, 8, 16, 32"
+    assert cfg.model.neck.rescales == [2, 1, 0.5, 0.25]
+
+
+def test_weights_without_a_head_do_not_choose_its_norm():
+    cfg = camvid()
+    line = settle.settle_norm(cfg, world_size=1, cuda=False, weights={"backbone.net.pos_embed.embed": None})
+    assert line == "norm of neck and heads: BN (1 x 4 pictures a step)"
+
+
+def test_schedules_that_are_no_warmup_stay():
+    cfg = camvid()
+    cfg.param_scheduler = [dict(type="PolyLR", begin=0, end=1200, by_epoch=False)]
+    assert settle.settle_warmup(cfg) == ""
+    assert cfg.param_scheduler[0].end == 1200
+
+
+def test_a_run_of_three_steps_needs_no_schedule():
+    cfg = camvid()
+    cfg.train_cfg.max_iters = 3
+    assert settle.settle_warmup(cfg) == "learning rate: constant, 3 steps are too few for a schedule"
+    assert cfg.param_scheduler == []
 
 
 def test_warmup_fits_the_run():

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from vil_dense.mm.safe_load import load_safely, weights_of
 from vil_dense.mm.scenes import PALETTE, write_sample
 
 ROOT = Path(__file__).parents[2]
@@ -153,6 +154,18 @@ def test_predict(checkpoint: Path, sample: Path, tmp_path: Path):
         for path in (folder / names[0].replace("png", "jpg"), out / "labels" / names[0], out / "overlays" / names[0])
     )
     assert (overlay == (picture + np.array([(0, 0, 0), *PALETTE])[label]) // 2).all()
+
+
+def test_labels_are_the_same_from_weights_alone(checkpoint: Path, sample: Path, tmp_path: Path):
+    """A checkpoint stripped of its data set's description still gives the data set's ids."""
+    bare = tmp_path / "bare.pth"
+    torch.save(dict(state_dict=weights_of(load_safely(str(checkpoint)))), bare)
+    picture = next((sample / "images/validation").iterdir())
+    for weights in (checkpoint, bare):
+        done = run("predict", CONFIG, weights, picture, "--out", tmp_path / weights.stem, "--cfg-options", *TINY)
+        assert done.returncode == 0, done.stdout + done.stderr
+    labels = [next((tmp_path / weights.stem / "labels").iterdir()).read_bytes() for weights in (checkpoint, bare)]
+    assert labels[0] == labels[1]
 
 
 def refused(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, tool: str, *args: object) -> str:

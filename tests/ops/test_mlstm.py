@@ -59,6 +59,17 @@ def test_backends_equal_the_recurrence(S: int, DH: int, gates: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("f", [4, -3, -100, -1000, -9000])
+def test_float32_is_accurate_however_much_is_forgotten(backend: str, f: float) -> None:
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 2, 2, 300, 16, dtype=torch.float64)
+    inputs = [q, k, v, uniform(-1, 1, 300), uniform(f - 1, f + 1, 300)]
+    expected = mlstm(*inputs, backend="recurrent")
+    actual = mlstm(*(x.float() for x in inputs), backend=backend).double()
+    torch.testing.assert_close(actual, expected, rtol=0, atol=2e-5 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_finite_for_extreme_gates(backend: str, dtype: torch.dtype) -> None:
     torch.manual_seed(0)

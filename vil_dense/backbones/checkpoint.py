@@ -31,7 +31,7 @@ _HEADS = {
     "v2": {"norm": "post_norm", "legacy_norm": "head_norm", "head": "head"},
 }
 _STEM = {"patch_embed.proj": "patch_embed.proj", "pos_embed": "pos_embed"}
-_OPTIONAL = ("post_norm", "head_norm", "head")
+_OPTIONAL = ("post_norm", "head_norm", "head", "cls_token")
 
 
 def read_state(path: str | Path) -> State:
@@ -104,7 +104,8 @@ def to_own(state: Mapping[str, Tensor], *, direction: str = "bi-alternating", la
 
     Args:
         state: tensors of one of the layouts.
-        direction: the block design, a key of `DIRECTIONS`; only needed to tell which grid convolutions are reversed.
+        direction: the block design, a key of `DIRECTIONS`: it tells which grid convolutions are reversed. Designs with
+            several sets of weights in a block are known by them.
         layout: found from the keys unless given.
 
     Raises:
@@ -120,7 +121,14 @@ def to_own(state: Mapping[str, Tensor], *, direction: str = "bi-alternating", la
             continue
         name, offset = _rename(key, layout)
         own[name] = value + 1 if offset else value
+    direction = _direction_of(own, direction)
     return {key: _turn(key, value, direction) for key, value in own.items()}
+
+
+def _direction_of(own: Mapping[str, Tensor], direction: str) -> str:
+    """The block design: from the number of scans in a block where that tells it, else `direction`."""
+    scans = 1 + max((int(key.split(".")[4]) for key in own if ".layer.scans." in key), default=0)
+    return {2: "bi", 4: "quad"}.get(scans, direction)
 
 
 def _strip_prefix(state: Mapping[str, Tensor]) -> State:
@@ -185,14 +193,13 @@ def infer_options(state: Mapping[str, Tensor], direction: str = "bi-alternating"
         raise ValueError("not the weights of a ViL in this project's layout: blocks.0.layer.scans.0 is missing")
     conv, patch, embed = state[first + "conv.weight"], state["patch_embed.proj.weight"], state["pos_embed.embed"]
     dim, causal = patch.shape[0], conv.ndim == 3
-    scans = len({key.split(".")[4] for key in state if key.startswith("blocks.0.layer.scans.")})
     options: dict[str, Any] = dict(
         dim=dim,
         depth=1 + max(int(key.split(".")[1]) for key in state if key.startswith("blocks.")),
         patch_size=tuple(patch.shape[2:]),
         in_channels=patch.shape[1],
         grid=tuple(embed.shape[1:-1]),
-        direction={1: direction, 2: "bi", 4: "quad"}.get(scans, direction),
+        direction=_direction_of(state, direction),
         inner_dim=state[first + "skip"].shape[0],
         conv="causal" if causal else "grid",
         conv_kernel=conv.shape[-1],

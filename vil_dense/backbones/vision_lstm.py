@@ -126,7 +126,7 @@ class VisionLSTM(nn.Module):
         )
         self.pos_embed = PosEmbed(per_axis(grid, ndim, "grid"), dim)
         self.cls_token = nn.Parameter(torch.randn(1, 1, dim) * 0.02) if pooling in CLS_POOLINGS else None
-        rates = torch.linspace(0, drop_path, depth).tolist() if drop_path_decay else [drop_path] * depth
+        rates = [drop_path * (index / max(depth - 1, 1) if drop_path_decay else 1) for index in range(depth)]
         # With a CLS token the tokens are a sequence, no grid.
         block_ndim = 1 if self.cls_token is not None else ndim
         self.blocks = nn.ModuleList(
@@ -158,9 +158,9 @@ class VisionLSTM(nn.Module):
 
         Indices count single blocks from 0; negative ones from the end. Blocks after the last one asked for do not run.
         """
-        grid = self.patch_embed.grid(x.shape[2:])
         wanted = [self.block_index(index) for index in out_indices]
         tokens, taps = self._embed(x), {}
+        grid = self.patch_embed.grid(x.shape[2:])
         for index, block in enumerate(self.blocks[: max(wanted) + 1]):
             tokens = self._run(block, tokens)
             if index in wanted:

@@ -62,7 +62,7 @@ class PosEmbed(nn.Module):
         nn.init.trunc_normal_(self.embed, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + resize_positions(self.embed, tuple(x.shape[1:-1])).to(x.dtype)
+        return x + resize_positions(self.embed, tuple(x.shape[1:-1]))
 
 
 def resize_positions(embed: Tensor, grid: tuple[int, ...]) -> Tensor:

@@ -29,7 +29,7 @@ def cls_position(pooling: str, tokens: int) -> int:
 def insert_cls(x: Tensor, cls_token: Tensor, pooling: str) -> Tensor:
     """(B, S, C) and a token (1, 1, C) -> (B, S + 1, C)."""
     position = cls_position(pooling, x.shape[1] + 1)
-    cls_token = cls_token.to(x.dtype).expand(x.shape[0], -1, -1)
+    cls_token = cls_token.expand(x.shape[0], -1, -1)
     return torch.cat([x[:, :position], cls_token, x[:, position:]], dim=1)
 
 

@@ -25,8 +25,8 @@ class Residual(nn.Module):
     Args:
         rate: probability of leaving the branch out, in [0, 1).
         form: `bernoulli` draws for each sample; `subset` is the official form: exactly max(int(B * keep), 1) samples go
-            through the branch, and nothing is computed for the others. Where a batch is so small that this would be off
-            by more than 0.01, `subset` draws for each sample too.
+            through the branch, and nothing is computed for the others. Where a batch is so small that the share of them
+            would be off by more than 0.01, `subset` draws for each sample too.
     """
 
     def __init__(self, rate: float, form: str = "bernoulli") -> None:
@@ -42,7 +42,7 @@ class Residual(nn.Module):
             return x + branch(x)
         B, keep = x.shape[0], 1 - self.rate
         kept = max(int(B * keep), 1)
-        if self.form == "subset" and keep - kept / B <= 0.01:
+        if self.form == "subset" and abs(keep - kept / B) <= 0.01:
             index = torch.randperm(B, device=x.device)[:kept]
             return x.index_add(0, index, branch(x[index]).to(x.dtype), alpha=B / kept)
         mask = x.new_empty(B, *[1] * (x.ndim - 1)).bernoulli_(keep) / keep

@@ -47,8 +47,16 @@ class ViL(BaseModule):
         **options: Any,
     ) -> None:
         super().__init__(init_cfg)
+        if fixed := {"post_norm", "head_norm", "num_classes"} & set(options):
+            raise ValueError(f"ViL puts out raw maps and takes no {', '.join(sorted(fixed))}; out_norm=True norms them")
         options = {**variant_options(variant), "pooling": None, **options}
         self.net = VisionLSTM(post_norm=False, head_norm=False, **options)
+        if not out_indices or not -1 <= frozen_stages <= len(self.net.blocks):
+            raise ValueError(
+                f"out_indices names at least one block and frozen_stages lies in -1 to {len(self.net.blocks)}, "
+                f"got {out_indices} and {frozen_stages}"
+            )
+        self.direction = options.get("direction", "bi-alternating")
         self.out_indices = tuple(self.net.block_index(index) for index in out_indices)
         self.out_norms = nn.ModuleList(nn.LayerNorm(self.net.dim) for _ in self.out_indices) if out_norm else None
         self.out_channels = (self.net.dim,) * len(self.out_indices)
@@ -70,12 +78,16 @@ class ViL(BaseModule):
         """Loads `init_cfg`'s checkpoint; without one the parameters keep their initialisation from construction."""
         if self.init_cfg is None or self._is_init:
             return
-        if self.init_cfg.get("type") != "Pretrained":
+        if not isinstance(self.init_cfg, dict) or set(self.init_cfg) != {"type", "checkpoint"}:
             raise ValueError(f"ViL takes init_cfg=dict(type='Pretrained', checkpoint=FILE), got {self.init_cfg}")
-        path = self.init_cfg["checkpoint"]
+        path = str(self.init_cfg["checkpoint"])
         # A run's own checkpoint holds its log beside the weights; only load_safely knows that to be harmless.
         state = read_state(path) if path.endswith(".safetensors") else weights_of(load_safely(path))
-        report = load_weights(self.net, to_own(state))
+        own = to_own(state, direction=self.direction)
+        norms = {key.removeprefix("out_norms."): own.pop(key) for key in list(own) if key.startswith("out_norms.")}
+        report = load_weights(self.net, own)
+        if norms and self.out_norms is not None:
+            self.out_norms.load_state_dict(norms)
         print_log(f"ViL weights from {path}: {report}", "current")
         self._is_init = True
 
@@ -87,6 +99,8 @@ class ViL(BaseModule):
     def _freeze(self) -> None:
         if self.frozen_stages < 0:
             return
+        if self.net.cls_token is not None:
+            self.net.cls_token.requires_grad_(False)
         frozen: list[nn.Module] = [self.net.patch_embed, self.net.pos_embed, *self.net.blocks[: self.frozen_stages]]
         for module in frozen:
             module.eval().requires_grad_(False)

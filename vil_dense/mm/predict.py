@@ -1,14 +1,16 @@
 """A trained segmentor on pictures without labels."""
 
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
 from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import DATASETS, MODELS
+from mmengine.registry import MODELS
 from mmengine.utils import track_iter_progress
+from mmseg.registry import DATASETS
 from PIL import Image, ImageOps
 
 from vil_dense.mm import draw, settle
@@ -60,7 +62,10 @@ class Predictor:
         settle.settle_neck(cfg)
         settle.settle_norm(cfg, world_size=1, cuda=False, weights=weights_of(content))
         dataset = cfg.test_dataloader.dataset
-        self.classes = content.get("meta", {}).get("dataset_meta") or DATASETS.get(dataset.type).METAINFO
+        kind = DATASETS.get(dataset.type)
+        self.classes = content.get("meta", {}).get("dataset_meta") or kind.METAINFO
+        default = signature(kind).parameters.get("reduce_zero_label")
+        self.reduce_zero_label = dataset.get("reduce_zero_label", default.default if default else False)
         steps = [step for step in dataset.pipeline[1:] if step.type != "LoadAnnotations"]
         self.prepare = Compose([dict(type="LoadImageFromNDArray"), *steps])
         self.model = MODELS.build(cfg.model)
@@ -75,7 +80,7 @@ class Predictor:
     def write_all(self, pictures: dict[Path, Path], out: Path) -> list[str]:
         """Label and overlay of each picture below `out`; returns the names of those that could not be read."""
         unread = []
-        first_id = 1 if self.classes.get("reduce_zero_label") else 0
+        first_id = 1 if self.reduce_zero_label else 0
         for path, name in track_iter_progress(list(pictures.items())):
             try:
                 image = read_picture(path)

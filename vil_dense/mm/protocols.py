@@ -58,9 +58,11 @@ def describe(cfg: Config, split: str) -> str:
 
 def _scale(steps: list) -> str:
     for step in steps:
+        if step.type == "Resize" and step.get("scale") is None:
+            return f"{step.scale_factor} times the own size"
         if step.type == "Resize":
-            height, width = step.scale[::-1]
-            return f"short side {min(height, width)}" if step.keep_ratio else f"squashed to {height} x {width}"
+            width, height = (step.scale, step.scale) if isinstance(step.scale, int) else step.scale
+            return f"short side {min(height, width)}" if step.get("keep_ratio") else f"squashed to {height} x {width}"
         if step.type == "TestTimeAug":
             scales = [option.scale_factor for option in step.transforms[0] if option.type == "Resize"]
             flips = (

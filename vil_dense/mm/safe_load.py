@@ -92,6 +92,21 @@ def load_exactly(model: nn.Module, weights: dict[str, torch.Tensor], filename: s
     model.load_state_dict(weights)
 
 
+def check_backbone(model: nn.Module, weights: dict[str, torch.Tensor], filename: str) -> None:
+    """For `load_from`, where a head may be new.
+
+    Raises:
+        ValueError: not every tensor of the model's backbone is in `weights`.
+    """
+    own = {name: value for name, value in model.state_dict().items() if name.startswith("backbone.")}
+    fit = [name for name, value in own.items() if name in weights and weights[name].shape == value.shape]
+    if len(fit) < len(own):
+        raise ValueError(
+            f"{filename} is a checkpoint of another model: {len(fit)} of {len(own)} tensors of the backbone fit; "
+            "weights of a backbone alone belong in model.backbone.init_cfg"
+        )
+
+
 def install() -> None:
     """Make `load_safely` the only loader of MMEngine's table."""
     CheckpointLoader.register_scheme(list(CheckpointLoader._schemes), loader=load_safely, force=True)

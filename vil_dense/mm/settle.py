@@ -34,11 +34,13 @@ def settle_neck(cfg: Config) -> str:
         return ""
     if name not in NECKS:
         raise ValueError(f"unknown neck {name!r}, known: {', '.join(NECKS)}")
-    stride = cfg.model.backbone.get("patch_size", 16)
-    if stride not in _RESCALES and name != "none":
-        raise ValueError(f"the neck {name!r} makes strides 4 to 32 from patches of 8 or 16 px, not {stride}")
+    stride = cfg.model.backbone.get("stride") or cfg.model.backbone.get("patch_size", 16)
+    if not isinstance(stride, int) and len(set(stride)) == 1:
+        stride = stride[0]
+    if stride not in tuple(_RESCALES) and name != "none":
+        raise ValueError(f"the neck {name!r} makes strides 4 to 32 from tokens every 8 or 16 px, not {stride}")
     head = cfg.model.decode_head
-    cfg.model.neck = NECKS[name](head.in_channels[-1], _RESCALES.get(stride), head.norm_cfg)
+    cfg.model.neck = NECKS[name](head.in_channels[-1], _RESCALES.get(stride) if name != "none" else None, head.norm_cfg)
     strides = "4, 8, 16, 32" if cfg.model.neck else f"{stride} four times"
     return f"neck: {name}, strides {strides}"
 
@@ -66,7 +68,7 @@ def settle_norm(cfg: Config, world_size: int, cuda: bool, weights: dict | None =
         return ""
     widths = [_width(part) for part in open_norms]
     batch_size = cfg.train_dataloader.batch_size
-    if weights is None:
+    if not any(key.startswith("decode_head.") for key in weights or ()):
         norm, why = choose_norm(world_size, batch_size, widths, cuda), f"{world_size} x {batch_size} pictures a step"
     else:
         batch_norm = any(key.startswith("decode_head.") and key.endswith("running_mean") for key in weights)
@@ -81,8 +83,13 @@ def settle_norm(cfg: Config, world_size: int, cuda: bool, weights: dict | None =
 def settle_warmup(cfg: Config) -> str:
     """Shorten a warm-up that would outlast the run to a tenth of it, and start the next schedule there."""
     schedule, steps = cfg.get("param_scheduler"), cfg.train_cfg.get("max_iters")
-    if not isinstance(schedule, list) or not steps or schedule[0].get("end", 0) < steps:
+    if not isinstance(schedule, list) or len(schedule) < 2 or schedule[0].type not in ("LinearLR", "ConstantLR"):
         return ""
+    if not steps or schedule[0].get("end", 0) < steps:
+        return ""
+    if steps < 4:
+        cfg.param_scheduler = []
+        return f"learning rate: constant, {steps} steps are too few for a schedule"
     asked, schedule[0].end = schedule[0].end, max(2, steps // 10)
     for part in schedule[1:]:
         part.begin = schedule[0].end
@@ -92,7 +99,7 @@ def settle_warmup(cfg: Config) -> str:
 def settle_amp(cfg: Config, asked: bool, cuda: bool) -> str:
     """Mixed precision on a GPU, float32 elsewhere."""
     wrapper = cfg.optim_wrapper
-    if not asked and wrapper.type != "AmpOptimWrapper":
+    if not asked and wrapper.get("type") != "AmpOptimWrapper":
         return ""
     if cuda:
         wrapper.type = "AmpOptimWrapper"

@@ -46,29 +46,30 @@ def _segment(
         i, a = i.masked_fill(padding, -torch.inf), a.masked_fill(padding, 0.0)
     b = a.cumsum(-1)
     g = b[..., -1]
-    c = i - b  # token s writes with the exponent c_s, as seen from the start of its chunk
 
-    # 1. The state before each chunk.
-    c_max = c.amax(-1)
+    # 1. The state before each chunk, scaled by e^{-m}. What scales numerator and normaliser alike may be rounded and
+    #    needs no gradient; in exponents the large b are subtracted from each other first.
+    add = (g[..., None] - b) + i
+    x = (i - b).cummax(-1).values
     C_before, m_before = [], []
     for n in range(chunks):
         C_before.append(C)
         m_before.append(m)
-        largest = torch.maximum(m, c_max[:, :, n])
-        k_add = k[:, :, n] * torch.exp(c[:, :, n] - largest[..., None])[..., None]
-        C = torch.exp(m - largest)[..., None, None] * C + k_add.mT @ v[:, :, n]
-        m = g[:, :, n] + largest
+        m_new = g[:, :, n] + torch.maximum(m, x[:, :, n, -1])
+        k_add = k[:, :, n] * torch.exp(add[:, :, n] - m_new[..., None])[..., None]
+        C = torch.exp(g[:, :, n] + m - m_new)[..., None, None] * C + k_add.mT @ v[:, :, n]
+        m = m_new
 
-    # 2. The tokens of a chunk see each other, and the state before their chunk. m_t = b_t + x_t; the output is scaled
-    #    by e^{-max(m_t, 0)} = e^{-(b_t + y_t)}; exponents are taken before b_t is added, where they are exact.
+    # 2. The tokens of a chunk see each other, and the state before their chunk.
     m_start = torch.stack(m_before, 2)[..., None]
-    x = torch.maximum(m_start, c.cummax(-1).values)
-    y = torch.maximum(x, -b)
+    m_t = b + torch.maximum(m_start, x)
+    m_out = m_t.detach().clamp(min=0)
     causal = torch.ones(L, L, dtype=torch.bool, device=q.device).tril()
-    w = (q @ k.mT) * torch.exp((c[..., None, :] - y[..., :, None]).masked_fill(~causal, -torch.inf))
-    out = w @ v + (q * torch.exp(m_start - y)[..., None]) @ torch.stack(C_before, 2)
+    log_w = (b[..., :, None] - b[..., None, :]) + (i[..., None, :] - m_out[..., :, None])
+    w = (q @ k.mT) * torch.exp(log_w.masked_fill(~causal, -torch.inf))
+    out = w @ v + (q * torch.exp((b - m_out) + m_start)[..., None]) @ torch.stack(C_before, 2)
     numerator, dot = out[..., :-1], out[..., -1]
-    normaliser = torch.maximum(dot.abs(), torch.exp(-(b + y))) + eps * torch.exp(x - y)
+    normaliser = torch.maximum(dot.abs(), torch.exp(-m_out)) + eps * torch.exp(m_t - m_out)
     h = (numerator / normaliser[..., None]).flatten(2, 3)[:, :, :S]
     return h, C, m
 
