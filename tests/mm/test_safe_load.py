@@ -108,3 +108,12 @@ def test_another_model():
     )
     with pytest.raises(ValueError, match=r"tensors: 1 of another shape \(weight\)$"):
         safe_load.load_exactly(nn.Linear(4, 3), nn.Linear(2, 3).state_dict(), "other.pth")
+
+
+def test_load_from_needs_the_whole_backbone_and_no_head():
+    model = nn.ModuleDict(dict(backbone=nn.Linear(2, 3), decode_head=nn.Linear(3, 4)))
+    weights = {"backbone.weight": torch.ones(3, 2), "backbone.bias": torch.ones(3)}
+    safe_load.check_backbone(model, weights, "w.pth")
+    for wrong in ({}, {"backbone.bias": torch.ones(3)}, {**weights, "backbone.weight": torch.ones(5, 2)}):
+        with pytest.raises(ValueError, match=r"^w.pth is a checkpoint of another model: [01] of 2 tensors"):
+            safe_load.check_backbone(model, wrong, "w.pth")

@@ -59,6 +59,17 @@ def test_backends_equal_the_recurrence(S: int, DH: int, gates: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_a_whisper_is_not_silenced(backend: str) -> None:
+    """Input gates at which e^{-m} exceeds float32 while h, about 1e-39, does not fall below it."""
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 1, 1, 5, 4, dtype=torch.float64)
+    i, f = torch.full((1, 1, 5), -89.5, dtype=torch.float64), torch.full((1, 1, 5), 9.0, dtype=torch.float64)
+    expected = mlstm(q, k, v, i, f, backend="recurrent")
+    actual = mlstm(*(x.float() for x in (q, k, v, i, f)), backend=backend).double()
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-2 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("f", [4, -3, -100, -1000, -9000])
 def test_float32_is_accurate_however_much_is_forgotten(backend: str, f: float) -> None:
     torch.manual_seed(0)
