@@ -52,7 +52,7 @@ def test_backends_equal_the_recurrence(S: int, DH: int, gates: str) -> None:
         actual = values_and_gradients(inputs, cotangent, backend)
         for name, ours, reference in zip(["h", *"qkvif"], actual, expected, strict=True):
             # A gradient that is zero but for rounding (a gate without a say) is held to the rounding of the others.
-            scale = max(reference.abs().max().item(), 1e-5 * largest)
+            scale = max(reference.abs().max().item(), 1e-10 * largest)
             torch.testing.assert_close(
                 ours, reference, rtol=0, atol=bound * scale, msg=lambda text, what=(backend, name): f"{what}: {text}"
             )

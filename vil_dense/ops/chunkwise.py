@@ -47,8 +47,9 @@ def _segment(
     b = a.cumsum(-1)
     g = b[..., -1]
 
-    # 1. The state before each chunk, scaled by e^{-m}. What scales numerator and normaliser alike may be rounded and
-    #    needs no gradient; in exponents the large b are subtracted from each other first.
+    # 1. The state before each chunk, scaled by e^{-m}. m may be rounded: it scales numerator and normaliser alike. Its
+    #    gradient cancels the rounding in that of a gate which outweighs all others, so it is kept. In exponents the
+    #    large b are subtracted from each other first.
     add = (g[..., None] - b) + i
     x = (i - b).cummax(-1).values
     C_before, m_before = [], []
@@ -63,7 +64,7 @@ def _segment(
     # 2. The tokens of a chunk see each other, and the state before their chunk.
     m_start = torch.stack(m_before, 2)[..., None]
     m_t = b + torch.maximum(m_start, x)
-    m_out = m_t.detach().clamp(min=0)
+    m_out = m_t.clamp(min=0)
     causal = torch.ones(L, L, dtype=torch.bool, device=q.device).tril()
     log_w = (b[..., :, None] - b[..., None, :]) + (i[..., None, :] - m_out[..., :, None])
     w = (q @ k.mT) * torch.exp(log_w.masked_fill(~causal, -torch.inf))
