@@ -1,7 +1,7 @@
 ## make train    train and test CONFIG; the default makes its own pictures first    CONFIG=... ARGS="--amp ..."
 ## make test     run the tests                                                      ARGS="-k traversal ..."
 ## make check    lint, format, types, import rules
-## make bench    time and memory against the peers                                  ARGS=...
+## make bench    time and memory against the peers: op, backbone, train or infer    ARGS="train --dtype bfloat16 ..."
 ## make clean    remove .venv, caches and build leftovers; data and work_dirs stay
 ## PYTHON=python3.12 names the interpreter .venv is made with.
 
@@ -43,8 +43,7 @@ check: $(READY)
 	$(BIN)/lint-imports
 
 bench: $(READY)
-	@test -f tools/benchmark.py || { echo "There is no benchmark yet: it will be tools/benchmark.py." >&2; exit 1; }
-	$(BIN)/python tools/benchmark.py $(ARGS)
+	$(BIN)/python tools/benchmark.py $(or $(ARGS),backbone)
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis

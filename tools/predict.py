@@ -2,6 +2,10 @@
 
 Each INPUT is a picture or a folder of pictures. DIR/labels gets label PNGs in the data set's own ids (ADE20K's and the
 sample's begin at 1), DIR/overlays the pictures with their labels over them.
+
+Pictures are scaled and cut as the config's test does; --own-size leaves out the scaling, --whole, --window and --stride
+change the cut. However large, a picture's class logits are never held at its full size. Before the run the memory it
+will take is printed.
 """
 
 import sys
@@ -11,6 +15,7 @@ import torch
 
 from vil_dense.mm.command import one_sentence, parser, read_config
 from vil_dense.mm.predict import Predictor, find_pictures
+from vil_dense.mm.windows import choose_windows
 
 
 def main() -> int:
@@ -18,11 +23,20 @@ def main() -> int:
     arguments.add_argument("checkpoint", help="checkpoint file of this config's model")
     arguments.add_argument("inputs", nargs="+", metavar="INPUT", help="picture, or folder of pictures")
     arguments.add_argument("--out", required=True, help="folder for labels and overlays")
+    arguments.add_argument("--own-size", action="store_true", help="do not scale pictures as the config's test does")
+    arguments.add_argument("--whole", action="store_true", help="the network sees pictures whole")
+    arguments.add_argument("--window", nargs="+", type=int, default=[], metavar="PX", help="H W, or one for both")
+    arguments.add_argument("--stride", nargs="+", type=int, default=[], metavar="PX", help="(two thirds of the window)")
+    arguments.add_argument("--window-batch", type=int, default=4, metavar="N", help="windows at one time (4)")
     args = arguments.parse_args()
     with one_sentence():
         pictures = find_pictures(args.inputs)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        predictor = Predictor(read_config(args), args.checkpoint, device)
+        cfg = read_config(args)
+        cfg.model.test_cfg = choose_windows(
+            cfg.model.test_cfg, whole=args.whole, window=args.window, stride=args.stride
+        )
+        predictor = Predictor(cfg, args.checkpoint, device, own_size=args.own_size, batch=args.window_batch)
     unread = predictor.write_all(pictures, Path(args.out))
     print(f"{len(pictures) - len(unread)} pictures labelled in {args.out}")
     if unread:

@@ -7,7 +7,8 @@ import torch
 
 from vil_dense.layers.pool import POOLINGS, insert_cls, remove_cls
 from vil_dense.layers.residual import Residual
-from vil_dense.layers.vil import BlockDiagonalLinear, ViLBlock, ViLLayer
+from vil_dense.layers.scan import block_diagonal, grouped
+from vil_dense.layers.vil import ViLBlock, ViLLayer
 
 V1 = dict(conv="causal", conv_kernel=4, bias=False, norm_bias=False)
 
@@ -20,12 +21,16 @@ def shaken(module: torch.nn.Module) -> torch.nn.Module:
     return module.eval()
 
 
-@pytest.mark.parametrize("dim", [8, 20, 24, 64])
-def test_block_diagonal_linear(dim: int) -> None:
-    linear = shaken(BlockDiagonalLinear(dim, bias=True, std=1.0))
-    x = torch.randn(2, 3, dim, dtype=torch.float64)
-    expected = x @ torch.block_diag(*linear.weight).mT + linear.bias
-    torch.testing.assert_close(linear(x), expected)
+@pytest.mark.parametrize("dim", [16, 48, 64])
+def test_block_diagonal_maps_mix_four_neighbours(dim: int) -> None:
+    """Held to the dense matrix, in the published order of channels; heads are neighbours, too."""
+    weight, bias = torch.randn(dim // 4, 4, 4), torch.randn(dim)
+    x = torch.randn(3, 5, dim)
+    expected = grouped((x @ torch.block_diag(*weight).mT + bias).movedim(-1, 0)).movedim(0, -1)
+    maps, rows = weight.unflatten(0, (4, -1)).permute(0, 3, 2, 1), grouped(bias).view(4, 4, -1)
+    heads = block_diagonal(grouped(x.movedim(-1, 0)).movedim(0, -1), maps, rows)
+    assert heads.shape == (4, 3, 5, dim // 4)
+    torch.testing.assert_close(heads.permute(1, 2, 0, 3).flatten(-2), expected)
 
 
 @pytest.mark.parametrize("options", [V1, {}], ids=["v1", "v2"])
@@ -56,9 +61,12 @@ def test_a_shared_scan_counts_once_and_directions_add() -> None:
     both = shaken(ViLLayer(16, orders=("rows", "columns"), shared=True))
     assert len(both.scans) == 1
     x = torch.randn(1, 3, 4, 16, dtype=torch.float64)
-    u, z = both.proj_up(x).chunk(2, -1)
-    total = both.scans[0](u, "rows") + both.scans[0](u, "columns")
-    torch.testing.assert_close(both(x), both.proj_down(total * torch.nn.functional.silu(z)))
+    halves = (ViLLayer(16, orders=(order,)).double() for order in ("rows", "columns"))
+    expected = -both.proj_down.bias  # which each half adds
+    for half in halves:
+        half.load_state_dict(both.state_dict())
+        expected = expected + half(x)
+    torch.testing.assert_close(both(x), expected)
 
 
 def test_of_several_scans_only_the_first_has_a_bias_in_its_norm() -> None:
@@ -162,7 +170,7 @@ def test_cls_token_is_found_where_it_was_put(pooling: str, S: int) -> None:
         (dict(down_init="small"), "unknown initialisation of the down-projection 'small'"),
         (dict(orders=("depth",)), "order 'depth' needs 3 spatial axes, the grid has 2"),
         (dict(backend="fast"), "unknown mLSTM backend 'fast'"),
-        (dict(inner_dim=30), "must be a multiple of 4, got 30"),
+        (dict(inner_dim=24), "must be a multiple of 16, got 24"),
         (dict(drop_path=1.0), r"lies in \[0, 1\), got 1.0"),
         (dict(drop_path_form="half"), "unknown form of stochastic depth 'half'; known: bernoulli, subset"),
     ],

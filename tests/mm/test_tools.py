@@ -156,6 +156,26 @@ def test_predict(checkpoint: Path, sample: Path, tmp_path: Path):
     assert (overlay == (picture + np.array([(0, 0, 0), *PALETTE])[label]) // 2).all()
 
 
+def test_predict_in_windows(checkpoint: Path, sample: Path, tmp_path: Path):
+    picture = next((sample / "images/validation").iterdir())
+    choice = ["--own-size", "--window", "48", "--stride", "32", "40", "--window-batch", "2"]
+    done = run("predict", CONFIG, checkpoint, picture, "--out", tmp_path, *choice, "--cfg-options", *TINY)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "windows of 48 x 48\n" in done.stdout and "memory: about " in done.stdout and "ETA 0:00:00" in done.stdout
+    label = np.asarray(Image.open(tmp_path / f"labels/{picture.stem}.png"))
+    assert label.shape == np.asarray(Image.open(picture)).shape[:2]
+
+
+def test_predict_refuses_a_bomb(checkpoint: Path, tmp_path: Path):
+    """A picture whose header claims more than Pillow opens."""
+    bomb = tmp_path / "bomb.ppm"
+    bomb.write_bytes(b"P6 20000 20000 255\n")
+    done = run("predict", CONFIG, checkpoint, bomb, "--out", tmp_path / "out", "--cfg-options", *TINY)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    sentence = f"{bomb} (more than the 178,956,970 px that Pillow opens)"
+    assert done.stderr.splitlines()[-1] == f"error: 1 of 1 pictures could not be read: {sentence}"
+
+
 def test_labels_are_the_same_from_weights_alone(checkpoint: Path, sample: Path, tmp_path: Path):
     """A checkpoint stripped of its data set's description still gives the data set's ids."""
     bare = tmp_path / "bare.pth"

@@ -1,46 +1,23 @@
 """Every backend equals the recurrence, in values and in all five gradients, and stays finite."""
 
+import sys
+
 import pytest
 import torch
 from live_memory import LiveMemory
-from torch import Tensor
+from mlstm_cases import BACKENDS_FLOAT64, EVERY_BACKEND, GATES, device_of, hidden_states, uniform, values_and_gradients
 
-from vil_dense.ops import BACKENDS, mlstm, resolve_backend
+from vil_dense.ops import chunkwise, mlstm, resolve_backend
 
-OTHERS = [name for name in BACKENDS if name != "recurrent"]
-
-
-def uniform(low: float, high: float, S: int) -> Tensor:
-    return torch.empty(2, 2, S, dtype=torch.float64).uniform_(low, high)
+OTHERS = [name for name in BACKENDS_FLOAT64 if name != "recurrent"]
 
 
-def ramp(first: float, last: float, S: int) -> Tensor:
-    return torch.linspace(first, last, S, dtype=torch.float64).expand(2, 2, S).clone()
-
-
-# name: input gates, forget gates
-GATES = {
-    "mild": lambda S: (uniform(-1, 1, S), uniform(2, 6, S)),
-    "forgetful": lambda S: (uniform(-1, 1, S), uniform(-8, -2, S)),
-    "loud": lambda S: (uniform(-40, 40, S), uniform(-20, 20, S)),
-    "quiet": lambda S: (uniform(-105, -95, S), uniform(0, 4, S)),
-    # the past outweighs the present by more than exp can hold, and the other way round
-    "fading": lambda S: (ramp(600, -600, S), uniform(4, 5, S)),
-    "rising": lambda S: (ramp(-600, 600, S), uniform(4, 5, S)),
-    "tied": lambda S: (torch.zeros(2, 2, S, dtype=torch.float64), torch.full((2, 2, S), 400.0, dtype=torch.float64)),
-}
-
-
-def values_and_gradients(inputs: list[Tensor], cotangent: Tensor, backend: str) -> list[Tensor]:
-    leaves = [x.clone().requires_grad_() for x in inputs]
-    h = mlstm(*leaves, backend=backend)
-    return [h.detach(), *torch.autograd.grad(h, leaves, cotangent)]
-
-
-@pytest.mark.parametrize("S", [1, 7, 64, 65, 196, 262, 300])  # 262: two segments, each with a padded chunk
+@pytest.mark.parametrize("S", [1, 7, 64, 65, 196, 262, 300])  # 262: five chunks of 53 with three tokens missing
 @pytest.mark.parametrize("DH", [16, 96])
+@pytest.mark.parametrize("chunks", [8, 2])  # of a segment: one segment for all, and several
 @pytest.mark.parametrize("gates", GATES)
-def test_backends_equal_the_recurrence(S: int, DH: int, gates: str) -> None:
+def test_backends_equal_the_recurrence(S: int, DH: int, chunks: int, gates: str, monkeypatch) -> None:
+    monkeypatch.setattr(chunkwise, "CHUNKS_PER_SEGMENT", chunks)
     torch.manual_seed(S + DH)
     q, k, v, cotangent = torch.randn(4, 2, 2, S, DH, dtype=torch.float64)
     inputs = [q, k, v, *GATES[gates](S)]
@@ -58,42 +35,61 @@ def test_backends_equal_the_recurrence(S: int, DH: int, gates: str) -> None:
             )
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("S", [1, 65, 262])
+@pytest.mark.parametrize("chunks", [8, 2])
+@pytest.mark.parametrize("gates", ["mild", "fading", "rising"])
+@pytest.mark.parametrize("backend", BACKENDS_FLOAT64)
+def test_a_reversed_scan_is_a_scan_of_what_is_turned_round(
+    S: int, chunks: int, gates: str, backend: str, monkeypatch
+) -> None:
+    monkeypatch.setattr(chunkwise, "CHUNKS_PER_SEGMENT", chunks)
+    torch.manual_seed(S)
+    q, k, v, cotangent = torch.randn(4, 2, 2, S, 16, dtype=torch.float64)
+    inputs = [q, k, v, *GATES[gates](S)]
+    turned = values_and_gradients([x.flip(2) for x in inputs], cotangent.flip(2), backend)
+    for ours, reference in zip(values_and_gradients(inputs, cotangent, backend, reverse=True), turned, strict=True):
+        scale = max(1e-10, reference.abs().max().item())
+        torch.testing.assert_close(ours, reference.flip(2), rtol=0, atol=1e-9 * scale)
+
+
+@pytest.mark.parametrize("backend", EVERY_BACKEND)
 def test_a_whisper_is_not_silenced(backend: str) -> None:
     """Input gates at which e^{-m} exceeds float32 while h, about 1e-39, does not fall below it."""
     torch.manual_seed(0)
     q, k, v = torch.randn(3, 1, 1, 5, 4, dtype=torch.float64)
     i, f = torch.full((1, 1, 5), -89.5, dtype=torch.float64), torch.full((1, 1, 5), 9.0, dtype=torch.float64)
-    expected = mlstm(q, k, v, i, f, backend="recurrent")
-    actual = mlstm(*(x.float() for x in (q, k, v, i, f)), backend=backend).double()
+    expected = hidden_states([q, k, v, i, f], "recurrent")
+    actual = hidden_states([x.float() for x in (q, k, v, i, f)], backend).double()
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-2 * expected.abs().max().item())
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", EVERY_BACKEND)
 @pytest.mark.parametrize("f", [4, -3, -100, -1000, -9000])
 def test_float32_is_accurate_however_much_is_forgotten(backend: str, f: float) -> None:
     torch.manual_seed(0)
     q, k, v = torch.randn(3, 2, 2, 300, 16, dtype=torch.float64)
     inputs = [q, k, v, uniform(-1, 1, 300), uniform(f - 1, f + 1, 300)]
-    expected = mlstm(*inputs, backend="recurrent")
-    actual = mlstm(*(x.float() for x in inputs), backend=backend).double()
+    expected = hidden_states(inputs, "recurrent")
+    actual = hidden_states([x.float() for x in inputs], backend).double()
     torch.testing.assert_close(actual, expected, rtol=0, atol=2e-5 * expected.abs().max().item())
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", EVERY_BACKEND)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_finite_for_extreme_gates(backend: str, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     spans = [(-1e4, 1e4), (-1e4, -9e3), (9e3, 1e4)]
     for i_span in spans:
         for f_span in spans:
-            q, k, v = torch.randn(3, 2, 2, 130, 16)
-            inputs = [x.to(dtype) for x in (q, k, v, uniform(*i_span, 130), uniform(*f_span, 130))]
-            for x in values_and_gradients(inputs, torch.randn(2, 2, 130, 16), backend):
+            q, k, v, cotangent = torch.randn(4, 2, 2, 130, 16)
+            tensors = [x.to(dtype) for x in (q, k, v, uniform(*i_span, 130), uniform(*f_span, 130))]
+            if backend == "triton":  # a second for each head where it is interpreted
+                *tensors, cotangent = (x[:1, :1] for x in (*tensors, cotangent))
+            for x in values_and_gradients(tensors, cotangent, backend):
                 assert x.isfinite().all(), f"i in {i_span}, f in {f_span}"
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", EVERY_BACKEND)
 def test_float16_gradients_saturate(backend: str) -> None:
     """A normaliser of 0 with a loud input gate: the true gradient of q is about 1e6, beyond float16."""
     q, k, v = torch.zeros(1, 1, 3, 4), torch.ones(1, 1, 3, 4), torch.ones(1, 1, 3, 4)
@@ -102,7 +98,7 @@ def test_float16_gradients_saturate(backend: str) -> None:
     assert gradient.tolist() == torch.full_like(gradient, 65504).tolist()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", BACKENDS_FLOAT64)
 def test_causal(backend: str) -> None:
     """What comes later has no say, across chunk borders too."""
     torch.manual_seed(0)
@@ -113,16 +109,17 @@ def test_causal(backend: str) -> None:
     torch.testing.assert_close(whole[:, :, :70], start, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", EVERY_BACKEND)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_output_is_float32_or_better(backend: str, dtype: torch.dtype) -> None:
-    q, k, v = torch.randn(3, 1, 1, 5, 4).to(dtype)
-    i, f = torch.randn(2, 1, 1, 5).to(dtype)
+    if dtype == torch.float64 and backend not in BACKENDS_FLOAT64:
+        pytest.skip(f"{backend} refuses float64")
+    inputs = [*torch.randn(3, 1, 1, 5, 4).to(dtype), *torch.randn(2, 1, 1, 5).to(dtype)]
     wide = torch.float64 if dtype == torch.float64 else torch.float32
-    plain = mlstm(q, k, v, i, f, backend=backend)
+    plain = hidden_states(inputs, backend)
     assert plain.dtype == wide
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(mlstm(q, k, v, i, f, backend=backend), plain), "autocast reached the inside"
+    with torch.autocast(device_of(backend), dtype=torch.bfloat16):
+        assert torch.equal(hidden_states(inputs, backend), plain), "autocast reached the inside"
 
 
 @pytest.mark.parametrize("DH", [16, 96])
@@ -154,7 +151,9 @@ def test_the_count_of_memory_notices_a_square() -> None:
 
 def test_refuses_in_words() -> None:
     x, gate = torch.randn(1, 2, 3, 4), torch.randn(1, 2, 3)
-    with pytest.raises(ValueError, match=r"unknown mLSTM backend 'quick'; known: auto, recurrent, parallel, chunkwise"):
+    with pytest.raises(
+        ValueError, match=r"unknown mLSTM backend 'quick'; known: auto, recurrent, parallel, chunkwise, triton"
+    ):
         mlstm(x, x, x, gate, gate, backend="quick")
     with pytest.raises(ValueError, match=r"expects q, k, v \(B, NH, S, DH\).*got q \(1, 2, 3, 4\).*f \(1, 2\)"):
         mlstm(x, x, x, gate, gate[..., 0])
@@ -162,3 +161,12 @@ def test_refuses_in_words() -> None:
     with pytest.raises(ValueError, match="S >= 1"):
         mlstm(empty, empty, empty, gate[:, :, :0], gate[:, :, :0])
     assert resolve_backend("auto") == "chunkwise"
+
+
+def test_triton_is_optional_and_says_so(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "triton", None)
+    for name in ("triton_chunkwise", "triton_kernels"):
+        monkeypatch.delitem(sys.modules, f"vil_dense.ops.{name}", raising=False)
+    x, gate = torch.randn(1, 2, 3, 4), torch.randn(1, 2, 3)
+    with pytest.raises(ImportError, match="the mLSTM backend 'triton' needs the package triton: pip install triton"):
+        mlstm(x, x, x, gate, gate, backend="triton")

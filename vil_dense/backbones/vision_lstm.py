@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vil_dense.layers.attention import AttentionBlock
+from vil_dense.layers.compiled import compiler_problem
 from vil_dense.layers.embed import PatchEmbed, PosEmbed, per_axis
 from vil_dense.layers.pool import CLS_POOLINGS, POOLINGS, insert_cls, remove_cls
+from vil_dense.layers.scan import Scan
 from vil_dense.layers.vil import ViLBlock, ViLLayer
 
 _BI = ("rows", "rows-reversed")
@@ -167,6 +169,22 @@ class VisionLSTM(nn.Module):
                 taps[index] = tokens
         return [self._to_map(taps[index], grid) for index in wanted]
 
+    def compile_blocks(self) -> "VisionLSTM":
+        """Fuses the inside of the blocks with torch.compile, in place; compiled at the first call, once for all sizes.
+
+        Raises:
+            RuntimeError: nothing can be compiled here, and why.
+        """
+        device = self.patch_embed.proj.weight.device.type
+        if problem := compiler_problem(device):
+            raise RuntimeError(f"cannot compile for {device}: {problem}")
+        for module in self.modules():
+            if isinstance(module, Scan):
+                module.compiled = True
+            elif isinstance(module, AttentionBlock):
+                module.compile(dynamic=True, fullgraph=True)
+        return self
+
     def block_index(self, index: int) -> int:
         """`index` counted from 0; ValueError where there is no such block."""
         if not -len(self.blocks) <= index < len(self.blocks):
@@ -178,7 +196,7 @@ class VisionLSTM(nn.Module):
         if x.ndim != self.ndim + 2 or x.shape[1] != channels or min(x.shape) < 1:
             axes = "B, C, H, W" if self.ndim == 2 else "B, C, D, H, W"
             raise ValueError(f"expected an input ({axes}) with C = {channels}, got {tuple(x.shape)}")
-        tokens = self.pos_embed(self.patch_embed(x))
+        tokens = self.pos_embed(self.patch_embed(x)).contiguous()
         if self.cls_token is None:
             return tokens
         return insert_cls(tokens.flatten(1, -2), self.cls_token, str(self.pooling))

@@ -7,114 +7,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from vil_dense.layers.embed import CONVS
 from vil_dense.layers.residual import LayerScale, Residual
-from vil_dense.ops import check_order, mlstm, resolve_backend, to_grid, to_sequence
+from vil_dense.layers.scan import CONV_KINDS, NUM_HEADS, QKV_BLOCK, Scan, grouped
+from vil_dense.ops import check_order, resolve_backend
 
-NUM_HEADS = 4
-QKV_BLOCK = 4
-BLOCKS_PER_TILE = 4
-CONV_KINDS = ("causal", "grid")
 DOWN_INITS = ("original", "by-depth")
-
-
-class BlockDiagonalLinear(nn.Module):
-    """A linear map that mixes channels in blocks of `QKV_BLOCK` only, (..., C) -> (..., C).
-
-    Computed as a batch of products with tiles of a few blocks each: one by one the blocks are too small to be fast
-    (half the speed on a CPU), as one dense matrix most of the work is zeros (a ninth of the speed).
-    """
-
-    def __init__(self, dim: int, bias: bool, std: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(dim // QKV_BLOCK, QKV_BLOCK, QKV_BLOCK) * std)
-        self.bias = nn.Parameter(torch.zeros(dim)) if bias else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        blocks = math.gcd(BLOCKS_PER_TILE, len(self.weight))
-        tile = blocks * QKV_BLOCK
-        w = torch.diag_embed(
-            self.weight.unflatten(0, (-1, blocks)).permute(0, 2, 3, 1)
-        )  # (tiles, out, in, block, block)
-        w = w.permute(0, 4, 2, 3, 1).reshape(-1, tile, tile)  # (tiles, block and in, block and out)
-        y = torch.bmm(x.reshape(-1, len(w), tile).transpose(0, 1), w).transpose(0, 1).reshape(x.shape)
-        return y if self.bias is None else y + self.bias
-
-
-class CausalConv(nn.Conv1d):
-    """Depthwise causal convolution along a sequence, (B, S, C) -> (B, S, C)."""
-
-    def __init__(self, dim: int, kernel_size: int) -> None:
-        super().__init__(dim, dim, kernel_size, groups=dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(F.pad(x.mT, (self.kernel_size[0] - 1, 0))).mT
-
-
-class HeadNorm(nn.Module):
-    """Layer normalisation of each head by itself, (B, NH, S, DH) -> (B, S, NH * DH)."""
-
-    def __init__(self, dim: int, bias: bool) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(dim))
-        self.bias = nn.Parameter(torch.zeros(dim)) if bias else None
-
-    def forward(self, h: Tensor) -> Tensor:
-        y = F.layer_norm(h, h.shape[-1:], eps=1e-5).transpose(1, 2).flatten(2) * self.weight
-        return y if self.bias is None else y + self.bias
-
-
-class Scan(nn.Module):
-    """One pass over the grid: convolution, q k v, gates, mLSTM, head norm and skip; (B, *grid, E) -> (B, *grid, E).
-
-    A `grid` convolution acts in the image's own frame, whatever the order of the pass; a `causal` one runs along it.
-    """
-
-    def __init__(
-        self, dim: int, ndim: int, *, conv: str, conv_kernel: int, bias: bool, norm_bias: bool, std: float, backend: str
-    ) -> None:
-        super().__init__()
-        self.causal = conv == "causal"
-        self.backend = backend
-        self.conv = (
-            CausalConv(dim, conv_kernel)
-            if self.causal
-            else CONVS[ndim](dim, dim, conv_kernel, padding=conv_kernel // 2, groups=dim)
-        )
-        self.q_proj = BlockDiagonalLinear(dim, bias, std)
-        self.k_proj = BlockDiagonalLinear(dim, bias, std)
-        self.v_proj = BlockDiagonalLinear(dim, bias, std)
-        self.igate = nn.Linear(3 * dim, NUM_HEADS)
-        self.fgate = nn.Linear(3 * dim, NUM_HEADS)
-        self.outnorm = HeadNorm(dim, norm_bias)
-        self.skip = nn.Parameter(torch.ones(dim))
-        for gate in (self.igate, self.fgate):
-            nn.init.zeros_(gate.weight)
-        nn.init.normal_(self.igate.bias, std=0.1)
-        self.fgate.bias.data.copy_(torch.linspace(3, 6, NUM_HEADS))
-
-    def forward(self, u: Tensor, order: str) -> Tensor:
-        grid = tuple(u.shape[1:-1])
-        if not self.causal:
-            c = to_sequence(F.silu(self.conv(u.movedim(-1, 1))).movedim(1, -1), order)
-        u = to_sequence(u, order)
-        if self.causal:
-            c = F.silu(self.conv(u))
-        q, k, v = self.q_proj(c), self.k_proj(c), self.v_proj(u)
-        i, f = self._gates(q, k, v)
-        q, k, v = (x.unflatten(-1, (NUM_HEADS, -1)).transpose(1, 2) for x in (q, k, v))
-        h = mlstm(q, k, v, i, f, backend=self.backend)
-        return to_grid(self.outnorm(h).to(c.dtype) + self.skip * c, order, grid)
-
-    def _gates(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Gate pre-activations i and f, (B, NH, S), in the dtype of the weights: never in that of autocast."""
-        weight = torch.cat([self.igate.weight, self.fgate.weight])
-        bias = torch.cat([self.igate.bias, self.fgate.bias])
-        with torch.autocast(q.device.type, enabled=False):
-            gates = F.linear(torch.cat([q, k, v], -1).to(weight.dtype), weight, bias)
-        i, f = gates.mT.chunk(2, dim=1)
-        return i, f
 
 
 class ViLLayer(nn.Module):
@@ -156,8 +55,8 @@ class ViLLayer(nn.Module):
     ) -> None:
         super().__init__()
         E = inner_dim or 2 * dim
-        if E % math.lcm(NUM_HEADS, QKV_BLOCK):
-            raise ValueError(f"the inner width must be a multiple of {math.lcm(NUM_HEADS, QKV_BLOCK)}, got {E}")
+        if E % (NUM_HEADS * QKV_BLOCK):
+            raise ValueError(f"the inner width must be a multiple of {NUM_HEADS * QKV_BLOCK}, got {E}")
         if conv not in CONV_KINDS:
             raise ValueError(f"unknown convolution {conv!r}; known: {', '.join(CONV_KINDS)}")
         if conv == "grid" and conv_kernel % 2 == 0:
@@ -187,10 +86,19 @@ class ViLLayer(nn.Module):
                 nn.init.zeros_(linear.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        u, z = self.proj_up(x).chunk(2, dim=-1)
+        up, (u_bias, z_bias) = self.proj_up.weight.chunk(2), (None, None)
+        if self.proj_up.bias is not None:
+            u_bias, z_bias = (grouped(bias) for bias in self.proj_up.bias.chunk(2))
+        u, z = F.linear(x, grouped(up[0]), u_bias), F.linear(x, grouped(up[1]))
+        if torch.is_grad_enabled() and u.requires_grad:
+            return checkpoint(self._mix, u, z, z_bias, use_reentrant=False, preserve_rng_state=False)
+        return self._mix(u, z, z_bias)
+
+    def _mix(self, u: Tensor, z: Tensor, z_bias: Tensor | None) -> Tensor:
+        """What is recomputed in the backward pass: of a layer, its input, u and z are kept."""
         scans = self.scans if len(self.scans) == len(self.orders) else [self.scans[0]] * len(self.orders)
-        y = sum(scan(u, order) for scan, order in zip(scans, self.orders, strict=True))
-        return self.proj_down(y * F.silu(z))
+        first, *others = (scan(u, z, z_bias, order) for scan, order in zip(scans, self.orders, strict=True))
+        return F.linear(sum(others, first), grouped(self.proj_down.weight.mT).mT, self.proj_down.bias)
 
 
 class ViLBlock(nn.Module):

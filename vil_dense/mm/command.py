@@ -33,10 +33,11 @@ def one_sentence() -> Iterator[None]:
         sys.exit(2)
 
 
-def parser(description: str) -> argparse.ArgumentParser:
-    """mmseg's arguments that all tools have: the config, its overrides, the work folder, the launcher."""
+def parser(description: str, config: str | None = None) -> argparse.ArgumentParser:
+    """mmseg's arguments that all tools have: the config ("?" where it may be left out), its overrides, the work folder,
+    the launcher."""
     arguments = argparse.ArgumentParser(description=description)
-    arguments.add_argument("config", help="config file")
+    arguments.add_argument("config", nargs=config, help="config file")
     arguments.add_argument("--work-dir", help="folder for logs and results (default: work_dirs/<config>)")
     arguments.add_argument("--cfg-options", nargs="+", action=DictAction, default={}, help="overrides, key=value")
     arguments.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")

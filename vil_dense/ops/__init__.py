@@ -1,4 +1,4 @@
-"""Functions on tensors; they import torch and nothing else.
+"""Functions on tensors; they import torch and nothing else (the backend triton, when it is asked for, triton).
 
 Letters, as in the xLSTM paper (arXiv 2405.04517, section 2.3): q k v queries, keys and values; i f input and forget
 gate pre-activations; C n m the matrix memory, the normaliser and the stabiliser; h the hidden states.
@@ -6,6 +6,17 @@ Dimensions: B batch, NH heads, S sequence, DH head dimension, L chunk, C channel
 """
 
 from vil_dense.ops.mlstm import BACKENDS, mlstm, resolve_backend
-from vil_dense.ops.traversal import ORDERS, check_order, to_grid, to_sequence
+from vil_dense.ops.traversal import ORDERS, check_order, frame_axes, from_frame, to_frame, to_grid, to_sequence
 
-__all__ = ["BACKENDS", "ORDERS", "check_order", "mlstm", "resolve_backend", "to_grid", "to_sequence"]
+__all__ = [
+    "BACKENDS",
+    "ORDERS",
+    "check_order",
+    "frame_axes",
+    "from_frame",
+    "mlstm",
+    "resolve_backend",
+    "to_frame",
+    "to_grid",
+    "to_sequence",
+]

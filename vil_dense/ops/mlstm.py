@@ -9,13 +9,28 @@ from vil_dense.ops.chunkwise import mlstm_chunkwise
 from vil_dense.ops.parallel import mlstm_parallel
 from vil_dense.ops.recurrent import mlstm_recurrent
 
-Backend = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, float], Tensor]
+Backend = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, float, bool], Tensor]
+
+
+def _triton(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: float, reverse: bool) -> Tensor:
+    """Imports the kernels when they are asked for: triton is optional."""
+    from vil_dense.ops.triton_chunkwise import mlstm_triton
+
+    return mlstm_triton(q, k, v, i, f, eps, reverse)
+
 
 BACKENDS: dict[str, Backend] = {
     "recurrent": mlstm_recurrent,
     "parallel": mlstm_parallel,
     "chunkwise": mlstm_chunkwise,
+    "triton": _triton,
 }
+
+TAKES_HALF = {"triton"}
+"""Backends that read q, k and v in half precision; for the others they are widened."""
+
+EPS = 1e-6
+"""Added to the normaliser in all published models."""
 
 
 def resolve_backend(backend: str) -> str:
@@ -30,7 +45,17 @@ def resolve_backend(backend: str) -> str:
     return name
 
 
-def mlstm(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, *, backend: str = "auto", eps: float = 1e-6) -> Tensor:
+def mlstm(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    i: Tensor,
+    f: Tensor,
+    *,
+    reverse: bool = False,
+    backend: str = "auto",
+    eps: float = EPS,
+) -> Tensor:
     """Hidden states of the matrix LSTM over a sequence (xLSTM, arXiv 2405.04517, section 2.3, equations 19 to 27).
 
     h_t = C_t^T q_t / (max(|n_t . q_t|, e^{-m_t}) + eps), with C and n scaled by e^{-m}. Keys are divided by sqrt(DH).
@@ -40,6 +65,7 @@ def mlstm(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, *, backend: str
     Args:
         q, k, v: queries, keys, values, (B, NH, S, DH), floating point, S >= 1.
         i, f: input and forget gate pre-activations, (B, NH, S).
+        reverse: the scan runs from the last token to the first, as if inputs and h were flipped along S.
         backend: a key of `BACKENDS`, or `auto` (see `resolve_backend`).
         eps: added to the normaliser.
 
@@ -47,19 +73,22 @@ def mlstm(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, *, backend: str
         h, (B, NH, S, DH): float64 where `q` is float64, else float32, also for half-precision inputs.
 
     Raises:
-        ValueError: unknown backend, empty sequence, or shapes that do not agree.
+        ValueError: unknown backend, empty sequence, shapes that do not agree, or, of `triton`, float64 or no GPU.
+        ImportError: the backend is `triton` and triton is not installed.
     """
-    function = BACKENDS[resolve_backend(backend)]
+    name = resolve_backend(backend)
     if q.ndim != 4 or not (q.shape == k.shape == v.shape) or not (i.shape == f.shape == q.shape[:3]) or q.shape[2] < 1:
         shapes = ", ".join(f"{name} {tuple(t.shape)}" for name, t in zip("qkvif", (q, k, v, i, f), strict=True))
         raise ValueError(f"mlstm expects q, k, v (B, NH, S, DH) and i, f (B, NH, S) with S >= 1; got {shapes}")
     dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
     with torch.autocast(q.device.type, enabled=False):
-        q, k, v, i, f = (_widen(x, dtype) for x in (q, k, v, i, f))
-        return function(q, k, v, i, f, eps)
+        i, f = widen(i, dtype), widen(f, dtype)
+        if name not in TAKES_HALF or not {q.dtype, k.dtype, v.dtype} <= {torch.bfloat16, torch.float16}:
+            q, k, v = (widen(x, dtype) for x in (q, k, v))
+        return BACKENDS[name](q, k, v, i, f, eps, reverse)
 
 
-def _widen(x: Tensor, dtype: torch.dtype) -> Tensor:
+def widen(x: Tensor, dtype: torch.dtype) -> Tensor:
     """`x` in `dtype`. Where a normaliser is near 0 a true gradient can exceed float16; it saturates there instead of
     inf."""
     wide = x.to(dtype)

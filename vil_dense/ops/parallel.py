@@ -5,8 +5,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def mlstm_parallel(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: float) -> Tensor:
+def mlstm_parallel(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: float, reverse: bool) -> Tensor:
     """The parallel form (xLSTM, arXiv 2405.04517, appendix A.3); see `ops.mlstm`."""
+    if reverse:
+        q, k, v, i, f = (x.flip(2) for x in (q, k, v, i, f))
     S, DH = q.shape[2:]
     A = F.logsigmoid(f).cumsum(-1)
     causal = torch.ones(S, S, dtype=torch.bool, device=q.device).tril()
@@ -15,4 +17,5 @@ def mlstm_parallel(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: f
     m_out = m.clamp(min=0)
     w = (q @ k.mT) * DH**-0.5 * torch.exp(log_w - m_out)
     normaliser = torch.maximum(w.sum(-1, keepdim=True).abs(), torch.exp(-m_out)) + eps * torch.exp(m - m_out)
-    return (w @ v) / normaliser
+    h = (w @ v) / normaliser
+    return h.flip(2) if reverse else h

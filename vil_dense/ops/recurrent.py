@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def mlstm_recurrent(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: float) -> Tensor:
+def mlstm_recurrent(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: float, reverse: bool) -> Tensor:
     """The recurrence of xLSTM (arXiv 2405.04517, equations 19 to 27), one token after another; see `ops.mlstm`.
 
     The output is scaled by e^{-max(m, 0)} and not by e^{-m}: the same number, but e^{-m} never overflows.
@@ -16,7 +16,8 @@ def mlstm_recurrent(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: 
     n = torch.zeros_like(q[:, :, 0])
     m = torch.full_like(i[:, :, 0], -torch.inf)
     h = []
-    for t in range(q.shape[2]):
+    steps = range(q.shape[2])
+    for t in reversed(steps) if reverse else steps:
         m_new = torch.maximum(a[:, :, t] + m, i[:, :, t])
         forget = torch.exp(a[:, :, t] + m - m_new)[..., None]
         write = torch.exp(i[:, :, t] - m_new)[..., None] * k[:, :, t]
@@ -28,4 +29,4 @@ def mlstm_recurrent(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: 
         numerator = torch.einsum("bhd,bhde->bhe", q_t, C)
         normaliser = torch.maximum((n * q_t).sum(-1).abs(), torch.exp(-m_out)) + eps * torch.exp(m - m_out)
         h.append(numerator / normaliser[..., None])
-    return torch.stack(h, dim=2)
+    return torch.stack(h[::-1] if reverse else h, dim=2)

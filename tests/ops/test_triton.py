@@ -1,0 +1,155 @@
+"""The Triton kernels in float32 equal the recurrence in float64, in values and in all five gradients.
+
+TRITON_INTERPRET=1 runs them on the CPU, where each program takes as long whatever the size of its blocks.
+"""
+
+import math
+
+import pytest
+import torch
+from live_memory import LiveMemory
+from mlstm_cases import GATES, INTERPRETED, TRITON, device_of, hidden_states, values_and_gradients
+from torch import Tensor
+
+from vil_dense.ops import mlstm
+
+pytestmark = TRITON
+DEVICE = device_of("triton")
+SMALLEST = 2.0**-149
+"""The least positive number in float32."""
+
+
+@pytest.fixture(autouse=True)
+def unwritten_memory_is_nan(monkeypatch) -> None:
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *sizes, **options: empty(*sizes, **options).fill_(math.nan))
+
+
+@pytest.fixture
+def few_programs(monkeypatch) -> None:
+    if INTERPRETED:
+        monkeypatch.setattr("vil_dense.ops.triton_chunkwise.BLOCKS", {"tf32": (128, 64), "ieee": (128, 64)})
+
+
+def example(B: int, NH: int, S: int, DH: int, gates: str, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """q, k, v, i, f and a cotangent."""
+    torch.manual_seed(S + DH)
+    i, f = (x[:B, :NH].float() for x in GATES[gates](S))
+    q, k, v, cotangent = torch.randn(4, B, NH, S, DH)
+    return [q.to(dtype), k.to(dtype), v.to(dtype), i, f, cotangent]
+
+
+def assert_equals_the_recurrence(
+    tensors: list[Tensor], reverse: bool = False, bound: float = 1e-4, bound_of_gradients: float | None = None
+) -> None:
+    """Within `bound` of the largest value.
+
+    A gradient that cancels is held to the rounding of the others and of the recurrence in float32, and below the normal
+    numbers of float32 all are held to 128 of its smallest ones.
+    """
+    *inputs, cotangent = tensors
+    wide = [x.double() for x in inputs]
+    expected = values_and_gradients(wide, cotangent.double(), "recurrent", reverse=reverse)
+    rounded = values_and_gradients([x.float() for x in inputs], cotangent, "recurrent", reverse=reverse)
+    actual = values_and_gradients(inputs, cotangent, "triton", reverse=reverse)
+    largest = max(x.abs().max().item() for x in expected)
+    for name, ours, reference, rough in zip(["h", *"qkvif"], actual, expected, rounded, strict=True):
+        scale = max(reference.abs().max().item(), 3e-3 * largest)
+        relative = bound if name == "h" else bound_of_gradients or bound
+        rounding = 0 if name == "h" else (rough - reference).abs().max().item()
+        torch.testing.assert_close(
+            ours.double(),
+            reference,
+            rtol=0,
+            atol=relative * scale + 2 * rounding + 128 * SMALLEST,
+            msg=lambda text, what=name: f"{what}: {text}",
+        )
+
+
+@pytest.mark.parametrize("S", [1, 7, 64, 65, 131])
+@pytest.mark.parametrize("gates", GATES)
+def test_equals_the_recurrence(S: int, gates: str) -> None:
+    assert_equals_the_recurrence(example(1 if S > 65 else 2, 2, S, 16, gates))
+
+
+@pytest.mark.parametrize("gates", ["mild", "forgetful", "fading", "rising"])
+def test_equals_the_recurrence_in_several_blocks_of_channels(gates: str) -> None:
+    assert_equals_the_recurrence(example(1, 1, 70, 96, gates))
+
+
+@pytest.mark.parametrize(("S", "DH"), [(9, 1), (9, 5), (70, 40)])
+def test_equals_the_recurrence_where_blocks_are_not_full(S: int, DH: int) -> None:
+    assert_equals_the_recurrence(example(1, 2, S, DH, "mild"))
+
+
+@pytest.mark.parametrize(("S", "DH"), [(65, 192), (9, 384), (9, 512)])
+def test_equals_the_recurrence_for_wide_heads(S: int, DH: int, few_programs: None) -> None:
+    assert_equals_the_recurrence(example(1, 1, S, DH, "mild"))
+
+
+@pytest.mark.parametrize("S", [1, 65, 131])
+@pytest.mark.parametrize("gates", ["mild", "fading", "rising"])
+def test_reversed(S: int, gates: str) -> None:
+    assert_equals_the_recurrence(example(1, 2, S, 16, gates), reverse=True)
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_takes_tensors_as_they_lie(alike: bool) -> None:
+    """Views of (B, S, NH, DH); and q, k and v that lie in different ways."""
+    q, k, v, i, f, cotangent = example(2, 2, 70, 16, "mild")
+    expected = values_and_gradients([q, k, v, i, f], cotangent, "triton")
+    q, k, v, cotangent = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in (q, k, v, cotangent))
+    if not alike:
+        k = k.mT.contiguous().mT
+    i, f = (x.mT.contiguous().mT for x in (i, f))
+    assert not any(x.is_contiguous() for x in (q, k, v, i, f, cotangent))
+    for ours, reference in zip(values_and_gradients([q, k, v, i, f], cotangent, "triton"), expected, strict=True):
+        assert torch.equal(ours, reference)
+
+
+# A gradient is rounded to the dtype of its input, bfloat16 towards 0 in the interpreter. On a GPU products are in tf32.
+@pytest.mark.parametrize(("dtype", "rounding"), [(torch.bfloat16, 2**-7), (torch.float16, 2**-11)])
+@pytest.mark.parametrize(("S", "DH"), [(65, 16), (70, 96)])
+def test_half_precision_is_read_as_it_is(S: int, DH: int, dtype: torch.dtype, rounding: float, monkeypatch) -> None:
+    tensors = example(1, 2, S, DH, "mild", dtype)
+    bound = 1e-4 if INTERPRETED else 5e-3
+    assert_equals_the_recurrence(tensors, bound=bound, bound_of_gradients=bound + rounding)
+
+    taken = []
+    monkeypatch.setattr("vil_dense.ops.triton_chunkwise.mlstm_triton", lambda *inputs: taken.extend(inputs[:5]))
+    mlstm(*tensors[:5], backend="triton")
+    assert [x.dtype for x in taken] == [dtype] * 3 + [torch.float32] * 2
+
+
+def test_half_precision_beside_float32() -> None:
+    q, *others = example(1, 1, 9, 16, "mild")
+    assert_equals_the_recurrence([q.half(), *others], bound=1e-5, bound_of_gradients=1e-3)
+
+
+def test_float16_gradients_that_are_no_numbers_stay_so() -> None:
+    *inputs, cotangent = example(1, 1, 5, 4, "mild", torch.float16)
+    cotangent[..., 2, 0] = math.nan
+    assert values_and_gradients(inputs, cotangent, "triton")[1][..., 2, :].isnan().all()
+
+
+def test_memory_is_linear() -> None:
+    per_token: dict[str, list[float]] = {"forward": [], "training": []}
+    for S in (256, 1024):
+        inputs = [x.to(DEVICE).requires_grad_() for x in example(1, 1, S, 16, "mild")[:5]]
+        with LiveMemory() as training:
+            mlstm(*inputs, backend="triton").sum().backward()
+        with torch.no_grad(), LiveMemory() as forward:
+            mlstm(*inputs, backend="triton")
+        per_token["training"].append(training.peak / S)
+        per_token["forward"].append(forward.peak / S)
+    for mode, values in per_token.items():
+        assert max(values) <= 1.15 * min(values), f"{mode}: bytes per token {values}"
+
+
+def test_refuses_in_words(monkeypatch) -> None:
+    *inputs, _ = example(1, 1, 3, 4, "mild")
+    with pytest.raises(ValueError, match=r"takes q, k, v in float32, bfloat16 or float16; got torch.float64"):
+        hidden_states([x.double() for x in inputs], "triton")
+    monkeypatch.setattr("vil_dense.ops.triton_chunkwise.INTERPRETED", False)
+    with pytest.raises(ValueError, match="needs tensors on a GPU; on the CPU it runs with TRITON_INTERPRET=1 only"):
+        mlstm(*inputs, backend="triton")

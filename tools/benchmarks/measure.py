@@ -1,0 +1,154 @@
+"""Time and memory of contestants that have been found right."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.case import Case, Contestant, LeftOut
+from benchmarks.table import Make
+
+WARM_UP, FEW_REPEATS = 2, 3
+MIB = 2**20
+MEMORY = {
+    "cpu": "largest sum of live bytes: what torch's CPU allocator gave out during a call and had not got back "
+    "(torch.profiler); it sees eager and compiled code alike, and not what lived before: weights and input",
+    "cuda": "torch.cuda.max_memory_allocated during a call, less what was allocated before: weights and input",
+}
+COMPILERS = ("torch._dynamo", "torch._inductor", "triton")
+Result = dict[str, Any]
+
+
+def contest(case: Case, makers: Mapping[str, Make], repeats: int, patience: float) -> dict[str, Result]:
+    """What came of each contestant: times and memory, or why it was refused or left out."""
+    torch._dynamo.reset()
+    results: dict[str, Result] = {}
+    ready: dict[str, Contestant] = {}
+    for name, make in makers.items():
+        say(f"  checking {name}")
+        contestant, results[name] = admit(make, case)
+        if contestant is None:
+            say(f"  {name} {words(results[name])}")
+        else:
+            ready[name] = contestant
+    say(f"  timing {', '.join(ready) or 'nobody'}")
+    for name, found in take_turns(ready, repeats, patience, case.device).items():
+        if isinstance(found, list):
+            found = {**spread(found), **memory(ready[name], case.device)}
+        results[name].update(found)
+        if "peak_bytes" in found:
+            say(f"    {name}: {1e3 * found['median_s']:.1f} ms, {found['peak_bytes'] / MIB:.1f} MiB")
+        else:
+            say(f"  {name} {words(results[name])}")
+    return results
+
+
+def words(result: Result) -> str:
+    """Why a contestant has no times."""
+    return "; ".join(f"is {key.replace('_', ' ')}: {result[key]}" for key in ("refused", "left_out") if key in result)
+
+
+def admit(make: Make, case: Case) -> tuple[Contestant | None, Result]:
+    """The contestant and how far it deviates; None, and why, where it is wrong or cannot take part."""
+    try:
+        contestant = make(case)
+        checks: list[Result] = [
+            dict(against=check.against, deviation=check.deviation(), tolerance=check.tolerance)
+            for check in contestant.checks
+        ]
+    except Exception as error:  # strangers' code and compilers raise what they like, and the others are to go on
+        return None, trouble(error)
+    for check in checks:
+        if not check["deviation"] <= check["tolerance"]:
+            by = f"{check['deviation']:.1e} of the largest value, tolerance {check['tolerance']:.0e}"
+            return None, dict(refused=f"it deviates by {by}, held against: {check['against']}", checks=checks)
+    # Its checks may hold a second network, which is to be freed before anything is timed.
+    return contestant._replace(checks=()), dict(family=contestant.family, checks=checks)
+
+
+def trouble(error: Exception) -> Result:
+    """Left out where memory, a compiler or a part is missing; refused where the contestant's own code fails."""
+    said = " ".join(str(error).split())[:300]
+    if isinstance(error, LeftOut):
+        return dict(left_out=said)
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in said:
+        return dict(left_out=f"it ran out of memory ({said})")
+    if type(error).__module__.startswith(COMPILERS):
+        return dict(left_out=f"it could not be compiled ({type(error).__name__}: {said})")
+    return dict(refused=f"it failed with {type(error).__name__}: {said}")
+
+
+def take_turns(
+    ready: Mapping[str, Contestant], repeats: int, patience: float, device: torch.device
+) -> dict[str, list[float] | Result]:
+    """Seconds of each call, round after round, or why there are none; slower than `patience` gets fewer rounds."""
+    times: dict[str, list[float]] = {name: [] for name in ready}
+    lost: dict[str, Result] = {}
+    slow: set[str] = set()
+    for turn in range(-WARM_UP, repeats):
+        start = time.perf_counter()
+        for name in [name for name in ready if name not in lost and (name not in slow or 0 <= turn < FEW_REPEATS)]:
+            try:
+                seconds = stopwatch(ready[name].step, device)
+            except Exception as error:  # as in `admit`
+                lost[name] = trouble(error)
+                continue
+            if turn >= 0:
+                times[name].append(seconds)
+            if seconds > patience:
+                slow.add(name)
+        if turn in (0, FEW_REPEATS - 1) and repeats > turn + 1:
+            say(f"  {duration((repeats - turn - 1) * (time.perf_counter() - start))} left of timing, at most")
+    return {name: lost.get(name, times[name]) for name in ready}
+
+
+def stopwatch(step: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one call, the device's work included."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    step()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def spread(times: list[float]) -> Result:
+    quartiles = statistics.quantiles(times, n=4, method="inclusive") if len(times) > 1 else 3 * times
+    ends = [quartiles[0], quartiles[2]]
+    return dict(median_s=statistics.median(times), min_s=min(times), quartiles_s=ends, repeats=len(times))
+
+
+def memory(contestant: Contestant, device: torch.device) -> Result:
+    try:
+        return dict(peak_bytes=peak_memory(contestant.step, device))
+    except Exception as error:  # as in `admit`
+        return trouble(error)
+
+
+def peak_memory(step: Callable[[], object], device: torch.device) -> int:
+    """Bytes above what lived before, see `MEMORY`. Gradients of the calls before are dropped by the step itself."""
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        stopwatch(step, device)
+        return torch.cuda.max_memory_allocated(device) - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        step()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    live = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        live += event.nbytes()
+        peak = max(peak, live)
+    return peak
+
+
+def duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def say(line: str) -> None:
+    print(line, flush=True)

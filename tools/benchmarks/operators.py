@@ -1,0 +1,165 @@
+"""The mLSTM alone: our backends, NX-AI's kernels, the floor. In half precision q, k, v are rounded, gates are not."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from importlib import import_module
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.case import (
+    NUM_HEADS,
+    TOLERANCES,
+    Case,
+    Check,
+    Contestant,
+    LeftOut,
+    deviation,
+    drop_gradients,
+    refuse_quadratic,
+    refuse_uncompiled,
+)
+from vil_dense.ops import mlstm
+from vil_dense.ops.chunkwise import CHUNK, cut
+
+CHUNKS_PER_SEGMENT = 8  # whose states the floor decays by one matrix; narrow heads have DH / 8
+LONGEST_RECURRENCE = 4096  # tokens; a loop of Python over them
+CHECK_TOKENS = 600  # more than a segment, and no whole chunks
+
+
+def inputs_of(case: Case) -> tuple[Tensor, ...]:
+    """q, k, v (B, NH, S, DH), and i, f (B, NH, S) in float32; f remembers, as when trained."""
+    B, NH, S, DH = case.batch, NUM_HEADS, case.tokens, case.head_dim
+    q, k, v = case.random(3, B, NH, S, DH, dtype=case.dtype)
+    i, f = case.random(2, B, NH, S)
+    return tuple(x.contiguous().requires_grad_(case.backward) for x in (q, k, v, i, f + 4))
+
+
+def run_pass(case: Case, function: Callable, inputs: tuple[Tensor, ...], cotangent: Tensor, norm: bool) -> Tensor:
+    """Hidden states, and with backward the gradients of all inputs; `norm` puts the block's head norm behind."""
+    with torch.set_grad_enabled(case.backward):
+        h = function(*inputs)
+        h = F.layer_norm(h, h.shape[-1:], eps=1e-6) if norm else h
+    if case.backward:
+        h.backward(cotangent.to(h.dtype))
+    return h.detach()
+
+
+def check_against(case: Case, function: Callable, backend: str, norm: bool) -> Check:
+    """Against `backend` in float64 on the same, rounded inputs."""
+
+    def outcome(function: Callable, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        found = {"output": run_pass(case, function, inputs, case.random(*inputs[0].shape), norm)}
+        return found | {name: x.grad for name, x in zip("qkvif", inputs, strict=True) if x.grad is not None}
+
+    def measure() -> float:
+        inputs = inputs_of(case)
+        exact = tuple(x.detach().double().requires_grad_(case.backward) for x in inputs)
+        return deviation(outcome(function, inputs), outcome(partial(mlstm, backend=backend), exact))
+
+    return Check(f"{backend} in float64, {case.tokens} tokens", measure, TOLERANCES[case.dtype])
+
+
+def operator(case: Case, function: Callable, family: str, norm: bool = False) -> Contestant:
+    """Held to the recurrence at a short length, and to the chunkwise form at the run's where that is longer."""
+    short = replace(case, size=min(case.tokens, CHECK_TOKENS), batch=1)
+    checks = [check_against(short, function, "recurrent", norm)]
+    if case.tokens > CHECK_TOKENS:
+        checks.append(check_against(replace(case, batch=1), function, "chunkwise", norm))
+    inputs = inputs_of(case)
+    cotangent = case.random(*inputs[0].shape)
+
+    def step() -> None:
+        run_pass(case, function, inputs, cotangent, False)
+        drop_gradients(inputs)
+
+    return Contestant(family, step, tuple(checks))
+
+
+def own_operator(case: Case, backend: str, compiled: bool = False) -> Contestant:
+    if "triton" in backend and case.device.type == "cpu":
+        raise LeftOut("its kernels need a GPU")
+    if backend == "parallel":
+        refuse_quadratic(case, 6 if case.backward else 4)
+    if backend == "recurrent" and case.tokens > LONGEST_RECURRENCE:
+        raise LeftOut(f"its loop over tokens is run up to {LONGEST_RECURRENCE} tokens")
+    function: Callable = partial(mlstm, backend=backend)
+    if compiled:
+        refuse_uncompiled(case)
+        function = torch.compile(function, dynamic=False)
+    return operator(case, function, f"ours-{backend}")
+
+
+def mlstm_kernels(case: Case) -> Contestant:
+    """NX-AI's Triton kernels. They want DH in multiples of 64 and S in whole chunks: padding is part of the time.
+
+    Their gradient is right only behind a norm of each head, so it is compared behind one.
+    """
+    if case.device.type == "cpu":
+        raise LeftOut("its Triton kernels need a GPU")
+    try:
+        kernel = import_module("mlstm_kernels.torch.chunkwise.triton_xl_chunk").mlstm_chunkwise__xl_chunk
+    except (ImportError, AttributeError) as error:
+        raise LeftOut(f"it cannot be imported ({error})") from error
+
+    def function(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor) -> Tensor:
+        S, DH = q.shape[2:]
+        wide, long = -(-DH // 64) * 64, -(-S // CHUNK) * CHUNK
+        q = q * math.sqrt(wide / DH)  # the kernel divides by the root of the padded width
+        q, k, v = (F.pad(x, (0, wide - DH, 0, long - S)) for x in (q, k, v))
+        i, f = (F.pad(x, (0, long - S)) for x in (i, f))
+        h = kernel(q, k, v, i, f, eps=1e-6, chunk_size=CHUNK, autocast_kernel_dtype=q.dtype)
+        return h[:, :, :S, :DH]
+
+    return operator(case, function, "mlstm_kernels", norm=case.backward)
+
+
+Shapes = list[tuple[tuple[int, ...], tuple[int, ...]]]
+
+
+def chunk_products(case: Case) -> Shapes:
+    """Left and right factors of the mLSTM's matrix products: in chunks, and over the states of each segment."""
+    B, S, DH = case.batch * NUM_HEADS, case.tokens, case.head_dim
+    N, L = cut(S)
+    shapes: Shapes = [((B * N, L, DH), (B * N, DH, L)), ((B * N, L, L), (B * N, L, DH))]  # q k^T, W v
+    shapes += [((B * N, DH, L), (B * N, L, DH)), ((B * N, L, DH), (B * N, DH, DH))]  # k^T v, q C
+    count = -(-N // max(1, min(CHUNKS_PER_SEGMENT, DH // 8)))
+    lengths = [N * (index + 1) // count - N * index // count for index in range(count)]
+    return shapes + [((B, length, length), (B, length, DH * DH)) for length in lengths]
+
+
+def projections(case: Case) -> Shapes:
+    """Those of a block beside the mLSTM: up, down, and the gates, which read two tensors of the inner width E."""
+    S, E, dim = case.batch * case.tokens, NUM_HEADS * case.head_dim, case.options["dim"]
+    return [((S, dim), (dim, 2 * E)), ((S, E), (E, dim)), *2 * [((S, E), (E, 2 * NUM_HEADS))]]
+
+
+def floor(case: Case) -> Contestant:
+    """The matrix products of our forward alone, with backward also theirs, once for each block; nothing is checked.
+
+    Those of the mLSTM are in float32, on a GPU in half precision in TF32, as they are in ours.
+    """
+    half = case.dtype != torch.float32
+    in_network = projections(case) if case.mode != "op" else []
+    depth = case.options["depth"] if case.mode != "op" else 1
+    products = []
+    for shapes, dtype in ((chunk_products(case), torch.float32), (in_network, case.dtype)):
+        for left, right in shapes:
+            a, b = case.random(*left, dtype=dtype), case.random(*right, dtype=dtype)
+            y = torch.matmul(a, b)
+            products.append((a, b, y))
+            if case.backward:
+                products += [(y.clone(), b.mT, a.clone()), (a.mT, y.clone(), b.clone())]
+
+    def step() -> None:
+        precision = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("high" if half and case.device.type == "cuda" else precision)
+        for _ in range(depth):
+            for a, b, y in products:
+                torch.matmul(a, b, out=y)
+        torch.set_float32_matmul_precision(precision)
+
+    return Contestant("floor", step)

@@ -1,0 +1,84 @@
+"""Other people's networks, from clones of their repositories."""
+
+import sys
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.case import PATCH, Case, Contestant, LeftOut, compile_each, refuse_quadratic
+from benchmarks.networks import check_network, network, outcome, seeded, timed
+from vil_dense.backbones import VisionLSTM
+from vil_dense.backbones.checkpoint import infer_options, load_weights, to_own
+
+
+def import_from(folder: Path, name: str) -> Any:
+    """A module of a clone, which is on the path for the import alone."""
+    sys.path.insert(0, str(folder))
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise LeftOut(f"{name} cannot be imported from {folder} ({error})") from error
+    finally:
+        sys.path.remove(str(folder))
+
+
+def build_official(case: Case) -> nn.Module:
+    """The authors' stand-alone model for this size; it puts out (B, S, C)."""
+    options = dict(dim=case.options["dim"], input_shape=(3, case.size, case.size), pooling=None, output_shape=None)
+    depth, clone = case.options["depth"], Path(str(case.official))
+    if case.options["conv"] == "causal":
+        theirs = import_from(clone, "vision_lstm.vision_lstm").VisionLSTM
+        return theirs(depth=depth, mode=None, legacy_norm=True, **options)
+    if depth % 2:
+        raise LeftOut(f"its blocks come in pairs, and {depth} is odd")
+    return import_from(clone, "vision_lstm.vision_lstm2").VisionLSTM2(depth=depth // 2, mode="features", **options)
+
+
+def official(case: Case, compiled: bool = False) -> Contestant:
+    """Held to ours with its weights: outputs, and in training every gradient under our names."""
+    if case.size % PATCH:
+        raise LeftOut(f"it takes multiples of {PATCH} px only")
+    # Measured: 9.2 matrices live in one layer's forward, and training keeps 4.4 of every layer.
+    refuse_quadratic(case, 9.2 + 4.4 * case.options["depth"] * case.backward)
+    model = seeded(partial(build_official, case), case)
+    weights = {key: value.detach().clone() for key, value in model.state_dict().items()}
+    if compiled:
+        compile_each(model.blocks, case)
+
+    def found() -> dict[str, Tensor]:
+        theirs = outcome(model, case)
+        output = {"output": theirs.pop("output")}
+        if not theirs:
+            return output
+        # Their weights become ours by an affine map; gradients by its linear part.
+        zero = to_own({key: torch.zeros_like(value) for key, value in theirs.items()})
+        return output | {key: value - zero[key] for key, value in to_own(theirs).items()}
+
+    def expected() -> dict[str, Tensor]:
+        own = to_own(weights)
+        ours = VisionLSTM(**{**case.options, **infer_options(own)}).to(case.device).train(case.backward)
+        load_weights(ours, own)
+        return outcome(ours, case)
+
+    return network("official", model, case, check_network(case, "ours with its weights", found, expected))
+
+
+def vim(case: Case) -> Contestant:
+    """Vision Mamba with the authors' CUDA kernels; another function than ours, so there is nothing to hold it to."""
+    if case.device.type == "cpu":
+        raise LeftOut("its kernels need a GPU")
+    for kernels in ("mamba_ssm", "causal_conv1d"):
+        try:
+            import_module(kernels)
+        except ImportError as error:
+            raise LeftOut(f"its kernels cannot be imported ({error})") from error
+    design = dict(rms_norm=True, residual_in_fp32=True, fused_add_norm=True, final_pool_type="mean", bimamba_type="v2")
+    design.update(if_abs_pos_embed=True, if_cls_token=True, if_divide_out=True, use_middle_cls_token=True)
+    shape = dict(img_size=case.size, patch_size=PATCH, embed_dim=case.options["dim"], depth=case.options["depth"])
+    theirs = import_from(Path(str(case.vim)) / "vim", "models_mamba").VisionMamba
+    model = seeded(lambda: theirs(**shape, **design, drop_path_rate=0.0), case)
+    return Contestant("vim", timed(model, case, case.random(case.batch, 1000)))

@@ -1,0 +1,147 @@
+"""A config's whole segmentor, pictures of uint8 to class maps; with our backbone and with a transformer instead."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.case import Case, Check, Contestant, LeftOut, compile_each, refuse_uncompiled
+from benchmarks.networks import EXACT_PX, check_network, pictures, seeded, vit_options
+
+
+def variant_of(config: str) -> str:
+    """The variant of a config's backbone.
+
+    Raises:
+        ValueError: it has none of ours.
+    """
+    from mmengine.config import Config
+
+    backbone = Config.fromfile(config).model.backbone
+    if backbone.type != "ViL" or backbone.variant.startswith("deit3"):
+        raise ValueError(f"--config: {config} has no ViL backbone, it has {backbone.get('variant', backbone.type)}")
+    return backbone.variant
+
+
+def build_segmentor(case: Case, attention: bool, **options: Any) -> Any:
+    """The config's network; `attention` puts the transformer's blocks in place of ours, --dim and --depth shrink it."""
+    from mmengine.config import Config
+    from mmengine.registry import MODELS, init_default_scope
+
+    from vil_dense.mm import settle
+
+    init_default_scope("mmseg")
+    cfg = Config.fromfile(case.config)
+    backbone = cfg.model.backbone
+    backbone.pop("init_cfg", None)
+    taps = backbone.out_indices
+    if case.depth:
+        taps = [max(0, (n + 1) * case.depth // len(taps) - 1) for n in range(len(taps))]
+    if case.dim:
+        cfg.model.decode_head.in_channels = [case.dim] * len(taps)
+        cfg.model.auxiliary_head.in_channels = case.dim
+    shape = {key: value for key, value in (("dim", case.dim), ("depth", case.depth)) if value}
+    backbone.update(out_indices=taps, **shape, **options)
+    if attention:
+        shape = {key: vit_options(case)[key] for key in ("dim", "depth", "num_heads")}
+        backbone.update(variant="deit3-tiny", out_indices=[tap // 2 for tap in taps], **shape)
+    if case.whole:
+        cfg.model.test_cfg = dict(mode="whole")
+    settle.settle_neck(cfg)
+    settle.settle_norm(cfg, world_size=1, cuda=case.device.type == "cuda")
+    return MODELS.build(cfg.model)
+
+
+def segmentor(case: Case, attention: bool = False, windows: bool = False, compiled: bool = False) -> Contestant:
+    """As in a test: preprocessing, windows, the best class; by mmseg, or with `windows` by our `label_map`."""
+    model = seeded(partial(build_segmentor, case, attention), case)
+    eager = copy.deepcopy(model)
+    family = "vit" if attention else "ours"
+    blocks = model.backbone.net
+    if compiled and attention:
+        compile_each(blocks.blocks, case)
+    elif compiled:
+        refuse_uncompiled(case)
+        blocks.compile_blocks()
+    if windows:
+        run = label_windows(case)
+        step = partial(run, model)
+        return Contestant(f"{family}-windows", step, (check_labels(case, step, lambda: labels(eager, case)),))
+    if compiled:
+        check = check_network(case, "eager", lambda: logits(model, case), lambda: logits(eager, case))
+    else:
+        check = check_exact(model, case, attention)
+    return Contestant(family, lambda: labels(model, case), (check,))
+
+
+def samples(case: Case) -> dict[str, list]:
+    """What mmseg's preprocessor takes: pictures (3, H, W) of uint8, each at its own size."""
+    from mmseg.structures import SegDataSample
+
+    images = [(picture * 64 + 128).clamp(0, 255).to(torch.uint8) for picture in pictures(case).cpu()]
+    shape = (case.size, case.size)
+    return dict(
+        inputs=images,
+        data_samples=[SegDataSample(metainfo=dict(img_shape=shape, ori_shape=shape)) for _ in images],
+    )
+
+
+def predict(model: Any, case: Case) -> list:
+    with torch.no_grad(), case.autocast():
+        return model.test_step(samples(case))
+
+
+def labels(model: Any, case: Case) -> list[Tensor]:
+    return [sample.pred_sem_seg.data[0] for sample in predict(model, case)]
+
+
+def logits(model: Any, case: Case) -> dict[str, Tensor]:
+    return {"output": torch.stack([sample.seg_logits.data for sample in predict(model, case)])}
+
+
+def label_windows(case: Case) -> Callable[[Any], list[Tensor]]:
+    """Class maps by `mm.windows`, which keeps no logits of whole pictures."""
+    try:
+        from vil_dense.mm.windows import label_map
+    except ImportError as error:
+        raise LeftOut(f"there is no label_map here ({error})") from error
+
+    def run(model: Any) -> list[Tensor]:
+        with torch.no_grad(), case.autocast():
+            inputs = model.data_preprocessor(samples(case), False)["inputs"]
+            bottom, right = inputs.shape[2] - case.size, inputs.shape[3] - case.size
+            size, padding = (case.size, case.size), (0, right, 0, bottom)
+            return [label_map(model, picture[None], size, padding=padding) for picture in inputs]
+
+    return run
+
+
+def check_exact(model: Any, case: Case, attention: bool) -> Check:
+    """Logits of one picture against float64, there with the parallel form of the mLSTM."""
+    side = min(case.size, EXACT_PX["parallel"])
+
+    def measured(model: Any, case: Case) -> dict[str, Tensor]:
+        with torch.no_grad(), case.autocast():
+            return {"output": model(case.random(1, 3, side, side, dtype=case.input_dtype), mode="tensor")}
+
+    def expected() -> dict[str, Tensor]:
+        exact = build_segmentor(case, attention, **({} if attention else dict(backend="parallel")))
+        exact.load_state_dict(model.state_dict())
+        return measured(exact.double().to(case.device).eval(), replace(case, dtype=torch.float64))
+
+    against = f"float64, {side} px" if attention else f"parallel, float64, {side} px"
+    return check_network(case, against, lambda: measured(model, case), expected)
+
+
+def check_labels(case: Case, found: Callable[[], list], expected: Callable[[], list]) -> Check:
+    """The share of px with another class: near ties of random weights may fall either way."""
+
+    def share() -> float:
+        pairs = zip(found(), expected(), strict=True)
+        return max(float((mine.cpu() != theirs.cpu()).double().mean()) for mine, theirs in pairs)
+
+    return Check("labels of mmseg's inference", share, 1e-3 if case.dtype == torch.float32 else 5e-2)

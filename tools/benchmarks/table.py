@@ -1,0 +1,40 @@
+"""Who takes part in which mode."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from benchmarks.case import Case, Contestant
+from benchmarks.networks import own_network, vit
+from benchmarks.operators import floor, mlstm_kernels, own_operator
+from benchmarks.peers import official, vim
+from benchmarks.segmentors import segmentor
+from vil_dense.ops import BACKENDS
+
+MODES = ("op", "backbone", "train", "infer")
+Make = Callable[[Case], Contestant]
+"""Raises LeftOut where the contestant cannot take part."""
+
+
+def contestants(mode: str, directions: Sequence[str] = ()) -> dict[str, Make]:
+    """Names in the order in which they take turns; `directions` get a network of ours each."""
+    if mode == "op":
+        own = {backend: partial(own_operator, backend=backend) for backend in BACKENDS}
+        compiled = partial(own_operator, backend="chunkwise", compiled=True)
+        return {**own, "chunkwise-compiled": compiled, "mlstm_kernels": mlstm_kernels, "floor": floor}
+    if mode == "infer":
+        return {
+            **_both_modes("ours", segmentor),
+            **_both_modes("ours-windows", partial(segmentor, windows=True)),
+            **_both_modes("vit", partial(segmentor, attention=True)),
+            **_both_modes("vit-windows", partial(segmentor, attention=True, windows=True)),
+        }
+    found = _both_modes("ours", own_network)
+    for direction in directions:
+        found |= _both_modes(f"ours-{direction}", partial(own_network, direction=direction))
+    if mode == "train":
+        found |= _both_modes("ours-cp", partial(own_network, with_cp=True))
+    return {**found, **_both_modes("official", official), **_both_modes("vit", vit), "vim": vim, "floor": floor}
+
+
+def _both_modes(name: str, make: Callable[..., Contestant]) -> dict[str, Make]:
+    return {name: make, f"{name}-compiled": partial(make, compiled=True)}
