@@ -193,7 +193,7 @@ def test_peak_memory_is_of_what_lives_at_one_time():
 
 @pytest.mark.parametrize(("size", "mode"), [(1024, "op"), (400, "backbone"), (416, "train")])
 def test_the_floor_is_the_products_of_our_forward(size: int, mode: str):
-    """But for the convolution that cuts patches, products with a vector, and those of weights alone."""
+    """But for the convolution that cuts patches, products with a vector, those of weights alone, and sums of gates."""
     one = case(mode=mode, size=size, dim=64)
     if mode == "op":
         x, gate = torch.zeros(1, 4, size, one.head_dim), torch.zeros(1, 4, size)
@@ -207,7 +207,7 @@ def test_the_floor_is_the_products_of_our_forward(size: int, mode: str):
             function()
         convolutions = sum(n for op, n in counter.get_flop_counts()["Global"].items() if "conv" in str(op))
         counted.append(counter.get_total_flops() - convolutions)
-    assert 0.995 < counted[0] / counted[1] <= 1
+    assert 0.985 < counted[0] / counted[1] <= 1
 
 
 def test_the_floor_of_training_is_three_times_that_of_the_forward():
