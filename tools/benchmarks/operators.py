@@ -23,9 +23,8 @@ from benchmarks.case import (
     refuse_uncompiled,
 )
 from vil_dense.ops import mlstm
-from vil_dense.ops.chunkwise import CHUNK, cut
+from vil_dense.ops.chunkwise import CHUNK, cut, segments
 
-CHUNKS_PER_SEGMENT = 8  # whose states the floor decays by one matrix; narrow heads have DH / 8
 LONGEST_RECURRENCE = 4096  # tokens; a loop of Python over them
 CHECK_TOKENS = 600  # more than a segment, and no whole chunks
 
@@ -126,8 +125,7 @@ def chunk_products(case: Case) -> Shapes:
     N, L = cut(S)
     shapes: Shapes = [((B * N, L, DH), (B * N, DH, L)), ((B * N, L, L), (B * N, L, DH))]  # q k^T, W v
     shapes += [((B * N, DH, L), (B * N, L, DH)), ((B * N, L, DH), (B * N, DH, DH))]  # k^T v, q C
-    count = -(-N // max(1, min(CHUNKS_PER_SEGMENT, DH // 8)))
-    lengths = [N * (index + 1) // count - N * index // count for index in range(count)]
+    lengths = [part.stop - part.start for part, _ in segments(1, N, DH, reverse=False)]
     return shapes + [((B, length, length), (B, length, DH * DH)) for length in lengths]
 
 

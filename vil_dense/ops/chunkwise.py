@@ -111,7 +111,7 @@ def mlstm_segment(
     Args:
         q, k, v: (NH, N, L, DH), float32 or float64.
         i, f: (NH, N, L).
-        places: of the tokens; nothing but gates is turned round for a reversed scan.
+        places: of the tokens; nothing is turned round for a reversed scan.
         state: before the segment; None before a sequence.
     """
     NH, N, L, DH = q.shape
