@@ -69,6 +69,14 @@ def test_a_shared_scan_counts_once_and_directions_add() -> None:
     torch.testing.assert_close(both(x), expected)
 
 
+@pytest.mark.parametrize("order", ["rows", "columns-reversed"])
+@pytest.mark.parametrize("grid", [(5, 7), (9, 15)])  # one chunk, and three of which the last is not full
+def test_pictures_of_a_batch_do_not_see_each_other(order: str, grid: tuple[int, int]) -> None:
+    block = shaken(ViLBlock(16, orders=(order,)))
+    x = torch.randn(3, *grid, 16, dtype=torch.float64)
+    torch.testing.assert_close(block(x), torch.cat([block(picture[None]) for picture in x]))
+
+
 def test_of_several_scans_only_the_first_has_a_bias_in_its_norm() -> None:
     first, second = ViLLayer(16, orders=("rows", "columns")).scans
     assert first.outnorm.bias is not None and second.outnorm.bias is None

@@ -18,6 +18,7 @@ OTHERS = [name for name in BACKENDS_FLOAT64 if name != "recurrent"]
 @pytest.mark.parametrize("gates", GATES)
 def test_backends_equal_the_recurrence(S: int, DH: int, chunks: int, gates: str, monkeypatch) -> None:
     monkeypatch.setattr(chunkwise, "CHUNKS_PER_SEGMENT", chunks)
+    monkeypatch.setattr(chunkwise, "CHANNELS_PER_SEGMENT", 0 if chunks == 2 else 768)
     torch.manual_seed(S + DH)
     q, k, v, cotangent = torch.randn(4, 2, 2, S, DH, dtype=torch.float64)
     inputs = [q, k, v, *GATES[gates](S)]
@@ -43,6 +44,7 @@ def test_a_reversed_scan_is_a_scan_of_what_is_turned_round(
     S: int, chunks: int, gates: str, backend: str, monkeypatch
 ) -> None:
     monkeypatch.setattr(chunkwise, "CHUNKS_PER_SEGMENT", chunks)
+    monkeypatch.setattr(chunkwise, "CHANNELS_PER_SEGMENT", 0 if chunks == 2 else 768)
     torch.manual_seed(S)
     q, k, v, cotangent = torch.randn(4, 2, 2, S, 16, dtype=torch.float64)
     inputs = [q, k, v, *GATES[gates](S)]

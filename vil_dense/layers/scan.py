@@ -157,7 +157,8 @@ class Scan(nn.Module):
             return segment(*(any_size(x[chunks], 0, 1) for x in tokens), weights, places, state)
 
         parts = scan(run, B, S, E // NUM_HEADS, reverse, tokens[0].device)
-        return torch.cat(parts).view(B, N * L, E)[:, :S]
+        y = torch.cat(parts) if len(parts) > 1 else parts[0]
+        return y.view(B, N * L, E)[:, :S]
 
     def _run_whole(self, tokens: list[Tensor], weights: Weights, reverse: bool) -> Tensor:
         u, c, z = (any_size(x, 0, 1) for x in tokens)

@@ -17,6 +17,8 @@ from torch.utils.checkpoint import checkpoint
 
 CHUNK = 64
 CHUNKS_PER_SEGMENT = 8
+CHANNELS_PER_SEGMENT = 768
+"""Of a head, summed over chunks: so many whole sequences of narrow heads run at once."""
 
 State = tuple[Tensor, Tensor, Tensor]
 """C (NH, DH, DH) and n (NH, DH), both scaled by e^{-max(m, 0)}, and m (NH)."""
@@ -40,14 +42,15 @@ def cut(S: int) -> tuple[int, int]:
 def segments(B: int, N: int, DH: int, reverse: bool) -> list[tuple[slice, bool]]:
     """Which of the B * N chunks of B sequences run at once, in the order of the scan; whether they begin a sequence.
 
-    Either some whole sequences or a part of one. What lives inside a segment is to stay small beside the sequence:
-    narrow heads, whose L x L weights outweigh q k v, get short ones. Parts are about equal, so that none is left alone.
+    Either some whole short sequences or a part of a long one. What lives inside such a part is to stay small beside its
+    sequence: narrow heads, whose L x L weights outweigh q k v, get small parts. Parts are about equal, so that none is
+    left alone.
     """
-    limit = max(1, min(CHUNKS_PER_SEGMENT, DH // 12))
-    if limit >= N:
-        group = -(-B // -(-B * N // limit))
+    short = max(CHUNKS_PER_SEGMENT, CHANNELS_PER_SEGMENT // DH)
+    if short >= N:
+        group = -(-B // -(-B * N // short))
         return [(slice(b * N, min(b + group, B) * N), True) for b in range(0, B, group)]
-    count = -(-N // limit)
+    count = -(-N // max(1, min(CHUNKS_PER_SEGMENT, DH // 8)))
     borders = [N * index // count for index in range(count + 1)]
     parts = list(pairwise(borders))[:: -1 if reverse else 1]
     return [
