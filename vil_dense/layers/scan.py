@@ -1,8 +1,8 @@
 """One pass of the mLSTM over a grid, from the up-projection to the gated output, in few and fused steps.
 
 Channels E are kept grouped here: inside each head the four channels of every block of the block-diagonal q, k and v
-maps lie DH / 4 apart instead of side by side. Then these maps are element-wise products over contiguous channels, and
-no product with mostly zeros. Weights are brought into this order at each call; parameters keep the published one.
+maps lie DH / 4 apart instead of side by side. Compiled, these maps are then element-wise products of contiguous channels.
+Weights are brought into this order at each call; parameters keep the published one.
 """
 
 from collections.abc import Callable
@@ -58,6 +58,10 @@ class Weights(NamedTuple):
 
 def block_diagonal(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """(N, L, E) -> heads (NH, N, L, DH); weight (NH, 4 in, 4 out, DH / 4) and bias (NH, 4 out, DH / 4)."""
+    if not torch.compiler.is_compiling():  # unfused, many passes over x cost more than a product with mostly zeros
+        dense = torch.diag_embed(weight).transpose(2, 3).reshape(NUM_HEADS, x.shape[-1] // NUM_HEADS, -1)
+        heads = x.flatten(0, 1).unflatten(-1, (NUM_HEADS, -1)).transpose(0, 1)
+        return torch.baddbmm(bias.flatten(1)[:, None], heads, dense).unflatten(1, x.shape[:2])
     x = x.unflatten(-1, (NUM_HEADS, QKV_BLOCK, -1)).permute(2, 0, 1, 3, 4)
     y = bias[:, None, None]
     for channel in range(QKV_BLOCK):
