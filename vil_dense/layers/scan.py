@@ -1,7 +1,7 @@
 """One pass of the mLSTM over a grid, from the up-projection to the gated output, in few and fused steps.
 
 Channels E are kept grouped here: inside each head the four channels of every block of the block-diagonal q, k and v
-maps lie DH / 4 apart instead of side by side. Compiled, these maps are then element-wise products of contiguous channels.
+maps lie DH / 4 apart instead of side by side. Compiled, these maps are then element-wise products of whole rows.
 Weights are brought into this order at each call; parameters keep the published one.
 """
 
