@@ -10,6 +10,7 @@ except ImportError as error:
 
 from vil_dense.mm.backbone import ViL
 from vil_dense.mm.datasets import CamVidDataset, CheckedADE20KDataset, SampleDataset
+from vil_dense.mm.distributed import MeanLossHook, ShardedRunner
 from vil_dense.mm.hooks import OverlayHook, ReportHook
 from vil_dense.mm.layer_decay import ViLLayerDecay
 from vil_dense.mm.metrics import ClassIoUMetric
@@ -21,10 +22,12 @@ __all__ = [
     "CheckedADE20KDataset",
     "ClassIoUMetric",
     "ColorJitter",
+    "MeanLossHook",
     "MeanTTAModel",
     "OverlayHook",
     "ReportHook",
     "SampleDataset",
+    "ShardedRunner",
     "ViL",
     "ViLLayerDecay",
 ]
