@@ -121,7 +121,9 @@ def test_two_processes_are_one_for_upernet(alone: Path, sample: Path, tmp_path: 
 
 def test_sharded_processes_are_one_and_leave_a_whole_checkpoint(alone: Path, sample: Path, tmp_path: Path):
     text = SEGMENTOR.format(root=ROOT, data=sample, batch=2) + 'runner_type = "ShardedRunner"\n'
-    train(tmp_path, text, 2)
+    printed = train(tmp_path, text, 2)
+    here, whole = (int(number.replace(",", "")) for number in re.search(r"sharded: (\S+) of (\S+) par", printed).groups())
+    assert whole == sum(p.numel() for n, p in weights(alone).items()) and here < 0.6 * whole
     assert_same_run(tmp_path, alone)
     own, theirs = (load_safely(str(folder / "run/iter_6.pth"))["optimizer"] for folder in (tmp_path, alone))
     assert list(own["state"]) == list(theirs["state"])

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import all_reduce_dict, broadcast, init_dist
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS, RUNNERS
 from mmengine.runner import Runner
@@ -67,8 +68,8 @@ def start_processes(launcher: str, dist_cfg: dict) -> None:
 def settle_processes(cfg: Config, world_size: int, cuda: bool) -> str:
     """For several processes: a DDP that runs on CPUs too, different random draws in each, the mean loss in the log.
 
-    Each process draws from seed + its number (MMEngine gives all the same draws); `randomness.diff_rank_seed=False`
-    keeps them equal, and then the order of the data is that of a single process.
+    Where no `StepSeedHook` keys the draws, each process draws from seed + its number (MMEngine gives all the same draws
+    in their networks); `randomness.diff_rank_seed=False` keeps the order of the data that of a single process.
     """
     if world_size == 1:
         return ""
@@ -79,8 +80,10 @@ def settle_processes(cfg: Config, world_size: int, cuda: bool) -> str:
             broadcast_buffers=False,
             find_unused_parameters=cfg.get("find_unused_parameters", False),
         )
-    cfg.setdefault("randomness", {}).setdefault("diff_rank_seed", True)
-    cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), dict(type="MeanLossHook")]
+    hooks = cfg.get("custom_hooks") or []
+    if not any(hook["type"] == "StepSeedHook" for hook in hooks):
+        cfg.setdefault("randomness", {}).setdefault("diff_rank_seed", True)
+    cfg.custom_hooks = [*hooks, dict(type="MeanLossHook")]
     batch_size = cfg.train_dataloader.batch_size
     return f"processes: {world_size} x {batch_size} a step, by {'NCCL' if cuda else 'gloo'}; losses are their mean"
 
@@ -111,9 +114,15 @@ def shard(model: nn.Module) -> nn.Module:
         for block in backbone.net.blocks:
             fully_shard(block)
     fully_shard(model)
+    here, whole = (sum(size(p) for p in model.parameters()) for size in (_here, Tensor.numel))
+    print_log(f"sharded: {here:,} of {whole:,} parameters in this process", "current")
     model.register_state_dict_post_hook(lambda module, state, prefix, metadata: state.update(_whole(state)))
     model.register_load_state_dict_pre_hook(lambda module, state, *_: state.update(_sharded(state, module)))
     return model
+
+
+def _here(parameter: Tensor) -> int:
+    return parameter.to_local().numel() if isinstance(parameter, DTensor) else parameter.numel()
 
 
 def _whole(state: dict) -> dict:
