@@ -3,16 +3,13 @@
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from mmengine.config import Config
 
-from vil_dense.mm.distributed import settle_processes, start_processes
 from vil_dense.mm.safe_load import load_safely
 from vil_dense.mm.scenes import write_sample
 
@@ -122,7 +119,9 @@ def test_two_processes_are_one_for_upernet(alone: Path, sample: Path, tmp_path: 
 def test_sharded_processes_are_one_and_leave_a_whole_checkpoint(alone: Path, sample: Path, tmp_path: Path):
     text = SEGMENTOR.format(root=ROOT, data=sample, batch=2) + 'runner_type = "ShardedRunner"\n'
     printed = train(tmp_path, text, 2)
-    here, whole = (int(number.replace(",", "")) for number in re.search(r"sharded: (\S+) of (\S+) par", printed).groups())
+    here, whole = (
+        int(number.replace(",", "")) for number in re.search(r"sharded: (\S+) of (\S+) par", printed).groups()
+    )
     assert whole == sum(p.numel() for n, p in weights(alone).items()) and here < 0.6 * whole
     assert_same_run(tmp_path, alone)
     own, theirs = (load_safely(str(folder / "run/iter_6.pth"))["optimizer"] for folder in (tmp_path, alone))
