@@ -123,13 +123,17 @@ def test_two_processes_are_one_for_upernet(alone: Path, sample: Path, tmp_path: 
     assert_same_run(tmp_path, alone)
 
 
-def test_sharded_processes_are_one_and_leave_a_whole_checkpoint(alone: Path, sample: Path, tmp_path: Path):
+@pytest.mark.slow
+def test_sharded_processes_are_one_also_stopped_and_resumed(alone: Path, sample: Path, tmp_path: Path):
+    """Every checkpoint is whole: weights and optimizer states of the run that was not sharded."""
     text = SEGMENTOR.format(root=ROOT, data=sample, batch=2) + 'runner_type = "ShardedRunner"\n'
-    printed = train(tmp_path, text, 2)
-    here, whole = (
-        int(number.replace(",", "")) for number in re.search(r"sharded: (\S+) of (\S+) par", printed).groups()
-    )
-    assert whole == sum(value.numel() for value in checkpoint(alone)["state_dict"].values()) and here < 0.6 * whole
+    first = text.replace("max_iters=6", "max_iters=3").replace("interval=6", "interval=3")
+    for config, extra in ((first, []), (text, ["--resume"])):
+        printed = train(tmp_path, config, 2, *extra)
+        here, whole = re.search(r"sharded: (\S+) of (\S+) parameters", printed).groups()
+        parameters = sum(value.numel() for value in checkpoint(alone)["state_dict"].values())
+        assert int(whole.replace(",", "")) == parameters and int(here.replace(",", "")) < 0.6 * parameters
+    assert "resumed from" in printed
     assert_same_run(tmp_path, alone)
     own, theirs = (checkpoint(folder)["optimizer"] for folder in (tmp_path, alone))
     assert list(own["state"]) == list(theirs["state"])
@@ -153,6 +157,7 @@ default_hooks = dict(logger=dict(interval=1))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_for_a_classifier(tmp_path: Path):
     """With augmentation, which is keyed by sample."""
     rng = np.random.default_rng(0)

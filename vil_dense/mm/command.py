@@ -17,7 +17,8 @@ from vil_dense.mm import safe_load
 from vil_dense.mm.distributed import start_processes
 
 USER_ERRORS = (ImportError, KeyError, OSError, SyntaxError, TypeError, ValueError)
-RUNNER_OPTIONS = {*inspect.signature(Runner).parameters, "activation_checkpointing", "compile"}
+FROM_CONFIG = ("activation_checkpointing", "compile", "find_unused_parameters", "model_wrapper_cfg", "runner_type")
+RUNNER_OPTIONS = {*inspect.signature(Runner).parameters, *FROM_CONFIG}
 
 
 @contextmanager
