@@ -83,7 +83,9 @@ def test_builds_whole(path: Path):
     cfg.model.pop("init_cfg", None)
     with torch.device("meta"):
         net = MODELS.build({**cfg.model, "data_preprocessor": None}).net
-    assert sum(p.numel() for p in net.parameters()) == PARAMETERS.get(path.stem, sum(p.numel() for p in net.parameters()))
+    assert sum(p.numel() for p in net.parameters()) == PARAMETERS.get(
+        path.stem, sum(p.numel() for p in net.parameters())
+    )
     for split in ("train", "val", "test"):
         for step in cfg[f"{split}_dataloader"].dataset.pipeline:
             TRANSFORMS.build(step)
@@ -112,7 +114,8 @@ def test_recipe(name: str):
     assert cfg.val_dataloader.dataset.pipeline[1]["size"] == cfg.test_dataloader.dataset.pipeline[1]["size"] == size
     # the stored position embedding is that of whole patches, also where they overlap
     assert tuple(cfg.model.grid) == (size // 16, size // 16)
-    assert "mean" in cfg.model.data_preprocessor and (cfg.model.data_preprocessor.mixup, cfg.model.data_preprocessor.cutmix) == (0.8, 1.0)
+    preprocessor = cfg.model.data_preprocessor
+    assert preprocessor.mean[0] == 123.675 and (preprocessor.mixup, preprocessor.cutmix) == (0.8, 1.0)
 
 
 @pytest.mark.parametrize("study", ["blocks", "pooling"])
