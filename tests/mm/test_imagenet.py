@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.io import savemat
+from torch.utils.data import DataLoader
 
-from vil_dense.mm.imagenet import DEVKIT, LabelledPictures
+from vil_dense.mm.imagenet import DEVKIT, LabelledPictures, check_loaders
 
 WNIDS = ("n03", "n01", "n02")  # by ILSVRC number 1, 2, 3
 
@@ -100,6 +101,24 @@ def test_another_number_of_classes(change: str, count: int, root: Path):
         (root / "train/n02").rmdir()
     with pytest.raises(ValueError, match=rf"^{root}/train holds {count} classes and the model has num_classes=3: set"):
         LabelledPictures(str(root), "train", num_classes=3)
+
+
+def loader(root: Path, split: str, batch_size: int = 2) -> DataLoader:
+    return DataLoader(LabelledPictures(str(root), split), batch_size, drop_last=split == "train")
+
+
+def test_less_than_a_batch_is_told(root: Path):
+    with pytest.raises(ValueError, match=rf"^{root}/train holds 6 pictures, less than a batch of 7 for each process: "):
+        check_loaders(loader(root, "train", 7), None)
+
+
+def test_other_classes_in_validation_are_told(root: Path):
+    for wnid in ("n01", "n02", "n04"):
+        write(root / f"val/{wnid}/a.JPEG")
+    with pytest.raises(ValueError, match=rf"^{root}/val has not the classes of training: n03, n04 are in one of them"):
+        check_loaders(loader(root, "train"), loader(root, "val"))
+    (root / "val/n04").rename(root / "val/n03")
+    check_loaders(loader(root, "train"), loader(root, "val"))
 
 
 def test_missing_data_is_told(root: Path):

@@ -167,6 +167,14 @@ def test_workers_and_pinned_memory_follow_the_machine(monkeypatch: pytest.Monkey
     assert settle.settle_loaders(cfg, cuda=True) == "" and cfg.train_dataloader.pin_memory
 
 
+def test_warmup_of_epochs_fits_the_run():
+    cfg = imagenet()
+    assert settle.settle_warmup(cfg) == ""
+    cfg.train_cfg.max_epochs = 5
+    assert settle.settle_warmup(cfg) == "warm-up: 0 epochs, since 5 would outlast the run of 5"
+    assert cfg.param_scheduler[0].warmup == 0
+
+
 def test_bfloat16_needs_no_loss_scaling():
     cfg = imagenet()
     assert settle.settle_amp(cfg, asked=False, cuda=True) == "precision: bfloat16"
