@@ -26,7 +26,7 @@ def stages(cfg: Config, keys: list[SampleKey]) -> list[np.ndarray]:
             DATASETS.build(train),
         )
     )
-    preprocessor = MODELS.build(cfg.model.data_preprocessor)
+    preprocessor = MODELS.build({**cfg.model.data_preprocessor, "num_classes": cfg.model.num_classes})
     mixed = preprocessor(augmented, training=True)["inputs"]
     if preprocessor.normalises:
         mixed = mixed * preprocessor.std + preprocessor.mean

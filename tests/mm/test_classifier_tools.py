@@ -44,13 +44,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options(data: Path | str, *more: str) -> list[str]:
-    """A classifier of two blocks on `data`, three epochs of six steps, without worker processes."""
+    """A classifier of two blocks on 64 px of `data`, three epochs of six steps, without worker processes."""
     return [
         "--cfg-options",
         "model.num_classes=3",
         "model.dim=32",
         "model.depth=2",
         "model.drop_path=0.3",
+        "model.grid=(4,4)",
+        "train_dataloader.dataset.pipeline.2.size=64",
+        "val_dataloader.dataset.pipeline.1.size=64",
+        "test_dataloader.dataset.pipeline.1.size=64",
         "train_dataloader.batch_size=4",
         "auto_scale_lr.base_batch_size=4",
         "train_cfg.max_epochs=3",
@@ -195,7 +199,7 @@ def test_a_broken_picture_is_named(data: Path, tmp_path: Path):
 def test_a_batch_is_shown(data: Path, tmp_path: Path):
     run("show_batch", CONFIG, "--out", tmp_path / "batch.png", "--pictures", "4", "--batches", "2", *options(data))
     seen = np.asarray(Image.open(tmp_path / "batch.png"))
-    assert seen.shape == (6 * 228, 4 * 224, 3) and seen.std() > 10
+    assert seen.shape == (6 * 68, 4 * 64, 3) and seen.std() > 10
 
 
 def test_loader_is_timed(data: Path, capsys: pytest.CaptureFixture):

@@ -143,7 +143,6 @@ def test_classes_are_set_where_they_have_to_agree():
     cfg = imagenet()
     cfg.model.num_classes = 7
     assert settle.settle_classes(cfg) == ""
-    assert cfg.model.data_preprocessor.num_classes == 7
     loaders = (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader)
     assert [loader.dataset.num_classes for loader in loaders] == [7] * 3
 

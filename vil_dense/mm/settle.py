@@ -108,11 +108,9 @@ def _settle_warmup_epochs(schedule: ConfigDict, epochs: int) -> str:
 
 
 def settle_classes(cfg: Config) -> str:
-    """A classifier's number of classes for what has to agree with it: the data sets and the mixed targets."""
+    """A classifier's number of classes for its data sets, which refuse to have another."""
     if cfg.model.type != "ImageClassifier":
         return ""
-    if cfg.model.get("data_preprocessor"):
-        cfg.model.data_preprocessor.num_classes = cfg.model.num_classes
     for loader in filter(None, (cfg.get(f"{split}_dataloader") for split in ("train", "val", "test"))):
         loader.dataset.num_classes = cfg.model.num_classes
     return ""
