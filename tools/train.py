@@ -10,6 +10,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from vil_dense.mm import ImageClassifier, ViL, settle
 from vil_dense.mm.command import one_sentence, parser, read_config
 from vil_dense.mm.distributed import settle_processes
+from vil_dense.mm.imagenet import check_loaders
 from vil_dense.mm.safe_load import check_backbone, load_exactly, load_safely, weights_of
 
 
@@ -42,7 +43,7 @@ def build(args: argparse.Namespace) -> Runner:
         check_backbone(runner.model, weights, start)
     for network in filter(lambda module: isinstance(module, (ViL, ImageClassifier)), runner.model.modules()):
         network.init_weights()
-    _ = runner.train_loop, runner.val_loop
+    check_loaders(runner.train_loop.dataloader, runner.val_loop.dataloader if runner.val_loop else None)
     return runner
 
 

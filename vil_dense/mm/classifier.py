@@ -23,7 +23,7 @@ class ImageClassifier(BaseModel):
     Args:
         variant: a key of `backbones.VARIANTS`, e.g. `vil-tiny`.
         num_classes: width of the head.
-        data_preprocessor: `PicturePreprocessor` or a config of one.
+        data_preprocessor: `PicturePreprocessor` or a config of one, which gets `num_classes`.
         init_cfg: `dict(type="Pretrained", checkpoint=FILE)` loads weights of any layout that `backbones.checkpoint`
             knows, strictly and without running code from the file; a head for another number of classes is left new.
         **options: any option of `VisionLSTM`, in place of the variant's.
@@ -41,6 +41,8 @@ class ImageClassifier(BaseModel):
         init_cfg: dict | None = None,
         **options: Any,
     ) -> None:
+        if isinstance(data_preprocessor, dict):
+            data_preprocessor = dict(data_preprocessor, num_classes=num_classes)
         super().__init__(data_preprocessor, init_cfg)
         options = {**variant_options(variant), **options}
         self.num_classes = num_classes

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
+from torch.utils.data import DataLoader
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 DEVKIT = "ILSVRC2012_devkit_t12/data"
@@ -91,6 +92,24 @@ class LabelledPictures(BaseDataset):
             pairs.append((str(folder / name), int(label)))
         count = self.num_classes or 1 + max((label for _, label in pairs), default=-1)
         return [str(index) for index in range(count)], pairs
+
+
+def check_loaders(train: DataLoader, val: DataLoader | None) -> None:
+    """Raises ValueError: less than a batch of training pictures, or other class folders in validation."""
+    if not isinstance(train.dataset, LabelledPictures):
+        return
+    if len(train) == 0:
+        raise ValueError(
+            f"{train.dataset.data_root}/{train.dataset.split} holds {len(train.dataset)} pictures, "
+            f"less than a batch of {train.batch_size} for each process: set train_dataloader.batch_size"
+        )
+    if val is None or train.dataset.ann_file or val.dataset.ann_file:
+        return
+    if others := sorted({*train.dataset.metainfo["classes"]} ^ {*val.dataset.metainfo["classes"]}):
+        raise ValueError(
+            f"{val.dataset.data_root}/{val.dataset.split} has not the classes of training: {', '.join(others[:3])} "
+            f"{'are' if len(others) > 1 else 'is'} in one of them only"
+        )
 
 
 def pictures_in(folder: Path) -> list[str]:

@@ -7,7 +7,7 @@ MMEngine writes to the work folder is the settled one, in mmseg's own words.
 import math
 import os
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
 
 def _no_neck(dim: int, rescales: list[float], norm_cfg: dict) -> None:
@@ -84,6 +84,8 @@ def settle_norm(cfg: Config, world_size: int, cuda: bool, weights: dict | None =
 def settle_warmup(cfg: Config) -> str:
     """Shorten a warm-up that would outlast the run to a tenth of it, and start the next schedule there."""
     schedule, steps = cfg.get("param_scheduler"), cfg.train_cfg.get("max_iters")
+    if isinstance(schedule, list) and schedule and schedule[0].type == "WarmupCosineLR":
+        return _settle_warmup_epochs(schedule[0], cfg.train_cfg.max_epochs)
     if not isinstance(schedule, list) or len(schedule) < 2 or schedule[0].type not in ("LinearLR", "ConstantLR"):
         return ""
     if not steps or schedule[0].get("end", 0) < steps:
@@ -97,14 +99,20 @@ def settle_warmup(cfg: Config) -> str:
     return f"warm-up: {schedule[0].end} steps, since {asked} would outlast the run of {steps}"
 
 
+def _settle_warmup_epochs(schedule: ConfigDict, epochs: int) -> str:
+    asked = schedule.warmup
+    if asked < epochs:
+        return ""
+    schedule.warmup = epochs // 10
+    return f"warm-up: {schedule.warmup} epochs, since {asked} would outlast the run of {epochs}"
+
+
 def settle_classes(cfg: Config) -> str:
-    """A classifier's number of classes for what has to agree with it: the data sets and the mixed targets."""
+    """A classifier's number of classes for its data sets, which refuse to have another."""
     if cfg.model.type != "ImageClassifier":
         return ""
-    if cfg.model.get("data_preprocessor"):
-        cfg.model.data_preprocessor.num_classes = cfg.model.num_classes
-    for split in ("train", "val", "test"):
-        cfg[f"{split}_dataloader"].dataset.num_classes = cfg.model.num_classes
+    for loader in filter(None, (cfg.get(f"{split}_dataloader") for split in ("train", "val", "test"))):
+        loader.dataset.num_classes = cfg.model.num_classes
     return ""
 
 

@@ -22,7 +22,7 @@ test_pipeline = [
 ]
 train_dataloader = dict(
     batch_size=128,
-    num_workers=14,
+    num_workers=8,
     persistent_workers=True,
     pin_memory=True,
     drop_last=True,
@@ -32,7 +32,7 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=256,
-    num_workers=8,
+    num_workers=4,
     persistent_workers=True,
     pin_memory=True,
     collate_fn=dict(type="default_collate"),
