@@ -12,6 +12,8 @@ from mmseg.registry import MODELS as SEG_MODELS
 import vil_dense.mm  # noqa: F401
 from vil_dense.backbones import VARIANTS, VisionLSTM, variant
 from vil_dense.backbones.checkpoint import write_state
+from vil_dense.layers.compiled import compiler_problem
+from vil_dense.layers.scan import Scan
 
 SMALL = dict(type="ViL", variant="vil2-tiny", dim=32, depth=4, grid=(4, 4), out_indices=(0, 1, -1))
 
@@ -158,3 +160,27 @@ def test_init_cfg_runs_no_code_and_refuses_in_words(tmp_path: Path) -> None:
     write_state(other.state_dict(), tmp_path / "other.pth")
     with pytest.raises(ValueError, match="these are not the weights of this model"):
         build(init_cfg=dict(type="Pretrained", checkpoint=str(tmp_path / "other.pth"))).init_weights()
+
+
+def test_compile_falls_back_with_a_line_in_the_log(monkeypatch) -> None:
+    said = []
+    monkeypatch.setattr("vil_dense.mm.backbone.print_log", lambda text, *rest: said.append(text))
+    monkeypatch.setattr("vil_dense.backbones.vision_lstm.compiler_problem", lambda device: "no C++ compiler")
+    model = build(compile=True)
+    x = torch.randn(1, 3, 32, 32)
+    maps = model(x)
+    for found, expected in zip(maps, build()(x), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    model(x)
+    assert said[1:-1] == ["ViL: blocks run as they are, cannot compile for cpu: no C++ compiler"]
+
+
+@pytest.mark.slow
+def test_compile_is_one_option() -> None:
+    if problem := compiler_problem("cpu"):
+        pytest.skip(f"nothing can be compiled here ({problem})")
+    x = torch.randn(1, 3, 32, 32)
+    model = build(compile=True)
+    for found, expected in zip(model(x), build()(x), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert all(module.compiled for module in model.modules() if isinstance(module, Scan))
