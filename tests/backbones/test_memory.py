@@ -1,4 +1,4 @@
-"""Memory of the network: the same bytes for each token, however many there are, and in training no more than a ViT's."""
+"""Memory of the network: as many bytes for each token at any size, and in training no more than a ViT takes."""
 
 import pytest
 import torch
