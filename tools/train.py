@@ -1,4 +1,4 @@
-"""Train a segmentor: python tools/train.py CONFIG [--work-dir D] [--resume] [--amp] [--cfg-options K=V ...]"""
+"""Train a network: python tools/train.py CONFIG [--work-dir D] [--resume] [--amp] [--cfg-options K=V ...]"""
 
 import argparse
 
@@ -6,8 +6,9 @@ import torch
 from mmengine.dist import get_world_size
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from vil_dense.mm import ViL, settle
+from vil_dense.mm import ImageClassifier, ViL, settle
 from vil_dense.mm.command import one_sentence, parser, read_config
+from vil_dense.mm.imagenet import check_loaders
 from vil_dense.mm.safe_load import check_backbone, load_exactly, load_safely, weights_of
 
 
@@ -22,6 +23,9 @@ def build(args: argparse.Namespace) -> Runner:
     lines = [
         settle.settle_neck(cfg),
         settle.settle_norm(cfg, get_world_size(), cuda, weights),
+        settle.settle_classes(cfg),
+        settle.settle_rate(cfg, get_world_size()),
+        settle.settle_loaders(cfg, cuda),
         settle.settle_warmup(cfg),
         settle.settle_amp(cfg, args.amp, cuda),
         settle.say_start(cfg, start),
@@ -34,14 +38,14 @@ def build(args: argparse.Namespace) -> Runner:
         load_exactly(runner.model, weights, start)
     elif weights:
         check_backbone(runner.model, weights, start)
-    for backbone in filter(lambda module: isinstance(module, ViL), runner.model.modules()):
-        backbone.init_weights()
-    _ = runner.train_loop, runner.val_loop
+    for network in filter(lambda module: isinstance(module, (ViL, ImageClassifier)), runner.model.modules()):
+        network.init_weights()
+    check_loaders(runner.train_loop.dataloader, runner.val_loop.dataloader if runner.val_loop else None)
     return runner
 
 
 def main() -> None:
-    arguments = parser("Train a segmentor.")
+    arguments = parser("Train a segmentor or a classifier.")
     arguments.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the work folder")
     arguments.add_argument("--amp", action="store_true", help="mixed precision (on a GPU)")
     args = arguments.parse_args()

@@ -84,6 +84,40 @@ class ReportHook(Hook):
 
 
 @HOOKS.register_module()
+class ClassReportHook(Hook):
+    """After training or testing a classifier: accuracy, checkpoint, files, a line each; curves, a table per class."""
+
+    priority = "LOWEST"
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self.metrics = metrics or {}
+
+    @master_only
+    def after_train(self, runner: Runner) -> None:
+        folder = Path(runner.work_dir) / "pictures"
+        logs = runner.work_dir if runner.cfg.get("resume") else runner.log_dir
+        draw.save_curves(folder / "curves.png", read_scalars(logs, "loss"), read_scalars(logs, "top1"), "top1")
+        self._say(runner, self.metrics, runner.val_evaluator.metrics if self.metrics else [])
+        runner.logger.info(f"checkpoint: {runner.message_hub.get_info('last_ckpt')}")
+        runner.logger.info(f"pictures: {folder}")
+
+    @master_only
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self._say(runner, metrics or {}, runner.test_evaluator.metrics)
+
+    def _say(self, runner: Runner, metrics: dict[str, float], tables: list) -> None:
+        named = ", ".join(f"{name} {value:.2f}" for name, value in metrics.items() if name in ("top1", "top5"))
+        runner.logger.info(f"result: {named or 'none, this run did not validate'}")
+        for rows in filter(None, (getattr(table, "per_class", None) for table in tables)):
+            path = Path(runner.work_dir) / "per_class.csv"
+            draw.save_csv(path, ("class", "top1", "pictures"), rows)
+            runner.logger.info(f"per class: {path}")
+
+
+@HOOKS.register_module()
 class OverlayHook(Hook):
     """While testing: every picture with its prediction over it, as PNG in `folder`."""
 
