@@ -1,6 +1,6 @@
 """NIfTI files in and out: what is wrong with a file is said in one sentence, and masks lie on the grid of their image.
 
-Arrays are (I, J, K) in the order of the file, whatever its orientation. Positions and spacings are in mm; what the header
+Arrays are (I, J, K) in the order of the file, whatever its orientation. Positions and spacings are in mm; what a header
 says of units is kept, and as everywhere in the field taken for mm.
 """
 
