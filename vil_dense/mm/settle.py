@@ -119,6 +119,22 @@ def say_start(cfg: Config, checkpoint: str | None) -> str:
     return f"start: backbone from {pretrained.checkpoint}" if pretrained else "start: random weights, none pretrained"
 
 
+def settle_plan(cfg: Config) -> str:
+    """A volume config's `plan` (a dict, or the path of a JSON), `data_root`, `datalist` and `fold` go to the model, the
+    data sets and the metrics, where these have none of their own."""
+    if "plan" not in cfg:
+        return ""
+    parts = [part for split in ("train", "val", "test") for part in (cfg.get(f"{split}_dataloader"),) if part]
+    for dataset in (part.dataset for part in parts):
+        for key in ("plan", "data_root", "datalist", "fold"):
+            if key in cfg:
+                dataset.setdefault(key, cfg[key])
+    for part in (cfg.model, cfg.get("val_evaluator"), cfg.get("test_evaluator")):
+        if part:
+            part.setdefault("plan", cfg.plan)
+    return f"plan: {cfg.plan if isinstance(cfg.plan, str) else 'of the config'}, data: {cfg.get('data_root')}"
+
+
 def _is_auto(norm_cfg: object) -> bool:
     return isinstance(norm_cfg, dict) and norm_cfg.get("type") == "auto"
 
