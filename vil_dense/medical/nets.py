@@ -47,7 +47,7 @@ def topology(
     if levels < 1:
         raise ValueError(f"a network has at least one level, got {levels}")
     spacing = [float(mm) for mm in spacing_mm]
-    size = [float("inf")] * 3 if patch_vox is None else [float(vox) for vox in patch_vox]
+    size = [2**levels * FEWEST_VOX] * 3 if patch_vox is None else [int(vox) for vox in patch_vox]
     strides: list[Axes] = []
     kernels: list[Axes] = []
     for level in range(levels):

@@ -174,12 +174,12 @@ def intensity_rule(channel: str, foreground: np.ndarray, lowest: Sequence[float]
 
 
 def choose_network(patch_vox: Sequence[int], spacing_mm: Sequence[float]) -> dict[str, Any]:
-    """Widths of as many scales as the patch can be halved to, and sequence blocks: 4 at the finest scale with no more
-    than `MOST_TOKENS`, 2 at each coarser one."""
+    """Widths of as many scales as the patch can be halved to, and sequence blocks: 4 at the finest scale behind two
+    halvings with no more than `MOST_TOKENS`, 2 at each coarser one."""
     strides, _ = topology(spacing_mm, len(WIDTHS), patch_vox)
     levels = 1 + sum(max(stride) > 1 for stride in strides)
     tokens = [prod(patch_vox) // prod(total_stride(strides[: level + 1])) for level in range(levels)]
-    first = next((level for level, count in enumerate(tokens) if count <= MOST_TOKENS), levels - 1)
+    first = next((level for level in range(2, levels) if tokens[level] <= MOST_TOKENS), levels - 1)
     depths = [0 if level < first else 4 if level == first else 2 for level in range(levels)]
     return dict(channels=list(WIDTHS[:levels]), depths=depths, deep_supervision=max(1, min(3, levels - 1)))
 

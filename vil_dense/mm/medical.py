@@ -255,11 +255,12 @@ class VolumeMetric(BaseMetric):
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         for sample in data_samples:
-            self.results += score_case(sample["name"], sample["prediction"], sample["truth"], **self.options)
+            # One entry for each case: MMEngine cuts the list to the number of cases.
+            self.results.append(score_case(sample["name"], sample["prediction"], sample["truth"], **self.options))
 
-    def compute_metrics(self, results: list[Score]) -> dict[str, float]:
-        self.scores = results
-        summary = summarise(results)
+    def compute_metrics(self, results: list[list[Score]]) -> dict[str, float]:
+        self.scores = [score for case in results for score in case]
+        summary = summarise(self.scores)
         named = {name: summary["mean"][value] for name, value in zip(("Dice", "HD95", "NSD"), VALUES, strict=True)}
         named |= {f"Dice_{name}": row["dice"] for name, row in summary["structures"].items()}
         return {name: math.nan if value is None else value for name, value in named.items()}
