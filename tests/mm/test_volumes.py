@@ -223,8 +223,9 @@ def test_log_line_says_share_and_tokens() -> None:
 def runner(sample: Path | str, work_dir: Path, *, resume: bool = False, **options) -> Runner:
     """As tools/train.py builds it, from its arguments."""
     values = {
-        "data_root": str(sample), "model.network.channels": (4, 8, 8), "model.network.depths": (0, 0, 1),
-        "model.network.drop_path": 0.5, "plan.patch_vox": (16, 16, 8), "train_cfg.max_iters": 4,
+        "data_root": str(sample), "model.network.channels": (4, 8, 8), "model.network.depths": (0, 0, 2),
+        "model.network.drop_path": 0.5,
+        "model.overlap": 0.0, "model.window_batch": 8, "plan.patch_vox": (16, 16, 8), "train_cfg.max_iters": 4,
         "train_cfg.val_interval": 4, "default_hooks.checkpoint.interval": 2, "default_hooks.logger.interval": 1,
         **options,
     }  # fmt: skip
@@ -238,7 +239,7 @@ def runner(sample: Path | str, work_dir: Path, *, resume: bool = False, **option
 def test_trains_validates_and_resumes_as_if_never_stopped(sample: Path, tmp_path: Path) -> None:
     whole = runner(sample, tmp_path / "whole")
     whole.train()
-    rows = list(csv.DictReader((tmp_path / "whole/validation/metrics.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "whole/validation/metrics.csv").read_text().splitlines()))
     assert [row["structure"] for row in rows] == ["liver", "spleen", "vessel", "gland"]
     assert json.loads((tmp_path / "whole/validation/metrics.json").read_text())["cases"] == 1
     (tmp_path / "half").mkdir()
