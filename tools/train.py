@@ -23,6 +23,7 @@ def build(args: argparse.Namespace) -> Runner:
     weights = weights_of(load_safely(start)) if start else None
     cuda = torch.cuda.is_available()
     lines = [
+        settle.settle_plan(cfg),
         settle.settle_neck(cfg),
         settle.settle_norm(cfg, get_world_size(), cuda, weights),
         settle.settle_classes(cfg),
