@@ -31,7 +31,13 @@ def test_a_row_for_each_structure() -> None:
         structure="organ", label=1, voxels=29, ml=pytest.approx(29 * 3 / 1000), components=2, touches_border=False
     )
     assert (vessel["voxels"], vessel["components"], vessel["touches_border"]) == (3, 1, True)
-    assert (bone["label"], bone["voxels"], bone["ml"], bone["components"], bone["touches_border"]) == (5, 0, 0, 0, False)
+    assert (bone["label"], bone["voxels"], bone["ml"], bone["components"], bone["touches_border"]) == (
+        5,
+        0,
+        0,
+        0,
+        False,
+    )
 
 
 @pytest.mark.parametrize("place", [(9, 5, 5), (5, 11, 5), (5, 5, 7), (0, 5, 5)])
