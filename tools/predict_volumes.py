@@ -95,7 +95,7 @@ def main() -> int:
         survey = folder.survey(cases)
     say_what_comes(survey, models, device)
     try:
-        failed = folder.predict_all(survey)
+        failed = folder.predict_all(survey, sys.stdout)
     except OSError as error:
         print(f"\nerror: {error}", file=sys.stderr)
         return 1

@@ -8,7 +8,6 @@ all reports.
 import json
 import math
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -135,7 +134,7 @@ class Folder:
                 survey.windows[case.name] = Layout.of(grids[0], self.plan).windows(self.plan)
         return survey
 
-    def predict_all(self, survey: Survey, stream: TextIO = sys.stdout) -> dict[str, str]:
+    def predict_all(self, survey: Survey, stream: TextIO) -> dict[str, str]:
         """Write what is to do; returns a sentence for each case that could not be read.
 
         Raises:
