@@ -217,16 +217,12 @@ class ViLUNet3D(nn.Module):
         self.stages = nn.ModuleList()
         for level, depth in enumerate(depths):
             first = sum(depths[:level])
-            stage = SequenceStage(
-                channels[level],
-                rates[first : first + depth],
-                block=block,
-                orders=orders,
-                first=first,
-                layerscale=layerscale,
-                **options,
+            place = dict(block=block, orders=orders, first=first, layerscale=layerscale)
+            self.stages.append(
+                SequenceStage(channels[level], rates[first : first + depth], **place, **options)
+                if depth
+                else nn.Identity()
             )
-            self.stages.append(stage if depth else nn.Identity())
         self.decoder = ConvDecoder(channels, self.strides, kernels, out_channels, deep_supervision)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:

@@ -135,8 +135,8 @@ def describe(network: torch.nn.Module, patch_vox: Sequence[int]) -> str:
     tokens = network.tokens(patch_vox) if hasattr(network, "tokens") else {}
     at = ", ".join(f"{count} at {scale}" for scale, count in tokens.items()) or "none"
     return (
-        f"network: {type(network).__name__}, {numbers['total']:,} parameters, {numbers['share']:.1%} in sequence blocks; "
-        f"tokens of a patch of {'x'.join(map(str, patch_vox))}: {at}"
+        f"network: {type(network).__name__}, {numbers['total']:,} parameters, {numbers['share']:.1%} in sequence "
+        f"blocks; tokens of a patch of {'x'.join(map(str, patch_vox))}: {at}"
     )
 
 
