@@ -88,8 +88,8 @@ def main() -> int:
         models = networks(cfg, args.checkpoints, device)
         plan = models[0].plan
         cases = find_cases(Path(args.input), len(plan["channels"]), args.section, args.fold)
-        checkpoints = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in args.checkpoints]
-        settings = dict(config=args.config, checkpoints=checkpoints)
+        paths = [Path(path) for path in args.checkpoints]
+        settings = dict(checkpoints=[f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in paths])
         options = dict(mirror=args.mirror, largest=args.largest, probabilities=args.probabilities)
         folder = Folder(Path(args.out), models, plan, settings, device=device, **options)
         survey = folder.survey(cases)

@@ -27,8 +27,8 @@ class Estimate(NamedTuple):
     weights: int
     reading: int  # voxels as stored, as float32, and a slab
     resampling: int  # the image on its own grid and on the plan's
-    intensities: int  # the image on the plan's grid, before and after, with one channel's intermediate arrays
-    windows: int  # that image, the mask, the scores as deep as a window twice over, and the inside of the network
+    intensities: int  # both, and the second one before and after with one channel's intermediate arrays
+    windows: int  # both, the mask, the scores as deep as a window twice over, and the inside of the network
 
     @property
     def total(self) -> float:
@@ -46,13 +46,14 @@ def estimate(networks: Sequence[nn.Module], grid: Grid, plan: Plan) -> Estimate:
     channels, voxels, seen = len(plan["channels"]), math.prod(grid.shape), math.prod(layout.after)
     image, resampled = 4 * channels * voxels, 4 * channels * seen
     slabs = SLABS * min(SLAB_BYTES, 4 * len(plan["labels"]) * max(voxels, seen))
+    inside = network_bytes(networks[0], plan)
     return Estimate(
         weights=sum(x.nbytes for net in networks for x in (*net.parameters(), *net.buffers())),
         reading=channels * voxels * grid.header.get_data_dtype().itemsize + image + slabs,
         resampling=image + resampled + slabs,
         # of a z-score: what counts, its values, and three steps of arithmetic
-        intensities=3 * resampled + 17 * seen,
-        windows=resampled + voxels + 2 * stitched_bytes(layout, plan) + max(network_bytes(networks[0], plan), slabs),
+        intensities=image + 3 * resampled + 17 * seen,
+        windows=image + resampled + voxels + 2 * stitched_bytes(layout, plan) + max(inside, slabs),
     )
 
 
