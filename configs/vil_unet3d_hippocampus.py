@@ -15,4 +15,5 @@ model = dict(
     type="VolumeSegmentor",
     network=dict(type="ViLUNet3D", channels=(16, 32, 64, 96), depths=(0, 0, 4, 2), block="vil"),
 )
+optim_wrapper = dict(optimizer=dict(lr=2e-3))
 train_cfg = dict(max_iters=2500, val_interval=500)

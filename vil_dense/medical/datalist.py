@@ -58,8 +58,8 @@ def read_datalist(root: str | Path, datalist: str | Path | None = None, labelled
 
     Layouts, the first that is found: `datalist` or `dataset.json` with the key `training` (Decathlon, MONAI);
     `dataset.json` with `channel_names` (nnU-Net: images `<case>_0000<ending>` and on); `imagesTr` and `labelsTr`, or
-    `images` and `labels`, with the same file names. Folds are the entries' `fold`, else those of `splits_final.json`,
-    else five made ones, the same for the same names.
+    `images` and `labels`, with the same file names. Folds are the entries' `fold` (a list `validation` is fold 0), else
+    those of `splits_final.json`, else five made ones, the same for the same names.
 
     Args:
         root: folder, to which paths in a JSON are relative.
@@ -78,6 +78,8 @@ def read_datalist(root: str | Path, datalist: str | Path | None = None, labelled
     listed = _read_json(root / datalist) if datalist else meta
     if "training" in listed:
         cases = [_listed_case(root, entry, labelled) for entry in listed["training"]]
+        held_out = [_listed_case(root, entry, labelled) for entry in listed.get("validation", ())]
+        cases += [replace(case, fold=0) for case in held_out]
     elif datalist:
         raise ValueError(f"{root / datalist} has no list 'training' of images and labels")
     elif "channel_names" in meta:

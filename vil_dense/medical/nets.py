@@ -21,6 +21,8 @@ TAPS = 4
 
 ANISOTROPIC = 2.0
 """From this ratio to the finest axis on, an axis is neither convolved nor strided."""
+FEWEST_VOX = 4
+"""No axis of a patch is halved to fewer voxels."""
 
 
 def topology(
@@ -28,8 +30,9 @@ def topology(
 ) -> tuple[list[Axes], list[Axes]]:
     """Strides and kernels of each level, from the spacing (as nnU-Net's planner, Nat. Methods 18:203, does).
 
-    A level halves the axes whose spacing there is below `ANISOTROPIC` times the finest, and convolves over 3 of those
-    and 1 of the others. With `patch_vox` an axis keeps at least 4 voxels.
+    A level halves the axes whose spacing there is below `ANISOTROPIC` times the finest of those that can be halved, and
+    convolves over 3 voxels of an axis whose spacing is below that factor of the finest, or was on a level before; over
+    1 of the others. With `patch_vox` an axis keeps `FEWEST_VOX`.
 
     Args:
         spacing_mm: of the input, (I, J, K).
@@ -43,15 +46,23 @@ def topology(
         raise ValueError(f"spacing_mm has three positive numbers, got {spacing_mm!r}")
     if levels < 1:
         raise ValueError(f"a network has at least one level, got {levels}")
-    spacing, size = [float(mm) for mm in spacing_mm], [*patch_vox] if patch_vox is not None else None
-    strides, kernels = [], []
+    spacing = [float(mm) for mm in spacing_mm]
+    size = [2**levels * FEWEST_VOX] * 3 if patch_vox is None else [int(vox) for vox in patch_vox]
+    strides: list[Axes] = []
+    kernels: list[Axes] = []
     for level in range(levels):
-        fine = [mm < ANISOTROPIC * min(spacing) for mm in spacing]
-        halve = [level > 0 and fine[axis] and (size is None or size[axis] >= 8) for axis in range(3)]
-        strides.append(tuple(2 if half else 1 for half in halve))
+        can = [vox >= 2 * FEWEST_VOX for vox in size]
+        finest = min((mm for mm, able in zip(spacing, can, strict=True) if able), default=0.0)
+        halve = [level > 0 and able and mm < ANISOTROPIC * finest for mm, able in zip(spacing, can, strict=True)]
+        i, j, k = (2 if half else 1 for half in halve)
+        strides.append((i, j, k))
         spacing = [mm * stride for mm, stride in zip(spacing, strides[-1], strict=True)]
-        size = size and [vox // stride for vox, stride in zip(size, strides[-1], strict=True)]
-        kernels.append(tuple(3 if mm < ANISOTROPIC * min(spacing) else 1 for mm in spacing))
+        size = [vox // stride for vox, stride in zip(size, strides[-1], strict=True)]
+        before = kernels[-1] if kernels else (1, 1, 1)
+        i, j, k = (
+            max(3 if mm < ANISOTROPIC * min(spacing) else 1, old) for mm, old in zip(spacing, before, strict=True)
+        )
+        kernels.append((i, j, k))
     return strides, kernels
 
 
@@ -178,7 +189,7 @@ class ViLUNet3D(nn.Module):
         orders: of the blocks, taken in turn over the whole network.
         spacing_mm, patch_vox: strides and kernels follow from them, see `topology`.
         strides, kernels: three numbers for each scale, in place of the rule's.
-        deep_supervision: number of scales with logits.
+        deep_supervision: number of scales with logits in training, from the input's down; never the coarsest.
         drop_path: stochastic depth rate of the last block, rising linearly from 0 at the first.
         layerscale: initial value, None for none.
         **options: of the block, see `sequence.SequenceStage`.
@@ -208,8 +219,10 @@ class ViLUNet3D(nn.Module):
         super().__init__()
         if len(depths) != len(channels):
             raise ValueError(f"depths needs one number for each of {len(channels)} scales, got {tuple(depths)}")
-        if not 1 <= deep_supervision < max(len(channels), 2):
-            raise ValueError(f"deep_supervision lies in 1 to {len(channels) - 1} scales, got {deep_supervision}")
+        if deep_supervision < 1 or len(channels) < 2:
+            raise ValueError(
+                f"at least two scales, one of them with logits: got {len(channels)} and {deep_supervision}"
+            )
         self.in_channels, self.depths = in_channels, tuple(depths)
         self.strides, kernels = _levels(spacing_mm, patch_vox, strides, kernels, len(channels))
         self.encoder = ConvEncoder(in_channels, channels, self.strides, kernels)
@@ -223,7 +236,8 @@ class ViLUNet3D(nn.Module):
                 if depth
                 else nn.Identity()
             )
-        self.decoder = ConvDecoder(channels, self.strides, kernels, out_channels, deep_supervision)
+        heads = min(deep_supervision, len(channels) - 1)
+        self.decoder = ConvDecoder(channels, self.strides, kernels, out_channels, heads)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         size, maps = x.shape[2:], []
@@ -286,8 +300,8 @@ class ViLUNETR3D(nn.Module):
         super().__init__()
         if depth < TAPS:
             raise ValueError(f"{TAPS} taps need as many blocks, got {depth}")
-        if not 1 <= deep_supervision <= len(channels):
-            raise ValueError(f"deep_supervision lies in 1 to {len(channels)} scales, got {deep_supervision}")
+        if deep_supervision < 1 or not channels:
+            raise ValueError(f"at least one scale with logits: got {len(channels)} and {deep_supervision}")
         self.in_channels = in_channels
         widths = [*channels, dim]
         self.strides, kernels = _levels(spacing_mm, patch_vox, strides, kernels, len(widths))
@@ -299,7 +313,8 @@ class ViLUNETR3D(nn.Module):
         self.taps = [depth * (quarter + 1) // TAPS - 1 for quarter in range(TAPS)]
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in self.taps)
         self.fuse = nn.Linear(TAPS * dim, dim)
-        self.decoder = ConvDecoder(widths, self.strides, kernels, out_channels, deep_supervision)
+        heads = min(deep_supervision, len(channels))
+        self.decoder = ConvDecoder(widths, self.strides, kernels, out_channels, heads)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         size = x.shape[2:]
@@ -334,7 +349,8 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 
 
 def build_network(plan: Mapping[str, Any], type: str, **options: Any) -> nn.Module:
-    """The network `type` of `NETWORKS` for the plan's channels, labels, spacing and patch; `options` go before these.
+    """The network `type` of `NETWORKS` for the plan's channels, labels, spacing and patch, and for `ViLUNet3D` the
+    options that the plan has for it (`network`); `options` go before all of these.
 
     Raises:
         ValueError: an unknown network, or options that do not fit.
@@ -344,6 +360,8 @@ def build_network(plan: Mapping[str, Any], type: str, **options: Any) -> nn.Modu
     own = dict(in_channels=len(plan["channels"]), out_channels=len(plan["labels"]))
     if type.startswith("ViL"):
         own.update(spacing_mm=plan["spacing_mm"], patch_vox=plan["patch_vox"])
+    if type == "ViLUNet3D":
+        own.update(plan.get("network", {}))
     return NETWORKS[type](**{**own, **options})
 
 

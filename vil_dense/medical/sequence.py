@@ -1,11 +1,12 @@
 """Sequence blocks on a scale of a volume network, and the controls that stand in their place."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vil_dense.backbones.checkpoint import inflate_blocks
 from vil_dense.layers import AttentionBlock, ViLBlock
 from vil_dense.layers.residual import LayerScale, Residual
 from vil_dense.ops import ORDERS
@@ -110,6 +111,39 @@ class SequenceStage(nn.Module):
             tokens = block(tokens)
             found[index] = tokens
         return [found[index] for index in indices]
+
+
+def load_picture_blocks(net: nn.Module, state: Mapping[str, Tensor]) -> str:
+    """Puts the blocks of a picture's ViL, one after another, into the ViL blocks of a volume network; returns a report.
+
+    Only stages of the picture's width take them; LayerScale keeps its own values.
+
+    Args:
+        state: weights in our layout (`backbones.checkpoint.to_own`).
+
+    Raises:
+        ValueError: no stage has that width, or the blocks are of another kind (convolution, biases).
+    """
+    blocks = inflate_blocks(state)
+    if "blocks.0.norm.weight" not in blocks:
+        raise ValueError("the picture's weights hold no ViL block")
+    dim = len(blocks["blocks.0.norm.weight"])
+    count = 1 + max(int(key.split(".")[1]) for key in blocks)
+    targets = [module for module in net.modules() if isinstance(module, ViLBlock)]
+    targets = [module for module in targets if len(module.norm.weight) == dim][:count]
+    if not targets:
+        raise ValueError(f"the picture's ViL is {dim} wide, and the network has no ViL blocks of that width")
+    for number, target in enumerate(targets):
+        prefix = f"blocks.{number}."
+        own = {key.removeprefix(prefix): value for key, value in blocks.items() if key.startswith(prefix)}
+        wanted = {key: value for key, value in target.state_dict().items() if not key.startswith("layerscale.")}
+        wrong = [
+            key for key in {*own, *wanted} if key not in own or key not in wanted or own[key].shape != wanted[key].shape
+        ]
+        if wrong:
+            raise ValueError(f"the picture's blocks are of another kind than the network's: {sorted(wrong)[0]}")
+        target.load_state_dict(own, strict=False)
+    return f"{len(targets)} of {count} blocks of the picture's ViL, {dim} wide"
 
 
 def sequence_share(net: nn.Module) -> dict[str, int | float]:

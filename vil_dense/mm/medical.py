@@ -3,12 +3,7 @@
 The only module here that imports MONAI, so that pictures are segmented without it.
 """
 
-import csv
-import io
-import json
 import math
-import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,15 +20,17 @@ from mmengine.registry import DATA_SAMPLERS, DATASETS, HOOKS, METRICS, MODELS
 from mmengine.runner import Runner
 from monai.inferers import sliding_window_inference
 from monai.losses import DeepSupervisionLoss, DiceCELoss
-from monai.metrics import compute_dice
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from vil_dense.backbones.checkpoint import read_state, to_own
 from vil_dense.medical.cache import GIB, Cases
 from vil_dense.medical.checks import check_cases
 from vil_dense.medical.datalist import read_datalist
+from vil_dense.medical.metrics import TOLERANCE_MM, VALUES, Classes, Score, save_scores, score_case, summarise
 from vil_dense.medical.nets import build_network, logits_of
-from vil_dense.medical.sequence import sequence_share
+from vil_dense.medical.progress import Progress
+from vil_dense.medical.sequence import load_picture_blocks, sequence_share
 from vil_dense.medical.transforms import augmentation, draw, plain, preprocess, read_plan, training_cases
 
 MAX_SKIPPED = 10
@@ -54,6 +51,7 @@ class VolumeSegmentor(BaseModel):
         overlap: of neighbouring windows, in [0, 1).
         window_batch: windows at a time.
         dice_weight: of the Dice loss beside cross entropy, which has 1.
+        picture_weights: file of a picture's ViL, whose blocks start the sequence blocks of its width.
     """
 
     def __init__(
@@ -63,6 +61,7 @@ class VolumeSegmentor(BaseModel):
         overlap: float = 0.5,
         window_batch: int = 1,
         dice_weight: float = 1.0,
+        picture_weights: str | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -76,6 +75,8 @@ class VolumeSegmentor(BaseModel):
         )
         self.loss = DeepSupervisionLoss(dice_ce)
         self.skipped = 0
+        if picture_weights:
+            say(f"start: {load_picture_blocks(self.network, to_own(read_state(picture_weights)))}, {picture_weights}")
         say(describe(self.network, self.plan["patch_vox"]))
 
     def forward(
@@ -175,10 +176,10 @@ class VolumeDataset(Dataset):
         listed = read_datalist(data_root, datalist)
         cases = list(listed.cases) if fold is None else listed.split(fold)[0 if train else 1]
         if check:
-            check_cases(cases, len(plan["channels"]), sorted(plan["labels"].values()), Progress("checking"))
+            check_cases(cases, len(plan["channels"]), sorted(plan["labels"].values()), Progress("checking", say))
         self.augment = augmentation(plan, **(augment or {})) if train else None
         transform = (training_cases if train else preprocess)(plan)
-        self.cases = Cases(cases, plan, transform, cache_gib, Progress("preprocessing"), say)
+        self.cases = Cases(cases, plan, transform, cache_gib, Progress("preprocessing", say), say)
         self.metainfo = dict(classes=tuple(plan["labels"]))
 
     def __len__(self) -> int:
@@ -190,20 +191,6 @@ class VolumeDataset(Dataset):
             return draw(self.augment, self.cases[number], seed, epoch, number)
         case = self.cases[index]
         return dict(name=case["name"], image=plain(case["image"]), label=plain(case["label"]).long())
-
-
-class Progress:
-    """Says how far a loop is and how long it will take, every few seconds."""
-
-    def __init__(self, what: str, every_s: float = 5.0) -> None:
-        self.what, self.every_s = what, every_s
-        self.start = self.said = time.monotonic()
-
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if now - self.said > self.every_s:
-            self.said = now
-            say(f"{self.what}: {done} of {total}, {(now - self.start) / done * (total - done):.0f} s left")
 
 
 @DATA_SAMPLERS.register_module()
@@ -237,42 +224,46 @@ class DrawSampler(Sampler):
 
 @METRICS.register_module()
 class VolumeMetric(BaseMetric):
-    """Dice of each class and case on the plan's grid; means over cases, and over classes as `Dice`.
+    """Dice, HD95 (mm) and NSD of each class and case on the plan's grid, by the rule of `medical.metrics`.
 
-    A class that is empty in both masks is left out; one that is empty in one of them has Dice 0.
+    `Dice`, `HD95` and `NSD` are means over the classes' means; `Dice_<class>` that of one.
+
+    Args:
+        classes: name -> label, or the labels of a region; those of the plan unless given.
 
     Attributes:
-        cases: after an evaluation, a row for each case and class.
+        scores: after an evaluation, a `medical.metrics.Score` for each case and class.
     """
 
-    def __init__(self, plan: Mapping[str, Any] | str, **kwargs: Any) -> None:
+    default_prefix = ""
+
+    def __init__(
+        self,
+        plan: Mapping[str, Any] | str,
+        classes: Classes | None = None,
+        tolerance_mm: float = TOLERANCE_MM,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self.plan = read_plan(plan)
-        self.cases: list[dict[str, Any]] = []
+        plan = read_plan(plan)
+        self.options: dict[str, Any] = dict(
+            classes=classes or {name: value for name, value in plan["labels"].items() if value > 0},
+            spacing_mm=plan["spacing_mm"],
+            tolerance_mm=tolerance_mm,
+        )
+        self.scores: list[Score] = []
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        classes = [(name, value) for name, value in self.plan["labels"].items() if value > 0]
         for sample in data_samples:
-            for name, value in classes:
-                prediction, truth = sample["prediction"] == value, sample["truth"] == value
-                self.results.append(
-                    dict(case=sample["name"], label=name, Dice=dice(prediction, truth), voxels=int(truth.sum()))
-                )
+            # One entry for each case: MMEngine cuts the list to the number of cases.
+            self.results.append(score_case(sample["name"], sample["prediction"], sample["truth"], **self.options))
 
-    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
-        self.cases = results
-        means = {}
-        for name in (name for name, value in self.plan["labels"].items() if value > 0):
-            values = [row["Dice"] for row in results if row["label"] == name and not math.isnan(row["Dice"])]
-            means[f"Dice_{name}"] = float(np.mean(values)) if values else math.nan
-        return dict(Dice=float(np.nanmean([*means.values()])), **means)
-
-
-def dice(prediction: Tensor, truth: Tensor) -> float:
-    """Of two masks (I, J, K) of bool; nan where both are empty."""
-    if not prediction.any() and not truth.any():
-        return math.nan
-    return float(compute_dice(prediction[None, None], truth[None, None], ignore_empty=False))
+    def compute_metrics(self, results: list[list[Score]]) -> dict[str, float]:
+        self.scores = [score for case in results for score in case]
+        summary = summarise(self.scores)
+        named = {name: summary["mean"][value] for name, value in zip(("Dice", "HD95", "NSD"), VALUES, strict=True)}
+        named |= {f"Dice_{name}": row["dice"] for name, row in summary["structures"].items()}
+        return {name: math.nan if value is None else value for name, value in named.items()}
 
 
 @HOOKS.register_module()
@@ -286,7 +277,7 @@ class StepSeedHook(Hook):
 
 @HOOKS.register_module()
 class VolumeReportHook(Hook):
-    """After each validation a table per case in the work folder, CSV and JSON; result and checkpoint at the end."""
+    """After each validation a table per case and class (CSV, JSON) in the work folder; the result at the end."""
 
     priority = "LOWEST"
 
@@ -297,26 +288,16 @@ class VolumeReportHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         self.metrics = metrics or {}
         for metric in runner.val_evaluator.metrics:
-            if isinstance(metric, VolumeMetric):
-                save_cases(Path(runner.work_dir) / "per_case", metric.cases, self.metrics, runner.iter)
+            if isinstance(metric, VolumeMetric) and metric.scores:
+                save_scores(metric.scores, self.folder(runner), tolerance_mm=metric.options["tolerance_mm"])
+
+    def folder(self, runner: Runner) -> Path:
+        """Of the tables of the last validation."""
+        return Path(runner.work_dir) / "validation"
 
     @master_only
     def after_train(self, runner: Runner) -> None:
-        named = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items() if name.startswith("Dice"))
+        named = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items() if "time" not in name)
         runner.logger.info(f"result: {named or 'none, this run did not validate'}")
         runner.logger.info(f"checkpoint: {runner.message_hub.get_info('last_ckpt')}")
-        runner.logger.info(f"per case: {Path(runner.work_dir) / 'per_case.csv'}")
-
-
-def save_cases(path: Path, rows: Sequence[Mapping[str, Any]], means: Mapping[str, float], step: int) -> None:
-    """`path`.csv with a line for each case and class, and `path`.json with the means beside them; by rename."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    known = [{key: None if isinstance(x, float) and math.isnan(x) else x for key, x in row.items()} for row in rows]
-    content = dict(step=step, means={key: value for key, value in means.items() if key.startswith("Dice")}, cases=known)
-    for suffix, written in ((".csv", text.getvalue()), (".json", json.dumps(content, indent=1))):
-        temporary = path.with_name(f".{path.name}{suffix}.tmp")
-        temporary.write_text(written, encoding="utf-8")
-        os.replace(temporary, path.with_suffix(suffix))
+        runner.logger.info(f"per case: {self.folder(runner)}")

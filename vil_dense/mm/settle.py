@@ -4,7 +4,9 @@ Every function changes the config in place and returns one line for the log, or 
 MMEngine writes to the work folder is the settled one, in mmseg's own words.
 """
 
+import json
 import math
+from pathlib import Path
 
 from mmengine.config import Config
 
@@ -121,18 +123,29 @@ def say_start(cfg: Config, checkpoint: str | None) -> str:
 
 def settle_plan(cfg: Config) -> str:
     """A volume config's `plan` (a dict, or the path of a JSON), `data_root`, `datalist` and `fold` go to the model, the
-    data sets and the metrics, where these have none of their own."""
+    data sets and the metrics, where these have none of their own; a batch size of None becomes the plan's."""
     if "plan" not in cfg:
         return ""
-    parts = [part for split in ("train", "val", "test") for part in (cfg.get(f"{split}_dataloader"),) if part]
-    for dataset in (part.dataset for part in parts):
+    loaders = [cfg[f"{split}_dataloader"] for split in ("train", "val", "test") if cfg.get(f"{split}_dataloader")]
+    for loader in loaders:
         for key in ("plan", "data_root", "datalist", "fold"):
             if key in cfg:
-                dataset.setdefault(key, cfg[key])
+                loader.dataset.setdefault(key, cfg[key])
+        if loader.batch_size is None:
+            loader.batch_size = _batch_size(cfg.plan)
     for part in (cfg.model, cfg.get("val_evaluator"), cfg.get("test_evaluator")):
         if part:
             part.setdefault("plan", cfg.plan)
     return f"plan: {cfg.plan if isinstance(cfg.plan, str) else 'of the config'}, data: {cfg.get('data_root')}"
+
+
+def _batch_size(plan: dict | str) -> int:
+    if isinstance(plan, str):
+        try:
+            plan = json.loads(Path(plan).read_text(encoding="utf-8"))["plan"]
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"no plan at {plan}; tools/plan_volumes.py makes one ({error})") from None
+    return plan.get("batch_size", 2)
 
 
 def _is_auto(norm_cfg: object) -> bool:
