@@ -28,6 +28,7 @@ def build(args: argparse.Namespace) -> Runner:
         settle.settle_loaders(cfg, cuda),
         settle.settle_warmup(cfg),
         settle.settle_amp(cfg, args.amp, cuda),
+        settle.settle_compile(cfg),
         settle.say_start(cfg, start),
     ]
     runner = Runner.from_cfg(cfg)
