@@ -186,7 +186,7 @@ def test_compiling_is_a_hook():
     cfg = imagenet()
     cfg.compile_blocks = True
     assert settle.settle_compile(cfg).startswith("blocks: compiled before the first step")
-    assert cfg.custom_hooks[-1].type == "CompileHook" and "compile_blocks" not in cfg
+    assert cfg.custom_hooks[-1]["type"] == "CompileHook" and "compile_blocks" not in cfg
     assert settle.settle_compile(camvid()) == ""
 
 
