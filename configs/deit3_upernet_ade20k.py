@@ -15,5 +15,5 @@ _base_ = [
     "_base_/runtime.py",
 ]
 
-model = dict(backbone=dict(compile=True, variant="deit3-tiny", out_indices=(3, 5, 7, 11)))
+model = dict(backbone=dict(variant="deit3-tiny", out_indices=(3, 5, 7, 11)))
 optim_wrapper = dict(paramwise_cfg=dict(blocks_per_layer=1))

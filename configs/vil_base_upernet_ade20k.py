@@ -16,7 +16,7 @@ _base_ = [
 dim = 768
 channels = 384
 model = dict(
-    backbone=dict(compile=True, variant="vil2-base", drop_path=0.1, drop_path_decay=True),
+    backbone=dict(variant="vil2-base", drop_path=0.1, drop_path_decay=True),
     decode_head=dict(in_channels=[dim] * 4, channels=channels),
     auxiliary_head=dict(in_channels=dim, channels=channels),
 )

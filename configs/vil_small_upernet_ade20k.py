@@ -15,7 +15,7 @@ _base_ = [
 
 dim = 384
 model = dict(
-    backbone=dict(compile=True, variant="vil2-small", drop_path=0.05, drop_path_decay=True),
+    backbone=dict(variant="vil2-small", drop_path=0.05, drop_path_decay=True),
     decode_head=dict(in_channels=[dim] * 4, channels=dim),
     auxiliary_head=dict(in_channels=dim, channels=dim),
 )

@@ -15,5 +15,3 @@ _base_ = [
     "_base_/schedules/adamw_160k.py",
     "_base_/runtime.py",
 ]
-
-model = dict(backbone=dict(compile=True))

@@ -24,6 +24,6 @@ val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 model = dict(
     data_preprocessor=dict(size=(short, short)),
-    backbone=dict(compile=True, grid=(short // 16, short // 16), with_cp=True),
+    backbone=dict(grid=(short // 16, short // 16), with_cp=True),
     test_cfg=dict(crop_size=(short, short), stride=(682, 682)),
 )

@@ -14,7 +14,6 @@ _base_ = [
 
 channels = 512
 model = dict(
-    backbone=dict(compile=True),
     decode_head=dict(channels=channels),
     auxiliary_head=dict(channels=256),
 )

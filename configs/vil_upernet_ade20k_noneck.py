@@ -13,7 +13,6 @@ _base_ = [
 ]
 
 model = dict(
-    backbone=dict(compile=True),
     neck="none",
     decode_head=dict(channels=512),
     auxiliary_head=dict(channels=256),

@@ -32,6 +32,7 @@ def build(args: argparse.Namespace) -> Runner:
         settle.settle_warmup(cfg),
         settle.settle_amp(cfg, args.amp, cuda),
         settle_processes(cfg, get_world_size(), cuda),
+        settle.settle_compile(cfg),
         settle.say_start(cfg, start),
     ]
     runner = RUNNERS.build(cfg)

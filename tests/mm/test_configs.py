@@ -32,7 +32,7 @@ def read(path: Path) -> Config:
 
 def shrink(cfg: Config, dim: int = 32, classes: int = 5) -> None:
     """The same kinds of parts with few channels, two blocks and pictures of 64 px."""
-    cfg.model.backbone.update(dim=dim, depth=2, out_indices=(0, 0, 1, 1), grid=(4, 4), compile=False)
+    cfg.model.backbone.update(dim=dim, depth=2, out_indices=(0, 0, 1, 1), grid=(4, 4))
     if cfg.model.backbone.variant.startswith("deit3"):
         cfg.model.backbone.num_heads = 2
     cfg.model.data_preprocessor.size = (64, 64)

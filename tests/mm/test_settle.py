@@ -180,6 +180,16 @@ def test_bfloat16_needs_no_loss_scaling():
     assert cfg.optim_wrapper.loss_scale == 1.0
 
 
+def test_compiling_is_a_hook():
+    cfg = imagenet()
+    assert settle.settle_compile(cfg) == "" and "CompileHook" not in [hook.type for hook in cfg.custom_hooks]
+    cfg = imagenet()
+    cfg.compile_blocks = True
+    assert settle.settle_compile(cfg).startswith("blocks: compiled before the first step")
+    assert cfg.custom_hooks[-1]["type"] == "CompileHook" and "compile_blocks" not in cfg
+    assert settle.settle_compile(camvid()) == ""
+
+
 def test_a_classifier_s_start_is_said():
     cfg = imagenet()
     assert settle.say_start(cfg, None) == "start: random weights, none pretrained"

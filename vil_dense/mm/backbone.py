@@ -1,6 +1,5 @@
 """ViL as a backbone for mmsegmentation and every other child of MMEngine."""
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,8 +24,6 @@ class ViL(BaseModule):
         out_indices: blocks whose output is put out, counted from 0, negative ones from the end.
         out_norm: a LayerNorm for each tap (the official segmentation models have none).
         frozen_stages: -1 trains everything; n >= 0 freezes the embeddings and the first n blocks.
-        compile: fuse the blocks with torch.compile in the first pass, for all sizes at once. That takes minutes, so it
-            pays in long runs. Where nothing can be compiled the log says why and the blocks run as they are.
         init_cfg: `dict(type="Pretrained", checkpoint=FILE)` loads the weights of a classifier or segmentor of ours, or
             published ones in any layout that `backbones.checkpoint` knows, strictly and without running code from the
             file; the log says what was placed, resized, dropped and left new.
@@ -46,7 +43,6 @@ class ViL(BaseModule):
         out_indices: Sequence[int] = (7, 11, 15, 23),
         out_norm: bool = False,
         frozen_stages: int = -1,
-        compile: bool = False,
         init_cfg: dict | None = None,
         **options: Any,
     ) -> None:
@@ -66,7 +62,6 @@ class ViL(BaseModule):
         self.out_channels = (self.net.dim,) * len(self.out_indices)
         stride = self.net.patch_embed.stride
         self.strides = ((stride[0] if len(set(stride)) == 1 else stride),) * len(self.out_indices)
-        self.to_compile = compile
         self.frozen_stages = frozen_stages
         self._freeze()
         if options.get("block", "vil") == "vil":
@@ -74,8 +69,6 @@ class ViL(BaseModule):
             print_log(f"ViL {variant}: mLSTM backend {resolve_backend(asked)} (asked for: {asked})", "current")
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        if self.to_compile:
-            self._compile()
         maps = self.net.features(x, self.out_indices)
         if self.out_norms is not None:
             maps = [norm(x.movedim(1, -1)).movedim(-1, 1) for norm, x in zip(self.out_norms, maps, strict=True)]
@@ -95,15 +88,6 @@ class ViL(BaseModule):
             report += self._load_out_norms(norms)
         print_log(f"ViL {kind} from {path}: {report}", "current")
         self._is_init = True
-
-    def _compile(self) -> None:
-        """Only now, because a runner moves the network to its device after it is built."""
-        self.to_compile = False
-        try:
-            self.net.compile_blocks()
-            print_log("ViL: blocks are compiled in the first steps, which take minutes", "current")
-        except RuntimeError as error:
-            print_log(f"ViL: blocks run as they are, {error}", "current", logging.WARNING)
 
     def _load_out_norms(self, norms: dict[str, Tensor]) -> str:
         """The norms of the taps from a run that had the same number of them; what the report says of them."""

@@ -11,6 +11,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmseg.structures import SegDataSample
 
+from vil_dense.backbones import VisionLSTM
 from vil_dense.mm import draw
 from vil_dense.mm.protocols import describe
 
@@ -115,6 +116,21 @@ class ClassReportHook(Hook):
             path = Path(runner.work_dir) / "per_class.csv"
             draw.save_csv(path, ("class", "top1", "pictures"), rows)
             runner.logger.info(f"per class: {path}")
+
+
+@HOOKS.register_module()
+class CompileHook(Hook):
+    """Before training: the blocks of every `VisionLSTM` in the model fused by torch.compile, in place.
+
+    MMEngine's own `compile=True` compiles the whole training step.
+
+    Raises:
+        RuntimeError: nothing can be compiled here, and why.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        for network in filter(lambda module: isinstance(module, VisionLSTM), runner.model.modules()):
+            network.compile_blocks()
 
 
 @HOOKS.register_module()

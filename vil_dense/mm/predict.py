@@ -115,7 +115,6 @@ class Predictor:
         left_out = {"LoadAnnotations", *(["Resize"] if own_size else [])}
         steps = [step for step in dataset.pipeline[1:] if step.type not in left_out]
         self.prepare = Compose([dict(type="LoadImageFromNDArray"), *steps])
-        cfg.model.backbone.pop("compile", None)  # a few pictures are labelled before anything is compiled
         self.model = MODELS.build(cfg.model)
         load_exactly(self.model, weights_of(content), checkpoint)
         self.model.to(device).eval()

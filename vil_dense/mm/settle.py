@@ -147,6 +147,14 @@ def settle_loaders(cfg: Config, cuda: bool) -> str:
     return f"loaders: {cores} workers, {asked} were asked for, but {cores} cores are here" if asked else ""
 
 
+def settle_compile(cfg: Config) -> str:
+    """`compile_blocks=True` becomes the hook that does it."""
+    if not cfg.pop("compile_blocks", False):
+        return ""
+    cfg.custom_hooks.append(dict(type="CompileHook"))
+    return "blocks: compiled before the first step, which takes minutes"
+
+
 def settle_amp(cfg: Config, asked: bool, cuda: bool) -> str:
     """Mixed precision on a GPU, float32 elsewhere."""
     wrapper = cfg.optim_wrapper
