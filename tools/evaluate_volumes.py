@@ -1,7 +1,8 @@
 """Score masks against labels: python tools/evaluate_volumes.py CONFIG MASKS LABELS --out DIR
 
 MASKS is a mask or a folder of them, LABELS a label file, a folder of them, or a data list (JSON; --section and --fold
-choose from it). Files of one name belong together; every label needs its mask. The config's plan names the structures.
+choose from it). Files of one name belong together; every label needs its mask. The config's plan names the structures,
+its test_evaluator may name regions of several labels in their place.
 DIR gets metrics.csv (Dice, HD95 in mm, NSD of each structure in each case) and metrics.json (the same and the means).
 """
 
@@ -61,7 +62,8 @@ def main() -> int:
         if args.tolerance_mm < 0:
             raise ValueError(f"--tolerance-mm is 0 or more, got {args.tolerance_mm}")
         known = read_plan(cfg.model.plan)["labels"]
-        classes = {name: value for name, value in known.items() if value > 0}
+        regions = (cfg.get("test_evaluator") or {}).get("classes")
+        classes = regions or {name: value for name, value in known.items() if value > 0}
         found = list(pairs(Path(args.masks), Path(args.labels), args.section, args.fold))
     scores, bar = [], ProgressBar(len(found))
     for case, mask_path, label_path in found:

@@ -36,6 +36,7 @@ def networks(cfg: Config, checkpoints: list[str], device: str) -> list[torch.nn.
     """The config's segmentor with the weights of each checkpoint, in eval mode."""
     if cfg.model.type != "VolumeSegmentor":
         raise ValueError(f"{cfg.filename} segments no volumes: its model is a {cfg.model.type}, not a VolumeSegmentor")
+    cfg.model.pop("picture_weights", None)  # what training began with
     found = []
     for checkpoint in checkpoints:
         weights = weights_of(load_safely(checkpoint))
