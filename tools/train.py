@@ -22,6 +22,7 @@ def build(args: argparse.Namespace) -> Runner:
     cfg.load_from = start
     weights = weights_of(load_safely(start)) if start else None
     cuda = torch.cuda.is_available()
+    settle.settle_compile(cfg)
     lines = [
         settle.settle_plan(cfg),
         settle.settle_neck(cfg),
@@ -32,7 +33,6 @@ def build(args: argparse.Namespace) -> Runner:
         settle.settle_warmup(cfg),
         settle.settle_amp(cfg, args.amp, cuda),
         settle_processes(cfg, get_world_size(), cuda),
-        settle.settle_compile(cfg),
         settle.say_start(cfg, start),
     ]
     runner = RUNNERS.build(cfg)

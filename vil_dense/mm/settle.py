@@ -147,12 +147,10 @@ def settle_loaders(cfg: Config, cuda: bool) -> str:
     return f"loaders: {cores} workers, {asked} were asked for, but {cores} cores are here" if asked else ""
 
 
-def settle_compile(cfg: Config) -> str:
-    """`compile_blocks=True` becomes the hook that does it."""
-    if not cfg.pop("compile_blocks", False):
-        return ""
-    cfg.custom_hooks.append(dict(type="CompileHook"))
-    return "blocks: compiled before the first step, which takes minutes"
+def settle_compile(cfg: Config) -> None:
+    """`compile_blocks=True` becomes the hook that does it, and says so."""
+    if cfg.pop("compile_blocks", False):
+        cfg.setdefault("custom_hooks", []).append(dict(type="CompileHook"))
 
 
 def settle_amp(cfg: Config, asked: bool, cuda: bool) -> str:
