@@ -22,7 +22,9 @@ def build(args: argparse.Namespace) -> Runner:
     cfg.load_from = start
     weights = weights_of(load_safely(start)) if start else None
     cuda = torch.cuda.is_available()
+    settle.settle_compile(cfg)
     lines = [
+        settle.settle_plan(cfg),
         settle.settle_neck(cfg),
         settle.settle_norm(cfg, get_world_size(), cuda, weights),
         settle.settle_classes(cfg),

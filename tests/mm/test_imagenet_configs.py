@@ -1,5 +1,7 @@
 """Every classifier config is a lab note, builds whole, and shrunk takes a training and a validation step."""
 
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -62,9 +64,14 @@ RECIPES = {
 each_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 
 
+@cache
+def parsed(path: Path) -> Config:
+    return Config.fromfile(path)
+
+
 def read(path: Path) -> Config:
     init_default_scope("mmengine")
-    return Config.fromfile(path)
+    return deepcopy(parsed(path))
 
 
 @each_config

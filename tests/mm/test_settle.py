@@ -180,6 +180,13 @@ def test_bfloat16_needs_no_loss_scaling():
     assert cfg.optim_wrapper.loss_scale == 1.0
 
 
+def test_compiling_is_a_hook():
+    for cfg, asked in ((imagenet(), True), (camvid(), False)):
+        settle.settle_compile(cfg)
+        assert ("CompileHook" in [hook["type"] for hook in cfg.get("custom_hooks", [])]) is asked
+        assert "compile_blocks" not in cfg
+
+
 def test_a_classifier_s_start_is_said():
     cfg = imagenet()
     assert settle.say_start(cfg, None) == "start: random weights, none pretrained"

@@ -18,6 +18,7 @@ from typing import Any
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from vil_dense.backbones.vision_lstm import DIRECTIONS, VisionLSTM
 from vil_dense.layers.embed import resize_positions
@@ -184,6 +185,20 @@ def _turn(key: str, value: Tensor, direction: str) -> Tensor:
     index = int(match[1]) if design.get("alternate") else int(match[2])
     reverse = design["orders"][index % len(design["orders"])].endswith("-reversed")
     return value.flip(tuple(range(2, value.ndim))) if reverse else value
+
+
+def inflate_blocks(state: Mapping[str, Tensor]) -> State:
+    """The blocks of a picture's weights in our layout for volumes; the rest is left out.
+
+    A grid convolution k x k becomes k x k x k with the picture's in the middle slice and zeros elsewhere, so that a
+    volume one voxel deep gives what the picture gives; everything else does not know the number of axes.
+    """
+    blocks = {key: value for key, value in state.items() if key.startswith("blocks.")}
+    for key, value in blocks.items():
+        if key.endswith(".conv.weight") and value.ndim == 4:
+            half = value.shape[-1] // 2
+            blocks[key] = pad(value[:, :, None], (0, 0, 0, 0, half, half))
+    return blocks
 
 
 def infer_options(state: Mapping[str, Tensor], direction: str = "bi-alternating") -> dict[str, Any]:

@@ -21,7 +21,7 @@ from vil_dense.mm.backbone import ViL
 from vil_dense.mm.classifier import ImageClassifier
 from vil_dense.mm.datasets import CamVidDataset, CheckedADE20KDataset, SampleDataset
 from vil_dense.mm.distributed import MeanLossHook, ShardedRunner
-from vil_dense.mm.hooks import ClassReportHook, OverlayHook, ReportHook
+from vil_dense.mm.hooks import ClassReportHook, CompileHook, OverlayHook, ReportHook
 from vil_dense.mm.imagenet import LabelledPictures
 from vil_dense.mm.layer_decay import ViLLayerDecay
 from vil_dense.mm.metrics import ClassIoUMetric, TopAccuracy
@@ -37,6 +37,7 @@ __all__ = [
     "ClassIoUMetric",
     "ClassReportHook",
     "ColorJitter",
+    "CompileHook",
     "FlipPicture",
     "ImageClassifier",
     "KeyedInfiniteSampler",
