@@ -102,7 +102,8 @@ def build(cfg: Config, norm: str) -> nn.Module:
     settle.settle_neck(cfg)
     # choose_norm's rule by batch: one picture gives GroupNorm, many give BatchNorm
     cfg.train_dataloader.batch_size = 1 if norm == "GN" else 16
-    settle.settle_norm(cfg, world_size=1, cuda=False)
+    if not settle.settle_norm(cfg, world_size=1, cuda=False):
+        raise ValueError("the study needs a config that leaves its norm open: norm_cfg=dict(type='auto')")
     return MODELS.build(cfg.model)
 
 

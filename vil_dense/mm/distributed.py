@@ -90,7 +90,11 @@ def settle_processes(cfg: Config, world_size: int, cuda: bool) -> str:
 
 @HOOKS.register_module()
 class MeanLossHook(Hook):
-    """The mean of the processes' losses for the log, where MMEngine would log those of the first process."""
+    """The mean of the processes' losses for the log, where MMEngine would log those of the first process.
+
+    It is the loss that DDP descends. With `avg_non_ignore=True` each process divides by its own number of labelled
+    pixels, so where these differ it is not the mean over all labelled pixels, as on one GPU.
+    """
 
     priority = "HIGHEST"
 
