@@ -3,7 +3,10 @@
 Data:     python tools/make_crops.py --most 500
 Command:  python tools/train.py configs/vil_crops_camvid.py --resume
 Transfer: configs/vil_upernet_camvid_transfer.py
-Result:   to be measured.
+Probe:    python tools/probe.py configs/vil_crops_camvid.py work_dirs/vil_crops_camvid/epoch_8.pth
+Result:   seed 0: top-1 68.80 on 343 held-out crops of 7 classes; frozen, k-NN 67.06 and linear 67.35, where random
+          weights give 47.23 and 43.44 (float32, one thread of a crowded machine, 35 minutes by the clock).
+          configs/results/vil_crops_camvid.
 """
 
 _base_ = [

@@ -199,9 +199,9 @@ def main() -> None:
         if batch % args.parts or batch == args.parts:
             raise ValueError(f"{args.parts} parts of a batch need two pictures or more each, got a batch of {batch}")
         path = args.out / "curves.json"
-        setting = dict(
-            config=args.config, options=dict(args.cfg_options), parts=args.parts, steps=args.steps, batch=batch
-        )
+        build(cfg, "BN")  # what is wrong with the config shows now
+        numbers = {name: getattr(args, name) for name in ("parts", "steps", "every", "pictures")}
+        setting = dict(config=args.config, options=dict(args.cfg_options), batch=batch, **numbers)
         setting = json.loads(json.dumps(setting, default=str))
         content = json.loads(path.read_text()) if path.exists() else dict(setting=setting, runs={})
         if content["setting"] != setting:
