@@ -10,6 +10,7 @@ CONFIG ?= $(SAMPLE)
 ARGS ?=
 
 SAMPLE := configs/vil_upernet_sample.py
+VOLUMES := configs/vil_unet3d_sample.py
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 READY := .venv/.ready
@@ -30,6 +31,9 @@ $(READY): requirements.txt setup.cfg vil_dense/__init__.py
 train: $(READY)
 ifeq ($(abspath $(CONFIG)),$(abspath $(SAMPLE)))
 	$(BIN)/python tools/make_sample.py
+endif
+ifeq ($(abspath $(CONFIG)),$(abspath $(VOLUMES)))
+	$(BIN)/python tools/make_phantom.py
 endif
 	$(BIN)/python tools/train.py $(CONFIG) $(ARGS)
 

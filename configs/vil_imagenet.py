@@ -8,7 +8,6 @@ Paper:    77.3 % top-1 (table 1).
 Hardware: 8 x A100, about 50 h (400 A100 hours, from the paper's table 4); ours to be measured.
 Own data: --cfg-options train_dataloader.dataset.data_root=D val_dataloader.dataset.data_root=D model.num_classes=N
           with D/train/CLASS/*.jpg and D/val/CLASS/*.jpg. On one GPU the rate follows the batch.
-Speed:    --cfg-options compile_blocks=True, as in the paper's run times.
 Hours:    here and in configs/imagenet from table 4, read as ten epochs on one A100: that fits the 600 A100 hours
           that the paper gives for 400 epochs of ViL-B.
 Node:     at that speed 8 A100s take 5,700 pictures/s. A core of a busy machine here made 140 a second from JPEGs

@@ -8,6 +8,7 @@ from mmengine.runner import Runner
 
 from vil_dense.mm import ImageClassifier, settle
 from vil_dense.mm.command import one_sentence, parser, read_config
+from vil_dense.mm.distributed import settle_processes
 from vil_dense.mm.protocols import PROTOCOLS
 from vil_dense.mm.safe_load import load_exactly, read_weights
 
@@ -23,6 +24,7 @@ def build(args: argparse.Namespace) -> Runner:
     settle.settle_norm(cfg, get_world_size(), torch.cuda.is_available(), weights)
     settle.settle_loaders(cfg, torch.cuda.is_available())
     settle.settle_classes(cfg)
+    settle_processes(cfg, get_world_size(), torch.cuda.is_available())
     if protocol:
         PROTOCOLS[protocol](cfg)
     if args.out:
@@ -30,8 +32,9 @@ def build(args: argparse.Namespace) -> Runner:
     if args.show_dir:
         cfg.custom_hooks.append(dict(type="OverlayHook", folder=args.show_dir))
     runner = Runner.from_cfg(cfg)
-    if isinstance(runner.model, ImageClassifier):  # published weights have other names
-        weights = runner.model.weights_as_ours(weights)
+    network = getattr(runner.model, "module", runner.model)
+    if isinstance(network, ImageClassifier):  # published weights have other names
+        weights = network.weights_as_ours(weights)
     load_exactly(runner.model, weights, args.checkpoint)
     _ = runner.test_loop  # build the data now, while errors are still the user's
     return runner

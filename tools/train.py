@@ -4,10 +4,12 @@ import argparse
 
 import torch
 from mmengine.dist import get_world_size
+from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from vil_dense.mm import ImageClassifier, ViL, settle
 from vil_dense.mm.command import one_sentence, parser, read_config
+from vil_dense.mm.distributed import settle_processes
 from vil_dense.mm.imagenet import check_loaders
 from vil_dense.mm.safe_load import check_backbone, load_exactly, load_safely, weights_of
 
@@ -20,7 +22,9 @@ def build(args: argparse.Namespace) -> Runner:
     cfg.load_from = start
     weights = weights_of(load_safely(start)) if start else None
     cuda = torch.cuda.is_available()
+    settle.settle_compile(cfg)
     lines = [
+        settle.settle_plan(cfg),
         settle.settle_neck(cfg),
         settle.settle_norm(cfg, get_world_size(), cuda, weights),
         settle.settle_classes(cfg),
@@ -28,10 +32,10 @@ def build(args: argparse.Namespace) -> Runner:
         settle.settle_loaders(cfg, cuda),
         settle.settle_warmup(cfg),
         settle.settle_amp(cfg, args.amp, cuda),
-        settle.settle_compile(cfg),
+        settle_processes(cfg, get_world_size(), cuda),
         settle.say_start(cfg, start),
     ]
-    runner = Runner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg)
     for line in filter(None, lines):
         runner.logger.info(line)
     # Weights and data are read now, while what goes wrong with them is still the user's to mend.

@@ -18,6 +18,7 @@ from typing import Any
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from vil_dense.backbones.vision_lstm import DIRECTIONS, VisionLSTM
 from vil_dense.layers.embed import resize_positions
@@ -186,6 +187,20 @@ def _turn(key: str, value: Tensor, direction: str) -> Tensor:
     return value.flip(tuple(range(2, value.ndim))) if reverse else value
 
 
+def inflate_blocks(state: Mapping[str, Tensor]) -> State:
+    """The blocks of a picture's weights in our layout for volumes; the rest is left out.
+
+    A grid convolution k x k becomes k x k x k with the picture's in the middle slice and zeros elsewhere, so that a
+    volume one voxel deep gives what the picture gives; everything else does not know the number of axes.
+    """
+    blocks = {key: value for key, value in state.items() if key.startswith("blocks.")}
+    for key, value in blocks.items():
+        if key.endswith(".conv.weight") and value.ndim == 4:
+            half = value.shape[-1] // 2
+            blocks[key] = pad(value[:, :, None], (0, 0, 0, 0, half, half))
+    return blocks
+
+
 def infer_options(state: Mapping[str, Tensor], direction: str = "bi-alternating") -> dict[str, Any]:
     """The options with which `VisionLSTM` takes weights in our layout; `direction` where the weights cannot tell."""
     first = "blocks.0.layer.scans.0."
@@ -225,7 +240,8 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor]) -> str:
     nothing is loaded.
 
     Raises:
-        ValueError: the weights are not those of this model; the first differences are named.
+        ValueError: the weights are not those of this model; in what the two designs differ, or, where that does not
+            show it, the first tensors.
     """
     target = model.state_dict()
     state = dict(state)
@@ -250,11 +266,37 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor]) -> str:
         if items
     ]
     if problems:
-        raise ValueError(f"these are not the weights of this model: {'; '.join(problems)}")
+        differences = _differences(_design(state), _design(target))
+        raise ValueError(f"these are not the weights of this model: {differences or '; '.join(problems)}")
     model.load_state_dict({key: state[key] for key in target})
     if dropped:
         notes.append(f"dropped {', '.join(sorted({key.split('.')[0] for key in dropped}))} ({len(dropped)} tensors)")
     return ", ".join([f"{len(target)} of {len(state)} tensors", *notes])
+
+
+def _design(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """What tells one network from another, as far as weights in our layout show it."""
+    conv, patch = (state.get(key) for key in ("blocks.0.layer.scans.0.conv.weight", "patch_embed.proj.weight"))
+    scans = {key.split(".")[4] for key in state if key.startswith("blocks.0.layer.scans.")}
+    passes = f"{len(scans)} set(s) of weights in a block" if scans else "attention blocks"
+    depth = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
+    design = dict(blocks=f"{depth} block{'s' * (depth != 1)}")
+    if patch is not None:
+        sides = " x ".join(map(str, patch.shape[2:]))
+        design.update(width=f"width {patch.shape[0]}", patch=f"patches of {sides} and {patch.shape[1]} channels")
+    if conv is not None:
+        design["conv"] = "a causal convolution (v1)" if conv.ndim == 3 else f"a {conv.ndim - 2}D grid convolution (v2)"
+    design.update(
+        passes=passes,
+        bias="biases" if "blocks.0.layer.proj_up.bias" in state else "no biases",
+        layerscale="LayerScale" if "blocks.0.layerscale.gamma" in state else "no LayerScale",
+    )
+    return design
+
+
+def _differences(theirs: Mapping[str, str], ours: Mapping[str, str]) -> str:
+    both = [(theirs[key], ours[key]) for key in theirs if key in ours and theirs[key] != ours[key]]
+    return ", ".join(f"{their} instead of {our}" for their, our in both)
 
 
 def verified(state: State, direction: str = "bi-alternating") -> tuple[dict[str, Any], int]:

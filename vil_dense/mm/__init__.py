@@ -20,6 +20,7 @@ from vil_dense.mm.augment import (
 from vil_dense.mm.backbone import ViL
 from vil_dense.mm.classifier import ImageClassifier
 from vil_dense.mm.datasets import CamVidDataset, CheckedADE20KDataset, SampleDataset
+from vil_dense.mm.distributed import MeanLossHook, ShardedRunner
 from vil_dense.mm.hooks import ClassReportHook, CompileHook, OverlayHook, ReportHook
 from vil_dense.mm.imagenet import LabelledPictures
 from vil_dense.mm.layer_decay import ViLLayerDecay
@@ -43,6 +44,7 @@ __all__ = [
     "KeyedSampler",
     "LabelledPictures",
     "LoadPicture",
+    "MeanLossHook",
     "MeanTTAModel",
     "OverlayHook",
     "PackPicture",
@@ -53,6 +55,7 @@ __all__ = [
     "ResizeCentreCrop",
     "SampleDataset",
     "SeedSample",
+    "ShardedRunner",
     "StepSeedHook",
     "ThreeAugment",
     "TopAccuracy",

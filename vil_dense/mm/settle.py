@@ -4,8 +4,10 @@ Every function changes the config in place and returns one line for the log, or 
 MMEngine writes to the work folder is the settled one, in mmseg's own words.
 """
 
+import json
 import math
 import os
+from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
@@ -146,12 +148,10 @@ def settle_loaders(cfg: Config, cuda: bool) -> str:
     return f"loaders: {cores} workers, {asked} were asked for, but {cores} cores are here" if asked else ""
 
 
-def settle_compile(cfg: Config) -> str:
-    """`compile_blocks=True` becomes the hook that does it."""
-    if not cfg.pop("compile_blocks", False):
-        return ""
-    cfg.custom_hooks.append(dict(type="CompileHook"))
-    return "blocks: compiled before the first step, which takes minutes"
+def settle_compile(cfg: Config) -> None:
+    """`compile_blocks=True` becomes the hook that does it, and says so."""
+    if cfg.pop("compile_blocks", False):
+        cfg.setdefault("custom_hooks", []).append(dict(type="CompileHook"))
 
 
 def settle_amp(cfg: Config, asked: bool, cuda: bool) -> str:
@@ -177,6 +177,33 @@ def say_start(cfg: Config, checkpoint: str | None) -> str:
     part = "backbone" if "backbone" in cfg.model else "network"
     pretrained = cfg.model.get("backbone", cfg.model).get("init_cfg")
     return f"start: {part} from {pretrained.checkpoint}" if pretrained else "start: random weights, none pretrained"
+
+
+def settle_plan(cfg: Config) -> str:
+    """A volume config's `plan` (a dict, or the path of a JSON), `data_root`, `datalist` and `fold` go to the model, the
+    data sets and the metrics, where these have none of their own; a batch size of None becomes the plan's."""
+    if "plan" not in cfg:
+        return ""
+    loaders = [cfg[f"{split}_dataloader"] for split in ("train", "val", "test") if cfg.get(f"{split}_dataloader")]
+    for loader in loaders:
+        for key in ("plan", "data_root", "datalist", "fold"):
+            if key in cfg:
+                loader.dataset.setdefault(key, cfg[key])
+        if loader.batch_size is None:
+            loader.batch_size = _batch_size(cfg.plan)
+    for part in (cfg.model, cfg.get("val_evaluator"), cfg.get("test_evaluator")):
+        if part:
+            part.setdefault("plan", cfg.plan)
+    return f"plan: {cfg.plan if isinstance(cfg.plan, str) else 'of the config'}, data: {cfg.get('data_root')}"
+
+
+def _batch_size(plan: dict | str) -> int:
+    if isinstance(plan, str):
+        try:
+            plan = json.loads(Path(plan).read_text(encoding="utf-8"))["plan"]
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"no plan at {plan}; tools/plan_volumes.py makes one ({error})") from None
+    return plan.get("batch_size", 2)
 
 
 def _is_auto(norm_cfg: object) -> bool:

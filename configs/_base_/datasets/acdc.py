@@ -1,0 +1,14 @@
+"""ACDC as nnU-Net's raw data, data/nnUNet_raw/Dataset027_ACDC: cine MR, slices of 5 to 10 mm; 200 phases."""
+
+_base_ = ["volumes.py"]
+
+data_root = "data/nnUNet_raw/Dataset027_ACDC"
+plan = dict(
+    channels=["cineMRI"],
+    labels=dict(background=0, right_ventricle=1, myocardium=2, left_ventricle=3),
+    orientation="RAS",
+    spacing_mm=(1.5625, 1.5625, 10.0),
+    patch_vox=(192, 192, 16),
+    intensity=[dict(rule="zscore")],
+)
+train_dataloader = dict(dataset=dict(augment=dict(flip_axes=(0, 1))))

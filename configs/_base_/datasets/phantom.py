@@ -1,0 +1,15 @@
+"""The embedded sample of volumes: made CT-like abdomens with thick slices (tools/make_phantom.py), 24 and 6."""
+
+_base_ = ["volumes.py"]
+
+data_root = "data/phantom"
+plan = dict(
+    channels=["CT"],
+    labels=dict(background=0, liver=1, spleen=2, vessel=3, gland=4),
+    orientation="RAS",
+    spacing_mm=(2.0, 2.0, 5.0),
+    patch_vox=(48, 48, 16),
+    intensity=[dict(rule="ct", low=-100.0, high=300.0, mean=100.0, std=60.0)],
+)
+# The liver lies right.
+train_dataloader = dict(dataset=dict(augment=dict(flip_axes=(2,))))

@@ -1,0 +1,15 @@
+"""MSD Task09 Spleen in data/Task09_Spleen (Decathlon layout): 41 portal venous CT; MONAI's spacing and window."""
+
+_base_ = ["volumes.py"]
+
+data_root = "data/Task09_Spleen"
+plan = dict(
+    channels=["CT"],
+    labels=dict(background=0, spleen=1),
+    orientation="RAS",
+    spacing_mm=(1.5, 1.5, 2.0),
+    patch_vox=(96, 96, 96),
+    intensity=[dict(rule="range", low=-57.0, high=164.0)],
+)
+# Left and right organs have classes of their own, or sides of their own.
+train_dataloader = dict(dataset=dict(augment=dict(flip_axes=())))

@@ -1,0 +1,27 @@
+"""MONAI's DynUNet (nnU-Net's network) with ViLUNet3D's widths, strides and residual blocks.
+
+Command:  python tools/train.py configs/dynunet_hippocampus_small.py
+Twin:     configs/vil_unet3d_hippocampus_small.py: same trainer, patches, steps and seed.
+Result:   to be measured.
+"""
+
+_base_ = [
+    "_base_/models/vil_unet3d_small.py",
+    "_base_/datasets/hippocampus.py",
+    "_base_/schedules/adamw_volumes_1500.py",
+    "_base_/volumes_runtime.py",
+]
+
+model = dict(
+    network=dict(
+        _delete_=True,
+        type="DynUNet",
+        kernel_size=[3, 3, 3, 3],
+        strides=[1, 2, 2, 2],
+        upsample_kernel_size=[2, 2, 2],
+        filters=[8, 24, 64, 96],
+        res_block=True,
+        deep_supervision=True,
+        deep_supr_num=2,
+    )
+)

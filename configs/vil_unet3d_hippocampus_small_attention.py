@@ -1,0 +1,15 @@
+"""The control with attention blocks of ViL's size.
+
+Command:  python tools/train.py configs/vil_unet3d_hippocampus_small_attention.py
+Twin:     configs/vil_unet3d_hippocampus_small.py: same trainer, patches, steps and seed.
+Result:   to be measured.
+"""
+
+_base_ = [
+    "_base_/models/vil_unet3d_small.py",
+    "_base_/datasets/hippocampus.py",
+    "_base_/schedules/adamw_volumes_1500.py",
+    "_base_/volumes_runtime.py",
+]
+
+model = dict(network=dict(block="attention"))

@@ -1,0 +1,18 @@
+"""A small ViLUNet3D on the embedded sample of volumes: what `make train CONFIG=configs/vil_unet3d_sample.py` runs.
+
+Command:  python tools/make_phantom.py && python tools/train.py configs/vil_unet3d_sample.py
+ViL at /4x4x2 (1152 tokens of a patch) and /8x8x4 (144): voxels are 2 x 2 x 5 mm, so the first scale halves two axes.
+Result:   to be measured.
+"""
+
+_base_ = [
+    "_base_/models/vil_unet3d_small.py",
+    "_base_/datasets/phantom.py",
+    "_base_/schedules/adamw_volumes.py",
+    "_base_/volumes_runtime.py",
+]
+
+model = dict(network=dict(channels=(8, 16, 32, 64)))
+optim_wrapper = dict(optimizer=dict(lr=3e-3))
+train_cfg = dict(max_iters=300, val_interval=150)
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=150))

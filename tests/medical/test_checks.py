@@ -1,0 +1,70 @@
+"""Faults of a data list are found before the first step and said in a sentence that names the case."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nifti_files import affine, write_nifti
+
+from vil_dense.medical.checks import check_cases
+from vil_dense.medical.datalist import Case
+
+IMAGE = np.arange(4 * 5 * 6, dtype=np.float32).reshape(4, 5, 6)
+LABEL = (IMAGE > 60).astype(np.uint8)
+
+
+def case(folder: Path, name: str = "a", image: np.ndarray = IMAGE, label: np.ndarray = LABEL, place=None) -> Case:
+    paths = folder / f"{name}.nii.gz", folder / f"{name}_label.nii.gz"
+    write_nifti(paths[0], image)
+    write_nifti(paths[1], label, place)
+    return Case(name, (paths[0],), paths[1])
+
+
+def holed(value: float) -> np.ndarray:
+    image = IMAGE.copy()
+    image[1, 2, 3] = value
+    return image
+
+
+def test_sound_cases_pass_and_are_handed_on(tmp_path: Path) -> None:
+    seen, told = [], []
+    cases = [case(tmp_path, "a"), case(tmp_path, "b")]
+    check_cases(
+        cases, 1, (0, 1), lambda *n: told.append(n), lambda c, loaded: seen.append((c.name, loaded.image.shape))
+    )
+    assert seen == [("a", (1, 4, 5, 6)), ("b", (1, 4, 5, 6))] and told == [(1, 2), (2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("faulty", "message"),
+    [
+        (dict(image=holed(np.nan)), r"case a: \S+a.nii.gz has 1 NaN or infinite voxel"),
+        (dict(image=np.stack([IMAGE] * 2, axis=-1)), "a.nii.gz is 4D, 4 x 5 x 6 x 2 voxels: an image of 1 channel was"),
+        (dict(label=LABEL.astype(np.float32) / 2), r"a_label.nii.gz holds 0.5, and a label is an integer"),
+        (dict(label=LABEL * 7), "a_label.nii.gz holds the label 7; known are 0, 1"),
+        (dict(label=LABEL[:, :, :5]), "are not on one grid: 4 x 5 x 6 and 4 x 5 x 5 voxels"),
+        (dict(place=affine("LAS")), "are not on one grid: they lie up to"),
+    ],
+    ids=["nan", "4d", "fraction", "range", "shape", "affine"],
+)
+def test_faults(tmp_path: Path, faulty: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        check_cases([case(tmp_path, **faulty), case(tmp_path, "b")], 1, (0, 1))
+    assert str(error.value).startswith("1 of 2 cases cannot be used: case a: ")
+
+
+def test_missing_and_truncated_files(tmp_path: Path) -> None:
+    bad = case(tmp_path)
+    content = bad.images[0].read_bytes()
+    bad.images[0].write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"case a: \S+a.nii.gz is (cut off or damaged|damaged or no NIfTI file)"):
+        check_cases([bad], 1, (0, 1))
+    bad.images[0].unlink()
+    with pytest.raises(ValueError, match=r"case a: no volume at \S+a.nii.gz"):
+        check_cases([bad], 1, (0, 1))
+
+
+def test_many_faults_are_counted(tmp_path: Path) -> None:
+    cases = [case(tmp_path, f"c{n}", label=LABEL * 9) for n in range(8)]
+    with pytest.raises(ValueError, match=r"8 of 8 cases cannot be used: .*; and 3 more$"):
+        check_cases(cases, 1, (0, 1))

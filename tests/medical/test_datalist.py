@@ -1,0 +1,107 @@
+"""The layouts in which volumes come, and their folds."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vil_dense.medical.datalist import case_name, read_datalist
+
+
+def touch(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def dump(path: Path, content: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def decathlon(root: Path) -> Path:
+    entries = [dict(image=f"./imagesTr/c{n}.nii.gz", label=f"./labelsTr/c{n}.nii.gz") for n in (2, 0, 1)]
+    dump(root / "dataset.json", dict(modality={"0": "CT"}, labels={"0": "none", "1": "liver"}, training=entries))
+    return root
+
+
+def test_decathlon(tmp_path: Path) -> None:
+    listed = read_datalist(decathlon(tmp_path))
+    assert [case.name for case in listed.cases] == ["c0", "c1", "c2"]
+    assert listed.channels == ("CT",) and listed.labels == dict(none=0, liver=1)
+    first = listed.cases[0]
+    assert first.images == (tmp_path / "imagesTr/c0.nii.gz",) and first.label == tmp_path / "labelsTr/c0.nii.gz"
+    assert first.as_dict() == dict(name="c0", image=str(first.images[0]), label=str(first.label))
+
+
+def test_monai_folds_and_validation_list(tmp_path: Path) -> None:
+    decathlon(tmp_path)
+    entry = dict(label="l.nii")
+    dump(tmp_path / "folds.json", dict(training=[dict(entry, image=f"c{n}.nii", fold=n % 2) for n in range(4)]))
+    train, val = read_datalist(tmp_path, "folds.json").split(1)
+    assert [case.name for case in train] == ["c0", "c2"] and [case.name for case in val] == ["c1", "c3"]
+    lists = dict(training=[dict(entry, image="a.nii")], validation=[dict(entry, image="b.nii")])
+    dump(tmp_path / "lists.json", lists)
+    train, val = read_datalist(tmp_path, "lists.json").split(0)
+    assert [case.name for case in train] == ["a"] and [case.name for case in val] == ["b"]
+
+
+def test_nnunet_suffixes_and_splits(tmp_path: Path) -> None:
+    labels = dict(background=0, RV=1, LV=2)
+    dump(tmp_path / "dataset.json", dict(channel_names={"0": "T1", "1": "T2"}, labels=labels, file_ending=".nii.gz"))
+    touch(tmp_path, *(f"imagesTr/p{n}_000{c}.nii.gz" for n in range(3) for c in range(2)))
+    dump(tmp_path / "splits_final.json", [dict(train=["p0", "p1"], val=["p2"])])
+    listed = read_datalist(tmp_path)
+    assert [len(case.images) for case in listed.cases] == [2, 2, 2]
+    assert (
+        listed.cases[0].images[1].name == "p0_0001.nii.gz" and listed.cases[0].label == tmp_path / "labelsTr/p0.nii.gz"
+    )
+    assert listed.channels == ("T1", "T2") and listed.labels == labels
+    assert [case.name for case in listed.split(0)[1]] == ["p2"]
+
+
+def test_two_folders_and_made_folds(tmp_path: Path) -> None:
+    touch(
+        tmp_path, *(f"{folder}/v{n:02d}.nii.gz" for folder in ("images", "labels") for n in range(10)), "images/x.txt"
+    )
+    listed = read_datalist(tmp_path)
+    assert len(listed.cases) == 10 and listed.labels is None
+    assert listed == read_datalist(tmp_path), "made folds are the same each time"
+    assert sorted(len(listed.split(fold)[1]) for fold in range(5)) == [2] * 5
+    assert read_datalist(tmp_path, labelled=False).cases[0].label is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"dataset.json": []}, "holds a list, a data list is an object"),
+        ({"dataset.json": dict(training=[dict(image="a.nii")])}, "needs image and label, got {'image': 'a.nii'}"),
+        ({"dataset.json": dict(training=[dict(image="a.png", label="b")])}, "a.png is no NIfTI file"),
+        ({"dataset.json": dict(training=[dict(image="a.nii", label="b")] * 2)}, "the case a is listed 2 times"),
+        ({"dataset.json": dict(channel_names={"0": "CT"})}, r"holds no \*_0000.nii.gz, which its dataset.json"),
+        ({"dataset.json": dict(labels=dict(a=[1, 2]), training=[])}, "regions of several values are not supported"),
+        ({}, "looked for dataset.json, and for NIfTI files in imagesTr/ and labelsTr/ or images/ and labels/"),
+    ],
+)
+def test_refuses_in_words(tmp_path: Path, content: dict, message: str) -> None:
+    for name, value in content.items():
+        dump(tmp_path / name, value)
+    with pytest.raises(ValueError, match=message):
+        read_datalist(tmp_path)
+
+
+def test_what_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no data folder at"):
+        read_datalist(tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match="no data list at"):
+        read_datalist(tmp_path, "none.json")
+    with pytest.raises(ValueError, match=r"fold 7 leaves 3 cases to train and 0 to validate; known: \[0, 1, 2\]"):
+        read_datalist(decathlon(tmp_path)).split(7)
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(ValueError, match=r"bad.json is no JSON"):
+        read_datalist(tmp_path, "bad.json")
+
+
+def test_names_lose_both_endings() -> None:
+    assert case_name("a/b.c.nii.gz") == "b.c" and case_name("b.nii") == "b"

@@ -1,0 +1,114 @@
+"""Metrics on cases whose values follow from counting."""
+
+import csv
+import json
+from math import sqrt
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vil_dense.medical.metrics import Score, save_scores, score_case, summarise
+
+CLASSES = dict(organ=1, tumour=2)
+SPACING = (1.0, 2.0, 4.0)
+
+
+def box(*slices: slice, label: int = 1, shape: tuple[int, ...] = (12, 10, 8)) -> np.ndarray:
+    volume = np.zeros(shape, dtype=np.uint8)
+    volume[slices] = label
+    return volume
+
+
+def score(prediction: np.ndarray, truth: np.ndarray, spacing: tuple = SPACING, **options) -> list[Score]:
+    return score_case("a", prediction, truth, classes=options.pop("classes", CLASSES), spacing_mm=spacing, **options)
+
+
+CUBE = slice(3, 7), slice(3, 7), slice(3, 7)
+
+
+def test_a_prediction_equal_to_the_truth() -> None:
+    organ, tumour = score(box(*CUBE), box(*CUBE))
+    assert (organ.outcome, organ.dice, organ.hd95_mm, organ.nsd) == ("both", 1.0, 0.0, 1.0)
+    assert organ.truth_ml == organ.predicted_ml == pytest.approx(64 * 8 / 1000)
+    assert (tumour.outcome, tumour.dice, tumour.hd95_mm, tumour.nsd) == ("absent", None, None, None)
+
+
+@pytest.mark.parametrize(("axis", "near"), [(0, 36), (1, 40), (2, 40)])
+def test_distances_are_in_mm_along_each_axis(axis: int, near: int) -> None:
+    """A cube of four voxels, moved by one along `axis`: three of four layers overlap. Of 56 voxels of a boundary 36
+    are in both, 16 are one voxel off, and 4, the middle of the old face, are as near as the closest neighbour:
+    1 mm, which for axis 1 and 2 is within the tolerance."""
+    moved = np.roll(box(*CUBE), 1, axis)
+    organ, _ = score(moved, box(*CUBE), tolerance_mm=SPACING[axis] * 0.99)
+    assert organ.dice == pytest.approx(0.75)
+    assert organ.hd95_mm == pytest.approx(SPACING[axis])
+    assert organ.nsd == pytest.approx(near / 56)
+    assert score(moved, box(*CUBE), tolerance_mm=SPACING[axis])[0].nsd == 1
+
+
+def test_hd95_and_nsd_by_counting() -> None:
+    """Two lines of 20 voxels of which one lacks its last two: each voxel of a line is boundary."""
+    line = slice(5, 6), slice(5, 6)
+    truth = box(*line, slice(0, 20), shape=(12, 10, 20))
+    prediction = box(*line, slice(0, 18), shape=(12, 10, 20))
+    organ, _ = score(prediction, truth, spacing=(1.0, 1.0, 3.0))
+    distances = [0.0] * 18 + [3.0, 6.0]  # from the truth's voxels to the prediction's; the other way all are 0
+    assert organ.dice == pytest.approx(2 * 18 / 38)
+    assert organ.hd95_mm == pytest.approx(np.percentile(distances, 95))
+    assert organ.nsd == pytest.approx((18 + 18) / (18 + 20))
+
+
+@pytest.mark.parametrize(("outcome", "order"), [("missed", 1), ("false_positive", -1)])
+def test_a_structure_in_one_of_the_two(outcome: str, order: int) -> None:
+    organ, tumour = score(*[box(*CUBE), box(*CUBE) + box(slice(0, 1), label=2)][::order])
+    assert organ.outcome == "both"
+    diagonal = sqrt(12**2 + 20**2 + 32**2)
+    assert (tumour.outcome, tumour.dice, tumour.nsd) == (outcome, 0.0, 0.0)
+    assert tumour.hd95_mm == pytest.approx(diagonal)
+    assert (tumour.predicted_ml == 0) == (outcome == "missed")
+
+
+def test_a_region_of_several_labels() -> None:
+    truth = box(*CUBE)
+    truth[3:5, 3:7, 3:7] = 2
+    (whole,) = score(box(*CUBE, label=2), truth, classes=dict(whole=(1, 2)))
+    assert whole.dice == 1
+
+
+def test_means_leave_out_what_is_absent_and_count_it() -> None:
+    scores = [
+        Score("a", "organ", "both", 0.8, 2.0, 0.9, 1.0, 1.0),
+        Score("a", "tumour", "absent", None, None, None, 0.0, 0.0),
+        Score("b", "organ", "missed", 0.0, 10.0, 0.0, 1.0, 0.0),
+        Score("b", "tumour", "both", 0.6, 4.0, 0.7, 1.0, 1.0),
+        Score("b", "bone", "absent", None, None, None, 0.0, 0.0),
+    ]
+    summary = summarise(scores)
+    organ, tumour, bone = summary["structures"].values()
+    assert organ == dict(dice=0.4, hd95_mm=6.0, nsd=0.45, both=1, missed=1, false_positive=0, absent=0)
+    assert tumour == dict(dice=0.6, hd95_mm=4.0, nsd=0.7, both=1, missed=0, false_positive=0, absent=1)
+    assert bone == dict(dice=None, hd95_mm=None, nsd=None, both=0, missed=0, false_positive=0, absent=1)
+    assert summary["cases"] == 2
+    assert summary["mean"] == pytest.approx(dict(dice=0.5, hd95_mm=5.0, nsd=0.575))
+
+
+def test_files(tmp_path: Path) -> None:
+    scores = score(box(*CUBE), box(*CUBE))
+    summary = save_scores(scores, tmp_path)
+    with (tmp_path / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["case"], row["structure"], row["dice"], row["hd95_mm"]) for row in rows] == [
+        ("a", "organ", "1", "0"),
+        ("a", "tumour", "", ""),
+    ]
+    content = json.loads((tmp_path / "metrics.json").read_text())
+    assert content["mean"] == summary["mean"] == dict(dice=1.0, hd95_mm=0.0, nsd=1.0)
+    assert content["nsd_tolerance_mm"] == 1.0 and "image diagonal" in content["rule"]
+    assert content["scores"][1]["dice"] is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.csv", "metrics.json"]
+
+
+def test_shapes_that_differ_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"a: prediction \(12, 10, 8\) and truth \(12, 10, 9\) need one shape"):
+        score(box(*CUBE), box(*CUBE, shape=(12, 10, 9)))

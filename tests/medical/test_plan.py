@@ -1,0 +1,127 @@
+"""The plan: what it measures, and what it makes of spacing, size and modality; the embedded sample goes through it."""
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from vil_dense.medical.cache import Cases, preprocessed_bytes
+from vil_dense.medical.datalist import read_datalist
+from vil_dense.medical.nets import build_network
+from vil_dense.medical.phantom import LABELS, make_case, write_sample
+from vil_dense.medical.plan import choose_batch, choose_network, choose_patch, make_plan, target_spacing, training_bytes
+from vil_dense.medical.transforms import read_plan, training_cases
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sample(tmp_path_factory.mktemp("volumes") / "phantom", train=3, val=1)
+
+
+@pytest.fixture(scope="module")
+def made(sample: Path) -> dict:
+    small = dict(channels=(4, 8), depths=(0, 1), deep_supervision=1)
+    return make_plan(read_datalist(sample), set_values=dict(network=small, batch_size=3))
+
+
+def test_measures_the_data(sample: Path, made: dict) -> None:
+    assert made["data"]["cases"] == 4 and made["data"]["orientations"] == ["LAS", "LPS", "PSR", "RAS"]
+    # Sizes and spacings are in RAS order whatever the file's.
+    assert {tuple(case["shape_vox"]) for case in made["cases"]} == {(72, 64, 28)}
+    assert {tuple(case["spacing_mm"]) for case in made["cases"]} == {(2.0, 2.0, 5.0)}
+    assert made["data"]["cases_with_class"] == dict.fromkeys(LABELS, 4)
+    assert sum(made["data"]["share_of_class"].values()) == pytest.approx(1, abs=1e-4)
+    counts = np.bincount(make_case(0)[1].ravel()).tolist()
+    assert made["cases"][0]["voxels_of_class"] == counts
+
+
+def test_choices_and_overrides(made: dict) -> None:
+    plan = read_plan(json.loads(json.dumps(made))["plan"])
+    assert plan["channels"] == ["CT"] and plan["labels"] == LABELS and plan["intensity"][0]["rule"] == "ct"
+    assert plan["spacing_mm"] == [2.0, 2.0, 5.0] and plan["median_size_vox"] == [72, 64, 28]
+    assert plan["batch_size"] == 3 and plan["network"]["channels"] == [4, 8]
+    assert made["cost"]["tokens"] == {"/2x2x1": np.prod(plan["patch_vox"]) // 4}
+
+
+def test_an_unknown_key_is_refused(sample: Path) -> None:
+    with pytest.raises(ValueError, match="a plan has no patch; known: channels, labels, orientation"):
+        make_plan(read_datalist(sample), set_values=dict(patch=1))
+
+
+def test_what_follows_from_a_given_spacing(sample: Path) -> None:
+    values = dict(spacing_mm=(4.0, 4.0, 5.0), network=dict(channels=(4, 8), depths=(0, 1)))
+    made = make_plan(read_datalist(sample), set_values=values, patch_budget_vox=16**3)
+    assert made["plan"]["median_size_vox"] == [36, 32, 28]
+    assert np.prod(made["plan"]["patch_vox"]) <= 16**3
+
+
+def test_target_spacing_of_thick_slices_is_not_the_median() -> None:
+    assert target_spacing([(1, 1, 1)] * 3 + [(2, 2, 2)]) == [1, 1, 1]
+    thick = target_spacing([(0.8, 0.8, mm) for mm in (2, 4, 5, 5, 5, 5, 5, 5, 5, 5)])
+    assert thick[:2] == [0.8, 0.8] and 2 < thick[2] < 5
+
+
+@pytest.mark.parametrize("median", [(35, 50, 36), (512, 512, 90), (40, 40, 6), (3, 200, 200)])
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.7, 0.7, 5.0)])
+def test_patch_is_in_the_budget_and_whole_strides(median: tuple, spacing: tuple) -> None:
+    patch = choose_patch(median, spacing, 64**3)
+    assert np.prod(patch) <= 64**3
+    network = choose_network(patch, spacing)
+    net = build_network(
+        dict(
+            channels=["x"], labels=[0, 1], spacing_mm=spacing, patch_vox=patch, network=dict(network, block="identity")
+        ),
+        "ViLUNet3D",
+        channels=[8] * len(network["channels"]),
+    )
+    assert sum(network["depths"]) >= 4
+    assert all(n % np.prod([s[axis] for s in net.strides]) == 0 for axis, n in enumerate(patch))
+
+
+def test_hippocampus_gets_nnunets_patch() -> None:
+    """Its plan for the Decathlon's Task04: patches of 40 x 56 x 40, nine of them."""
+    patch = choose_patch((35, 50, 36), (1, 1, 1), 96**3)
+    assert patch == [40, 56, 40] and choose_network(patch, (1, 1, 1))["depths"] == [0, 0, 4, 2]
+    assert choose_batch(patch, 96**3, 35 * 50 * 36 * 260) >= 9
+
+
+def test_memory_grows_with_patch_and_batch() -> None:
+    plan = dict(channels=["x"], labels=[0, 1], spacing_mm=(1, 1, 1), patch_vox=(16, 16, 16))
+    net = build_network(plan, "ViLUNet3D", channels=(4, 8), depths=(0, 1))
+    small, large, batch = (training_bytes(net, *size) for size in (((16,) * 3, 1), ((32,) * 3, 1), ((16,) * 3, 2)))
+    weights = 16 * sum(p.numel() for p in net.parameters())
+    assert (large - weights) == pytest.approx(8 * (small - weights), rel=0.3)
+    assert (batch - weights) == pytest.approx(2 * (small - weights), rel=0.01)
+
+
+def test_cache_is_capped_and_its_estimate_holds(sample: Path, made: dict) -> None:
+    cases, plan, said = read_datalist(sample).cases, made["plan"], []
+    size = preprocessed_bytes(cases[1], plan)
+    transform = training_cases(plan)
+    kept = Cases(cases, plan, transform, 2.5 * size / 2**30, lambda done, total: None, said.append)
+    assert len(kept) == 4 and len(kept.kept) == 2 and said[0].startswith("cache: 2 of 4 cases")
+    item = kept.kept[1]
+    held = item["image"].numel() * 4 + item["label"].numel()
+    assert size == pytest.approx(held, rel=0.02)
+    kept[1]["image"].zero_()
+    assert kept[1]["image"].any(), "an item is a copy"
+    assert kept[3]["name"] == cases[3].name, "what is not kept is made"
+
+
+def test_sample_is_made_once_and_turns_back(sample: Path) -> None:
+    before = (sample / "imagesTr/phantom_001.nii.gz").stat().st_mtime_ns
+    assert write_sample(sample, train=3, val=1) == sample
+    assert (sample / "imagesTr/phantom_001.nii.gz").stat().st_mtime_ns == before
+    turned = nib.as_closest_canonical(nib.load(sample / "imagesTr/phantom_002.nii.gz"))
+    np.testing.assert_array_equal(np.asanyarray(turned.dataobj), make_case(2)[0])
+    with pytest.raises(ValueError, match="holds something else than a sample"):
+        write_sample(sample / "imagesTr")
+
+
+def test_no_brightness_tells_the_organs_of_the_sample() -> None:
+    """Liver and spleen overlap, and so do vessel and gland: over cases their means lie within each other's spread."""
+    means = np.array([[image[labels == n].mean() for n in range(1, 5)] for image, labels in map(make_case, range(12))])
+    for one, other in ((0, 1), (2, 3)):
+        assert abs(means[:, one].mean() - means[:, other].mean()) < means[:, one].std() + means[:, other].std()

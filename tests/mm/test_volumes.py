@@ -1,0 +1,259 @@
+"""Volumes on the Runner: every config is a lab note and takes a step; draws, resuming, scores, and what is refused."""
+
+import argparse
+import csv
+import json
+import runpy
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from vil_dense.backbones import VisionLSTM
+from vil_dense.backbones.checkpoint import write_state
+from vil_dense.medical.phantom import write_sample
+from vil_dense.medical.transforms import read_plan
+from vil_dense.mm import settle
+from vil_dense.mm.medical import DrawSampler, VolumeDataset, VolumeMetric, VolumeSegmentor, describe
+
+ROOT = Path(__file__).parents[2]
+# MMEngine keeps what it built under the name of the run, which in one process several runs share.
+pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
+CONFIGS = sorted(
+    path
+    for path in (ROOT / "configs").glob("*.py")
+    if "vil_dense.mm.medical" in path.read_text()
+    or any(word in path.stem for word in ("unet3d", "unetr3d", "hippocampus"))
+)
+PLAN = dict(
+    channels=["CT"],
+    labels=dict(background=0, liver=1, spleen=2, vessel=3, gland=4),
+    orientation="RAS",
+    spacing_mm=(2.0, 2.0, 5.0),
+    patch_vox=(16, 16, 8),
+    intensity=[dict(rule="ct", low=-100.0, high=300.0, mean=100.0, std=60.0)],
+)
+SMALL = dict(type="ViLUNet3D", channels=(4, 8), depths=(0, 1), deep_supervision=1)
+
+each_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+
+
+def read(path: Path) -> Config:
+    init_default_scope("mmengine")
+    cfg = Config.fromfile(path)
+    if isinstance(cfg.plan, str):
+        cfg.plan = dict(PLAN)
+    settle.settle_plan(cfg)
+    settle.settle_amp(cfg, False, cuda=False)
+    return cfg
+
+
+def shrink(network: dict) -> None:
+    """The same parts with few channels and blocks."""
+    name = network["type"]
+    if name == "ViLUNet3D":
+        levels = len(network.get("channels", (1, 1)))
+        network.update(channels=(8,) * levels, depths=[min(n, 1) for n in network.get("depths", (0, 1))])
+    elif name == "ViLUNETR3D":
+        network.update(channels=(4,) * len(network["channels"]), dim=8, depth=4)
+    elif name == "DynUNet":
+        network.update(filters=[4] * len(network["filters"]))
+    else:
+        network.update(init_filters=8)
+
+
+def test_the_configs_are_found() -> None:
+    assert {"vil_unet3d_hippocampus", "vil_unet3d_sample", "vil_unet3d_brats", "dynunet_hippocampus_small"} <= {
+        path.stem for path in CONFIGS
+    }
+
+
+@each_config
+def test_docstring_is_a_lab_note(path: Path) -> None:
+    note = path.read_text().split('"""')[1]
+    assert f"configs/{path.name}" in note and "\nCommand:" in note and "\nResult:" in note
+
+
+@each_config
+def test_builds_whole(path: Path) -> None:
+    """On the plan's patch a ViL network's scales are whole: nothing is padded in training."""
+    cfg = read(path)
+    read_plan(cfg.plan)
+    with torch.device("meta"):
+        model = MODELS.build(cfg.model)
+    if cfg.model.network.type.startswith("ViL") and path.stem != "vil_unet3d_volumes":  # whose plan is the user's
+        strides = [[stride[axis] for stride in model.network.strides] for axis in range(3)]
+        assert all(n % torch.tensor(s).prod().item() == 0 for n, s in zip(cfg.plan.patch_vox, strides, strict=True))
+        assert max(model.network.tokens(cfg.plan.patch_vox).values()) >= 500, "too few tokens to tell blocks apart"
+
+
+@each_config
+def test_shrunk_takes_a_step(path: Path) -> None:
+    cfg = read(path)
+    cfg.plan.patch_vox = (16, 16, 16)
+    shrink(cfg.model.network)
+    model = MODELS.build({**cfg.model, "plan": cfg.plan})
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    generator = torch.Generator().manual_seed(0)
+    size = (2, len(cfg.plan.channels), *cfg.plan.patch_vox)
+    batch = dict(
+        image=torch.randn(size, generator=generator),
+        label=torch.randint(len(cfg.plan.labels), (2, 1, *cfg.plan.patch_vox), generator=generator),
+    )
+    losses = model.train().train_step(batch, build_optim_wrapper(model, cfg.optim_wrapper))
+    assert torch.isfinite(losses["loss"])
+    still = [name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])]
+    assert not still, f"not trained: {still}"
+
+
+def test_twins_differ_in_the_network_alone() -> None:
+    twins = [path for path in CONFIGS if path.stem.endswith("_small") or "_small_" in path.stem]
+    rest = []
+    for path in twins:
+        cfg = Config.fromfile(path).to_dict()
+        cfg["model"].pop("network")
+        rest.append(cfg)
+    assert len(twins) == 7 and all(cfg == rest[0] for cfg in rest)
+    blocks = {Config.fromfile(path).model.network.get("block", "vil") for path in twins if "unet3d" in path.stem}
+    assert blocks == {"vil", "identity", "dwconv", "attention"}
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sample(tmp_path_factory.mktemp("volumes") / "phantom", train=3, val=1)
+
+
+def dataset(sample: Path, **options) -> VolumeDataset:
+    return VolumeDataset(str(sample), PLAN, check=False, **options)
+
+
+def test_two_workers_and_two_epochs_differ(sample: Path) -> None:
+    """Each worker would repeat the others' chance, and each epoch the one before, if the state were the transforms'."""
+    data = dataset(sample)
+    loaders = [DataLoader(data, 1, sampler=DrawSampler(data, seed=3), num_workers=workers) for workers in (0, 2)]
+    alone, together = ([next(rows)["image"] for _ in range(6)] for rows in map(iter, loaders))
+    torch.testing.assert_close(alone, together, rtol=0, atol=0)
+    draws = list(islice(DrawSampler(data, seed=3), 6))
+    assert [draw[1] for draw in draws] == [0, 0, 0, 1, 1, 1]
+    same = [draw[2] for draw in draws]
+    for first in range(3):
+        second = 3 + same[3:].index(same[first])
+        assert not torch.equal(alone[first], alone[second]), "a case's patch differs between epochs"
+
+
+def test_sampler_sees_each_case_once_an_epoch_and_skips() -> None:
+    sampler = DrawSampler(range(5), seed=1)
+    draws = list(islice(sampler, 15))
+    for epoch in range(3):
+        rows = draws[5 * epoch : 5 * epoch + 5]
+        assert sorted(row[2] for row in rows) == list(range(5)) and {row[:2] for row in rows} == {(1, epoch)}
+    assert draws[:5] != [(1, 0, row[2]) for row in draws[5:10]]
+    sampler.skip(7)
+    assert list(islice(sampler, 8)) == draws[7:]
+
+
+def test_validation_cases_are_whole(sample: Path) -> None:
+    data = dataset(sample, train=False)
+    assert len(data) == 1
+    item = data[0]
+    assert item["image"].shape == item["label"].shape == (1, 72, 64, 28) and item["name"] == "phantom_003"
+    assert type(item["image"]) is torch.Tensor
+
+
+def test_windows_give_what_the_whole_gives() -> None:
+    """A network that looks at single voxels does not notice windows."""
+    model = VolumeSegmentor(PLAN, SMALL).eval()
+    model.network = torch.nn.Conv3d(1, 5, 1)
+    volume = torch.randn(1, 1, 19, 33, 9)
+    with torch.no_grad():
+        torch.testing.assert_close(model.logits(volume), model.network(volume), atol=1e-5, rtol=1e-5)
+        (found,) = model(volume, torch.zeros(1, 1, 19, 33, 9), ["x"], mode="predict")
+    assert found["name"] == "x" and found["prediction"].dtype == found["truth"].dtype == torch.uint8
+    assert torch.equal(found["prediction"].long(), model.network(volume).argmax(1)[0])
+
+
+def test_a_loss_that_is_not_finite_changes_nothing_and_ends_the_tenth_time() -> None:
+    model = VolumeSegmentor(PLAN, SMALL).train()
+    wrapper = build_optim_wrapper(model, dict(optimizer=dict(type="SGD", lr=1.0)))
+    bad = dict(image=torch.full((1, 1, 16, 16, 8), torch.nan), label=torch.zeros(1, 1, 16, 16, 8, dtype=torch.long))
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    for _ in range(9):
+        model.train_step(bad, wrapper)
+    assert all(torch.equal(now, then) for now, then in zip(model.parameters(), before, strict=True))
+    with pytest.raises(RuntimeError, match="not finite 10 times in a row: lower the learning rate"):
+        model.train_step(bad, wrapper)
+    good = dict(bad, image=torch.randn(1, 1, 16, 16, 8))
+    model.train_step(good, wrapper)
+    assert model.skipped == 0 and not all(map(torch.equal, model.parameters(), before))
+
+
+def test_metric_counts_missed_structures() -> None:
+    metric = VolumeMetric(PLAN, classes=dict(liver=1, organs=[1, 2]))
+    truth = torch.zeros(6, 6, 6, dtype=torch.uint8)
+    truth[1:3] = 1
+    metric.process(
+        None, [dict(name="a", prediction=truth, truth=truth), dict(name="b", prediction=truth * 0, truth=truth)]
+    )
+    assert metric.evaluate(2)["Dice"] == pytest.approx(0.5)
+    assert [(score.case, score.structure, score.outcome) for score in metric.scores] == [
+        ("a", "liver", "both"), ("a", "organs", "both"), ("b", "liver", "missed"), ("b", "organs", "missed"),
+    ]  # fmt: skip
+
+
+def test_picture_weights_start_the_blocks(tmp_path: Path) -> None:
+    picture = VisionLSTM(dim=8, depth=2, patch_size=4, grid=(3, 3))
+    write_state(picture.state_dict(), tmp_path / "vil.safetensors")
+    model = VolumeSegmentor(PLAN, SMALL, picture_weights=str(tmp_path / "vil.safetensors"))
+    block = model.network.stages[1].blocks[0]
+    torch.testing.assert_close(block.layer.proj_up.weight, picture.blocks[0].layer.proj_up.weight)
+
+
+def test_log_line_says_share_and_tokens() -> None:
+    line = describe(VolumeSegmentor(PLAN, SMALL).network, PLAN["patch_vox"])
+    assert line.startswith("network: ViLUNet3D, ") and line.endswith("a patch of 16x16x8: 512 at /2x2x1")
+    assert "% in sequence blocks" in line
+
+
+def runner(sample: Path | str, work_dir: Path, *, resume: bool = False, **options) -> Runner:
+    """As tools/train.py builds it, from its arguments."""
+    values = {
+        "data_root": str(sample), "model.network.channels": (4, 8, 8), "model.network.depths": (0, 0, 2),
+        "model.network.drop_path": 0.5,
+        "model.overlap": 0.0, "model.window_batch": 8, "plan.patch_vox": (16, 16, 8), "train_cfg.max_iters": 4,
+        "train_cfg.val_interval": 4, "default_hooks.checkpoint.interval": 2, "default_hooks.logger.interval": 1,
+        **options,
+    }  # fmt: skip
+    args = argparse.Namespace(
+        config=str(ROOT / "configs/vil_unet3d_sample.py"), work_dir=str(work_dir), cfg_options=values,
+        launcher="none", local_rank=0, resume=resume, amp=True,
+    )  # fmt: skip
+    return runpy.run_path(str(ROOT / "tools/train.py"))["build"](args)
+
+
+def test_trains_validates_and_resumes_as_if_never_stopped(sample: Path, tmp_path: Path) -> None:
+    whole = runner(sample, tmp_path / "whole")
+    whole.train()
+    rows = list(csv.DictReader((tmp_path / "whole/validation/metrics.csv").read_text().splitlines()))
+    assert [row["structure"] for row in rows] == ["liver", "spleen", "vessel", "gland"]
+    assert json.loads((tmp_path / "whole/validation/metrics.json").read_text())["cases"] == 1
+    (tmp_path / "half").mkdir()
+    (tmp_path / "whole/iter_2.pth").rename(tmp_path / "half/iter_2.pth")
+    (tmp_path / "half/last_checkpoint").write_text(str(tmp_path / "half/iter_2.pth"))
+    half = runner(sample, tmp_path / "half", resume=True)
+    half.train()
+    assert half.iter == 4
+    assert half.optim_wrapper.get_lr() == whole.optim_wrapper.get_lr()
+    torch.testing.assert_close(half.model.state_dict(), whole.model.state_dict(), rtol=0, atol=0)
+
+
+def test_bad_data_is_refused_before_the_first_step(sample: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no data folder at nowhere"):
+        runner("nowhere", tmp_path)
+    with pytest.raises(ValueError, match=r"cases cannot be used: case phantom_000: \S+ holds the label 4"):
+        runner(sample, tmp_path, **{"plan.labels": dict(_delete_=True, background=0, a=1, b=2, c=3)})

@@ -1,0 +1,15 @@
+"""Volumes: networks for MONAI workflows, data lists, the plan, checks and transforms. Array axes are (I, J, K) of the
+file, affines and distances in mm."""
+
+try:
+    import monai  # noqa: F401
+    import nibabel  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        f"vil_dense.medical needs monai and nibabel: pip install 'vil_dense[medical]' ({error})"
+    ) from error
+
+from vil_dense.medical.nets import NETWORKS, ViLUNet3D, ViLUNETR3D, build_network
+from vil_dense.medical.sequence import SEQUENCE_BLOCKS, sequence_share
+
+__all__ = ["NETWORKS", "SEQUENCE_BLOCKS", "ViLUNETR3D", "ViLUNet3D", "build_network", "sequence_share"]

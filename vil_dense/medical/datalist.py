@@ -1,0 +1,191 @@
+"""Lists of cases: Decathlon and MONAI JSON, nnU-Net's `dataset.json`, two plain folders; and their folds."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SUFFIXES = (".nii.gz", ".nii")
+FOLDS = 5
+_FOLDERS = (("imagesTr", "labelsTr"), ("images", "labels"))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One patient: files of the channels (one file may hold them all), the label's file, and its validation fold."""
+
+    name: str
+    images: tuple[Path, ...]
+    label: Path | None
+    fold: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For MONAI's dictionary transforms: `name`, `image` (a path, or one for each channel), `label` if any."""
+        paths = [str(path) for path in self.images]
+        item: dict[str, Any] = dict(name=self.name, image=paths[0] if len(paths) == 1 else paths)
+        return item if self.label is None else {**item, "label": str(self.label)}
+
+
+@dataclass(frozen=True)
+class DataList:
+    """Cases in order of their names; names of the channels; label values by name, where a file says them."""
+
+    cases: tuple[Case, ...]
+    channels: tuple[str, ...] | None = None
+    labels: Mapping[str, int] | None = None
+
+    def split(self, fold: int) -> tuple[list[Case], list[Case]]:
+        """Cases to train on and cases to validate on.
+
+        Raises:
+            ValueError: no case is of that fold, or none is left to train on.
+        """
+        train = [case for case in self.cases if case.fold != fold]
+        val = [case for case in self.cases if case.fold == fold]
+        if not val or not train:
+            known = sorted({case.fold for case in self.cases if case.fold is not None})
+            raise ValueError(
+                f"fold {fold} leaves {len(train)} cases to train and {len(val)} to validate; known: {known}"
+            )
+        return train, val
+
+
+def read_datalist(root: str | Path, datalist: str | Path | None = None, labelled: bool = True) -> DataList:
+    """The cases in a folder, or those that a JSON file lists.
+
+    Layouts, the first that is found: `datalist` or `dataset.json` with the key `training` (Decathlon, MONAI);
+    `dataset.json` with `channel_names` (nnU-Net: images `<case>_0000<ending>` and on); `imagesTr` and `labelsTr`, or
+    `images` and `labels`, with the same file names. Folds are the entries' `fold` (a list `validation` is fold 0), else
+    those of `splits_final.json`, else five made ones, the same for the same names.
+
+    Args:
+        root: folder, to which paths in a JSON are relative.
+        datalist: JSON file, relative to `root`, in place of `dataset.json`'s list.
+        labelled: whether every case needs a label.
+
+    Raises:
+        FileNotFoundError: there is no such folder or file.
+        ValueError: no cases in it, or a JSON of another form; says what was looked for.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(f"no data folder at {root}")
+    meta_path = root / "dataset.json"
+    meta = _read_json(meta_path) if meta_path.is_file() else {}
+    listed = _read_json(root / datalist) if datalist else meta
+    if "training" in listed:
+        cases = [_listed_case(root, entry, labelled) for entry in listed["training"]]
+        held_out = [_listed_case(root, entry, labelled) for entry in listed.get("validation", ())]
+        cases += [replace(case, fold=0) for case in held_out]
+    elif datalist:
+        raise ValueError(f"{root / datalist} has no list 'training' of images and labels")
+    elif "channel_names" in meta:
+        cases = _nnunet_cases(root, str(meta.get("file_ending", ".nii.gz")), len(meta["channel_names"]), labelled)
+    else:
+        cases = _folder_cases(root, labelled)
+    names = [case.name for case in cases]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{root}: the case {twice[0]} is listed {names.count(twice[0])} times")
+    cases = _with_folds(sorted(cases, key=lambda case: case.name), root / "splits_final.json")
+    return DataList(tuple(cases), _channels(meta), _labels(meta))
+
+
+def case_name(path: str | Path) -> str:
+    """A file's name without `.nii` or `.nii.gz`.
+
+    Raises:
+        ValueError: another ending.
+    """
+    name = Path(path).name
+    for suffix in SUFFIXES:
+        if name.endswith(suffix):
+            return name.removesuffix(suffix)
+    raise ValueError(f"{path} is no NIfTI file: expected an ending of {' or '.join(SUFFIXES)}")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"no data list at {path}")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, a data list is an object")
+    return content
+
+
+def _listed_case(root: Path, entry: Any, labelled: bool) -> Case:
+    if not isinstance(entry, dict) or "image" not in entry or (labelled and "label" not in entry):
+        raise ValueError(f"an entry of 'training' needs image{' and label' if labelled else ''}, got {entry!r}")
+    images = entry["image"] if isinstance(entry["image"], list) else [entry["image"]]
+    label = root / entry["label"] if entry.get("label") else None
+    name = case_name(images[0])
+    name = name.removesuffix("_0000") if len(images) > 1 else name
+    fold = entry.get("fold")
+    return Case(name, tuple(root / image for image in images), label, None if fold is None else int(fold))
+
+
+def _nnunet_cases(root: Path, ending: str, channels: int, labelled: bool) -> list[Case]:
+    first = f"_0000{ending}"
+    names = sorted(path.name.removesuffix(first) for path in (root / "imagesTr").glob(f"*{first}"))
+    if not names:
+        raise ValueError(f"{root}/imagesTr holds no *{first}, which its dataset.json (nnU-Net) promises")
+    return [
+        Case(
+            name,
+            tuple(root / "imagesTr" / f"{name}_{channel:04d}{ending}" for channel in range(channels)),
+            root / "labelsTr" / f"{name}{ending}" if labelled else None,
+        )
+        for name in names
+    ]
+
+
+def _folder_cases(root: Path, labelled: bool) -> list[Case]:
+    for images, labels in _FOLDERS:
+        files = _volumes(root / images)
+        if files and (not labelled or (root / labels).is_dir()):
+            masks = {case_name(path): path for path in _volumes(root / labels)}
+            return [
+                Case(name, (path,), masks.get(name, root / labels / path.name) if labelled else None)
+                for path, name in ((path, case_name(path)) for path in files)
+            ]
+    looked = " or ".join(f"{images}/ and {labels}/" for images, labels in _FOLDERS)
+    raise ValueError(f"{root} holds no data list: looked for dataset.json, and for NIfTI files in {looked}")
+
+
+def _volumes(folder: Path) -> list[Path]:
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [path for path in files if path.name.endswith(SUFFIXES) and not path.name.startswith(".")]
+
+
+def _with_folds(cases: list[Case], splits: Path) -> list[Case]:
+    if any(case.fold is not None for case in cases):
+        return cases
+    if splits.is_file():
+        folds = json.loads(splits.read_text(encoding="utf-8"))
+        of = {name: fold for fold, split in enumerate(folds) for name in split["val"]}
+        return [replace(case, fold=of.get(case.name)) for case in cases]
+    turn = np.random.default_rng(0).permutation(len(cases))
+    return [replace(case, fold=int(place) % FOLDS) for case, place in zip(cases, turn, strict=True)]
+
+
+def _channels(meta: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Channel names of a Decathlon (`modality`) or nnU-Net (`channel_names`) file."""
+    named = meta.get("channel_names") or meta.get("modality")
+    return tuple(str(named[key]) for key in sorted(named, key=int)) if named else None
+
+
+def _labels(meta: Mapping[str, Any]) -> dict[str, int] | None:
+    """Label values by name; Decathlon writes value: name, nnU-Net name: value."""
+    labels = meta.get("labels")
+    if not labels:
+        return None
+    turned = all(str(key).isdigit() for key in labels)
+    pairs = [(name, value) for value, name in labels.items()] if turned else [*labels.items()]
+    if any(isinstance(value, list) for _, value in pairs):
+        raise ValueError("labels that are regions of several values are not supported: give each value its own name")
+    return dict(sorted(((str(name), int(value)) for name, value in pairs), key=lambda pair: pair[1]))

@@ -1,0 +1,47 @@
+"""Files appear whole or not at all."""
+
+import csv
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Call `write` on a temporary name beside `path`, with the same suffixes, flush, then rename.
+
+    Raises:
+        OSError: the disk is full or the folder not writable; nothing of the file is left then.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".part-{os.getpid()}-{path.name}")
+        try:
+            write(part)
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(f"{path} could not be written: {error.strerror or error}") from error
+
+
+def save_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write a table with the keys of the first row as its header; floats with six digits, None as an empty cell."""
+
+    def write(part: Path) -> None:
+        with part.open("w", newline="") as file:
+            table = csv.DictWriter(file, list(rows[0]))
+            table.writeheader()
+            for row in rows:
+                table.writerow({key: f"{cell:.6g}" if isinstance(cell, float) else cell for key, cell in row.items()})
+
+    write_whole(path, write)
+
+
+def save_json(path: Path, content: Any) -> None:
+    """Write `content`, numbers that are no finite float refused."""
+    text = json.dumps(content, indent=2, allow_nan=False)
+    write_whole(path, lambda part: part.write_text(text + "\n") and None)

@@ -1,0 +1,144 @@
+"""Dice, HD95 and NSD of every structure in every case, with a rule for structures that are not there.
+
+MONAI leaves a missed structure out of the mean (its HD95 is infinite or nan), so that missing it pays. Here:
+
+- in neither the truth nor the prediction: left out of every mean, and counted as `absent`;
+- in one of them: Dice 0, NSD 0, HD95 the diagonal of the image in mm, and counted as `missed` (truth only) or
+  `false_positive` (prediction only).
+
+A distance is taken between voxels of the two boundaries, in mm by the voxel spacing. HD95 is the larger of the two
+directed 95th percentiles. NSD is the share of boundary voxels, of both, that lie within the tolerance of the other's
+(arXiv:1809.04430 weighs them by area; MONAI's default, taken here, counts them).
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.metrics import compute_dice, compute_hausdorff_distance, compute_surface_dice
+
+from vil_dense.medical.files import save_csv, save_json
+
+RULE = (
+    "absent from both: left out and counted; in one only: Dice 0, NSD 0, HD95 the image diagonal, "
+    "counted as missed or false_positive"
+)
+TOLERANCE_MM = 1.0
+VALUES = ("dice", "hd95_mm", "nsd")
+OUTCOMES = ("both", "missed", "false_positive", "absent")
+
+Classes = Mapping[str, int | Sequence[int]]
+"""Name of a structure -> its label, or the labels of which a region consists. The background is not among them."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One structure of one case. `outcome` is one of `OUTCOMES`; `dice`, `nsd` in [0, 1]; None where absent."""
+
+    case: str
+    structure: str
+    outcome: str
+    dice: float | None
+    hd95_mm: float | None
+    nsd: float | None
+    truth_ml: float
+    predicted_ml: float
+
+
+def score_case(
+    case: str,
+    prediction: np.ndarray | torch.Tensor,
+    truth: np.ndarray | torch.Tensor,
+    *,
+    classes: Classes,
+    spacing_mm: Sequence[float],
+    tolerance_mm: float = TOLERANCE_MM,
+) -> list[Score]:
+    """One `Score` for each of `classes`.
+
+    Args:
+        prediction, truth: labels on one grid, (I, J, K) integers.
+        spacing_mm: voxel size along I, J, K.
+        tolerance_mm: of the NSD.
+
+    Raises:
+        ValueError: arrays of different shapes, or not three axes.
+    """
+    prediction, truth = np.asarray(prediction), np.asarray(truth)
+    if prediction.shape != truth.shape or truth.ndim != len(spacing_mm):
+        raise ValueError(
+            f"{case}: prediction {prediction.shape} and truth {truth.shape} need one shape with {len(spacing_mm)} axes"
+        )
+    voxel_ml = float(np.prod(spacing_mm)) / 1000
+    diagonal_mm = float(np.linalg.norm(np.multiply(truth.shape, spacing_mm)))
+    scores = []
+    for structure, labels in classes.items():
+        found, true = np.isin(prediction, labels), np.isin(truth, labels)
+        outcome = _outcome(bool(true.any()), bool(found.any()))
+        if outcome == "both":
+            values = _overlap_and_distances(found, true, spacing_mm, tolerance_mm)
+        else:
+            values = (None, None, None) if outcome == "absent" else (0.0, diagonal_mm, 0.0)
+        volumes = float(true.sum() * voxel_ml), float(found.sum() * voxel_ml)
+        scores.append(Score(case, structure, outcome, *values, *volumes))
+    return scores
+
+
+def summarise(scores: Sequence[Score]) -> dict:
+    """Means by structure over the cases in which it counts, and over structures the mean of these means.
+
+    Returns:
+        `{"rule", "cases", "mean": {value: mean or None}, "structures": {name: {value: mean or None, outcome: count}}}`.
+    """
+    structures: dict[str, dict] = {}
+    for name in dict.fromkeys(score.structure for score in scores):
+        own = [score for score in scores if score.structure == name]
+        counts = {outcome: sum(score.outcome == outcome for score in own) for outcome in OUTCOMES}
+        structures[name] = {value: _mean([getattr(score, value) for score in own]) for value in VALUES} | counts
+    mean = {value: _mean([row[value] for row in structures.values()]) for value in VALUES}
+    return dict(rule=RULE, cases=len({score.case for score in scores}), mean=mean, structures=structures)
+
+
+def save_scores(scores: Sequence[Score], folder: Path, *, tolerance_mm: float = TOLERANCE_MM) -> dict:
+    """Write `metrics.csv` (a row for each structure of each case) and `metrics.json` (the summary and the rows).
+
+    Returns:
+        The summary, see `summarise`.
+    """
+    rows = [asdict(score) for score in scores]
+    summary = summarise(scores) | dict(nsd_tolerance_mm=tolerance_mm)
+    save_csv(folder / "metrics.csv", rows)
+    save_json(folder / "metrics.json", summary | dict(scores=rows))
+    return summary
+
+
+def _outcome(true: bool, found: bool) -> str:
+    return {(True, True): "both", (True, False): "missed", (False, True): "false_positive"}.get((true, found), "absent")
+
+
+def _overlap_and_distances(
+    found: np.ndarray, true: np.ndarray, spacing_mm: Sequence[float], tolerance_mm: float
+) -> tuple[float, float, float]:
+    """Dice, HD95 in mm and NSD of two masks that both hold something; only their common box is looked at."""
+    either = found | true
+    box = []
+    for axis in range(either.ndim):
+        inside = np.flatnonzero(either.any(axis=tuple(other for other in range(either.ndim) if other != axis)))
+        box.append(slice(int(inside[0]), int(inside[-1]) + 1))
+    pair = [torch.from_numpy(np.ascontiguousarray(mask[tuple(box)]))[None, None] for mask in (found, true)]
+    spacing = [float(size) for size in spacing_mm]
+    dice = compute_dice(*pair)
+    with warnings.catch_warnings():
+        # MONAI 1.6 calls a function of its own with an argument that it has deprecated
+        warnings.filterwarnings("ignore", "monai.metrics.utils get_mask_edges", FutureWarning)
+        distance = compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=spacing)
+        nsd = compute_surface_dice(*pair, class_thresholds=[tolerance_mm], include_background=True, spacing=spacing)
+    return float(dice), float(distance), float(nsd)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    counted = [value for value in values if value is not None]
+    return sum(counted) / len(counted) if counted else None

@@ -1,0 +1,101 @@
+"""What a person wants to see of a mask: volumes and components by label, and three planes through it."""
+
+import colorsys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+from PIL import Image
+from scipy import ndimage
+
+from vil_dense.medical.nifti import Grid
+
+TOUCHING = np.ones((3, 3, 3), dtype=bool)
+"""Voxels that meet at a face, an edge or a corner belong to one component."""
+PANEL_PX = 320
+GAP_PX = 8
+
+
+def keep_largest(mask: np.ndarray, values: Sequence[int]) -> None:
+    """Set to 0, in place, all but the largest component of each of `values` in `mask`, (I, J, K) integers."""
+    for value, box in _boxes(mask, values):
+        components, count = ndimage.label(mask[box] == value, TOUCHING)
+        if count > 1:
+            largest = 1 + int(np.argmax(np.bincount(components.ravel())[1:]))
+            mask[box][(components > 0) & (components != largest)] = 0
+
+
+def describe_mask(mask: np.ndarray, labels: Mapping[str, int], grid: Grid) -> list[dict[str, Any]]:
+    """A row for each structure (the background, 0, is none): its volume, components, whether the border cuts it.
+
+    Returns:
+        Dicts of `structure`, `label`, `voxels`, `ml`, `components`, `touches_border`.
+    """
+    boxes = dict(_boxes(mask, list(labels.values())))
+    voxel_ml = abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000
+    rows = []
+    for name, value in labels.items():
+        if value == 0:
+            continue
+        voxels, components, touches = 0, 0, False
+        if value in boxes:
+            box = boxes[value]
+            inside = mask[box] == value
+            voxels, components = int(inside.sum()), int(ndimage.label(inside, TOUCHING)[1])
+            touches = any(part.start == 0 or part.stop == n for part, n in zip(box, mask.shape, strict=True))
+        row = dict(structure=name, label=value, voxels=voxels, ml=voxels * voxel_ml)
+        rows.append(row | dict(components=components, touches_border=touches))
+    return rows
+
+
+def three_planes(image: np.ndarray, mask: np.ndarray, grid: Grid) -> np.ndarray:
+    """Axial, coronal and sagittal slice through most of the mask, side by side, (H, W, 3) uint8.
+
+    Radiologists' view: the patient's right, or front, is on the left; head, or front, is up. Pixels are square in mm,
+    grey runs from the slices' 1st to 99th percentile.
+
+    Args:
+        image: (I, J, K), one channel.
+        mask: (I, J, K) labels, 0 left transparent.
+    """
+    turn = ornt_transform(io_orientation(grid.affine), axcodes2ornt("RAS"))
+    image, mask = apply_orientation(image, turn), apply_orientation(mask, turn)
+    spacing = [grid.spacing_mm[axis] for axis in np.argsort(turn[:, 0])]
+    extent = [n * mm for n, mm in zip(mask.shape, spacing, strict=True)]
+    panels = []
+    for axis in (2, 1, 0):
+        across, up = (other for other in range(3) if other != axis)
+        area = np.count_nonzero(mask, axis=(across, up))
+        index = int(np.argmax(area)) if area.any() else mask.shape[axis] // 2
+        planes = [np.take(volume, index, axis).T[::-1, ::-1] for volume in (image, mask)]
+        scale = PANEL_PX / max(extent)
+        size = max(round(extent[across] * scale), 1), max(round(extent[up] * scale), 1)
+        panels.append(_blend(*planes, size))
+    height = max(len(panel) for panel in panels)
+    padded = [np.pad(panel, ((0, height - len(panel)), (0, GAP_PX), (0, 0))) for panel in panels]
+    return np.hstack(padded)[:, :-GAP_PX]
+
+
+def colour(label: int) -> tuple[int, int, int]:
+    """RGB of a label from 1 on; neighbours in number are far apart in hue."""
+    return tuple(round(255 * part) for part in colorsys.hsv_to_rgb((label - 1) * 0.618034 % 1, 0.85, 1))
+
+
+def _blend(plane: np.ndarray, labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Grey values with the labels over them, enlarged to `size`, (W, H) px."""
+    low, high = np.percentile(plane, (1, 99))
+    grey = np.clip((plane - low) / max(high - low, 1e-6), 0, 1) * 255
+    grey = np.asarray(Image.fromarray(grey.astype(np.uint8)).resize(size, Image.Resampling.BILINEAR))
+    labels = np.asarray(Image.fromarray(labels.astype(np.int32)).resize(size, Image.Resampling.NEAREST))
+    picture = np.repeat(grey[..., None], 3, axis=2)
+    for label in np.unique(labels[labels > 0]).tolist():
+        inside = labels == label
+        picture[inside] = picture[inside] // 2 + np.array(colour(label), dtype=np.uint8) // 2
+    return picture
+
+
+def _boxes(mask: np.ndarray, values: Sequence[int]) -> list[tuple[int, tuple[slice, ...]]]:
+    """Of those of `values` above 0 that `mask` holds: value and bounding box."""
+    found = ndimage.find_objects(mask, max_label=max(values, default=0))
+    return [(value, found[value - 1]) for value in values if value > 0 and found[value - 1] is not None]

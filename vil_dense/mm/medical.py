@@ -1,0 +1,303 @@
+"""Volumes on MMEngine's Runner: segmentor, cases, draws, per-case scores; `custom_imports` of volume configs names it.
+
+The only module here that imports MONAI, so that pictures are segmented without it.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import get_dist_info, master_only
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper
+from mmengine.registry import DATA_SAMPLERS, DATASETS, HOOKS, METRICS, MODELS
+from mmengine.runner import Runner
+from monai.inferers import sliding_window_inference
+from monai.losses import DeepSupervisionLoss, DiceCELoss
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from vil_dense.backbones.checkpoint import read_state, to_own
+from vil_dense.medical.cache import GIB, Cases
+from vil_dense.medical.checks import check_cases
+from vil_dense.medical.datalist import read_datalist
+from vil_dense.medical.metrics import TOLERANCE_MM, VALUES, Classes, Score, save_scores, score_case, summarise
+from vil_dense.medical.nets import build_network, logits_of
+from vil_dense.medical.progress import Progress
+from vil_dense.medical.sequence import load_picture_blocks, sequence_share
+from vil_dense.medical.transforms import augmentation, draw, plain, preprocess, read_plan, training_cases
+
+MAX_SKIPPED = 10
+
+
+def say(line: str) -> None:
+    print_log(line, "current")
+
+
+@MODELS.register_module()
+class VolumeSegmentor(BaseModel):
+    """A network of `medical.NETWORKS`, its loss, and prediction by sliding window.
+
+    Args:
+        plan: mapping or path, see `medical.transforms`.
+        network: `type`, a key of `medical.NETWORKS`, and its options; channels, classes, spacing and patch come from
+            the plan.
+        overlap: of neighbouring windows, in [0, 1).
+        window_batch: windows at a time.
+        dice_weight: of the Dice loss beside cross entropy, which has 1.
+        picture_weights: file of a picture's ViL, whose blocks start the sequence blocks of its width.
+    """
+
+    def __init__(
+        self,
+        plan: Mapping[str, Any] | str,
+        network: dict[str, Any],
+        overlap: float = 0.5,
+        window_batch: int = 1,
+        dice_weight: float = 1.0,
+        picture_weights: str | None = None,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor, init_cfg)
+        self.plan = read_plan(plan)
+        self.network = build_network(self.plan, **network)
+        self.overlap, self.window_batch = overlap, window_batch
+        # Dice over the whole batch, as a class that one patch lacks would give that patch no gradient but noise.
+        dice_ce = DiceCELoss(
+            include_background=False, to_onehot_y=True, softmax=True, batch=True, lambda_dice=dice_weight
+        )
+        self.loss = DeepSupervisionLoss(dice_ce)
+        self.skipped = 0
+        if picture_weights:
+            say(f"start: {load_picture_blocks(self.network, to_own(read_state(picture_weights)))}, {picture_weights}")
+        say(describe(self.network, self.plan["patch_vox"]))
+
+    def forward(
+        self, image: Tensor, label: Tensor | None = None, name: Sequence[str] = (), mode: str = "tensor"
+    ) -> Any:
+        """MMEngine's three modes; image (B, C, I, J, K), label (B, 1, I, J, K) of class values.
+
+        `loss` gives a dict with the loss, `predict` a list of dicts with `name`, `prediction` and `truth` (I, J, K)
+        uint8, `tensor` the logits.
+        """
+        if mode == "loss":
+            return dict(loss=self.loss(logits_of(self.network(image)), label.float()))
+        if mode == "predict":
+            prediction = self.logits(image).argmax(1).to(torch.uint8).cpu()
+            truth = [None] * len(image) if label is None else label[:, 0].to(torch.uint8).cpu()
+            return [
+                dict(name=who, prediction=mask, truth=true)
+                for who, mask, true in zip(name, prediction, truth, strict=True)
+            ]
+        return logits_of(self.network(image))[0]
+
+    def logits(self, image: Tensor) -> Tensor:
+        """Logits of whole volumes (B, K, I, J, K) by Gaussian-weighted windows of the plan's patch."""
+        whole = image[:, 0].numel() * len(self.plan["labels"]) * 4
+        return sliding_window_inference(
+            image,
+            tuple(self.plan["patch_vox"]),
+            self.window_batch,
+            lambda windows: logits_of(self.network(windows))[0],
+            overlap=self.overlap,
+            mode="gaussian",
+            device=image.device if whole < 2 * GIB else torch.device("cpu"),
+        )
+
+    def train_step(self, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
+        """MMEngine's, but for a loss that is not finite: that step changes nothing, and says so.
+
+        Raises:
+            RuntimeError: at the tenth in a row.
+        """
+        with optim_wrapper.optim_context(self):
+            data = self.data_preprocessor(data, True)
+            loss, log = self.parse_losses(self._run_forward(data, mode="loss"))
+        self.skipped = 0 if torch.isfinite(loss) else self.skipped + 1
+        if not self.skipped:
+            optim_wrapper.update_params(loss)
+        elif self.skipped < MAX_SKIPPED:
+            say(f"warning: the loss is {loss.item()}, this step is left out ({self.skipped} in a row)")
+        else:
+            raise RuntimeError(f"the loss was not finite {MAX_SKIPPED} times in a row: lower the learning rate")
+        return log
+
+
+def describe(network: torch.nn.Module, patch_vox: Sequence[int]) -> str:
+    """One line: parameters, the share of the sequence blocks, tokens of a patch at each of their scales."""
+    numbers = sequence_share(network)
+    tokens = network.tokens(patch_vox) if hasattr(network, "tokens") else {}
+    at = ", ".join(f"{count} at {scale}" for scale, count in tokens.items()) or "none"
+    return (
+        f"network: {type(network).__name__}, {numbers['total']:,} parameters, {numbers['share']:.1%} in sequence "
+        f"blocks; tokens of a patch of {'x'.join(map(str, patch_vox))}: {at}"
+    )
+
+
+@DATASETS.register_module()
+class VolumeDataset(Dataset):
+    """Cases of a fold: for training patches by draw, else whole preprocessed volumes.
+
+    An index is a case's number, or for training a triple (seed, epoch, number), as `DrawSampler` gives.
+
+    Args:
+        data_root: folder, see `medical.datalist.read_datalist`.
+        plan: mapping or path, see `medical.transforms`.
+        datalist: JSON in place of the folder's own list.
+        fold: validation fold; training takes the others. None takes all cases.
+        train: patches, else volumes.
+        augment: options of `medical.transforms.augmentation`.
+        cache_gib: cap on preprocessed cases kept in memory.
+        check: read and check every file first.
+
+    Raises:
+        ValueError, FileNotFoundError: what is wrong with the data, the case named.
+    """
+
+    def __init__(
+        self,
+        data_root: str,
+        plan: Mapping[str, Any] | str,
+        datalist: str | None = None,
+        fold: int | None = 0,
+        train: bool = True,
+        augment: Mapping[str, Any] | None = None,
+        cache_gib: float = 4.0,
+        check: bool = True,
+    ) -> None:
+        self.plan = plan = read_plan(plan)
+        listed = read_datalist(data_root, datalist)
+        cases = list(listed.cases) if fold is None else listed.split(fold)[0 if train else 1]
+        if check:
+            check_cases(cases, len(plan["channels"]), sorted(plan["labels"].values()), Progress("checking", say))
+        self.augment = augmentation(plan, **(augment or {})) if train else None
+        transform = (training_cases if train else preprocess)(plan)
+        self.cases = Cases(cases, plan, transform, cache_gib, Progress("preprocessing", say), say)
+        self.metainfo = dict(classes=tuple(plan["labels"]))
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, index: int | tuple[int, int, int]) -> dict[str, Any]:
+        if self.augment is not None:
+            seed, epoch, number = index if isinstance(index, tuple) else (0, 0, index)
+            return draw(self.augment, self.cases[number], seed, epoch, number)
+        case = self.cases[index]
+        return dict(name=case["name"], image=plain(case["image"]), label=plain(case["label"]).long())
+
+
+@DATA_SAMPLERS.register_module()
+class DrawSampler(Sampler):
+    """Endless (seed, epoch, number): each epoch all cases in a new order; ranks take turns."""
+
+    def __init__(self, dataset: Dataset, seed: int | None = None) -> None:
+        self.size, self.seed = len(dataset), seed or 0
+        self.rank, self.world_size = get_dist_info()
+        self.place = self.rank
+
+    def skip(self, number: int) -> None:
+        """Leave out what a resumed run has seen, `number` draws of this rank."""
+        self.place = self.rank + number * self.world_size
+
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        place, known, order = self.place, -1, np.empty(0, int)
+        while True:
+            epoch, position = divmod(place, self.size)
+            if epoch != known:
+                known, order = epoch, np.random.default_rng((self.seed, epoch)).permutation(self.size)
+            yield self.seed, epoch, int(order[position])
+            place += self.world_size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def set_epoch(self, epoch: int) -> None:
+        """The draws know their epoch."""
+
+
+@METRICS.register_module()
+class VolumeMetric(BaseMetric):
+    """Dice, HD95 (mm) and NSD of each class and case on the plan's grid, by the rule of `medical.metrics`.
+
+    `Dice`, `HD95` and `NSD` are means over the classes' means; `Dice_<class>` that of one.
+
+    Args:
+        classes: name -> label, or the labels of a region; those of the plan unless given.
+
+    Attributes:
+        scores: after an evaluation, a `medical.metrics.Score` for each case and class.
+    """
+
+    default_prefix = ""
+
+    def __init__(
+        self,
+        plan: Mapping[str, Any] | str,
+        classes: Classes | None = None,
+        tolerance_mm: float = TOLERANCE_MM,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        plan = read_plan(plan)
+        self.options: dict[str, Any] = dict(
+            classes=classes or {name: value for name, value in plan["labels"].items() if value > 0},
+            spacing_mm=plan["spacing_mm"],
+            tolerance_mm=tolerance_mm,
+        )
+        self.scores: list[Score] = []
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        for sample in data_samples:
+            # One entry for each case: MMEngine cuts the list to the number of cases.
+            self.results.append(score_case(sample["name"], sample["prediction"], sample["truth"], **self.options))
+
+    def compute_metrics(self, results: list[list[Score]]) -> dict[str, float]:
+        self.scores = [score for case in results for score in case]
+        summary = summarise(self.scores)
+        named = {name: summary["mean"][value] for name, value in zip(("Dice", "HD95", "NSD"), VALUES, strict=True)}
+        named |= {f"Dice_{name}": row["dice"] for name, row in summary["structures"].items()}
+        return {name: math.nan if value is None else value for name, value in named.items()}
+
+
+@HOOKS.register_module()
+class StepSeedHook(Hook):
+    """Seeds torch before each step from the run's seed and the step: a resumed run draws what a whole one does."""
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
+        state = np.random.SeedSequence((runner.seed or 0, runner.iter)).generate_state(1)[0]
+        torch.manual_seed(int(state))
+
+
+@HOOKS.register_module()
+class VolumeReportHook(Hook):
+    """After each validation a table per case and class (CSV, JSON) in the work folder; the result at the end."""
+
+    priority = "LOWEST"
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
+
+    @master_only
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self.metrics = metrics or {}
+        for metric in runner.val_evaluator.metrics:
+            if isinstance(metric, VolumeMetric) and metric.scores:
+                save_scores(metric.scores, self.folder(runner), tolerance_mm=metric.options["tolerance_mm"])
+
+    def folder(self, runner: Runner) -> Path:
+        """Of the tables of the last validation."""
+        return Path(runner.work_dir) / "validation"
+
+    @master_only
+    def after_train(self, runner: Runner) -> None:
+        named = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items() if "time" not in name)
+        runner.logger.info(f"result: {named or 'none, this run did not validate'}")
+        runner.logger.info(f"checkpoint: {runner.message_hub.get_info('last_ckpt')}")
+        runner.logger.info(f"per case: {self.folder(runner)}")
