@@ -4,6 +4,7 @@ Command:  torchrun --nproc_per_node 8 tools/train.py configs/vil_imagenet.py --l
 Slurm:    srun -n 8 -G 8 -c 10 python tools/train.py configs/vil_imagenet.py --launcher slurm
 Test:     python tools/test.py configs/vil_imagenet.py vil_tiny16_e800_in1k.th
           published: https://ml.jku.at/research/vision_lstm/download/vil_tiny16_e800_in1k.th, 77.3 %
+          (as it is, or as tools/convert_checkpoint.py writes it)
 Paper:    77.3 % top-1 (table 1).
 Hardware: 8 x A100, about 50 h (400 A100 hours, from the paper's table 4); ours to be measured.
 Own data: --cfg-options train_dataloader.dataset.data_root=D val_dataloader.dataset.data_root=D model.num_classes=N

@@ -58,6 +58,7 @@ def options(data: Path | str, *more: str) -> list[str]:
         "train_dataloader.batch_size=4",
         "auto_scale_lr.base_batch_size=4",
         "train_cfg.max_epochs=3",
+        "compile_blocks=False",
         "train_cfg.val_interval=1",
         "param_scheduler.0.warmup=1",
         "default_hooks.checkpoint.interval=1",

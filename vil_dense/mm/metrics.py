@@ -42,10 +42,9 @@ class TopAccuracy(BaseMetric):
     per_class: ClassVar[list[tuple[str, float, int]]] = []
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        for sample in data_samples:
-            scores, label = sample["scores"], int(sample["label"])
-            ranked = scores.topk(min(5, len(scores))).indices.tolist()
-            self.results.append((label, ranked))
+        scores = torch.stack([sample["scores"] for sample in data_samples])
+        ranked = scores.topk(min(5, scores.shape[1])).indices.tolist()  # one copy from the GPU for a batch
+        self.results += zip((int(sample["label"]) for sample in data_samples), ranked, strict=True)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         labels = np.array([label for label, _ in results])

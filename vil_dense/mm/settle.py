@@ -135,7 +135,8 @@ def settle_rate(cfg: Config, world_size: int) -> str:
 
 def settle_loaders(cfg: Config, cuda: bool) -> str:
     """No more workers than the cores that this process has; pinned memory only where there is a GPU to copy to."""
-    cores = max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = max(1, here // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     asked = 0
     for loader in (cfg.get(f"{split}_dataloader") for split in ("train", "val", "test")):
         if loader is None:
