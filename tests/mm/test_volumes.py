@@ -237,7 +237,11 @@ def runner(sample: Path | str, work_dir: Path, *, resume: bool = False, **option
 
 
 def test_trains_validates_and_resumes_as_if_never_stopped(sample: Path, tmp_path: Path) -> None:
-    whole = runner(sample, tmp_path / "whole")
+    """With stochastic depth and averaged weights, which are what is validated."""
+    ema = dict(
+        custom_hooks=[dict(type="StepSeedHook"), dict(type="VolumeReportHook"), dict(type="EMAHook", momentum=0.3)]
+    )
+    whole = runner(sample, tmp_path / "whole", **ema)
     whole.train()
     rows = list(csv.DictReader((tmp_path / "whole/validation/metrics.csv").read_text().splitlines()))
     assert [row["structure"] for row in rows] == ["liver", "spleen", "vessel", "gland"]
@@ -245,11 +249,42 @@ def test_trains_validates_and_resumes_as_if_never_stopped(sample: Path, tmp_path
     (tmp_path / "half").mkdir()
     (tmp_path / "whole/iter_2.pth").rename(tmp_path / "half/iter_2.pth")
     (tmp_path / "half/last_checkpoint").write_text(str(tmp_path / "half/iter_2.pth"))
-    half = runner(sample, tmp_path / "half", resume=True)
+    half = runner(sample, tmp_path / "half", resume=True, **ema)
     half.train()
     assert half.iter == 4
     assert half.optim_wrapper.get_lr() == whole.optim_wrapper.get_lr()
     torch.testing.assert_close(half.model.state_dict(), whole.model.state_dict(), rtol=0, atol=0)
+    for run in ("whole", "half"):
+        assert "ema_state_dict" in torch.load(tmp_path / run / "iter_4.pth", weights_only=False)
+    tables = [(tmp_path / run / "validation/metrics.csv").read_text() for run in ("whole", "half")]
+    assert tables[0] == tables[1]
+
+
+def main(tool: str, monkeypatch: pytest.MonkeyPatch, *args: object) -> None:
+    monkeypatch.setattr("sys.argv", [f"tools/{tool}.py", *map(str, args)])
+    runpy.run_path(str(ROOT / f"tools/{tool}.py"), run_name="__main__")
+
+
+def test_plan_tool(sample: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    small = ("network.channels=(4,8)", "network.depths=(0,1)", "batch_size=5")
+    main("plan_volumes", monkeypatch, sample, "--out", tmp_path / "plan.json", "--set", *small)
+    assert "cases: 4, classes: background, liver, spleen, vessel, gland, channels: CT" in capsys.readouterr().out
+    plan = json.loads((tmp_path / "plan.json").read_text())["plan"]
+    assert plan["batch_size"] == 5 and plan["network"]["channels"] == [4, 8]
+    cfg = Config.fromfile(ROOT / "configs/vil_unet3d_volumes.py")
+    cfg.merge_from_dict(dict(plan=str(tmp_path / "plan.json"), data_root=str(sample)))
+    settle.settle_plan(cfg)
+    assert cfg.train_dataloader.batch_size == 5 and cfg.train_dataloader.dataset.data_root == str(sample)
+    assert MODELS.build(cfg.model).network.encoder.levels[1].conv1.conv.out_channels == 8
+    with pytest.raises(SystemExit, match="2"):
+        main("plan_volumes", monkeypatch, tmp_path, "--out", tmp_path / "none.json")
+    assert "error: " in capsys.readouterr().err and not (tmp_path / "none.json").exists()
+
+
+def test_phantom_tool(tmp_path: Path, monkeypatch, capsys) -> None:
+    main("make_phantom", monkeypatch, "--out", tmp_path / "made", "--train", 1, "--val", 1)
+    assert "(1 + 1 volumes, classes background, liver" in capsys.readouterr().out
+    assert (tmp_path / "made_sheet.png").is_file() and len([*(tmp_path / "made/labelsTr").iterdir()]) == 2
 
 
 def test_bad_data_is_refused_before_the_first_step(sample: Path, tmp_path: Path) -> None:

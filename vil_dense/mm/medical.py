@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.dist import get_dist_info, master_only
-from mmengine.evaluator import BaseMetric
+from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
@@ -287,9 +287,17 @@ class VolumeReportHook(Hook):
     @master_only
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         self.metrics = metrics or {}
-        for metric in runner.val_evaluator.metrics:
+        self.save(runner.val_evaluator, self.folder(runner))
+
+    @master_only
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self.save(runner.test_evaluator, Path(runner.work_dir))
+        runner.logger.info(f"per case: {runner.work_dir}")
+
+    def save(self, evaluator: Evaluator, folder: Path) -> None:
+        for metric in evaluator.metrics:
             if isinstance(metric, VolumeMetric) and metric.scores:
-                save_scores(metric.scores, self.folder(runner), tolerance_mm=metric.options["tolerance_mm"])
+                save_scores(metric.scores, folder, tolerance_mm=metric.options["tolerance_mm"])
 
     def folder(self, runner: Runner) -> Path:
         """Of the tables of the last validation."""
