@@ -20,7 +20,8 @@ from vil_dense.backbones.checkpoint import write_state
 from vil_dense.medical.phantom import write_sample
 from vil_dense.medical.transforms import read_plan
 from vil_dense.mm import settle
-from vil_dense.mm.medical import DrawSampler, VolumeDataset, VolumeMetric, VolumeSegmentor, describe
+from vil_dense.mm.medical import VolumeDataset, VolumeMetric, VolumeSegmentor, describe
+from vil_dense.mm.seeding import KeyedInfiniteSampler
 
 ROOT = Path(__file__).parents[2]
 # MMEngine keeps what it built under the name of the run, which in one process several runs share.
@@ -136,26 +137,16 @@ def dataset(sample: Path, **options) -> VolumeDataset:
 def test_two_workers_and_two_epochs_differ(sample: Path) -> None:
     """Each worker would repeat the others' chance, and each epoch the one before, if the state were the transforms'."""
     data = dataset(sample)
-    loaders = [DataLoader(data, 1, sampler=DrawSampler(data, seed=3), num_workers=workers) for workers in (0, 2)]
+    loaders = [DataLoader(data, 1, sampler=KeyedInfiniteSampler(data, seed=3), num_workers=n) for n in (0, 2)]
     alone, together = ([next(rows)["image"] for _ in range(6)] for rows in map(iter, loaders))
     torch.testing.assert_close(alone, together, rtol=0, atol=0)
-    draws = list(islice(DrawSampler(data, seed=3), 6))
-    assert [draw[1] for draw in draws] == [0, 0, 0, 1, 1, 1]
-    same = [draw[2] for draw in draws]
+    keys = list(islice(KeyedInfiniteSampler(data, seed=3), 6))
+    assert [key.epoch for key in keys] == [0, 0, 0, 1, 1, 1] and sorted(keys[:3]) == sorted(keys[3:]) == [0, 1, 2]
     for first in range(3):
-        second = 3 + same[3:].index(same[first])
+        second = 3 + keys[3:].index(keys[first])
         assert not torch.equal(alone[first], alone[second]), "a case's patch differs between epochs"
-
-
-def test_sampler_sees_each_case_once_an_epoch_and_skips() -> None:
-    sampler = DrawSampler(range(5), seed=1)
-    draws = list(islice(sampler, 15))
-    for epoch in range(3):
-        rows = draws[5 * epoch : 5 * epoch + 5]
-        assert sorted(row[2] for row in rows) == list(range(5)) and {row[:2] for row in rows} == {(1, epoch)}
-    assert draws[:5] != [(1, 0, row[2]) for row in draws[5:10]]
-    sampler.skip(7)
-    assert list(islice(sampler, 8)) == draws[7:]
+    with pytest.raises(ValueError, match="need the keys of a KeyedInfiniteSampler"):
+        data[0]
 
 
 def test_validation_cases_are_whole(sample: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Call `write` on a temporary name beside `path`, with the same suffixes, then rename.
+    """Call `write` on a temporary name beside `path`, with the same suffixes, flush, then rename.
 
     Raises:
         OSError: the disk is full or the folder not writable; nothing of the file is left then.
@@ -19,6 +19,8 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         part = path.with_name(f".part-{os.getpid()}-{path.name}")
         try:
             write(part)
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)

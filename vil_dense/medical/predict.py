@@ -86,7 +86,6 @@ def predict(
     layout = Layout.of(grid, plan)
     turned = apply_orientation(image.transpose(1, 2, 3, 0), layout.turn).transpose(3, 0, 1, 2)
     seen = normalise(to_spacing(turned, layout.before_mm, plan["spacing_mm"]), plan["intensity"])
-    del image, turned
     labels = np.zeros(grid.shape, dtype=np.min_scalar_type(len(plan["labels"]) - 1))
     # views: what is written in the plan's frame lands in the file's
     label_view = apply_orientation(labels, layout.turn)

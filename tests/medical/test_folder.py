@@ -1,0 +1,176 @@
+"""A folder of predictions: what is in it, going on after an interruption, and nothing half written."""
+
+import csv
+import errno
+import io
+import json
+import os
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from nifti_files import affine, write_nifti
+from PIL import Image
+from torch import Tensor, nn
+
+from vil_dense.medical.estimate import estimate
+from vil_dense.medical.folder import Folder
+from vil_dense.medical.inputs import find_cases
+from vil_dense.medical.nifti import read_grid
+
+PLAN = dict(
+    channels=["MR"],
+    labels=dict(background=0, organ=1, vessel=2),
+    orientation="RAS",
+    spacing_mm=(1.0, 1.0, 1.5),
+    patch_vox=(8, 8, 8),
+    intensity=[dict(rule="zscore")],
+)
+
+
+class Counted(nn.Module):
+    """A convolution that counts its windows and may stop at one of them."""
+
+    def __init__(self, stop_at: int = -1) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.windows, self.stop_at = nn.Conv3d(1, 3, 3, padding=1), 0, stop_at
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.windows += 1
+        if self.windows == self.stop_at:
+            raise KeyboardInterrupt
+        return self.conv(x)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Cases a, b and c, of one window each at the plan's spacing."""
+    for seed, name in enumerate("abc"):
+        voxels = np.random.default_rng(seed).integers(0, 99, (7, 8, 11)).astype(np.int16)
+        write_nifti(tmp_path / f"in/{name}.nii.gz", voxels, affine("LPS"))
+    return tmp_path / "in"
+
+
+def predicted(source: Path, out: Path, network: nn.Module | None = None, **options: object) -> tuple[dict, str]:
+    """Failures, and what was said."""
+    stream = io.StringIO()
+    folder = Folder(out, [network or Counted()], PLAN, dict(checkpoints=["1234"]), **options)
+    return folder.predict_all(folder.survey(find_cases(source)), stream), stream.getvalue()
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_what_is_in_it(images: Path, tmp_path: Path) -> None:
+    failed, said = predicted(images, tmp_path / "out")
+    assert failed == {} and "case 3 of 3 (c), window 1 of 1, ETA 0:00:00" in said
+    parts = dict(masks=".nii.gz", overlays=".png", reports=".json")
+    each = [f"{part}/{name}{suffix}" for part, suffix in parts.items() for name in "abc"]
+    assert files(tmp_path / "out") == sorted([*each, "settings.json", "volumes.csv"])
+    source, mask = nibabel.load(images / "a.nii.gz"), nibabel.load(tmp_path / "out/masks/a.nii.gz")
+    np.testing.assert_array_equal(mask.affine, source.affine)
+    counts = np.bincount(np.asarray(mask.dataobj).ravel(), minlength=3)
+    assert mask.shape == source.shape and (counts > 0).all()
+    with (tmp_path / "out/volumes.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["case"], row["structure"]) for row in rows] == [(c, s) for c in "abc" for s in ("organ", "vessel")]
+    assert [int(row["voxels"]) for row in rows[:2]] == counts[1:].tolist()
+    assert rows[0]["touches_border"] == "True" and float(rows[0]["ml"]) == counts[1] / 1000
+    assert np.asarray(Image.open(tmp_path / "out/overlays/a.png")).std() > 0
+
+
+def test_an_interrupted_run_goes_on(images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        predicted(images, out, Counted(stop_at=2), probabilities=True)
+    done = ["masks/a.nii.gz", "overlays/a.png", "probabilities/a.nii", "reports/a.json", "settings.json"]
+    assert files(out) == done
+    before = (out / "masks/a.nii.gz").stat().st_mtime_ns
+    rest = Counted()
+    assert predicted(images, out, rest, probabilities=True)[0] == {}
+    assert rest.windows == 2 and (out / "masks/a.nii.gz").stat().st_mtime_ns == before
+    assert len((out / "volumes.csv").read_text().splitlines()) == 7
+    none = Counted()
+    predicted(images, out, none, probabilities=True)
+    assert none.windows == 0
+    (out / "reports/b.json").unlink()
+    predicted(images, out, none, probabilities=True)
+    assert none.windows == 1
+
+
+def test_a_case_of_the_same_name_from_elsewhere_is_predicted_anew(images: Path, tmp_path: Path) -> None:
+    predicted(images / "a.nii.gz", tmp_path / "out")
+    other = write_nifti(tmp_path / "other/a.nii", np.ones((5, 5, 5), dtype=np.uint8))
+    predicted(other, tmp_path / "out")
+    assert nibabel.load(tmp_path / "out/masks/a.nii.gz").shape == (5, 5, 5)
+
+
+def test_a_folder_of_other_settings_is_refused(images: Path, tmp_path: Path) -> None:
+    predicted(images / "a.nii.gz", tmp_path / "out")
+    before = files(tmp_path / "out")
+    with pytest.raises(ValueError, match="out holds predictions of another mirror: choose another --out, or delete it"):
+        predicted(images, tmp_path / "out", mirror=True)
+    assert files(tmp_path / "out") == before
+
+
+def test_probabilities_lie_on_the_grid_too(images: Path, tmp_path: Path) -> None:
+    predicted(images / "a.nii.gz", tmp_path / "out", probabilities=True)
+    source, shares = nibabel.load(images / "a.nii.gz"), nibabel.load(tmp_path / "out/probabilities/a.nii")
+    assert shares.shape == (*source.shape, 3) and shares.get_data_dtype() == np.uint16
+    np.testing.assert_array_equal(shares.affine, source.affine)
+    for key in ("qform_code", "sform_code", "xyzt_units"):
+        assert shares.header[key] == source.header[key]
+    values = shares.get_fdata()
+    np.testing.assert_allclose(values.sum(-1), 1, atol=1e-4)
+    mask = np.asarray(nibabel.load(tmp_path / "out/masks/a.nii.gz").dataobj)
+    top = np.sort(values, axis=-1)
+    sure = top[..., -1] - top[..., -2] > 1e-3
+    np.testing.assert_array_equal(values.argmax(-1)[sure], mask[sure])
+
+
+def test_only_the_largest_component_stays(images: Path, tmp_path: Path) -> None:
+    def components(out: Path) -> list[int]:
+        return [row["components"] for row in json.loads((out / "reports/a.json").read_text())["structures"]]
+
+    predicted(images / "a.nii.gz", tmp_path / "all")
+    predicted(images / "a.nii.gz", tmp_path / "one", largest=True)
+    assert max(components(tmp_path / "all")) > 1 and components(tmp_path / "one") == [1, 1]
+
+
+def test_a_bad_case_does_not_stop_the_others(images: Path, tmp_path: Path) -> None:
+    content = (images / "b.nii.gz").read_bytes()
+    (images / "b.nii.gz").write_bytes(content[:-10])
+    write_nifti(images / "d.nii", np.zeros((4, 4, 4, 2), dtype=np.uint8))
+    failed, _ = predicted(images, tmp_path / "out")
+    assert sorted(failed) == ["b", "d"]
+    assert "b.nii.gz is cut off or damaged" in failed["b"] and "d.nii is 4D, 4 x 4 x 4 x 2 voxels" in failed["d"]
+    assert [path.name for path in sorted((tmp_path / "out/reports").iterdir())] == ["a.json", "c.json"]
+    assert not [name for name in files(tmp_path / "out") if "/b." in name or "part" in name]
+
+
+@pytest.mark.parametrize("call", ["nibabel.save", "os.posix_fallocate"])
+def test_a_full_disk(call: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the mask is written, or when room for the probabilities is asked for: no case, and nothing of one."""
+
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(call, full)
+    written = dict(zip(("nibabel.save", "os.posix_fallocate"), ("masks/a.nii.gz", "probabilities/a.nii"), strict=True))
+    with pytest.raises(OSError, match=f"{written[call]} could not be written: No space left on device"):
+        predicted(images, tmp_path / "out", probabilities=True)
+    assert [name for name in files(tmp_path / "out") if not name.startswith("probabilities/a")] == ["settings.json"]
+    assert not [name for name in files(tmp_path / "out") if "part" in name]
+
+
+def test_the_estimate_counts_what_grows(images: Path, tmp_path: Path) -> None:
+    grid = read_grid(images / "a.nii.gz")
+    large = read_grid(write_nifti(tmp_path / "large.nii", np.zeros((70, 80, 110), dtype=np.int16), affine("LPS")))
+    small, more = (estimate([Counted()], each, PLAN) for each in (grid, large))
+    assert more.weights == small.weights == (3 * 27 + 3) * 4
+    assert more.reading > 70 * 80 * 110 * 6 > small.reading
+    assert more.total > 0 and str(more).startswith("about 0.")

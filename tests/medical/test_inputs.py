@@ -1,0 +1,81 @@
+"""Files, folders and data lists as cases."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vil_dense.medical.inputs import find_cases
+
+
+def touch(folder: Path, *names: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).touch()
+    return folder
+
+
+def found(*args: object, **options: object) -> dict[str, list[str]]:
+    return {case.name: [path.name for path in case.images] for case in find_cases(*args, **options)}
+
+
+def test_a_file_and_a_folder(tmp_path: Path) -> None:
+    folder = touch(tmp_path / "in", "b.nii.gz", "a.nii", ".hidden.nii", "notes.txt", "amos_0007.nii.gz")
+    assert found(folder) == dict(a=["a.nii"], amos_0007=["amos_0007.nii.gz"], b=["b.nii.gz"])
+    assert found(folder / "b.nii.gz") == dict(b=["b.nii.gz"])
+
+
+def test_channels_of_a_case_are_told_from_case_numbers(tmp_path: Path) -> None:
+    folder = touch(tmp_path / "in", "x_0000.nii", "x_0001.nii", "y_0001.nii", "y_0000.nii", "amos_0004.nii")
+    expected = dict(x=["x_0000.nii", "x_0001.nii"], y=["y_0000.nii", "y_0001.nii"], amos_0004=["amos_0004.nii"])
+    assert found(folder, channels=2) == expected
+    assert list(found(folder, channels=1)) == ["amos_0004", "x_0000", "x_0001", "y_0000", "y_0001"]
+    assert found(touch(tmp_path / "one", "x_0000.nii", "y_0000.nii")) == dict(x=["x_0000.nii"], y=["y_0000.nii"])
+
+
+def test_a_data_list(tmp_path: Path) -> None:
+    training = [
+        dict(image=f"im/{name}.nii.gz", label=f"lab/{name}.nii.gz", fold=fold) for fold, name in enumerate("cba")
+    ]
+    content = dict(name="set", training=training, testing=["./ts/t.nii.gz", dict(image=["t2_0000.nii", "t2_0001.nii"])])
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps(content))
+    assert found(path) == dict(t=["t.nii.gz"], t2=["t2_0000.nii", "t2_0001.nii"])
+    assert list(found(path, section="training")) == ["a", "b", "c"]
+    (case,) = find_cases(path, section="training", fold=1)
+    assert case.images == (tmp_path / "im/b.nii.gz",) and case.label == tmp_path / "lab/b.nii.gz"
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "sentence"),
+    [
+        (dict(training=[]), {}, "has no cases in testing, test, validation, training; its lists: training"),
+        (dict(test=["a.nii"]), dict(section="tests"), "has no cases in tests; its lists: test"),
+        (dict(test=["a.nii"]), dict(fold=3), "has no cases of fold 3 in test"),
+        (dict(test=[dict(picture="a.nii")]), {}, "an entry is a path or has image"),
+        ([1], {}, "has no cases in testing, test, validation, training; its lists: none"),
+    ],
+    ids=["empty", "section", "fold", "entry", "list"],
+)
+def test_data_lists_that_are_refused(content: object, options: dict, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=sentence):
+        find_cases(path, **options)
+
+
+def test_inputs_that_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no volume, folder or data list at nowhere"):
+        find_cases(Path("nowhere"))
+    with pytest.raises(FileNotFoundError, match=r"no volumes in .*empty \(looked for \.nii \.nii\.gz\)"):
+        find_cases(touch(tmp_path / "empty", "a.mha"))
+    folder = touch(tmp_path / "in", "a.nii", "a.nii.gz")
+    with pytest.raises(ValueError, match=r"a\.nii and .*a\.nii\.gz would both be the case a"):
+        find_cases(folder)
+    with pytest.raises(ValueError, match="--section and --fold choose from a JSON list"):
+        find_cases(folder, fold=0)
+    (tmp_path / "no.json").write_text("{")
+    with pytest.raises(ValueError, match=r"no\.json is no JSON"):
+        find_cases(tmp_path / "no.json")
+    with pytest.raises(FileNotFoundError, match=r"no data list at none\.json"):
+        find_cases(Path("none.json"))

@@ -1,0 +1,287 @@
+"""Commands for volumes, through their command lines: predict, evaluate; and what is wrong said in one sentence."""
+
+import csv
+import errno
+import json
+import os
+import runpy
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from nifti_files import affine, write_nifti
+
+from vil_dense.mm import settle
+
+ROOT = Path(__file__).parents[2]
+DATA = Path(os.environ.get("VIL_DENSE_DATA", ROOT / "../shared/data"))
+CONFIG = """
+_base_ = ["{base}"]
+plan = dict(
+    channels={channels},
+    labels=dict(background=0, organ=1),
+    orientation="RAS",
+    spacing_mm={spacing},
+    patch_vox={patch},
+    intensity=[dict(rule="zscore")] * {count},
+)
+model = dict(
+    type="VolumeSegmentor",
+    network=dict(type="ViLUNet3D", channels=(8, 8), depths=(0, 1), deep_supervision=1),
+)
+"""
+
+
+def config(folder: Path, channels: int = 1, spacing: tuple = (1.0, 1.0, 1.0), patch: tuple = (16, 16, 8)) -> Path:
+    path = folder / f"config_{channels}.py"
+    base = ROOT / "configs/_base_/volumes_runtime.py"
+    names = [f"channel {number}" for number in range(channels)]
+    path.write_text(CONFIG.format(base=base, channels=names, spacing=spacing, patch=patch, count=channels))
+    return path
+
+
+def weights(path: Path, seed: int = 0) -> Path:
+    """A checkpoint of a config's model, as it begins."""
+    cfg = Config.fromfile(path)
+    settle.settle_plan(cfg)
+    torch.manual_seed(seed)
+    checkpoint = path.with_suffix(f".{seed}.pth")
+    torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), checkpoint)
+    return checkpoint
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    path = config(tmp_path_factory.mktemp("config"))
+    return path, weights(path)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
+    """Runs a tool in this process: its exit code, and what it wrote to stdout and stderr."""
+
+    def call(tool: str, *args: object) -> tuple[int, str, list[str]]:
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr(sys, "argv", [f"tools/{tool}.py", *map(str, args)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(f"tools/{tool}.py", run_name="__main__")
+        said = capsys.readouterr()
+        return end.value.code, said.out, said.err.splitlines()
+
+    return call
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    for seed, name in enumerate("ab"):
+        voxels = np.random.default_rng(seed).integers(0, 99, (17, 12, 9)).astype(np.int16)
+        write_nifti(tmp_path / f"images/{name}.nii.gz", voxels, affine("LAS", (0.9, 1.1, 2.0)))
+    return tmp_path / "images"
+
+
+def test_from_images_to_masks_to_scores(trained: tuple[Path, Path], images: Path, tmp_path: Path, run) -> None:
+    path, checkpoint = trained
+    second = weights(path, seed=1)
+    out, options = tmp_path / "out", ["--mirror", "--largest", "--probabilities"]
+    code, said, _ = run("predict_volumes", path, checkpoint, second, images, "--out", out, *options)
+    assert code == 0 and said.splitlines()[-1] == f"2 of 2 volumes segmented in {out}"
+    assert "memory: about " in said and "peak memory: " in said and "ETA 0:00:00" in said
+    mask, image = nibabel.load(out / "masks/a.nii.gz"), nibabel.load(images / "a.nii.gz")
+    assert mask.shape == image.shape and (mask.affine == image.affine).all()
+    settings = json.loads((out / "settings.json").read_text())
+    assert len(set(settings["checkpoints"])) == 2 and settings["mirror"] is True
+    code, said, _ = run("predict_volumes", path, checkpoint, second, images, "--out", out, *options)
+    assert code == 0 and "2 of 2 cases are there already" in said
+
+    code, said, _ = run("evaluate_volumes", path, out / "masks", out / "masks", "--out", tmp_path / "scores")
+    assert code == 0 and "mean: Dice 1, HD95 0 mm, NSD 1" in said
+    with (tmp_path / "scores/metrics.csv").open() as file:
+        assert [(row["case"], row["structure"], row["dice"]) for row in csv.DictReader(file)] == [
+            ("a", "organ", "1"),
+            ("b", "organ", "1"),
+        ]
+    assert json.loads((tmp_path / "scores/metrics.json").read_text())["mean"]["dice"] == 1
+
+
+def test_a_data_list(trained: tuple[Path, Path], images: Path, tmp_path: Path, run) -> None:
+    """One fold of it is predicted, and scored against its labels."""
+    truth = (np.random.default_rng(0).random((17, 12, 9)) < 0.5).astype(np.uint8)
+    for name in "ab":
+        write_nifti(tmp_path / f"labels/{name}.nii.gz", truth, affine("LAS", (0.9, 1.1, 2.0)))
+    entries = [
+        dict(image=f"images/{name}.nii.gz", label=f"labels/{name}.nii.gz", fold=fold) for fold, name in enumerate("ab")
+    ]
+    listed = tmp_path / "list.json"
+    listed.write_text(json.dumps(dict(training=entries)))
+    choice = ["--section", "training", "--fold", "1"]
+    code, said, _ = run("predict_volumes", *trained, listed, "--out", tmp_path / "out", *choice)
+    assert code == 0 and "1 of 1 volumes segmented" in said
+    masks = tmp_path / "out/masks"
+    code, said, _ = run("evaluate_volumes", trained[0], masks, listed, "--out", tmp_path / "scores", *choice)
+    assert code == 0 and "1 cases scored" in said
+    code, _, error = run("evaluate_volumes", trained[0], masks, listed, "--out", tmp_path / "more")
+    assert code == 2 and error[-1] == f"error: no mask for {tmp_path / 'labels/a.nii.gz'} in {masks}"
+    assert not (tmp_path / "more").exists()
+
+
+REAL = {
+    "spleen": ("sub-spleen2_ct.nii.gz", "sub-spleen2_ct_seg-manual.nii.gz", (4.0, 4.0, 5.0)),
+    "cord": ("sct_t1/t1w.nii.gz", "sct_t1/t1w_seg-manual.nii.gz", (3.0, 3.0, 3.0)),
+    "grey matter": ("sct_t2s/t2s.nii.gz", "sct_t2s/t2s_gmseg_manual.nii.gz", (1.0, 1.0, 7.5)),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_volumes(name: str, tmp_path: Path, run) -> None:
+    image, label, spacing = REAL[name]
+    image, label = DATA / "volumes" / image, DATA / "volumes" / label
+    if not image.is_file():
+        pytest.skip(f"no real volumes: {image} is missing (VIL_DENSE_DATA)")
+    path = config(tmp_path, spacing=spacing, patch=(32, 32, 16))
+    code, _, error = run("predict_volumes", path, weights(path), image, "--out", tmp_path / "out")
+    assert code == 0, error
+    (mask,) = (tmp_path / "out/masks").iterdir()
+    code, said, error = run("evaluate_volumes", path, mask, label, "--out", tmp_path / "scores")
+    assert code == 0 and "1 cases scored" in said, error
+    source, written = nibabel.load(image), nibabel.load(mask)
+    assert written.shape == source.shape and (written.affine == source.affine).all()
+    code, said, _ = run("evaluate_volumes", path, label, label, "--out", tmp_path / "truth")
+    assert code == 0 and "mean: Dice 1, HD95 0 mm, NSD 1" in said
+
+
+def nan(path: Path) -> None:
+    write_nifti(path, np.where(np.eye(6)[..., None], np.nan, 1.0) * np.ones((6, 6, 6)))
+
+
+def infinite(path: Path) -> None:
+    write_nifti(path, np.full((6, 6, 6), np.inf))
+
+
+def four_axes(path: Path) -> None:
+    write_nifti(path, np.zeros((6, 6, 6, 5), dtype=np.uint8))
+
+
+def two_axes(path: Path) -> None:
+    write_nifti(path, np.zeros((6, 6), dtype=np.uint8))
+
+
+def singular(path: Path) -> None:
+    write_nifti(path, np.zeros((6, 6, 6), dtype=np.uint8))
+    content = bytearray(path.read_bytes())
+    content[252:256] = np.array((0, 1), dtype="<i2").tobytes()  # no qform, an sform
+    content[280:328] = np.ones(12, dtype="<f4").tobytes()
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    packed = path.with_suffix(".nii.gz")
+    write_nifti(packed, np.random.default_rng(0).integers(0, 99, (30, 30, 30)).astype(np.int16))
+    packed.write_bytes(packed.read_bytes()[:9000])
+
+
+def claims_more(path: Path) -> None:
+    write_nifti(path, np.zeros((6, 6, 6), dtype=np.uint8))
+    content = bytearray(path.read_bytes())
+    content[42:48] = np.array((512, 512, 600), dtype="<i2").tobytes()
+    path.write_bytes(content)
+
+
+BAD = {
+    nan: "bad.nii has 36 NaN or infinite voxels",
+    infinite: "bad.nii has 216 NaN or infinite voxels",
+    four_axes: "bad.nii is 4D, 6 x 6 x 6 x 5 voxels: an image of 1 channel was expected",
+    two_axes: "bad.nii is 2D, 6 x 6 voxels: a volume with three axes was expected",
+    singular: "bad.nii has a singular affine: its header gives the voxels no place or size in mm",
+    cut: "bad.nii.gz is cut off or damaged (Compressed file ended before the end-of-stream marker was reached)",
+    claims_more: (
+        "bad.nii is cut off: its header claims 512 x 512 x 600 voxels, 157,286,400 bytes, and the file has 568"
+    ),
+}
+
+
+@pytest.mark.parametrize("make", BAD, ids=lambda make: make.__name__)
+def test_images_that_are_refused(make, trained: tuple[Path, Path], tmp_path: Path, run) -> None:
+    folder = tmp_path / "in"
+    make(folder / "bad.nii")
+    code, said, error = run("predict_volumes", *trained, folder, "--out", tmp_path / "out")
+    assert code == 1 and said.splitlines()[-1] == f"0 of 1 volumes segmented in {tmp_path / 'out'}"
+    assert error[-1] == f"error: 1 of 1 volumes were not: {folder}/{BAD[make]}"
+    assert not any("Traceback" in line for line in error) and not (tmp_path / "out").exists()
+
+
+def test_a_missing_channel(images: Path, tmp_path: Path, run) -> None:
+    path = config(tmp_path, channels=2)
+    code, _, error = run("predict_volumes", path, weights(path), images / "a.nii.gz", "--out", tmp_path / "out")
+    sentence = f"{images / 'a.nii.gz'} and what belongs to it are 1 of the 2 channels that were expected"
+    assert code == 1 and error[-1] == f"error: 1 of 1 volumes were not: {sentence}"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk(trained: tuple[Path, Path], images: Path, tmp_path: Path, run, monkeypatch) -> None:
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(nibabel, "save", full)
+    out = tmp_path / "out"
+    code, _, error = run("predict_volumes", *trained, images, "--out", out)
+    sentence = f"error: {out / 'masks/a.nii.gz'} could not be written: No space left on device"
+    assert code == 1 and error[-1] == sentence and "Traceback" not in "".join(error)
+    assert [path.name for path in out.rglob("*") if path.is_file()] == ["settings.json"]
+
+
+@pytest.mark.parametrize("make", ["fraction", "range", "grid", "shape", "truncated"])
+def test_labels_that_are_refused(make: str, trained: tuple[Path, Path], tmp_path: Path, run) -> None:
+    voxels = np.random.default_rng(0).integers(0, 2, (20, 20, 20)).astype(np.float32)
+    mask = write_nifti(tmp_path / "mask/a.nii.gz", voxels)
+    path = tmp_path / "label/a.nii.gz"
+    voxels = voxels[1:] if make == "shape" else voxels
+    voxels[2, 2, 2] = dict(fraction=0.5, range=3).get(make, 0)
+    write_nifti(path, voxels, affine("LPS" if make == "grid" else "RAS"))
+    if make == "truncated":
+        path.write_bytes(path.read_bytes()[:-500])
+    sentence = dict(
+        fraction=f"{path} holds 0.5, and a label is an integer",
+        range=f"{path} holds the label 3; known are 0, 1",
+        grid=f"{mask} and {path} are not on one grid: they lie up to 38 mm apart",
+        shape=f"{mask} and {path} are not on one grid: 20 x 20 x 20 and 19 x 20 x 20 voxels",
+        truncated=f"{path} is cut off or damaged (Compressed file ended before the end-of-stream marker was reached)",
+    )[make]
+    code, _, error = run("evaluate_volumes", trained[0], mask.parent, path.parent, "--out", tmp_path / "scores")
+    assert code == 2 and error[-1] == f"error: {sentence}"
+    assert not (tmp_path / "scores").exists()
+
+
+def test_what_else_is_refused(trained: tuple[Path, Path], images: Path, tmp_path: Path, run) -> None:
+    path, checkpoint = trained
+
+    def sentence(*args: object) -> str:
+        code, _, error = run("predict_volumes", *args, "--out", tmp_path / "out")
+        assert code == 2 and not (tmp_path / "out").exists()
+        return error[-1]
+
+    assert sentence("none.py", checkpoint, images) == "error: no config at none.py"
+    assert sentence(path, "none.pth", images) == "error: no checkpoint at none.pth"
+    assert sentence(path, checkpoint, "nowhere") == "error: no volume, folder or data list at nowhere"
+    (tmp_path / "empty").mkdir()
+    assert sentence(path, checkpoint, tmp_path / "empty").startswith(
+        f"error: no volumes in {tmp_path / 'empty'} (looked"
+    )
+    wider = config(tmp_path, channels=2)
+    assert sentence(wider, checkpoint, images).startswith(f"error: {checkpoint} is a checkpoint of another model")
+    pictures = "configs/vil_upernet_sample.py"
+    expected = f"{pictures} segments no volumes: its model is a EncoderDecoder, not a VolumeSegmentor"
+    assert sentence(pictures, checkpoint, images).endswith(expected)
+
+
+def test_a_checkpoint_that_would_run_code(trained: tuple[Path, Path], images: Path, tmp_path: Path, run) -> None:
+    trap = type("Trap", (), {"__reduce__": lambda self: (exec, (f"open({str(tmp_path / 'sprung')!r}, 'w')",))})()
+    torch.save(dict(state_dict=trap), tmp_path / "trap.pth")
+    code, _, error = run("predict_volumes", trained[0], tmp_path / "trap.pth", images, "--out", tmp_path / "out")
+    assert code == 2 and "was refused: it holds exec, and loading that could run code" in error[-1]
+    assert not (tmp_path / "sprung").exists() and not (tmp_path / "out").exists()

@@ -1,0 +1,64 @@
+"""How much memory the prediction of a volume will take, before it takes it."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from vil_dense.backbones.memory import LiveMemory
+from vil_dense.medical.nifti import Grid
+from vil_dense.medical.predict import Layout, stitched_bytes
+from vil_dense.medical.resample import SLAB_BYTES
+from vil_dense.medical.transforms import Plan
+
+GIB = 2**30
+SLABS = 5
+"""Arrays of `SLAB_BYTES` that live while rows are resampled or become classes."""
+OVERHEAD = 1.2
+"""Resident over live bytes, for the allocator and what convolutions need inside."""
+
+
+class Estimate(NamedTuple):
+    """Live bytes on the CPU. The weights stay; reading, resampling, intensities and windows come in turn."""
+
+    weights: int
+    reading: int  # voxels as stored, as float32, and a slab
+    resampling: int  # the image on its own grid and on the plan's
+    intensities: int  # both, and the second one before and after with one channel's intermediate arrays
+    windows: int  # both, the mask, the scores as deep as a window twice over, and the inside of the network
+
+    @property
+    def total(self) -> float:
+        """Resident bytes, Python and its libraries left aside."""
+        return self.weights + OVERHEAD * max(self[1:])
+
+    def __str__(self) -> str:
+        weights, *turns = (f"{name} {getattr(self, name) / GIB:.2f}" for name in self._fields)
+        return f"about {self.total / GIB:.1f} GiB ({weights}; in turn {', '.join(turns)}; a fifth for overhead)"
+
+
+def estimate(networks: Sequence[nn.Module], grid: Grid, plan: Plan) -> Estimate:
+    """What `predict.predict` needs for an image on `grid`, reading it included."""
+    layout = Layout.of(grid, plan)
+    channels, voxels, seen = len(plan["channels"]), math.prod(grid.shape), math.prod(layout.after)
+    image, resampled = 4 * channels * voxels, 4 * channels * seen
+    slabs = SLABS * min(SLAB_BYTES, 4 * len(plan["labels"]) * max(voxels, seen))
+    inside = network_bytes(networks[0], plan)
+    return Estimate(
+        weights=sum(x.nbytes for net in networks for x in (*net.parameters(), *net.buffers())),
+        reading=channels * voxels * grid.header.get_data_dtype().itemsize + image + slabs,
+        resampling=image + resampled + slabs,
+        # of a z-score: what counts, its values, and three steps of arithmetic
+        intensities=image + 3 * resampled + 17 * seen,
+        windows=image + resampled + voxels + 2 * stitched_bytes(layout, plan) + max(inside, slabs),
+    )
+
+
+def network_bytes(network: nn.Module, plan: Plan) -> int:
+    """Most bytes alive inside the network at one window, counted in a run that computes nothing."""
+    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), LiveMemory() as memory:
+        network(torch.empty(1, len(plan["channels"]), *plan["patch_vox"], device=next(network.parameters()).device))
+    return memory.peak
