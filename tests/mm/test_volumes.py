@@ -272,6 +272,23 @@ def test_plan_tool(sample: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     assert "error: " in capsys.readouterr().err and not (tmp_path / "none.json").exists()
 
 
+def test_compare_tool(tmp_path: Path, monkeypatch, capsys) -> None:
+    """Eight cases, each worse by the same rank order: the exact two-sided p of the signed-rank test is 2 / 2^8."""
+    for run, loss in (("a", 0.0), ("b", 0.01)):
+        rows = ["case,structure,outcome,dice,hd95_mm,nsd"]
+        for n in range(8):
+            rows += [f"c{n},x,both,{0.9 - loss * (n + 1)},{n + 1},1", f"c{n},y,both,0.5,{n + 1},1", f"c{n},z,absent,,,"]
+        (tmp_path / run / "validation").mkdir(parents=True)
+        (tmp_path / run / "validation/metrics.csv").write_text("\n".join(rows))
+    main("compare_volumes", monkeypatch, tmp_path / "a", tmp_path / "b", "--out", tmp_path / "table.csv")
+    assert "dice: 0.6775 over 8 cases, difference -0.0225, p 0.00781" in capsys.readouterr().out
+    rows = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
+    assert [row["metric"] for row in rows] == ["dice", "hd95_mm", "nsd"] * 2 and rows[4]["wilcoxon_p"] == "nan"
+    with pytest.raises(SystemExit, match="2"):
+        main("compare_volumes", monkeypatch, tmp_path / "none")
+    assert "no metrics.csv at" in capsys.readouterr().err
+
+
 def test_phantom_tool(tmp_path: Path, monkeypatch, capsys) -> None:
     main("make_phantom", monkeypatch, "--out", tmp_path / "made", "--train", 1, "--val", 1)
     assert "(1 + 1 volumes, classes background, liver" in capsys.readouterr().out
