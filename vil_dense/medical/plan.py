@@ -15,7 +15,7 @@ import torch
 from vil_dense.backbones.memory import LiveMemory
 from vil_dense.medical.checks import Loaded, check_cases
 from vil_dense.medical.datalist import Case, DataList
-from vil_dense.medical.nets import ViLUNet3D, build_network, logits_of, topology, total_stride
+from vil_dense.medical.nets import FEWEST_VOX, ViLUNet3D, build_network, logits_of, topology, total_stride
 from vil_dense.medical.resample import new_length
 from vil_dense.medical.transforms import axes_in
 
@@ -147,14 +147,15 @@ def target_spacing(spacings_mm: Sequence[Sequence[float]]) -> list[float]:
 
 def choose_patch(median_vox: Sequence[int], spacing_mm: Sequence[float], budget_vox: int) -> list[int]:
     """The median volume, shortened along its longest axis in mm until it is in the budget; whole strides."""
-    size = [max(int(n), 4) for n in median_vox]
+    size = [max(int(n), FEWEST_VOX) for n in median_vox]
     while True:
         strides = total_stride(topology(spacing_mm, len(WIDTHS), size)[0])
         patch = [-(-n // stride) * stride for n, stride in zip(size, strides, strict=True)]
-        if prod(patch) <= budget_vox:
+        long = [axis for axis in range(3) if size[axis] > FEWEST_VOX]
+        if prod(patch) <= budget_vox or not long:
             return patch
-        longest = max((axis for axis in range(3)), key=lambda axis: size[axis] * spacing_mm[axis])
-        size[longest] = max(size[longest] - max(strides[longest], 1), 4)
+        longest = max(long, key=lambda axis: size[axis] * spacing_mm[axis])
+        size[longest] = max(size[longest] - strides[longest], FEWEST_VOX)
 
 
 def choose_batch(patch_vox: Sequence[int], budget_vox: int, dataset_vox: int) -> int:
