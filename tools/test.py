@@ -20,6 +20,7 @@ def build(args: argparse.Namespace) -> Runner:
     protocol = "multiscale" if args.tta else args.protocol
     cfg = read_config(args, subfolder=f"test_{protocol or 'own'}")
     weights = read_weights(args.checkpoint)
+    settle.settle_plan(cfg)
     settle.settle_neck(cfg)
     settle.settle_norm(cfg, get_world_size(), torch.cuda.is_available(), weights)
     settle.settle_loaders(cfg, torch.cuda.is_available())

@@ -6,9 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from monai.transforms import LoadImaged
 from nifti_files import affine, write_nifti
 
-from vil_dense.medical.transforms import augmentation, draw, normalise, plain, preprocess, read_plan, training_cases
+from vil_dense.medical.transforms import (
+    augmentation,
+    axes_in,
+    draw,
+    normalise,
+    plain,
+    preprocess,
+    read_plan,
+    training_cases,
+)
 
 PLAN = dict(
     channels=["MR"],
@@ -43,6 +53,29 @@ def test_preprocess_turns_resamples_and_normalises(files: dict) -> None:
     # LPS to RAS mirrors the first two axes: the one voxel of class 2 lies at (4, 6) of (6, 9).
     assert set(np.argwhere(plain(item["label"])[0].numpy() == 2)[:, :2].ravel().tolist()) == {1, 2}
     assert {*preprocess(PLAN, ("image",))(dict(files, label="nowhere"))} == {*files}
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "PSR", "ILA"])
+@pytest.mark.parametrize("own", ["RAS", "LPS", "SAR", "oblique"])
+def test_axes_are_those_that_the_turn_gives(orientation: str, own: str, tmp_path: Path) -> None:
+    image = np.zeros((3, 4, 5), np.float32)
+    path = write_nifti(tmp_path / "i.nii", image, affine(own))
+    turned = preprocess(dict(PLAN, orientation=orientation, spacing_mm=(1, 1, 1)), ("image",)).transforms[1](
+        LoadImaged("image", ensure_channel_first=True)(dict(image=str(path)))
+    )
+    assert [image.shape[axis] for axis in axes_in(orientation, affine(own))] == list(turned["image"].shape[1:])
+
+
+def test_channels_in_one_file_or_in_one_each_are_the_same(files: dict, tmp_path: Path) -> None:
+    plan = dict(PLAN, channels=["a", "b"], intensity=[dict(rule="range", low=0, high=200)] * 2)
+    rng = np.random.default_rng(1)
+    both = rng.uniform(0, 200, (6, 9, 12, 2)).astype(np.float32)
+    place = affine("LPS", (1.0, 1.0, 2.0))
+    paths = [str(write_nifti(tmp_path / f"c_000{n}.nii.gz", both[..., n], place)) for n in range(2)]
+    four = str(write_nifti(tmp_path / "c.nii.gz", both, place))
+    one, each = (preprocess(plan)(dict(files, image=image))["image"] for image in (four, paths))
+    assert one.shape == (2, 6, 9, 23)
+    torch.testing.assert_close(plain(each), plain(one))
 
 
 def test_training_cases_are_padded_to_the_patch_and_know_their_classes(files: dict) -> None:

@@ -11,6 +11,7 @@ from mmengine.optim import build_optim_wrapper
 from vil_dense.medical.datalist import read_datalist
 from vil_dense.medical.plan import make_plan
 from vil_dense.mm.medical import VolumeDataset, VolumeSegmentor
+from vil_dense.mm.seeding import SampleKey
 
 DATA = Path(os.environ.get("VIL_DENSE_DATA", Path(__file__).parents[3] / "shared/data")) / "volumes"
 CASES = {
@@ -39,7 +40,7 @@ def test_plan_train_and_predict(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = VolumeSegmentor(plan, dict(type="ViLUNet3D"), overlap=0.0, window_batch=8)
     assert model.network.strides[1] == tuple(1 + half for half in halved)
-    batch = {key: value[None] for key, value in data[0].items()}
+    batch = {key: value[None] for key, value in data[SampleKey(0)].items()}
     loss = model.train().train_step(batch, build_optim_wrapper(model, dict(optimizer=dict(type="AdamW"))))
     assert torch.isfinite(loss["loss"])
     item = whole[0]

@@ -10,7 +10,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from vil_dense.medical.datalist import Case
-from vil_dense.medical.transforms import Plan
+from vil_dense.medical.transforms import Plan, axes_in
 
 GIB = 2**30
 
@@ -18,11 +18,10 @@ GIB = 2**30
 def preprocessed_bytes(case: Case, plan: Plan) -> int:
     """Bytes of a case after `transforms.training_cases`, from its header: float32 channels and a uint8 label."""
     header = nib.load(case.images[0])
-    axes = nib.orientations.io_orientation(header.affine)[:, 0].astype(int)
+    lengths_mm = np.asarray(header.shape[:3]) * nib.affines.voxel_sizes(header.affine)
     voxels = 1
-    lengths = np.asarray(header.shape[:3]) * nib.affines.voxel_sizes(header.affine)
-    for axis, length in zip(axes, lengths, strict=True):
-        voxels *= max(ceil(length / plan["spacing_mm"][axis]), plan["patch_vox"][axis])
+    for place, axis in enumerate(axes_in(plan["orientation"], header.affine)):
+        voxels *= max(ceil(lengths_mm[axis] / plan["spacing_mm"][place]), plan["patch_vox"][place])
     return voxels * (4 * len(plan["channels"]) + 1)
 
 

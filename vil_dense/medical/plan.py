@@ -15,8 +15,9 @@ import torch
 from vil_dense.backbones.memory import LiveMemory
 from vil_dense.medical.checks import Loaded, check_cases
 from vil_dense.medical.datalist import Case, DataList
-from vil_dense.medical.nets import ViLUNet3D, build_network, logits_of, topology, total_stride
+from vil_dense.medical.nets import FEWEST_VOX, ViLUNet3D, build_network, logits_of, topology, total_stride
 from vil_dense.medical.resample import new_length
+from vil_dense.medical.transforms import axes_in
 
 THICK = 3.0
 """Slices are thick from this ratio to the finest axis on; then their spacing is the 10th percentile, not the median."""
@@ -29,16 +30,17 @@ CHOICES = ("orientation", "spacing_mm", "patch_vox", "batch_size", "intensity", 
 
 
 class Study:
-    """Collects what the plan needs from one case after another."""
+    """Collects what the plan needs from one case after another; axes in the order of `orientation`."""
 
-    def __init__(self) -> None:
+    def __init__(self, orientation: str = "RAS") -> None:
+        self.orientation = orientation
         self.cases: list[dict[str, Any]] = []
         self.foreground: list[np.ndarray] = []
         self.largest_label = 0
 
     def __call__(self, case: Case, loaded: Loaded) -> None:
         image, label, grid = loaded
-        order = np.argsort(nib.orientations.io_orientation(grid.affine)[:, 0])
+        order = axes_in(self.orientation, grid.affine)
         counts = np.bincount(label.ravel()) if label is not None else np.zeros(1, int)
         inside = image[:, label > 0] if label is not None and label.any() else image.reshape(len(image), -1)
         picked = np.random.default_rng(0).integers(inside.shape[1], size=SAMPLES)
@@ -70,7 +72,7 @@ def make_plan(
 ) -> dict[str, Any]:
     """Reads and checks every case once; `data` (measured), `plan` (chosen) and `cost` of a training step.
 
-    Arrays and sizes are in RAS order, whatever the files' own.
+    Sizes and spacings are in the order of the plan's orientation (RAS unless given), whatever the files' own.
 
     Args:
         set_values: keys of `CHOICES`, `channels` or `labels` with values to take in place of the rule's; what
@@ -86,7 +88,7 @@ def make_plan(
         raise ValueError(f"a plan has no {', '.join(sorted(unknown))}; known: {known}")
     channels = list(given.get("channels") or listed.channels or [f"channel {n}" for n in range(_channels(listed))])
     labels = given.get("labels") or listed.labels
-    study = Study()
+    study = Study(given.get("orientation", "RAS"))
     check_cases(listed.cases, len(channels), sorted(labels.values()) if labels else range(256), report, study)
     if labels is None:
         labels = {"background" if n == 0 else f"class {n}": n for n in range(study.largest_label + 1)}
@@ -124,7 +126,7 @@ def _choose(
     return dict(
         channels=channels,
         labels=labels,
-        orientation=given.get("orientation", "RAS"),
+        orientation=study.orientation,
         spacing_mm=spacing,
         patch_vox=patch,
         intensity=intensity,
@@ -145,14 +147,15 @@ def target_spacing(spacings_mm: Sequence[Sequence[float]]) -> list[float]:
 
 def choose_patch(median_vox: Sequence[int], spacing_mm: Sequence[float], budget_vox: int) -> list[int]:
     """The median volume, shortened along its longest axis in mm until it is in the budget; whole strides."""
-    size = [max(int(n), 4) for n in median_vox]
+    size = [max(int(n), FEWEST_VOX) for n in median_vox]
     while True:
         strides = total_stride(topology(spacing_mm, len(WIDTHS), size)[0])
         patch = [-(-n // stride) * stride for n, stride in zip(size, strides, strict=True)]
-        if prod(patch) <= budget_vox:
+        long = [axis for axis in range(3) if size[axis] > FEWEST_VOX]
+        if prod(patch) <= budget_vox or not long:
             return patch
-        longest = max((axis for axis in range(3)), key=lambda axis: size[axis] * spacing_mm[axis])
-        size[longest] = max(size[longest] - max(strides[longest], 1), 4)
+        longest = max(long, key=lambda axis: size[axis] * spacing_mm[axis])
+        size[longest] = max(size[longest] - strides[longest], FEWEST_VOX)
 
 
 def choose_batch(patch_vox: Sequence[int], budget_vox: int, dataset_vox: int) -> int:

@@ -7,6 +7,7 @@ A plan is a mapping with
   spacing_mm    to which it is resampled, three numbers in that orientation
   patch_vox     size of training patches and prediction windows, three numbers
   intensity     for each channel a dict with `rule`, a key of `INTENSITY`, and that rule's options
+and, from the plan step, `batch_size`, `network` (options of `nets.ViLUNet3D`) and `median_size_vox`.
 """
 
 import json
@@ -14,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import torch
 from monai.config import KeysCollection
@@ -117,6 +119,14 @@ class Normalised(MapTransform):
         for key in self.key_iterator(data):
             data[key] = normalise(data[key], self.intensity)
         return data
+
+
+def axes_in(orientation: str, affine: np.ndarray) -> list[int]:
+    """The axes of a file, in the order that they have once it is turned to `orientation`."""
+    turn = nib.orientations.ornt_transform(
+        nib.orientations.io_orientation(affine), nib.orientations.axcodes2ornt(orientation)
+    )
+    return np.argsort(turn[:, 0]).tolist()
 
 
 def preprocess(plan: Plan, keys: Sequence[str] = ("image", "label")) -> Compose:

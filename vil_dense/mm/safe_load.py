@@ -99,13 +99,17 @@ def load_exactly(model: nn.Module, weights: dict[str, torch.Tensor], filename: s
     model.load_state_dict(weights)
 
 
+BACKBONES = ("backbone.", "net.", "network.encoder.", "network.stages.", "network.tokenizer.", "network.stage.")
+"""Beginnings of the names of what a new task keeps, in classifiers and in segmentors of pictures and volumes."""
+
+
 def check_backbone(model: nn.Module, weights: dict[str, torch.Tensor], filename: str) -> None:
     """For `load_from`, where a head may be new.
 
     Raises:
         ValueError: not every tensor of the model's backbone (a classifier's `net`) is in `weights`.
     """
-    own = {name: value for name, value in model.state_dict().items() if name.startswith(("backbone.", "net."))}
+    own = {name: value for name, value in model.state_dict().items() if name.startswith(BACKBONES)}
     fit = [name for name, value in own.items() if name in weights and weights[name].shape == value.shape]
     if len(fit) < len(own):
         raise ValueError(
