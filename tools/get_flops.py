@@ -51,7 +51,8 @@ def main() -> None:
         if args.config is None:
             raise ValueError("get_flops needs a config, or --table2")
         cfg = read_config(args)
-        size = args.shape or list(cfg.model.data_preprocessor.size)
+        tested = [step.size for step in cfg.test_dataloader.dataset.pipeline if "size" in step]  # a classifier's
+        size = args.shape or list(cfg.model.data_preprocessor.get("size", tested))
         if len(size) > 2 or min(size) < 1:
             raise ValueError(f"--shape takes H W, or one number for both, in px; got {' '.join(map(str, size))}")
         settle.settle_neck(cfg)

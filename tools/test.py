@@ -1,4 +1,4 @@
-"""Test a segmentor: python tools/test.py CONFIG CHECKPOINT [--protocol P | --tta] [--out DIR] [--show-dir DIR]"""
+"""Test a network: python tools/test.py CONFIG CHECKPOINT [--protocol P | --tta] [--out DIR] [--show-dir DIR]"""
 
 import argparse
 
@@ -6,10 +6,11 @@ import torch
 from mmengine.dist import get_world_size
 from mmengine.runner import Runner
 
-from vil_dense.mm import settle
+from vil_dense.mm import ImageClassifier, settle
 from vil_dense.mm.command import one_sentence, parser, read_config
+from vil_dense.mm.distributed import settle_processes
 from vil_dense.mm.protocols import PROTOCOLS
-from vil_dense.mm.safe_load import load_exactly, load_safely, weights_of
+from vil_dense.mm.safe_load import load_exactly, read_weights
 
 
 def build(args: argparse.Namespace) -> Runner:
@@ -18,9 +19,13 @@ def build(args: argparse.Namespace) -> Runner:
         raise ValueError(f"--tta is the multiscale protocol, so it cannot be {args.protocol}")
     protocol = "multiscale" if args.tta else args.protocol
     cfg = read_config(args, subfolder=f"test_{protocol or 'own'}")
-    weights = weights_of(load_safely(args.checkpoint))
+    weights = read_weights(args.checkpoint)
+    settle.settle_plan(cfg)
     settle.settle_neck(cfg)
     settle.settle_norm(cfg, get_world_size(), torch.cuda.is_available(), weights)
+    settle.settle_loaders(cfg, torch.cuda.is_available())
+    settle.settle_classes(cfg)
+    settle_processes(cfg, get_world_size(), torch.cuda.is_available())
     if protocol:
         PROTOCOLS[protocol](cfg)
     if args.out:
@@ -28,13 +33,16 @@ def build(args: argparse.Namespace) -> Runner:
     if args.show_dir:
         cfg.custom_hooks.append(dict(type="OverlayHook", folder=args.show_dir))
     runner = Runner.from_cfg(cfg)
+    network = getattr(runner.model, "module", runner.model)
+    if isinstance(network, ImageClassifier):  # published weights have other names
+        weights = network.weights_as_ours(weights)
     load_exactly(runner.model, weights, args.checkpoint)
     _ = runner.test_loop  # build the data now, while errors are still the user's
     return runner
 
 
 def main() -> None:
-    arguments = parser("Test a segmentor.")
+    arguments = parser("Test a segmentor or a classifier.")
     arguments.add_argument("checkpoint", help="checkpoint file of this config's model")
     arguments.add_argument("--protocol", choices=list(PROTOCOLS), help="default: as the config says")
     arguments.add_argument("--tta", action="store_true", help="the same as --protocol multiscale")

@@ -1,13 +1,16 @@
-"""Train a segmentor: python tools/train.py CONFIG [--work-dir D] [--resume] [--amp] [--cfg-options K=V ...]"""
+"""Train a network: python tools/train.py CONFIG [--work-dir D] [--resume] [--amp] [--cfg-options K=V ...]"""
 
 import argparse
 
 import torch
 from mmengine.dist import get_world_size
+from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from vil_dense.mm import ViL, settle
+from vil_dense.mm import ImageClassifier, ViL, settle
 from vil_dense.mm.command import one_sentence, parser, read_config
+from vil_dense.mm.distributed import settle_processes
+from vil_dense.mm.imagenet import check_loaders
 from vil_dense.mm.safe_load import check_backbone, load_exactly, load_safely, weights_of
 
 
@@ -19,15 +22,20 @@ def build(args: argparse.Namespace) -> Runner:
     cfg.load_from = start
     weights = weights_of(load_safely(start)) if start else None
     cuda = torch.cuda.is_available()
+    settle.settle_compile(cfg)
     lines = [
         settle.settle_plan(cfg),
         settle.settle_neck(cfg),
         settle.settle_norm(cfg, get_world_size(), cuda, weights),
+        settle.settle_classes(cfg),
+        settle.settle_rate(cfg, get_world_size()),
+        settle.settle_loaders(cfg, cuda),
         settle.settle_warmup(cfg),
         settle.settle_amp(cfg, args.amp, cuda),
+        settle_processes(cfg, get_world_size(), cuda),
         settle.say_start(cfg, start),
     ]
-    runner = Runner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg)
     for line in filter(None, lines):
         runner.logger.info(line)
     # Weights and data are read now, while what goes wrong with them is still the user's to mend.
@@ -35,14 +43,14 @@ def build(args: argparse.Namespace) -> Runner:
         load_exactly(runner.model, weights, start)
     elif weights:
         check_backbone(runner.model, weights, start)
-    for backbone in filter(lambda module: isinstance(module, ViL), runner.model.modules()):
-        backbone.init_weights()
-    _ = runner.train_loop, runner.val_loop
+    for network in filter(lambda module: isinstance(module, (ViL, ImageClassifier)), runner.model.modules()):
+        network.init_weights()
+    check_loaders(runner.train_loop.dataloader, runner.val_loop.dataloader if runner.val_loop else None)
     return runner
 
 
 def main() -> None:
-    arguments = parser("Train a segmentor.")
+    arguments = parser("Train a segmentor or a classifier.")
     arguments.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the work folder")
     arguments.add_argument("--amp", action="store_true", help="mixed precision (on a GPU)")
     args = arguments.parse_args()

@@ -116,8 +116,13 @@ def test_what_does_not_fit_is_refused_and_nothing_is_loaded(change, message: str
 
 
 def test_another_models_weights_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"not the weights of this model: \d+ missing .* of another shape"):
+    with pytest.raises(ValueError, match=r"model: 1 block instead of 2 blocks, width 32 instead of width 64$"):
         load_weights(small(depth=2, dim=64), small(depth=1).state_dict())
+    ours = r"a 2D grid convolution \(v2\), no biases instead of biases$"
+    with pytest.raises(ValueError, match=r"model: a causal convolution \(v1\) instead of " + ours):
+        load_weights(small(), small("vil-tiny").state_dict())
+    with pytest.raises(ValueError, match=r"model: 2 set\(s\) of weights in a block instead of 1 set"):
+        load_weights(small(), small(direction="bi").state_dict())
     with pytest.raises(ValueError, match="not the weights of a ViL: none of the 1 keys"):
         to_own({"layer1.0.weight": torch.ones(1)})
     with pytest.raises(ValueError, match=r"tensor 'xlstm.blocks.0.xlstm.slstm.weight' has no place in a ViL"):

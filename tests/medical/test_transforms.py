@@ -45,6 +45,18 @@ def test_preprocess_turns_resamples_and_normalises(files: dict) -> None:
     assert {*preprocess(PLAN, ("image",))(dict(files, label="nowhere"))} == {*files}
 
 
+def test_channels_in_one_file_or_in_one_each_are_the_same(files: dict, tmp_path: Path) -> None:
+    plan = dict(PLAN, channels=["a", "b"], intensity=[dict(rule="range", low=0, high=200)] * 2)
+    rng = np.random.default_rng(1)
+    both = rng.uniform(0, 200, (6, 9, 12, 2)).astype(np.float32)
+    place = affine("LPS", (1.0, 1.0, 2.0))
+    paths = [str(write_nifti(tmp_path / f"c_000{n}.nii.gz", both[..., n], place)) for n in range(2)]
+    four = str(write_nifti(tmp_path / "c.nii.gz", both, place))
+    one, each = (preprocess(plan)(dict(files, image=image))["image"] for image in (four, paths))
+    assert one.shape == (2, 6, 9, 23)
+    torch.testing.assert_close(plain(each), plain(one))
+
+
 def test_training_cases_are_padded_to_the_patch_and_know_their_classes(files: dict) -> None:
     item = training_cases(dict(PLAN, patch_vox=(16, 8, 8)))(files)
     assert item["image"].shape == (1, 16, 9, 23)

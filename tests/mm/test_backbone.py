@@ -12,6 +12,9 @@ from mmseg.registry import MODELS as SEG_MODELS
 import vil_dense.mm  # noqa: F401
 from vil_dense.backbones import VARIANTS, VisionLSTM, variant
 from vil_dense.backbones.checkpoint import write_state
+from vil_dense.layers.compiled import compiler_problem
+from vil_dense.layers.scan import Scan
+from vil_dense.mm import CompileHook
 
 SMALL = dict(type="ViL", variant="vil2-tiny", dim=32, depth=4, grid=(4, 4), out_indices=(0, 1, -1))
 
@@ -158,3 +161,35 @@ def test_init_cfg_runs_no_code_and_refuses_in_words(tmp_path: Path) -> None:
     write_state(other.state_dict(), tmp_path / "other.pth")
     with pytest.raises(ValueError, match="these are not the weights of this model"):
         build(init_cfg=dict(type="Pretrained", checkpoint=str(tmp_path / "other.pth"))).init_weights()
+
+
+class FakeRunner:
+    """A model and a log, all that the hook asks of a runner."""
+
+    def __init__(self) -> None:
+        self.model, self.logger, self.said = build(), self, []
+
+    def info(self, text: str) -> None:
+        self.said.append(text)
+
+    warning = info
+
+
+def test_compiling_falls_back_with_a_line_in_the_log(monkeypatch) -> None:
+    monkeypatch.setattr("vil_dense.backbones.vision_lstm.compiler_problem", lambda device: "no C++ compiler")
+    runner = FakeRunner()
+    CompileHook().before_train(runner)
+    assert runner.said == ["blocks: not compiled, cannot compile for cpu: no C++ compiler"]
+    assert not any(module.compiled for module in runner.model.modules() if isinstance(module, Scan))
+
+
+@pytest.mark.slow
+def test_compiling_is_a_hook_of_any_model() -> None:
+    if problem := compiler_problem("cpu"):
+        pytest.skip(f"nothing can be compiled here ({problem})")
+    runner, x = FakeRunner(), torch.randn(1, 3, 32, 32)
+    CompileHook().before_train(runner)
+    assert runner.said == ["blocks: compiled in the first steps, which take minutes"]
+    assert all(module.compiled for module in runner.model.modules() if isinstance(module, Scan))
+    for found, expected in zip(runner.model(x), build()(x), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

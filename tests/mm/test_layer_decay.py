@@ -116,3 +116,19 @@ def test_frozen_parameters_are_left_out_and_options_checked() -> None:
         wrapper(model, decay=0.9)
     with pytest.raises(ValueError, match="found no block of a ViL"):
         wrapper(torch.nn.Linear(2, 2), layer_decay_rate=0.5)
+
+
+@pytest.mark.parametrize(
+    ("variant", "decayed", "rest"), [("vil-tiny", 194, 150), ("vil2-tiny", 194, 319), ("deit3-tiny", 50, 128)]
+)
+def test_groups_of_a_classifier(variant: str, decayed: int, rest: int) -> None:
+    """Tensors with and without decay as the authors' log counts them (DeiT: by hand); one rate, none left out."""
+    with torch.device("meta"):
+        model = MODELS.build(dict(type="ImageClassifier", variant=variant))
+    groups = wrapper(model, layer_decay_rate=1.0, blocks_per_layer=2).optimizer.param_groups
+    tensors = {group["weight_decay"]: group["params"] for group in groups}
+    assert {decay: len(members) for decay, members in tensors.items()} == {DECAY: decayed, 0.0: rest}
+    assert {group["lr"] for group in groups} == {LR}
+    free = {id(parameter) for parameter in tensors[0.0]}
+    names = {name for name, parameter in model.named_parameters() if id(parameter) in free and parameter.ndim > 1}
+    assert names == {"net.pos_embed.embed"} | ({"net.cls_token"} if variant.startswith("deit3") else set())

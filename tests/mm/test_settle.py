@@ -133,3 +133,62 @@ def test_precision_follows_the_device():
     assert cfg.optim_wrapper.type == "OptimWrapper"
     assert settle.settle_amp(cfg, asked=True, cuda=True) == "precision: float16 with loss scaling"
     assert (cfg.optim_wrapper.type, cfg.optim_wrapper.loss_scale) == ("AmpOptimWrapper", "dynamic")
+
+
+def imagenet() -> Config:
+    return Config.fromfile(ROOT / "configs/vil_imagenet.py")
+
+
+def test_classes_are_set_where_they_have_to_agree():
+    cfg = imagenet()
+    cfg.model.num_classes = 7
+    assert settle.settle_classes(cfg) == ""
+    loaders = (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader)
+    assert [loader.dataset.num_classes for loader in loaders] == [7] * 3
+
+
+def test_what_is_no_classifier_keeps_its_classes_and_rate():
+    cfg = camvid()
+    before = cfg.to_dict()
+    assert settle.settle_classes(cfg) == settle.settle_rate(cfg, world_size=8) == ""
+    assert cfg.to_dict() == before
+
+
+def test_workers_and_pinned_memory_follow_the_machine(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(12)))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    cfg = imagenet()
+    assert settle.settle_loaders(cfg, cuda=False) == "loaders: 6 workers, 8 were asked for, but 6 cores are here"
+    assert [cfg[f"{split}_dataloader"].num_workers for split in ("train", "val", "test")] == [6, 4, 4]
+    assert "pin_memory" not in cfg.train_dataloader
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+    cfg = imagenet()
+    assert settle.settle_loaders(cfg, cuda=True) == "" and cfg.train_dataloader.pin_memory
+
+
+def test_warmup_of_epochs_fits_the_run():
+    cfg = imagenet()
+    assert settle.settle_warmup(cfg) == ""
+    cfg.train_cfg.max_epochs = 5
+    assert settle.settle_warmup(cfg) == "warm-up: 0 epochs, since 5 would outlast the run of 5"
+    assert cfg.param_scheduler[0].warmup == 0
+
+
+def test_bfloat16_needs_no_loss_scaling():
+    cfg = imagenet()
+    assert settle.settle_amp(cfg, asked=False, cuda=True) == "precision: bfloat16"
+    assert cfg.optim_wrapper.loss_scale == 1.0
+
+
+def test_compiling_is_a_hook():
+    for cfg, asked in ((imagenet(), True), (camvid(), False)):
+        settle.settle_compile(cfg)
+        assert ("CompileHook" in [hook["type"] for hook in cfg.get("custom_hooks", [])]) is asked
+        assert "compile_blocks" not in cfg
+
+
+def test_a_classifier_s_start_is_said():
+    cfg = imagenet()
+    assert settle.say_start(cfg, None) == "start: random weights, none pretrained"
+    cfg.model.init_cfg = dict(type="Pretrained", checkpoint="a.pth")
+    assert settle.say_start(cfg, None) == "start: network from a.pth"

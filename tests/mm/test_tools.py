@@ -237,10 +237,10 @@ def test_no_config(tool: str, capsys, monkeypatch, tmp_path: Path):
     assert refused(capsys, monkeypatch, tool, "none.py", *args) == "no config at none.py"
 
 
-def test_launcher_without_gpus(capsys, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    sentence = "--launcher pytorch needs GPUs, and torch sees none"
-    assert refused(capsys, monkeypatch, "train", CONFIG, "--launcher", "pytorch") == sentence
+def test_launcher_without_a_launcher(capsys, monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    sentence = "--launcher pytorch is for processes started by `torchrun --nproc-per-node N tools/train.py ...`, "
+    assert refused(capsys, monkeypatch, "train", CONFIG, "--launcher", "pytorch") == f"{sentence}and RANK is not set"
 
 
 def test_tta_and_protocol_cannot_differ(capsys, monkeypatch):

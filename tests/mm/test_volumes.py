@@ -20,7 +20,8 @@ from vil_dense.backbones.checkpoint import write_state
 from vil_dense.medical.phantom import write_sample
 from vil_dense.medical.transforms import read_plan
 from vil_dense.mm import settle
-from vil_dense.mm.medical import DrawSampler, VolumeDataset, VolumeMetric, VolumeSegmentor, describe
+from vil_dense.mm.medical import VolumeDataset, VolumeMetric, VolumeSegmentor, describe
+from vil_dense.mm.seeding import KeyedInfiniteSampler
 
 ROOT = Path(__file__).parents[2]
 # MMEngine keeps what it built under the name of the run, which in one process several runs share.
@@ -136,26 +137,16 @@ def dataset(sample: Path, **options) -> VolumeDataset:
 def test_two_workers_and_two_epochs_differ(sample: Path) -> None:
     """Each worker would repeat the others' chance, and each epoch the one before, if the state were the transforms'."""
     data = dataset(sample)
-    loaders = [DataLoader(data, 1, sampler=DrawSampler(data, seed=3), num_workers=workers) for workers in (0, 2)]
+    loaders = [DataLoader(data, 1, sampler=KeyedInfiniteSampler(data, seed=3), num_workers=n) for n in (0, 2)]
     alone, together = ([next(rows)["image"] for _ in range(6)] for rows in map(iter, loaders))
     torch.testing.assert_close(alone, together, rtol=0, atol=0)
-    draws = list(islice(DrawSampler(data, seed=3), 6))
-    assert [draw[1] for draw in draws] == [0, 0, 0, 1, 1, 1]
-    same = [draw[2] for draw in draws]
+    keys = list(islice(KeyedInfiniteSampler(data, seed=3), 6))
+    assert [key.epoch for key in keys] == [0, 0, 0, 1, 1, 1] and sorted(keys[:3]) == sorted(keys[3:]) == [0, 1, 2]
     for first in range(3):
-        second = 3 + same[3:].index(same[first])
+        second = 3 + keys[3:].index(keys[first])
         assert not torch.equal(alone[first], alone[second]), "a case's patch differs between epochs"
-
-
-def test_sampler_sees_each_case_once_an_epoch_and_skips() -> None:
-    sampler = DrawSampler(range(5), seed=1)
-    draws = list(islice(sampler, 15))
-    for epoch in range(3):
-        rows = draws[5 * epoch : 5 * epoch + 5]
-        assert sorted(row[2] for row in rows) == list(range(5)) and {row[:2] for row in rows} == {(1, epoch)}
-    assert draws[:5] != [(1, 0, row[2]) for row in draws[5:10]]
-    sampler.skip(7)
-    assert list(islice(sampler, 8)) == draws[7:]
+    with pytest.raises(ValueError, match="need the keys of a KeyedInfiniteSampler"):
+        data[0]
 
 
 def test_validation_cases_are_whole(sample: Path) -> None:
@@ -223,8 +214,9 @@ def test_log_line_says_share_and_tokens() -> None:
 def runner(sample: Path | str, work_dir: Path, *, resume: bool = False, **options) -> Runner:
     """As tools/train.py builds it, from its arguments."""
     values = {
-        "data_root": str(sample), "model.network.channels": (4, 8, 8), "model.network.depths": (0, 0, 1),
-        "model.network.drop_path": 0.5, "plan.patch_vox": (16, 16, 8), "train_cfg.max_iters": 4,
+        "data_root": str(sample), "model.network.channels": (4, 8, 8), "model.network.depths": (0, 0, 2),
+        "model.network.drop_path": 0.5,
+        "model.overlap": 0.0, "model.window_batch": 8, "plan.patch_vox": (16, 16, 8), "train_cfg.max_iters": 4,
         "train_cfg.val_interval": 4, "default_hooks.checkpoint.interval": 2, "default_hooks.logger.interval": 1,
         **options,
     }  # fmt: skip
@@ -236,19 +228,54 @@ def runner(sample: Path | str, work_dir: Path, *, resume: bool = False, **option
 
 
 def test_trains_validates_and_resumes_as_if_never_stopped(sample: Path, tmp_path: Path) -> None:
-    whole = runner(sample, tmp_path / "whole")
+    """With stochastic depth and averaged weights, which are what is validated."""
+    ema = dict(
+        custom_hooks=[dict(type="StepSeedHook"), dict(type="VolumeReportHook"), dict(type="EMAHook", momentum=0.3)]
+    )
+    whole = runner(sample, tmp_path / "whole", **ema)
     whole.train()
-    rows = list(csv.DictReader((tmp_path / "whole/validation/metrics.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "whole/validation/metrics.csv").read_text().splitlines()))
     assert [row["structure"] for row in rows] == ["liver", "spleen", "vessel", "gland"]
     assert json.loads((tmp_path / "whole/validation/metrics.json").read_text())["cases"] == 1
     (tmp_path / "half").mkdir()
     (tmp_path / "whole/iter_2.pth").rename(tmp_path / "half/iter_2.pth")
     (tmp_path / "half/last_checkpoint").write_text(str(tmp_path / "half/iter_2.pth"))
-    half = runner(sample, tmp_path / "half", resume=True)
+    half = runner(sample, tmp_path / "half", resume=True, **ema)
     half.train()
     assert half.iter == 4
     assert half.optim_wrapper.get_lr() == whole.optim_wrapper.get_lr()
     torch.testing.assert_close(half.model.state_dict(), whole.model.state_dict(), rtol=0, atol=0)
+    for run in ("whole", "half"):
+        assert "ema_state_dict" in torch.load(tmp_path / run / "iter_4.pth", weights_only=False)
+    tables = [(tmp_path / run / "validation/metrics.csv").read_text() for run in ("whole", "half")]
+    assert tables[0] == tables[1]
+
+
+def main(tool: str, monkeypatch: pytest.MonkeyPatch, *args: object) -> None:
+    monkeypatch.setattr("sys.argv", [f"tools/{tool}.py", *map(str, args)])
+    runpy.run_path(str(ROOT / f"tools/{tool}.py"), run_name="__main__")
+
+
+def test_plan_tool(sample: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    small = ("network.channels=(4,8)", "network.depths=(0,1)", "batch_size=5")
+    main("plan_volumes", monkeypatch, sample, "--out", tmp_path / "plan.json", "--set", *small)
+    assert "cases: 4, classes: background, liver, spleen, vessel, gland, channels: CT" in capsys.readouterr().out
+    plan = json.loads((tmp_path / "plan.json").read_text())["plan"]
+    assert plan["batch_size"] == 5 and plan["network"]["channels"] == [4, 8]
+    cfg = Config.fromfile(ROOT / "configs/vil_unet3d_volumes.py")
+    cfg.merge_from_dict(dict(plan=str(tmp_path / "plan.json"), data_root=str(sample)))
+    settle.settle_plan(cfg)
+    assert cfg.train_dataloader.batch_size == 5 and cfg.train_dataloader.dataset.data_root == str(sample)
+    assert MODELS.build(cfg.model).network.encoder.levels[1].conv1.conv.out_channels == 8
+    with pytest.raises(SystemExit, match="2"):
+        main("plan_volumes", monkeypatch, tmp_path, "--out", tmp_path / "none.json")
+    assert "error: " in capsys.readouterr().err and not (tmp_path / "none.json").exists()
+
+
+def test_phantom_tool(tmp_path: Path, monkeypatch, capsys) -> None:
+    main("make_phantom", monkeypatch, "--out", tmp_path / "made", "--train", 1, "--val", 1)
+    assert "(1 + 1 volumes, classes background, liver" in capsys.readouterr().out
+    assert (tmp_path / "made_sheet.png").is_file() and len([*(tmp_path / "made/labelsTr").iterdir()]) == 2
 
 
 def test_bad_data_is_refused_before_the_first_step(sample: Path, tmp_path: Path) -> None:

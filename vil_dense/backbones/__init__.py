@@ -1,5 +1,5 @@
 """Plain torch networks; they import no framework."""
 
-from vil_dense.backbones.vision_lstm import BLOCKS, DIRECTIONS, VARIANTS, VisionLSTM, variant
+from vil_dense.backbones.vision_lstm import BLOCKS, DIRECTIONS, VARIANTS, VisionLSTM, compile_blocks, variant
 
-__all__ = ["BLOCKS", "DIRECTIONS", "VARIANTS", "VisionLSTM", "variant"]
+__all__ = ["BLOCKS", "DIRECTIONS", "VARIANTS", "VisionLSTM", "compile_blocks", "variant"]

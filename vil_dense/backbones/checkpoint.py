@@ -240,7 +240,8 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor]) -> str:
     nothing is loaded.
 
     Raises:
-        ValueError: the weights are not those of this model; the first differences are named.
+        ValueError: the weights are not those of this model; in what the two designs differ, or, where that does not
+            show it, the first tensors.
     """
     target = model.state_dict()
     state = dict(state)
@@ -265,11 +266,37 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor]) -> str:
         if items
     ]
     if problems:
-        raise ValueError(f"these are not the weights of this model: {'; '.join(problems)}")
+        differences = _differences(_design(state), _design(target))
+        raise ValueError(f"these are not the weights of this model: {differences or '; '.join(problems)}")
     model.load_state_dict({key: state[key] for key in target})
     if dropped:
         notes.append(f"dropped {', '.join(sorted({key.split('.')[0] for key in dropped}))} ({len(dropped)} tensors)")
     return ", ".join([f"{len(target)} of {len(state)} tensors", *notes])
+
+
+def _design(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """What tells one network from another, as far as weights in our layout show it."""
+    conv, patch = (state.get(key) for key in ("blocks.0.layer.scans.0.conv.weight", "patch_embed.proj.weight"))
+    scans = {key.split(".")[4] for key in state if key.startswith("blocks.0.layer.scans.")}
+    passes = f"{len(scans)} set(s) of weights in a block" if scans else "attention blocks"
+    depth = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
+    design = dict(blocks=f"{depth} block{'s' * (depth != 1)}")
+    if patch is not None:
+        sides = " x ".join(map(str, patch.shape[2:]))
+        design.update(width=f"width {patch.shape[0]}", patch=f"patches of {sides} and {patch.shape[1]} channels")
+    if conv is not None:
+        design["conv"] = "a causal convolution (v1)" if conv.ndim == 3 else f"a {conv.ndim - 2}D grid convolution (v2)"
+    design.update(
+        passes=passes,
+        bias="biases" if "blocks.0.layer.proj_up.bias" in state else "no biases",
+        layerscale="LayerScale" if "blocks.0.layerscale.gamma" in state else "no LayerScale",
+    )
+    return design
+
+
+def _differences(theirs: Mapping[str, str], ours: Mapping[str, str]) -> str:
+    both = [(theirs[key], ours[key]) for key in theirs if key in ours and theirs[key] != ours[key]]
+    return ", ".join(f"{their} instead of {our}" for their, our in both)
 
 
 def verified(state: State, direction: str = "bi-alternating") -> tuple[dict[str, Any], int]:

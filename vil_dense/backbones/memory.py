@@ -23,8 +23,11 @@ class LiveMemory(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         known = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
         for x in tree_leaves(out):
-            if isinstance(x, torch.Tensor) and x.untyped_storage()._cdata not in known | self._seen:
-                self._count(x.untyped_storage())
+            if not isinstance(x, torch.Tensor):
+                continue
+            storage = x.untyped_storage()
+            if storage._cdata not in known and storage._cdata not in self._seen:
+                self._count(storage)
         self.peak = max(self.peak, self.live)
         return out
 

@@ -170,19 +170,8 @@ class VisionLSTM(nn.Module):
         return [self._to_map(taps[index], grid) for index in wanted]
 
     def compile_blocks(self) -> "VisionLSTM":
-        """Fuses the inside of the blocks with torch.compile, in place; compiled at the first call, once for all sizes.
-
-        Raises:
-            RuntimeError: nothing can be compiled here, and why.
-        """
-        device = self.patch_embed.proj.weight.device.type
-        if problem := compiler_problem(device):
-            raise RuntimeError(f"cannot compile for {device}: {problem}")
-        for module in self.modules():
-            if isinstance(module, Scan):
-                module.compiled = True
-            elif isinstance(module, AttentionBlock):
-                module.compile(dynamic=True, fullgraph=True)
+        """See the function of this name."""
+        compile_blocks(self)
         return self
 
     def block_index(self, index: int) -> int:
@@ -210,6 +199,23 @@ class VisionLSTM(nn.Module):
         if self.cls_token is not None:
             tokens = remove_cls(tokens, str(self.pooling)).unflatten(1, grid)
         return tokens.movedim(-1, 1).contiguous()
+
+
+def compile_blocks(network: nn.Module) -> None:
+    """Fuses the inside of our blocks, wherever they are in `network`, with torch.compile, in place; compiled at the
+    first call, once for all sizes.
+
+    Raises:
+        RuntimeError: nothing can be compiled for the network's device, and why.
+    """
+    device = next(network.parameters()).device.type
+    if problem := compiler_problem(device):
+        raise RuntimeError(f"cannot compile for {device}: {problem}")
+    for module in network.modules():
+        if isinstance(module, Scan):
+            module.compiled = True
+        elif isinstance(module, AttentionBlock):
+            module.compile(dynamic=True, fullgraph=True)
 
 
 def _make_block(

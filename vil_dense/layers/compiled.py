@@ -37,5 +37,6 @@ def compiler_problem(device: str) -> str | None:
     try:
         torch.compile(lambda x: x.sin() + 1, fullgraph=True)(torch.zeros(8, device=device))
     except (ImportError, OSError, RuntimeError) as error:
-        return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        cause = getattr(error, "inner_exception", error)
+        return next((line for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
     return None

@@ -7,6 +7,7 @@ A plan is a mapping with
   spacing_mm    to which it is resampled, three numbers in that orientation
   patch_vox     size of training patches and prediction windows, three numbers
   intensity     for each channel a dict with `rule`, a key of `INTENSITY`, and that rule's options
+and, from the plan step, `batch_size`, `network` (options of `nets.ViLUNet3D`) and `median_size_vox`.
 """
 
 import json

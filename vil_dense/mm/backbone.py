@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from vil_dense.backbones import VisionLSTM
 from vil_dense.backbones import variant as variant_options
-from vil_dense.backbones.checkpoint import load_weights, read_state, to_own
-from vil_dense.mm.safe_load import load_safely, weights_of
+from vil_dense.backbones.checkpoint import load_weights
+from vil_dense.mm.pretrained import read_pretrained
 from vil_dense.ops import resolve_backend
 
 
@@ -24,9 +24,9 @@ class ViL(BaseModule):
         out_indices: blocks whose output is put out, counted from 0, negative ones from the end.
         out_norm: a LayerNorm for each tap (the official segmentation models have none).
         frozen_stages: -1 trains everything; n >= 0 freezes the embeddings and the first n blocks.
-        init_cfg: `dict(type="Pretrained", checkpoint=FILE)` loads weights of any layout that `backbones.checkpoint`
-        knows,
-            strictly and without running code from the file; the log says what was placed, resized and dropped.
+        init_cfg: `dict(type="Pretrained", checkpoint=FILE)` loads the weights of a classifier or segmentor of ours, or
+            published ones in any layout that `backbones.checkpoint` knows, strictly and without running code from the
+            file; the log says what was placed, resized, dropped and left new.
         **options: any option of `VisionLSTM`, in place of the variant's.
 
     Attributes:
@@ -81,15 +81,22 @@ class ViL(BaseModule):
         if not isinstance(self.init_cfg, dict) or set(self.init_cfg) != {"type", "checkpoint"}:
             raise ValueError(f"ViL takes init_cfg=dict(type='Pretrained', checkpoint=FILE), got {self.init_cfg}")
         path = str(self.init_cfg["checkpoint"])
-        # A run's own checkpoint holds its log beside the weights; only load_safely knows that to be harmless.
-        state = read_state(path) if path.endswith(".safetensors") else weights_of(load_safely(path))
-        own = to_own(state, direction=self.direction)
+        own, kind = read_pretrained(path, self.direction)
         norms = {key.removeprefix("out_norms."): own.pop(key) for key in list(own) if key.startswith("out_norms.")}
         report = load_weights(self.net, own)
-        if norms and self.out_norms is not None:
-            self.out_norms.load_state_dict(norms)
-        print_log(f"ViL weights from {path}: {report}", "current")
+        if self.out_norms is not None:
+            report += self._load_out_norms(norms)
+        print_log(f"ViL {kind} from {path}: {report}", "current")
         self._is_init = True
+
+    def _load_out_norms(self, norms: dict[str, Tensor]) -> str:
+        """The norms of the taps from a run that had the same number of them; what the report says of them."""
+        if {key: value.shape for key, value in norms.items()} != {
+            k: v.shape for k, v in self.out_norms.state_dict().items()
+        }:
+            return f", left new out_norms ({len(self.out_norms.state_dict())} tensors)"
+        self.out_norms.load_state_dict(norms)
+        return f", {len(norms)} tensors of out_norms"
 
     def train(self, mode: bool = True) -> "ViL":
         super().train(mode)

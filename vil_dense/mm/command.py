@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from mmengine.config import Config, DictAction
-from mmengine.dist import init_dist
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from vil_dense.mm import safe_load
+from vil_dense.mm.distributed import start_processes
 
 USER_ERRORS = (ImportError, KeyError, OSError, SyntaxError, TypeError, ValueError)
-RUNNER_OPTIONS = {*inspect.signature(Runner).parameters, "activation_checkpointing", "compile"}
+FROM_CONFIG = ("activation_checkpointing", "compile", "find_unused_parameters", "model_wrapper_cfg", "runner_type")
+RUNNER_OPTIONS = {*inspect.signature(Runner).parameters, *FROM_CONFIG}
 
 
 @contextmanager
@@ -64,9 +64,7 @@ def read_config(args: argparse.Namespace, subfolder: str = "") -> Config:
     cfg.work_dir = str(work_dir if args.work_dir else work_dir / subfolder)
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     if args.launcher != "none":
-        if not torch.cuda.is_available():
-            raise ValueError(f"--launcher {args.launcher} needs GPUs, and torch sees none")
-        init_dist(args.launcher, **cfg.env_cfg.dist_cfg)
+        start_processes(args.launcher, cfg.env_cfg.dist_cfg)
     init_default_scope(cfg.get("default_scope", "mmseg"))
     safe_load.install()
     return cfg

@@ -11,6 +11,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmseg.structures import SegDataSample
 
+from vil_dense.backbones import compile_blocks
 from vil_dense.mm import draw
 from vil_dense.mm.protocols import describe
 
@@ -81,6 +82,56 @@ class ReportHook(Hook):
         save_per_class(table, runner.test_evaluator.metrics)
         runner.logger.info(f"result: {report_line(metrics or {}, describe(runner.cfg, 'test'))}")
         runner.logger.info(f"per class: {table}")
+
+
+@HOOKS.register_module()
+class ClassReportHook(Hook):
+    """After training or testing a classifier: accuracy, checkpoint, files, a line each; curves, a table per class."""
+
+    priority = "LOWEST"
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self.metrics = metrics or {}
+
+    @master_only
+    def after_train(self, runner: Runner) -> None:
+        folder = Path(runner.work_dir) / "pictures"
+        logs = runner.work_dir if runner.cfg.get("resume") else runner.log_dir
+        draw.save_curves(folder / "curves.png", read_scalars(logs, "loss"), read_scalars(logs, "top1"), "top1")
+        self._say(runner, self.metrics, runner.val_evaluator.metrics if self.metrics else [])
+        runner.logger.info(f"checkpoint: {runner.message_hub.get_info('last_ckpt')}")
+        runner.logger.info(f"pictures: {folder}")
+
+    @master_only
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self._say(runner, metrics or {}, runner.test_evaluator.metrics)
+
+    def _say(self, runner: Runner, metrics: dict[str, float], tables: list) -> None:
+        named = ", ".join(f"{name} {value:.2f}" for name, value in metrics.items() if name in ("top1", "top5"))
+        runner.logger.info(f"result: {named or 'none, this run did not validate'}")
+        for rows in filter(None, (getattr(table, "per_class", None) for table in tables)):
+            path = Path(runner.work_dir) / "per_class.csv"
+            draw.save_csv(path, ("class", "top1", "pictures"), rows)
+            runner.logger.info(f"per class: {path}")
+
+
+@HOOKS.register_module()
+class CompileHook(Hook):
+    """Before training: blocks fused by torch.compile, in place and for all sizes; see `backbones.compile_blocks`.
+
+    The first steps take minutes, so it pays in long runs. Where nothing can be compiled, a line of the log says why and
+    the blocks run as they are. MMEngine's own `compile=True` compiles the whole training step.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        try:
+            compile_blocks(runner.model)
+            runner.logger.info("blocks: compiled in the first steps, which take minutes")
+        except RuntimeError as error:
+            runner.logger.warning(f"blocks: not compiled, {error}")
 
 
 @HOOKS.register_module()

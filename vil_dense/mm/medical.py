@@ -4,24 +4,23 @@ The only module here that imports MONAI, so that pictures are segmented without 
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from mmengine.dist import get_dist_info, master_only
-from mmengine.evaluator import BaseMetric
+from mmengine.dist import master_only
+from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
-from mmengine.registry import DATA_SAMPLERS, DATASETS, HOOKS, METRICS, MODELS
+from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
 from mmengine.runner import Runner
 from monai.inferers import sliding_window_inference
 from monai.losses import DeepSupervisionLoss, DiceCELoss
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from vil_dense.backbones.checkpoint import read_state, to_own
 from vil_dense.medical.cache import GIB, Cases
@@ -32,6 +31,7 @@ from vil_dense.medical.nets import build_network, logits_of
 from vil_dense.medical.progress import Progress
 from vil_dense.medical.sequence import load_picture_blocks, sequence_share
 from vil_dense.medical.transforms import augmentation, draw, plain, preprocess, read_plan, training_cases
+from vil_dense.mm.seeding import SampleKey
 
 MAX_SKIPPED = 10
 
@@ -145,7 +145,7 @@ def describe(network: torch.nn.Module, patch_vox: Sequence[int]) -> str:
 class VolumeDataset(Dataset):
     """Cases of a fold: for training patches by draw, else whole preprocessed volumes.
 
-    An index is a case's number, or for training a triple (seed, epoch, number), as `DrawSampler` gives.
+    An index for training is a key of `KeyedInfiniteSampler`: a patch depends on seed, epoch and case alone.
 
     Args:
         data_root: folder, see `medical.datalist.read_datalist`.
@@ -185,41 +185,13 @@ class VolumeDataset(Dataset):
     def __len__(self) -> int:
         return len(self.cases)
 
-    def __getitem__(self, index: int | tuple[int, int, int]) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         if self.augment is not None:
-            seed, epoch, number = index if isinstance(index, tuple) else (0, 0, index)
-            return draw(self.augment, self.cases[number], seed, epoch, number)
+            if not isinstance(index, SampleKey):
+                raise ValueError("patches need the keys of a KeyedInfiniteSampler, got a plain index")
+            return draw(self.augment, self.cases[index], index.seed, index.epoch, int(index))
         case = self.cases[index]
         return dict(name=case["name"], image=plain(case["image"]), label=plain(case["label"]).long())
-
-
-@DATA_SAMPLERS.register_module()
-class DrawSampler(Sampler):
-    """Endless (seed, epoch, number): each epoch all cases in a new order; ranks take turns."""
-
-    def __init__(self, dataset: Dataset, seed: int | None = None) -> None:
-        self.size, self.seed = len(dataset), seed or 0
-        self.rank, self.world_size = get_dist_info()
-        self.place = self.rank
-
-    def skip(self, number: int) -> None:
-        """Leave out what a resumed run has seen, `number` draws of this rank."""
-        self.place = self.rank + number * self.world_size
-
-    def __iter__(self) -> Iterator[tuple[int, int, int]]:
-        place, known, order = self.place, -1, np.empty(0, int)
-        while True:
-            epoch, position = divmod(place, self.size)
-            if epoch != known:
-                known, order = epoch, np.random.default_rng((self.seed, epoch)).permutation(self.size)
-            yield self.seed, epoch, int(order[position])
-            place += self.world_size
-
-    def __len__(self) -> int:
-        return self.size
-
-    def set_epoch(self, epoch: int) -> None:
-        """The draws know their epoch."""
 
 
 @METRICS.register_module()
@@ -267,15 +239,6 @@ class VolumeMetric(BaseMetric):
 
 
 @HOOKS.register_module()
-class StepSeedHook(Hook):
-    """Seeds torch before each step from the run's seed and the step: a resumed run draws what a whole one does."""
-
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
-        state = np.random.SeedSequence((runner.seed or 0, runner.iter)).generate_state(1)[0]
-        torch.manual_seed(int(state))
-
-
-@HOOKS.register_module()
 class VolumeReportHook(Hook):
     """After each validation a table per case and class (CSV, JSON) in the work folder; the result at the end."""
 
@@ -287,9 +250,17 @@ class VolumeReportHook(Hook):
     @master_only
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         self.metrics = metrics or {}
-        for metric in runner.val_evaluator.metrics:
+        self.save(runner.val_evaluator, self.folder(runner))
+
+    @master_only
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self.save(runner.test_evaluator, Path(runner.work_dir))
+        runner.logger.info(f"per case: {runner.work_dir}")
+
+    def save(self, evaluator: Evaluator, folder: Path) -> None:
+        for metric in evaluator.metrics:
             if isinstance(metric, VolumeMetric) and metric.scores:
-                save_scores(metric.scores, self.folder(runner), tolerance_mm=metric.options["tolerance_mm"])
+                save_scores(metric.scores, folder, tolerance_mm=metric.options["tolerance_mm"])
 
     def folder(self, runner: Runner) -> Path:
         """Of the tables of the last validation."""

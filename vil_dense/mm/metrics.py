@@ -1,9 +1,11 @@
-"""mmseg's IoU metric, with the numbers of each class kept for the report."""
+"""Metrics whose numbers for each class are kept for the report: IoU of label maps, accuracy of classifiers."""
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 from mmseg.evaluation import IoUMetric
 
@@ -27,3 +29,31 @@ class ClassIoUMetric(IoUMetric):
             names = self.dataset_meta["classes"]
             self.per_class = [(name, *map(float, row[:2]), int(row[2])) for name, row in zip(names, rows, strict=True)]
         return super().compute_metrics(results)
+
+
+@METRICS.register_module()
+class TopAccuracy(BaseMetric):
+    """`top1` and `top5`: pictures in % whose class is among the first and the first five by score.
+
+    With fewer than five classes the second is left out. `per_class` holds (name, top-1 in %, pictures) of the last
+    evaluation; a class without pictures has nan.
+    """
+
+    per_class: ClassVar[list[tuple[str, float, int]]] = []
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        for sample in data_samples:
+            scores, label = sample["scores"], int(sample["label"])
+            ranked = scores.topk(min(5, len(scores))).indices.tolist()
+            self.results.append((label, ranked))
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        labels = np.array([label for label, _ in results])
+        hits = np.array([ranked for _, ranked in results]) == labels[:, None]
+        names = self.dataset_meta["classes"]
+        counts = np.bincount(labels, minlength=len(names))
+        with np.errstate(invalid="ignore"):
+            shares = 100 * np.bincount(labels, hits[:, 0], len(names)) / counts
+        self.per_class = [(name, *row) for name, *row in zip(names, shares.tolist(), counts.tolist(), strict=True)]
+        top = dict(top1=100 * hits[:, 0].mean())
+        return dict(top, top5=100 * hits.any(1).mean()) if hits.shape[1] == 5 else top

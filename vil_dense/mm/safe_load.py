@@ -14,6 +14,8 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
+from vil_dense.backbones.checkpoint import read_state
+
 
 def _history_statistic(owner: object, name: str) -> object:
     """Stands in for `getattr`, which a pickled `HistoryBuffer` calls for its statistics and for nothing else."""
@@ -72,6 +74,11 @@ def weights_of(checkpoint: dict) -> dict[str, torch.Tensor]:
     return checkpoint.get("state_dict", checkpoint)
 
 
+def read_weights(path: str) -> dict[str, torch.Tensor]:
+    """The tensors of a `.safetensors` file or of a checkpoint; raises as `load_safely` and `read_state` do."""
+    return read_state(path) if path.endswith(".safetensors") else weights_of(load_safely(path))
+
+
 def load_exactly(model: nn.Module, weights: dict[str, torch.Tensor], filename: str) -> None:
     """Load `weights`, every tensor of them, into `model` (or into the model that it wraps).
 
@@ -92,13 +99,17 @@ def load_exactly(model: nn.Module, weights: dict[str, torch.Tensor], filename: s
     model.load_state_dict(weights)
 
 
+BACKBONES = ("backbone.", "net.", "network.encoder.", "network.stages.", "network.tokenizer.", "network.stage.")
+"""Beginnings of the names of what a new task keeps, in classifiers and in segmentors of pictures and volumes."""
+
+
 def check_backbone(model: nn.Module, weights: dict[str, torch.Tensor], filename: str) -> None:
     """For `load_from`, where a head may be new.
 
     Raises:
-        ValueError: not every tensor of the model's backbone is in `weights`.
+        ValueError: not every tensor of the model's backbone (a classifier's `net`) is in `weights`.
     """
-    own = {name: value for name, value in model.state_dict().items() if name.startswith("backbone.")}
+    own = {name: value for name, value in model.state_dict().items() if name.startswith(BACKBONES)}
     fit = [name for name, value in own.items() if name in weights and weights[name].shape == value.shape]
     if len(fit) < len(own):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Settles what a config leaves open until the run is known: neck by name, norm, warm-up, mixed precision.
+"""Settles what a config leaves open until the run is known: neck, norm, classes, rate, warm-up, mixed precision.
 
 Every function changes the config in place and returns one line for the log, or an empty string. The config that
 MMEngine writes to the work folder is the settled one, in mmseg's own words.
@@ -6,9 +6,10 @@ MMEngine writes to the work folder is the settled one, in mmseg's own words.
 
 import json
 import math
+import os
 from pathlib import Path
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
 
 def _no_neck(dim: int, rescales: list[float], norm_cfg: dict) -> None:
@@ -85,6 +86,8 @@ def settle_norm(cfg: Config, world_size: int, cuda: bool, weights: dict | None =
 def settle_warmup(cfg: Config) -> str:
     """Shorten a warm-up that would outlast the run to a tenth of it, and start the next schedule there."""
     schedule, steps = cfg.get("param_scheduler"), cfg.train_cfg.get("max_iters")
+    if isinstance(schedule, list) and schedule and schedule[0].type == "WarmupCosineLR":
+        return _settle_warmup_epochs(schedule[0], cfg.train_cfg.max_epochs)
     if not isinstance(schedule, list) or len(schedule) < 2 or schedule[0].type not in ("LinearLR", "ConstantLR"):
         return ""
     if not steps or schedule[0].get("end", 0) < steps:
@@ -98,6 +101,58 @@ def settle_warmup(cfg: Config) -> str:
     return f"warm-up: {schedule[0].end} steps, since {asked} would outlast the run of {steps}"
 
 
+def _settle_warmup_epochs(schedule: ConfigDict, epochs: int) -> str:
+    asked = schedule.warmup
+    if asked < epochs:
+        return ""
+    schedule.warmup = epochs // 10
+    return f"warm-up: {schedule.warmup} epochs, since {asked} would outlast the run of {epochs}"
+
+
+def settle_classes(cfg: Config) -> str:
+    """A classifier's number of classes for its data sets, which refuse to have another."""
+    if cfg.model.type != "ImageClassifier":
+        return ""
+    for loader in filter(None, (cfg.get(f"{split}_dataloader") for split in ("train", "val", "test"))):
+        loader.dataset.num_classes = cfg.model.num_classes
+    return ""
+
+
+def settle_rate(cfg: Config, world_size: int) -> str:
+    """The learning rate by the pictures of an update, where the config has `auto_scale_lr=dict(base_batch_size=...)`.
+
+    The entry is taken out, so that the written config has the rate it ran with and scales no second time.
+    """
+    base = (cfg.pop("auto_scale_lr", None) or {}).get("base_batch_size")
+    if not base:
+        return ""
+    batch, updates = cfg.train_dataloader.batch_size, cfg.optim_wrapper.get("accumulative_counts", 1)
+    total, asked = world_size * batch * updates, cfg.optim_wrapper.optimizer.lr
+    cfg.optim_wrapper.optimizer.lr = asked * total / base
+    pictures = f"{world_size} x {batch}" + (f" x {updates}" if updates > 1 else "")
+    return f"learning rate: {cfg.optim_wrapper.optimizer.lr:.4g}, {asked:g} for {base} pictures, {pictures} an update"
+
+
+def settle_loaders(cfg: Config, cuda: bool) -> str:
+    """No more workers than the cores that this process has; pinned memory only where there is a GPU to copy to."""
+    cores = max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    asked = 0
+    for loader in (cfg.get(f"{split}_dataloader") for split in ("train", "val", "test")):
+        if loader is None:
+            continue
+        if not cuda:
+            loader.pop("pin_memory", None)
+        if loader.get("num_workers", 0) > cores:
+            asked, loader.num_workers = max(asked, loader.num_workers), cores
+    return f"loaders: {cores} workers, {asked} were asked for, but {cores} cores are here" if asked else ""
+
+
+def settle_compile(cfg: Config) -> None:
+    """`compile_blocks=True` becomes the hook that does it, and says so."""
+    if cfg.pop("compile_blocks", False):
+        cfg.setdefault("custom_hooks", []).append(dict(type="CompileHook"))
+
+
 def settle_amp(cfg: Config, asked: bool, cuda: bool) -> str:
     """Mixed precision on a GPU, float32 elsewhere."""
     wrapper = cfg.optim_wrapper
@@ -106,7 +161,8 @@ def settle_amp(cfg: Config, asked: bool, cuda: bool) -> str:
     if cuda:
         wrapper.type = "AmpOptimWrapper"
         wrapper.setdefault("loss_scale", "dynamic")
-        return f"precision: {wrapper.get('dtype', 'float16')} with loss scaling"
+        scaling = " with loss scaling" if wrapper.loss_scale == "dynamic" else ""
+        return f"precision: {wrapper.get('dtype', 'float16')}{scaling}"
     wrapper.type = "OptimWrapper"
     for key in ("loss_scale", "dtype"):
         wrapper.pop(key, None)
@@ -117,8 +173,9 @@ def say_start(cfg: Config, checkpoint: str | None) -> str:
     """Where the weights come from; a recipe made for pretrained ones runs without, and the log should show it."""
     if checkpoint:
         return f"start: {'resumed from' if cfg.resume else 'weights of'} {checkpoint}"
-    pretrained = cfg.model.get("backbone", {}).get("init_cfg")
-    return f"start: backbone from {pretrained.checkpoint}" if pretrained else "start: random weights, none pretrained"
+    part = "backbone" if "backbone" in cfg.model else "network"
+    pretrained = cfg.model.get("backbone", cfg.model).get("init_cfg")
+    return f"start: {part} from {pretrained.checkpoint}" if pretrained else "start: random weights, none pretrained"
 
 
 def settle_plan(cfg: Config) -> str:

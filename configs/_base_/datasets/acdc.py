@@ -11,4 +11,4 @@ plan = dict(
     patch_vox=(192, 192, 16),
     intensity=[dict(rule="zscore")],
 )
-train_dataloader = dict(dataset=dict(augment=dict(flip_axes=(0, 1))))
+train_dataloader = dict(num_workers=4, persistent_workers=True, dataset=dict(augment=dict(flip_axes=(0, 1))))

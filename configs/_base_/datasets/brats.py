@@ -11,6 +11,7 @@ plan = dict(
     patch_vox=(128, 128, 128),
     intensity=[dict(rule="zscore", nonzero=True)] * 4,
 )
+train_dataloader = dict(num_workers=4, persistent_workers=True)
 # The challenge's nested regions: whole tumour, core, enhancing.
 val_evaluator = dict(classes=dict(whole=[1, 2, 3], core=[2, 3], enhancing=[3]))
 test_evaluator = val_evaluator

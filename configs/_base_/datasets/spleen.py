@@ -12,4 +12,4 @@ plan = dict(
     intensity=[dict(rule="range", low=-57.0, high=164.0)],
 )
 # Left and right organs have classes of their own, or sides of their own.
-train_dataloader = dict(dataset=dict(augment=dict(flip_axes=())))
+train_dataloader = dict(num_workers=4, persistent_workers=True, dataset=dict(augment=dict(flip_axes=())))

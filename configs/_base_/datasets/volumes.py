@@ -5,7 +5,7 @@ fold = 0
 train_dataloader = dict(
     batch_size=2,
     num_workers=0,
-    sampler=dict(type="DrawSampler"),
+    sampler=dict(type="KeyedInfiniteSampler", shuffle=True),
     collate_fn=dict(type="default_collate"),
     dataset=dict(type="VolumeDataset", train=True),
 )

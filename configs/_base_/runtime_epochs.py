@@ -1,0 +1,9 @@
+"""`runtime.py` for classifiers: epochs in place of steps, draws keyed by sample and step, their report."""
+
+_base_ = ["runtime.py"]
+
+default_scope = "mmengine"
+log_processor = dict(by_epoch=True)
+default_hooks = dict(checkpoint=dict(by_epoch=True, interval=5))
+custom_hooks = [dict(type="StepSeedHook"), dict(type="ClassReportHook")]
+visualizer = dict(type="Visualizer")

@@ -1,0 +1,48 @@
+"""A small ViL (v2, 6 blocks of 64 channels) classifies crops of CamVid's training pictures by their majority class.
+
+Data:     python tools/make_crops.py --most 500
+Command:  python tools/train.py configs/vil_crops_camvid.py --resume
+Transfer: configs/vil_upernet_camvid_transfer.py
+Result:   to be measured.
+"""
+
+_base_ = [
+    "_base_/models/classifier.py",
+    "_base_/datasets/imagenet.py",
+    "_base_/schedules/imagenet.py",
+    "_base_/runtime_epochs.py",
+]
+
+data_root = "data/camvid_crops"
+size = 96
+model = dict(
+    variant="vil2-tiny",
+    dim=64,
+    depth=6,
+    grid=(6, 6),
+    num_classes=7,
+    data_preprocessor=dict(mixup=0.0, cutmix=0.0),
+)
+train_pipeline = [
+    dict(type="SeedSample"),
+    dict(type="LoadPicture"),
+    dict(type="RandomResizedCrop", size=size, scale=(0.25, 1.0)),
+    dict(type="FlipPicture", prob=0.5),
+    dict(type="PictureJitter", brightness=0.3, contrast=0.3, saturation=0.3),
+    dict(type="PackPicture"),
+]
+test_pipeline = [
+    dict(type="LoadPicture"),
+    dict(type="ResizeCentreCrop", size=size),
+    dict(type="PackPicture"),
+]
+train_dataloader = dict(batch_size=64, num_workers=1, dataset=dict(data_root=data_root, pipeline=train_pipeline))
+val_dataloader = dict(batch_size=64, num_workers=1, dataset=dict(data_root=data_root, pipeline=test_pipeline))
+test_dataloader = val_dataloader
+auto_scale_lr = None
+compile_blocks = False
+param_scheduler = [
+    dict(type="WarmupCosineLR", warmup=1, eta_min=1e-6, by_epoch=True, convert_to_iter_based=True),
+]
+train_cfg = dict(max_epochs=8, val_interval=2)
+default_hooks = dict(checkpoint=dict(interval=1), logger=dict(interval=20))

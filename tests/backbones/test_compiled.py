@@ -1,0 +1,66 @@
+"""Compiled blocks: few graphs for all sizes, and the numbers of eager ones, gradients too."""
+
+import copy
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+from vil_dense.backbones import VisionLSTM
+from vil_dense.layers.compiled import compiler_problem
+
+pytestmark = pytest.mark.slow
+
+# Tokens, 15 to 1024: one chunk, some chunks, and (more than 768 of heads this wide) several segments; whole and not.
+SIZES = [
+    (3, 5),
+    (8, 8),
+    (9, 8),
+    (12, 20),
+    (14, 14),
+    (17, 16),
+    (24, 37),
+    (32, 32),
+    (40, 2),
+    (15, 30),
+    (2, 400),
+    (29, 27),
+]
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler():
+    if problem := compiler_problem("cpu"):
+        pytest.skip(f"nothing can be compiled here ({problem})")
+    torch._dynamo.reset()
+    counters.clear()
+
+
+@pytest.mark.parametrize("direction", ["bi-alternating", "quad-alternating"])
+def test_twelve_sizes_need_three_graphs(direction: str) -> None:
+    torch.manual_seed(0)
+    eager = VisionLSTM(dim=128, depth=4, patch_size=4, direction=direction).eval()
+    compiled = copy.deepcopy(eager).compile_blocks()
+    with torch.no_grad():
+        for size in SIZES:
+            x = torch.randn(1, 3, *(4 * axis for axis in size))
+            torch.testing.assert_close(compiled(x), eager(x), rtol=1e-4, atol=1e-4)
+    assert counters["stats"]["unique_graphs"] <= 3
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+def test_gradients_equal_eager_ones() -> None:
+    torch.manual_seed(0)
+    eager = VisionLSTM(dim=128, depth=2, patch_size=4)
+    compiled = copy.deepcopy(eager).compile_blocks()
+    for size in [(9, 8), (29, 27)]:
+        x = torch.randn(1, 3, *(4 * axis for axis in size))
+        for model in (eager, compiled):
+            model.zero_grad()
+            model(x).square().mean().backward()
+        for (name, expected), found in zip(eager.named_parameters(), compiled.parameters(), strict=True):
+            largest = expected.grad.abs().max().item()
+            torch.testing.assert_close(
+                found.grad, expected.grad, rtol=0, atol=1e-4 * largest, msg=lambda text, name=name: f"{name}: {text}"
+            )
+    assert counters["stats"]["unique_graphs"] <= 3

@@ -1,0 +1,54 @@
+"""Memory of the network: as many bytes for each token at any size, and in training no more than a ViT takes."""
+
+import pytest
+import torch
+from live_memory import LiveMemory
+
+from vil_dense.backbones import VisionLSTM, variant
+
+
+def peak_bytes(model: VisionLSTM, *size: int, train: bool = False) -> int:
+    x = torch.randn(1, model.patch_embed.proj.in_channels, *size)
+    with LiveMemory() as memory, torch.set_grad_enabled(train):
+        y = model.train(train)(x)
+        if train:
+            y.square().mean().backward()
+    model.zero_grad()
+    return memory.peak
+
+
+def bytes_of_a_token(dim: int, sizes: list[tuple[int, ...]], train: bool) -> list[float]:
+    """At each of the `sizes`, in tokens."""
+    found = []
+    for size in sizes:
+        model = VisionLSTM(dim=dim, depth=2, patch_size=4, in_channels=1, grid=(8,) * len(size))
+        found.append(peak_bytes(model, *(4 * axis for axis in size), train=train) / torch.Size(size).numel())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("dim", "train", "sides"),
+    [
+        pytest.param(64, True, (48, 96), id="9k tokens in training"),
+        pytest.param(192, True, (64, 256), id="65k tokens in training", marks=pytest.mark.slow),
+        pytest.param(192, False, (64, 512), id="262k tokens forward", marks=pytest.mark.slow),
+    ],
+)
+def test_memory_is_linear(dim: int, train: bool, sides: tuple[int, int]) -> None:
+    """In pictures, and in a volume of 96 voxels a side on the same line."""
+    few, *others = bytes_of_a_token(dim, [*((side, side) for side in sides), (24, 24, 24)], train)
+    torch.testing.assert_close(others, [few] * 2, rtol=0.15, atol=0)
+
+
+def test_the_count_notices_a_square() -> None:
+    model = VisionLSTM(dim=32, depth=2, patch_size=4, in_channels=1, backend="parallel")
+    few, many = (peak_bytes(model, size, size) / size**2 for size in (64, 128))
+    assert many > 2 * few
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("with_cp", "share"), [(False, 1.0), (True, 0.5)], ids=["kept", "recomputed"])
+def test_training_takes_no_more_than_a_vit(with_cp: bool, share: float) -> None:
+    ours = VisionLSTM(**{**variant("vil2-tiny"), "pooling": None}, with_cp=with_cp)
+    vit = VisionLSTM(**{**variant("deit3-tiny"), "pooling": None})
+    assert peak_bytes(ours, 1024, 1024, train=True) <= share * peak_bytes(vit, 1024, 1024, train=True)

@@ -1,0 +1,213 @@
+"""The tools with classifier configs, through their command lines."""
+
+import csv
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from shutil import copytree
+
+import numpy as np
+import pytest
+import torch
+from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
+from PIL import Image
+from safetensors.torch import save_file
+
+from vil_dense.mm.safe_load import read_weights
+from vil_dense.mm.seeding import StepSeedHook
+
+# MMEngine keeps what it built under the name of the run, which in one process several runs share.
+pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
+
+ROOT = Path(__file__).parents[2]
+CONFIG = "configs/vil_imagenet.py"
+COLOURS = dict(red=(200, 40, 40), green=(40, 200, 40), blue=(40, 40, 200))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Noisy pictures of three colours, eight and two of each."""
+    root, rng = tmp_path_factory.mktemp("colours"), np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 2)):
+        for name, colour in COLOURS.items():
+            (root / split / name).mkdir(parents=True)
+            for n in range(count):
+                noise = rng.integers(-30, 30, (40, 48, 3))
+                Image.fromarray((noise + colour).astype(np.uint8)).save(root / split / name / f"{n}.png")
+    return root
+
+
+def options(data: Path | str, *more: str) -> list[str]:
+    """A classifier of two blocks on 64 px of `data`, three epochs of six steps, without worker processes."""
+    return [
+        "--cfg-options",
+        "model.num_classes=3",
+        "model.dim=32",
+        "model.depth=2",
+        "model.drop_path=0.3",
+        "model.grid=(4,4)",
+        "train_dataloader.dataset.pipeline.2.size=64",
+        "val_dataloader.dataset.pipeline.1.size=64",
+        "test_dataloader.dataset.pipeline.1.size=64",
+        "train_dataloader.batch_size=4",
+        "auto_scale_lr.base_batch_size=4",
+        "train_cfg.max_epochs=3",
+        "train_cfg.val_interval=1",
+        "param_scheduler.0.warmup=1",
+        "default_hooks.checkpoint.interval=1",
+        "default_hooks.logger.interval=1",
+        *(f"{split}_dataloader.dataset.data_root={data}" for split in ("train", "val", "test")),
+        *(f"{split}_dataloader.num_workers=0" for split in ("train", "val", "test")),
+        *(f"{split}_dataloader.persistent_workers=False" for split in ("train", "val", "test")),
+        *more,
+    ]
+
+
+def run(tool: str, *args: object, code: int | None = None) -> None:
+    """A command line in this process; `code` is the one it exits with, None where it just returns."""
+    Visualizer._instance_dict.clear()  # the one of an earlier run would write this one's curves to its own folder
+    argv, cwd = sys.argv, Path.cwd()
+    sys.argv = [f"tools/{tool}.py", *map(str, args)]
+    os.chdir(ROOT)
+    try:
+        runpy.run_path(f"tools/{tool}.py", run_name="__main__")
+        ended = None
+    except SystemExit as end:
+        ended = end.code
+    finally:
+        sys.argv = argv
+        os.chdir(cwd)
+    assert ended == code
+
+
+def log(work_dir: Path) -> str:
+    """Of the latest run."""
+    return max(work_dir.glob("*/*.log")).read_text()
+
+
+def said(out: str, key: str) -> list[str]:
+    """What a log says after `key: `."""
+    return [line.split(f"INFO - {key}: ")[1] for line in out.splitlines() if f"INFO - {key}: " in line]
+
+
+def losses(work_dir: Path) -> dict[int, float]:
+    rows = [
+        json.loads(line)
+        for file in sorted(work_dir.glob("*/vis_data/scalars.json"))
+        for line in file.read_text().splitlines()
+    ]
+    return {row["step"]: row["loss"] for row in rows if "loss" in row}
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    work_dir = tmp_path_factory.mktemp("work")
+    run("train", CONFIG, "--work-dir", work_dir, *options(data))
+    return work_dir
+
+
+def test_training_says_and_leaves_what_it_should(trained: Path):
+    out = log(trained)
+    assert said(out, "learning rate") == ["0.001, 0.001 for 4 pictures, 1 x 4 an update"]
+    assert said(out, "precision") == ["float32, mixed precision was asked for but needs a GPU"]
+    assert said(out, "start") == ["random weights, none pretrained"]
+    assert said(out, "checkpoint") == [str(trained / "epoch_3.pth")]
+    (result,) = said(out, "result")
+    with (trained / "per_class.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows] == ["blue", "green", "red"] and {row["pictures"] for row in rows} == {"2"}
+    assert float(result.removeprefix("top1 ")) == pytest.approx(np.mean([float(row["top1"]) for row in rows]), abs=0.01)
+    assert (trained / "pictures/curves.png").stat().st_size > 0 and "eta: " in out
+    assert len(losses(trained)) == 18
+
+
+def test_test(trained: Path, data: Path, tmp_path: Path):
+    """The same accuracy from the run's checkpoint and from its network alone, as safetensors."""
+    net = {key.removeprefix("net."): value for key, value in read_weights(str(trained / "epoch_3.pth")).items()}
+    save_file(net, tmp_path / "net.safetensors")
+    for weights in (trained / "epoch_3.pth", tmp_path / "net.safetensors"):
+        run("test", CONFIG, weights, "--work-dir", tmp_path / weights.stem, *options(data))
+        assert said(log(tmp_path / weights.stem), "result") == said(log(trained), "result")
+
+
+def test_stopped_and_resumed_is_the_same_curve(trained: Path, data: Path, tmp_path: Path, monkeypatch):
+    """Stopped in the second epoch: augmentation, mixing, stochastic depth, order go on as if nothing had happened."""
+    seed_step = StepSeedHook.before_train_iter
+
+    def stop(self: StepSeedHook, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
+        if runner.iter == 8:
+            raise KeyboardInterrupt
+        seed_step(self, runner, batch_idx, data_batch)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(StepSeedHook, "before_train_iter", stop)
+        run("train", CONFIG, "--work-dir", tmp_path, *options(data))
+    run("train", CONFIG, "--work-dir", tmp_path, "--resume", *options(data))
+    assert said(log(tmp_path), "start") == [f"resumed from {tmp_path}/epoch_1.pth"]
+    whole, resumed = losses(trained), losses(tmp_path)
+    assert list(resumed) == list(whole) and resumed == pytest.approx(whole, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_is_the_same_curve(trained: Path, data: Path, tmp_path: Path):
+    """The same by kill -9 of a process."""
+    command = [sys.executable, "tools/train.py", CONFIG, "--work-dir", str(tmp_path), *options(data)]
+    environment = dict(os.environ, OMP_NUM_THREADS="1")
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None and max(losses(tmp_path), default=0) < 8:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL, "ended before it could be killed"
+    run("train", CONFIG, "--work-dir", tmp_path, "--resume", *options(data))
+    whole, resumed = losses(trained), losses(tmp_path)
+    assert list(resumed) == list(whole) and resumed == pytest.approx(whole, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["model.num_classes=4"], "{data}/train holds 3 classes and the model has num_classes=4: "),
+        (["train_dataloader.dataset.split=gone"], "LabelledPictures found no folder at {data}/gone: "),
+        (["load_from={other}"], "{other} is a checkpoint of another model: 0 of "),
+        (["model.init_cfg.type=Pretrained", "model.init_cfg.checkpoint=none.th"], "no checkpoint at none.th"),
+    ],
+    ids=["classes", "folder", "load_from", "init_cfg"],
+)
+def test_train_refuses(more: list[str], sentence: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    other = tmp_path / "other.pth"
+    torch.save(dict(state_dict=dict(weight=torch.zeros(1))), other)
+    more = [option.format(other=other) for option in more]
+    run("train", CONFIG, "--work-dir", tmp_path, *options(data, *more), code=2)
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: " + sentence.format(data=data, other=other))
+
+
+def test_a_broken_picture_is_named(data: Path, tmp_path: Path):
+    copytree(data, tmp_path / "data")
+    broken = tmp_path / "data/train/red/broken.png"
+    broken.write_bytes((data / "train/red/0.png").read_bytes()[:500])
+    with pytest.raises(ValueError, match=f"^{broken} is no whole picture: "):
+        run("train", CONFIG, "--work-dir", tmp_path / "work", *options(tmp_path / "data"))
+
+
+def test_a_batch_is_shown(data: Path, tmp_path: Path):
+    run("show_batch", CONFIG, "--out", tmp_path / "batch.png", "--pictures", "4", "--batches", "2", *options(data))
+    seen = np.asarray(Image.open(tmp_path / "batch.png"))
+    assert seen.shape == (6 * 68, 4 * 64, 3) and seen.std() > 10
+
+
+def test_loader_is_timed(data: Path, capsys: pytest.CaptureFixture):
+    run("benchmark_loader", CONFIG, "--pictures", "32", *options(data))
+    out = capsys.readouterr().out.splitlines()
+    start = out.index(f"{'step':<20}{'ms a picture':>14}")
+    names = [line.split()[0] for line in out[start + 1 : -1]]
+    assert names == [
+        "SeedSample", "LoadPicture", "RandomResizedCrop", "FlipPicture", "ThreeAugment", "PictureJitter", "PackPicture",
+    ]  # fmt: skip
+    assert out[-1].startswith("one core: ") and out[-1].endswith(" pictures/s")

@@ -1,0 +1,165 @@
+"""Every classifier config is a lab note, builds whole, and shrunk takes a training and a validation step."""
+
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.evaluator import Evaluator
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import METRICS, MODELS, TRANSFORMS, init_default_scope
+
+import vil_dense.mm  # noqa: F401
+from vil_dense.mm import settle
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = [ROOT / "configs/vil_imagenet.py", *sorted((ROOT / "configs/imagenet").glob("*.py"))]
+# parameters with 1000 classes, measured of the official code (v1 and v2); the first 100 classes at 128 px
+PARAMETERS = {
+    "vil_imagenet": 6_088_360,
+    "vil_tinyplus": 7_277_840,
+    "vil_small": 22_792_360,
+    "vil_smallplus": 24_628_664,
+    "vil_base": 88_050_856,
+    "vil_large": 308_282_728,
+    "vil_tinyplus_stride8": 7_277_840,
+    "vil2_tiny_224": 6_391_528,
+    "vil2_small_224": 23_398_696,
+    "vil2_base_224": 89_263_528,
+    "blocks_uni": 5_889_316,
+    "blocks_bi": 6_285_796,
+    "blocks_bi_shared": 5_889_316,
+    "blocks_quad": 7_078_756,
+    "blocks_quad_alternating": 5_889_316,
+}
+# run: epochs, pictures of an update on 8 GPUs, rate, px, warm-up epochs, last rate, clipping, decay, drop path (f.1)
+RECIPES = {
+    "vil_imagenet": (800, 2048, 2e-3, 224, 5, 1e-6, 1.0, 0.05, 0.0),
+    "vil_tiny_400e": (400, 1024, 1e-3, 224, 5, 1e-6, 1.0, 0.05, 0.0),
+    "vil_tinyplus": (800, 2048, 2e-3, 224, 5, 1e-6, 1.0, 0.05, 0.0),
+    "vil_tinyplus_400e": (400, 1024, 1e-3, 224, 5, 1e-6, 1.0, 0.05, 0.0),
+    "vil_small": (400, 1024, 1e-3, 224, 5, 1e-6, 1.0, 0.05, 0.05),
+    "vil_smallplus": (400, 1024, 1e-3, 224, 5, 1e-6, 1.0, 0.05, 0.05),
+    "vil_base": (400, 2048, 2e-3, 224, 5, 1e-6, 1.0, 0.05, 0.2),
+    "vil2_tiny_192": (800, 2048, 2e-3, 192, 5, 1e-6, 1.0, 0.05, 0.0),
+    "vil2_tiny_192_400e": (400, 2048, 2e-3, 192, 5, 1e-6, 1.0, 0.05, 0.0),
+    "vil2_small_192": (400, 2048, 2e-3, 192, 5, 1e-6, 1.0, 0.05, 0.05),
+    "vil2_base_192": (400, 2048, 2e-3, 192, 5, 1e-6, 1.0, 0.05, 0.2),
+    "vil2_tiny_224": (20, 1024, 1e-5, 224, 5, 1e-6, None, 0.05, 0.0),
+    "vil2_tiny_224_400e": (20, 1024, 1e-5, 224, 5, 1e-6, None, 0.05, 0.0),
+    "vil2_small_224": (20, 1024, 1e-5, 224, 5, 1e-6, None, 0.05, 0.05),
+    "vil2_base_224": (5, 1024, 1e-5, 224, 1, 1e-6, None, 0.05, 0.2),
+    "vil_tinyplus_stride8": (30, 1024, 1e-5, 224, 5, 1e-5, None, 1e-8, 0.0),
+    "vil_smallplus_stride8": (30, 1024, 1e-5, 224, 5, 1e-5, None, 1e-8, 0.05),
+    "vil_base_stride8": (30, 1024, 1e-5, 224, 5, 1e-5, None, 1e-8, 0.2),
+    "blocks_uni": (400, 1024, 1e-3, 128, 50, 1e-6, 1.0, 0.05, 0.0),
+    "pooling_average": (400, 1024, 1e-3, 192, 5, 1e-6, 1.0, 0.05, 0.0),
+    "deit3_tiny_192": (800, 1024, 1e-3, 192, 5, 1e-6, None, 0.05, 0.0),
+    "deit3_tiny_224": (20, 1024, 1e-5, 224, 5, 1e-6, None, 0.05, 0.0),
+    "deit3_tiny_stride8": (30, 1024, 1e-5, 224, 5, 1e-5, None, 1e-8, 0.0),
+}
+
+each_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+
+
+@cache
+def parsed(path: Path) -> Config:
+    return Config.fromfile(path)
+
+
+def read(path: Path) -> Config:
+    init_default_scope("mmengine")
+    return deepcopy(parsed(path))
+
+
+@each_config
+def test_docstring_is_a_lab_note(path: Path):
+    note, file = path.read_text().split('"""')[1], path.relative_to(ROOT)
+    for key in ("Command:", "Slurm:", "Paper:", "Hardware:", "Result:"):
+        assert f"\n{key}" in note, key
+    assert f"--nproc_per_node 8 tools/train.py {file} --launcher pytorch" in note
+    assert f"tools/train.py {file} --launcher slurm" in note
+
+
+@each_config
+def test_builds_whole(path: Path):
+    """On the meta device, so that L costs nothing; pipelines, metric and every step of them exist."""
+    cfg = read(path)
+    cfg.model.pop("init_cfg", None)
+    with torch.device("meta"):
+        net = MODELS.build({**cfg.model, "data_preprocessor": None}).net
+    assert sum(p.numel() for p in net.parameters()) == PARAMETERS.get(
+        path.stem, sum(p.numel() for p in net.parameters())
+    )
+    for split in ("train", "val", "test"):
+        for step in cfg[f"{split}_dataloader"].dataset.pipeline:
+            TRANSFORMS.build(step)
+    METRICS.build(cfg.val_evaluator)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe(name: str):
+    """What the authors' files say, on 8 GPUs."""
+    cfg = read(next(path for path in CONFIGS if path.stem == name))
+    settle.settle_rate(cfg, world_size=8)
+    schedule, optimizer = cfg.param_scheduler[0], cfg.optim_wrapper.optimizer
+    steps = {step.type: step for step in cfg.train_dataloader.dataset.pipeline}
+    size = steps["RandomResizedCrop"]["size"]
+    assert (
+        cfg.train_cfg.max_epochs,
+        8 * cfg.train_dataloader.batch_size,
+        pytest.approx(optimizer.lr),
+        size,
+        schedule.warmup,
+        schedule.eta_min,
+        (cfg.optim_wrapper.clip_grad or {}).get("max_norm"),
+        optimizer.weight_decay,
+        cfg.model.get("drop_path", 0.0),
+    ) == RECIPES[name]
+    assert cfg.val_dataloader.dataset.pipeline[1]["size"] == cfg.test_dataloader.dataset.pipeline[1]["size"] == size
+    # the stored position embedding is that of whole patches, also where they overlap
+    assert tuple(cfg.model.grid) == (size // 16, size // 16)
+    preprocessor = cfg.model.data_preprocessor
+    assert preprocessor.mean[0] == 123.675 and (preprocessor.mixup, preprocessor.cutmix) == (0.8, 1.0)
+
+
+@pytest.mark.parametrize("study", ["blocks", "pooling"])
+def test_rows_of_a_study_differ_in_the_network_alone(study: str):
+    rows = [read(path) for path in CONFIGS if path.stem.startswith(study)]
+    assert len(rows) == dict(blocks=7, pooling=5)[study]
+    for row in rows:
+        row.model.pop("direction", None), row.model.pop("pooling", None)
+    assert all(row.to_dict() == rows[0].to_dict() for row in rows)
+
+
+@each_config
+def test_shrunk_takes_a_training_and_a_validation_step(path: Path):
+    cfg = read(path)
+    cfg.model.pop("init_cfg", None)
+    cfg.model.update(dim=32, depth=2, grid=(2, 2), num_classes=7)
+    if cfg.model.variant.startswith("deit3"):
+        cfg.model.num_heads = 2
+    if cfg.model.variant == "vil-large":
+        cfg.model.depth = 4
+    settle.settle_classes(cfg)
+    settle.settle_rate(cfg, world_size=1)
+    settle.settle_amp(cfg, asked=False, cuda=False)
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model).train()
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    cfg.optim_wrapper.optimizer.lr = 1e-2
+    batch = dict(inputs=torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8), labels=torch.tensor([0, 1, 2, 6]))
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    # the head starts so small that only a second step moves what lies before it
+    losses = [model.train_step(batch, wrapper)["loss"] for _ in range(2)]
+    assert all(torch.isfinite(loss) for loss in losses)
+    still = [name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])]
+    # with stochastic depth a branch may be left out twice
+    assert not still or cfg.model.get("drop_path"), f"not trained: {still}"
+    evaluator = Evaluator([METRICS.build(cfg.val_evaluator)])
+    evaluator.dataset_meta = dict(classes=tuple("abcdefg"))
+    model.eval()
+    evaluator.process(model.val_step(batch), batch)
+    assert set(evaluator.evaluate(4)) == {"top1", "top5"}

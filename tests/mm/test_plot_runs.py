@@ -1,0 +1,51 @@
+"""Curves of groups of runs: means and deviations over the steps that all runs of a group have."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+
+
+def log(folder: Path, curve: dict[int, float]) -> str:
+    (folder / "20250101/vis_data").mkdir(parents=True)
+    rows = [json.dumps(dict(step=step, mIoU=value)) for step, value in curve.items()]
+    (folder / "20250101/vis_data/scalars.json").write_text("\n".join([json.dumps(dict(step=1, loss=3.0)), *rows]))
+    return str(folder)
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *args: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["tools/plot_runs.py", *args])
+    runpy.run_path(str(ROOT / "tools/plot_runs.py"), run_name="__main__")
+
+
+def test_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    runs = [log(tmp_path / "a", {10: 1.0, 20: 2.0, 30: 9.0}), log(tmp_path / "b", {10: 3.0, 20: 6.0})]
+    alone = log(tmp_path / "c", {10: 0.5})
+    call(monkeypatch, "--group", "ours", *runs, "--group", "control", alone, "--out", str(tmp_path / "out"))
+    groups = json.loads((tmp_path / "out/curves.json").read_text())["groups"]
+    assert groups["ours"]["steps"] == [10, 20] and groups["ours"]["mean"] == [2.0, 4.0]
+    np.testing.assert_allclose(groups["ours"]["deviation"], [2**0.5, 8**0.5])
+    assert groups["control"]["deviation"] is None and groups["control"]["runs"] == {alone: [0.5]}
+    assert np.asarray(Image.open(tmp_path / "out/curves.png")).std() > 0
+    printed = capsys.readouterr().out
+    assert "ours: mIoU 4.00 +- 2.83 at step 20, 2 run(s)" in printed
+
+
+def test_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    run = log(tmp_path / "a", {10: 1.0})
+    out = ["--out", str(tmp_path / "out")]
+    for args, sentence in (
+        (["--group", "x", str(tmp_path / "none")], f"no work folder at {tmp_path / 'none'}"),
+        (["--group", "x", run, "--metric", "top1"], f"the logs in {run} hold no top1"),
+        (["--group", "x"], "--group takes a name of its own and at least one run, got x "),
+    ):
+        with pytest.raises(SystemExit):
+            call(monkeypatch, *args, *out)
+        assert capsys.readouterr().err.splitlines()[-1].strip() == f"error: {sentence}".strip()
+    assert not (tmp_path / "out").exists()

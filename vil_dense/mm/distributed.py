@@ -1,0 +1,195 @@
+"""Several processes: torchrun and Slurm on GPUs as in MMEngine, the same on CPUs; sharding of large models."""
+
+import datetime
+import os
+import subprocess
+from collections.abc import Callable
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.dist import all_reduce_dict, broadcast, init_dist
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.optim import OptimWrapper
+from mmengine.registry import HOOKS, RUNNERS
+from mmengine.runner import Runner
+from torch import Tensor, nn
+from torch import distributed as torch_dist
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from vil_dense.mm.backbone import ViL
+
+LAUNCHERS = {
+    "pytorch": ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
+    "slurm": ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
+    "mpi": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
+}
+"""What each launcher says to a process: its number, how many there are, its number on this machine."""
+
+STARTED_BY = dict(pytorch="torchrun --nproc-per-node N", slurm="srun --ntasks N", mpi="mpirun -n N")
+
+
+def start_processes(launcher: str, dist_cfg: dict) -> None:
+    """Joins the processes that `launcher` started: NCCL and one GPU each as in MMEngine, gloo where there is no GPU.
+
+    MMEngine takes a GPU for granted (`torch.cuda.set_device`); on CPUs torch is started without it.
+
+    Raises:
+        ValueError: this process was not started by the launcher, or its machine has too few GPUs.
+    """
+    missing = [name for name in LAUNCHERS[launcher] if name not in os.environ]
+    if missing:
+        raise ValueError(
+            f"--launcher {launcher} is for processes started by `{STARTED_BY[launcher]} tools/train.py ...`, "
+            f"and {missing[0]} is not set"
+        )
+    rank, world_size, local_rank = (os.environ[name] for name in LAUNCHERS[launcher])
+    if torch.cuda.is_available():
+        if int(local_rank) >= torch.cuda.device_count():
+            raise ValueError(
+                f"each process needs a GPU of its own: process {int(local_rank) + 1} of this machine found "
+                f"{torch.cuda.device_count()}"
+            )
+        init_dist(launcher, **dist_cfg)
+        return
+    os.environ.update(RANK=rank, WORLD_SIZE=world_size, LOCAL_RANK=local_rank)
+    if launcher == "slurm" and "MASTER_ADDR" not in os.environ:
+        command = ["scontrol", "show", "hostnames", os.environ["SLURM_NODELIST"]]
+        os.environ["MASTER_ADDR"] = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[
+            0
+        ]
+    os.environ.setdefault("MASTER_PORT", "29500")
+    timeout = dist_cfg.get("timeout")
+    torch_dist.init_process_group("gloo", timeout=timeout and datetime.timedelta(seconds=timeout))
+
+
+def settle_processes(cfg: Config, world_size: int, cuda: bool) -> str:
+    """For several processes: a DDP that runs on CPUs too, different random draws in each, the mean loss in the log.
+
+    Where no `StepSeedHook` keys the draws, each process draws from seed + its number (MMEngine gives all the same draws
+    in their networks); `randomness.diff_rank_seed=False` keeps the order of the data that of a single process.
+    """
+    if world_size == 1:
+        return ""
+    if not cuda and cfg.get("model_wrapper_cfg") is None:
+        cfg.model_wrapper_cfg = dict(
+            type="MMDistributedDataParallel",
+            device_ids=None,
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get("find_unused_parameters", False),
+        )
+    hooks = cfg.get("custom_hooks") or []
+    if not any(hook["type"] == "StepSeedHook" for hook in hooks):
+        cfg.setdefault("randomness", {}).setdefault("diff_rank_seed", True)
+    cfg.custom_hooks = [*hooks, dict(type="MeanLossHook")]
+    batch_size = cfg.train_dataloader.batch_size
+    return f"processes: {world_size} x {batch_size} a step, by {'NCCL' if cuda else 'gloo'}; losses are their mean"
+
+
+@HOOKS.register_module()
+class MeanLossHook(Hook):
+    """The mean of the processes' losses for the log, where MMEngine would log those of the first process."""
+
+    priority = "HIGHEST"
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+    ) -> None:
+        if outputs:
+            means = {name: value.detach().clone() for name, value in outputs.items() if torch.is_tensor(value)}
+            all_reduce_dict(means, "mean")
+            outputs.update(means)
+
+
+def shard(model: nn.Module) -> nn.Module:
+    """`fully_shard` (torch) of each block of the model's ViLs and of the rest, in place.
+
+    State dicts are whole again: a collective, so all processes ask for them. Loading takes whole ones.
+    """
+    for value in model.state_dict().values():
+        broadcast(value)
+    for backbone in [module for module in model.modules() if isinstance(module, ViL)]:
+        for block in backbone.net.blocks:
+            fully_shard(block)
+    fully_shard(model)
+    here, whole = (sum(size(p) for p in model.parameters()) for size in (_here, Tensor.numel))
+    print_log(f"sharded: {here:,} of {whole:,} parameters in this process", "current")
+    model.register_state_dict_post_hook(lambda module, state, prefix, metadata: state.update(_whole(state)))
+    model.register_load_state_dict_pre_hook(lambda module, state, *_: state.update(_sharded(state, module)))
+    return model
+
+
+def _here(parameter: Tensor) -> int:
+    return parameter.to_local().numel() if isinstance(parameter, DTensor) else parameter.numel()
+
+
+def _whole(state: dict) -> dict:
+    return {key: _whole_one(value) for key, value in state.items()}
+
+
+def _whole_one(value: object) -> object:
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def _sharded(state: dict, module: nn.Module) -> dict:
+    own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    return {key: _like(value, own[key]) for key, value in state.items() if key in own}
+
+
+def _like(value: Tensor, pattern: Tensor) -> Tensor:
+    """A whole tensor, cut as `pattern` is."""
+    if not isinstance(pattern, DTensor) or isinstance(value, DTensor) or value.shape != pattern.shape:
+        return value
+    return distribute_tensor(value.to(pattern.device), pattern.device_mesh, pattern.placements)
+
+
+@RUNNERS.register_module()
+class ShardedRunner(Runner):
+    """`runner_type="ShardedRunner"`: weights, gradients and optimizer states are spread over the processes.
+
+    For models whose weights and optimizer states fill a GPU. Checkpoints are whole, as those of any other run, and
+    resume with any number of processes. EMA weights are not kept.
+    """
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        if not self.distributed:
+            raise ValueError(
+                "ShardedRunner spreads a model over several processes: use torchrun and --launcher pytorch"
+            )
+        if hasattr(model, "init_weights"):
+            model.init_weights()
+        return shard(model.to(get_device()))
+
+    def _init_model_weights(self) -> None:
+        """Done before the model was sharded."""
+
+    def build_optim_wrapper(self, optim_wrapper: dict | OptimWrapper) -> OptimWrapper:
+        if isinstance(optim_wrapper, OptimWrapper):
+            return optim_wrapper
+        wrapper = super().build_optim_wrapper(optim_wrapper)
+        optimizer = wrapper.optimizer
+        optimizer.register_state_dict_post_hook(
+            lambda _, state: _map_states(state, lambda value, index: _whole_one(value))
+        )
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        optimizer.register_load_state_dict_pre_hook(
+            lambda _, state: _map_states(state, lambda value, index: _like(value, parameters[index]))
+        )
+        return wrapper
+
+    def save_checkpoint(self, *args, **kwargs) -> None:
+        if self.rank:  # the first process writes; the others take part in putting the tensors together
+            self.model.state_dict()
+            self.optim_wrapper.state_dict()
+        super().save_checkpoint(*args, **kwargs)
+
+
+def _map_states(state: dict, change: Callable[[Tensor, int], object]) -> dict:
+    """An optimizer's state dict with `change(value, index of the parameter)` for each of its tensors."""
+    states = {
+        index: {name: change(value, index) if torch.is_tensor(value) else value for name, value in values.items()}
+        for index, values in state["state"].items()
+    }
+    return {**state, "state": states}

@@ -1,0 +1,103 @@
+"""Cheap checks of a frozen backbone: nearest neighbours and a linear classifier on its pooled features."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+L2S = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+
+
+@torch.no_grad()
+def features(
+    model: BaseModel, loader: DataLoader, report: Callable[[int, int], None] = lambda done, total: None
+) -> tuple[Tensor, Tensor]:
+    """What the head of an `ImageClassifier` would read, (N, C) float32 on the CPU, and the labels (N,).
+
+    Tokens pooled as the classifier pools them, between its norms; the network in evaluation mode.
+    """
+    model.eval()
+    head, model.net.head = model.net.head, None
+    vectors, labels = [], []
+    try:
+        for done, data in enumerate(loader, 1):
+            batch = model.data_preprocessor(data, training=False)
+            vectors.append(model.net(batch["inputs"]).float().cpu())
+            labels.append(batch["labels"].cpu())
+            report(done, len(loader))
+    finally:
+        model.net.head = head
+    return torch.cat(vectors), torch.cat(labels)
+
+
+def knn_scores(
+    train: Tensor, labels: Tensor, test: Tensor, classes: int, k: int = 20, temperature: float = 0.07
+) -> Tensor:
+    """(N, classes) votes of the k nearest training vectors by cosine, each with weight exp(cosine / temperature).
+
+    The rule of arXiv 1805.01978 and 2104.14294. With fewer than k training vectors all of them vote.
+    """
+    bank, k = F.normalize(train), min(k, len(train))
+    scores = []
+    for part in F.normalize(test).split(1024):
+        cosine, nearest = (part @ bank.mT).topk(k)
+        votes = F.one_hot(labels[nearest], classes) * ((cosine - 1) / temperature).exp()[..., None]
+        scores.append(votes.sum(1))
+    return torch.cat(scores)
+
+
+def linear_scores(
+    train: Tensor, labels: Tensor, test: Tensor, classes: int, l2s: Sequence[float] = L2S, seed: int = 0
+) -> tuple[Tensor, float]:
+    """(N, classes) logits of a linear classifier on the frozen features, and its L2 penalty.
+
+    Features are standardised by the training set's mean and deviation. The penalty is the one of `l2s` that is most
+    accurate on a fifth of each training class, held out by `seed` (the larger one of equals); then all are fitted.
+    """
+    mean, deviation = train.mean(0), train.std(0, correction=0).clamp_min(1e-6)
+    train, test = (train - mean) / deviation, (test - mean) / deviation
+    held = _held_out(labels, seed)
+    if not held.any() or len(l2s) == 1:
+        best = max(l2s)
+    else:
+        right = {
+            l2: top(_fit(train[~held], labels[~held], classes, l2)(train[held]), labels[held], 1) for l2 in sorted(l2s)
+        }
+        best = max(right, key=lambda l2: (right[l2], l2))
+    with torch.no_grad():
+        return _fit(train, labels, classes, best)(test), best
+
+
+def top(scores: Tensor, labels: Tensor, k: int) -> float:
+    """Share in % of rows whose label is among the k highest scores."""
+    return 100 * (scores.topk(k).indices == labels[:, None]).any(1).double().mean().item()
+
+
+def _held_out(labels: Tensor, seed: int) -> Tensor:
+    """True for a fifth of the members of each class."""
+    generator = torch.Generator().manual_seed(seed)
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    for label in labels.unique():
+        members = torch.nonzero(labels == label).flatten()
+        held[members[torch.randperm(len(members), generator=generator)[: len(members) // 5]]] = True
+    return held
+
+
+def _fit(x: Tensor, labels: Tensor, classes: int, l2: float) -> nn.Linear:
+    """Logistic regression by L-BFGS: mean cross-entropy and l2 / 2 times the squared weights."""
+    layer = nn.Linear(x.shape[1], classes, device=x.device)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    optimizer = torch.optim.LBFGS(layer.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(layer(x), labels) + l2 / 2 * layer.weight.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return layer.requires_grad_(False)
