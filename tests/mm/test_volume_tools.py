@@ -298,6 +298,8 @@ def trained_run(tmp_path: Path) -> Path:
     cfg.dump(folder / "vil_unet3d_hippocampus.py")
     weights(folder / "vil_unet3d_hippocampus.py").rename(folder / "iter_4.pth")
     (folder / "last_checkpoint").write_text("/elsewhere/work/iter_4.pth")
+    (folder / "validation").mkdir()
+    (folder / "validation/metrics.json").write_text(json.dumps(dict(mean=dict(dice=0.75, hd95_mm=2.5, nsd=None))))
     return folder
 
 
@@ -317,7 +319,8 @@ def test_a_run_becomes_a_bundle(trained_run: Path, tmp_path: Path, run) -> None:
     network.load_state_dict(state)
     assert all(torch.equal(value, own[f"network.{name}"]) for name, value in state.items())
     card = (out / "docs/README.md").read_text()
-    assert "Segments Anterior, Posterior in MRI." in card and "iter_4.pth" in card
+    assert "Segments Anterior, Posterior in MRI." in card and "iter_4.pth" in card and "- dice: 0.75" in card
+    assert json.loads((out / "configs/metadata.json").read_text())["eval_metrics"]["hd95_mm"] == 2.5
     assert (out / "LICENSE").read_text().strip().startswith("Apache License")
     code, _, error = run("export_bundle", trained_run, "--out", out)
     assert code == 2 and error[-1] == f"error: {out} is not empty: a bundle needs a folder of its own"
