@@ -18,7 +18,7 @@ GIB = 2**30
 SLABS = 5
 """Arrays of `SLAB_BYTES` that live while rows are resampled or become classes."""
 OVERHEAD = 1.4
-"""Resident over live bytes, for the allocator and what convolutions need inside. Measured on 512 x 512 x 600 voxels with
+"""Resident over live bytes, for the allocator and what convolutions need inside. Measured on 512 x 512 x 600 voxels,
 14 classes, less 0.45 GiB of Python and its libraries: 1.39."""
 
 
