@@ -47,17 +47,19 @@ def last_checkpoint(run: Path) -> Path:
     return run / Path(note.read_text().strip()).name
 
 
-def scores(run: Path) -> dict[str, float]:
+def scores(run: Path) -> dict[str, float | None]:
     """Means of the run's last validation, where it left them."""
-    path = run / "per_case.json"
-    content = json.loads(path.read_text()) if path.is_file() else {}
-    return content.get("means", content.get("mean", {}))
+    path = run / "validation/metrics.json"
+    return json.loads(path.read_text())["mean"] if path.is_file() else {}
 
 
-def card(cfg: Config, checkpoint: Path, measured: dict[str, float]) -> str:
+def card(cfg: Config, checkpoint: Path, measured: dict[str, float | None]) -> str:
     """The model card."""
     plan = cfg.model.plan
-    rows = "\n".join(f"- {name}: {value}" for name, value in measured.items()) or "- none was left by the run"
+    rows = (
+        "\n".join(f"- {name}: {value if value is None else round(value, 4)}" for name, value in measured.items())
+        or "- none was left by the run"
+    )
     return f"""# {cfg.model.network.type}
 
 Segments {", ".join(name for name, value in plan["labels"].items() if value > 0)} in {", ".join(plan["channels"])}.

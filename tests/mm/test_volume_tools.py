@@ -285,3 +285,57 @@ def test_a_checkpoint_that_would_run_code(trained: tuple[Path, Path], images: Pa
     code, _, error = run("predict_volumes", trained[0], tmp_path / "trap.pth", images, "--out", tmp_path / "out")
     assert code == 2 and "was refused: it holds exec, and loading that could run code" in error[-1]
     assert not (tmp_path / "sprung").exists() and not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def trained_run(tmp_path: Path) -> Path:
+    """A work folder as a training leaves it."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    cfg = Config.fromfile(ROOT / "configs/vil_unet3d_hippocampus.py")
+    cfg.plan.patch_vox = (16, 16, 16)
+    cfg.model.network = dict(type="ViLUNet3D", channels=(8, 8), depths=(0, 1), deep_supervision=1)
+    cfg.dump(folder / "vil_unet3d_hippocampus.py")
+    weights(folder / "vil_unet3d_hippocampus.py").rename(folder / "iter_4.pth")
+    (folder / "last_checkpoint").write_text("/elsewhere/work/iter_4.pth")
+    (folder / "validation").mkdir()
+    (folder / "validation/metrics.json").write_text(json.dumps(dict(mean=dict(dice=0.75, hd95_mm=2.5, nsd=None))))
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:monai")
+def test_a_run_becomes_a_bundle(trained_run: Path, tmp_path: Path, run) -> None:
+    import monai.bundle
+
+    out = tmp_path / "bundle"
+    code, said, error = run("export_bundle", trained_run, "--out", out)
+    assert code == 0, error
+    assert said.splitlines()[-1] == f"bundle written to {out}" and "TorchScript for windows of 16 x 16 x 16" in said
+    parser = monai.bundle.ConfigParser()
+    parser.read_config(out / "configs/inference.json")
+    network = parser.get_parsed_content("network_def")
+    own = torch.load(trained_run / "iter_4.pth", weights_only=True)["state_dict"]
+    state = torch.load(out / "models/model.pt", weights_only=True)
+    network.load_state_dict(state)
+    assert all(torch.equal(value, own[f"network.{name}"]) for name, value in state.items())
+    card = (out / "docs/README.md").read_text()
+    assert "Segments Anterior, Posterior in MRI." in card and "iter_4.pth" in card and "- dice: 0.75" in card
+    assert json.loads((out / "configs/metadata.json").read_text())["eval_metrics"]["hd95_mm"] == 2.5
+    assert (out / "LICENSE").read_text().strip().startswith("Apache License")
+    code, _, error = run("export_bundle", trained_run, "--out", out)
+    assert code == 2 and error[-1] == f"error: {out} is not empty: a bundle needs a folder of its own"
+
+
+def test_runs_that_are_refused(trained_run: Path, tmp_path: Path, run) -> None:
+    def sentence(*args: object) -> str:
+        code, _, error = run("export_bundle", *args, "--out", tmp_path / "bundle")
+        assert code == 2 and not (tmp_path / "bundle").exists()
+        return error[-1]
+
+    assert sentence("nowhere") == "error: no run at nowhere"
+    expected = f"error: {tmp_path} is no work folder of a training: one config is expected in it, got 0"
+    assert sentence(tmp_path) == expected
+    (trained_run / "last_checkpoint").unlink()
+    assert sentence(trained_run).endswith("has no last_checkpoint: train first, or name one with --checkpoint")
+    (trained_run / "cut.pth").write_bytes((trained_run / "iter_4.pth").read_bytes()[:4000])
+    assert sentence(trained_run, "--checkpoint", trained_run / "cut.pth").endswith("is truncated or no checkpoint")

@@ -8,11 +8,11 @@ import json
 import warnings
 from collections.abc import Mapping
 from importlib import resources
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import monai
-import nibabel
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -90,7 +90,13 @@ def train(plan: Plan, network: Mapping[str, Any], batch_size: int, learning_rate
     saver = {"_target_": "CheckpointSaver", "save_dir": "@ckpt_dir", "save_dict": {"model": "@network"}}
     validate = {"_target_": "ValidationHandler", "validator": "@validate#evaluator", "epoch_level": True}
     return {
-        "imports": ["$import torch", "$import monai", "$from vil_dense.medical.datalist import read_datalist"],
+        "imports": [
+            "$import os",
+            "$import monai",
+            "$import torch",
+            "$import torch.distributed as dist",
+            "$from vil_dense.medical.datalist import read_datalist",
+        ],
         "bundle_root": ".",
         "ckpt_dir": "$@bundle_root + '/models'",
         "output_dir": "$@bundle_root + '/eval'",
@@ -175,7 +181,7 @@ def multi_gpu_train() -> dict[str, Any]:
         "train#dataloader#sampler": "@train#sampler",
         "train#dataloader#shuffle": False,
         "train#trainer#train_handlers": "$@train#handlers[:1] if dist.get_rank() > 0 else @train#handlers",
-        "run": ["$@train#sampler.set_epoch(0)", "$@train#trainer.run()"],
+        "run": ["$@train#trainer.run()"],
     }
 
 
@@ -191,7 +197,7 @@ def metadata(plan: Plan, about: Mapping[str, Any]) -> dict[str, Any]:
         about: keys to add or replace, e.g. task, description, eval_metrics.
     """
     # MONAI 1.6 overwrites the required packages by the optional ones: both say the same.
-    packages = {"vil_dense": __version__, "nibabel": nibabel.__version__, "pytorch-ignite": "0.5.5"}
+    packages = {"vil_dense": __version__} | {name: version(name) for name in ("nibabel", "pytorch-ignite")}
     shape = [f"{size}*n" for size in plan["patch_vox"]]
     names = {str(value): name for name, value in plan["labels"].items()}
     channels = {str(index): name for index, name in enumerate(plan["channels"])}
@@ -331,8 +337,6 @@ def _multi_gpu() -> dict[str, Any]:
         "validate#dataloader#sampler": "@validate#sampler",
         "validate#evaluator#val_handlers": "$None if dist.get_rank() > 0 else @validate#handlers",
         "initialize": [
-            "$import os",
-            "$import torch.distributed as dist",
             "$dist.is_initialized() or dist.init_process_group(backend='nccl')",
             "$torch.cuda.set_device(@device)",
             "$monai.utils.set_determinism(seed=0)",

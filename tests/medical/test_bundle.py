@@ -1,0 +1,183 @@
+"""The bundle, through MONAI's own verbs, without a network connection."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import monai.bundle
+import nibabel
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from nifti_files import affine, write_nifti
+
+from vil_dense.medical import build_network
+from vil_dense.medical.bundle import network_config, write_bundle
+from vil_dense.medical.nifti import read_image
+from vil_dense.medical.predict import predict
+
+PLAN = dict(
+    channels=["MR"],
+    labels=dict(background=0, organ=1),
+    orientation="RAS",
+    spacing_mm=(1.0, 1.0, 1.0),
+    patch_vox=(16, 16, 16),
+    intensity=[dict(rule="zscore")],
+)
+NETWORK = dict(type="ViLUNet3D", channels=(8, 8, 8), depths=(0, 0, 1), deep_supervision=2)
+# MONAI 1.6 renames a key of its own schema, warns that configs are programs, and has no logging file.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Detected deprecated name 'optional_packages_version':UserWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning:monai"),
+    pytest.mark.filterwarnings("ignore::FutureWarning:monai"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:(torch|monai|ignite)"),
+]
+
+
+@pytest.fixture(scope="module")
+def weights() -> dict:
+    torch.manual_seed(0)
+    return build_network(PLAN, **NETWORK).state_dict()
+
+
+@pytest.fixture(scope="module")
+def written(weights: dict, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("written") / "bundle"
+    said = write_bundle(out, PLAN, NETWORK, weights, batch_size=2, card="a card\n")
+    assert said == "TorchScript for windows of 16 x 16 x 16: models/model.ts"
+    return out
+
+
+@pytest.fixture
+def bundle(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy, and the current folder, as the commands of the documentation have it."""
+    shutil.copytree(written, tmp_path / "bundle")
+    monkeypatch.chdir(tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Six cases in two folders: a bright box to find."""
+    for number in range(6):
+        rng = np.random.default_rng(number)
+        label = np.zeros((18, 20, 17), dtype=np.uint8)
+        label[4:11, 5:12, 3:9] = 1
+        image = (label * 200 + rng.normal(0, 20, label.shape)).astype(np.int16)
+        write_nifti(tmp_path / f"data/imagesTr/c{number}.nii.gz", image, affine("LPS"))
+        write_nifti(tmp_path / f"data/labelsTr/c{number}.nii.gz", label, affine("LPS"))
+    return tmp_path / "data"
+
+
+def test_what_is_in_it(bundle: Path) -> None:
+    configs = ("evaluate", "inference", "metadata", "multi_gpu_evaluate", "multi_gpu_train", "schema", "train")
+    files = sorted(str(path.relative_to(bundle)) for path in bundle.rglob("*") if path.is_file())
+    docs = ["docs/README.md", "docs/data_license.txt", "models/model.pt", "models/model.ts"]
+    assert files == [*(f"configs/{name}.json" for name in configs), *docs]
+    inference = json.loads((bundle / "configs/inference.json").read_text())
+    assert inference["network_def"]["_target_"] == "vil_dense.medical.ViLUNet3D"
+
+
+def test_metadata_pass_monais_schema(bundle: Path) -> None:
+    verify = dict(meta_file="configs/metadata.json", filepath="configs/schema.json")
+    monai.bundle.verify_metadata(**verify)
+    content = json.loads((bundle / "configs/metadata.json").read_text())
+    assert content["version"] in content["changelog"]
+    del content["task"]
+    (bundle / "configs/metadata.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="'task' is a required property"):
+        monai.bundle.verify_metadata(**verify)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_the_network_is_what_the_metadata_say(bundle: Path, n: int) -> None:
+    files = dict(meta_file="configs/metadata.json", config_file="configs/inference.json")
+    monai.bundle.verify_net_in_out(net_id="network_def", device="cpu", n=n, **files)
+    content = json.loads((bundle / "configs/metadata.json").read_text())
+    content["network_data_format"]["outputs"]["pred"]["num_channels"] = 5
+    (bundle / "configs/metadata.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="output channel number `2` doesn't match: `5`"):
+        monai.bundle.verify_net_in_out(net_id="network_def", device="cpu", n=n, **files)
+
+
+def test_training_and_evaluation(bundle: Path, data: Path, weights: dict) -> None:
+    train = "configs/train.json"
+    monai.bundle.run(config_file=train, dataset_dir=str(data), **{"train#trainer#max_epochs": 2})
+    state = torch.load(bundle / "models/model.pt", weights_only=True)
+    assert state.keys() == weights.keys()
+    assert any(not torch.equal(state[name], weights[name]) for name in weights)
+    monai.bundle.run(config_file=[train, "configs/evaluate.json"], dataset_dir=str(data))
+    assert "val_mean_dice" in (bundle / "eval/metrics.csv").read_text()
+    assert (bundle / "eval/val_mean_dice_raw.csv").is_file()
+
+
+def test_inference_gives_our_masks(bundle: Path, data: Path, weights: dict, tmp_path: Path) -> None:
+    images = data / "imagesTr"
+    out = tmp_path / "masks"
+    monai.bundle.run(config_file="configs/inference.json", dataset_dir=str(images), output_dir=str(out))
+    assert sorted(path.name for path in out.iterdir()) == [f"c{number}_seg.nii.gz" for number in range(6)]
+    network = build_network(PLAN, **NETWORK).eval()
+    network.load_state_dict(weights)
+    ours = predict([network], *read_image([images / "c1.nii.gz"]), PLAN)
+    theirs = nibabel.load(out / "c1_seg.nii.gz")
+    np.testing.assert_allclose(theirs.affine, affine("LPS"))
+    assert (np.asarray(theirs.dataobj) == ours).mean() > 0.999 and len(np.unique(ours)) == 2
+
+
+def test_several_processes(bundle: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The multi-GPU configs, as far as a CPU goes: samplers, wrapped network, handlers, in a group of one process."""
+    monkeypatch.setenv("LOCAL_RANK", "0")  # as torchrun does
+    dist.init_process_group("gloo", store=dist.FileStore(str(tmp_path / "store"), 1), rank=0, world_size=1)
+    try:
+        options = {"device": "$torch.device('cpu')", "network#device_ids": "$None", "initialize": [], "finalize": []}
+        options |= {"dataset_dir": str(data), "train#trainer#max_epochs": 1}
+        files = ["configs/train.json", "configs/multi_gpu_train.json"]
+        monai.bundle.run(config_file=files, **options)
+        monai.bundle.run(
+            config_file=["configs/train.json", "configs/evaluate.json", "configs/multi_gpu_evaluate.json"], **options
+        )
+    finally:
+        dist.destroy_process_group()
+    assert (bundle / "eval/metrics.csv").is_file()
+
+
+def test_the_traced_network_is_the_eager_one(bundle: Path, weights: dict) -> None:
+    network = build_network(PLAN, **NETWORK).eval()
+    network.load_state_dict(weights)
+    x = torch.randn(2, 1, 16, 16, 16)[:1]
+    with torch.no_grad():
+        torch.testing.assert_close(torch.jit.load(bundle / "models/model.ts")(x), network(x), rtol=1e-4, atol=1e-5)
+
+
+def test_other_networks_and_full_folders_are_refused(bundle: Path, weights: dict) -> None:
+    with pytest.raises(ValueError, match="bundles are written for ViLUNet3D and ViLUNETR3D, this run trained DynUNet"):
+        network_config(PLAN, dict(type="DynUNet"))
+    with pytest.raises(FileExistsError, match="bundle is not empty: a bundle needs a folder of its own"):
+        write_bundle(bundle, PLAN, NETWORK, weights)
+
+
+@pytest.mark.slow
+def test_the_command_line(bundle: Path, data: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "configs/inference.json"]
+    folders = ["--dataset_dir", str(data / "imagesTr"), "--output_dir", str(tmp_path / "masks")]
+    done = subprocess.run([*command, *folders], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "masks").iterdir())) == 6
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_onnx_is_the_eager_network(bundle: Path, weights: dict) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    files = dict(meta_file="configs/metadata.json", config_file="configs/inference.json", ckpt_file="models/model.pt")
+    monai.bundle.onnx_export(net_id="network_def", filepath="models/model.onnx", **files)
+    session = onnxruntime.InferenceSession(bundle / "models/model.onnx", providers=["CPUExecutionProvider"])
+    x = torch.randn(1, 1, 16, 16, 16)
+    network = build_network(PLAN, **NETWORK).eval()
+    network.load_state_dict(weights)
+    (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(found), network(x), rtol=1e-3, atol=1e-4)
