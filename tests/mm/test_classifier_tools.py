@@ -14,8 +14,8 @@ from shutil import copytree
 import numpy as np
 import pytest
 import torch
+from forget_runs import forget_runs
 from mmengine.runner import Runner
-from mmengine.visualization import Visualizer
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -72,7 +72,7 @@ def options(data: Path | str, *more: str) -> list[str]:
 
 def run(tool: str, *args: object, code: int | None = None) -> None:
     """A command line in this process; `code` is the one it exits with, None where it just returns."""
-    Visualizer._instance_dict.clear()  # the one of an earlier run would write this one's curves to its own folder
+    forget_runs()
     argv, cwd = sys.argv, Path.cwd()
     sys.argv = [f"tools/{tool}.py", *map(str, args)]
     os.chdir(ROOT)
