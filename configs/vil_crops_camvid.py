@@ -43,7 +43,6 @@ train_dataloader = dict(batch_size=64, num_workers=1, dataset=dict(data_root=dat
 val_dataloader = dict(batch_size=64, num_workers=1, dataset=dict(data_root=data_root, pipeline=test_pipeline))
 test_dataloader = val_dataloader
 auto_scale_lr = None
-compile_blocks = False
 param_scheduler = [
     dict(type="WarmupCosineLR", warmup=1, eta_min=1e-6, by_epoch=True, convert_to_iter_based=True),
 ]

@@ -20,4 +20,4 @@ param_scheduler = [
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=400, val_interval=10)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
-compile_blocks = True  # the minutes that it takes are soon made up for
+compile_blocks = False  # True fuses the blocks with torch.compile, which takes minutes at the start
