@@ -45,14 +45,14 @@ def main() -> None:
     arguments.add_argument("--workers", type=int, default=0, help="worker processes; 0 leaves that part out")
     args = arguments.parse_args()
     torch.set_num_threads(1)
-    with one_sentence():
+    with one_sentence(args.debug):
         if args.pictures < 32:
             raise ValueError(f"--pictures has to be 32 or more to time anything, got {args.pictures}")
         cfg = read_config(args)
         settle.settle_classes(cfg)
         dataset = DATASETS.build(cfg.train_dataloader.dataset)
-    step_times(dataset, 32)
-    seconds = step_times(dataset, args.pictures)
+        step_times(dataset, 32)
+        seconds = step_times(dataset, args.pictures)
     print(f"{'step':<20}{'ms a picture':>14}")
     for name, spent in seconds.items():
         print(f"{name:<20}{1000 * spent / args.pictures:>14.2f}")

@@ -5,7 +5,6 @@ metric over the cases (a case counts with its mean over structures), mean of the
 p of Wilcoxon's signed-rank test.
 """
 
-import argparse
 import csv
 import math
 from pathlib import Path
@@ -15,7 +14,7 @@ from scipy.stats import wilcoxon
 
 from vil_dense.medical.files import save_csv
 from vil_dense.medical.metrics import VALUES
-from vil_dense.mm.command import one_sentence
+from vil_dense.mm.command import one_sentence, plain_parser
 
 Cases = dict[str, float]
 
@@ -56,11 +55,11 @@ def compare(first: Cases, other: Cases) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = plain_parser(__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="work folders or metrics.csv; the first is compared with")
     parser.add_argument("--out", type=Path, help="table to write, CSV")
     args = parser.parse_args()
-    with one_sentence():
+    with one_sentence(args.debug):
         runs = {str(path): read_run(path) for path in args.runs}
         first = runs[str(args.runs[0])]
         rows = [

@@ -21,6 +21,7 @@ def main() -> None:
         choices=DIRECTIONS,
         help="block design, where the weights alone cannot tell (default: bi-alternating, of all published models)",
     )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args()
     try:
         if not args.dst.endswith((".pth", ".safetensors")):
@@ -30,7 +31,10 @@ def main() -> None:
         options, parameters = verified(own, args.direction)
         write_state(own, args.dst)
     except (OSError, ValueError) as error:
-        sys.exit(f"convert_checkpoint: {error}")
+        if args.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     shown = ", ".join(f"{key}={value!r}" for key, value in options.items())
     print(f"{len(own)} of {len(state)} tensors ({layout_of(state)} layout), {parameters:,} parameters -> {args.dst}")
     print(f"VisionLSTM({shown})")

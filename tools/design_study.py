@@ -6,7 +6,6 @@ finished are not made again, unfinished ones go on. Writes study.csv and study.j
 It shows that the machinery of the tables works; networks this small say nothing about the paper's numbers.
 """
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -15,7 +14,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from vil_dense.mm.command import one_sentence
+from vil_dense.mm.command import one_sentence, plain_parser
 from vil_dense.mm.draw import save_csv, write_whole
 from vil_dense.mm.hooks import read_scalars
 
@@ -79,13 +78,13 @@ def save(results: dict[str, list[dict]], out: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = plain_parser(__doc__)
     parser.add_argument("data", type=Path, help="folder with train/CLASS and val/CLASS")
     parser.add_argument("--out", type=Path, required=True, help="folder for the runs and the tables")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each design (3)")
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="K=V", help="for every run, see tools/train.py")
     args = parser.parse_args()
-    with one_sentence():
+    with one_sentence(args.debug):
         if not (args.data / "train").is_dir():
             raise FileNotFoundError(f"no folder of classes at {args.data / 'train'}; tools/make_crops.py makes one")
         results: dict[str, list[dict]] = {}

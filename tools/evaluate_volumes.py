@@ -14,7 +14,7 @@ from pathlib import Path
 from mmengine.utils import ProgressBar
 
 from vil_dense.mm import settle
-from vil_dense.mm.command import one_sentence, parser, read_config
+from vil_dense.mm.command import check_folders, one_sentence, parser, read_config
 
 
 def arguments() -> argparse.Namespace:
@@ -52,8 +52,9 @@ def line(name: str, values: Mapping[str, float | None]) -> str:
 
 def main() -> int:
     args = arguments()
-    with one_sentence():
+    with one_sentence(args.debug):
         cfg = read_config(args)
+        check_folders(args.out)
         settle.settle_plan(cfg)
         from vil_dense.medical.metrics import save_scores, score_case
         from vil_dense.medical.nifti import check_same_grid, read_label
@@ -67,7 +68,7 @@ def main() -> int:
         found = list(pairs(Path(args.masks), Path(args.labels), args.section, args.fold))
     scores, bar = [], ProgressBar(len(found))
     for case, mask_path, label_path in found:
-        with one_sentence():
+        with one_sentence(args.debug):
             mask, grid = read_label(mask_path, known.values())
             label, label_grid = read_label(label_path, known.values())
             check_same_grid(grid, label_grid)
@@ -75,7 +76,7 @@ def main() -> int:
         scores += score_case(case, mask, label, **options)
         bar.update()
     print()
-    with one_sentence():
+    with one_sentence(args.debug):
         summary = save_scores(scores, Path(args.out), tolerance_mm=args.tolerance_mm)
     for name, values in [*summary["structures"].items(), ("mean", summary["mean"])]:
         print(line(name, values))

@@ -9,7 +9,6 @@ and its schema), models/ (model.pt, and model.ts traced for windows of the plan'
   python -m monai.bundle verify_metadata --meta_file configs/metadata.json --filepath configs/schema.json
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from vil_dense.mm import settle
-from vil_dense.mm.command import one_sentence
+from vil_dense.mm.command import load_config, one_sentence, plain_parser
 from vil_dense.mm.safe_load import load_safely, weights_of
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +31,7 @@ def run_config(run: Path) -> Config:
         raise FileNotFoundError(
             f"{run} is no work folder of a training: one config is expected in it, got {len(found)}"
         )
-    cfg = Config.fromfile(found[0])
+    cfg = load_config(found[0])
     settle.settle_plan(cfg)
     if cfg.model.type != "VolumeSegmentor":
         raise ValueError(f"{found[0]} segments no volumes: its model is a {cfg.model.type}, not a VolumeSegmentor")
@@ -81,12 +80,12 @@ The configs name classes of vil_dense, which has to be installed; models/model.t
 
 
 def main() -> int:
-    known = argparse.ArgumentParser(description="Export a training run as a MONAI bundle.")
+    known = plain_parser("Export a training run as a MONAI bundle.")
     known.add_argument("run", help="work folder of a training")
     known.add_argument("--out", required=True, help="folder of the bundle")
     known.add_argument("--checkpoint", help="weights (default: the run's last ones)")
     args = known.parse_args()
-    with one_sentence():
+    with one_sentence(args.debug):
         run = Path(args.run)
         cfg = run_config(run)
         from vil_dense.medical.bundle import write_bundle

@@ -45,7 +45,7 @@ def main() -> None:
     arguments.add_argument("--backend", choices=OPERATORS, default="chunkwise", help="form of the mLSTM")
     arguments.add_argument("--table2", action="store_true", help="the paper's block designs in both forms")
     args = arguments.parse_args()
-    with one_sentence():
+    with one_sentence(args.debug):
         if args.table2:
             return show_table_2()
         if args.config is None:

@@ -4,14 +4,13 @@ Each crop is labelled with the class that at least `--share` of its pixels have.
 train/CLASS/*.jpg and val/CLASS/*.jpg; both come from the training pictures, the validation crops from the last tenth.
 """
 
-import argparse
 import os
 import sys
 import time
 from pathlib import Path
 
 from vil_dense.mm import CamVidDataset
-from vil_dense.mm.command import one_sentence
+from vil_dense.mm.command import one_sentence, plain_parser
 from vil_dense.mm.crops import cut_crops
 
 
@@ -24,7 +23,7 @@ def progress(start: float, done: int, total: int) -> None:
 
 def main() -> None:
     default = Path(os.environ["VIL_DENSE_DATA"]) / "camvid" if "VIL_DENSE_DATA" in os.environ else Path("data/camvid")
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = plain_parser(__doc__)
     parser.add_argument("--source", type=Path, default=default, help=f"folder of CamVid (default: {default})")
     parser.add_argument("--out", type=Path, default=Path("data/camvid_crops"), help="folder to write")
     parser.add_argument("--size", type=int, default=64, help="side of a crop in px")
@@ -34,7 +33,7 @@ def main() -> None:
     parser.add_argument("--least", type=int, default=50, help="a class with fewer training crops is left out")
     args = parser.parse_args()
     start = time.monotonic()
-    with one_sentence():
+    with one_sentence(args.debug):
         counts = cut_crops(
             args.source,
             args.out,

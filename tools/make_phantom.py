@@ -8,13 +8,13 @@ from PIL import Image
 
 from vil_dense.medical.phantom import LABELS, make_case, write_sample
 from vil_dense.medical.progress import Progress
-from vil_dense.mm.command import one_sentence
+from vil_dense.mm.command import one_sentence, plain_parser
 
 PALETTE = np.array([(0, 0, 0), (200, 90, 70), (90, 130, 220), (240, 200, 60), (90, 200, 120)])
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = plain_parser(__doc__)
     parser.add_argument("--out", type=Path, default=Path("data/phantom"), help="folder to write")
     parser.add_argument("--train", type=int, default=24, help="training volumes")
     parser.add_argument("--val", type=int, default=6, help="held-out volumes")
@@ -36,7 +36,7 @@ def contact_sheet(seed: int, rows: int = 3, slices: tuple[int, ...] = (8, 14, 20
 
 def main() -> None:
     args = parse_args()
-    with one_sentence():
+    with one_sentence(args.debug):
         root = write_sample(args.out, train=args.train, val=args.val, seed=args.seed, report=Progress("making volumes"))
         sheet = root.with_name(f"{root.name}_sheet.png")
         contact_sheet(args.seed).save(sheet)

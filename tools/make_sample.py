@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
+from vil_dense.mm.command import one_sentence, plain_parser
 from vil_dense.mm.scenes import CLASSES, PALETTE, write_sample
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = plain_parser(__doc__)
     parser.add_argument("--out", type=Path, default=Path("data/sample"), help="folder to write")
     parser.add_argument("--train", type=int, default=400, help="training pictures")
     parser.add_argument("--val", type=int, default=50, help="held-out pictures")
@@ -51,15 +52,16 @@ def contact_sheet(root: Path, columns: int = 4, rows: int = 3, cell: int = 220, 
 def main() -> None:
     args = parse_args()
     start = time.monotonic()
-    root = write_sample(
-        args.out,
-        train=args.train,
-        val=args.val,
-        seed=args.seed,
-        report=lambda done, total: progress(start, done, total),
-    )
-    sheet = root.with_name(f"{root.name}_sheet.png")
-    contact_sheet(root).save(sheet)
+    with one_sentence(args.debug):
+        root = write_sample(
+            args.out,
+            train=args.train,
+            val=args.val,
+            seed=args.seed,
+            report=lambda done, total: progress(start, done, total),
+        )
+        sheet = root.with_name(f"{root.name}_sheet.png")
+        contact_sheet(root).save(sheet)
     print(f"sample: {root} ({args.train} + {args.val} pictures, {len(CLASSES)} classes, seed {args.seed})")
     print(f"contact sheet: {sheet}")
 

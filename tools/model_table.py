@@ -4,7 +4,6 @@ A Markdown table of configs/vil_imagenet.py and configs/imagenet; `--out` writes
 differs from the paper is marked in the last column.
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +14,7 @@ from mmengine.config import Config
 from vil_dense.backbones import VisionLSTM, variant
 from vil_dense.backbones.flops import Part, count, total
 from vil_dense.mm import draw
-from vil_dense.mm.command import one_sentence
+from vil_dense.mm.command import one_sentence, plain_parser
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 LEGEND = (
@@ -153,10 +152,10 @@ def write(path: Path, table: list[tuple]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Our parameters and multiply-adds beside the paper's.")
+    parser = plain_parser("Our parameters and multiply-adds beside the paper's.")
     parser.add_argument("--out", type=Path, help="file to write: .md, .csv or .json")
     args = parser.parse_args()
-    with one_sentence():
+    with one_sentence(args.debug):
         if args.out and args.out.suffix not in (".md", ".csv", ".json"):
             raise ValueError(f"--out takes a .md, .csv or .json file, got {args.out}")
         table = rows()

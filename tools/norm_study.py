@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, set_random_seed
@@ -28,7 +28,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from vil_dense.mm import settle
-from vil_dense.mm.command import one_sentence
+from vil_dense.mm.command import Overrides, load_config, one_sentence, plain_parser
 from vil_dense.mm.draw import write_whole
 
 POOL = "decode_head.psp_modules.0."
@@ -184,7 +184,7 @@ def plot(results: dict[str, dict[str, dict]], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = plain_parser(__doc__)
     parser.add_argument("config")
     parser.add_argument("--out", type=Path, required=True, help="folder for curves.json and curves.png")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), metavar="ARM", help=", ".join(ARMS))
@@ -193,10 +193,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--every", type=int, default=100, help="steps from one validation to the next")
     parser.add_argument("--pictures", type=int, default=25, help="of the validation set that are measured")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={})
+    parser.add_argument("--cfg-options", nargs="+", action=Overrides, default={})
     args = parser.parse_args()
-    with one_sentence():
-        cfg = Config.fromfile(args.config)
+    with one_sentence(args.debug):
+        cfg = load_config(args.config)
         cfg.merge_from_dict(args.cfg_options)
         init_default_scope("mmseg")
         batch = cfg.train_dataloader.batch_size

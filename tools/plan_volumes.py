@@ -7,30 +7,30 @@ python tools/train.py configs/vil_unet3d_volumes.py --cfg-options data_root=DATA
 import argparse
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
 from vil_dense.medical.datalist import read_datalist
 from vil_dense.medical.files import save_json
 from vil_dense.medical.plan import make_plan
 from vil_dense.medical.progress import Progress
-from vil_dense.mm.command import one_sentence
+from vil_dense.mm.command import Overrides, one_sentence, plain_parser
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = plain_parser(__doc__)
     parser.add_argument("data", help="folder of the data set")
     parser.add_argument("--datalist", help="JSON in place of the folder's dataset.json")
     parser.add_argument("--out", type=Path, default=Path("plan.json"), help="file to write")
     parser.add_argument("--patch-budget", type=int, default=96**3, help="most voxels of a patch (default 96^3)")
-    parser.add_argument("--set", nargs="+", action=DictAction, default={}, help="values to take, key=value")
+    parser.add_argument("--set", nargs="+", action=Overrides, default={}, help="values to take, key=value")
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
-    values = Config(dict())
-    values.merge_from_dict(args.set)
-    with one_sentence():
+    with one_sentence(args.debug):
+        values = Config(dict())
+        values.merge_from_dict(args.set)
         made = make_plan(
             read_datalist(args.data, args.datalist),
             set_values=values.to_dict(),

@@ -4,13 +4,12 @@ RUN is a work folder of tools/train.py; the runs of a group differ in their seed
 group with the range of its runs shaded, and curves.json with every run's values, mean and standard deviation.
 """
 
-import argparse
 import json
 from pathlib import Path
 
 import numpy as np
 
-from vil_dense.mm.command import one_sentence
+from vil_dense.mm.command import one_sentence, plain_parser
 from vil_dense.mm.draw import write_whole
 from vil_dense.mm.hooks import read_scalars
 
@@ -49,20 +48,20 @@ def plot(groups: dict[str, dict], metric: str, path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = plain_parser(__doc__)
     parser.add_argument("--group", nargs="+", action="append", required=True, metavar=("NAME", "RUN"))
     parser.add_argument("--metric", default="mIoU", help="a name in the logs' scalars (default: mIoU)")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parser.parse_args()
-    with one_sentence():
+    with one_sentence(args.debug):
         groups = {}
         for name, *runs in args.group:
             if not runs or name in groups:
                 raise ValueError(f"--group takes a name of its own and at least one run, got {name} {' '.join(runs)}")
             groups[name] = read_group(runs, args.metric)
-    content = dict(metric=args.metric, groups=groups)
-    write_whole(args.out / "curves.json", lambda part: part.write_text(json.dumps(content, indent=1)) and None)
-    plot(groups, args.metric, args.out / "curves.png")
+        content = dict(metric=args.metric, groups=groups)
+        write_whole(args.out / "curves.json", lambda part: part.write_text(json.dumps(content, indent=1)) and None)
+        plot(groups, args.metric, args.out / "curves.png")
     for name, group in groups.items():
         spread = f" +- {group['deviation'][-1]:.2f}" if group["deviation"] else ""
         runs, last = len(group["runs"]), group["steps"][-1]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from vil_dense.mm.command import one_sentence, parser, read_config
+from vil_dense.mm.command import check_folders, one_sentence, parser, read_config
 from vil_dense.mm.predict import Predictor, find_pictures
 from vil_dense.mm.windows import choose_windows
 
@@ -29,15 +29,17 @@ def main() -> int:
     arguments.add_argument("--stride", nargs="+", type=int, default=[], metavar="PX", help="(two thirds of the window)")
     arguments.add_argument("--window-batch", type=int, default=4, metavar="N", help="windows at one time (4)")
     args = arguments.parse_args()
-    with one_sentence():
+    with one_sentence(args.debug):
         pictures = find_pictures(args.inputs)
+        check_folders(args.out)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         cfg = read_config(args)
         cfg.model.test_cfg = choose_windows(
             cfg.model.test_cfg, whole=args.whole, window=args.window, stride=args.stride
         )
         predictor = Predictor(cfg, args.checkpoint, device, own_size=args.own_size, batch=args.window_batch)
-    unread = predictor.write_all(pictures, Path(args.out))
+    with one_sentence(args.debug, code=1):
+        unread = predictor.write_all(pictures, Path(args.out))
     print(f"{len(pictures) - len(unread)} pictures labelled in {args.out}")
     if unread:
         names = ", ".join(unread)

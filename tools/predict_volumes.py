@@ -24,7 +24,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from vil_dense.mm import settle
-from vil_dense.mm.command import one_sentence, parser, read_config
+from vil_dense.mm.command import check_folders, one_sentence, parser, read_config
 from vil_dense.mm.estimate import GIB, free_memory
 from vil_dense.mm.safe_load import load_exactly, load_safely, weights_of
 
@@ -78,8 +78,9 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     args = arguments()
-    with one_sentence():
+    with one_sentence(args.debug):
         cfg = read_config(args)
+        check_folders(args.out)
         settle.settle_plan(cfg)
         # importing the config has made sure that monai is there
         from vil_dense.medical.folder import Folder
@@ -94,12 +95,9 @@ def main() -> int:
         options = dict(mirror=args.mirror, largest=args.largest, probabilities=args.probabilities)
         folder = Folder(Path(args.out), models, plan, settings, device=device, **options)
         survey = folder.survey(cases)
-    say_what_comes(survey, models, device)
-    try:
+    with one_sentence(args.debug, code=1):
+        say_what_comes(survey, models, device)
         failed = folder.predict_all(survey, sys.stdout)
-    except OSError as error:
-        print(f"\nerror: {error}", file=sys.stderr)
-        return 1
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(f"peak memory: {peak / GIB:.2f} GiB")
     print(f"{len(cases) - len(failed)} of {len(cases)} volumes segmented in {args.out}")

@@ -95,15 +95,16 @@ def main() -> None:
     args = arguments.parse_args()
     if not (args.knn or args.linear):
         args.knn = args.linear = True
-    with one_sentence():
+    with one_sentence(args.debug):
         model, loaders = build(args)
         names = [loader.dataset.metainfo["classes"] for loader in loaders.values()]
         if list(names[0]) != list(names[1]):
             raise ValueError(f"train and val have different classes: {', '.join(sorted({*names[0]} ^ {*names[1]}))}")
     data = {}
-    for split, loader in loaders.items():
-        start = time.monotonic()
-        data[split] = features(model, loader, lambda *at, split=split, start=start: progress(split, start, *at))
+    with one_sentence(args.debug, code=1):
+        for split, loader in loaders.items():
+            start = time.monotonic()
+            data[split] = features(model, loader, lambda *at, split=split, start=start: progress(split, start, *at))
     rows = measure(args, data, len(names[0]))
     content = dict(
         config=args.config,

@@ -41,7 +41,7 @@ def main() -> None:
     arguments.add_argument("--batches", type=int, default=3, help="each mixed by itself")
     arguments.add_argument("--seed", type=int, default=0)
     args = arguments.parse_args()
-    with one_sentence():
+    with one_sentence(args.debug):
         cfg = read_config(args)
         settle.settle_classes(cfg)
         torch.manual_seed(args.seed)
@@ -52,7 +52,7 @@ def main() -> None:
             for batch in range(args.batches)
             for row in stages(cfg, [SampleKey(int(index), args.seed, batch) for index in picked])
         ]
-    draw.save_png(Path(args.out), draw.stack([np.hstack(list(row)) for row in rows]))
+        draw.save_png(Path(args.out), draw.stack([np.hstack(list(row)) for row in rows]))
     print(f"{args.batches} batches of {len(picked)} pictures, as tested, augmented and mixed: {args.out}")
 
 

@@ -7,7 +7,7 @@ from mmengine.dist import get_world_size
 from mmengine.runner import Runner
 
 from vil_dense.mm import ImageClassifier, settle
-from vil_dense.mm.command import one_sentence, parser, read_config
+from vil_dense.mm.command import check_folders, one_sentence, parser, read_config
 from vil_dense.mm.distributed import settle_processes
 from vil_dense.mm.protocols import PROTOCOLS
 from vil_dense.mm.safe_load import load_exactly, read_weights
@@ -19,6 +19,7 @@ def build(args: argparse.Namespace) -> Runner:
         raise ValueError(f"--tta is the multiscale protocol, so it cannot be {args.protocol}")
     protocol = "multiscale" if args.tta else args.protocol
     cfg = read_config(args, subfolder=f"test_{protocol or 'own'}")
+    check_folders(cfg.work_dir, args.out, args.show_dir)
     weights = read_weights(args.checkpoint)
     settle.settle_plan(cfg)
     settle.settle_neck(cfg)
@@ -49,9 +50,10 @@ def main() -> None:
     arguments.add_argument("--out", help="folder for label pictures in the data set's ids")
     arguments.add_argument("--show-dir", help="folder for overlays")
     args = arguments.parse_args()
-    with one_sentence():
+    with one_sentence(args.debug):
         runner = build(args)
-    runner.test()
+    with one_sentence(args.debug, code=1):
+        runner.test()
 
 
 if __name__ == "__main__":

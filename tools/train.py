@@ -11,6 +11,7 @@ from vil_dense.mm import ImageClassifier, ViL, settle
 from vil_dense.mm.command import one_sentence, parser, read_config
 from vil_dense.mm.distributed import settle_processes
 from vil_dense.mm.imagenet import check_loaders
+from vil_dense.mm.label_check import check_labels
 from vil_dense.mm.safe_load import check_backbone, load_exactly, load_safely, weights_of
 
 
@@ -46,6 +47,7 @@ def build(args: argparse.Namespace) -> Runner:
     for network in filter(lambda module: isinstance(module, (ViL, ImageClassifier)), runner.model.modules()):
         network.init_weights()
     check_loaders(runner.train_loop.dataloader, runner.val_loop.dataloader if runner.val_loop else None)
+    check_labels(runner, cfg.get("label_check", {}))
     return runner
 
 
@@ -54,9 +56,10 @@ def main() -> None:
     arguments.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the work folder")
     arguments.add_argument("--amp", action="store_true", help="mixed precision (on a GPU)")
     args = arguments.parse_args()
-    with one_sentence():
+    with one_sentence(args.debug):
         runner = build(args)
-    runner.train()
+    with one_sentence(args.debug, code=1):
+        runner.train()
 
 
 if __name__ == "__main__":

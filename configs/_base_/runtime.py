@@ -11,6 +11,7 @@ env_cfg = dict(
 randomness = dict(seed=0)
 log_level = "INFO"
 log_processor = dict(by_epoch=False)
+label_check = dict(seconds=60)  # before the first step of a segmentor; None leaves it out
 load_from = None
 resume = False
 

@@ -202,5 +202,5 @@ def test_the_tool_says_what_is_wrong_in_one_sentence(tmp_path: Path) -> None:
         ("none.th", "a.onnx", "DST must end in .pth or .safetensors"),
     ):
         done = convert(tmp_path / src, tmp_path / dst)
-        assert done.returncode == 1 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr
+        assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr
         assert not (tmp_path / dst).exists()

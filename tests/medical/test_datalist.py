@@ -76,7 +76,10 @@ def test_two_folders_and_made_folds(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ({"dataset.json": []}, "holds a list, a data list is an object"),
-        ({"dataset.json": dict(training=[dict(image="a.nii")])}, "needs image and label, got {'image': 'a.nii'}"),
+        (
+            {"dataset.json": dict(training=[dict(image="a.nii")])},
+            "needs image and label, as paths, .* got {'image': 'a.nii'}",
+        ),
         ({"dataset.json": dict(training=[dict(image="a.png", label="b")])}, "a.png is no NIfTI file"),
         ({"dataset.json": dict(training=[dict(image="a.nii", label="b")] * 2)}, "the case a is listed 2 times"),
         ({"dataset.json": dict(channel_names={"0": "CT"})}, r"holds no \*_0000.nii.gz, which its dataset.json"),

@@ -52,7 +52,7 @@ def test_a_data_list(tmp_path: Path) -> None:
         (dict(training=[]), {}, "has no cases in testing, test, validation, training; its lists: training"),
         (dict(test=["a.nii"]), dict(section="tests"), "has no cases in tests; its lists: test"),
         (dict(test=["a.nii"]), dict(fold=3), "has no cases of fold 3 in test"),
-        (dict(test=[dict(picture="a.nii")]), {}, "an entry is a path or has image"),
+        (dict(test=[dict(picture="a.nii")]), {}, "an entry needs image, label if any, as paths"),
         ([1], {}, "has no cases in testing, test, validation, training; its lists: none"),
     ],
     ids=["empty", "section", "fold", "entry", "list"],

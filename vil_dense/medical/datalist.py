@@ -77,9 +77,9 @@ def read_datalist(root: str | Path, datalist: str | Path | None = None, labelled
     meta = _read_json(meta_path) if meta_path.is_file() else {}
     listed = _read_json(root / datalist) if datalist else meta
     if "training" in listed:
-        cases = [_listed_case(root, entry, labelled) for entry in listed["training"]]
-        held_out = [_listed_case(root, entry, labelled) for entry in listed.get("validation", ())]
-        cases += [replace(case, fold=0) for case in held_out]
+        source = root / datalist if datalist else meta_path
+        cases = _listed_cases(root, source, listed, "training", labelled)
+        cases += [replace(case, fold=0) for case in _listed_cases(root, source, listed, "validation", labelled)]
     elif datalist:
         raise ValueError(f"{root / datalist} has no list 'training' of images and labels")
     elif "channel_names" in meta:
@@ -90,7 +90,13 @@ def read_datalist(root: str | Path, datalist: str | Path | None = None, labelled
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"{root}: the case {twice[0]} is listed {names.count(twice[0])} times")
     cases = _with_folds(sorted(cases, key=lambda case: case.name), root / "splits_final.json")
-    return DataList(tuple(cases), _channels(meta), _labels(meta))
+    try:
+        channels, labels = _channels(meta), _labels(meta)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"{meta_path} names its channels or labels in no known form ({error})") from None
+    if not cases:
+        raise ValueError(f"{root / datalist if datalist else root} lists no cases")
+    return DataList(tuple(cases), channels, labels)
 
 
 def case_name(path: str | Path) -> str:
@@ -118,15 +124,40 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _listed_case(root: Path, entry: Any, labelled: bool) -> Case:
-    if not isinstance(entry, dict) or "image" not in entry or (labelled and "label" not in entry):
-        raise ValueError(f"an entry of 'training' needs image{' and label' if labelled else ''}, got {entry!r}")
-    images = entry["image"] if isinstance(entry["image"], list) else [entry["image"]]
+def _listed_cases(root: Path, source: Path, listed: Mapping[str, Any], key: str, labelled: bool) -> list[Case]:
+    entries = listed.get(key, [])
+    if not isinstance(entries, list):
+        raise ValueError(f"{source}: {key!r} is a list of cases, got a {type(entries).__name__}")
+    return [_listed_case(root, source, entry, labelled) for entry in entries]
+
+
+def check_entry(source: Path, entry: Any, labelled: bool = False) -> list[str]:
+    """The files of an entry's image.
+
+    Raises:
+        ValueError: it is no object with `image`, a path or a list of them, `label`, a path, and `fold`, a number.
+    """
+    names = entry.get("image") if isinstance(entry, dict) else None
+    images = names if isinstance(names, list) else [names]
+    label, fold = (entry.get(key) for key in ("label", "fold")) if isinstance(entry, dict) else (None, None)
+    wrong = (
+        not images
+        or not all(isinstance(name, str) and name for name in images)
+        or not ((isinstance(label, str) and label) or (label is None and not labelled))
+        or not (fold is None or (isinstance(fold, int) and not isinstance(fold, bool)))
+    )
+    if wrong:
+        needed = "image and label" if labelled else "image, label if any"
+        raise ValueError(f"{source}: an entry needs {needed}, as paths, and fold, if any, as a number; got {entry!r}")
+    return images
+
+
+def _listed_case(root: Path, source: Path, entry: Any, labelled: bool) -> Case:
+    images = check_entry(source, entry, labelled)
     label = root / entry["label"] if entry.get("label") else None
     name = case_name(images[0])
     name = name.removesuffix("_0000") if len(images) > 1 else name
-    fold = entry.get("fold")
-    return Case(name, tuple(root / image for image in images), label, None if fold is None else int(fold))
+    return Case(name, tuple(root / image for image in images), label, entry.get("fold"))
 
 
 def _nnunet_cases(root: Path, ending: str, channels: int, labelled: bool) -> list[Case]:
@@ -166,8 +197,11 @@ def _with_folds(cases: list[Case], splits: Path) -> list[Case]:
     if any(case.fold is not None for case in cases):
         return cases
     if splits.is_file():
-        folds = json.loads(splits.read_text(encoding="utf-8"))
-        of = {name: fold for fold, split in enumerate(folds) for name in split["val"]}
+        try:
+            folds = json.loads(splits.read_text(encoding="utf-8"))
+            of = {name: fold for fold, split in enumerate(folds) for name in split["val"]}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{splits} is no list of folds with a list 'val' each ({error!r})") from None
         return [replace(case, fold=of.get(case.name)) for case in cases]
     turn = np.random.default_rng(0).permutation(len(cases))
     return [replace(case, fold=int(place) % FOLDS) for case, place in zip(cases, turn, strict=True)]

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from vil_dense.medical.datalist import Case
+from vil_dense.medical.datalist import Case, check_entry
 from vil_dense.medical.nifti import SUFFIXES, stem
 
 SECTIONS = ("testing", "test", "validation", "training")
@@ -86,9 +86,7 @@ def _listed(path: Path, section: str | None, fold: int | None) -> list[Case]:
 
 def _entry(path: Path, entry: Any) -> Case:
     entry = dict(image=entry) if isinstance(entry, str) else entry
-    if not isinstance(entry, dict) or "image" not in entry:
-        raise ValueError(f"{path}: an entry is a path or has image, and label and fold if any, got {entry!r}")
-    images = entry["image"] if isinstance(entry["image"], list) else [entry["image"]]
+    images = check_entry(path, entry)
     name = stem(Path(images[0]))
     numbered = CHANNEL_NUMBER.fullmatch(name)
     name = numbered[1] if numbered and len(images) > 1 else name

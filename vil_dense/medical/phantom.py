@@ -78,6 +78,8 @@ def write_sample(
     Raises:
         ValueError: the folder holds something else.
     """
+    if train < 1 or val < 1:
+        raise ValueError(f"a sample has at least one of the volumes of each split, got {train} and {val}")
     mark = dict(format=FORMAT, train=train, val=val, seed=seed)
     marked = root / "sample.json"
     if marked.is_file():

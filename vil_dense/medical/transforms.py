@@ -12,6 +12,7 @@ and, from the plan step, `batch_size`, `network` (options of `nets.ViLUNet3D`) a
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ from torch import Tensor
 Plan = Mapping[str, Any]
 
 PLAN_KEYS = ("channels", "labels", "orientation", "spacing_mm", "patch_vox", "intensity")
+PLANNED = ("batch_size", "network", "median_size_vox")
+"""What the plan step adds."""
 AXIS_NAMES = (("L", "R"), ("P", "A"), ("I", "S"))
 
 
@@ -59,20 +62,59 @@ def read_plan(plan: Plan | str | Path) -> Plan:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is no JSON: {error}") from None
-        plan = content.get("plan", content)
+        try:
+            return read_plan(content.get("plan", content) if isinstance(content, dict) else content)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+    if not isinstance(plan, Mapping):
+        raise ValueError(f"a plan is an object with names and values, got a {type(plan).__name__}")
     if missing := [key for key in PLAN_KEYS if key not in plan]:
         raise ValueError(f"a plan needs {', '.join(PLAN_KEYS)}; missing: {', '.join(missing)}")
+    if unknown := [key for key in plan if key not in (*PLAN_KEYS, *PLANNED)]:
+        raise ValueError(f"a plan has no {', '.join(unknown)}; known: {', '.join((*PLAN_KEYS, *PLANNED))}")
+    for key, check in PLAN_CHECKS.items():
+        try:
+            check(plan)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"a plan's {key} cannot be {plan[key]!r} ({type(error).__name__}: {error})") from None
+    return plan
+
+
+def _check_labels(plan: Plan) -> None:
     if sorted(plan["labels"].values()) != list(range(len(plan["labels"]))) or len(plan["labels"]) < 2:
         raise ValueError(f"a plan's labels are 0, 1, ... without a gap, got {dict(plan['labels'])}")
-    for key in ("spacing_mm", "patch_vox"):
-        if len(plan[key]) != 3 or not all(value > 0 for value in plan[key]):
-            raise ValueError(f"a plan's {key} has three positive numbers, got {plan[key]}")
+
+
+def _check_orientation(plan: Plan) -> None:
+    letters = plan["orientation"]
+    if len(letters) != 3 or not all(any(letter in pair for letter in letters) for pair in AXIS_NAMES):
+        raise ValueError(f"a plan's orientation has one letter each of L R, P A and I S, got {letters!r}")
+
+
+def _check_numbers(plan: Plan, key: str, kind: type | tuple[type, ...]) -> None:
+    values = plan[key]
+    if len(values) != 3 or not all(isinstance(value, kind) and 0 < value < float("inf") for value in values):
+        raise ValueError(f"a plan's {key} has three positive {'whole ' * (kind is int)}numbers, got {values}")
+
+
+def _check_intensity(plan: Plan) -> None:
     if len(plan["intensity"]) != len(plan["channels"]):
         raise ValueError(f"a plan's intensity has a rule for each of {len(plan['channels'])} channels")
-    for rule in plan["intensity"]:
-        if rule["rule"] not in INTENSITY:
-            raise ValueError(f"unknown intensity rule {rule['rule']!r}; known: {', '.join(INTENSITY)}")
-    return plan
+    for options in plan["intensity"]:
+        options = dict(options)
+        rule = options.pop("rule")
+        if rule not in INTENSITY:
+            raise ValueError(f"unknown intensity rule {rule!r}; known: {', '.join(INTENSITY)}")
+        signature(INTENSITY[rule]).bind(None, **options)
+
+
+PLAN_CHECKS: dict[str, Callable[[Plan], None]] = {
+    "labels": _check_labels,
+    "orientation": _check_orientation,
+    "spacing_mm": lambda plan: _check_numbers(plan, "spacing_mm", (int, float)),
+    "patch_vox": lambda plan: _check_numbers(plan, "patch_vox", int),
+    "intensity": _check_intensity,
+}
 
 
 def _zscore(x: Tensor, nonzero: bool = False) -> Tensor:

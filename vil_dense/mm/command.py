@@ -2,14 +2,17 @@
 
 import argparse
 import inspect
+import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
@@ -22,27 +25,100 @@ RUNNER_OPTIONS = {*inspect.signature(Runner).parameters, *FROM_CONFIG}
 
 
 @contextmanager
-def one_sentence() -> Iterator[None]:
-    """Turn what goes wrong while a run is set up into one sentence on stderr and exit code 2."""
+def one_sentence(debug: bool = False, *, code: int = 2) -> Iterator[None]:
+    """Turn what goes wrong into one sentence on stderr and an exit code; its traceback goes to the log of the run.
+
+    Args:
+        debug: let the traceback through, as `--debug` asks for.
+        code: 2 while a run is set up, when a mistake is the user's to mend; 1 for what happens to it later.
+    """
     try:
         yield
-    except USER_ERRORS as error:
-        message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-        message = re.sub(r"^(class `\w+` in \S+: )+", "", message)  # MMEngine's registry names the class it built
-        print(f"error: {message.strip()}", file=sys.stderr)
-        sys.exit(2)
+    except Exception as error:
+        log = _keep_traceback(error)
+        if debug:
+            raise
+        words = sentence(error)
+        if not isinstance(error, USER_ERRORS):  # perhaps ours: say what it is and where it can be seen
+            words = f"{type(error).__name__}: {words} (the traceback: {log or '--debug'})"
+        print(f"error: {words}", file=sys.stderr)
+        sys.exit(code)
+
+
+def sentence(error: Exception) -> str:
+    """What an error says, on one line."""
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    ends = [match.end() for match in re.finditer(r"^(\w+\.)*\w*(Error|Exception): ", text, re.MULTILINE)]
+    if "Original Traceback" in text and ends:  # torch puts that of a data-loading process into the message
+        text = text[ends[-1] :]
+    text = re.sub(r"^(class `\w+` in \S+: )+", "", text)  # MMEngine's registry names the class it built
+    text = re.sub(r"^'ConfigDict' object has no attribute '(\w+)'", r"the config has no \1", text)
+    return " ".join(text.split()) or type(error).__name__
+
+
+def _keep_traceback(error: Exception) -> str | None:
+    """Write it to the log file of the run, if one has begun, and return the file."""
+    logger = MMLogger.get_current_instance() if MMLogger._instance_dict else None
+    files = [handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)] if logger else []
+    for handler in files:
+        handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, sentence(error), (), sys.exc_info()))
+    return files[0].baseFilename if files else None
+
+
+def plain_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser with what every tool has: `--debug`."""
+    arguments = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return arguments
+
+
+class Overrides(DictAction):
+    """MMEngine's action for `key=value ...`; what is not of that form ends in argparse's sentence."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Sequence[str],
+        option_string: str | None = None,
+    ) -> None:
+        for value in values:
+            key, equals, _ = value.partition("=")
+            if not (key and equals) or "" in key.split("."):
+                raise argparse.ArgumentError(self, f"expected key=value with dots in the key, got {value!r}")
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except AssertionError as error:  # brackets that do not match
+            raise argparse.ArgumentError(self, str(error)) from None
 
 
 def parser(description: str, config: str | None = None) -> argparse.ArgumentParser:
     """mmseg's arguments that all tools have: the config ("?" where it may be left out), its overrides, the work folder,
     the launcher."""
-    arguments = argparse.ArgumentParser(description=description)
+    arguments = plain_parser(description)
     arguments.add_argument("config", nargs=config, help="config file")
     arguments.add_argument("--work-dir", help="folder for logs and results (default: work_dirs/<config>)")
-    arguments.add_argument("--cfg-options", nargs="+", action=DictAction, default={}, help="overrides, key=value")
+    arguments.add_argument("--cfg-options", nargs="+", action=Overrides, default={}, help="overrides, key=value")
     arguments.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
     arguments.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
     return arguments
+
+
+def check_folders(*folders: str | Path | None) -> None:
+    """Before a run: can results be written to these folders? What exists of their paths is tried, nothing stays there.
+
+    Raises:
+        OSError: no; which part is a file, or cannot be written to.
+    """
+    for folder in filter(None, folders):
+        path = Path(folder).absolute()
+        there = next(part for part in (path, *path.parents) if part.exists())
+        if not there.is_dir():
+            raise NotADirectoryError(f"{there} is a file, and results need a folder: name another one than {folder}")
+        try:
+            tempfile.TemporaryFile(dir=there).close()
+        except OSError as error:
+            raise OSError(f"{folder} cannot be written to: {there}: {error.strerror}") from None
 
 
 def read_config(args: argparse.Namespace, subfolder: str = "") -> Config:
@@ -52,13 +128,14 @@ def read_config(args: argparse.Namespace, subfolder: str = "") -> Config:
         args: of `parser`.
         subfolder: of the default work folder, so that a test does not write over what training left there.
     """
-    if not os.path.isfile(args.config):
-        raise FileNotFoundError(f"no config at {args.config}")
-    cfg = Config.fromfile(args.config)
+    cfg = load_config(args.config)
     for option in args.cfg_options:
         if option.split(".")[0] not in {*cfg, *RUNNER_OPTIONS}:
             raise ValueError(f"unknown option {option}: {args.config} has no {option.split('.')[0]}")
-    cfg.merge_from_dict(args.cfg_options)
+    try:
+        cfg.merge_from_dict(args.cfg_options)
+    except Exception as error:  # MMEngine has a kind each for lists, numbers and dicts
+        raise ValueError(f"--cfg-options do not fit {args.config}: {_short(sentence(error))}") from error
     cfg.launcher = args.launcher
     work_dir = Path(args.work_dir or cfg.get("work_dir") or f"work_dirs/{Path(args.config).stem}")
     cfg.work_dir = str(work_dir if args.work_dir else work_dir / subfolder)
@@ -68,3 +145,25 @@ def read_config(args: argparse.Namespace, subfolder: str = "") -> Config:
     init_default_scope(cfg.get("default_scope", "mmseg"))
     safe_load.install()
     return cfg
+
+
+def load_config(path: str | Path) -> Config:
+    """The config in a file, which is run as a program.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it does not run through, or has no model.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"no config at {path}")
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:  # a program can fail in any way
+        raise ValueError(f"{path} is no usable config, {type(error).__name__}: {_short(sentence(error))}") from error
+    if "model" not in cfg:
+        raise ValueError(f"{path} is no config of a run: it has no model")
+    return cfg
+
+
+def _short(text: str, most: int = 300) -> str:
+    return text if len(text) <= most else f"{text[:most]} ..."

@@ -1,6 +1,6 @@
 """Datasets that say what is missing before training starts; mmseg itself goes on with no pictures or stops later."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mmengine import fileio
 from mmseg.datasets import ADE20KDataset, BaseSegDataset
@@ -36,6 +36,15 @@ class CheckedDataset(BaseSegDataset):
             if labels is not None:
                 self._require(f"label of {pair['img_path']}", pair["seg_map_path"])
         return pairs
+
+    def prepare_data(self, idx: int) -> Any:
+        """A sample through the pipeline; what goes wrong on the way names the sample's files."""
+        try:
+            return super().prepare_data(idx)
+        except Exception as error:
+            pair = self.get_data_info(idx)
+            files = " with label ".join(pair[key] for key in ("img_path", "seg_map_path") if key in pair)
+            raise ValueError(f"{files} cannot be used: {error}") from error
 
     def _require(self, what: str, path: str) -> None:
         if not fileio.exists(path, backend_args=self.backend_args):

@@ -15,8 +15,11 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Call `write` on a temporary name beside `path`, then rename: a reader finds the whole file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.stem}.part{path.suffix}")
-    write(part)
-    os.replace(part, path)
+    try:
+        write(part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def save_png(path: Path, array: np.ndarray) -> None:

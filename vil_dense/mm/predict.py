@@ -36,7 +36,7 @@ def find_pictures(inputs: Sequence[str]) -> dict[Path, Path]:
     found: dict[Path, Path] = {}
     for entry in map(Path, inputs):
         if entry.is_dir():
-            inside = sorted(path for path in entry.rglob("*") if path.suffix.lower() in SUFFIXES)
+            inside = sorted(path for path in entry.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
             if not inside:
                 raise FileNotFoundError(f"no pictures in {entry} (looked for {' '.join(SUFFIXES)})")
             found.update({path: path.relative_to(entry).with_suffix("") for path in inside})
@@ -56,12 +56,15 @@ def read_picture(path: Path) -> np.ndarray:
 
     Raises:
         OSError: it is damaged.
+        ValueError: its pixels have more than 8 bits, which Pillow would cut off at 255.
         Image.DecompressionBombError: it is larger than Pillow's limit of 179 million px.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # from half the limit on
         picture = Image.open(path)
     with picture:
+        if picture.mode.startswith(("I", "F")):
+            raise ValueError(f"its pixels are of Pillow's mode {picture.mode}, and 8 bits a channel were expected")
         return np.ascontiguousarray(np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))[..., ::-1])
 
 
@@ -145,8 +148,11 @@ class Predictor:
             except Image.DecompressionBombError:
                 unread.append(f"{path} (more than the {2 * Image.MAX_IMAGE_PIXELS:,} px that Pillow opens)")
                 continue
-            except (OSError, SyntaxError, ValueError):
+            except (OSError, SyntaxError):
                 unread.append(str(path))
+                continue
+            except ValueError as error:
+                unread.append(f"{path} ({error})")
                 continue
             label = self.label(image, progress)
             draw.save_png(out / "labels" / f"{name}.png", label + np.uint8(first_id))

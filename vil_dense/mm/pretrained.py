@@ -5,7 +5,7 @@ import ast
 from torch import Tensor
 
 from vil_dense.backbones.checkpoint import read_state, to_own
-from vil_dense.mm.safe_load import load_safely, weights_of
+from vil_dense.mm.safe_load import check_finite, load_safely, weights_of
 
 DEFAULT_DIRECTION = "bi-alternating"
 
@@ -19,13 +19,16 @@ def read_pretrained(path: str, direction: str) -> tuple[dict[str, Tensor], str]:
             its grids in other directions, which the weights themselves do not always show.
     """
     if path.endswith(".safetensors"):
-        return to_own(read_state(path), direction=direction), "weights"
+        weights = read_state(path)
+        check_finite(weights, path)
+        return to_own(weights, direction=direction), "weights"
     checkpoint = load_safely(path)
     trained = trained_direction(checkpoint)
     if trained not in (None, direction):
         raise ValueError(f"{path} was trained with direction={trained!r}, and this network has direction={direction!r}")
     # MMEngine's EMAHook puts the average into `state_dict` and the weights of the last step beside it.
     kind = "EMA weights" if "ema_state_dict" in checkpoint else "weights"
+    check_finite(weights_of(checkpoint), path)
     return to_own(weights_of(checkpoint), direction=direction), kind
 
 

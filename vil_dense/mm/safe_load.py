@@ -10,6 +10,8 @@ import re
 
 import numpy as np
 import torch
+import yaml
+from mmengine.fileio import PickleHandler, YamlHandler, register_handler
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from torch import nn
@@ -64,6 +66,9 @@ def load_safely(filename: str, map_location: str | torch.device | None = "cpu") 
         raise ValueError(f"{filename} is truncated or no checkpoint") from None
     if not isinstance(checkpoint, dict):
         raise ValueError(f"{filename} holds a {type(checkpoint).__name__}, a checkpoint is a dict")
+    weights = weights_of(checkpoint)
+    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
+        raise ValueError(f"{filename} holds no weights by name: its state_dict is a {type(weights).__name__}")
     if isinstance(checkpoint.get("meta"), dict):
         checkpoint["meta"].pop("config", None)  # MMEngine would execute this string on resume
     return checkpoint
@@ -91,12 +96,23 @@ def load_exactly(model: nn.Module, weights: dict[str, torch.Tensor], filename: s
     faults = {
         "missing": [name for name in own if name not in weights],
         "unknown": [name for name in weights if name not in own],
-        "of another shape": [name for name in own if name in weights and own[name].shape != weights[name].shape],
+        "of another shape": [
+            name for name in own if name in weights and own[name].shape != getattr(weights[name], "shape", None)
+        ],
     }
     if any(faults.values()):
         counts = ", ".join(f"{len(names)} {what} ({names[0]})" for what, names in faults.items() if names)
         raise ValueError(f"{filename} is a checkpoint of another model, tensors: {counts}")
+    check_finite(weights, filename)
     model.load_state_dict(weights)
+
+
+def check_finite(weights: dict[str, torch.Tensor], filename: str) -> None:
+    """Raises ValueError: a tensor holds NaN or infinity, with which a network gives one class everywhere."""
+    values = {name: value for name, value in weights.items() if isinstance(value, torch.Tensor)}
+    broken = [name for name, value in values.items() if value.is_floating_point() and not value.isfinite().all()]
+    if broken:
+        raise ValueError(f"{filename} holds NaN or infinite numbers in {len(broken)} tensors ({broken[0]})")
 
 
 BACKBONES = ("backbone.", "net.", "network.encoder.", "network.stages.", "network.tokenizer.", "network.stage.")
@@ -110,14 +126,36 @@ def check_backbone(model: nn.Module, weights: dict[str, torch.Tensor], filename:
         ValueError: not every tensor of the model's backbone (a classifier's `net`) is in `weights`.
     """
     own = {name: value for name, value in model.state_dict().items() if name.startswith(BACKBONES)}
-    fit = [name for name, value in own.items() if name in weights and weights[name].shape == value.shape]
+    fit = [name for name, value in own.items() if getattr(weights.get(name), "shape", None) == value.shape]
     if len(fit) < len(own):
         raise ValueError(
             f"{filename} is a checkpoint of another model: {len(fit)} of {len(own)} tensors of the backbone fit; "
             "weights of a backbone alone belong in model.backbone.init_cfg"
         )
+    check_finite(weights, filename)
+
+
+class RefusingHandler(PickleHandler):
+    """MMEngine's handler of pickles, which writes them and reads none."""
+
+    def load_from_fileobj(self, file: object, **kwargs: object) -> None:
+        raise ValueError(
+            "a .pkl file was refused, since loading it could run code: write what it holds as .json or .npy"
+        )
+
+
+class SafeYamlHandler(YamlHandler):
+    """MMEngine's handler of YAML, which makes plain values and no objects."""
+
+    def load_from_fileobj(self, file: object, **kwargs: object) -> object:
+        return super().load_from_fileobj(file, Loader=yaml.SafeLoader)
 
 
 def install() -> None:
-    """Make `load_safely` the only loader of MMEngine's table."""
+    """Make `load_safely` the only loader of MMEngine's table, and let `mmengine.load` run no code of a file.
+
+    mmseg's losses read `class_weight="FILE"` with the latter.
+    """
     CheckpointLoader.register_scheme(list(CheckpointLoader._schemes), loader=load_safely, force=True)
+    register_handler(["pkl", "pickle"])(RefusingHandler)
+    register_handler(["yml", "yaml"])(SafeYamlHandler)

@@ -292,6 +292,8 @@ def write_sample(
     Raises:
         FileExistsError: `root` holds something that is not a sample.
     """
+    if train < 1 or val < 1:
+        raise ValueError(f"a sample has at least one of the pictures of each split, got {train} and {val}")
     root = Path(root)
     card = dict(made_by="vil_dense.mm.scenes", format=FORMAT, train=train, val=val, seed=seed)
     if root.exists() and (root.is_file() or any(root.iterdir())):

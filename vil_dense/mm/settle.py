@@ -201,7 +201,7 @@ def _batch_size(plan: dict | str) -> int:
     if isinstance(plan, str):
         try:
             plan = json.loads(Path(plan).read_text(encoding="utf-8"))["plan"]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"no plan at {plan}; tools/plan_volumes.py makes one ({error})") from None
     return plan.get("batch_size", 2)
 
