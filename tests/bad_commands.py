@@ -165,7 +165,7 @@ CASES = {
     "list: fold is text": datalist("fold_is_text", "and fold, if any, as a number; got"),
     "list: no NIfTI": datalist("no_nifti", "a.npy is no NIfTI file"),
     "list: twice": datalist("twice", "the case a is listed 2 times"),
-    "list: file missing": datalist("file_missing", "case gone: no volume at {bad}/lists/gone.nii"),
+    "list: file missing": datalist("file_missing", "no volume at {bad}/lists/gone.nii"),
     "list: wrong fold": Bad(
         NO_CASE + " {bad}/lists/twice.json --fold 7 --out {out}", "twice.json has no cases of fold 7 in training"
     ),
@@ -297,13 +297,19 @@ CASES = {
     "option: below a number": train("model.decode_head.channels.x=3", "--cfg-options do not fit {bad}/config.py: "),
     "option: unknown variant": train("model.backbone.variant=vil9", "unknown variant 'vil9'; known: "),
     "option: unknown neck": train("model.neck=fpn", "unknown neck 'fpn', known: "),
-    "option: depth 0": train("model.backbone.depth=0", "depth"),
+    "option: depth 0": train("model.backbone.depth=0", "there is no block 0: the network has 0 blocks"),
     "option: dim -8": train("model.backbone.dim=-8", "dim"),
-    "option: batch of 0": train("train_dataloader.batch_size=0", "batch_size"),
-    "option: batch is text": train("train_dataloader.batch_size=many", "batch_size"),
-    "option: -1 workers": train("train_dataloader.num_workers=-1", "num_workers"),
-    "option: -1 steps": train("train_cfg.max_iters=-1", "max_iters"),
-    "option: rate is text": train("optim_wrapper.optimizer.lr=fast", "lr"),
+    "option: batch of 0": train(
+        "train_dataloader.batch_size=0", "train_dataloader.batch_size is a whole number from 1 on, got 0"
+    ),
+    "option: batch is text": train(
+        "train_dataloader.batch_size=many", "batch_size is a whole number from 1 on, got 'many'"
+    ),
+    "option: -1 workers": train("train_dataloader.num_workers=-1", "num_workers is a whole number from 0 on, got -1"),
+    "option: -1 steps": train("train_cfg.max_iters=-1", "train_cfg.max_iters is a whole number from 1 on, got -1"),
+    "option: rate is text": train(
+        "optim_wrapper.optimizer.lr=fast", "optim_wrapper.optimizer.lr is a number from 0 on, got 'fast'"
+    ),
     "option: label check": train("label_check.hours=3", "label_check takes seconds"),
     "window: 0": predict(ONE + " --window 0", "--window takes H W, or one number for both, in px; got 0"),
     "window: negative": predict(
@@ -345,7 +351,7 @@ CASES = {
     "work dir: a file": Bad(
         "train {bad}/config.py --work-dir {bad}/good.pth", "{bad}/good.pth is a file, and results need a folder"
     ),
-    "argument: unknown": Bad("train {bad}/config.py --resum", "unrecognized arguments: --resum"),
+    "argument: unknown": Bad("train {bad}/config.py --resumee", "unrecognized arguments: --resumee"),
     "argument: no config": Bad("train", "the following arguments are required: config"),
     "launcher: none there": Bad("train {bad}/config.py --launcher pytorch", "and RANK is not set"),
     "flops: shape 0": Bad(

@@ -106,7 +106,7 @@ LABELS: dict[str, Callable[[np.ndarray], np.ndarray | bytes]] = {
     "smaller": lambda ids: ids[:32],
     "larger": lambda ids: np.concatenate([ids, ids[:16]]),
     "id_200": lambda ids: np.where(ids == 1, 200, ids).astype(np.uint8),
-    "id_300": lambda ids: np.where(ids == 1, 300, ids).astype(np.uint16),
+    "id_300": lambda ids: np.where(ids == 1, 300, ids.astype(np.uint16)),
     "negative": lambda ids: ids.astype(np.int32) - 1,
     "float": lambda ids: ids.astype(np.float32) / 7,
     "text": lambda ids: b"1 2 3\n" * 100,

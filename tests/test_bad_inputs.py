@@ -2,9 +2,6 @@
 nothing half made."""
 
 import re
-import runpy
-import shlex
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +10,8 @@ pytest.importorskip("mmseg")
 pytest.importorskip("monai")
 
 from bad_commands import CASES
-from bad_inputs import ROOT, write_bad_inputs
-from forget_runs import forget_runs
+from bad_inputs import write_bad_inputs
+from run_command import run_command
 
 # MMEngine keeps what it built under the name of the run, which in one process several runs share.
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
@@ -27,20 +24,10 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def command(capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
-    """Runs a command line in this process: its exit code, stdout and the lines of stderr."""
-    monkeypatch.chdir(ROOT)
-    monkeypatch.delenv("RANK", raising=False)
+    """Runs a command line: its exit code, stdout and the lines of stderr."""
 
     def run(line: str) -> tuple[int, str, list[str]]:
-        tool, *arguments = shlex.split(line)
-        monkeypatch.setattr(sys, "argv", [f"tools/{tool}.py", *arguments])
-        try:
-            runpy.run_path(f"tools/{tool}.py", run_name="__main__")
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        finally:
-            forget_runs()
+        code = run_command(line, monkeypatch)
         said = capfd.readouterr()
         return code, said.out, said.err.splitlines()
 

@@ -13,7 +13,7 @@ from vil_dense.medical.datalist import read_datalist
 from vil_dense.medical.files import save_json
 from vil_dense.medical.plan import make_plan
 from vil_dense.medical.progress import Progress
-from vil_dense.mm.command import Overrides, one_sentence, plain_parser
+from vil_dense.mm.command import Overrides, check_file, one_sentence, plain_parser
 
 
 def parse_args() -> argparse.Namespace:
@@ -29,6 +29,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     with one_sentence(args.debug):
+        check_file(args.out)
         values = Config(dict())
         values.merge_from_dict(args.set)
         made = make_plan(

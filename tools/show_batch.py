@@ -12,7 +12,7 @@ from mmengine.registry import DATASETS, MODELS
 from torch.utils.data import default_collate
 
 from vil_dense.mm import draw, settle
-from vil_dense.mm.command import one_sentence, parser, read_config
+from vil_dense.mm.command import check_file, one_sentence, parser, read_config
 from vil_dense.mm.seeding import SampleKey
 
 
@@ -42,6 +42,7 @@ def main() -> None:
     arguments.add_argument("--seed", type=int, default=0)
     args = arguments.parse_args()
     with one_sentence(args.debug):
+        check_file(args.out)
         cfg = read_config(args)
         settle.settle_classes(cfg)
         torch.manual_seed(args.seed)

@@ -8,7 +8,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from vil_dense.mm import ImageClassifier, ViL, settle
-from vil_dense.mm.command import one_sentence, parser, read_config
+from vil_dense.mm.command import check_folders, one_sentence, parser, read_config
 from vil_dense.mm.distributed import settle_processes
 from vil_dense.mm.imagenet import check_loaders
 from vil_dense.mm.label_check import check_labels
@@ -18,6 +18,7 @@ from vil_dense.mm.safe_load import check_backbone, load_exactly, load_safely, we
 def build(args: argparse.Namespace) -> Runner:
     """A runner that is ready to train: config settled, model and data built."""
     cfg = read_config(args)
+    check_folders(cfg.work_dir)
     start = (find_latest_checkpoint(cfg.work_dir) if args.resume else None) or cfg.load_from
     cfg.resume = bool(args.resume and start)
     cfg.load_from = start

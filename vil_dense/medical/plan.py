@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import torch
 
@@ -16,6 +15,7 @@ from vil_dense.backbones.memory import LiveMemory
 from vil_dense.medical.checks import Loaded, check_cases
 from vil_dense.medical.datalist import Case, DataList
 from vil_dense.medical.nets import FEWEST_VOX, ViLUNet3D, build_network, logits_of, topology, total_stride
+from vil_dense.medical.nifti import read_grid
 from vil_dense.medical.resample import new_length
 from vil_dense.medical.transforms import axes_in
 
@@ -98,8 +98,7 @@ def make_plan(
 
 def _channels(listed: DataList) -> int:
     """Channels of the first case's files."""
-    shapes = [nib.load(path).shape for path in listed.cases[0].images]
-    return sum(shape[3] if len(shape) == 4 else 1 for shape in shapes)
+    return sum(read_grid(path).channels for path in listed.cases[0].images)
 
 
 def _choose(

@@ -121,6 +121,33 @@ def check_folders(*folders: str | Path | None) -> None:
             raise OSError(f"{folder} cannot be written to: {there}: {error.strerror}") from None
 
 
+def check_file(path: str | Path) -> None:
+    """As `check_folders`, for a file to write."""
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{path} is a folder, and a file to write was expected")
+    check_folders(Path(path).parent)
+
+
+NUMBERS: dict[str, tuple[type | tuple[type, ...], float]] = {
+    **{f"{split}_dataloader.batch_size": (int, 1) for split in ("train", "val", "test")},
+    **{f"{split}_dataloader.num_workers": (int, 0) for split in ("train", "val", "test")},
+    **{f"train_cfg.{key}": (int, 1) for key in ("max_iters", "max_epochs", "val_interval")},
+    "optim_wrapper.optimizer.lr": ((int, float), 0),
+}
+"""Numbers of a config that fail late or without their name: what they are, and the least."""
+
+
+def check_numbers(cfg: Config) -> None:
+    """Raises ValueError: one of `NUMBERS` is none, or less than its least; None is left to whoever reads it."""
+    for key, (kind, least) in NUMBERS.items():
+        value = cfg._cfg_dict
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        sound = isinstance(value, kind) and not isinstance(value, bool) and least <= value < float("inf")
+        if value is not None and not sound:
+            raise ValueError(f"{key} is a {'whole ' if kind is int else ''}number from {least} on, got {value!r}")
+
+
 def read_config(args: argparse.Namespace, subfolder: str = "") -> Config:
     """The config with the command line merged in; work folder, safe loading, scope and processes are set up.
 
@@ -136,6 +163,7 @@ def read_config(args: argparse.Namespace, subfolder: str = "") -> Config:
         cfg.merge_from_dict(args.cfg_options)
     except Exception as error:  # MMEngine has a kind each for lists, numbers and dicts
         raise ValueError(f"--cfg-options do not fit {args.config}: {_short(sentence(error))}") from error
+    check_numbers(cfg)
     cfg.launcher = args.launcher
     work_dir = Path(args.work_dir or cfg.get("work_dir") or f"work_dirs/{Path(args.config).stem}")
     cfg.work_dir = str(work_dir if args.work_dir else work_dir / subfolder)

@@ -1,0 +1,31 @@
+"""Runs command lines in the test's own process, where a user would have a process for each."""
+
+import runpy
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from forget_runs import forget_runs
+from mmengine.runner import Runner
+
+ROOT = Path(__file__).parents[1]
+
+
+def run_command(line: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The exit code of `tools/<first word>.py` with the other words. What takes a second of each run and does not
+    matter here is left out: asking compilers for their versions, laying out the config."""
+    tool, *arguments = shlex.split(line)
+    with monkeypatch.context() as patch:
+        patch.chdir(ROOT)
+        patch.delenv("RANK", raising=False)
+        patch.setattr(Runner, "_log_env", lambda self, env_cfg: None)
+        patch.setattr("yapf.yapflib.yapf_api.FormatCode", lambda text, **options: (text, False))
+        patch.setattr(sys, "argv", [f"tools/{tool}.py", *arguments])
+        try:
+            runpy.run_path(f"tools/{tool}.py", run_name="__main__")
+        except SystemExit as end:
+            return end.code or 0
+        finally:
+            forget_runs()
+    return 0
