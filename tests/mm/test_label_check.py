@@ -1,0 +1,172 @@
+"""Labels looked at before the first step: what is counted, what stops a run, what is only said."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmengine.dataset import ConcatDataset
+from mmseg.datasets import BaseSegDataset
+from mmseg.registry import DATASETS
+from PIL import Image
+
+import vil_dense.mm.datasets  # noqa: F401
+from vil_dense.mm import label_check
+from vil_dense.mm.label_check import Survey, doubts, evenly, judge, look_at, read_pair, table, trained_ids
+
+PIPELINE = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations"), dict(type="PackSegInputs")]
+
+
+def build(root: Path, labels: list[np.ndarray], kind: str = "BaseSegDataset", **options) -> BaseSegDataset:
+    """A data set of made label maps and black pictures."""
+    for folder in ("images", "labels"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for number, label in enumerate(labels):
+        Image.fromarray(np.zeros((*label.shape, 3), np.uint8)).save(root / f"images/{number:03d}.jpg")
+        Image.fromarray(label).save(root / f"labels/{number:03d}.png")
+    prefix = dict(img_path="images", seg_map_path="labels")
+    return DATASETS.build(dict(type=kind, data_root=str(root), data_prefix=prefix, pipeline=PIPELINE) | options)
+
+
+def ids(*values: int) -> np.ndarray:
+    """A label map with as many pixels of each id."""
+    return np.array(values, np.uint8).repeat(16).reshape(len(values), 16)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("BaseSegDataset", {}),
+        ("BaseSegDataset", dict(reduce_zero_label=True)),
+        ("CamVidDataset", {}),
+        ("CamVidDataset", dict(metainfo=dict(classes=("Car", "Sky")))),
+        ("SampleDataset", {}),
+        ("SampleDataset", dict(metainfo=dict(classes=("sun", "car")))),
+    ],
+)
+def test_ids_are_those_that_training_sees(kind: str, options: dict, tmp_path: Path) -> None:
+    """All 256 of them, held to what the pipeline itself loads."""
+    if kind == "SampleDataset" and options:
+        options = dict(metainfo=dict(classes=DATASETS.get(kind).METAINFO["classes"][3:5]))
+    dataset = build(tmp_path, [np.arange(256, dtype=np.uint8).reshape(16, 16)], kind, **options)
+    loaded = dataset[0]["data_samples"].gt_sem_seg.data.numpy().ravel()
+    np.testing.assert_array_equal(trained_ids(dataset), loaded)
+
+
+def test_pixels_and_pictures_are_counted(tmp_path: Path) -> None:
+    dataset = build(tmp_path, [ids(0, 1, 1, 255), ids(1, 3)])
+    survey = look_at(dataset, 60)
+    assert (survey.read, survey.pairs, survey.faults) == (2, 2, [])
+    assert {id_: int(survey.pixels[id_]) for id_ in np.flatnonzero(survey.pixels)} == {0: 16, 1: 48, 3: 16, 255: 16}
+    assert [int(survey.pictures[id_]) for id_ in (0, 1, 3, 255)] == [1, 2, 1, 1]
+    assert survey.example[3].endswith("001.png")
+    lines = table("train", survey, ["sky", "car", "sea"], 255).splitlines()
+    assert lines[0] == "labels of the train data: 2 of 2 pairs read, evenly spread"
+    assert [line.split() for line in lines[2:]] == [
+        ["0", "sky", "16.67", "1"],
+        ["1", "car", "50.00", "2"],
+        ["2", "sea", "0.00", "0"],
+        ["255", "void", "16.67", "1"],
+        ["3", "no", "class,", "not", "void", "16.67", "1"],
+    ]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 100, 367])
+def test_any_beginning_of_the_order_is_spread(count: int) -> None:
+    order = evenly(count)
+    assert sorted(order) == list(range(count))
+    for taken in (10, 30):
+        if count > 3 * taken:
+            gaps = np.diff(sorted([0, *order[:taken], count]))
+            assert gaps.max() < 3 * count / taken, (count, taken)
+
+
+def test_time_is_capped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = build(tmp_path, [ids(0, 1)] * 12)
+    clock = iter(range(1000))
+    monkeypatch.setattr(label_check.time, "monotonic", lambda: next(clock))
+    assert look_at(dataset, 5).read == 6
+    monkeypatch.setattr(label_check.time, "monotonic", time.monotonic)
+    assert look_at(dataset, 0).read == 1
+
+
+def surveyed(raw: dict[int, int], reduce_zero_label: bool = False) -> Survey:
+    """A survey of one picture with so many pixels of each id."""
+    survey = Survey(1, read=1)
+    for id_, count in raw.items():
+        seen = 255 if reduce_zero_label and id_ in (0, 255) else id_ - reduce_zero_label
+        survey.raw[id_] += count
+        survey.pixels[seen] += count
+        survey.pictures[seen] = 1
+        survey.example.setdefault(seen, "a.png")
+    return survey
+
+
+@pytest.mark.parametrize(
+    ("raw", "options", "says"),
+    [
+        ({0: 5, 1: 5, 2: 5, 255: 5}, {}, ""),
+        ({0: 5, 1: 5, 3: 5}, dict(reduce_zero_label=True), ""),
+        ({0: 5, 1: 5, 3: 10}, {}, "50 % of the pixels have ids that are none of the 3 classes, 0 to 2, and not void, 255: "
+         "id 3, the first in a.png; if the files count the classes from 1 and have 0 for what is none, set "
+         "reduce_zero_label=True"),
+        ({0: 5, 1: 5, 9: 5, 100: 5}, {}, "ids 9, 100, the first in a.png; set num_classes"),
+        ({1: 5, 4: 5}, dict(reduce_zero_label=True), "id 3, the first in a.png; set num_classes"),
+        ({0: 5, 1: 5, 255: 5}, dict(void=7), "id 255, the first in a.png; mmseg writes 255 for void: set ignore_index=255"),
+        ({0: 5}, dict(reduce_zero_label=True), "every pixel is void, 255: the files hold id 0 and reduce_zero_label=True"),
+        ({255: 5}, {}, "every pixel is void, 255: the files hold id 255"),
+        ({0: 5, 255: 5}, {}, "class 0 is the only one, so nothing can be learned: the files hold ids 0, 255, and 255 is "
+         "void: write 1 in its place"),
+        ({0: 5, 1: 5}, dict(reduce_zero_label=True), "ids 0, 1 and reduce_zero_label=True makes 0 void"),
+        ({2: 5}, {}, "class 2 is the only one, so nothing can be learned: the files hold id 2"),
+        ({2: 5}, dict(train=False), ""),
+        ({2: 5, 7: 5}, dict(train=False), "id 7"),
+    ],
+)  # fmt: skip
+def test_what_stops_a_run(raw: dict, options: dict, says: str) -> None:
+    options = dict(void=255, reduce_zero_label=False) | options
+    said = judge(surveyed(raw, options["reduce_zero_label"]), 3, **options)
+    assert says in said and bool(says) == bool(said), said
+
+
+def test_what_is_only_said() -> None:
+    names = ["sky", "car", "sea"]
+    assert doubts(surveyed({0: 5, 1: 5, 2: 5}), names, 255, False) == []
+    assert doubts(surveyed({0: 5, 1: 5}), names, 255, False) == ["no pixel that was read is of sea"]
+    absent, counted = doubts(surveyed({0: 5, 1: 5, 2: 5}, True), names, 255, True)
+    assert absent == "no pixel that was read is of sea"
+    assert counted.startswith("reduce_zero_label=True makes id 0 void, and no pixel that was read has id 3: ")
+    assert doubts(surveyed({1: 5, 2: 5, 3: 5}, True), names, 255, True) == []
+
+
+def test_faults_of_many_pairs_are_three_and_a_count(tmp_path: Path) -> None:
+    dataset = build(tmp_path, [ids(0, 1)] * 6)
+    for number in range(5):
+        (tmp_path / f"labels/{number:03d}.png").write_bytes(b"")
+    said = judge(look_at(dataset, 60), 2, 255, False)
+    assert said.startswith("5 of 6 pairs that were read cannot be used: ") and said.endswith("; and 2 more")
+    assert said.count("is no whole label") == 3
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "1", "I;16"])
+def test_kinds_of_labels_that_are_read(mode: str, tmp_path: Path) -> None:
+    """As mmseg's own loader reads them."""
+    label = Image.fromarray(ids(0, 1))
+    if mode == "P":
+        label.putpalette([200, 0, 0, 0, 200, 0])
+    elif mode == "I;16":
+        label = Image.fromarray(ids(0, 1).astype(np.uint16))
+    else:
+        label = label.convert(mode) if mode != "1" else Image.fromarray(ids(0, 1) > 0)
+    dataset = build(tmp_path, [ids(0, 1)])
+    label.save(tmp_path / "labels/000.png")
+    read = read_pair(str(tmp_path / "images/000.jpg"), str(tmp_path / "labels/000.png"))
+    assert read.dtype == np.uint8
+    np.testing.assert_array_equal(read, dataset[0]["data_samples"].gt_sem_seg.data[0].numpy())
+
+
+def test_parts_of_joined_data_sets_are_found(tmp_path: Path) -> None:
+    one, other = build(tmp_path / "a", [ids(0, 1)]), build(tmp_path / "b", [ids(0, 1)])
+    assert list(label_check._parts(ConcatDataset([one, other]))) == [one, other]
+    unlabelled = build(tmp_path / "c", [ids(0, 1)], data_prefix=dict(img_path="images"), pipeline=[])
+    assert list(label_check._parts(unlabelled)) == []
