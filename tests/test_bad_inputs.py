@@ -2,6 +2,8 @@
 nothing half made."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,9 @@ pytest.importorskip("mmseg")
 pytest.importorskip("monai")
 
 from bad_commands import CASES
-from bad_inputs import write_bad_inputs
-from run_command import run_command
+from bad_inputs import write_bad_inputs, write_data
+from PIL import Image
+from run_command import ROOT, run_command
 
 # MMEngine keeps what it built under the name of the run, which in one process several runs share.
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
@@ -51,3 +54,59 @@ def test_bad(name: str, bad: Path, tmp_path: Path, command) -> None:
     assert "Traceback" not in said + "".join(errors)
     assert left(out) == [] and sorted(bad.rglob("*")) == before
     assert len(errors[-1]) < 1000
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "1 x 1"])
+def test_pictures_that_are_taken(mode: str, bad: Path, tmp_path: Path, command) -> None:
+    size = (1, 1) if mode == "1 x 1" else (40, 30)
+    picture = Image.new("RGB", size, (200, 40, 90)).convert("RGB" if mode == "1 x 1" else mode)
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    picture.save(path)
+    code, said, errors = command(f"predict {bad}/config.py {bad}/good.pth {path} --out {tmp_path}/out")
+    assert code == 0, (said, errors)
+    with Image.open(tmp_path / "out/labels/a.png") as label:
+        assert label.size == size
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_breaks_a_run_is_named(workers: int, bad: Path, tmp_path: Path, command) -> None:
+    """After its check, in this process or in one that loads data: a sentence, and the traceback in the log."""
+    root = write_data(tmp_path / "data")
+    broken = root / "images/training/a.jpg"
+    broken.write_bytes(b"nothing")
+    options = f"label_check=None train_dataloader.num_workers={workers} train_dataloader.dataset.data_root={root}"
+    code, said, errors = command(f"train {bad}/config.py --work-dir {tmp_path}/out --cfg-options {options}")
+    assert code == 1, (said, errors)
+    assert errors[-1].startswith(f"error: {broken} with label {root}/annotations/training/a.png cannot be used: ")
+    assert "Traceback" not in said + "".join(errors) and "labels: not checked, label_check is None" in said
+    (log,) = (tmp_path / "out").glob("*/*.log")
+    assert "Traceback" in log.read_text() and str(broken) in log.read_text()
+
+
+def test_debug_shows_the_traceback(bad: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(FileNotFoundError, match=r"^no config at nowhere\.py$"):
+        run_command("train nowhere.py --debug", monkeypatch)
+    with pytest.raises(ValueError, match="is no usable config, SyntaxError"):
+        run_command(f"get_flops {bad}/configs/syntax.py --debug", monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "tool", sorted(path.stem for path in (ROOT / "tools").glob("*.py") if "one_sentence(" in path.read_text())
+)
+def test_every_tool_has_debug(tool: str, command) -> None:
+    code, said, _ = command(f"{tool} --help")
+    assert code == 0 and "--debug" in said
+
+
+@pytest.mark.parametrize("name", ["config: syntax", "picture: cut PNG"])
+def test_in_a_process_of_its_own(name: str, bad: Path, tmp_path: Path) -> None:
+    """As a user sees it: nothing else catches what is raised."""
+    tool, *arguments = CASES[name].command.replace("{bad}", str(bad)).replace("{out}", str(tmp_path / "out")).split()
+    for debug in ([], ["--debug"]) if name == "config: syntax" else ([],):
+        line = [sys.executable, f"tools/{tool}.py", *arguments, *debug]
+        done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == (1 if debug else CASES[name].code), done.stderr
+        assert ("Traceback" in done.stderr) == bool(debug)
+        if not debug:
+            says = CASES[name].says.replace("{bad}", str(bad))
+            assert says in done.stderr.splitlines()[-1] and done.stderr.count("error: ") == 1

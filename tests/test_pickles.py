@@ -232,7 +232,9 @@ def test_a_config_in_a_checkpoint_is_not_run(data: Path, trap: Trap, tmp_path: P
     program = f"import os\nos.mkdir({str(trap.canary)!r})\nmodel = dict(type='ViL')\n"
     content = torch.load(data / "good.pth", weights_only=True)
     content["meta"] = dict(config=program, cfg=program, iter=0, epoch=0, experiment_name="x", seed=0)
-    torch.save(content | dict(message_hub=dict(log_scalars={}, runtime_info={}, resumed_keys={})), tmp_path / "iter_0.pth")
+    torch.save(
+        content | dict(message_hub=dict(log_scalars={}, runtime_info={}, resumed_keys={})), tmp_path / "iter_0.pth"
+    )
     folder = run_folder(tmp_path / "run", str(tmp_path / "iter_0.pth").encode())
     for line in (
         f"train {data}/config.py --resume --work-dir {folder}",

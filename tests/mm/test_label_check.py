@@ -107,22 +107,39 @@ def surveyed(raw: dict[int, int], reduce_zero_label: bool = False) -> Survey:
     [
         ({0: 5, 1: 5, 2: 5, 255: 5}, {}, ""),
         ({0: 5, 1: 5, 3: 5}, dict(reduce_zero_label=True), ""),
-        ({0: 5, 1: 5, 3: 10}, {}, "50 % of the pixels have ids that are none of the 3 classes, 0 to 2, and not void, 255: "
-         "id 3, the first in a.png; if the files count the classes from 1 and have 0 for what is none, set "
-         "reduce_zero_label=True"),
+        (
+            {0: 5, 1: 5, 3: 10},
+            {},
+            "50 % of the pixels have ids that are none of the 3 classes, 0 to 2, and not void, "
+            "255: "
+            "id 3, the first in a.png; if the files count the classes from 1 and have 0 for what is none, set "
+            "reduce_zero_label=True",
+        ),
         ({0: 5, 1: 5, 9: 5, 100: 5}, {}, "ids 9, 100, the first in a.png; set num_classes"),
         ({1: 5, 4: 5}, dict(reduce_zero_label=True), "id 3, the first in a.png; set num_classes"),
-        ({0: 5, 1: 5, 255: 5}, dict(void=7), "id 255, the first in a.png; mmseg writes 255 for void: set ignore_index=255"),
-        ({0: 5}, dict(reduce_zero_label=True), "every pixel is void, 255: the files hold id 0 and reduce_zero_label=True"),
+        (
+            {0: 5, 1: 5, 255: 5},
+            dict(void=7),
+            "id 255, the first in a.png; mmseg writes 255 for void: set ignore_index=255",
+        ),
+        (
+            {0: 5},
+            dict(reduce_zero_label=True),
+            "every pixel is void, 255: the files hold id 0 and reduce_zero_label=True",
+        ),
         ({255: 5}, {}, "every pixel is void, 255: the files hold id 255"),
-        ({0: 5, 255: 5}, {}, "class 0 is the only one, so nothing can be learned: the files hold ids 0, 255, and 255 is "
-         "void: write 1 in its place"),
+        (
+            {0: 5, 255: 5},
+            {},
+            "class 0 is the only one, so nothing can be learned: the files hold ids 0, 255, and 255 is "
+            "void: write 1 in its place",
+        ),
         ({0: 5, 1: 5}, dict(reduce_zero_label=True), "ids 0, 1 and reduce_zero_label=True makes 0 void"),
         ({2: 5}, {}, "class 2 is the only one, so nothing can be learned: the files hold id 2"),
         ({2: 5}, dict(train=False), ""),
         ({2: 5, 7: 5}, dict(train=False), "id 7"),
     ],
-)  # fmt: skip
+)
 def test_what_stops_a_run(raw: dict, options: dict, says: str) -> None:
     options = dict(void=255, reduce_zero_label=False) | options
     said = judge(surveyed(raw, options["reduce_zero_label"]), 3, **options)
