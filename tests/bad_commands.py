@@ -88,7 +88,10 @@ CASES = {
     "label: EXIF turns the picture": labels(
         "exif_turned", f"b.jpg is 48 x 64 px and its label {{bad}}/labels/exif_turned/{LABEL} 64 x 48"
     ),
-    "label: id 200": labels("id_200", "none of the 12 classes, 0 to 11, and not void, 255: id 199, the first in {bad}"),
+    "label: id 200": labels(
+        "id_200",
+        "0 to 11, and not void, 255: id 199 once reduce_zero_label took 1 off, the first in {bad}",
+    ),
     "label: id 300": labels("id_300", f"{LABEL} holds the id 300: ids are 0 to 255"),
     "label: negative": labels("negative", f"{LABEL} holds the id -1: ids are 0 to 255"),
     "label: floats": labels("float", f"{LABEL} holds float32 numbers: ids of classes are integers"),

@@ -116,7 +116,11 @@ def surveyed(raw: dict[int, int], reduce_zero_label: bool = False) -> Survey:
             "reduce_zero_label=True",
         ),
         ({0: 5, 1: 5, 9: 5, 100: 5}, {}, "ids 9, 100, the first in a.png; set num_classes"),
-        ({1: 5, 4: 5}, dict(reduce_zero_label=True), "id 3, the first in a.png; set num_classes"),
+        (
+            {1: 5, 4: 5},
+            dict(reduce_zero_label=True),
+            "id 3 once reduce_zero_label took 1 off, the first in a.png; set num_classes",
+        ),
         (
             {0: 5, 1: 5, 255: 5},
             dict(void=7),
@@ -150,6 +154,9 @@ def test_what_is_only_said() -> None:
     names = ["sky", "car", "sea"]
     assert doubts(surveyed({0: 5, 1: 5, 2: 5}), names, 255, False) == []
     assert doubts(surveyed({0: 5, 1: 5}), names, 255, False) == ["no pixel that was read is of sea"]
+    assert doubts(surveyed({0: 5, 1: 5}), list("abcdefg"), 255, False) == [
+        "no pixel that was read is of c, d, e and 2 more classes"
+    ]
     absent, counted = doubts(surveyed({0: 5, 1: 5, 2: 5}, True), names, 255, True)
     assert absent == "no pixel that was read is of sea"
     assert counted.startswith("reduce_zero_label=True makes id 0 void, and no pixel that was read has id 3: ")

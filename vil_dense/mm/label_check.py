@@ -230,9 +230,10 @@ def judge(survey: Survey, classes: int, void: int, reduce_zero_label: bool, trai
     inside = [id_ for id_ in present if id_ < classes and id_ != void]
     if outside:
         share = 100 * survey.pixels[outside].sum() / survey.pixels.sum()
+        after = " once reduce_zero_label took 1 off" if reduce_zero_label else ""
         return (
             f"{share:.2g} % of the pixels have ids that are none of the {classes} classes, 0 to {classes - 1}, and not "
-            f"void, {void}: {_few(outside)}, the first in {survey.example[outside[0]]}; "
+            f"void, {void}: {_few(outside)}{after}, the first in {survey.example[outside[0]]}; "
             + _remedy(outside, classes, void, reduce_zero_label)
         )
     files = f"the files hold {_few(np.flatnonzero(survey.raw).tolist())}"
@@ -248,7 +249,8 @@ def judge(survey: Survey, classes: int, void: int, reduce_zero_label: bool, trai
 def doubts(survey: Survey, names: Sequence[str], void: int, reduce_zero_label: bool) -> list[str]:
     """What may be meant so, a line each: classes without a pixel, ids that seem to be counted from 0 already."""
     absent = [name for id_, name in enumerate(names) if not survey.pixels[id_] and id_ != void]
-    lines = [f"no pixel that was read is of {', '.join(absent)}"] if absent else []
+    some = ", ".join(absent[:SHOWN]) + (f" and {len(absent) - SHOWN} more classes" if len(absent) > SHOWN else "")
+    lines = [f"no pixel that was read is of {some}"] if absent else []
     if reduce_zero_label and survey.raw[0] and not survey.raw[len(names)]:
         lines.append(
             f"reduce_zero_label=True makes id 0 void, and no pixel that was read has id {len(names)}: "
