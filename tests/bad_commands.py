@@ -11,6 +11,14 @@ class Bad(NamedTuple):
     code: int = 2
 
 
+ONE = "{bad}/sample/images/validation/a.jpg"
+BOMB = " (more than the 178,956,970 px that Pillow opens)"
+DEEP = ", and 8 bits a channel were expected)"
+FIRST = "labels of the train data: 1 of 2 pairs that were read cannot be used: {bad}/labels/"
+LABEL = "annotations/training/b.png"
+NO_CASE = "predict_volumes {bad}/volumes.py {bad}/volumes.pth"
+
+
 def predict(rest: str, says: str, code: int = 2) -> Bad:
     return Bad(f"predict {{bad}}/config.py {{bad}}/good.pth {rest} --out {{out}}", says, code)
 
@@ -31,12 +39,11 @@ def labels(name: str, says: str, more: str = "") -> Bad:
 
 def volume(name: str, why: str) -> Bad:
     says = f"1 of 1 volumes were not: {{bad}}/volumes/{name} {why}"
-    return Bad(f"predict_volumes {{bad}}/volumes.py {{bad}}/volumes.pth {{bad}}/volumes/{name} --out {{out}}", says, 1)
+    return Bad(f"{NO_CASE} {{bad}}/volumes/{name} --out {{out}}", says, 1)
 
 
 def plan(name: str, says: str) -> Bad:
-    command = "predict_volumes {bad}/volumes.py {bad}/volumes.pth {bad}/case.nii.gz --out {out}"
-    return Bad(f"{command} --cfg-options plan={{bad}}/plans/{name}.json", says)
+    return Bad(f"{NO_CASE} {{bad}}/case.nii.gz --out {{out}} --cfg-options plan={{bad}}/plans/{name}.json", says)
 
 
 def datalist(name: str, says: str) -> Bad:
@@ -51,13 +58,6 @@ def checkpoint(name: str, says: str, tool: str = "test") -> Bad:
 def config(name: str, says: str) -> Bad:
     return Bad(f"train {{bad}}/configs/{name} --work-dir {{out}}", says)
 
-
-ONE = "{bad}/sample/images/validation/a.jpg"
-BOMB = " (more than the 178,956,970 px that Pillow opens)"
-DEEP = ", and 8 bits a channel were expected)"
-FIRST = "labels of the train data: 1 of 2 pairs that were read cannot be used: {bad}/labels/"
-LABEL = "annotations/training/b.png"
-NO_CASE = "predict_volumes {bad}/volumes.py {bad}/volumes.pth"
 
 CASES = {
     # pictures
@@ -201,12 +201,10 @@ CASES = {
         "test {bad}/config.py https://example.org/a.pth --work-dir {out}", "no checkpoint at https://example.org/a.pth"
     ),
     "checkpoint: no bytes": checkpoint("cut_0.pth", "cut_0.pth is truncated or no checkpoint"),
-    "checkpoint: cut early": checkpoint("cut_10.pth", "cut_10.pth is truncated or no checkpoint"),
     "checkpoint: cut": checkpoint("cut_5000.pth", "cut_5000.pth is truncated or no checkpoint"),
     "checkpoint: text": checkpoint("text.pth", "text.pth is truncated or no checkpoint"),
     "checkpoint: a folder": checkpoint("folder.pth", "no checkpoint at {bad}/checkpoints/folder.pth"),
     "checkpoint: a list": checkpoint("no_dict.pth", "no_dict.pth holds a list, a checkpoint is a dict"),
-    "checkpoint: a tensor": checkpoint("tensor.pth", "tensor.pth holds a Tensor, a checkpoint is a dict"),
     "checkpoint: state is a number": checkpoint(
         "state_is_a_number.pth", "holds no weights by name: its state_dict is a int"
     ),
@@ -241,7 +239,7 @@ CASES = {
         "model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint={bad}/checkpoints/nan.pth",
         "nan.pth holds NaN or infinite numbers",
     ),
-    "convert: NaN": Bad(
+    "convert: cut safetensors": Bad(
         "convert_checkpoint {bad}/checkpoints/cut.safetensors {out}/a.pth", "cut.safetensors is not a whole checkpoint"
     ),
     "convert: another model": Bad(
@@ -366,9 +364,6 @@ CASES = {
     "phantom: 0 volumes": Bad(
         "make_phantom --out {out} --val 0", "at least one of the volumes of each split, got 24 and 0"
     ),
-    "plan: unknown setting": Bad(
-        "plan_volumes {bad}/lists --datalist twice.json --set patch=3", "the case a is listed 2 times"
-    ),
     "tolerance: negative": Bad(
         "evaluate_volumes {bad}/volumes.py {bad}/case.nii.gz {bad}/case.nii.gz --out {out} --tolerance-mm -1",
         "--tolerance-mm is 0 or more, got -1.0",
@@ -379,4 +374,27 @@ CASES = {
     ),
     "plot: no run": Bad("plot_runs --group a nowhere --out {out}", "no work folder at nowhere"),
     "compare: no run": Bad("compare_volumes nowhere there --out {out}/a.csv", "no metrics.csv at nowhere"),
+    "compare: a broken table": Bad(
+        "compare_volumes {bad}/runs/table {bad}/runs/table", "runs/table/metrics.csv is no table of cases: "
+    ),
+    "compare: text for numbers": Bad(
+        "compare_volumes {bad}/runs/text {bad}/runs/text", "runs/text/metrics.csv is no table of cases: could not"
+    ),
+    "compare: bytes": Bad(
+        "compare_volumes {bad}/runs/bytes {bad}/runs/bytes", "runs/bytes/metrics.csv is no table of cases: "
+    ),
+    "plot: a broken log": Bad(
+        "plot_runs --group a {bad}/runs/log --out {out}", "scalars.json, line 1, is no line of a run's log"
+    ),
+    "export: broken scores": Bad(
+        "export_bundle {bad}/runs/scores --out {out} --checkpoint {bad}/volumes.pth",
+        "runs/scores/validation/metrics.json is no JSON",
+    ),
+    "out: of other settings": Bad(
+        NO_CASE + " {bad}/case.nii.gz --out {bad}/runs/settings", "runs/settings/settings.json is no JSON"
+    ),
+    "crops: a label in colours": Bad(
+        "make_crops --source {bad}/runs/camvid --out {out}", "annotations/train/b.png has 3 channels: a label has one"
+    ),
+    "crops: no data": Bad("make_crops --source nowhere --out {out}", "no *.jpg picture in nowhere/images/train"),
 }

@@ -2,7 +2,7 @@
 
 DIR/config.py, DIR/volumes.py  configs of two small networks; DIR/good.pth, DIR/volumes.pth their checkpoints
 DIR/sample, DIR/case.nii.gz    sound data
-DIR/pictures, labels, volumes, lists, plans, checkpoints, configs   one bad input each, named after what is wrong
+DIR/pictures, labels, volumes, lists, plans, checkpoints, configs, runs   one bad input each, named after what is wrong
 """
 
 import json
@@ -234,7 +234,6 @@ def write_checkpoints(folder: Path, good: Path) -> None:
     assert name in state, list(state)[:5]
     for kind, content in {
         "no_dict": [1, 2],
-        "tensor": torch.zeros(2),
         "state_is_a_number": dict(state_dict=3),
         "state_is_text": dict(state_dict={key: "x" for key in state}),
         "other_model": dict(state_dict=nn.Linear(2, 2).state_dict()),
@@ -243,7 +242,7 @@ def write_checkpoints(folder: Path, good: Path) -> None:
         "without_tensors": dict(epoch=3),
     }.items():
         torch.save(content, folder / f"{kind}.pth")
-    for size in (0, 10, 5000):
+    for size in (0, 5000):
         (folder / f"cut_{size}.pth").write_bytes(good.read_bytes()[:size])
     (folder / "text.pth").write_text("not a checkpoint, but long enough to be read as one")
     (folder / "folder.pth").mkdir()
@@ -300,11 +299,29 @@ def write_sound(root: Path) -> None:
     write_nifti(root / "case.nii.gz", noise(17, 12, 9).astype(np.int16), affine())
 
 
+def write_runs(folder: Path, config: Path, colours: Path) -> None:
+    """What commands left, damaged since."""
+    header = "case,structure,dice,hd95_mm,nsd\n"
+    for name, content in {
+        "table/metrics.csv": b"case,dice\na,1\n",
+        "text/metrics.csv": f"{header}a,organ,good,1,1\n".encode(),
+        "bytes/metrics.csv": b"\xff\xfe\x00",
+        "log/a/vis_data/scalars.json": b'{"mIoU": \n{"mIoU": 1, "step": 1}\n',
+        "scores/validation/metrics.json": b"{",
+        "scores/config.py": config.read_bytes(),
+        "settings/settings.json": b"{",
+    }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    for kind in ("images", "annotations"):
+        shutil.copytree(colours / kind / "training", folder / "camvid" / kind / "train")
+
+
 def write_bad_inputs(root: Path) -> Path:
     """All of it below `root`, which is returned."""
     root.mkdir(parents=True, exist_ok=True)
     write_sound(root)
-    for name in ("pictures", "labels", "volumes", "lists", "plans", "checkpoints", "configs"):
+    for name in ("pictures", "labels", "volumes", "lists", "plans", "checkpoints", "configs", "runs"):
         (root / name).mkdir()
     write_pictures(root / "pictures")
     write_labels(root / "labels")
@@ -313,6 +330,7 @@ def write_bad_inputs(root: Path) -> Path:
     write_json(root / "plans", PLANS)
     write_checkpoints(root / "checkpoints", root / "good.pth")
     write_configs(root / "configs", root / "config.py")
+    write_runs(root / "runs", root / "volumes.py", root / "labels/colours")
     return root
 
 

@@ -25,11 +25,14 @@ def read_run(path: Path) -> dict[str, Cases]:
     table = next((place for place in places if place.is_file()), None)
     if table is None:
         raise FileNotFoundError(f"no metrics.csv at {path}")
-    with table.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or {"case", *VALUES} - {*rows[0]}:
-        raise ValueError(f"{table} is no table of cases: it needs the columns case, {', '.join(VALUES)}")
-    return {value: _means([(row["case"], row[value]) for row in rows if row[value]]) for value in VALUES}
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        if not rows or {"case", *VALUES} - {*rows[0]}:
+            raise ValueError(f"it needs the columns case, {', '.join(VALUES)}")
+        return {value: _means([(row["case"], row[value]) for row in rows if row[value]]) for value in VALUES}
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{table} is no table of cases: {error}") from None
 
 
 def _means(pairs: list[tuple[str, str]]) -> Cases:

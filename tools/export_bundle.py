@@ -9,7 +9,6 @@ and its schema), models/ (model.pt, and model.ts traced for windows of the plan'
   python -m monai.bundle verify_metadata --meta_file configs/metadata.json --filepath configs/schema.json
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -48,8 +47,13 @@ def last_checkpoint(run: Path) -> Path:
 
 def scores(run: Path) -> dict[str, float | None]:
     """Means of the run's last validation, where it left them."""
+    from vil_dense.medical.files import read_json
+
     path = run / "validation/metrics.json"
-    return json.loads(path.read_text())["mean"] if path.is_file() else {}
+    content = read_json(path) if path.is_file() else dict(mean={})
+    if not isinstance(content, dict) or not isinstance(content.get("mean"), dict):
+        raise ValueError(f"{path} holds no means of a validation")
+    return content["mean"]
 
 
 def card(cfg: Config, checkpoint: Path, measured: dict[str, float | None]) -> str:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vil_dense.mm.hooks import read_scalars
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -49,3 +51,14 @@ def test_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
             call(monkeypatch, *args, *out)
         assert capsys.readouterr().err.splitlines()[-1].strip() == f"error: {sentence}".strip()
     assert not (tmp_path / "out").exists()
+
+
+def test_a_killed_run_may_end_within_a_line(tmp_path: Path) -> None:
+    folder = log(tmp_path / "a", {10: 1.0, 20: 2.0})
+    file = tmp_path / "a/20250101/vis_data/scalars.json"
+    lines = file.read_text()
+    file.write_text(lines[:-5])
+    assert read_scalars(folder, "mIoU") == {10: 1.0}
+    file.write_text(f"{lines[:-5]}\n{lines}\n")
+    with pytest.raises(ValueError, match=r"scalars\.json, line 3, is no line of a run's log: "):
+        read_scalars(folder, "mIoU")

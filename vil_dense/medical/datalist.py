@@ -1,12 +1,13 @@
 """Lists of cases: Decathlon and MONAI JSON, nnU-Net's `dataset.json`, two plain folders; and their folds."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from vil_dense.medical.files import read_json
 
 SUFFIXES = (".nii.gz", ".nii")
 FOLDS = 5
@@ -115,10 +116,7 @@ def case_name(path: str | Path) -> str:
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no data list at {path}")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no JSON: {error}") from None
+    content = read_json(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, a data list is an object")
     return content
@@ -197,10 +195,10 @@ def _with_folds(cases: list[Case], splits: Path) -> list[Case]:
     if any(case.fold is not None for case in cases):
         return cases
     if splits.is_file():
+        folds = read_json(splits)
         try:
-            folds = json.loads(splits.read_text(encoding="utf-8"))
             of = {name: fold for fold, split in enumerate(folds) for name in split["val"]}
-        except (ValueError, KeyError, TypeError) as error:
+        except (KeyError, TypeError) as error:
             raise ValueError(f"{splits} is no list of folds with a list 'val' each ({error!r})") from None
         return [replace(case, fold=of.get(case.name)) for case in cases]
     turn = np.random.default_rng(0).permutation(len(cases))

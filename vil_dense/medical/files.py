@@ -1,4 +1,4 @@
-"""Files appear whole or not at all."""
+"""Files appear whole or not at all; JSON that is none is named."""
 
 import csv
 import json
@@ -26,6 +26,18 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
             part.unlink(missing_ok=True)
     except OSError as error:
         raise OSError(f"{path} could not be written: {error.strerror or error}") from error
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        ValueError: it is no JSON; names the file.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON: {error}") from None
 
 
 def save_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from vil_dense.medical.datalist import Case
-from vil_dense.medical.files import save_csv, save_json, write_whole
+from vil_dense.medical.files import read_json, save_csv, save_json, write_whole
 from vil_dense.medical.nifti import Grid, check_channels, mask_header, read_grid, read_image, write_mask
 from vil_dense.medical.predict import PROBABILITY_STEPS, Layout, predict
 from vil_dense.medical.report import describe_mask, keep_largest, three_planes
@@ -112,7 +112,7 @@ class Folder:
         self.settings = json.loads(json.dumps(dict(settings) | dict(plan=_plain(plan)) | options))
         path = out / "settings.json"
         if path.is_file():
-            before = json.loads(path.read_text())
+            before = read_json(path)
             changed = [key for key in self.settings if before.get(key) != self.settings[key]]
             if changed:
                 raise ValueError(
@@ -176,11 +176,11 @@ class Folder:
 
     def _is_done(self, case: Case) -> bool:
         path = self._report(case)
-        return path.is_file() and json.loads(path.read_text())["images"] == _names(case)
+        return path.is_file() and read_json(path)["images"] == _names(case)
 
     def _gather(self, cases: Sequence[Case]) -> None:
         """volumes.csv from the reports of all cases that have one."""
-        reports = [json.loads(self._report(case).read_text()) for case in cases if self._is_done(case)]
+        reports = [read_json(self._report(case)) for case in cases if self._is_done(case)]
         rows = [dict(case=report["case"]) | row for report in reports for row in report["structures"]]
         if rows:
             save_csv(self.out / "volumes.csv", rows)

@@ -1,11 +1,11 @@
 """What a user names for prediction or evaluation, a file, a folder or a data list, as cases."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from vil_dense.medical.datalist import Case, check_entry
+from vil_dense.medical.files import read_json
 from vil_dense.medical.nifti import SUFFIXES, stem
 
 SECTIONS = ("testing", "test", "validation", "training")
@@ -66,10 +66,7 @@ def _grouped(files: list[Path], channels: int) -> list[Case]:
 def _listed(path: Path, section: str | None, fold: int | None) -> list[Case]:
     if not path.is_file():
         raise FileNotFoundError(f"no data list at {path}")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error})") from None
+    content = read_json(path)
     lists = (
         {key: value for key, value in content.items() if isinstance(value, list)} if isinstance(content, dict) else {}
     )

@@ -10,7 +10,6 @@ A plan is a mapping with
 and, from the plan step, `batch_size`, `network` (options of `nets.ViLUNet3D`) and `median_size_vox`.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
@@ -39,6 +38,8 @@ from monai.transforms import (
 )
 from torch import Tensor
 
+from vil_dense.medical.files import read_json
+
 Plan = Mapping[str, Any]
 
 PLAN_KEYS = ("channels", "labels", "orientation", "spacing_mm", "patch_vox", "intensity")
@@ -58,10 +59,7 @@ def read_plan(plan: Plan | str | Path) -> Plan:
         path = Path(plan)
         if not path.is_file():
             raise FileNotFoundError(f"no plan at {path}; make one: python tools/plan_volumes.py DATA --out {path}")
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is no JSON: {error}") from None
+        content = read_json(path)
         try:
             return read_plan(content.get("plan", content) if isinstance(content, dict) else content)
         except ValueError as error:

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from vil_dense.mm.label_check import read_pair
+
 
 def majority(label: np.ndarray, size: int, stride: int, classes: int, share: float) -> list[tuple[int, int, int]]:
     """(top, left, class) of the `size` x `size` px crops, every `stride` px, of which one class has at least `share`.
@@ -45,7 +47,7 @@ def cut_crops(
     Raises:
         FileNotFoundError: no pictures or a picture without labels.
         FileExistsError: `out` is there already; nothing is written.
-        ValueError: no class is left.
+        ValueError: no class is left, or a picture or label that cannot be used.
     """
     pictures = sorted((source / "images/train").glob("*.jpg"))
     if not pictures:
@@ -58,7 +60,7 @@ def cut_crops(
         label_path = source / "annotations/train" / f"{path.stem}.png"
         if not label_path.is_file():
             raise FileNotFoundError(f"no labels of {path} at {label_path}")
-        label = np.asarray(Image.open(label_path))
+        label = read_pair(str(path), str(label_path))
         for top, left, k in majority(label, size, stride, len(classes), share):
             places["train" if index < first_held else "val"][k].append((path, top, left))
     kept = [k for k in range(len(classes)) if len(places["train"][k]) >= least and places["val"][k]]
@@ -71,8 +73,11 @@ def cut_crops(
     }
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    _write({(split, classes[k]): crops for (split, k), crops in chosen.items()}, part, size, report)
-    os.replace(part, out)
+    try:
+        _write({(split, classes[k]): crops for (split, k), crops in chosen.items()}, part, size, report)
+        os.replace(part, out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     return {classes[k]: (len(chosen["train", k]), len(chosen["val", k])) for k in kept}
 
 

@@ -152,12 +152,24 @@ class OverlayHook(Hook):
 
 
 def read_scalars(folder: str, name: str) -> dict[int, float]:
-    """A scalar of all runs logged below `folder`, by step; later runs replace earlier ones."""
+    """A scalar of all runs logged below `folder`, by step; later runs replace earlier ones.
+
+    The last line of a run that was killed may be cut off, and is left out.
+
+    Raises:
+        ValueError: another line is no JSON; names the file.
+    """
     curve: dict[int, float] = {}
     for file in sorted(Path(folder).rglob("vis_data/scalars.json")):
-        for row in map(json.loads, file.read_text().splitlines()):
-            if name in row:
-                curve[row["step"]] = row[name]
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+                if name in row:
+                    curve[row["step"]] = row[name]
+            except (ValueError, KeyError, TypeError) as error:
+                if number < len(lines):
+                    raise ValueError(f"{file}, line {number}, is no line of a run's log: {error}") from None
     return dict(sorted(curve.items()))
 
 
