@@ -1,4 +1,4 @@
-"""Trainings killed at random moments and resumed, against unbroken ones: python tools/kill_test.py --out DIR [--kills 30]
+"""Trainings killed at random moments and resumed, beside unbroken ones: python tools/kill_test.py --out DIR
 
 Of each kind (pictures, classes, volumes) a small training runs once unbroken. Then it runs again and again: `kill -9`
 after a random time, `--resume`, until it ends; weights, optimizer, schedule and logged values (times aside) must equal
@@ -15,6 +15,7 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,6 +42,7 @@ COMMON = (
 )
 PICTURES = (
     "model.data_preprocessor.size=(64,64)",
+    "train_dataloader.dataset.pipeline.3.crop_size=(64,64)",
     "model.backbone.dim=32",
     "model.backbone.depth=2",
     "model.backbone.out_indices=(0,0,1,1)",
@@ -77,7 +79,7 @@ VOLUMES = (
     "plan.patch_vox=(16,16,8)",
     "train_cfg.max_iters=16",
     "train_cfg.val_interval=8",
-    "default_hooks.checkpoint.save_best=mean_dice",
+    "default_hooks.checkpoint.save_best=Dice",
 )
 
 
@@ -102,9 +104,7 @@ class Kind(NamedTuple):
 
 SPLITS = tuple(f"{split}_dataloader.dataset.data_root" for split in ("train", "val", "test"))
 KINDS = {
-    "pictures": Kind(
-        "vil_upernet_sample.py", PICTURES, lambda root: scenes.write_sample(root, train=6, val=2), SPLITS
-    ),
+    "pictures": Kind("vil_upernet_sample.py", PICTURES, lambda root: scenes.write_sample(root, train=6, val=2), SPLITS),
     "classes": Kind("vil_imagenet.py", CLASSES, make_classes, SPLITS),
     "volumes": Kind(
         "vil_unet3d_sample.py", VOLUMES, lambda root: phantom.write_sample(root, train=3, val=1), ("data_root",)
@@ -127,6 +127,8 @@ def start(kind: Kind, data: Path, work_dir: Path) -> int:
     try:
         runpy.run_path(str(ROOT / "tools/train.py"), run_name="__main__")
         code = 0
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         os._exit(code)
@@ -206,7 +208,9 @@ def torture(name: str, kills: int, out: Path, draw: random.Random) -> dict[str, 
         where = f"exit code {code}, see {broken}.log" if code else difference(whole, outcome(broken))
         found["trainings"] += 1
         found["differences"] += [where] if where else []
-        print(f"{name}: {found['kills']} of {kills} kills, training {found['trainings']}: {where or 'equal'}", flush=True)
+        print(
+            f"{name}: {found['kills']} of {kills} kills, training {found['trainings']}: {where or 'equal'}", flush=True
+        )
         if not where:
             shutil.rmtree(broken)
     return found
@@ -224,9 +228,10 @@ def main() -> int:
         draw = random.Random(args.seed)
         results = {name: torture(name, args.kills, args.out.resolve(), draw) for name in args.kinds}
         save_json(args.out / "kills.json", results)
-    differences = sum((found["differences"] for found in results.values()), [])
-    print(f"{sum(found['kills'] for found in results.values())} kills, {len(differences)} trainings differ")
-    return 1 if differences else 0
+    kills = sum(found["kills"] for found in results.values())
+    differ = sum(len(found["differences"]) for found in results.values())
+    print(f"{kills} kills, {differ} trainings differ")
+    return 1 if differ else 0
 
 
 if __name__ == "__main__":

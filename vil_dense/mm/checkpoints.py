@@ -43,10 +43,14 @@ class SafeCheckpointHook(CheckpointHook):
     checkpoint and the report are those of the unbroken run.
     """
 
+    _default_greater_keys = (*CheckpointHook._default_greater_keys, "dice", "nsd")
+    _default_less_keys = (*CheckpointHook._default_less_keys, "hd95")
+
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
         if is_main_process():
             sweep(Path(self.out_dir))
+        self.last_ckpt = runner.message_hub.runtime_info.get("last_ckpt")
         if runner.iter and runner.val_loop is not None and self._owes_validation(runner):
             runner.val_loop.run()
 
@@ -55,11 +59,13 @@ class SafeCheckpointHook(CheckpointHook):
         steps = isinstance(loop, IterBasedTrainLoop)
         done, last = (loop.iter, loop.max_iters) if steps else (loop.epoch, loop.max_epochs)
         due = done >= loop.val_begin and (done % loop.val_interval == 0 or done == last)
-        return due and (done == last or runner.message_hub.runtime_info.get("validated_at") != done)
+        return due and (done == last or runner.message_hub.runtime_info.get("last_validation") != done)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         loop = runner.train_loop
-        runner.message_hub.update_info("validated_at", loop.iter if isinstance(loop, IterBasedTrainLoop) else loop.epoch)
+        runner.message_hub.update_info(
+            "last_validation", loop.iter if isinstance(loop, IterBasedTrainLoop) else loop.epoch
+        )
         super().after_val_epoch(runner, metrics or {})
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
