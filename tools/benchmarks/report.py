@@ -128,8 +128,13 @@ def plot(found: Result, path: Path) -> None:
                 point = row["tokens"], scale * result[key] / row["batch"]
                 lines.setdefault(f"{row['variant']} {name}", []).append(point)
         for name, points in lines.items():
-            axis.plot(*zip(*sorted(points), strict=True), marker="o", label=name)
+            # Dashes let a line be seen that lies under another, as eager and compiled ones do.
+            style = "--" if name.endswith("-compiled") else "-"
+            axis.plot(*zip(*sorted(points), strict=True), style, marker="o", markersize=4, label=name)
         axis.set(xscale="log", yscale="log", xlabel="tokens of a sample", ylabel=label)
+        tokens = sorted({tokens for points in lines.values() for tokens, _ in points})
+        axis.set_xticks(tokens, map(str, tokens))
+        axis.set_xticks([], minor=True)
         axis.grid(alpha=0.3, which="both")
         if lines and key == "median_s":
             axis.legend(fontsize="x-small")
