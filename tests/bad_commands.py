@@ -233,7 +233,7 @@ CASES = {
     ),
     "init_cfg: another model": train(
         "model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint={bad}/checkpoints/other_model.pth",
-        "not the weights of a ViL",
+        "{bad}/checkpoints/other_model.pth: not the weights of a ViL",
     ),
     "init_cfg: NaN": train(
         "model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint={bad}/checkpoints/nan.pth",
@@ -263,14 +263,14 @@ CASES = {
     "config: import": config("import.py", "import.py is no usable config, ImportError: "),
     "config: reserved name": config("reserved.py", "reserved.py is no usable config, KeyError: "),
     "config: empty": config("empty.py", "empty.py is no config of a run: it has no model"),
-    "config: no data": config("no_data.py", "the config has no "),
+    "config: no data": config("no_data.py", "error: the config has no "),
     "config: text": config("config.txt", "config.txt is no usable config, OSError: Only py/yml/yaml/json"),
     "config: broken JSON": config("broken.json", "broken.json is no usable config, "),
     "config: a folder": config("folder.py", "no config at {bad}/configs/folder.py"),
-    "config: unknown model": config("unknown_model.py", "EncodeDecode"),
+    "config: unknown model": config("unknown_model.py", "error: EncodeDecode is not in the mmseg::model registry."),
     "config: unknown option": config("unknown_option.py", "hidden"),
-    "config: unknown data set": config("unknown_data.py", "NoDataset"),
-    "config: unknown step": config("unknown_step.py", "NoStep"),
+    "config: unknown data set": config("unknown_data.py", "error: NoDataset is not in the mmseg::dataset registry."),
+    "config: unknown step": config("unknown_step.py", "error: NoStep is not in the mmseg::transform registry."),
     "config: classes": config(
         "classes.py", "a head of the model has num_classes=7 and the train data, SampleDataset, have 12"
     ),
@@ -278,7 +278,7 @@ CASES = {
         "predict_volumes {bad}/config.py {bad}/good.pth {bad}/case.nii.gz --out {out}", "segments no volumes"
     ),
     "config: of volumes for pictures": Bad(
-        "predict {bad}/volumes.py {bad}/volumes.pth " + ONE + " --out {out}", "the config has no "
+        "predict {bad}/volumes.py {bad}/volumes.pth " + ONE + " --out {out}", "error: the config has no "
     ),
     "config: of a segmentor for probe": Bad(
         "probe {bad}/config.py none --work-dir {out}", "takes a classifier's config"

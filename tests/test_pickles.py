@@ -182,13 +182,12 @@ def run_folder(path: Path, pointer: bytes) -> Path:
 
 def test_resuming_runs_nothing(data: Path, trap: Trap, tmp_path: Path, command) -> None:
     """Neither what the pointer names nor a pointer that is a pickle itself."""
-    path = tmp_path / "iter_2.pth"
-    path.write_bytes(_zip(trap))
-    for number, pointer in enumerate((str(path).encode(), _plain(trap), _zip(trap))):
+    for number, pointer in enumerate((b"iter_2.pth", _plain(trap), _zip(trap))):
         folder = run_folder(tmp_path / f"run_{number}", pointer)
+        (folder / "iter_2.pth").write_bytes(_zip(trap))
         code, said = command(f"train {data}/config.py --resume --work-dir {folder}")
         assert not trap.canary.exists()
-        assert code == 2 and said.startswith("error: "), said
+        assert code == 2 and said.startswith(f"error: {folder}/iter_2.pth was refused: it holds "), said
 
 
 @pytest.mark.parametrize("pointer", ["pth", "pickle"])
@@ -232,18 +231,18 @@ def test_a_config_in_a_checkpoint_is_not_run(data: Path, trap: Trap, tmp_path: P
     program = f"import os\nos.mkdir({str(trap.canary)!r})\nmodel = dict(type='ViL')\n"
     content = torch.load(data / "good.pth", weights_only=True)
     content["meta"] = dict(config=program, cfg=program, iter=0, epoch=0, experiment_name="x", seed=0)
-    torch.save(
-        content | dict(message_hub=dict(log_scalars={}, runtime_info={}, resumed_keys={})), tmp_path / "iter_0.pth"
-    )
-    folder = run_folder(tmp_path / "run", str(tmp_path / "iter_0.pth").encode())
+    content["message_hub"] = dict(log_scalars={}, runtime_info={}, resumed_keys={})
+    folder = run_folder(tmp_path / "run", b"iter_0.pth")
+    checkpoint = folder / "iter_0.pth"
+    torch.save(content, checkpoint)
     for line in (
         f"train {data}/config.py --resume --work-dir {folder}",
-        f"train {data}/config.py --work-dir {tmp_path}/other --cfg-options {PRETRAINED}={tmp_path}/iter_0.pth",
-        f"test {data}/config.py {tmp_path}/iter_0.pth --work-dir {tmp_path}/test",
+        f"train {data}/config.py --work-dir {tmp_path}/other --cfg-options {PRETRAINED}={checkpoint}",
+        f"test {data}/config.py {checkpoint} --work-dir {tmp_path}/test",
     ):
         code, said = command(line)
         assert not trap.canary.exists(), line
-        assert code == 0 or "init_cfg" in line, said
+        assert code == 0, (line, said)
 
 
 def test_the_network_address_of_a_checkpoint_is_not_asked(data: Path, tmp_path: Path, command) -> None:

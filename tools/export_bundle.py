@@ -47,7 +47,7 @@ def last_checkpoint(run: Path) -> Path:
 
 def scores(run: Path) -> dict[str, float | None]:
     """Means of the run's last validation, where it left them."""
-    from vil_dense.medical.files import read_json
+    from vil_dense.files import read_json
 
     path = run / "validation/metrics.json"
     content = read_json(path) if path.is_file() else dict(mean={})

@@ -1,11 +1,11 @@
 """The results as JSON, as a Markdown page and as a plot."""
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.measure import MIB, Result, say, words
+from vil_dense.files import write_whole
 
 IMAGENET = 1_281_167
 PAPER_HOURS = {
@@ -128,8 +128,13 @@ def plot(found: Result, path: Path) -> None:
                 point = row["tokens"], scale * result[key] / row["batch"]
                 lines.setdefault(f"{row['variant']} {name}", []).append(point)
         for name, points in lines.items():
-            axis.plot(*zip(*sorted(points), strict=True), marker="o", label=name)
+            # Dashes let a line be seen that lies under another, as eager and compiled ones do.
+            style = "--" if name.endswith("-compiled") else "-"
+            axis.plot(*zip(*sorted(points), strict=True), style, marker="o", markersize=4, label=name)
         axis.set(xscale="log", yscale="log", xlabel="tokens of a sample", ylabel=label)
+        tokens = sorted({tokens for points in lines.values() for tokens, _ in points})
+        axis.set_xticks(tokens, map(str, tokens))
+        axis.set_xticks([], minor=True)
         axis.grid(alpha=0.3, which="both")
         if lines and key == "median_s":
             axis.legend(fontsize="x-small")
@@ -145,9 +150,7 @@ def write(found: Result, folder: Path) -> None:
         "png": lambda path: plot(found, path),
     }
     for suffix, writer in writers.items():
-        part = folder / f".{found['mode']}.part.{suffix}"
         try:
-            writer(part)
-            os.replace(part, folder / f"{found['mode']}.{suffix}")
+            write_whole(folder / f"{found['mode']}.{suffix}", writer)
         except ModuleNotFoundError as error:
             say(f"no plot without {error.name}: pip install '.[seg]'")

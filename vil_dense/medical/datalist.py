@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vil_dense.medical.files import read_json
+from vil_dense.files import read_json
 
 SUFFIXES = (".nii.gz", ".nii")
 FOLDS = 5

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from vil_dense.files import read_json
 from vil_dense.medical.datalist import Case, check_entry
-from vil_dense.medical.files import read_json
 from vil_dense.medical.nifti import SUFFIXES, stem
 
 SECTIONS = ("testing", "test", "validation", "training")

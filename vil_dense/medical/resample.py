@@ -68,7 +68,7 @@ def to_spacing(volume: np.ndarray, before_mm: Sequence[float], after_mm: Sequenc
     row = 4 * volume.shape[0] * max(math.prod(shape[1:]), math.prod(after[1:]))
     for start, stop in slabs(after[0], row):
         first, end = axes[0].needs(start, stop)
-        slab = torch.from_numpy(np.ascontiguousarray(volume[:, first:end]))
+        slab = torch.from_numpy(volume[:, first:end].copy())  # an axis of one voxel may run backwards, too
         slab = axes[0].apply(slab, 1, start, stop, first)
         result[:, start:stop] = axes[2].apply(axes[1].apply(slab, 2), 3)
     return result

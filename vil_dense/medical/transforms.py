@@ -38,7 +38,7 @@ from monai.transforms import (
 )
 from torch import Tensor
 
-from vil_dense.medical.files import read_json
+from vil_dense.files import read_json
 
 Plan = Mapping[str, Any]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vil_dense.backbones import VisionLSTM
 from vil_dense.backbones import variant as variant_options
 from vil_dense.backbones.checkpoint import load_weights
-from vil_dense.mm.pretrained import read_pretrained
+from vil_dense.mm.pretrained import naming, read_pretrained
 from vil_dense.ops import resolve_backend
 
 
@@ -81,9 +81,10 @@ class ViL(BaseModule):
         if not isinstance(self.init_cfg, dict) or set(self.init_cfg) != {"type", "checkpoint"}:
             raise ValueError(f"ViL takes init_cfg=dict(type='Pretrained', checkpoint=FILE), got {self.init_cfg}")
         path = str(self.init_cfg["checkpoint"])
-        own, kind = read_pretrained(path, self.direction)
-        norms = {key.removeprefix("out_norms."): own.pop(key) for key in list(own) if key.startswith("out_norms.")}
-        report = load_weights(self.net, own)
+        with naming(path):
+            own, kind = read_pretrained(path, self.direction)
+            norms = {key.removeprefix("out_norms."): own.pop(key) for key in list(own) if key.startswith("out_norms.")}
+            report = load_weights(self.net, own)
         if self.out_norms is not None:
             report += self._load_out_norms(norms)
         print_log(f"ViL {kind} from {path}: {report}", "current")

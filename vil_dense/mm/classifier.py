@@ -11,7 +11,7 @@ from torch import Tensor
 from vil_dense.backbones import VisionLSTM
 from vil_dense.backbones import variant as variant_options
 from vil_dense.backbones.checkpoint import load_weights, to_own
-from vil_dense.mm.pretrained import read_pretrained
+from vil_dense.mm.pretrained import naming, read_pretrained
 
 HEAD = ("head.weight", "head.bias")
 
@@ -70,13 +70,16 @@ class ImageClassifier(BaseModel):
                 f"ImageClassifier takes init_cfg=dict(type='Pretrained', checkpoint=FILE), got {self.init_cfg}"
             )
         path = str(self.init_cfg["checkpoint"])
-        own, kind = read_pretrained(path, self.direction)
+        with naming(path):
+            own, kind = read_pretrained(path, self.direction)
         target, note = self.net.state_dict(), ""
         if "head.weight" not in own or own["head.weight"].shape[0] != self.num_classes:
             was = f"of {len(own['head.weight'])} classes" if "head.weight" in own else "none"
             own.update({key: target[key] for key in HEAD})
             note = f", head new for {self.num_classes} classes (was {was})"
-        print_log(f"{kind} from {path}: {load_weights(self.net, own)}{note}", "current")
+        with naming(path):
+            report = load_weights(self.net, own)
+        print_log(f"{kind} from {path}: {report}{note}", "current")
         self._is_init = True
 
     def weights_as_ours(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
-from vil_dense.mm import safe_load
+from vil_dense.mm import checkpoints, safe_load
 from vil_dense.mm.distributed import start_processes
 
 USER_ERRORS = (ImportError, KeyError, OSError, SyntaxError, TypeError, ValueError)
@@ -39,7 +39,9 @@ def one_sentence(debug: bool = False, *, code: int = 2) -> Iterator[None]:
         if debug:
             raise
         words = sentence(error)
-        if not isinstance(error, USER_ERRORS):  # perhaps ours: say what it is and where it can be seen
+        if lacking := re.fullmatch(r"'ConfigDict' object has no attribute '(\w+)'", words):
+            words = f"the config has no {lacking[1]}"
+        elif not isinstance(error, USER_ERRORS):  # perhaps ours: say what it is and where it can be seen
             words = f"{type(error).__name__}: {words} (the traceback: {log or '--debug'})"
         print(f"error: {words}", file=sys.stderr)
         sys.exit(code)
@@ -52,7 +54,7 @@ def sentence(error: Exception) -> str:
     if "Original Traceback" in text and ends:  # torch puts that of a data-loading process into the message
         text = text[ends[-1] :]
     text = re.sub(r"^(class `\w+` in \S+: )+", "", text)  # MMEngine's registry names the class it built
-    text = re.sub(r"^'ConfigDict' object has no attribute '(\w+)'", r"the config has no \1", text)
+    text = re.sub(r"(?s) Please check whether the value of .*|, the current sys\.path is: .*", "", text)
     return " ".join(text.split()) or type(error).__name__
 
 
@@ -172,6 +174,7 @@ def read_config(args: argparse.Namespace, subfolder: str = "") -> Config:
         start_processes(args.launcher, cfg.env_cfg.dist_cfg)
     init_default_scope(cfg.get("default_scope", "mmseg"))
     safe_load.install()
+    checkpoints.install()
     return cfg
 
 

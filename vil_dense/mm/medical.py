@@ -31,6 +31,7 @@ from vil_dense.medical.nets import build_network, logits_of
 from vil_dense.medical.progress import Progress
 from vil_dense.medical.sequence import load_picture_blocks, sequence_share
 from vil_dense.medical.transforms import augmentation, draw, plain, preprocess, read_plan, training_cases
+from vil_dense.mm.pretrained import naming
 from vil_dense.mm.seeding import SampleKey
 
 MAX_SKIPPED = 10
@@ -76,7 +77,9 @@ class VolumeSegmentor(BaseModel):
         self.loss = DeepSupervisionLoss(dice_ce)
         self.skipped = 0
         if picture_weights:
-            say(f"start: {load_picture_blocks(self.network, to_own(read_state(picture_weights)))}, {picture_weights}")
+            with naming(picture_weights):
+                report = load_picture_blocks(self.network, to_own(read_state(picture_weights)))
+            say(f"start: {report}, {picture_weights}")
         say(describe(self.network, self.plan["patch_vox"]))
 
     def forward(

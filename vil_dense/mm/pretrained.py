@@ -1,6 +1,8 @@
 """Weights of a finished run, or published ones, for the backbone of another: which they are, and whether they fit."""
 
 import ast
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from torch import Tensor
 
@@ -8,6 +10,15 @@ from vil_dense.backbones.checkpoint import read_state, to_own
 from vil_dense.mm.safe_load import check_finite, load_safely, weights_of
 
 DEFAULT_DIRECTION = "bi-alternating"
+
+
+@contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Puts the file before what is said of its contents."""
+    try:
+        yield
+    except ValueError as error:
+        raise error if path in str(error) else ValueError(f"{path}: {error}") from None
 
 
 def read_pretrained(path: str, direction: str) -> tuple[dict[str, Tensor], str]:
