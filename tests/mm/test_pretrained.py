@@ -83,7 +83,7 @@ def test_another_design_is_refused_in_one_sentence(tmp_path: Path, options: dict
     write(tmp_path / "run.pth", **options)
     model = backbone(tmp_path / "run.pth")
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    with pytest.raises(ValueError, match=f"^these are not the weights of this model: [^\n]*{message}"):
+    with pytest.raises(ValueError, match=f"run\\.pth: these are not the weights of this model: [^\n]*{message}"):
         model.init_weights()
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), name
