@@ -116,7 +116,7 @@ def test_the_control_differs_in_the_blocks_alone():
 
 def test_1024_doubles_every_size():
     cfg = read(ROOT / "configs/vil_upernet_ade20k_1024.py")
-    resize, crop = cfg.train_dataloader.dataset.pipeline[2:4]
+    resize, crop = cfg.train_dataloader.dataset.pipeline[3:5]
     assert (resize.scale, crop.crop_size) == ((4096, 1024), (1024, 1024))
     assert cfg.val_dataloader == cfg.test_dataloader and cfg.test_dataloader.dataset.pipeline[1].scale == (4096, 1024)
 

@@ -51,6 +51,8 @@ train_dataloader = dict(
 val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root="{data}"))
 test_dataloader = val_dataloader
 param_scheduler = []
+# With Adam's usual eps, gradients that are nearly zero move weights by the sign of their rounding.
+optim_wrapper = dict(optimizer=dict(eps=1e-4))
 train_cfg = dict(max_iters=6, val_interval=100)
 default_hooks = dict(checkpoint=dict(interval=6), logger=dict(interval=1))
 log_processor = dict(window_size=1)
@@ -113,7 +115,7 @@ def assert_same_run(folder: Path, other: Path, steps: int = 6) -> None:
     assert list(own) == list(theirs)
     for name, value in own.items():
         torch.testing.assert_close(
-            value, theirs[name], rtol=0, atol=2e-4, msg=lambda text, name=name: f"{name}: {text}"
+            value, theirs[name], rtol=0, atol=5e-5, msg=lambda text, name=name: f"{name}: {text}"
         )
 
 
