@@ -3,20 +3,24 @@
 import argparse
 
 import torch
-from mmengine.dist import get_world_size
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from vil_dense.mm import ImageClassifier, ViL, settle
 from vil_dense.mm.command import one_sentence, parser, read_config
 from vil_dense.mm.distributed import settle_processes
+from vil_dense.mm.faults import in_words
 from vil_dense.mm.imagenet import check_loaders
 from vil_dense.mm.safe_load import check_backbone, load_exactly, load_safely, weights_of
+from vil_dense.mm.workdir import hold
 
 
 def build(args: argparse.Namespace) -> Runner:
     """A runner that is ready to train: config settled, model and data built."""
     cfg = read_config(args)
+    if is_main_process():
+        hold(cfg.work_dir)
     start = (find_latest_checkpoint(cfg.work_dir) if args.resume else None) or cfg.load_from
     cfg.resume = bool(args.resume and start)
     cfg.load_from = start
@@ -56,7 +60,8 @@ def main() -> None:
     args = arguments.parse_args()
     with one_sentence():
         runner = build(args)
-    runner.train()
+    with one_sentence(code=1), in_words(runner):
+        runner.train()
 
 
 if __name__ == "__main__":

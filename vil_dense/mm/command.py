@@ -15,22 +15,24 @@ from mmengine.runner import Runner
 
 from vil_dense.mm import safe_load
 from vil_dense.mm.distributed import start_processes
+from vil_dense.mm.faults import RunFault
 
-USER_ERRORS = (ImportError, KeyError, OSError, SyntaxError, TypeError, ValueError)
+USER_ERRORS = (ImportError, KeyError, OSError, RunFault, SyntaxError, TypeError, ValueError)
 FROM_CONFIG = ("activation_checkpointing", "compile", "find_unused_parameters", "model_wrapper_cfg", "runner_type")
 RUNNER_OPTIONS = {*inspect.signature(Runner).parameters, *FROM_CONFIG}
 
 
 @contextmanager
-def one_sentence() -> Iterator[None]:
-    """Turn what goes wrong while a run is set up into one sentence on stderr and exit code 2."""
+def one_sentence(*, code: int = 2) -> Iterator[None]:
+    """Turn what goes wrong into one sentence on stderr and an exit code: 2 while a run is set up, 1 for what happens to
+    it later."""
     try:
         yield
     except USER_ERRORS as error:
         message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
         message = re.sub(r"^(class `\w+` in \S+: )+", "", message)  # MMEngine's registry names the class it built
         print(f"error: {message.strip()}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(code)
 
 
 def parser(description: str, config: str | None = None) -> argparse.ArgumentParser:
