@@ -34,9 +34,11 @@ class Net(BaseModel):
         super().__init__()
         self.stem = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
         self.head = nn.Linear(4, 1)
+        self.noises: list[Tensor] = []
 
     def forward(self, inputs: Tensor, img_path: list[str], mode: str) -> dict[str, Tensor]:
-        y = self.head(self.stem(inputs + 1e-3 * torch.randn_like(inputs)))
+        self.noises.append(1e-3 * torch.randn_like(inputs))
+        y = self.head(self.stem(inputs + self.noises[-1]))
         return dict(loss=(y * torch.nan if (inputs == BAD).any() else y).square().mean())
 
 
@@ -48,7 +50,14 @@ def pictures(*bad: int, count: int = 12) -> list[dict]:
     ]
 
 
-def runner(work_dir: Path, *bad: int, hook: WatchHook | None = None, updates: int = 1, steps: int = 6) -> Runner:
+def runner(
+    work_dir: Path,
+    *bad: int,
+    hook: WatchHook | None = None,
+    updates: int = 1,
+    steps: int = 6,
+    schedule: dict | None = None,
+) -> Runner:
     """Six steps of two pictures; pictures `bad` are not finite in the network."""
     torch.manual_seed(0)
     loader = DataLoader(pictures(*bad), batch_size=2)
@@ -58,6 +67,7 @@ def runner(work_dir: Path, *bad: int, hook: WatchHook | None = None, updates: in
         train_dataloader=loader,
         train_cfg=dict(type="IterBasedTrainLoop", max_iters=steps),
         optim_wrapper=dict(optimizer=dict(type="SGD", lr=0.01), accumulative_counts=updates),
+        param_scheduler=schedule,
         default_hooks=dict(
             checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=1),
             logger=dict(type="LoggerHook", interval=1),
@@ -85,6 +95,7 @@ def test_the_run_ends_with_the_last_good_checkpoint(tmp_path: Path):
     )
     (report,) = json.loads((tmp_path / "faults/step_3.json").read_text())
     assert report["files"] == ["4", "5"] and report["step"] == 3 and report["loss"] == "nan"
+    torch.testing.assert_close(run.model.noises[3], run.model.noises[2], rtol=0, atol=0)  # the step and its repetition
     assert checkpoints(tmp_path) == ["iter_1.pth", "iter_2.pth"]
     last = load_safely(str(tmp_path / "iter_2.pth"))["state_dict"]
     for name, value in run.model.named_parameters():
@@ -148,7 +159,7 @@ def test_healthy_steps_are_those_of_a_run_that_is_not_watched(tmp_path: Path):
 
     states = []
     for name, hook in (("seen", WatchHook(max_skipped=2)), ("blind", Blind())):
-        runner(tmp_path / name, hook=hook).train()
+        runner(tmp_path / name, hook=hook, schedule=dict(type="PolyLR", by_epoch=False, end=6)).train()
         states.append(load_safely(str(tmp_path / name / "iter_6.pth"))["state_dict"])
     torch.testing.assert_close(states[0], states[1], rtol=0, atol=0)
 

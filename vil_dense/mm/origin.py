@@ -36,7 +36,6 @@ def first_not_finite(model: nn.Module, loss_of_step: Callable[[], Tensor]) -> st
     trace = _Trace(model)
     try:
         loss = loss_of_step()
-        trace.note_forward = False
         loss.backward()
     finally:
         trace.remove()
@@ -57,7 +56,6 @@ class _Trace:
         self.model = model
         self.names = {module: name for name, module in model.named_modules()}
         self.forward = ""
-        self.note_forward = True  # not again in what checkpointing recomputes
         self.done: list[nn.Module] = []
         self.bad_inputs: set[nn.Module] = set()
         self.bad_outputs: set[nn.Module] = set()
@@ -87,15 +85,13 @@ class _Trace:
         return f"the gradient of {self._words(innermost[-1])}" if innermost else ""
 
     def _before(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
-        if module is self.model and self.note_forward and not is_finite((args, kwargs)):
+        if module is self.model and not is_finite((args, kwargs)):
             self.forward = self.forward or "the batch itself"
         # A view of its own for each module, so that its gradient is not summed with that of the input's other uses.
         return tree_map(lambda x: self._watched(x, module, self.bad_inputs, view=True), (args, kwargs))
 
     def _after(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         tree_map(lambda x: self._watched(x, module, self.bad_outputs), output)
-        if not self.note_forward:
-            return
         self.done.append(module)
         if self.forward or is_finite(output):
             return

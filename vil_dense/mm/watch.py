@@ -4,6 +4,7 @@ import json
 import math
 import random
 from collections.abc import Iterable
+from functools import partial, update_wrapper
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,7 +62,9 @@ class WatchHook(Hook):
         self.runner, self.wrapper = runner, runner.optim_wrapper
         self.model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         self.backward, self.step = self.wrapper.backward, self.wrapper.step
-        self.wrapper.backward, self.wrapper.step = self._backward, self._step
+        self.wrapper.backward = self._backward
+        # With the mark by which schedulers know that steps are counted.
+        self.wrapper.step = update_wrapper(partial(self._step), self.step)
         self.kept: list[Tensor] = []
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
