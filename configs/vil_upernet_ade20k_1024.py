@@ -15,8 +15,8 @@ _base_ = [
 
 short = 1024
 train_pipeline = _base_.train_pipeline
-train_pipeline[2].scale = (4 * short, short)
-train_pipeline[3].crop_size = (short, short)
+train_pipeline[3].scale = (4 * short, short)
+train_pipeline[4].crop_size = (short, short)
 test_pipeline = _base_.test_pipeline
 test_pipeline[1].scale = (4 * short, short)
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import wilcoxon
 
-from vil_dense.medical.files import save_csv
+from vil_dense.files import save_csv
 from vil_dense.medical.metrics import VALUES
 from vil_dense.mm.command import one_sentence
 

@@ -15,8 +15,9 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+from vil_dense.files import write_whole
 from vil_dense.mm.command import one_sentence
-from vil_dense.mm.draw import save_csv, write_whole
+from vil_dense.mm.draw import save_csv
 from vil_dense.mm.hooks import read_scalars
 
 ROOT = Path(__file__).parents[1]

@@ -14,6 +14,7 @@ from mmengine.config import Config
 
 from vil_dense.backbones import VisionLSTM, variant
 from vil_dense.backbones.flops import Part, count, total
+from vil_dense.files import write_whole
 from vil_dense.mm import draw
 from vil_dense.mm.command import one_sentence
 
@@ -149,7 +150,7 @@ def write(path: Path, table: list[tuple]) -> None:
     keys = (*HEADER[:4], "paper's parameters", *HEADER[5:7], "paper's FLOPs", *HEADER[8:])
     as_json = json.dumps([dict(zip(keys, line, strict=True)) for line in table], indent=1)
     text = as_json if path.suffix == ".json" else markdown(table)
-    return draw.write_whole(path, lambda part: part.write_text(text + "\n"))
+    return write_whole(path, lambda part: part.write_text(text + "\n"))
 
 
 def main() -> None:

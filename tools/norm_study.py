@@ -27,9 +27,9 @@ from mmengine.runner import Runner, set_random_seed
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
+from vil_dense.files import write_whole
 from vil_dense.mm import settle
 from vil_dense.mm.command import one_sentence
-from vil_dense.mm.draw import write_whole
 
 POOL = "decode_head.psp_modules.0."
 """UperNet's 1 x 1 pool: the one place with a single value per picture."""
@@ -218,7 +218,7 @@ def main() -> None:
             start = time.monotonic()
             runs[str(seed)] = curve = train(cfg, arm, seed, args)
             text = json.dumps(content)
-            write_whole(path, lambda part, text=text: part.write_text(text) and None)
+            write_whole(path, lambda part, text=text: part.write_text(text))
             done = time.monotonic() - start
             print(f"{arm}, seed {seed}: mIoU {curve['mIoU']}, {curve['mIoU_mean_statistics']} with mean statistics, "
                   f"last losses {np.mean(curve['loss'][-20:]):.4f}, {done:.0f} s", flush=True)  # fmt: skip

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
+from vil_dense.files import save_json
 from vil_dense.medical.datalist import read_datalist
-from vil_dense.medical.files import save_json
 from vil_dense.medical.plan import make_plan
 from vil_dense.medical.progress import Progress
 from vil_dense.mm.command import one_sentence

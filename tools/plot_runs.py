@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from vil_dense.files import write_whole
 from vil_dense.mm.command import one_sentence
-from vil_dense.mm.draw import write_whole
 from vil_dense.mm.hooks import read_scalars
 
 
@@ -61,7 +61,7 @@ def main() -> None:
                 raise ValueError(f"--group takes a name of its own and at least one run, got {name} {' '.join(runs)}")
             groups[name] = read_group(runs, args.metric)
     content = dict(metric=args.metric, groups=groups)
-    write_whole(args.out / "curves.json", lambda part: part.write_text(json.dumps(content, indent=1)) and None)
+    write_whole(args.out / "curves.json", lambda part: part.write_text(json.dumps(content, indent=1)))
     plot(groups, args.metric, args.out / "curves.png")
     for name, group in groups.items():
         spread = f" +- {group['deviation'][-1]:.2f}" if group["deviation"] else ""

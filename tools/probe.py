@@ -18,9 +18,10 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner, set_random_seed
 from torch import Tensor
 
+from vil_dense.files import write_whole
 from vil_dense.mm import settle
 from vil_dense.mm.command import one_sentence, parser, read_config
-from vil_dense.mm.draw import save_csv, write_whole
+from vil_dense.mm.draw import save_csv
 from vil_dense.mm.probe import L2S, features, knn_scores, linear_scores, top
 
 FEATURES = "tokens pooled as the classifier pools them, between its norms; frozen, evaluation mode, no augmentation"
@@ -115,7 +116,7 @@ def main() -> None:
         checks=rows,
     )
     folder = Path(args.work_dir)
-    write_whole(folder / "probe.json", lambda part: part.write_text(json.dumps(content, indent=1)) and None)
+    write_whole(folder / "probe.json", lambda part: part.write_text(json.dumps(content, indent=1)))
     columns = ["check", "top1", *(["top5"] if "top5" in rows[0] else []), "rule"]
     save_csv(folder / "probe.csv", columns, [[row[column] for column in columns] for row in rows])
     for row in rows:

@@ -5,9 +5,10 @@ import argparse
 import torch
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 from vil_dense.mm import ImageClassifier, ViL, settle
+from vil_dense.mm.checkpoints import newest
 from vil_dense.mm.command import one_sentence, parser, read_config
 from vil_dense.mm.distributed import settle_processes
 from vil_dense.mm.faults import in_words
@@ -21,13 +22,15 @@ def build(args: argparse.Namespace) -> Runner:
     cfg = read_config(args)
     if is_main_process():
         hold(cfg.work_dir)
-    start = (find_latest_checkpoint(cfg.work_dir) if args.resume else None) or cfg.load_from
-    cfg.resume = bool(args.resume and start)
+    last, broken = newest(cfg.work_dir) if args.resume else (None, [])
+    start = last or cfg.load_from
+    cfg.resume = last is not None
     cfg.load_from = start
     weights = weights_of(load_safely(start)) if start else None
     cuda = torch.cuda.is_available()
     settle.settle_compile(cfg)
     lines = [
+        *broken,
         settle.settle_plan(cfg),
         settle.settle_neck(cfg),
         settle.settle_norm(cfg, get_world_size(), cuda, weights),

@@ -18,12 +18,12 @@ default_hooks = dict(
     timer=dict(type="IterTimerHook"),
     logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type="ParamSchedulerHook"),
-    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=8000, max_keep_ckpts=2),
+    checkpoint=dict(type="SafeCheckpointHook", by_epoch=False, interval=8000, max_keep_ckpts=2),
     sampler_seed=dict(type="DistSamplerSeedHook"),
     watch=dict(type="WatchHook", max_skipped=0),
     accuracy=dict(type="LabelledAccuracyHook"),
     stop=dict(type="StopHook"),
 )
-custom_hooks = [dict(type="ReportHook")]
+custom_hooks = [dict(type="StepSeedHook"), dict(type="ReportHook")]
 vis_backends = [dict(type="LocalVisBackend")]
 visualizer = dict(type="SegLocalVisualizer", vis_backends=vis_backends, name="visualizer")

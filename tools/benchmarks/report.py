@@ -1,11 +1,11 @@
 """The results as JSON, as a Markdown page and as a plot."""
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.measure import MIB, Result, say, words
+from vil_dense.files import write_whole
 
 IMAGENET = 1_281_167
 PAPER_HOURS = {
@@ -145,9 +145,7 @@ def write(found: Result, folder: Path) -> None:
         "png": lambda path: plot(found, path),
     }
     for suffix, writer in writers.items():
-        part = folder / f".{found['mode']}.part.{suffix}"
         try:
-            writer(part)
-            os.replace(part, folder / f"{found['mode']}.{suffix}")
+            write_whole(folder / f"{found['mode']}.{suffix}", writer)
         except ModuleNotFoundError as error:
             say(f"no plot without {error.name}: pip install '.[seg]'")

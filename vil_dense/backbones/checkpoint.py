@@ -1,13 +1,11 @@
 """Published weights into ours: pure functions from state dict to state dict, and loading that runs no code of the file.
 
 Layouts: `raw` the files at the authors' server (key `state_dict`), `v1` and `v2` the stand-alone package, `own` ours.
-Ours
-differs in three things: norm weights are stored whole and not as an offset from 1; a block's q, k, v, convolution,
+Ours differs in three things: norm weights are stored whole and not as an offset from 1; a block's q, k, v, convolution,
 gates and norm lie together in `scans.<n>`; and the grid convolution of a reversed pass acts in the image's own frame,
 so its kernel is stored turned by 180 degrees.
 """
 
-import os
 import pickle
 import re
 import warnings
@@ -21,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from vil_dense.backbones.vision_lstm import DIRECTIONS, VisionLSTM
+from vil_dense.files import write_whole
 from vil_dense.layers.embed import resize_positions
 
 State = dict[str, Tensor]
@@ -72,16 +71,14 @@ def read_state(path: str | Path) -> State:
 def write_state(state: State, path: str | Path) -> None:
     """Writes `.safetensors`, or `.pth` as dict(state_dict=...), to a temporary name first, then renames it."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+
+    def write(part: Path) -> None:
         if path.suffix == ".safetensors":
-            safetensors.torch.save_file({k: v.contiguous() for k, v in state.items()}, temporary)
+            safetensors.torch.save_file({k: v.contiguous() for k, v in state.items()}, part)
         else:
-            torch.save(dict(state_dict=state), temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+            torch.save(dict(state_dict=state), part)
+
+    write_whole(path, write)
 
 
 def layout_of(state: Mapping[str, Tensor]) -> str:

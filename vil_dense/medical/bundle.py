@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from vil_dense import __version__
-from vil_dense.medical.files import save_json, write_whole
+from vil_dense.files import save_json, write_whole
 from vil_dense.medical.nets import build_network
 from vil_dense.medical.transforms import Plan
 

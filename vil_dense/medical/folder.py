@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from vil_dense.files import save_csv, save_json, write_whole
 from vil_dense.medical.datalist import Case
-from vil_dense.medical.files import save_csv, save_json, write_whole
 from vil_dense.medical.nifti import Grid, check_channels, mask_header, read_grid, read_image, write_mask
 from vil_dense.medical.predict import PROBABILITY_STEPS, Layout, predict
 from vil_dense.medical.report import describe_mask, keep_largest, three_planes

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from monai.metrics import compute_dice, compute_hausdorff_distance, compute_surface_dice
 
-from vil_dense.medical.files import save_csv, save_json
+from vil_dense.files import save_csv, save_json
 
 RULE = (
     "absent from both: left out and counted; in one only: Dice 0, NSD 0, HD95 the image diagonal, "

@@ -17,7 +17,7 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
-from vil_dense.medical.files import write_whole
+from vil_dense.files import write_whole
 
 SUFFIXES = (".nii", ".nii.gz")
 BLOCK_BYTES = 64 * 2**20

@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from vil_dense.medical.files import save_json
+from vil_dense.files import save_json
 
 LABELS = dict(background=0, liver=1, spleen=2, vessel=3, gland=4)
 ORIENTATIONS = ("RAS", "LPS", "LAS", "PSR")

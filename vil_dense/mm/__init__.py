@@ -18,6 +18,7 @@ from vil_dense.mm.augment import (
     ThreeAugment,
 )
 from vil_dense.mm.backbone import ViL
+from vil_dense.mm.checkpoints import SafeCheckpointHook
 from vil_dense.mm.classifier import ImageClassifier
 from vil_dense.mm.datasets import CamVidDataset, CheckedADE20KDataset, SampleDataset
 from vil_dense.mm.distributed import MeanLossHook, ShardedRunner
@@ -56,6 +57,7 @@ __all__ = [
     "RandomResizedCrop",
     "ReportHook",
     "ResizeCentreCrop",
+    "SafeCheckpointHook",
     "SampleDataset",
     "SeedSample",
     "ShardedRunner",

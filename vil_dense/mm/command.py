@@ -13,7 +13,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
-from vil_dense.mm import safe_load
+from vil_dense.mm import checkpoints, safe_load
 from vil_dense.mm.distributed import start_processes
 from vil_dense.mm.faults import RunFault
 
@@ -69,4 +69,5 @@ def read_config(args: argparse.Namespace, subfolder: str = "") -> Config:
         start_processes(args.launcher, cfg.env_cfg.dist_cfg)
     init_default_scope(cfg.get("default_scope", "mmseg"))
     safe_load.install()
+    checkpoints.install()
     return cfg

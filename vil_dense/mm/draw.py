@@ -1,22 +1,15 @@
 """Pictures of label maps: overlays, panels, curves. Arrays are (H, W, 3) uint8 RGB, labels (H, W) integers."""
 
 import csv
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from vil_dense.files import write_whole
+
 UNLABELLED = (128, 128, 128)
-
-
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Call `write` on a temporary name beside `path`, then rename: a reader finds the whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
-    write(part)
-    os.replace(part, path)
 
 
 def save_png(path: Path, array: np.ndarray) -> None:

@@ -40,11 +40,16 @@ SAFE_GLOBALS = [
 ]
 
 
+class BrokenFile(ValueError):
+    """A checkpoint file that is not whole, or is none."""
+
+
 def load_safely(filename: str, map_location: str | torch.device | None = "cpu") -> dict:
     """The contents of a checkpoint file; tensors on `map_location`.
 
     Raises:
-        ValueError: the file is no checkpoint, is truncated, or holds objects whose loading would run code.
+        BrokenFile: the file is truncated or no checkpoint.
+        ValueError: it holds something else, or objects whose loading would run code.
         FileNotFoundError: there is no such file (addresses on the network are not loaded).
     """
     path = os.path.expanduser(filename)
@@ -59,9 +64,9 @@ def load_safely(filename: str, map_location: str | torch.device | None = "cpu") 
             raise ValueError(
                 f"{filename} was refused: it holds {foreign[1]}, and loading that could run code"
             ) from None
-        raise ValueError(f"{filename} is truncated or no checkpoint") from None
+        raise BrokenFile(f"{filename} is truncated or no checkpoint") from None
     except (RuntimeError, EOFError, OSError, KeyError, AttributeError, UnicodeDecodeError):
-        raise ValueError(f"{filename} is truncated or no checkpoint") from None
+        raise BrokenFile(f"{filename} is truncated or no checkpoint") from None
     if not isinstance(checkpoint, dict):
         raise ValueError(f"{filename} holds a {type(checkpoint).__name__}, a checkpoint is a dict")
     if isinstance(checkpoint.get("meta"), dict):

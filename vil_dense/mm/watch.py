@@ -1,6 +1,5 @@
 """Numbers that are not finite: found before they reach the weights, traced to a module, never passed over silently."""
 
-import json
 import math
 import random
 from collections.abc import Iterable
@@ -19,6 +18,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from vil_dense.files import save_json
 from vil_dense.mm.faults import RunFault, last_checkpoint
 from vil_dense.mm.origin import first_not_finite, is_finite
 
@@ -118,8 +118,7 @@ class WatchHook(Hook):
         reports = [report for report in reports if report["first"]] or reports
         path = Path(self.runner.work_dir) / "faults" / f"step_{self.runner.iter + 1}.json"
         if is_main_process():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(reports, indent=2) + "\n", encoding="utf-8")
+            save_json(path, reports)
         self.skipped += 1
         report = reports[0]
         first = f"first in {report['first']}" if report["first"] else "but was finite when the step was repeated"

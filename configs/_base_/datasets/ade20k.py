@@ -8,6 +8,7 @@ side 512; `tools/test.py --protocol` has the others.
 data_root = "data/ade/ADEChallengeData2016"
 short = 512
 train_pipeline = [
+    dict(type="SeedSample"),
     dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations"),
     dict(
@@ -32,7 +33,7 @@ train_dataloader = dict(
     batch_size=16,
     num_workers=8,
     persistent_workers=True,
-    sampler=dict(type="InfiniteSampler", shuffle=True),
+    sampler=dict(type="KeyedInfiniteSampler", shuffle=True),
     dataset=dict(
         type="CheckedADE20KDataset",
         data_root=data_root,

@@ -7,6 +7,7 @@ Training scales by 0.5 to 2, crops 256 x 256 and flips.
 data_root = "data/camvid"
 crop_size = (256, 256)
 train_pipeline = [
+    dict(type="SeedSample"),
     dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations"),
     dict(type="RandomResize", scale=(480, 360), ratio_range=(0.5, 2.0), keep_ratio=True),
@@ -24,7 +25,7 @@ train_dataloader = dict(
     batch_size=4,
     num_workers=1,
     persistent_workers=True,
-    sampler=dict(type="InfiniteSampler", shuffle=True),
+    sampler=dict(type="KeyedInfiniteSampler", shuffle=True),
     dataset=dict(
         type="CamVidDataset",
         data_root=data_root,

@@ -2,6 +2,7 @@
 
 data_root = "data/sample"
 train_pipeline = [
+    dict(type="SeedSample"),
     dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations"),
     dict(type="RandomCrop", crop_size=(128, 128), cat_max_ratio=0.75),
@@ -17,7 +18,7 @@ train_dataloader = dict(
     batch_size=8,
     num_workers=1,
     persistent_workers=True,
-    sampler=dict(type="InfiniteSampler", shuffle=True),
+    sampler=dict(type="KeyedInfiniteSampler", shuffle=True),
     dataset=dict(
         type="SampleDataset",
         data_root=data_root,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write` on a temporary name beside `path`, with the same suffixes, flush, then rename.
 
     Raises:
@@ -19,13 +19,28 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         part = path.with_name(f".part-{os.getpid()}-{path.name}")
         try:
             write(part)
-            with part.open("rb") as file:
-                os.fsync(file.fileno())
+            flush(part)
             os.replace(part, path)
+            flush(path.parent)
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
         raise OSError(f"{path} could not be written: {error.strerror or error}") from error
+
+
+def flush(path: Path) -> None:
+    """Bring a file, or the names in a folder, from the system's memory to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left half written in `folder`; no other process may write there."""
+    for part in folder.glob(".part-*"):
+        part.unlink()
 
 
 def save_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -44,4 +59,4 @@ def save_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 def save_json(path: Path, content: Any) -> None:
     """Write `content`, numbers that are no finite float refused."""
     text = json.dumps(content, indent=2, allow_nan=False)
-    write_whole(path, lambda part: part.write_text(text + "\n") and None)
+    write_whole(path, lambda part: part.write_text(text + "\n"))

@@ -1,0 +1,152 @@
+"""Checkpoints that are whole whenever the process is stopped, and the newest of them that can be read.
+
+MMEngine writes over a file in place, deletes old checkpoints before the new one is there, and resumes after the
+validation that the saved step was due for. `WholeFiles` and `SafeCheckpointHook` do otherwise; `newest` finds where to
+go on.
+"""
+
+import re
+from pathlib import Path
+
+from mmengine.dist import is_main_process, master_only
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.hooks import CheckpointHook
+from mmengine.registry import HOOKS
+from mmengine.runner import IterBasedTrainLoop, Runner
+
+from vil_dense.files import sweep, write_whole
+from vil_dense.mm.safe_load import BrokenFile, load_safely
+
+POINTER = "last_checkpoint"
+
+
+class WholeFiles(LocalBackend):
+    """MMEngine's files on local disks, written whole or not at all."""
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        write_whole(Path(filepath), lambda part: part.write_bytes(obj))
+
+    def put_text(self, obj: str, filepath: str | Path, encoding: str = "utf-8") -> None:
+        write_whole(Path(filepath), lambda part: part.write_text(obj, encoding))
+
+
+def install() -> None:
+    """Make `WholeFiles` MMEngine's backend for local paths."""
+    register_backend("local", WholeFiles, force=True, prefixes="")
+
+
+@HOOKS.register_module()
+class SafeCheckpointHook(CheckpointHook):
+    """MMEngine's `CheckpointHook`; what is old goes only after the new one is whole.
+
+    A run that goes on at a step whose validation was cut off, or at its end, validates first: metrics, the best
+    checkpoint and the report are those of the unbroken run.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        super().before_train(runner)
+        if is_main_process():
+            sweep(Path(self.out_dir))
+        if runner.iter and runner.val_loop is not None and self._owes_validation(runner):
+            runner.val_loop.run()
+
+    def _owes_validation(self, runner: Runner) -> bool:
+        loop = runner.train_loop
+        steps = isinstance(loop, IterBasedTrainLoop)
+        done, last = (loop.iter, loop.max_iters) if steps else (loop.epoch, loop.max_epochs)
+        due = done >= loop.val_begin and (done % loop.val_interval == 0 or done == last)
+        return due and (done == last or runner.message_hub.runtime_info.get("validated_at") != done)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        loop = runner.train_loop
+        runner.message_hub.update_info("validated_at", loop.iter if isinstance(loop, IterBasedTrainLoop) else loop.epoch)
+        super().after_val_epoch(runner, metrics or {})
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        self.last_ckpt = self._path(step)
+        outdated: list[int] = []
+        if self.max_keep_ckpts > 0:
+            steps = [*(kept for kept in self.keep_ckpt_ids if kept != step), step]
+            outdated = steps[: -self.max_keep_ckpts]
+            self.keep_ckpt_ids.extend(steps)  # its length is limited, so the outdated fall out
+            runner.message_hub.update_info("keep_ckpt_ids", list(self.keep_ckpt_ids))
+        runner.message_hub.update_info("last_ckpt", self.last_ckpt)
+        runner.save_checkpoint(
+            self.out_dir,
+            Path(self.last_ckpt).name,
+            self.file_client_args,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=self.by_epoch,
+            backend_args=self.backend_args,
+            **self.args,
+        )
+        self._point(runner.work_dir, outdated)
+
+    @master_only
+    def _point(self, work_dir: str, outdated: list[int]) -> None:
+        write_whole(Path(work_dir) / POINTER, lambda part: part.write_text(self.last_ckpt))
+        for path in map(self._path, outdated):
+            if self.file_backend.isfile(path):
+                self.file_backend.remove(path)
+
+    def _path(self, step: int) -> str:
+        return self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(step))
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, float]) -> None:
+        if not self.save_best:
+            return
+        # Unknown to the base class, the old ones are not deleted by it.
+        before = self._best()
+        self._set_best(dict.fromkeys(before))
+        super()._save_best_checkpoint(runner, metrics)
+        after = self._best()
+        self._set_best({key: after.get(key) or path for key, path in before.items()})
+        for key, path in before.items():
+            if path and after.get(key) not in (None, path) and is_main_process() and self.file_backend.isfile(path):
+                self.file_backend.remove(path)
+
+    def _best(self) -> dict[str | None, str | None]:
+        """The path of the best checkpoint by metric; the metric is None where there is one only."""
+        several = len(self.key_indicators) > 1
+        return dict(self.best_ckpt_path_dict) if several else {None: self.best_ckpt_path}
+
+    def _set_best(self, paths: dict[str | None, str | None]) -> None:
+        if len(self.key_indicators) > 1:
+            self.best_ckpt_path_dict.update(paths)
+        else:
+            self.best_ckpt_path = paths[None]
+
+
+def newest(work_dir: str) -> tuple[str | None, list[str]]:
+    """The last checkpoint of a run that can be read, None where there is none yet; and a line on each that cannot.
+
+    Raises:
+        ValueError: a checkpoint holds objects whose loading could run code, or there are checkpoints and none is whole.
+    """
+    folder, lines = Path(work_dir), []
+    paths = _by_age(folder)
+    for path in paths:
+        try:
+            load_safely(str(path))
+        except BrokenFile as error:
+            lines.append(f"{error}: the one before it is taken")
+        else:
+            return str(path), lines
+    if paths:
+        raise ValueError(f"no checkpoint in {work_dir} is whole ({len(paths)} tried): remove them to start anew")
+    return None, []
+
+
+def _by_age(folder: Path) -> list[Path]:
+    """Checkpoints of the run, the last first; what an earlier, longer run has left in the folder does not count."""
+    steps = {path: int(path.stem.split("_")[1]) for path in folder.glob("*.pth") if _is_step(path)}
+    pointer = folder / POINTER
+    name = Path(pointer.read_text().strip()).name if pointer.is_file() else ""  # the folder may have been moved
+    last = steps.get(folder / name, max(steps.values(), default=0))
+    return sorted((path for path in steps if steps[path] <= last), key=lambda path: -steps[path])
+
+
+def _is_step(path: Path) -> bool:
+    return re.fullmatch(r"(iter|epoch)_\d+", path.stem) is not None
