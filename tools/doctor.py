@@ -7,6 +7,7 @@ or changed, and only what is looked at is imported, so it says what is wrong whe
 
 import argparse
 import ast
+import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -219,11 +220,8 @@ def data(root: Path = ROOT) -> Iterator[Finding]:
             if Path(folder).is_dir():
                 yield Finding(f"data {path.stem}", "ok", f"{folder} is there")
             else:
-                yield Finding(
-                    f"data {path.stem}", "note", f"no folder {folder}",
-                    f"{path.relative_to(root)} says what it holds; elsewhere: --cfg-options data_root=D (volumes), "
-                    "train_dataloader.dataset.data_root=D val_dataloader.dataset.data_root=D (pictures)",
-                )  # fmt: skip
+                fix = f"{path.relative_to(root)} says what it holds; where yours lies elsewhere, set data_root"
+                yield Finding(f"data {path.stem}", "note", f"no folder {folder}", fix)
 
 
 TOPICS: dict[str, Callable[[], Iterator[Finding]]] = dict(
@@ -237,7 +235,8 @@ def examine() -> list[Finding]:
     found = []
     for topic, look in TOPICS.items():
         try:
-            found += look()
+            with contextlib.redirect_stdout(sys.stderr):  # some packages print when they are imported
+                found += look()
         except Exception as error:  # of a broken environment, which is what is looked for
             words = f"could not be looked at, {type(error).__name__}: {error}"
             found.append(Finding(topic, "fault", words, "mend the faults above first, then look again"))

@@ -102,7 +102,7 @@ def test_a_step_that_was_just_saved_is_not_saved_twice(tmp_path: Path, monkeypat
 
 
 def test_in_an_epoch_the_run_goes_on_from_the_last_one(tmp_path: Path):
-    stop(runner(tmp_path, tell=6, type="EpochBasedTrainLoop", max_epochs=3))
+    stop(runner(tmp_path, tell=8, type="EpochBasedTrainLoop", max_epochs=3))
     assert [path.name for path in tmp_path.glob("*.pth")] == ["epoch_1.pth"]
 
 
