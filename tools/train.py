@@ -1,4 +1,4 @@
-"""Train a network: python tools/train.py CONFIG [--work-dir D] [--resume] [--amp] [--cfg-options K=V ...]"""
+"""Train a network: python tools/train.py CONFIG [--work-dir D] [--resume] [--amp] [--deterministic] [...]"""
 
 import argparse
 
@@ -14,6 +14,7 @@ from vil_dense.mm.distributed import settle_processes
 from vil_dense.mm.faults import in_words
 from vil_dense.mm.imagenet import check_loaders
 from vil_dense.mm.safe_load import check_backbone, load_exactly, load_safely, weights_of
+from vil_dense.mm.training_memory import say_training
 from vil_dense.mm.workdir import hold
 
 
@@ -29,6 +30,8 @@ def build(args: argparse.Namespace) -> Runner:
     weights = weights_of(load_safely(start)) if start else None
     cuda = torch.cuda.is_available()
     settle.settle_compile(cfg)
+    if args.deterministic:
+        settle.settle_deterministic(cfg)
     lines = [
         *broken,
         settle.settle_plan(cfg),
@@ -53,12 +56,15 @@ def build(args: argparse.Namespace) -> Runner:
     for network in filter(lambda module: isinstance(module, (ViL, ImageClassifier)), runner.model.modules()):
         network.init_weights()
     check_loaders(runner.train_loop.dataloader, runner.val_loop.dataloader if runner.val_loop else None)
+    for line in say_training(runner) if is_main_process() else []:
+        runner.logger.info(line)
     return runner
 
 
 def main() -> None:
     arguments = parser("Train a segmentor or a classifier.")
     arguments.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the work folder")
+    arguments.add_argument("--deterministic", action="store_true", help="the same numbers in every run, at some cost")
     arguments.add_argument("--amp", action="store_true", help="mixed precision (on a GPU)")
     args = arguments.parse_args()
     with one_sentence():

@@ -28,7 +28,7 @@ class Run:
     rank, world_size = 0, 2
 
     def __init__(self, work_dir: Path, workers: int = 2) -> None:
-        self.work_dir = str(work_dir)
+        self.work_dir, self.model = str(work_dir), nn.Linear(1, 1)
         self.train_dataloader = type("Loader", (), dict(num_workers=workers))()
 
 
@@ -64,11 +64,11 @@ def test_a_killed_worker():
     done = subprocess.run(
         [sys.executable, "-c", KILLED], env=environment, capture_output=True, text=True, timeout=120, check=False
     )
-    assert done.returncode == 1
+    assert done.returncode == 1 and "Traceback" not in done.stderr
     assert re.fullmatch(
         r"error: loader process \d+ was killed \(SIGKILL\), as the system does where memory runs out: set "
-        r"train_dataloader.num_workers to less than 2, or ask for more memory, then --resume\n",
-        done.stderr,
+        r"train_dataloader.num_workers to less than 2, or ask for more memory, then --resume",
+        done.stderr.splitlines()[-1],
     )
 
 
@@ -89,9 +89,15 @@ def test_a_killed_worker():
             "loader process 7 was ended by a signal (Segmentation fault): ",
         ),
         (OSError(28, "No space left on device"), "[Errno 28] No space left on device; the last whole checkpoint: none"),
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "out of memory: CUDA out of memory."),
-        (RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory"), "out of memory"),
-        (MemoryError(), "out of memory: MemoryError"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+            "out of memory (CUDA out of memory. Tried",
+        ),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory"),
+            "out of memory (",
+        ),
+        (MemoryError(), "out of memory (MemoryError); a smaller batch or crop needs less"),
     ],
     ids=lambda value: value[:20] if isinstance(value, str) else type(value).__name__,
 )
@@ -110,7 +116,7 @@ def test_other_errors_stay_as_they_are(error: Exception, tmp_path: Path):
 
 def test_memory_that_is_not_there(tmp_path: Path):
     """The allocator's own words, whatever they are in this torch."""
-    with pytest.raises(RunFault, match=r"^out of memory: "), in_words(Run(tmp_path)):
+    with pytest.raises(RunFault, match=r"^out of memory \("), in_words(Run(tmp_path)):
         torch.empty(2**58)
 
 

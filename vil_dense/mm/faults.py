@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from mmengine.runner import Runner
 
+from vil_dense.mm.training_memory import estimate_training, own_step, said_smaller
+
 
 class RunFault(Exception):
     """Why a run that had begun has to end, in one sentence."""
@@ -45,7 +47,7 @@ def explain(error: Exception, runner: Runner) -> str | None:
     if lost := LOST_WORKER.search(text):
         return lost_worker(lost[1], lost[2], workers(runner))
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or NO_MEMORY.search(text):
-        return f"out of memory: {text.splitlines()[0] if text else type(error).__name__}"
+        return out_of_memory(text.splitlines()[0] if text else type(error).__name__, runner)
     if isinstance(error, OSError) and NO_SPACE.search(text):
         return f"{text}; the last whole checkpoint: {last_checkpoint(runner.work_dir)}; make room, then --resume"
     if torch.distributed.is_initialized() and LOST_PROCESS.search(text):
@@ -64,6 +66,12 @@ def lost_worker(pid: str, signal: str | None, count: int) -> str:
         )
     how = f"was ended by a signal ({signal.strip()})" if signal else "ended without a word"
     return f"loader process {pid} {how}: its own lines above say more; train_dataloader.num_workers=0 shows its errors"
+
+
+def out_of_memory(said: str, runner: Runner) -> str:
+    expected = estimate_training(runner)
+    takes = f"; a step of {own_step(runner)} takes {expected}" if expected else ""
+    return f"out of memory ({said}){takes}; {said_smaller(runner)}"
 
 
 def workers(runner: Runner) -> int:
