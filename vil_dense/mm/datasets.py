@@ -1,12 +1,13 @@
 """Datasets that say what is missing before training starts; mmseg itself goes on with no pictures or stops later."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mmengine import fileio
 from mmseg.datasets import ADE20KDataset, BaseSegDataset
 from mmseg.registry import DATASETS
 
 from vil_dense.mm import scenes
+from vil_dense.mm.patience import patiently
 
 
 class CheckedDataset(BaseSegDataset):
@@ -36,6 +37,12 @@ class CheckedDataset(BaseSegDataset):
             if labels is not None:
                 self._require(f"label of {pair['img_path']}", pair["seg_map_path"])
         return pairs
+
+    def prepare_data(self, idx: int) -> Any:
+        """A sample through the pipeline; waits where its files are out of reach for a while."""
+        pair = self.get_data_info(idx)
+        files = [] if self.backend_args else [pair[key] for key in ("img_path", "seg_map_path") if key in pair]
+        return patiently(lambda: self.pipeline(pair.copy()), files)
 
     def _require(self, what: str, path: str) -> None:
         if not fileio.exists(path, backend_args=self.backend_args):

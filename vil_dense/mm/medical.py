@@ -30,6 +30,7 @@ from vil_dense.medical.nets import build_network, logits_of
 from vil_dense.medical.progress import Progress
 from vil_dense.medical.sequence import load_picture_blocks, sequence_share
 from vil_dense.medical.transforms import augmentation, draw, plain, preprocess, read_plan, training_cases
+from vil_dense.mm.patience import patiently
 from vil_dense.mm.seeding import SampleKey
 
 
@@ -166,7 +167,9 @@ class VolumeDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         if self.augment is not None and not isinstance(index, SampleKey):
             raise ValueError("patches need the keys of a KeyedInfiniteSampler, got a plain index")
-        case = self.cases[index]
+        source = self.cases.sources[index]
+        images = source["image"] if isinstance(source["image"], list) else [source["image"]]
+        case = patiently(lambda: self.cases[index], [*images, *([source["label"]] if "label" in source else [])])
         if self.augment is not None:
             return dict(draw(self.augment, case, index.seed, index.epoch, int(index)), name=case["name"])
         return dict(name=case["name"], image=plain(case["image"]), label=plain(case["label"]).long())
