@@ -4,9 +4,11 @@ The code is 75, `EX_TEMPFAIL` of sysexits.h: "try again". In a batch script:
 `srun python tools/train.py ... --resume; [ $? -eq 75 ] && scontrol requeue $SLURM_JOB_ID`.
 """
 
+import os
 import signal
 from collections.abc import Callable
 from functools import partial
+from threading import Thread
 from types import FrameType
 from typing import Any
 
@@ -91,8 +93,17 @@ def ends_with(runner: Runner, step: int) -> bool:
 
 
 def outlast_sigterm(init: Callable[[int], None] | None, worker_id: int) -> None:
-    """Begin a loader process with `init`, its `worker_init_fn`, and let the first SIGTERM pass: Slurm sends one to all
-    processes of a step, and the step needs its batch. Its parent ends it with done events, or a second SIGTERM."""
+    """Begin a loader process with `init`, its `worker_init_fn`; then SIGTERM ends it only where its parent sends it.
+
+    Slurm sends one to all processes of a step, and the step needs its batch.
+    """
     if init is not None:
         init(worker_id)
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    Thread(target=_obey, args=(os.getppid(),), daemon=True).start()
+
+
+def _obey(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
