@@ -1,8 +1,9 @@
 ## make train    train and test CONFIG; the default makes its own pictures first    CONFIG=... ARGS="--amp ..."
 ## make test     run the tests                                                      ARGS="-k traversal ..."
+## make test-official   the tests on the official OpenMMLab packages, in .venv-official; compiles mmcv, 18 minutes or more
 ## make check    lint, format, types, import rules
 ## make bench    time and memory against the peers: op, backbone, train or infer    ARGS="train --dtype bfloat16 ..."
-## make clean    remove .venv, caches and build leftovers; data and work_dirs stay
+## make clean    remove both .venv, caches and build leftovers; data and work_dirs stay
 ## PYTHON=python3.12 names the interpreter .venv is made with.
 
 PYTHON ?= python3
@@ -14,8 +15,10 @@ VOLUMES := configs/vil_unet3d_sample.py
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 READY := .venv/.ready
+OFFICIAL := .venv-official/bin/python
+OFFICIAL_SET := mmengine==0.10.7 mmsegmentation==1.2.2 ftfy regex
 
-.PHONY: help train test check bench clean
+.PHONY: help train test test-official check bench clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -40,6 +43,21 @@ endif
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
 
+# mmcv 2.1.0 asks setuptools for pkg_resources, which newer ones lack; mmseg 1.2.2 refuses mmcv 2.2.
+.venv-official/.ready: requirements.txt setup.cfg vil_dense/__init__.py
+	@test -x $(OFFICIAL) || $(PYTHON) -m venv .venv-official
+	@$(OFFICIAL) -m pip install --quiet "setuptools>=77,<81" wheel ninja
+	@grep -v -e '^onedl-' -e '^setuptools' requirements.txt | $(OFFICIAL) -m pip install --quiet -r /dev/stdin
+	@echo "compiling mmcv"
+	@MMCV_WITH_OPS=1 $(OFFICIAL) -m pip install --quiet --no-build-isolation mmcv==2.1.0
+	@$(OFFICIAL) -m pip install --quiet $(OFFICIAL_SET)
+	@$(OFFICIAL) -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+test-official: .venv-official/.ready
+	$(OFFICIAL) tools/doctor.py
+	$(OFFICIAL) -m pytest $(ARGS)
+
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -50,5 +68,5 @@ bench: $(READY)
 	$(BIN)/python tools/benchmark.py $(or $(ARGS),backbone)
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-official build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find vil_dense tools tests configs -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,9 +1,9 @@
-"""Train a network: python tools/train.py CONFIG [--work-dir D] [--resume] [--amp] [--cfg-options K=V ...]"""
+"""Train a network: python tools/train.py CONFIG [--work-dir D] [--resume] [--amp] [--deterministic] [...]"""
 
 import argparse
 
 import torch
-from mmengine.dist import get_world_size
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -11,9 +11,12 @@ from vil_dense.mm import ImageClassifier, ViL, settle
 from vil_dense.mm.checkpoints import newest
 from vil_dense.mm.command import check_folders, one_sentence, parser, read_config
 from vil_dense.mm.distributed import settle_processes
+from vil_dense.mm.faults import in_words
 from vil_dense.mm.imagenet import check_loaders
 from vil_dense.mm.label_check import check_labels
 from vil_dense.mm.safe_load import check_backbone, load_exactly, load_safely, weights_of
+from vil_dense.mm.training_memory import say_training
+from vil_dense.mm.workdir import hold
 
 
 def build(args: argparse.Namespace) -> Runner:
@@ -27,6 +30,8 @@ def build(args: argparse.Namespace) -> Runner:
     weights = weights_of(load_safely(start)) if start else None
     cuda = torch.cuda.is_available()
     settle.settle_compile(cfg)
+    if args.deterministic:
+        settle.settle_deterministic(cfg)
     lines = [
         *broken,
         settle.settle_plan(cfg),
@@ -40,6 +45,8 @@ def build(args: argparse.Namespace) -> Runner:
         settle_processes(cfg, get_world_size(), cuda),
         settle.say_start(cfg, start),
     ]
+    if is_main_process():
+        hold(cfg.work_dir)
     runner = RUNNERS.build(cfg)
     for line in filter(None, lines):
         runner.logger.info(line)
@@ -52,17 +59,20 @@ def build(args: argparse.Namespace) -> Runner:
         network.init_weights()
     check_loaders(runner.train_loop.dataloader, runner.val_loop.dataloader if runner.val_loop else None)
     check_labels(runner, cfg.get("label_check", {}))
+    for line in say_training(runner) if is_main_process() else []:
+        runner.logger.info(line)
     return runner
 
 
 def main() -> None:
     arguments = parser("Train a segmentor or a classifier.")
     arguments.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the work folder")
+    arguments.add_argument("--deterministic", action="store_true", help="the same numbers in every run, at some cost")
     arguments.add_argument("--amp", action="store_true", help="mixed precision (on a GPU)")
     args = arguments.parse_args()
     with one_sentence(args.debug):
         runner = build(args)
-    with one_sentence(args.debug, code=1):
+    with one_sentence(args.debug, code=1), in_words(runner):
         runner.train()
 
 

@@ -133,8 +133,8 @@ def test_test_time_resize(size: tuple[int, int], scaled: tuple[int, int] | None)
 
 
 def test_packed(image: Image.Image):
-    packed = PackPicture().transform(dict(img=image, label=3))
-    assert packed["labels"] == 3 and packed["inputs"].shape == (3, 30, 40)
+    packed = PackPicture().transform(dict(img=image, label=3, img_path="a.png"))
+    assert packed["labels"] == 3 and packed["img_path"] == "a.png" and packed["inputs"].shape == (3, 30, 40)
     assert (packed["inputs"].permute(1, 2, 0).numpy() == np.asarray(image)).all()
 
 

@@ -20,6 +20,7 @@ from vil_dense.backbones.checkpoint import write_state
 from vil_dense.medical.phantom import write_sample
 from vil_dense.medical.transforms import read_plan
 from vil_dense.mm import settle
+from vil_dense.mm.faults import RunFault
 from vil_dense.mm.medical import VolumeDataset, VolumeMetric, VolumeSegmentor, describe
 from vil_dense.mm.seeding import KeyedInfiniteSampler
 
@@ -169,21 +170,6 @@ def test_windows_give_what_the_whole_gives() -> None:
     assert torch.equal(found["prediction"].long(), model.network(volume).argmax(1)[0])
 
 
-def test_a_loss_that_is_not_finite_changes_nothing_and_ends_the_tenth_time() -> None:
-    model = VolumeSegmentor(PLAN, SMALL).train()
-    wrapper = build_optim_wrapper(model, dict(optimizer=dict(type="SGD", lr=1.0)))
-    bad = dict(image=torch.full((1, 1, 16, 16, 8), torch.nan), label=torch.zeros(1, 1, 16, 16, 8, dtype=torch.long))
-    before = [parameter.detach().clone() for parameter in model.parameters()]
-    for _ in range(9):
-        model.train_step(bad, wrapper)
-    assert all(torch.equal(now, then) for now, then in zip(model.parameters(), before, strict=True))
-    with pytest.raises(RuntimeError, match="not finite 10 times in a row: lower the learning rate"):
-        model.train_step(bad, wrapper)
-    good = dict(bad, image=torch.randn(1, 1, 16, 16, 8))
-    model.train_step(good, wrapper)
-    assert model.skipped == 0 and not all(map(torch.equal, model.parameters(), before))
-
-
 def test_metric_counts_missed_structures() -> None:
     metric = VolumeMetric(PLAN, classes=dict(liver=1, organs=[1, 2]))
     truth = torch.zeros(6, 6, 6, dtype=torch.uint8)
@@ -222,7 +208,7 @@ def runner(sample: Path | str, work_dir: Path, *, resume: bool = False, **option
     }  # fmt: skip
     args = argparse.Namespace(
         config=str(ROOT / "configs/vil_unet3d_sample.py"), work_dir=str(work_dir), cfg_options=values,
-        launcher="none", local_rank=0, resume=resume, amp=True,
+        launcher="none", local_rank=0, resume=resume, amp=True, deterministic=False,
     )  # fmt: skip
     return runpy.run_path(str(ROOT / "tools/train.py"))["build"](args)
 
@@ -249,6 +235,17 @@ def test_trains_validates_and_resumes_as_if_never_stopped(sample: Path, tmp_path
         assert "ema_state_dict" in torch.load(tmp_path / run / "iter_4.pth", weights_only=False)
     tables = [(tmp_path / run / "validation/metrics.csv").read_text() for run in ("whole", "half")]
     assert tables[0] == tables[1]
+
+
+def test_a_run_that_diverges_names_its_cases(sample: Path, tmp_path: Path) -> None:
+    run = runner(sample, tmp_path, **{"optim_wrapper.optimizer.lr": 1e30, "param_scheduler": []})
+    with pytest.raises(
+        RunFault, match=r"^step 2: the loss is nan, first in \S+.* \(\w+\).*; the last good checkpoint: none"
+    ):
+        run.train()
+    (report,) = json.loads((tmp_path / "faults/step_2.json").read_text())
+    assert len(report["files"]) == 2 and all(name.startswith("phantom_") for name in report["files"])
+    assert not list(tmp_path.glob("*.pth"))
 
 
 def main(tool: str, monkeypatch: pytest.MonkeyPatch, *args: object) -> None:

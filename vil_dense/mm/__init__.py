@@ -29,8 +29,10 @@ from vil_dense.mm.metrics import ClassIoUMetric, TopAccuracy
 from vil_dense.mm.mixing import PicturePreprocessor
 from vil_dense.mm.schedule import WarmupCosineLR
 from vil_dense.mm.seeding import KeyedInfiniteSampler, KeyedSampler, SeedSample, StepSeedHook
+from vil_dense.mm.stop import StopHook
 from vil_dense.mm.transforms import ColorJitter
 from vil_dense.mm.tta import MeanTTAModel
+from vil_dense.mm.watch import LabelledAccuracyHook, WatchHook
 
 __all__ = [
     "CamVidDataset",
@@ -43,6 +45,7 @@ __all__ = [
     "ImageClassifier",
     "KeyedInfiniteSampler",
     "KeyedSampler",
+    "LabelledAccuracyHook",
     "LabelledPictures",
     "LoadPicture",
     "MeanLossHook",
@@ -59,9 +62,11 @@ __all__ = [
     "SeedSample",
     "ShardedRunner",
     "StepSeedHook",
+    "StopHook",
     "ThreeAugment",
     "TopAccuracy",
     "ViL",
     "ViLLayerDecay",
     "WarmupCosineLR",
+    "WatchHook",
 ]

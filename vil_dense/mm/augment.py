@@ -152,8 +152,9 @@ class ResizeCentreCrop(BaseTransform):
 
 @TRANSFORMS.register_module()
 class PackPicture(BaseTransform):
-    """dict(inputs=uint8 RGB (3, H, W), labels=class index): what a batch is stacked from."""
+    """dict(inputs=uint8 RGB (3, H, W), labels=class index, img_path): what a batch is stacked from."""
 
     def transform(self, results: dict) -> dict:
         pixels = torch.from_numpy(np.array(results["img"]))
-        return dict(inputs=pixels.permute(2, 0, 1).contiguous(), labels=results["label"])
+        inputs = pixels.permute(2, 0, 1).contiguous()
+        return dict(inputs=inputs, labels=results["label"], img_path=results["img_path"])

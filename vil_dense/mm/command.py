@@ -18,8 +18,9 @@ from mmengine.runner import Runner
 
 from vil_dense.mm import checkpoints, safe_load
 from vil_dense.mm.distributed import start_processes
+from vil_dense.mm.faults import RunFault
 
-USER_ERRORS = (ImportError, KeyError, OSError, SyntaxError, TypeError, ValueError)
+USER_ERRORS = (ImportError, KeyError, OSError, RunFault, SyntaxError, TypeError, ValueError)
 FROM_CONFIG = ("activation_checkpointing", "compile", "find_unused_parameters", "model_wrapper_cfg", "runner_type")
 RUNNER_OPTIONS = {*inspect.signature(Runner).parameters, *FROM_CONFIG}
 

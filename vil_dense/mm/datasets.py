@@ -7,6 +7,7 @@ from mmseg.datasets import ADE20KDataset, BaseSegDataset
 from mmseg.registry import DATASETS
 
 from vil_dense.mm import scenes
+from vil_dense.mm.patience import patiently
 
 
 class CheckedDataset(BaseSegDataset):
@@ -38,13 +39,17 @@ class CheckedDataset(BaseSegDataset):
         return pairs
 
     def prepare_data(self, idx: int) -> Any:
-        """A sample through the pipeline; what goes wrong on the way names the sample's files."""
+        """A sample through the pipeline; waits where its files are out of reach for a while.
+
+        Raises:
+            ValueError: something is wrong with them; names them.
+        """
+        pair = self.get_data_info(idx)
+        files = [pair[key] for key in ("img_path", "seg_map_path") if key in pair]
         try:
-            return super().prepare_data(idx)
+            return patiently(lambda: self.pipeline(pair.copy()), [] if self.backend_args else files)
         except Exception as error:
-            pair = self.get_data_info(idx)
-            files = " with label ".join(pair[key] for key in ("img_path", "seg_map_path") if key in pair)
-            raise ValueError(f"{files} cannot be used: {error}") from error
+            raise ValueError(f"{' with label '.join(files)} cannot be used: {error}") from error
 
     def _require(self, what: str, path: str) -> None:
         if not fileio.exists(path, backend_args=self.backend_args):

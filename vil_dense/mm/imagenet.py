@@ -2,10 +2,13 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 from torch.utils.data import DataLoader
+
+from vil_dense.mm.patience import patiently
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 DEVKIT = "ILSVRC2012_devkit_t12/data"
@@ -62,6 +65,11 @@ class LabelledPictures(BaseDataset):
             )
         self._metainfo["classes"] = tuple(classes)
         return [dict(img_path=path, label=label) for path, label in pairs]
+
+    def prepare_data(self, idx: int) -> Any:
+        """A sample through the pipeline; waits where its file is out of reach for a while."""
+        picture = self.get_data_info(idx)
+        return patiently(lambda: self.pipeline(picture.copy()), [picture["img_path"]])
 
     def _read(self, folder: Path) -> tuple[list[str], list[tuple[str, int]]]:
         """Names of the classes, and (path, class index) of all pictures."""

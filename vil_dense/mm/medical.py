@@ -14,7 +14,6 @@ from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
-from mmengine.optim import OptimWrapper
 from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
 from mmengine.runner import Runner
 from monai.inferers import sliding_window_inference
@@ -31,10 +30,9 @@ from vil_dense.medical.nets import build_network, logits_of
 from vil_dense.medical.progress import Progress
 from vil_dense.medical.sequence import load_picture_blocks, sequence_share
 from vil_dense.medical.transforms import augmentation, draw, plain, preprocess, read_plan, training_cases
+from vil_dense.mm.patience import patiently
 from vil_dense.mm.pretrained import naming
 from vil_dense.mm.seeding import SampleKey
-
-MAX_SKIPPED = 10
 
 
 def say(line: str) -> None:
@@ -75,7 +73,6 @@ class VolumeSegmentor(BaseModel):
             include_background=False, to_onehot_y=True, softmax=True, batch=True, lambda_dice=dice_weight
         )
         self.loss = DeepSupervisionLoss(dice_ce)
-        self.skipped = 0
         if picture_weights:
             with naming(picture_weights):
                 report = load_picture_blocks(self.network, to_own(read_state(picture_weights)))
@@ -113,24 +110,6 @@ class VolumeSegmentor(BaseModel):
             mode="gaussian",
             device=image.device if whole < 2 * GIB else torch.device("cpu"),
         )
-
-    def train_step(self, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
-        """MMEngine's, but for a loss that is not finite: that step changes nothing, and says so.
-
-        Raises:
-            RuntimeError: at the tenth in a row.
-        """
-        with optim_wrapper.optim_context(self):
-            data = self.data_preprocessor(data, True)
-            loss, log = self.parse_losses(self._run_forward(data, mode="loss"))
-        self.skipped = 0 if torch.isfinite(loss) else self.skipped + 1
-        if not self.skipped:
-            optim_wrapper.update_params(loss)
-        elif self.skipped < MAX_SKIPPED:
-            say(f"warning: the loss is {loss.item()}, this step is left out ({self.skipped} in a row)")
-        else:
-            raise RuntimeError(f"the loss was not finite {MAX_SKIPPED} times in a row: lower the learning rate")
-        return log
 
 
 def describe(network: torch.nn.Module, patch_vox: Sequence[int]) -> str:
@@ -189,11 +168,13 @@ class VolumeDataset(Dataset):
         return len(self.cases)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        if self.augment is not None and not isinstance(index, SampleKey):
+            raise ValueError("patches need the keys of a KeyedInfiniteSampler, got a plain index")
+        source = self.cases.sources[index]
+        images = source["image"] if isinstance(source["image"], list) else [source["image"]]
+        case = patiently(lambda: self.cases[index], [*images, *([source["label"]] if "label" in source else [])])
         if self.augment is not None:
-            if not isinstance(index, SampleKey):
-                raise ValueError("patches need the keys of a KeyedInfiniteSampler, got a plain index")
-            return draw(self.augment, self.cases[index], index.seed, index.epoch, int(index))
-        case = self.cases[index]
+            return dict(draw(self.augment, case, index.seed, index.epoch, int(index)), name=case["name"])
         return dict(name=case["name"], image=plain(case["image"]), label=plain(case["label"]).long())
 
 

@@ -154,6 +154,13 @@ def settle_compile(cfg: Config) -> None:
         cfg.setdefault("custom_hooks", []).append(dict(type="CompileHook"))
 
 
+def settle_deterministic(cfg: Config) -> None:
+    """Only operations that give the same numbers in every run; torch raises where an operation has no such form."""
+    cfg.setdefault("randomness", {}).update(deterministic=True)
+    cfg.env_cfg.cudnn_benchmark = False
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS when it begins
+
+
 def settle_amp(cfg: Config, asked: bool, cuda: bool) -> str:
     """Mixed precision on a GPU, float32 elsewhere."""
     wrapper = cfg.optim_wrapper

@@ -1,0 +1,61 @@
+"""`--deterministic`: two runs give the same bits, and torch is told to refuse what could differ."""
+
+import os
+import runpy
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+
+from vil_dense.mm.safe_load import load_safely
+from vil_dense.mm.scenes import write_sample
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
+OPTIONS = {
+    "model.backbone.dim": 32, "model.backbone.depth": 2, "model.backbone.out_indices": (0, 0, 1, 1),
+    "model.backbone.drop_path": 0.3,
+    "model.decode_head.in_channels": [32] * 4, "model.decode_head.channels": 16,
+    "model.auxiliary_head.in_channels": 32, "model.auxiliary_head.channels": 16,
+    "train_cfg.max_iters": 3, "train_cfg.val_interval": 10, "train_dataloader.batch_size": 2,
+    "default_hooks.checkpoint.interval": 3,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def settings_restored(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.deterministic = False
+
+
+def trained(sample: Path, work_dir: Path, deterministic: bool) -> dict:
+    """Weights and optimizer after three steps of tools/train.py."""
+    options = dict(OPTIONS)
+    for name in ("train_dataloader", "val_dataloader"):
+        options |= {f"{name}.dataset.data_root": str(sample), f"{name}.num_workers": 0}
+        options |= {f"{name}.persistent_workers": False}
+    args = Namespace(
+        config=str(ROOT / "configs/vil_upernet_sample.py"), work_dir=str(work_dir), cfg_options=options,
+        launcher="none", local_rank=0, resume=False, amp=False, deterministic=deterministic, debug=False,
+    )  # fmt: skip
+    run = runpy.run_path(str(ROOT / "tools/train.py"))["build"](args)
+    assert torch.are_deterministic_algorithms_enabled() == deterministic
+    run.train()
+    end = load_safely(str(work_dir / "iter_3.pth"))
+    return dict(state_dict=end["state_dict"], optimizer=end["optimizer"])
+
+
+def test_two_runs_are_equal(tmp_path: Path):
+    sample = write_sample(tmp_path / "sample", train=4, val=1)
+    one, two = (trained(sample, tmp_path / name, deterministic=True) for name in "ab")
+    torch.testing.assert_close(one, two, rtol=0, atol=0)
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+
+
+def test_without_the_flag_nothing_is_asked_for(tmp_path: Path):
+    trained(write_sample(tmp_path / "sample", train=4, val=1), tmp_path / "work", deterministic=False)
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ

@@ -1,0 +1,164 @@
+"""What ends a run from outside ends it in one sentence, with the last checkpoint whole."""
+
+import os
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from vil_dense.mm.faults import RunFault, explain, in_words
+from vil_dense.mm.safe_load import load_safely
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
+
+
+class Run:
+    """What `explain` looks at of a runner."""
+
+    rank, world_size = 0, 2
+
+    def __init__(self, work_dir: Path, workers: int = 2) -> None:
+        self.work_dir, self.model = str(work_dir), nn.Linear(1, 1)
+        self.train_dataloader = type("Loader", (), dict(num_workers=workers))()
+
+
+KILLED = """
+import os, signal
+from torch.utils.data import DataLoader
+from vil_dense.mm.command import one_sentence
+from vil_dense.mm.faults import in_words
+
+
+class Data:
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        if index == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return index
+
+
+class Run:
+    train_dataloader = DataLoader(Data(), num_workers=2)
+
+
+with one_sentence(code=1), in_words(Run()):
+    list(Run.train_dataloader)
+"""
+
+
+def test_a_killed_worker():
+    """In a process of its own, as torch goes on to raise in the one that lost it."""
+    environment = dict(os.environ, PYTHONPATH=str(ROOT))
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert re.fullmatch(
+        r"error: loader process \d+ was killed \(SIGKILL\), as the system does where memory runs out: set "
+        r"train_dataloader.num_workers to less than 2, or ask for more memory, then --resume",
+        done.stderr.splitlines()[-1],
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "begins"),
+    [
+        (RuntimeError("unable to allocate shared memory(shm) for file </torch_1>"), "shared memory (/dev/shm), "),
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's"),
+            "shared memory (/dev/shm), ",
+        ),
+        (
+            RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"),
+            "loader process 7, 8 ended without a word: its own lines above say more; ",
+        ),
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Segmentation fault. "),
+            "loader process 7 was ended by a signal (Segmentation fault): ",
+        ),
+        (OSError(28, "No space left on device"), "[Errno 28] No space left on device; the last whole checkpoint: none"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+            "out of memory (CUDA out of memory. Tried",
+        ),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory"),
+            "out of memory (",
+        ),
+        (MemoryError(), "out of memory (MemoryError); a smaller batch or crop needs less"),
+    ],
+    ids=lambda value: value[:20] if isinstance(value, str) else type(value).__name__,
+)
+def test_known_errors(error: Exception, begins: str, tmp_path: Path):
+    assert explain(error, Run(tmp_path)).startswith(begins)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("mat1 and mat2 shapes cannot be multiplied"), OSError("odd"), KeyError("x")]
+)
+def test_other_errors_stay_as_they_are(error: Exception, tmp_path: Path):
+    with pytest.raises(type(error)) as end, in_words(Run(tmp_path)):
+        raise error
+    assert end.value is error
+
+
+def test_memory_that_is_not_there(tmp_path: Path):
+    """The allocator's own words, whatever they are in this torch."""
+    with pytest.raises(RunFault, match=r"^out of memory \("), in_words(Run(tmp_path)):
+        torch.empty(2**58)
+
+
+def test_a_disk_that_fills_up(tmp_path: Path):
+    """From step 5 on no file may grow beyond 30 kB, and a checkpoint has 100: the one of step 4 stays."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    class Fill(Hook):
+        def before_train_iter(self, run, batch_idx, data_batch=None) -> None:
+            if run.iter == 4:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, before[1]))
+
+    run = wide_run(tmp_path)
+    run.register_hook(Fill())
+    try:
+        with pytest.raises(RunFault) as end, in_words(run):
+            run.train()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert re.search(
+        rf"(File too large|No space).*; the last whole checkpoint: {tmp_path}/iter_4.pth; make room", str(end.value)
+    )
+    assert load_safely((tmp_path / "last_checkpoint").read_text())["meta"]["iter"] == 4
+
+
+class WideNet(BaseModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 6000)
+
+    def forward(self, inputs: Tensor, mode: str) -> dict[str, Tensor]:
+        return dict(loss=self.head(inputs).square().mean())
+
+
+def wide_run(work_dir: Path) -> Runner:
+    return Runner(
+        WideNet(),
+        str(work_dir),
+        train_dataloader=DataLoader([dict(inputs=torch.ones(3))] * 24, batch_size=2),
+        train_cfg=dict(type="IterBasedTrainLoop", max_iters=12),
+        optim_wrapper=dict(optimizer=dict(type="SGD", lr=0.01)),
+        default_hooks=dict(checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=4)),
+        log_processor=dict(by_epoch=False),
+        experiment_name=work_dir.name,
+    )

@@ -1,0 +1,102 @@
+"""Data on a share that goes away for a while; files that are missing or damaged for good."""
+
+import logging
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vil_dense.medical.phantom import write_sample as write_volumes
+from vil_dense.mm import patience
+from vil_dense.mm.datasets import SampleDataset
+from vil_dense.mm.imagenet import LabelledPictures
+from vil_dense.mm.scenes import write_sample
+from vil_dense.mm.seeding import SampleKey
+
+
+class Share:
+    """A folder that is away until the clock, which only sleeping moves, stands at `back`."""
+
+    def __init__(self, folder: Path, back: float, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.back, self.now, self.sleeps = folder, back, 0.0, []
+        self.away = folder.with_name("away")
+        self.said = []
+        monkeypatch.setattr(patience.time, "sleep", self.sleep)
+        monkeypatch.setattr(patience.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(patience, "print_log", lambda *line: self.said.append(line))
+        folder.rename(self.away)
+
+    def sleep(self, seconds: float) -> None:
+        self.sleeps.append(seconds)
+        self.now += seconds
+        if self.now >= self.back and self.away.exists():
+            self.away.rename(self.folder)
+
+
+def pictures(root: Path):
+    write_sample(root, train=2, val=1)
+    steps = [dict(type="SeedSample"), dict(type="LoadImageFromFile"), dict(type="LoadAnnotations")]
+    steps += [dict(type="RandomCrop", crop_size=(40, 40)), dict(type="PackSegInputs")]
+    prefix = dict(img_path="images/training", seg_map_path="annotations/training")
+    dataset = SampleDataset(data_root=str(root), data_prefix=prefix, pipeline=steps)
+    return lambda: dataset[SampleKey(1, 0, 3)]["inputs"]
+
+
+def classes(root: Path):
+    for name in "ab":
+        (root / "train" / name).mkdir(parents=True)
+        Image.new("RGB", (9, 9), (200, 0, 0)).save(root / "train" / name / "x.png")
+    steps = [dict(type="LoadPicture"), dict(type="PackPicture")]
+    dataset = LabelledPictures(str(root), "train", pipeline=steps)
+    return lambda: dataset[1]["inputs"]
+
+
+def volumes(root: Path):
+    from vil_dense.mm.medical import VolumeDataset
+
+    write_volumes(root, train=2, val=1)
+    plan = dict(
+        channels=["CT"],
+        labels=dict(background=0, liver=1, spleen=2, vessel=3, gland=4),
+        orientation="RAS",
+        spacing_mm=(4.0, 4.0, 8.0),
+        patch_vox=(8, 8, 8),
+        intensity=[dict(rule="ct", low=-100.0, high=300.0, mean=100.0, std=60.0)],
+    )
+    dataset = VolumeDataset(str(root), plan, check=False, cache_gib=0.0)
+    return lambda: dataset[SampleKey(1, 0, 3)]["image"]
+
+
+@pytest.mark.parametrize("make", [pictures, classes, volumes])
+def test_a_share_that_comes_back(make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog):
+    read = make(tmp_path / "share")
+    random.seed(7)
+    expected = read()
+    share = Share(tmp_path / "share", 60.0, monkeypatch)
+    torch.testing.assert_close(read(), expected, rtol=0, atol=0)
+    assert share.sleeps == [1, 2, 4, 8, 16, 30]
+    ((line, logger, level),) = share.said
+    assert f"{tmp_path}/share" in line and line.endswith("is out of reach, waiting up to 300 s for it")
+    assert (logger, level) == ("current", logging.WARNING)
+
+
+def test_a_share_that_stays_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    read = pictures(tmp_path / "share")
+    share = Share(tmp_path / "share", np.inf, monkeypatch)
+    with pytest.raises(FileNotFoundError):
+        read()
+    assert 300 <= share.now <= 330
+
+
+@pytest.mark.parametrize("what", ["missing", "damaged"])
+def test_what_will_not_mend_fails_at_once(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    read = classes(tmp_path / "share")
+    path = tmp_path / "share/train/b/x.png"
+    Image.new("RGB", (9, 9)).save(path.with_name("other.png"))
+    path.unlink() if what == "missing" else path.write_bytes(b"no picture")
+    monkeypatch.setattr(patience.time, "sleep", lambda seconds: pytest.fail("waited"))
+    with pytest.raises(ValueError, match=r"x\.png"):
+        read()

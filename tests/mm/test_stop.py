@@ -1,0 +1,155 @@
+"""SIGTERM: a checkpoint after the step and exit code 75; the run that goes on ends as if it had not been stopped."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from vil_dense.mm.faults import last_checkpoint
+from vil_dense.mm.safe_load import load_safely
+from vil_dense.mm.stop import REQUEUE, StopHook, outlast_sigterm
+
+pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
+
+
+class Net(BaseModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 1)
+
+    def forward(self, inputs: Tensor, mode: str) -> dict[str, Tensor]:
+        return dict(loss=self.head(inputs).square().mean())
+
+
+class Tell(Hook):
+    """Sends SIGTERM to this process during a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
+        if runner.iter + 1 == self.step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def runner(work_dir: Path, tell: int = 0, *, workers: int = 0, resume: bool = False, **loop) -> Runner:
+    torch.manual_seed(0)
+    data = [dict(inputs=torch.full((3,), float(index))) for index in range(12)]
+    epochs = loop.get("type") == "EpochBasedTrainLoop"
+    return Runner(
+        Net(),
+        str(work_dir),
+        train_dataloader=DataLoader(data, batch_size=2, num_workers=workers),
+        train_cfg=loop or dict(type="IterBasedTrainLoop", max_iters=6),
+        optim_wrapper=dict(optimizer=dict(type="SGD", lr=0.01, momentum=0.9)),
+        default_hooks=dict(
+            checkpoint=dict(type="CheckpointHook", by_epoch=epochs, interval=1 if epochs else 4), stop=StopHook()
+        ),
+        custom_hooks=[dict(type="StepSeedHook"), Tell(tell)],
+        log_processor=dict(by_epoch=epochs),
+        randomness=dict(seed=0),
+        load_from=last_checkpoint(str(work_dir)) if resume else None,
+        resume=resume,
+        experiment_name=f"{work_dir.name}_{resume}",
+    )
+
+
+@pytest.fixture(autouse=True)
+def handler_restored():
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def stop(run: Runner) -> None:
+    with pytest.raises(SystemExit) as end:
+        run.train()
+    assert end.value.code == REQUEUE == 75
+
+
+def test_the_step_is_saved_and_the_run_goes_on(tmp_path: Path):
+    whole = runner(tmp_path / "whole")
+    whole.train()
+    stop(runner(tmp_path / "cut", tell=3))
+    assert last_checkpoint(str(tmp_path / "cut")) == str(tmp_path / "cut/iter_3.pth")
+    log = next((tmp_path / "cut").glob("*/*.log")).read_text()
+    saved = tmp_path / "cut/iter_3.pth"
+    assert f"stopped by SIGTERM after step 3: --resume goes on from {saved} (exit code 75)" in log
+    again = runner(tmp_path / "cut", resume=True)
+    again.train()
+    assert again.iter == 6
+    ends = [load_safely(str(tmp_path / name / "iter_6.pth")) for name in ("whole", "cut")]
+    for part in ("state_dict", "optimizer"):
+        torch.testing.assert_close(ends[1][part], ends[0][part], rtol=0, atol=0)
+
+
+def test_a_step_that_was_just_saved_is_not_saved_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    saves = []
+    save = Runner.save_checkpoint
+    monkeypatch.setattr(
+        Runner, "save_checkpoint", lambda run, *args, **more: (saves.append(1), save(run, *args, **more))
+    )
+    stop(runner(tmp_path, tell=4))
+    assert len(saves) == 1 and last_checkpoint(str(tmp_path)).endswith("iter_4.pth")
+
+
+def test_in_an_epoch_the_run_goes_on_from_the_last_one(tmp_path: Path):
+    stop(runner(tmp_path, tell=8, type="EpochBasedTrainLoop", max_epochs=3))
+    assert [path.name for path in tmp_path.glob("*.pth")] == ["epoch_1.pth"]
+
+
+def test_workers_outlast_the_signal(tmp_path: Path):
+    """Slurm sends it to them too: the batches of the step still come."""
+
+    class TellAll(Hook):
+        def after_train_iter(self, run, batch_idx, data_batch=None, outputs=None) -> None:
+            if run.iter == 1:
+                pids = [worker.pid for worker in run.train_loop.dataloader_iterator._iterator._workers]
+                subprocess.run(["kill", *map(str, (*pids, os.getpid()))], check=True)
+                time.sleep(0.2)
+                assert all(worker.is_alive() for worker in run.train_loop.dataloader_iterator._iterator._workers)
+
+    run = runner(tmp_path, workers=1)
+    run.register_hook(TellAll())
+    stop(run)
+    assert last_checkpoint(str(tmp_path)).endswith("iter_2.pth")
+
+
+def test_its_parent_can_end_a_worker():
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        outlast_sigterm(lambda worker_id: os.write(writing, f"worker {worker_id}".encode()), 3)
+        time.sleep(60)
+        os._exit(1)
+    assert os.read(reading, 100) == b"worker 3"
+    time.sleep(0.2)
+    began = time.monotonic()
+    os.kill(child, signal.SIGTERM)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0 and time.monotonic() - began < 5
+    os.close(reading), os.close(writing)
+
+
+def test_a_clock_that_is_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Times are for the log alone: by ten seconds at each look, and by more than the run takes."""
+    runner(tmp_path / "straight").train()
+    now = [time.time()]
+
+    def back() -> float:
+        now[0] -= 10
+        return now[0]
+
+    monkeypatch.setattr(time, "time", back)
+    runner(tmp_path / "back").train()
+    ends = [load_safely(str(tmp_path / name / "iter_6.pth")) for name in ("straight", "back")]
+    for part in ("state_dict", "optimizer"):
+        torch.testing.assert_close(ends[1][part], ends[0][part], rtol=0, atol=0)

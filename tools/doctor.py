@@ -1,0 +1,264 @@
+"""What is here, and what of it will not work: python tools/doctor.py [--json]
+
+A line for each finding, its fix below it. `ok`: as tested. `note`: runs, but differs from what was tested, or a part is
+missing that some runs want. `fault`: runs will fail. Exit code 1 where there is a fault, else 0. Nothing is installed
+or changed, and only what is looked at is imported, so it says what is wrong where nothing else starts.
+"""
+
+import argparse
+import ast
+import contextlib
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+GIB = 2**30
+OFFICIAL = ("mmengine", "mmcv", "mmcv-lite", "mmsegmentation")
+ONEDL = ("onedl-mmengine", "onedl-mmcv", "onedl-mmsegmentation")
+
+
+class Finding(NamedTuple):
+    """`state` is one of ok, note, fault; `fix` is empty where there is nothing to mend."""
+
+    topic: str
+    state: str
+    said: str
+    fix: str = ""
+
+
+def installed(package: str) -> str | None:
+    """The version of a package, None where it is not there."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def python(version: tuple[int, ...] = sys.version_info[:2]) -> Iterator[Finding]:
+    said = f"{'.'.join(map(str, version))} on {platform.system()} {platform.machine()}, tested on 3.11"
+    fix = "" if version >= (3, 10) else "Python 3.10 or newer is needed: make PYTHON=python3.11 ..."
+    yield Finding("python", "fault" if fix else "ok" if version == (3, 11) else "note", said, fix)
+
+
+def pins(text: str, version: tuple[int, ...]) -> dict[str, str]:
+    """Package -> version of the lines of a requirements file that hold for a Python `version`."""
+    found = {}
+    for line in text.splitlines():
+        requirement, _, marker = line.partition("#")[0].partition(";")
+        name, _, pin = requirement.strip().partition("==")
+        older = "<" in marker
+        if pin and (not marker.strip() or older == (version < (3, 11))):
+            found[name] = pin
+    return found
+
+
+def packages() -> Iterator[Finding]:
+    needed = {"torch", "numpy", "safetensors"}
+    for name, tested in pins((ROOT / "requirements.txt").read_text(encoding="utf-8"), sys.version_info[:2]).items():
+        here = installed(name)
+        if name in ONEDL:
+            continue  # see `openmmlab`
+        if here is None:
+            yield Finding(
+                name, "fault" if name in needed else "note", f"not installed, {tested} was tested",
+                f"pip install {name}=={tested}",
+            )  # fmt: skip
+        elif here.partition("+")[0] != tested:
+            yield Finding(name, "note", f"{here}, {tested} was tested", f"pip install {name}=={tested} if it fails")
+        else:
+            yield Finding(name, "ok", here)
+
+
+def openmmlab() -> Iterator[Finding]:
+    """Which of the two sets is here; both have the import names mmengine, mmcv, mmseg."""
+    official = {name: version for name in OFFICIAL if (version := installed(name))}
+    onedl = {name: version for name in ONEDL if (version := installed(name))}
+    said = ", ".join(f"{name} {version}" for name, version in {**official, **onedl}.items())
+    if official and onedl:
+        yield Finding(
+            "openmmlab", "fault", f"both sets, and each writes over the other's files: {said}",
+            f"pip uninstall -y {' '.join({**official, **onedl})}; pip install -r requirements.txt",
+        )  # fmt: skip
+        return
+    if not official and not onedl:
+        yield Finding("openmmlab", "fault", "not installed", "pip install 'vil_dense[seg]'")
+        return
+    yield Finding("openmmlab", "ok" if onedl else "note", said)
+    if onedl:
+        yield Finding(
+            "openmmlab", "note",
+            "this set breaks class_weight with avg_non_ignore=True, pictures of more than 3 channels in "
+            "SegDataPreProcessor, and configs that inherit from `mmseg::`",
+            "none of our configs uses them; copy what you need of an `mmseg::` config",
+        )  # fmt: skip
+    if official.get("mmengine", "").startswith(("0.7", "0.8", "0.9", "0.10")):
+        yield Finding(
+            "openmmlab", "note", "this mmengine loads checkpoints in a way that torch 2.6 and newer refuse",
+            "our tools put a loader of their own in its place; elsewhere: pip install --pre 'mmengine>=0.11.0rc3'",
+        )  # fmt: skip
+    if "mmcv-lite" in official:
+        yield Finding(
+            "openmmlab", "fault", "mmcv-lite has no compiled operators, and the official mmseg needs them",
+            "pip uninstall mmcv-lite; pip install mmcv (compiles), or take the set of requirements.txt",
+        )  # fmt: skip
+
+
+def imports() -> Iterator[Finding]:
+    for name, extra in (("vil_dense.backbones", ""), ("vil_dense.mm", "seg"), ("vil_dense.medical", "medical")):
+        try:
+            importlib.import_module(name)
+            yield Finding(name, "ok", "can be imported")
+        except Exception as error:  # whatever keeps it from being imported is the finding
+            fix = f"pip install -e '.[{extra}]'" if extra else "pip install -e ."
+            yield Finding(name, "note" if extra == "medical" else "fault", f"{type(error).__name__}: {error}", fix)
+
+
+def device() -> Iterator[Finding]:
+    import torch
+
+    if not torch.cuda.is_available():
+        built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
+        yield Finding("gpu", "note", f"none that torch {torch.__version__} ({built}) can use: training runs on the CPU")
+        yield Finding("precision", "ok", "float32; mixed precision needs a GPU")
+        return
+    for index in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(index)
+        said = f"{torch.cuda.get_device_name(index)}, {free / GIB:.1f} of {total / GIB:.1f} GiB free"
+        busy = free < total / 2
+        yield Finding(
+            f"gpu {index}", "note" if busy else "ok", said, "another process uses it: nvidia-smi" if busy else ""
+        )
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        yield Finding("precision", "ok", "bfloat16 and float16")
+    else:
+        yield Finding(
+            "precision", "note", "this GPU has no bfloat16, which the ImageNet and large volume configs use",
+            "--cfg-options optim_wrapper.dtype=float16 optim_wrapper.loss_scale=dynamic",
+        )  # fmt: skip
+
+
+def kernels() -> Iterator[Finding]:
+    import torch
+
+    from vil_dense.layers.compiled import compiler_problem
+    from vil_dense.ops import mlstm
+
+    here = "cuda" if torch.cuda.is_available() else "cpu"
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = torch.randn(3, 1, 2, 70, 8, generator=generator, dtype=torch.float64).to(here)
+    i, f = torch.randn(2, 1, 2, 70, generator=generator, dtype=torch.float64).to(here)
+    reference = mlstm(q, k, v, i, f, backend="recurrent")
+    try:
+        found = mlstm(q, k, v, i, f, backend="chunkwise")
+        torch.testing.assert_close(found, reference, rtol=1e-8, atol=1e-8)
+        yield Finding("chunkwise", "ok", f"equals the recurrence on {here}")
+    except (AssertionError, RuntimeError) as error:
+        yield Finding(
+            "chunkwise", "fault", str(error).splitlines()[0], "use the torch of requirements.txt, and report it"
+        )
+    problem = compiler_problem(here)
+    if problem:
+        yield Finding(
+            "compile", "note", problem, "install a C++ compiler (g++); without one leave compile_blocks=False"
+        )
+    else:
+        yield Finding("compile", "ok", f"torch.compile works on {here}")
+    if importlib.util.find_spec("triton") is None:
+        yield Finding(
+            "triton", "note", "not installed: no backend='triton'", "pip install 'vil_dense[triton]' on a GPU"
+        )
+    else:
+        state = "ok" if here == "cuda" else "note"
+        yield Finding(
+            "triton", state, f"{installed('triton')}" + ("" if here == "cuda" else ", of no use without a GPU")
+        )
+
+
+def space(folder: Path = Path(), shared: Path = Path("/dev/shm")) -> Iterator[Finding]:
+    free = shutil.disk_usage(folder).free
+    said = f"{free / GIB:.1f} GiB free for work folders in {folder.absolute()}"
+    fix = "" if free >= 5 * GIB else "make room, or name a --work-dir on another disk; a checkpoint of ViL-B has 1.4 GB"
+    yield Finding("disk", "ok" if free >= 5 * GIB else "note" if free >= GIB else "fault", said, fix)
+    if not os.access(folder, os.W_OK):
+        yield Finding("disk", "fault", f"{folder.absolute()} cannot be written to", "name a --work-dir elsewhere")
+    if not shared.is_dir():
+        return
+    size = shutil.disk_usage(shared).total
+    fix = "" if size >= GIB else "docker run --shm-size=8g, or train_dataloader.num_workers=0"
+    said = f"{shared} has {size / GIB:.2f} GiB, through which loader processes hand over batches"
+    yield Finding("shared memory", "note" if fix else "ok", said, fix)
+
+
+def memory() -> Iterator[Finding]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    info = Path("/proc/meminfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+    if free is None:
+        yield Finding("memory", "note", f"{cores} cores; this system does not say how much memory is free")
+        return
+    fix = "" if free >= 2 * GIB else "end other processes, or take smaller crops and batches"
+    yield Finding("memory", "note" if fix else "ok", f"{free / GIB:.1f} GiB free, {cores} cores", fix)
+
+
+def data(root: Path = ROOT) -> Iterator[Finding]:
+    """The `data_root` of each `configs/_base_/datasets/*.py`, read without running them."""
+    for path in sorted((root / "configs/_base_/datasets").glob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if not isinstance(node, ast.Assign) or getattr(node.targets[0], "id", "") != "data_root":
+                continue
+            folder = ast.literal_eval(node.value)
+            if Path(folder).is_dir():
+                yield Finding(f"data {path.stem}", "ok", f"{folder} is there")
+            else:
+                fix = f"{path.relative_to(root)} says what it holds; where yours lies elsewhere, set data_root"
+                yield Finding(f"data {path.stem}", "note", f"no folder {folder}", fix)
+
+
+TOPICS: dict[str, Callable[[], Iterator[Finding]]] = dict(
+    python=python, packages=packages, openmmlab=openmmlab, imports=imports, device=device, kernels=kernels,
+    space=space, memory=memory, data=data,
+)  # fmt: skip
+
+
+def examine() -> list[Finding]:
+    """All findings; a look that fails is one itself."""
+    found = []
+    for topic, look in TOPICS.items():
+        try:
+            with contextlib.redirect_stdout(sys.stderr):  # some packages print when they are imported
+                found += look()
+        except Exception as error:  # of a broken environment, which is what is looked for
+            words = f"could not be looked at, {type(error).__name__}: {error}"
+            found.append(Finding(topic, "fault", words, "mend the faults above first, then look again"))
+    return found
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description="What is here, and what of it will not work.")
+    arguments.add_argument("--json", action="store_true", help="a list of topic, state, said, fix")
+    args = arguments.parse_args()
+    found = examine()
+    if args.json:
+        print(json.dumps([finding._asdict() for finding in found], indent=2))
+    else:
+        for finding in found:
+            print(f"{finding.state:<6}{finding.topic:<20}{finding.said}")
+            if finding.fix:
+                print(f"{'':<26}-> {finding.fix}")
+        counts = {state: sum(finding.state == state for finding in found) for state in ("fault", "note", "ok")}
+        print(", ".join(f"{count} {state}" for state, count in counts.items()))
+    sys.exit(any(finding.state == "fault" for finding in found))
+
+
+if __name__ == "__main__":
+    main()

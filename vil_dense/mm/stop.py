@@ -1,0 +1,109 @@
+"""SIGTERM, with which schedulers take a machine back: a checkpoint after the step, then an exit code of its own.
+
+The code is 75, `EX_TEMPFAIL` of sysexits.h: "try again". In a batch script:
+`srun python tools/train.py ... --resume; [ $? -eq 75 ] && scontrol requeue $SLURM_JOB_ID`.
+"""
+
+import os
+import signal
+from collections.abc import Callable
+from functools import partial
+from threading import Thread
+from types import FrameType
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import IterBasedTrainLoop, Runner
+
+from vil_dense.mm.faults import last_checkpoint
+
+REQUEUE = 75
+
+
+class Stopped(SystemExit):
+    """The run was told to stop and can go on later."""
+
+    def __init__(self) -> None:
+        super().__init__(REQUEUE)
+
+
+@HOOKS.register_module()
+class StopHook(Hook):
+    """While training: at SIGTERM all processes end together after the step, with a checkpoint of it and exit code 75.
+
+    A loop over epochs goes on from the beginning of an epoch, so there, and in a validation, nothing is saved that the
+    checkpoint hook has not saved: the run goes on from its last checkpoint.
+
+    Raises:
+        Stopped: after that.
+    """
+
+    priority = "LOWEST"  # all that belongs to a step is done
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def before_train(self, runner: Runner) -> None:
+        self.before = signal.signal(signal.SIGTERM, self._ask)
+        for loop in filter(None, (runner.train_loop, runner.val_loop)):
+            loop.dataloader.worker_init_fn = partial(outlast_sigterm, loop.dataloader.worker_init_fn)
+
+    def after_train(self, runner: Runner) -> None:
+        signal.signal(signal.SIGTERM, self.before)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        if not self._told():
+            return
+        step = runner.iter + 1
+        if isinstance(runner.train_loop, IterBasedTrainLoop) and not ends_with(runner, step):
+            for hook in runner.hooks:
+                if isinstance(hook, CheckpointHook):
+                    hook._save_checkpoint_with_step(runner, step, meta=dict(epoch=runner.epoch, iter=step))
+        self._stop(runner, f"step {step}")
+
+    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        # Processes may have different numbers of batches to validate, so none waits for the others here.
+        if self.asked and runner.world_size == 1:
+            self._stop(runner, "a validation")
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+
+    def _told(self) -> bool:
+        """Has any process been?"""
+        told = torch.tensor(float(self.asked))
+        all_reduce(told, "max")
+        return bool(told)
+
+    def _stop(self, runner: Runner, where: str) -> None:
+        signal.signal(signal.SIGTERM, self.before)
+        saved = last_checkpoint(runner.work_dir)
+        runner.logger.warning(f"stopped by SIGTERM after {where}: --resume goes on from {saved} (exit code {REQUEUE})")
+        raise Stopped
+
+
+def ends_with(runner: Runner, step: int) -> bool:
+    """Is the last checkpoint that of `step`?"""
+    return last_checkpoint(runner.work_dir).endswith(f"iter_{step}.pth")
+
+
+def outlast_sigterm(init: Callable[[int], None] | None, worker_id: int) -> None:
+    """Begin a loader process with `init`, its `worker_init_fn`; then SIGTERM ends it only where its parent sends it.
+
+    Slurm sends one to all processes of a step, and the step needs its batch.
+    """
+    if init is not None:
+        init(worker_id)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    Thread(target=_obey, args=(os.getppid(),), daemon=True).start()
+
+
+def _obey(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
