@@ -2,7 +2,8 @@
 
 Of each kind (pictures, classes, volumes) a small training runs once unbroken. Then it runs again and again: `kill -9`
 after a random time, `--resume`, until it ends; weights, optimizer, schedule and logged values (times aside) must equal
-the unbroken run's bit for bit. Checkpoints are written at every step, by rename, so that kills fall into writing too.
+the unbroken run's bit for bit. Checkpoints are written at every step, and half of the kills wait until one is being
+written.
 Results: kills.json in DIR, and a line for each finished training. Exit code 1 where one differs.
 """
 
@@ -133,17 +134,25 @@ def start(kind: Kind, data: Path, work_dir: Path) -> int:
         os._exit(code)
 
 
-def end(child: int, seconds: float) -> int | None:
-    """Its exit code, or None where it was killed because it still ran after `seconds`."""
+def end(child: int, seconds: float, writes_in: Path | None = None) -> int | None:
+    """Its exit code, or None where it was killed because it still ran after `seconds`.
+
+    With `writes_in` the kill waits on until a file in that folder is half written.
+    """
     last = time.monotonic() + seconds
-    while time.monotonic() < last:
+    while time.monotonic() < last or (writes_in and not half_written(writes_in)):
         found, status = os.waitpid(child, os.WNOHANG)
         if found:
             return os.waitstatus_to_exitcode(status)
-        time.sleep(0.002)
+        if time.monotonic() < last:
+            time.sleep(0.002)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return None
+
+
+def half_written(folder: Path) -> bool:
+    return folder.is_dir() and any(name.startswith(".part-") for name in os.listdir(folder))
 
 
 def outcome(work_dir: Path) -> dict[str, Any]:
@@ -198,11 +207,13 @@ def torture(name: str, kills: int, out: Path, draw: random.Random) -> dict[str, 
         broken = folder / f"broken_{found['trainings']}"
         while True:
             spent = found["kills"] == kills
-            code = end(start(kind, data, broken), 600 if spent else draw.uniform(0, length))
+            seconds, writing = draw.uniform(0, length), draw.random() < 0.5
+            child = start(kind, data, broken)
+            code = end(child, 600) if spent else end(child, seconds, broken if writing else None)
             if code is not None:
                 break
             found["kills"] += 1
-            found["while_writing"] += any(broken.glob(".part-*"))
+            found["while_writing"] += half_written(broken)
             found["stops"].append(newest(str(broken))[0] and Path(str(newest(str(broken))[0])).stem)
         where = f"exit code {code}, see {broken}.log" if code else difference(whole, outcome(broken))
         found["trainings"] += 1
@@ -229,7 +240,8 @@ def main() -> int:
         save_json(args.out / "kills.json", results)
     kills = sum(found["kills"] for found in results.values())
     differ = sum(len(found["differences"]) for found in results.values())
-    print(f"{kills} kills, {differ} trainings differ")
+    writing = sum(found["while_writing"] for found in results.values())
+    print(f"{kills} kills, {writing} while a file was half written, {differ} trainings differ")
     return 1 if differ else 0
 
 
