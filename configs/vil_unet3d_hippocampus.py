@@ -2,7 +2,9 @@
 
 Command:  python tools/train.py configs/vil_unet3d_hippocampus.py
 ViL at /4 and /8: a patch has 1400 and 175 tokens there.
-Result:   to be measured.
+Result:   52 held-out cases: mean Dice 0.886 (Anterior 0.894, Posterior 0.879), HD95 1.46 mm, NSD 0.947 at 1 mm; none
+          missed. Float32, 68 minutes on two CPU cores of a busy machine. Per case and curves:
+          configs/results/vil_unet3d_hippocampus.
 """
 
 _base_ = [

@@ -30,6 +30,8 @@ from vil_dense.medical.nets import build_network, logits_of
 from vil_dense.medical.progress import Progress
 from vil_dense.medical.sequence import load_picture_blocks, sequence_share
 from vil_dense.medical.transforms import augmentation, draw, plain, preprocess, read_plan, training_cases
+from vil_dense.mm.draw import save_curves
+from vil_dense.mm.hooks import read_scalars
 from vil_dense.mm.patience import patiently
 from vil_dense.mm.pretrained import naming
 from vil_dense.mm.seeding import SampleKey
@@ -224,7 +226,7 @@ class VolumeMetric(BaseMetric):
 
 @HOOKS.register_module()
 class VolumeReportHook(Hook):
-    """After each validation a table per case and class (CSV, JSON) in the work folder; the result at the end."""
+    """After each validation a table per case and class (CSV, JSON) in the work folder; result and curves at the end."""
 
     priority = "LOWEST"
 
@@ -252,7 +254,11 @@ class VolumeReportHook(Hook):
 
     @master_only
     def after_train(self, runner: Runner) -> None:
+        curves = Path(runner.work_dir) / "pictures/curves.png"
+        logs = runner.work_dir if runner.cfg.get("resume") else runner.log_dir
+        save_curves(curves, read_scalars(logs, "loss"), read_scalars(logs, "Dice"), "Dice")
         named = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items() if "time" not in name)
         runner.logger.info(f"result: {named or 'none, this run did not validate'}")
         runner.logger.info(f"checkpoint: {runner.message_hub.get_info('last_ckpt')}")
         runner.logger.info(f"per case: {self.folder(runner)}")
+        runner.logger.info(f"pictures: {curves.parent}")
