@@ -38,9 +38,11 @@ def command(capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
 
 
 def left(folder: Path) -> list[str]:
-    """Files that a refused command wrote, beside the log and the config of a training."""
+    """Files that a refused command wrote, beside the log, the config and the lock of a training."""
     files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    return [name for name in files if not re.search(r"\.log$|^config\.py$|^\w+\.py$|/vis_data/config\.py$", name)]
+    return [
+        name for name in files if not re.search(r"\.log$|^\.lock$|^config\.py$|^\w+\.py$|/vis_data/config\.py$", name)
+    ]
 
 
 @pytest.mark.parametrize("name", CASES)

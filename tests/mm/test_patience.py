@@ -86,7 +86,7 @@ def test_a_share_that_comes_back(make, tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_share_that_stays_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     read = pictures(tmp_path / "share")
     share = Share(tmp_path / "share", np.inf, monkeypatch)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ValueError, match=r"training_00001\.jpg with label .* cannot be used: .*No such file"):
         read()
     assert 300 <= share.now <= 330
 

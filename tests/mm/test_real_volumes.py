@@ -40,7 +40,7 @@ def test_plan_train_and_predict(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = VolumeSegmentor(plan, dict(type="ViLUNet3D"), overlap=0.0, window_batch=8)
     assert model.network.strides[1] == tuple(1 + half for half in halved)
-    batch = {key: value[None] for key, value in data[SampleKey(0)].items()}
+    batch = {key: value[None] for key, value in data[SampleKey(0)].items() if key != "name"}
     loss = model.train().train_step(batch, build_optim_wrapper(model, dict(optimizer=dict(type="AdamW"))))
     assert torch.isfinite(loss["loss"])
     item = whole[0]
