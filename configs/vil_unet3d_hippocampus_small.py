@@ -2,7 +2,7 @@
 
 Command:  python tools/train.py configs/vil_unet3d_hippocampus_small.py
 Result:   Dice 0.855 (Anterior 0.866, Posterior 0.844), HD95 1.69 mm, NSD 0.912; one CPU core, float32. Per case:
-          configs/results/hippocampus_small/vil.csv. The twins: to be measured.
+          configs/results/hippocampus_small/vil.csv. The twins: to be measured, but for identity.
 """
 
 _base_ = [
