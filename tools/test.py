@@ -8,7 +8,7 @@ from mmengine.runner import Runner
 
 from vil_dense.mm import ImageClassifier, settle
 from vil_dense.mm.command import check_folders, one_sentence, parser, read_config
-from vil_dense.mm.distributed import settle_processes
+from vil_dense.mm.distributed import end_processes, settle_processes
 from vil_dense.mm.protocols import PROTOCOLS
 from vil_dense.mm.safe_load import load_exactly, read_weights
 
@@ -54,6 +54,7 @@ def main() -> None:
         runner = build(args)
     with one_sentence(args.debug, code=1):
         runner.test()
+        end_processes()
 
 
 if __name__ == "__main__":

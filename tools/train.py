@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from vil_dense.mm import ImageClassifier, ViL, settle
 from vil_dense.mm.checkpoints import newest
 from vil_dense.mm.command import check_folders, one_sentence, parser, read_config
-from vil_dense.mm.distributed import settle_processes
+from vil_dense.mm.distributed import end_processes, settle_processes
 from vil_dense.mm.faults import in_words
 from vil_dense.mm.imagenet import check_loaders
 from vil_dense.mm.label_check import check_labels
@@ -74,6 +74,7 @@ def main() -> None:
         runner = build(args)
     with one_sentence(args.debug, code=1), in_words(runner):
         runner.train()
+        end_processes()
 
 
 if __name__ == "__main__":

@@ -65,6 +65,17 @@ def start_processes(launcher: str, dist_cfg: dict) -> None:
     torch_dist.init_process_group("gloo", timeout=timeout and datetime.timedelta(seconds=timeout))
 
 
+def end_processes() -> None:
+    """At the end of a run: the processes wait for each other and part.
+
+    One that leaves earlier, while the first still writes its report, may be aborted by torch, and the launcher then
+    ends the first one, too.
+    """
+    if torch_dist.is_initialized():
+        torch_dist.barrier()
+        torch_dist.destroy_process_group()
+
+
 def settle_processes(cfg: Config, world_size: int, cuda: bool) -> str:
     """For several processes: a DDP that runs on CPUs too, different random draws in each, the mean loss in the log.
 

@@ -18,6 +18,7 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner
 
+from vil_dense.mm.distributed import end_processes
 from vil_dense.mm.faults import last_checkpoint
 
 REQUEUE = 75
@@ -84,6 +85,7 @@ class StopHook(Hook):
         signal.signal(signal.SIGTERM, self.before)
         saved = last_checkpoint(runner.work_dir)
         runner.logger.warning(f"stopped by SIGTERM after {where}: --resume goes on from {saved} (exit code {REQUEUE})")
+        end_processes()
         raise Stopped
 
 
