@@ -76,7 +76,7 @@ def test_files_of_the_operator(out: Path, capsys: pytest.CaptureFixture):
     ("mode", "dtype", "variant"), [("backbone", "bfloat16", "vil2-tiny"), ("train", "float32", "vil-tiny")]
 )
 def test_networks(mode: str, dtype: str, variant: str, out: Path):
-    names = ["ours", "ours-quad-alternating", "vit", "floor", *(["ours-cp"] if mode == "train" else [])]
+    names = ["ours", "ours-quad-alternating", "vit", "floor", *(["ours-cp", "ours-kept"] if mode == "train" else [])]
     options = ["--variant", variant, "--depth", 2, "--dtype", dtype, "--direction", "quad-alternating"]
     assert run(mode, out, *options, "--sizes", "32x2", "--contestants", *names) == 0
     found = results(out, mode)

@@ -40,6 +40,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 SIZES = {"op": "196x8 1024x2 4096x1", "infer": "1024x1", "train": "224x8 512x2 1024x1"}
 SIZES["backbone"] = SIZES["train"] + " 2048x1"
 FIXED_WORK = 10**9
+ENVIRONMENT = ("OMP_", "GOMP_", "KMP_", "MKL_", "MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")
+"""Beginnings of the names of variables that change times."""
 PACKAGES = ("torch", "triton", "vil_dense", "einops", "mamba_ssm", "mlstm_kernels", "onedl-mmsegmentation")
 
 
@@ -155,6 +157,7 @@ def surroundings(args: argparse.Namespace) -> Result:
         dtype=args.dtype,
         tolerance=TOLERANCES[DTYPES[args.dtype]],
         threads=torch.get_num_threads(),
+        environment={name: value for name, value in sorted(os.environ.items()) if name.startswith(ENVIRONMENT)},
         compile="torch.compile in place: ours by compile_blocks, the others block by block with dynamic=False",
         memory=MEMORY[device.type],
         versions=versions,

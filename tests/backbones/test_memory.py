@@ -17,26 +17,27 @@ def peak_bytes(model: VisionLSTM, *size: int, train: bool = False) -> int:
     return memory.peak
 
 
-def bytes_of_a_token(dim: int, sizes: list[tuple[int, ...]], train: bool) -> list[float]:
+def bytes_of_a_token(dim: int, sizes: list[tuple[int, ...]], train: bool, recompute: bool) -> list[float]:
     """At each of the `sizes`, in tokens."""
     found = []
     for size in sizes:
-        model = VisionLSTM(dim=dim, depth=2, patch_size=4, in_channels=1, grid=(8,) * len(size))
+        model = VisionLSTM(dim=dim, depth=2, patch_size=4, in_channels=1, grid=(8,) * len(size), recompute=recompute)
         found.append(peak_bytes(model, *(4 * axis for axis in size), train=train) / torch.Size(size).numel())
     return found
 
 
 @pytest.mark.parametrize(
-    ("dim", "train", "sides"),
+    ("dim", "train", "recompute", "sides"),
     [
-        pytest.param(64, True, (48, 96), id="9k tokens in training"),
-        pytest.param(192, True, (64, 256), id="65k tokens in training", marks=pytest.mark.slow),
-        pytest.param(192, False, (64, 512), id="262k tokens forward", marks=pytest.mark.slow),
+        pytest.param(64, True, True, (48, 96), id="9k tokens in training"),
+        pytest.param(64, True, False, (48, 96), id="9k tokens in training, all kept"),
+        pytest.param(192, True, True, (64, 256), id="65k tokens in training", marks=pytest.mark.slow),
+        pytest.param(192, False, True, (64, 512), id="262k tokens forward", marks=pytest.mark.slow),
     ],
 )
-def test_memory_is_linear(dim: int, train: bool, sides: tuple[int, int]) -> None:
+def test_memory_is_linear(dim: int, train: bool, recompute: bool, sides: tuple[int, int]) -> None:
     """In pictures, and in a volume of 96 voxels a side on the same line."""
-    few, *others = bytes_of_a_token(dim, [*((side, side) for side in sides), (24, 24, 24)], train)
+    few, *others = bytes_of_a_token(dim, [*((side, side) for side in sides), (24, 24, 24)], train, recompute)
     torch.testing.assert_close(others, [few] * 2, rtol=0.15, atol=0)
 
 

@@ -159,15 +159,26 @@ def test_the_residual_stream_is_float32_under_autocast(pooling: str | None) -> N
     assert model.half().features(x.half(), (0,))[0].dtype == torch.float16
 
 
-def test_checkpointing_of_activations_changes_no_number() -> None:
+def test_what_is_computed_again_changes_no_number() -> None:
     x = torch.randn(1, 3, 16, 16)
     gradients = []
-    for with_cp in (False, True):
-        model = small(num_classes=3, with_cp=with_cp).train()
+    for options in (dict(recompute=False), dict(), dict(with_cp=True)):
+        model = small(num_classes=3, **options).train()
         model(x).square().sum().backward()
         gradients.append([p.grad for p in model.parameters()])
-    for plain, recomputed in zip(*gradients, strict=True):
-        torch.testing.assert_close(plain, recomputed)
+    for kept, *others in zip(*gradients, strict=True):
+        torch.testing.assert_close(others, [kept] * 2)
+
+
+def test_a_layer_can_keep_its_inside_for_the_backward_pass() -> None:
+    runs = []
+    for recompute in (True, False):
+        model, runs_of_scans = small(num_classes=3, recompute=recompute).train(), []
+        for block in model.blocks:
+            block.layer.scans[0].register_forward_hook(lambda *_, runs=runs_of_scans: runs.append(1))
+        model(torch.randn(1, 3, 16, 16)).sum().backward()
+        runs.append(len(runs_of_scans) / len(model.blocks))
+    assert runs == [2, 1]
 
 
 def test_stochastic_depth_rises_over_single_blocks() -> None:

@@ -101,12 +101,19 @@ def check_eager(model: nn.Module, eager: nn.Module, case: Case) -> Check:
     return check_network(case, "eager", lambda: outcome(model, case), lambda: outcome(eager, case))
 
 
-def own_network(case: Case, compiled: bool = False, with_cp: bool = False, direction: str | None = None) -> Contestant:
-    options = {**case.options, **(dict(direction=direction) if direction else {})}
+def own_network(
+    case: Case,
+    compiled: bool = False,
+    with_cp: bool = False,
+    recompute: bool = True,
+    direction: str | None = None,
+) -> Contestant:
+    options = {**case.options, "recompute": recompute, **(dict(direction=direction) if direction else {})}
     eager = seeded(partial(VisionLSTM, **options), case)
     model = copy.deepcopy(eager)
     model.with_cp = with_cp
-    family = "-".join(["ours", *(["cp"] if with_cp else []), *([direction] if direction else [])])
+    how = ["cp"] * with_cp + ["kept"] * (not recompute) + [direction] * bool(direction)
+    family = "-".join(["ours", *how])
     if compiled:
         refuse_uncompiled(case)
         model.compile_blocks()

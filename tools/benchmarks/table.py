@@ -33,6 +33,7 @@ def contestants(mode: str, directions: Sequence[str] = ()) -> dict[str, Make]:
         found |= _both_modes(f"ours-{direction}", partial(own_network, direction=direction))
     if mode == "train":
         found |= _both_modes("ours-cp", partial(own_network, with_cp=True))
+        found |= _both_modes("ours-kept", partial(own_network, recompute=False))
     return {**found, **_both_modes("official", official), **_both_modes("vit", vit), "vim": vim, "floor": floor}
 
 

@@ -35,6 +35,8 @@ class ViLLayer(nn.Module):
             2 / (depth * sqrt(C)) (`by-depth`: what the authors meant).
         depth: number of blocks of the network, for `by-depth`.
         backend: see `ops.mlstm`.
+        recompute: in training keep only the layer's input and up-projection, and compute the rest again in the
+            backward pass; False is faster and takes more memory, still linear in the number of tokens.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class ViLLayer(nn.Module):
         down_init: str = "original",
         depth: int = 1,
         backend: str = "auto",
+        recompute: bool = True,
     ) -> None:
         super().__init__()
         E = inner_dim or 2 * dim
@@ -68,6 +71,7 @@ class ViLLayer(nn.Module):
         for order in orders:
             check_order(order, ndim)
         self.orders = tuple(orders)
+        self.recompute = recompute
         self.proj_up = nn.Linear(dim, 2 * E, bias)
         # The q, k and v maps have a fan-in of 4 and yet this deviation, as published.
         small = math.sqrt(2 / (5 * dim))
@@ -90,7 +94,7 @@ class ViLLayer(nn.Module):
         if self.proj_up.bias is not None:
             u_bias, z_bias = (grouped(bias) for bias in self.proj_up.bias.chunk(2))
         u, z = F.linear(x, grouped(up[0]), u_bias), F.linear(x, grouped(up[1]))
-        if torch.is_grad_enabled() and u.requires_grad:
+        if self.recompute and torch.is_grad_enabled() and u.requires_grad:
             return checkpoint(self._mix, u, z, z_bias, use_reentrant=False, preserve_rng_state=False)
         return self._mix(u, z, z_bias)
 
