@@ -119,6 +119,11 @@ CASES = {
         "mmseg writes 255 for void: set ignore_index=255 in the heads",
     ),
     "label: of validation": labels("val_id_200", "labels of the val data: "),
+    "label: of a test": Bad(
+        "test {bad}/config.py {bad}/good.pth --work-dir {out} "
+        "--cfg-options test_dataloader.dataset.data_root={bad}/labels/val_id_200",
+        "labels of the test data: ",
+    ),
     "label: another number of classes": train(
         "model.decode_head.num_classes=11",
         "a head of the model has num_classes=11 and the train data, SampleDataset, have 12 classes",
@@ -200,9 +205,9 @@ CASES = {
     "checkpoint: an address": Bad(
         "test {bad}/config.py https://example.org/a.pth --work-dir {out}", "no checkpoint at https://example.org/a.pth"
     ),
-    "checkpoint: no bytes": checkpoint("cut_0.pth", "cut_0.pth is truncated or no checkpoint"),
-    "checkpoint: cut": checkpoint("cut_5000.pth", "cut_5000.pth is truncated or no checkpoint"),
-    "checkpoint: text": checkpoint("text.pth", "text.pth is truncated or no checkpoint"),
+    "checkpoint: no bytes": checkpoint("cut_0.pth", "cut_0.pth is truncated, damaged or no checkpoint"),
+    "checkpoint: cut": checkpoint("cut_5000.pth", "cut_5000.pth is truncated, damaged or no checkpoint"),
+    "checkpoint: text": checkpoint("text.pth", "text.pth is truncated, damaged or no checkpoint"),
     "checkpoint: a folder": checkpoint("folder.pth", "no checkpoint at {bad}/checkpoints/folder.pth"),
     "checkpoint: a list": checkpoint("no_dict.pth", "no_dict.pth holds a list, a checkpoint is a dict"),
     "checkpoint: state is a number": checkpoint(
@@ -223,7 +228,7 @@ CASES = {
     "checkpoint: renamed to safetensors": checkpoint(
         "renamed.safetensors", "renamed.safetensors is not a whole checkpoint"
     ),
-    "checkpoint: an array": checkpoint("array.npy", "array.npy is truncated or no checkpoint", "predict"),
+    "checkpoint: an array": checkpoint("array.npy", "array.npy is truncated, damaged or no checkpoint", "predict"),
     "load_from: another model": train(
         "load_from={bad}/checkpoints/other_model.pth", "other_model.pth is a checkpoint of another model: 0 of "
     ),

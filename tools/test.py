@@ -9,6 +9,7 @@ from mmengine.runner import Runner
 from vil_dense.mm import ImageClassifier, settle
 from vil_dense.mm.command import check_folders, one_sentence, parser, read_config
 from vil_dense.mm.distributed import end_processes, settle_processes
+from vil_dense.mm.label_check import check_labels
 from vil_dense.mm.protocols import PROTOCOLS
 from vil_dense.mm.safe_load import load_exactly, read_weights
 
@@ -38,7 +39,8 @@ def build(args: argparse.Namespace) -> Runner:
     if isinstance(network, ImageClassifier):  # published weights have other names
         weights = network.weights_as_ours(weights)
     load_exactly(runner.model, weights, args.checkpoint)
-    _ = runner.test_loop  # build the data now, while errors are still the user's
+    # The data are built and looked at now, while errors are still the user's.
+    check_labels(runner, cfg.get("label_check", {}), ("test",))
     return runner
 
 

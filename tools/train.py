@@ -58,7 +58,7 @@ def build(args: argparse.Namespace) -> Runner:
     for network in filter(lambda module: isinstance(module, (ViL, ImageClassifier)), runner.model.modules()):
         network.init_weights()
     check_loaders(runner.train_loop.dataloader, runner.val_loop.dataloader if runner.val_loop else None)
-    check_labels(runner, cfg.get("label_check", {}))
+    check_labels(runner, cfg.get("label_check", {}), ("train", "val"))
     for line in say_training(runner) if is_main_process() else []:
         runner.logger.info(line)
     return runner

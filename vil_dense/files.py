@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,19 @@ def sweep(folder: Path) -> None:
     """Remove what killed processes left half written in `folder`; no other process may write there."""
     for part in folder.glob(".part-*"):
         part.unlink()
+
+
+def check_sums(path: str | Path) -> None:
+    """For zip files, such as torch writes, whose own reader verifies no checksum; others are left alone.
+
+    Raises:
+        ValueError: a part is not what was written; names it.
+        zipfile.BadZipFile: the file's directory is damaged.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as parts:
+            if (damaged := parts.testzip()) is not None:
+                raise ValueError(f"the checksum of {damaged} does not match")
 
 
 def read_json(path: Path) -> Any:

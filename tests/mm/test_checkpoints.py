@@ -210,11 +210,12 @@ def test_the_newest_is_that_of_the_run(run: Path):
 
 def test_a_broken_newest_is_named_and_the_one_before_taken(run: Path):
     whole = (run / "iter_6.pth").read_bytes()
-    for broken in (b"", whole[:100], whole[:-100], b"<html>"):
+    value = torch.full((64,), 6).numpy().tobytes()
+    for broken in (b"", whole[:100], whole[:-100], b"<html>", whole.replace(value, value[:-1] + b"\1")):
         (run / "iter_6.pth").write_bytes(broken)
         path, lines = newest(str(run))
         assert path == str(run / "iter_4.pth")
-        assert lines == [f"{run}/iter_6.pth is truncated or no checkpoint: the one before it is taken"]
+        assert lines == [f"{run}/iter_6.pth is truncated, damaged or no checkpoint: the one before it is taken"]
 
 
 @pytest.mark.parametrize("pointer", ["", None, "iter_3.pth"])

@@ -77,7 +77,7 @@ def test_a_config_to_execute_is_dropped(tmp_path: Path):
 def test_truncated(tmp_path: Path, keep: int):
     path = Path(save(dict(weight=torch.zeros(1000)), tmp_path / "cut.pth"))
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ValueError, match=r"cut\.pth is truncated or no checkpoint$"):
+    with pytest.raises(ValueError, match=r"cut\.pth is truncated, damaged or no checkpoint$"):
         safe_load.load_safely(str(path))
 
 
@@ -101,12 +101,25 @@ def test_damaged_anywhere(tmp_path: Path, zipped: bool):
     assert refused > 100
 
 
+def test_one_bit_of_a_tensor(tmp_path: Path):
+    path = tmp_path / "flipped.pth"
+    torch.save(dict(state_dict=dict(weight=torch.full((64,), 3.0))), path)
+    content = bytearray(path.read_bytes())
+    content[content.index(np.full(64, 3, np.float32).tobytes()) + 20] ^= 1
+    path.write_bytes(content)
+    assert torch.load(path)["state_dict"]["weight"][5] != 3  # torch itself reads it
+    with pytest.raises(safe_load.BrokenFile, match=r"flipped\.pth is truncated, damaged or no checkpoint$"):
+        safe_load.load_safely(str(path))
+    with pytest.raises(ValueError, match=r"flipped\.pth is not a whole checkpoint: the checksum of .* does not match$"):
+        read_state(path)
+
+
 def test_no_checkpoint(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match=r"^no checkpoint at nowhere\.pth$"):
         safe_load.load_safely("nowhere.pth")
     text = tmp_path / "text.pth"
     text.write_text("not a checkpoint, but long enough to be read as one")
-    with pytest.raises(ValueError, match="is truncated or no checkpoint"):
+    with pytest.raises(ValueError, match="is truncated, damaged or no checkpoint"):
         safe_load.load_safely(str(text))
     with pytest.raises(ValueError, match="holds a Tensor, a checkpoint is a dict"):
         safe_load.load_safely(save(torch.zeros(2), tmp_path / "tensor.pth"))

@@ -259,7 +259,7 @@ def test_checkpoints_that_are_refused(tool: str, checkpoint: Path, sample: Path,
         return refused(capsys, monkeypatch, tool, CONFIG, path, *rest, *TINY, *options)
 
     assert sentence("none.pth") == "no checkpoint at none.pth"
-    assert sentence(cut) == f"{cut} is truncated or no checkpoint"
+    assert sentence(cut) == f"{cut} is truncated, damaged or no checkpoint"
     wider = sentence(checkpoint, "model.decode_head.channels=32", "model.auxiliary_head.channels=32")
     assert wider.startswith(f"{checkpoint} is a checkpoint of another model, tensors: ")
 

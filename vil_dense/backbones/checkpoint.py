@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from vil_dense.backbones.vision_lstm import DIRECTIONS, VisionLSTM
-from vil_dense.files import write_whole
+from vil_dense.files import check_sums, write_whole
 from vil_dense.layers.embed import resize_positions
 
 State = dict[str, Tensor]
@@ -48,6 +48,7 @@ def read_state(path: str | Path) -> State:
         if path.suffix == ".safetensors":
             content: Any = safetensors.torch.load_file(path)
         else:
+            check_sums(path)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # an unusual pickle protocol is refused below or harmless
                 content = torch.load(path, map_location="cpu", weights_only=True)

@@ -50,13 +50,14 @@ class Survey:
     faults: list[str] = field(default_factory=list)
 
 
-def check_labels(runner: Runner, options: dict | None) -> None:
-    """Read labels of a segmentor's training and validation data, evenly spread, and log a table of each data set.
+def check_labels(runner: Runner, options: dict | None, splits: Sequence[str]) -> None:
+    """Read labels of a segmentor's data, evenly spread, and log a table of each data set.
 
     Data sets other than mmseg's, and those without labels, are left out. In a run of several processes one reads.
 
     Args:
         options: `seconds` for all data sets together; None leaves the check out.
+        splits: of `train`, `val` and `test`; one for which the runner has no loop is left out.
 
     Raises:
         ValueError: what is wrong with labels or setup.
@@ -67,7 +68,7 @@ def check_labels(runner: Runner, options: dict | None) -> None:
     if unknown := [key for key in options if key != "seconds"]:
         raise ValueError(f"label_check takes seconds, got {', '.join(unknown)}")
     network = getattr(runner.model, "module", runner.model)
-    loops = dict(train=runner.train_loop, val=runner.val_loop)
+    loops = {split: getattr(runner, f"{split}_loop") for split in splits}
     found = [(split, part) for split, loop in loops.items() if loop for part in _parts(loop.dataloader.dataset)]
     if not found or not hasattr(network, "decode_head"):
         return

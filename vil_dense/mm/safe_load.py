@@ -17,6 +17,7 @@ from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from vil_dense.backbones.checkpoint import read_state
+from vil_dense.files import check_sums
 
 
 def _history_statistic(owner: object, name: str) -> object:
@@ -43,14 +44,14 @@ SAFE_GLOBALS = [
 
 
 class BrokenFile(ValueError):
-    """A checkpoint file that is not whole, or is none."""
+    """A checkpoint file that is not whole, not what was written, or none."""
 
 
 def load_safely(filename: str, map_location: str | torch.device | None = "cpu") -> dict:
     """The contents of a checkpoint file; tensors on `map_location`.
 
     Raises:
-        BrokenFile: the file is truncated or no checkpoint.
+        BrokenFile: the file is truncated, damaged or no checkpoint.
         ValueError: it holds something else, or objects whose loading would run code.
         FileNotFoundError: there is no such file (addresses on the network are not loaded).
     """
@@ -58,6 +59,7 @@ def load_safely(filename: str, map_location: str | torch.device | None = "cpu") 
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no checkpoint at {filename}")
     try:
+        check_sums(path)
         with torch.serialization.safe_globals(SAFE_GLOBALS):
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
@@ -66,9 +68,9 @@ def load_safely(filename: str, map_location: str | torch.device | None = "cpu") 
             raise ValueError(
                 f"{filename} was refused: it holds {foreign[1]}, and loading that could run code"
             ) from None
-        raise BrokenFile(f"{filename} is truncated or no checkpoint") from None
+        raise BrokenFile(f"{filename} is truncated, damaged or no checkpoint") from None
     except Exception:  # torch's unpickler fails on damaged files in every way, IndexError and AssertionError too
-        raise BrokenFile(f"{filename} is truncated or no checkpoint") from None
+        raise BrokenFile(f"{filename} is truncated, damaged or no checkpoint") from None
     if not isinstance(checkpoint, dict):
         raise ValueError(f"{filename} holds a {type(checkpoint).__name__}, a checkpoint is a dict")
     weights = weights_of(checkpoint)
