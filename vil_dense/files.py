@@ -1,10 +1,12 @@
-"""Files appear whole or not at all; JSON that is none is named."""
+"""Files and folders appear whole or not at all; JSON that is none is named."""
 
 import csv
 import json
 import os
+import shutil
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,20 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
             part.unlink(missing_ok=True)
     except OSError as error:
         raise OSError(f"{path} could not be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A new folder beside `path` to fill; afterwards it takes the place of `path`, or goes if the block fails."""
+    part = path.with_name(f".part-{os.getpid()}-{path.name}")
+    try:
+        part.mkdir(parents=True)
+        yield part
+        if path.exists():
+            shutil.rmtree(path)
+        part.rename(path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def flush(path: Path) -> None:

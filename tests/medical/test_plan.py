@@ -127,6 +127,15 @@ def test_sample_is_made_once_and_turns_back(sample: Path) -> None:
         write_sample(sample / "imagesTr")
 
 
+def test_a_stopped_sample_leaves_nothing(tmp_path: Path) -> None:
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_sample(tmp_path / "sample", train=1, val=1, report=stop)
+    assert not list(tmp_path.iterdir())
+
+
 def test_no_brightness_tells_the_organs_of_the_sample() -> None:
     """Liver and spleen overlap, and so do vessel and gland: over cases their means lie within each other's spread."""
     means = np.array([[image[labels == n].mean() for n in range(1, 5)] for image, labels in map(make_case, range(12))])

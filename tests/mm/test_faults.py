@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from vil_dense.mm.command import one_sentence
 from vil_dense.mm.faults import RunFault, explain, in_words
 from vil_dense.mm.safe_load import load_safely
 
@@ -30,6 +31,17 @@ class Run:
     def __init__(self, work_dir: Path, workers: int = 2) -> None:
         self.work_dir, self.model = str(work_dir), nn.Linear(1, 1)
         self.train_dataloader = type("Loader", (), dict(num_workers=workers))()
+
+
+def test_ctrl_c(tmp_path: Path, capsys: pytest.CaptureFixture):
+    said, run = [], Run(tmp_path)
+    run.logger = type("Logger", (), dict(warning=lambda self, text: said.append(text)))()
+    with pytest.raises(SystemExit) as end, one_sentence(code=1), in_words(run):
+        raise KeyboardInterrupt
+    assert end.value.code == 130 and capsys.readouterr().err == "stopped by Ctrl-C\n"
+    assert said == ["stopped by Ctrl-C: --resume goes on from none"]
+    with pytest.raises(KeyboardInterrupt), one_sentence(debug=True):
+        raise KeyboardInterrupt
 
 
 KILLED = """

@@ -338,4 +338,6 @@ def test_runs_that_are_refused(trained_run: Path, tmp_path: Path, run) -> None:
     (trained_run / "last_checkpoint").unlink()
     assert sentence(trained_run).endswith("has no last_checkpoint: train first, or name one with --checkpoint")
     (trained_run / "cut.pth").write_bytes((trained_run / "iter_4.pth").read_bytes()[:4000])
-    assert sentence(trained_run, "--checkpoint", trained_run / "cut.pth").endswith("is truncated, damaged or no checkpoint")
+    assert sentence(trained_run, "--checkpoint", trained_run / "cut.pth").endswith(
+        "is truncated, damaged or no checkpoint"
+    )

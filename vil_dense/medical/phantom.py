@@ -4,7 +4,6 @@ Brightness alone does not tell the organs: liver and spleen overlap in HU, so do
 """
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from vil_dense.files import save_json
+from vil_dense.files import save_json, whole_folder
 
 LABELS = dict(background=0, liver=1, spleen=2, vessel=3, gland=4)
 ORIENTATIONS = ("RAS", "LPS", "LAS", "PSR")
@@ -85,27 +84,33 @@ def write_sample(
     if marked.is_file():
         if json.loads(marked.read_text()) == mark:
             return root
-        shutil.rmtree(root)
     elif root.exists() and any(root.iterdir()):
         raise ValueError(f"{root} holds something else than a sample: name another folder with --out")
+    labels_of = {str(value): label for label, value in LABELS.items()}
+    with whole_folder(root) as part:
+        entries = _write_cases(part, train, val, seed, report)
+        save_json(
+            part / "dataset.json",
+            dict(name="phantom", modality={"0": "CT"}, labels=labels_of, numTraining=train + val, training=entries),
+        )
+        save_json(part / marked.name, mark)
+    return root
+
+
+def _write_cases(root: Path, train: int, val: int, seed: int, report: Callable[[int, int], None] | None) -> list[dict]:
+    """Images and labels; returns their entries of the datalist."""
     entries = []
     for index in range(train + val):
         name = f"phantom_{index:03d}.nii.gz"
         image, labels = make_case(seed * 10_000 + index)
         for folder, voxels in (("imagesTr", image), ("labelsTr", labels)):
             path = root / folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(exist_ok=True)
             nib.save(_turned(voxels, ORIENTATIONS[index % len(ORIENTATIONS)]), path)
         entries.append(dict(image=f"imagesTr/{name}", label=f"labelsTr/{name}", fold=0 if index >= train else 1))
         if report:
             report(index + 1, train + val)
-    labels_of = {str(value): label for label, value in LABELS.items()}
-    save_json(
-        root / "dataset.json",
-        dict(name="phantom", modality={"0": "CT"}, labels=labels_of, numTraining=train + val, training=entries),
-    )
-    save_json(marked, mark)
-    return root
+    return entries
 
 
 def _turned(voxels: np.ndarray, orientation: str) -> nib.Nifti1Image:

@@ -5,6 +5,7 @@ import inspect
 import logging
 import os
 import re
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,8 @@ from vil_dense.mm import checkpoints, safe_load
 from vil_dense.mm.distributed import start_processes
 from vil_dense.mm.faults import RunFault
 
+INTERRUPTED = 128 + signal.SIGINT
+"""What shells report of a program that Ctrl-C has ended."""
 USER_ERRORS = (ImportError, KeyError, OSError, RunFault, SyntaxError, TypeError, ValueError)
 FROM_CONFIG = ("activation_checkpointing", "compile", "find_unused_parameters", "model_wrapper_cfg", "runner_type")
 RUNNER_OPTIONS = {*inspect.signature(Runner).parameters, *FROM_CONFIG}
@@ -35,6 +38,11 @@ def one_sentence(debug: bool = False, *, code: int = 2) -> Iterator[None]:
     """
     try:
         yield
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("stopped by Ctrl-C", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except Exception as error:
         log = _keep_traceback(error)
         if debug:

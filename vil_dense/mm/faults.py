@@ -27,6 +27,9 @@ def in_words(runner: Runner) -> Iterator[None]:
     """Errors that have a known cause outside the code leave as a `RunFault` that says it; all others as they are."""
     try:
         yield
+    except KeyboardInterrupt:
+        runner.logger.warning(f"stopped by Ctrl-C: --resume goes on from {last_checkpoint(runner.work_dir)}")
+        raise
     except (OSError, RuntimeError, MemoryError) as error:
         words = explain(error, runner)
         if words is None:

@@ -6,13 +6,13 @@ families that three classes each share; what tells the three apart is texture, s
 
 import colorsys
 import json
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
+
+from vil_dense.files import whole_folder
 
 CLASSES = ("sky", "hill", "water", "grass", "field", "road", "house", "roof", "tree", "fence", "pole", "car")
 """Names in label order; in a label picture `CLASSES[n]` is `n + 1` and 0 is other, as in ADE20K."""
@@ -302,15 +302,9 @@ def write_sample(
             raise FileExistsError(f"{root} exists and is no sample of ours, so it is left alone: give another folder")
         if found == card and all(len(list(root.glob(f"*/{folder}/*"))) == 2 * n for folder, n in _splits(train, val)):
             return root
-    partial = root.with_name(f"{root.name}.partial-{os.getpid()}")
-    try:
-        _write_pictures(partial, train, val, seed, report)
-        (partial / "sample.json").write_text(json.dumps(card, indent=2) + "\n")
-        if root.exists():
-            shutil.rmtree(root)
-        partial.rename(root)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with whole_folder(root) as part:
+        _write_pictures(part, train, val, seed, report)
+        (part / "sample.json").write_text(json.dumps(card, indent=2) + "\n")
     return root
 
 
