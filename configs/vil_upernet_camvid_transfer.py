@@ -3,7 +3,8 @@
 Pretraining: configs/vil_crops_camvid.py. Control: configs/vil_upernet_camvid_scratch.py, which differs in init_cfg.
 Command:  python tools/train.py configs/vil_upernet_camvid_transfer.py --resume --cfg-options randomness.seed=0
 Result:   seeds 0, 1, 2: mIoU 20.65, 20.84, 19.82 after 600 steps, from scratch 19.36, 19.99, 19.88; after 100 steps
-          15.8 and 12.3 on average (float32, one CPU core, 4 minutes a run). configs/results/vil_upernet_camvid_transfer.
+          15.8 and 12.3 on average (float32, one CPU core, 4 minutes a run).
+          configs/results/vil_upernet_camvid_transfer.
 """
 
 _base_ = ["_base_/camvid_small.py"]

@@ -137,20 +137,25 @@ def test_test(trained: Path, data: Path, tmp_path: Path):
         assert said(log(tmp_path / weights.stem), "result") == said(log(trained), "result")
 
 
-def test_stopped_and_resumed_is_the_same_curve(trained: Path, data: Path, tmp_path: Path, monkeypatch):
+@pytest.mark.parametrize(
+    ("number", "code", "start"), [(signal.SIGINT, 130, "epoch_1.pth"), (signal.SIGTERM, 75, "stopped_9.pth")]
+)
+def test_stopped_and_resumed_is_the_same_curve(
+    number: int, code: int, start: str, trained: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """Stopped in the second epoch: augmentation, mixing, stochastic depth, order go on as if nothing had happened."""
     seed_step = StepSeedHook.before_train_iter
 
     def stop(self: StepSeedHook, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
         if runner.iter == 8:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), number)
         seed_step(self, runner, batch_idx, data_batch)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(StepSeedHook, "before_train_iter", stop)
-        run("train", CONFIG, "--work-dir", tmp_path, *options(data))
+        run("train", CONFIG, "--work-dir", tmp_path, *options(data), code=code)
     run("train", CONFIG, "--work-dir", tmp_path, "--resume", *options(data))
-    assert said(log(tmp_path), "start") == [f"resumed from {tmp_path}/epoch_1.pth"]
+    assert said(log(tmp_path), "start") == [f"resumed from {tmp_path}/{start}"]
     whole, resumed = losses(trained), losses(tmp_path)
     assert list(resumed) == list(whole) and resumed == pytest.approx(whole, rel=1e-5)
 

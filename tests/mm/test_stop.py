@@ -14,8 +14,11 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from vil_dense.mm.checkpoints import newest
 from vil_dense.mm.faults import last_checkpoint
+from vil_dense.mm.hooks import read_scalars
 from vil_dense.mm.safe_load import load_safely
+from vil_dense.mm.seeding import KeyedSampler
 from vil_dense.mm.stop import REQUEUE, StopHook, outlast_sigterm
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
@@ -44,15 +47,19 @@ class Tell(Hook):
 def runner(work_dir: Path, tell: int = 0, *, workers: int = 0, resume: bool = False, **loop) -> Runner:
     torch.manual_seed(0)
     data = [dict(inputs=torch.full((3,), float(index))) for index in range(12)]
-    epochs = loop.get("type") == "EpochBasedTrainLoop"
+    epochs = "max_epochs" in loop
+    updates = loop.pop("updates", 1)
+    sampler = KeyedSampler(data, seed=0) if epochs else None
     return Runner(
         Net(),
         str(work_dir),
-        train_dataloader=DataLoader(data, batch_size=2, num_workers=workers),
+        train_dataloader=DataLoader(data, batch_size=2, num_workers=workers, sampler=sampler),
         train_cfg=loop or dict(type="IterBasedTrainLoop", max_iters=6),
-        optim_wrapper=dict(optimizer=dict(type="SGD", lr=0.01, momentum=0.9)),
+        optim_wrapper=dict(optimizer=dict(type="SGD", lr=0.01, momentum=0.9), accumulative_counts=updates),
         default_hooks=dict(
-            checkpoint=dict(type="CheckpointHook", by_epoch=epochs, interval=1 if epochs else 4), stop=StopHook()
+            checkpoint=dict(type="SafeCheckpointHook", by_epoch=epochs, interval=1 if epochs else 4),
+            logger=dict(type="LoggerHook", interval=1),
+            stop=StopHook(),
         ),
         custom_hooks=[dict(type="StepSeedHook"), Tell(tell)],
         log_processor=dict(by_epoch=epochs),
@@ -102,9 +109,49 @@ def test_a_step_that_was_just_saved_is_not_saved_twice(tmp_path: Path, monkeypat
     assert len(saves) == 1 and last_checkpoint(str(tmp_path)).endswith("iter_4.pth")
 
 
-def test_in_an_epoch_the_run_goes_on_from_the_last_one(tmp_path: Path):
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("step", [8, 12])
+def test_a_run_goes_on_within_an_epoch(step: int, workers: int, tmp_path: Path):
+    """Of six steps each; with the same data, log and end."""
+    loop = dict(type="EpochLoop", max_epochs=3)
+    runner(tmp_path / "whole", **loop).train()
+    stop(runner(tmp_path / "cut", tell=step, workers=workers, **loop))
+    saved = tmp_path / f"cut/stopped_{step}.pth"
+    assert newest(str(tmp_path / "cut")) == (str(saved), [])
+    saved_again = load_safely(str(saved))["meta"]
+    assert (saved_again["epoch"], saved_again["iter"]) == (1, step)
+    again = runner(tmp_path / "cut", workers=workers, resume=True, **loop)
+    again.train()
+    assert again.iter == 18 and not saved.exists()
+    assert sorted(path.name for path in (tmp_path / "cut").glob("*.pth")) == [f"epoch_{n}.pth" for n in (1, 2, 3)]
+    ends = [load_safely(str(tmp_path / name / "epoch_3.pth")) for name in ("whole", "cut")]
+    for part in ("state_dict", "optimizer"):
+        torch.testing.assert_close(ends[1][part], ends[0][part], rtol=0, atol=0)
+    losses = [read_scalars(str(tmp_path / name), "loss") for name in ("whole", "cut")]
+    assert losses[1] == losses[0] and len(losses[0]) == 18
+
+
+def test_a_broken_one_within_an_epoch_gives_way_to_the_last_epoch(tmp_path: Path):
+    stop(runner(tmp_path, tell=14, type="EpochLoop", max_epochs=3))
+    (tmp_path / "stopped_14.pth").write_bytes(b"")
+    assert newest(str(tmp_path))[0] == str(tmp_path / "epoch_2.pth")
+
+
+def test_accumulated_gradients_are_applied_first(tmp_path: Path):
+    stop(runner(tmp_path, tell=3, updates=2, type="IterBasedTrainLoop", max_iters=6))
+    assert last_checkpoint(str(tmp_path)).endswith("iter_4.pth")
+
+
+def test_another_loop_over_epochs_goes_on_from_the_last_one(tmp_path: Path):
     stop(runner(tmp_path, tell=8, type="EpochBasedTrainLoop", max_epochs=3))
     assert [path.name for path in tmp_path.glob("*.pth")] == ["epoch_1.pth"]
+
+
+def test_a_sampler_that_cannot_skip_is_refused(tmp_path: Path):
+    run = runner(tmp_path, type="EpochLoop", max_epochs=3)
+    run._train_dataloader = DataLoader([dict(inputs=torch.zeros(3))])
+    with pytest.raises(ValueError, match="an EpochLoop needs a KeyedSampler, got a SequentialSampler"):
+        run.train()
 
 
 def test_workers_outlast_the_signal(tmp_path: Path):

@@ -29,7 +29,7 @@ from vil_dense.mm.metrics import ClassIoUMetric, TopAccuracy
 from vil_dense.mm.mixing import PicturePreprocessor
 from vil_dense.mm.schedule import WarmupCosineLR
 from vil_dense.mm.seeding import KeyedInfiniteSampler, KeyedSampler, SeedSample, StepSeedHook
-from vil_dense.mm.stop import StopHook
+from vil_dense.mm.stop import EpochLoop, StopHook
 from vil_dense.mm.transforms import ColorJitter
 from vil_dense.mm.tta import MeanTTAModel
 from vil_dense.mm.watch import LabelledAccuracyHook, WatchHook
@@ -41,6 +41,7 @@ __all__ = [
     "ClassReportHook",
     "ColorJitter",
     "CompileHook",
+    "EpochLoop",
     "FlipPicture",
     "ImageClassifier",
     "KeyedInfiniteSampler",

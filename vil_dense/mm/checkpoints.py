@@ -18,6 +18,7 @@ from vil_dense.files import sweep, write_whole
 from vil_dense.mm.safe_load import BrokenFile, load_safely
 
 POINTER = "last_checkpoint"
+WITHIN_EPOCH = "stopped_{}.pth"
 
 
 class WholeFiles(LocalBackend):
@@ -69,17 +70,27 @@ class SafeCheckpointHook(CheckpointHook):
         super().after_val_epoch(runner, metrics or {})
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        self.last_ckpt = self._path(step)
         outdated: list[int] = []
         if self.max_keep_ckpts > 0:
             steps = [*(kept for kept in self.keep_ckpt_ids if kept != step), step]
             outdated = steps[: -self.max_keep_ckpts]
             self.keep_ckpt_ids.extend(steps)  # its length is limited, so the outdated fall out
             runner.message_hub.update_info("keep_ckpt_ids", list(self.keep_ckpt_ids))
-        runner.message_hub.update_info("last_ckpt", self.last_ckpt)
+        within = list(Path(self.out_dir).glob(WITHIN_EPOCH.format("*")))
+        self._save(runner, self._path(step), meta)
+        self._remove([*map(self._path, outdated), *map(str, within)])
+
+    def save_within_epoch(self, runner: Runner, step: int) -> None:
+        """A checkpoint after `step` of a loop over epochs, to go on from; it goes after the next one of an epoch."""
+        path = self.file_backend.join_path(self.out_dir, WITHIN_EPOCH.format(step))
+        self._save(runner, path, meta=dict(epoch=runner.epoch, iter=step))
+
+    def _save(self, runner: Runner, path: str, meta: dict) -> None:
+        self.last_ckpt = path
+        runner.message_hub.update_info("last_ckpt", path)
         runner.save_checkpoint(
             self.out_dir,
-            Path(self.last_ckpt).name,
+            Path(path).name,
             self.file_client_args,
             save_optimizer=self.save_optimizer,
             save_param_scheduler=self.save_param_scheduler,
@@ -88,14 +99,16 @@ class SafeCheckpointHook(CheckpointHook):
             backend_args=self.backend_args,
             **self.args,
         )
-        self._point(runner.work_dir, outdated)
+        self._point(runner.work_dir)
 
     @master_only
-    def _point(self, work_dir: str, outdated: list[int]) -> None:
+    def _point(self, work_dir: str) -> None:
         write_whole(Path(work_dir) / POINTER, lambda part: part.write_text(self.last_ckpt))
-        for path in map(self._path, outdated):
-            if self.file_backend.isfile(path):
-                self.file_backend.remove(path)
+
+    @master_only
+    def _remove(self, paths: list[str]) -> None:
+        for path in filter(self.file_backend.isfile, paths):
+            self.file_backend.remove(path)
 
     def _path(self, step: int) -> str:
         return self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(step))
@@ -146,7 +159,10 @@ def newest(work_dir: str) -> tuple[str | None, list[str]]:
 
 
 def _by_age(folder: Path) -> list[Path]:
-    """Checkpoints of the run, the last first; what an earlier, longer run has left in the folder does not count."""
+    """Checkpoints of the run, the last first; what an earlier, longer run has left in the folder does not count.
+
+    One from within an epoch is the last where it exists, and its number, of steps, is the largest.
+    """
     steps = {path: int(path.stem.split("_")[1]) for path in folder.glob("*.pth") if _is_step(path)}
     pointer = folder / POINTER
     name = (
@@ -157,4 +173,4 @@ def _by_age(folder: Path) -> list[Path]:
 
 
 def _is_step(path: Path) -> bool:
-    return re.fullmatch(r"(iter|epoch)_\d+", path.stem) is not None
+    return re.fullmatch(r"(iter|epoch|stopped)_\d+", path.stem) is not None

@@ -8,6 +8,7 @@ longer matter. `StepSeedHook` does the same for what is drawn on the way through
 
 import random
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 import torch
@@ -33,10 +34,16 @@ class SampleKey(int):
 
 @DATA_SAMPLERS.register_module()
 class KeyedSampler(DefaultSampler):
-    """MMEngine's `DefaultSampler` (for loops over epochs) with a `SampleKey` for each index."""
+    """MMEngine's `DefaultSampler` (for loops over epochs) with a `SampleKey` for each index.
+
+    The first `skip` indices of this process are left out of the next pass, once.
+    """
+
+    skip = 0
 
     def __iter__(self) -> Iterator[SampleKey]:
-        return (SampleKey(index, self.seed, self.epoch) for index in super().__iter__())
+        skip, self.skip = self.skip, 0
+        return (SampleKey(index, self.seed, self.epoch) for index in islice(super().__iter__(), skip, None))
 
 
 @DATA_SAMPLERS.register_module()

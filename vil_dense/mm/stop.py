@@ -15,11 +15,13 @@ from typing import Any
 import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.registry import HOOKS
-from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.registry import HOOKS, LOOPS
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
+from vil_dense.mm.checkpoints import SafeCheckpointHook
 from vil_dense.mm.distributed import end_processes
 from vil_dense.mm.faults import last_checkpoint
+from vil_dense.mm.seeding import KeyedSampler
 
 REQUEUE = 75
 
@@ -31,12 +33,36 @@ class Stopped(SystemExit):
         super().__init__(REQUEUE)
 
 
+@LOOPS.register_module()
+class EpochLoop(EpochBasedTrainLoop):
+    """MMEngine's loop over epochs, which can also go on within one: what was read before is not read again.
+
+    Raises:
+        ValueError: the sampler is no `KeyedSampler`.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not isinstance(self.dataloader.sampler, KeyedSampler):
+            raise ValueError(f"an EpochLoop needs a KeyedSampler, got a {type(self.dataloader.sampler).__name__}")
+
+    def run_epoch(self) -> None:
+        done = self._iter - self._epoch * len(self.dataloader)
+        self.runner.call_hook("before_train_epoch")
+        self.runner.model.train()
+        self.dataloader.sampler.skip = done * self.dataloader.batch_size
+        for index, batch in enumerate(self.dataloader, start=done):
+            self.run_iter(index, batch)
+        self.runner.call_hook("after_train_epoch")
+        self._epoch += 1
+
+
 @HOOKS.register_module()
 class StopHook(Hook):
     """While training: at SIGTERM all processes end together after the step, with a checkpoint of it and exit code 75.
 
-    A loop over epochs goes on from the beginning of an epoch, so there, and in a validation, nothing is saved that the
-    checkpoint hook has not saved: the run goes on from its last checkpoint.
+    With accumulated gradients after the update. In a validation nothing is saved that the checkpoint hook has not
+    saved, nor in a loop over epochs that is no `EpochLoop`: the run goes on from its last checkpoint.
 
     Raises:
         Stopped: after that.
@@ -58,13 +84,15 @@ class StopHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        if not self._told():
-            return
         step = runner.iter + 1
-        if isinstance(runner.train_loop, IterBasedTrainLoop) and not ends_with(runner, step):
-            for hook in runner.hooks:
-                if isinstance(hook, CheckpointHook):
-                    hook._save_checkpoint_with_step(runner, step, meta=dict(epoch=runner.epoch, iter=step))
+        if step % runner.optim_wrapper._accumulative_counts or not self._told():
+            return
+        steps, saved = isinstance(runner.train_loop, IterBasedTrainLoop), ends_with(runner, step)
+        for hook in runner.hooks:
+            if isinstance(hook, SafeCheckpointHook) and isinstance(runner.train_loop, EpochLoop):
+                hook.save_within_epoch(runner, step)
+            elif isinstance(hook, CheckpointHook) and steps and not saved:
+                hook._save_checkpoint_with_step(runner, step, meta=dict(epoch=runner.epoch, iter=step))
         self._stop(runner, f"step {step}")
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:

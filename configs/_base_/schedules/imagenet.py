@@ -17,7 +17,7 @@ optim_wrapper = dict(
 param_scheduler = [
     dict(type="WarmupCosineLR", warmup=5, eta_min=1e-6, by_epoch=True, convert_to_iter_based=True),
 ]
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=400, val_interval=10)
+train_cfg = dict(type="EpochLoop", max_epochs=400, val_interval=10)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 compile_blocks = False  # True fuses the blocks with torch.compile, which takes minutes at the start
