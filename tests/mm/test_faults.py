@@ -46,9 +46,11 @@ def test_ctrl_c(tmp_path: Path, capsys: pytest.CaptureFixture):
 
 KILLED = """
 import os, signal
+from functools import partial
 from torch.utils.data import DataLoader
 from vil_dense.mm.command import one_sentence
 from vil_dense.mm.faults import in_words
+from vil_dense.mm.stop import outlast_sigterm
 
 
 class Data:
@@ -62,7 +64,7 @@ class Data:
 
 
 class Run:
-    train_dataloader = DataLoader(Data(), num_workers=2)
+    train_dataloader = DataLoader(Data(), num_workers=2, worker_init_fn=partial(outlast_sigterm, None))
 
 
 with one_sentence(code=1), in_words(Run()):

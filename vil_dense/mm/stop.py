@@ -6,10 +6,11 @@ The code is 75, `EX_TEMPFAIL` of sysexits.h: "try again". In a batch script:
 
 import os
 import signal
+import sys
 from collections.abc import Callable
 from functools import partial
 from threading import Thread
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 import torch
@@ -125,12 +126,19 @@ def ends_with(runner: Runner, step: int) -> bool:
 def outlast_sigterm(init: Callable[[int], None] | None, worker_id: int) -> None:
     """Begin a loader process with `init`, its `worker_init_fn`; then SIGTERM ends it only where its parent sends it.
 
-    Slurm sends one to all processes of a step, and the step needs its batch.
+    Slurm sends one to all processes of a step, and the step needs its batch. A run that ends says why itself: what a
+    loader process has to say of the connection that it loses then is left out.
     """
     if init is not None:
         init(worker_id)
+    sys.excepthook = _all_but_lost_connections  # of the thread that hands over batches
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     Thread(target=_obey, args=(os.getppid(),), daemon=True).start()
+
+
+def _all_but_lost_connections(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
+    if not issubclass(kind, (ConnectionError, EOFError)):
+        sys.__excepthook__(kind, error, at)
 
 
 def _obey(parent: int) -> None:
