@@ -16,6 +16,7 @@ BOMB = " (more than the 178,956,970 px that Pillow opens)"
 DEEP = ", and 8 bits a channel were expected)"
 FIRST = "labels of the train data: 1 of 2 pairs that were read cannot be used: {bad}/labels/"
 LABEL = "annotations/training/b.png"
+A_FILE = "{bad}/good.pth is a file, and results need a folder"
 NO_CASE = "predict_volumes {bad}/volumes.py {bad}/volumes.pth"
 
 
@@ -30,6 +31,10 @@ def picture(name: str, why: str = "") -> Bad:
 
 def train(options: str, says: str, code: int = 2) -> Bad:
     return Bad(f"train {{bad}}/config.py --work-dir {{out}} --cfg-options {options}", says, code)
+
+
+def run_test(options: str, says: str) -> Bad:
+    return Bad(f"test {{bad}}/config.py {{bad}}/good.pth --work-dir {{out}} {options}", says)
 
 
 def labels(name: str, says: str, more: str = "") -> Bad:
@@ -119,10 +124,8 @@ CASES = {
         "mmseg writes 255 for void: set ignore_index=255 in the heads",
     ),
     "label: of validation": labels("val_id_200", "labels of the val data: "),
-    "label: of a test": Bad(
-        "test {bad}/config.py {bad}/good.pth --work-dir {out} "
-        "--cfg-options test_dataloader.dataset.data_root={bad}/labels/val_id_200",
-        "labels of the test data: ",
+    "label: of a test": run_test(
+        "--cfg-options test_dataloader.dataset.data_root={bad}/labels/val_id_200", "labels of the test data: "
     ),
     "label: another number of classes": train(
         "model.decode_head.num_classes=11",
@@ -332,31 +335,19 @@ CASES = {
         ONE + " --window 32 --stride -8", "--stride takes H W, or one number for both, in px; got -8"
     ),
     "window batch: 0": predict(ONE + " --window-batch 0", "--window-batch is at least 1, got 0"),
-    "protocol: unknown": Bad(
-        "test {bad}/config.py {bad}/good.pth --protocol best", "argument --protocol: invalid choice: 'best'"
-    ),
-    "protocol: and --tta": Bad("test {bad}/config.py {bad}/good.pth --protocol squash --tta", "so it cannot be squash"),
-    "out: a file": Bad(
-        "predict {bad}/config.py {bad}/good.pth " + ONE + " --out {bad}/good.pth",
-        "{bad}/good.pth is a file, and results need a folder",
-    ),
-    "out: below a file": Bad(
-        "test {bad}/config.py {bad}/good.pth --work-dir {out} --out {bad}/good.pth/x",
-        "{bad}/good.pth is a file, and results need a folder",
-    ),
+    "protocol: unknown": run_test("--protocol best", "argument --protocol: invalid choice: 'best'"),
+    "protocol: and --tta": run_test("--protocol squash --tta", "so it cannot be squash"),
+    "out: a file": Bad("predict {bad}/config.py {bad}/good.pth " + ONE + " --out {bad}/good.pth", A_FILE),
+    "out: below a file": run_test("--out {bad}/good.pth/x", A_FILE),
     "out: not writable": Bad(
         "predict {bad}/config.py {bad}/good.pth " + ONE + " --out /proc/none",
         "/proc/none cannot be written to: /proc: ",
     ),
-    "out: volumes into a file": Bad(
-        NO_CASE + " {bad}/case.nii.gz --out {bad}/good.pth", "{bad}/good.pth is a file, and results need a folder"
-    ),
+    "out: volumes into a file": Bad(NO_CASE + " {bad}/case.nii.gz --out {bad}/good.pth", A_FILE),
     "out: a plan into a folder": Bad(
         "plan_volumes {bad}/lists --datalist file_missing.json --out {bad}/lists", "{bad}/lists is a folder"
     ),
-    "work dir: a file": Bad(
-        "train {bad}/config.py --work-dir {bad}/good.pth", "{bad}/good.pth is a file, and results need a folder"
-    ),
+    "work dir: a file": Bad("train {bad}/config.py --work-dir {bad}/good.pth", A_FILE),
     "argument: unknown": Bad("train {bad}/config.py --resumee", "unrecognized arguments: --resumee"),
     "argument: no config": Bad("train", "the following arguments are required: config"),
     "launcher: none there": Bad("train {bad}/config.py --launcher pytorch", "and RANK is not set"),

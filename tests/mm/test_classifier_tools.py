@@ -138,7 +138,7 @@ def test_test(trained: Path, data: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "start"), [(signal.SIGINT, 130, "epoch_1.pth"), (signal.SIGTERM, 75, "stopped_9.pth")]
+    ("number", "code", "start"), [(signal.SIGINT, 130, "epoch_1.pth"), (signal.SIGTERM, 75, "epoch_1_step_3.pth")]
 )
 def test_stopped_and_resumed_is_the_same_curve(
     number: int, code: int, start: str, trained: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -48,12 +48,12 @@ def runner(work_dir: Path, tell: int = 0, *, workers: int = 0, resume: bool = Fa
     torch.manual_seed(0)
     data = [dict(inputs=torch.full((3,), float(index))) for index in range(12)]
     epochs = "max_epochs" in loop
-    updates = loop.pop("updates", 1)
+    updates, batch_size = loop.pop("updates", 1), loop.pop("batch_size", 2)
     sampler = KeyedSampler(data, seed=0) if epochs else None
     return Runner(
         Net(),
         str(work_dir),
-        train_dataloader=DataLoader(data, batch_size=2, num_workers=workers, sampler=sampler),
+        train_dataloader=DataLoader(data, batch_size=batch_size, num_workers=workers, sampler=sampler),
         train_cfg=loop or dict(type="IterBasedTrainLoop", max_iters=6),
         optim_wrapper=dict(optimizer=dict(type="SGD", lr=0.01, momentum=0.9), accumulative_counts=updates),
         default_hooks=dict(
@@ -116,7 +116,7 @@ def test_a_run_goes_on_within_an_epoch(step: int, workers: int, tmp_path: Path):
     loop = dict(type="EpochLoop", max_epochs=3)
     runner(tmp_path / "whole", **loop).train()
     stop(runner(tmp_path / "cut", tell=step, workers=workers, **loop))
-    saved = tmp_path / f"cut/stopped_{step}.pth"
+    saved = tmp_path / f"cut/epoch_1_step_{step - 6}.pth"
     assert newest(str(tmp_path / "cut")) == (str(saved), [])
     saved_again = load_safely(str(saved))["meta"]
     assert (saved_again["epoch"], saved_again["iter"]) == (1, step)
@@ -133,8 +133,19 @@ def test_a_run_goes_on_within_an_epoch(step: int, workers: int, tmp_path: Path):
 
 def test_a_broken_one_within_an_epoch_gives_way_to_the_last_epoch(tmp_path: Path):
     stop(runner(tmp_path, tell=14, type="EpochLoop", max_epochs=3))
-    (tmp_path / "stopped_14.pth").write_bytes(b"")
+    (tmp_path / "epoch_2_step_2.pth").write_bytes(b"")
+    (tmp_path / "epoch_3.pth").write_bytes((tmp_path / "epoch_1.pth").read_bytes())  # of an earlier, longer run
     assert newest(str(tmp_path))[0] == str(tmp_path / "epoch_2.pth")
+
+
+@pytest.mark.parametrize(("step", "batch_size", "end"), [(8, 4, 8 + 2 + 3), (12, 3, 12 + 0 + 4), (6, 4, 6 + 0 + 3 + 3)])
+def test_another_batch_size_goes_on_at_the_same_picture(step: int, batch_size: int, end: int, tmp_path: Path):
+    """Of twelve; a run of epochs of 6 steps, and then of another number of them."""
+    loop = dict(type="EpochLoop", max_epochs=3)
+    stop(runner(tmp_path, tell=step, **loop))
+    again = runner(tmp_path, resume=True, batch_size=batch_size, **loop)
+    again.train()
+    assert again.epoch == 3 and again.iter == end
 
 
 def test_accumulated_gradients_are_applied_first(tmp_path: Path):

@@ -18,7 +18,10 @@ from vil_dense.files import sweep, write_whole
 from vil_dense.mm.safe_load import BrokenFile, load_safely
 
 POINTER = "last_checkpoint"
-WITHIN_EPOCH = "stopped_{}.pth"
+WITHIN_EPOCH = "epoch_{}_step_{}.pth"
+"""Whole epochs, and steps of the next one."""
+SAMPLES_READ = "samples_read"
+"""In MMEngine's message hub: of a checkpoint within an epoch, samples of it that all processes have read."""
 
 
 class WholeFiles(LocalBackend):
@@ -76,14 +79,16 @@ class SafeCheckpointHook(CheckpointHook):
             outdated = steps[: -self.max_keep_ckpts]
             self.keep_ckpt_ids.extend(steps)  # its length is limited, so the outdated fall out
             runner.message_hub.update_info("keep_ckpt_ids", list(self.keep_ckpt_ids))
-        within = list(Path(self.out_dir).glob(WITHIN_EPOCH.format("*")))
+        within = list(Path(self.out_dir).glob(WITHIN_EPOCH.format("*", "*")))
         self._save(runner, self._path(step), meta)
         self._remove([*map(self._path, outdated), *map(str, within)])
 
     def save_within_epoch(self, runner: Runner, step: int) -> None:
-        """A checkpoint after `step` of a loop over epochs, to go on from; it goes after the next one of an epoch."""
-        path = self.file_backend.join_path(self.out_dir, WITHIN_EPOCH.format(step))
-        self._save(runner, path, meta=dict(epoch=runner.epoch, iter=step))
+        """A checkpoint after `step` steps of an epoch, to go on from; it goes after the next one of a whole epoch."""
+        read = step * runner.train_dataloader.batch_size * runner.world_size
+        runner.message_hub.update_info(SAMPLES_READ, read)
+        path = self.file_backend.join_path(self.out_dir, WITHIN_EPOCH.format(runner.epoch, step))
+        self._save(runner, path, meta=dict(epoch=runner.epoch, iter=runner.iter + 1))
 
     def _save(self, runner: Runner, path: str, meta: dict) -> None:
         self.last_ckpt = path
@@ -159,18 +164,17 @@ def newest(work_dir: str) -> tuple[str | None, list[str]]:
 
 
 def _by_age(folder: Path) -> list[Path]:
-    """Checkpoints of the run, the last first; what an earlier, longer run has left in the folder does not count.
-
-    One from within an epoch is the last where it exists, and its number, of steps, is the largest.
-    """
-    steps = {path: int(path.stem.split("_")[1]) for path in folder.glob("*.pth") if _is_step(path)}
+    """Checkpoints of the run, the last first; what an earlier, longer run has left in the folder does not count."""
+    steps = {path: step for path in folder.glob("*.pth") if (step := _step_of(path))}
     pointer = folder / POINTER
     name = (
         Path(pointer.read_text(errors="replace").strip()).name if pointer.is_file() else ""
     )  # the folder may have been moved
-    last = steps.get(folder / name, max(steps.values(), default=0))
-    return sorted((path for path in steps if steps[path] <= last), key=lambda path: -steps[path])
+    last = steps.get(folder / name, max(steps.values(), default=(0, 0)))
+    return sorted((path for path in steps if steps[path] <= last), key=lambda path: steps[path], reverse=True)
 
 
-def _is_step(path: Path) -> bool:
-    return re.fullmatch(r"(iter|epoch|stopped)_\d+", path.stem) is not None
+def _step_of(path: Path) -> tuple[int, int] | None:
+    """Steps or whole epochs, and steps after these; None for a file of another name."""
+    name = re.fullmatch(r"(?:iter|epoch)_(\d+)(?:_step_(\d+))?", path.stem)
+    return (int(name[1]), int(name[2] or 0)) if name else None

@@ -24,7 +24,10 @@ NO_SHARED_MEMORY = re.compile(r"Bus error|unable to (?:allocate|open|resize|mmap
 
 @contextmanager
 def in_words(runner: Runner) -> Iterator[None]:
-    """Errors that have a known cause outside the code leave as a `RunFault` that says it; all others as they are."""
+    """Errors that have a known cause outside the code leave as a `RunFault` that says it; all others as they are.
+
+    Of Ctrl-C the log says where the run would go on.
+    """
     try:
         yield
     except KeyboardInterrupt:

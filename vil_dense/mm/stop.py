@@ -19,7 +19,7 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import HOOKS, LOOPS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
-from vil_dense.mm.checkpoints import SafeCheckpointHook
+from vil_dense.mm.checkpoints import SAMPLES_READ, SafeCheckpointHook
 from vil_dense.mm.distributed import end_processes
 from vil_dense.mm.faults import last_checkpoint
 from vil_dense.mm.seeding import KeyedSampler
@@ -38,6 +38,8 @@ class Stopped(SystemExit):
 class EpochLoop(EpochBasedTrainLoop):
     """MMEngine's loop over epochs, which can also go on within one: what was read before is not read again.
 
+    With another batch size or number of processes it goes on at the nearest whole batch before.
+
     Raises:
         ValueError: the sampler is no `KeyedSampler`.
     """
@@ -48,10 +50,12 @@ class EpochLoop(EpochBasedTrainLoop):
             raise ValueError(f"an EpochLoop needs a KeyedSampler, got a {type(self.dataloader.sampler).__name__}")
 
     def run_epoch(self) -> None:
-        done = self._iter - self._epoch * len(self.dataloader)
+        hub, batch_size = self.runner.message_hub, self.dataloader.batch_size
+        done = hub.runtime_info.get(SAMPLES_READ, 0) // (batch_size * self.runner.world_size)
+        hub.update_info(SAMPLES_READ, 0)
         self.runner.call_hook("before_train_epoch")
         self.runner.model.train()
-        self.dataloader.sampler.skip = done * self.dataloader.batch_size
+        self.dataloader.sampler.skip = done * batch_size
         for index, batch in enumerate(self.dataloader, start=done):
             self.run_iter(index, batch)
         self.runner.call_hook("after_train_epoch")
@@ -91,7 +95,7 @@ class StopHook(Hook):
         steps, saved = isinstance(runner.train_loop, IterBasedTrainLoop), ends_with(runner, step)
         for hook in runner.hooks:
             if isinstance(hook, SafeCheckpointHook) and isinstance(runner.train_loop, EpochLoop):
-                hook.save_within_epoch(runner, step)
+                hook.save_within_epoch(runner, batch_idx + 1)
             elif isinstance(hook, CheckpointHook) and steps and not saved:
                 hook._save_checkpoint_with_step(runner, step, meta=dict(epoch=runner.epoch, iter=step))
         self._stop(runner, f"step {step}")
