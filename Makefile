@@ -14,12 +14,12 @@ ARGS ?=
 # forward of ViL-T took 2.9 times as long with them.
 export OMP_WAIT_POLICY ?= PASSIVE
 export GOMP_SPINCOUNT ?= 0
-# Alone on the machine a little spinning pays, and one that is measured should be alone.
+# Alone on the machine a little spinning pays, and one that is measured should be alone. Buffers of some MB, which glibc
+# would hand back to the system at each turn, are kept for the next one.
 bench: export GOMP_SPINCOUNT := 10000
-# Buffers of some MB, which glibc would hand back to the system at each turn, are kept for the next one.
-train bench: export MALLOC_MMAP_THRESHOLD_ := 1073741824
-train bench: export MALLOC_TRIM_THRESHOLD_ := 4294967296
-train bench: export MALLOC_TOP_PAD_ := 67108864
+bench: export MALLOC_MMAP_THRESHOLD_ := 1073741824
+bench: export MALLOC_TRIM_THRESHOLD_ := 4294967296
+bench: export MALLOC_TOP_PAD_ := 67108864
 
 SAMPLE := configs/vil_upernet_sample.py
 VOLUMES := configs/vil_unet3d_sample.py
