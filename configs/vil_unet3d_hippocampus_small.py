@@ -8,6 +8,6 @@ Result:   Dice 0.855 (Anterior 0.866, Posterior 0.844), HD95 1.69 mm, NSD 0.912;
 _base_ = [
     "_base_/models/vil_unet3d_small.py",
     "_base_/datasets/hippocampus.py",
-    "_base_/schedules/adamw_volumes_500.py",
+    "_base_/schedules/adamw_volumes_equal.py",
     "_base_/volumes_runtime.py",
 ]

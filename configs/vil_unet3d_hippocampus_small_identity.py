@@ -10,7 +10,7 @@ Result:   Dice 0.619 (Anterior 0.869, Posterior 0.369), HD95 3.69 mm, NSD 0.601;
 _base_ = [
     "_base_/models/vil_unet3d_small.py",
     "_base_/datasets/hippocampus.py",
-    "_base_/schedules/adamw_volumes_500.py",
+    "_base_/schedules/adamw_volumes_equal.py",
     "_base_/volumes_runtime.py",
 ]
 

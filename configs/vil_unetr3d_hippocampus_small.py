@@ -8,7 +8,7 @@ Result:   to be measured.
 _base_ = [
     "_base_/models/vil_unet3d_small.py",
     "_base_/datasets/hippocampus.py",
-    "_base_/schedules/adamw_volumes_500.py",
+    "_base_/schedules/adamw_volumes_equal.py",
     "_base_/volumes_runtime.py",
 ]
 

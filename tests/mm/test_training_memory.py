@@ -104,6 +104,16 @@ def test_another_model_has_no_estimate():
     assert own_step(run) is None and smaller(run) == []
 
 
+@pytest.mark.parametrize("name", ["dynunet", "segresnet"])
+def test_the_peers_of_ours(name: str):
+    """MONAI's DynUNet holds some of its modules, so their weights, twice."""
+    cfg = Config.fromfile(ROOT / f"configs/{name}_hippocampus_small.py")
+    init_default_scope("mmengine")
+    model = MODELS.build({**cfg.model, "plan": cfg.plan})
+    run = Namespace(model=model, train_dataloader=Namespace(batch_size=1), optim_wrapper=cfg.optim_wrapper)
+    assert estimate_training(run, Step(1, (16, 16, 16), False)).step > 0
+
+
 def build(config: str, work_dir: Path, options: dict) -> Runner:
     """As tools/train.py does."""
     args = Namespace(

@@ -138,6 +138,17 @@ def test_a_gradient_alone_is_a_fault(tmp_path: Path):
     assert checkpoints(tmp_path) == []
 
 
+@pytest.mark.parametrize("value", [1.0, math.inf])
+def test_an_empty_part_of_a_sharded_weight_hides_nothing(value: float):
+    hook, network = WatchHook(), nn.ParameterList([torch.zeros(0), torch.zeros(2)])
+    for weight in network:
+        weight.grad = torch.full_like(weight, value)
+    hook.model, hook.losses = network, [torch.zeros(())]
+    assert hook._look() == (False, not math.isfinite(value))
+    network[1].grad = None
+    assert hook._look() == (False, False)
+
+
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path):
     run = runner(tmp_path, steps=3)
 

@@ -141,15 +141,17 @@ def _step_bytes(model: nn.Module, step: Step, autocast: torch.dtype | None) -> i
 
     Counted at a smaller step, as each operation takes its time even without numbers, and scaled by batch and size.
     """
-    model = revert_sync_batchnorm(copy.deepcopy(model).to("meta")).train()
+    with FakeTensorMode(allow_non_fake_inputs=True) as without_numbers:
+        empty = {id(x): nn.Parameter(torch.empty_like(x, device="cpu"), x.requires_grad) for x in model.parameters()}
+        empty |= {id(x): torch.empty_like(x, device="cpu") for x in model.buffers()}
+    # Not `to_empty`: it fails where modules share a weight, as DynUNet's do.
+    model = revert_sync_batchnorm(copy.deepcopy(model, empty)).train()
     for network in _networks(model):
         network.with_cp = step.with_cp
     batch, most = PROBE[len(step.size)]
     probe = step._replace(batch=min(batch, step.batch), size=tuple(min(most, length) for length in step.size))
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        model.to_empty(device="cpu")
-        with LiveMemory() as memory, torch.autocast("cpu", autocast) if autocast else nullcontext():
-            _loss(model, probe).backward()
+    with without_numbers, LiveMemory() as memory, torch.autocast("cpu", autocast) if autocast else nullcontext():
+        _loss(model, probe).backward()
     return memory.peak * (step.batch * math.prod(step.size)) // (probe.batch * math.prod(probe.size))
 
 

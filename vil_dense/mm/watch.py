@@ -104,9 +104,11 @@ class WatchHook(Hook):
     def _look(self) -> tuple[bool, bool]:
         """Is the loss, is the gradient of any process not finite?"""
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
-        gradients = [gradient.to_local() if isinstance(gradient, DTensor) else gradient for gradient in gradients]
+        # A process's part of a small sharded weight may be empty, which has no largest value.
+        parts = [gradient.to_local() if isinstance(gradient, DTensor) else gradient for gradient in gradients]
+        parts = [part for part in parts if part.numel()]
         # The largest absolute value: unlike a sum of squares it overflows only where a gradient does.
-        norm = torch.nn.utils.get_total_norm(gradients, math.inf) if gradients else torch.zeros(())
+        norm = torch.nn.utils.get_total_norm(parts, math.inf) if parts else torch.zeros(())
         losses = torch.stack([loss.float() for loss in self.losses])
         flags = torch.stack([~torch.isfinite(losses).all(), ~torch.isfinite(norm).to(losses.device)]).float()
         all_reduce(flags, "max")
