@@ -337,3 +337,30 @@ def test_refused_in_one_sentence(command: str, sentence: str, tmp_path: Path, ca
     assert benchmark.main(argv if "--out" in argv else [*argv, "--out", str(tmp_path / "out")]) == 2
     (line,) = capsys.readouterr().err.splitlines()[-1:]
     assert line.startswith(f"error: {sentence.format(**names)}") and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "stopped by Ctrl-C"),
+        (OSError(28, "No space left on device"), 2, "error: [Errno 28] No space left on device"),
+        (RuntimeError("no more\nmemory"), 2, "error: RuntimeError: no more memory (the traceback: --debug)"),
+    ],
+    ids=["Ctrl-C", "disk", "ours"],
+)
+def test_stopped_in_one_sentence(
+    error: BaseException,
+    code: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+):
+    def fail(*args):
+        raise error
+
+    monkeypatch.setattr(benchmark, "contest", fail)
+    argv = ["op", "--sizes", "16x1", "--out", str(tmp_path)]
+    assert benchmark.main(argv) == code and capsys.readouterr().err.splitlines()[-1] == said
+    with pytest.raises(type(error)):
+        benchmark.main([*argv, "--debug"])

@@ -18,6 +18,7 @@ process. Results: MODE.json, MODE.md (ratios) and MODE.png (time and memory agai
 import argparse
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -59,6 +60,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     shared.add_argument("--dtype", default="float32", help=f"of autocast: {', '.join(DTYPES)}")
     shared.add_argument("--memory-limit", type=float, metavar="GIB", help="for S x S matrices; default: 3/4 of it all")
     shared.add_argument("--out", default="work_dirs/benchmark", metavar="DIR")
+    shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     modes = arguments.add_subparsers(dest="mode", required=True, metavar="MODE")
     for mode in MODES:
@@ -189,14 +191,30 @@ def work(case: Case) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code. Errors are caught here, as `vil_dense.mm.command` would not load without MMEngine."""
     args = parse(argv)
     try:
-        check_arguments(args)
-        cases, makers, out = make_cases(args), choose(args), Path(args.out)
-        out.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        return run(args)
+    except KeyboardInterrupt:
+        if args.debug:
+            raise
+        print("stopped by Ctrl-C", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except Exception as error:
+        if args.debug:
+            raise
+        words = " ".join(str(error).split())
+        if not isinstance(error, (OSError, ValueError)):
+            words = f"{type(error).__name__}: {words} (the traceback: --debug)"
+        print(f"error: {words}", file=sys.stderr)
         return 2
+
+
+def run(args: argparse.Namespace) -> int:
+    """0, or 1 where a contestant was refused."""
+    check_arguments(args)
+    cases, makers, out = make_cases(args), choose(args), Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own messages
     rows: list[Result] = []
