@@ -13,10 +13,11 @@ import sys
 from pathlib import Path
 
 from mmengine.config import Config
+from torch import nn
 
 from vil_dense.mm import settle
 from vil_dense.mm.command import load_config, one_sentence, plain_parser
-from vil_dense.mm.safe_load import load_safely, weights_of
+from vil_dense.mm.safe_load import load_exactly, load_safely, weights_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -93,24 +94,29 @@ def main() -> int:
         run = Path(args.run)
         cfg = run_config(run)
         from vil_dense.medical.bundle import write_bundle
+        from vil_dense.medical.nets import build_network
         from vil_dense.medical.transforms import read_plan
 
+        plan = cfg.model.plan = dict(read_plan(cfg.model.plan))
         checkpoint = Path(args.checkpoint) if args.checkpoint else last_checkpoint(run)
         weights = weights_of(load_safely(str(checkpoint)))
-        own = {name.removeprefix("network."): value for name, value in weights.items() if name.startswith("network.")}
-        cfg.model.plan = dict(read_plan(cfg.model.plan))
+        network = build_network(plan, **cfg.model.network)
+        load_exactly(nn.ModuleDict(dict(network=network)), weights, str(checkpoint))
         measured = scores(run)
         said = write_bundle(
             Path(args.out),
-            cfg.model.plan,
+            plan,
             cfg.model.network,
-            own,
-            batch_size=cfg.train_dataloader.batch_size,
-            learning_rate=cfg.optim_wrapper.optimizer.lr,
+            network,
+            training=dict(
+                fold=cfg.get("fold") or 0,
+                augment=cfg.train_dataloader.dataset.get("augment"),
+                batch_size=cfg.train_dataloader.batch_size,
+                learning_rate=cfg.optim_wrapper.optimizer.lr,
+            ),
             about=dict(eval_metrics=measured),
-            card=card(cfg, checkpoint, measured),
+            texts={"docs/README.md": card(cfg, checkpoint, measured), "LICENSE": (ROOT / "LICENSE").read_text()},
         )
-        (Path(args.out) / "LICENSE").write_bytes((ROOT / "LICENSE").read_bytes())
     print(said)
     print(f"bundle written to {args.out}")
     return 0

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from monai.transforms import RandFlipd
 from nifti_files import affine, write_nifti
 
 from vil_dense.medical import build_network
@@ -46,7 +47,10 @@ def weights() -> dict:
 @pytest.fixture(scope="module")
 def written(weights: dict, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("written") / "bundle"
-    said = write_bundle(out, PLAN, NETWORK, weights, batch_size=2, card="a card\n")
+    network = build_network(PLAN, **NETWORK)
+    network.load_state_dict(weights)
+    training = dict(fold=1, augment=dict(flip_axes=(0, 2)))
+    said = write_bundle(out, PLAN, NETWORK, network, training=training, texts={"docs/README.md": "a card\n"})
     assert said == "TorchScript for windows of 16 x 16 x 16: models/model.ts"
     return out
 
@@ -127,6 +131,18 @@ def test_inference_gives_our_masks(bundle: Path, data: Path, weights: dict, tmp_
     assert (np.asarray(theirs.dataobj) == ours).mean() > 0.999 and len(np.unique(ours)) == 2
 
 
+def test_a_file_for_each_channel(tmp_path: Path) -> None:
+    """nnU-Net's names, of which two files are one case."""
+    plan = {**PLAN, "channels": ["T1", "T2"], "intensity": PLAN["intensity"] * 2}
+    write_bundle(tmp_path / "bundle", plan, NETWORK, build_network(plan, **NETWORK))
+    for name in ("x_0000", "x_0001", "y_0000", "y_0001"):
+        write_nifti(tmp_path / f"in/{name}.nii.gz", np.random.default_rng(0).integers(0, 9, (18, 20, 17), np.int16))
+    folders = dict(dataset_dir=str(tmp_path / "in"), output_dir=str(tmp_path / "out"))
+    config = str(tmp_path / "bundle/configs/inference.json")
+    monai.bundle.run(config_file=config, bundle_root=str(tmp_path / "bundle"), **folders)
+    assert [nibabel.load(path).shape for path in sorted((tmp_path / "out").iterdir())] == [(18, 20, 17)] * 2
+
+
 def test_several_processes(bundle: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The multi-GPU configs, as far as a CPU goes: samplers, wrapped network, handlers, in a group of one process."""
     monkeypatch.setenv("LOCAL_RANK", "0")  # as torchrun does
@@ -156,7 +172,32 @@ def test_other_networks_and_full_folders_are_refused(bundle: Path, weights: dict
     with pytest.raises(ValueError, match="bundles are written for ViLUNet3D and ViLUNETR3D, this run trained DynUNet"):
         network_config(PLAN, dict(type="DynUNet"))
     with pytest.raises(FileExistsError, match="bundle is not empty: a bundle needs a folder of its own"):
-        write_bundle(bundle, PLAN, NETWORK, weights)
+        write_bundle(bundle, PLAN, NETWORK, build_network(PLAN, **NETWORK))
+
+
+def test_nothing_stays_of_a_bundle_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("vil_dense.medical.bundle.save_torchscript", fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_bundle(tmp_path / "bundle", PLAN, NETWORK, build_network(PLAN, **NETWORK))
+    assert not list(tmp_path.iterdir())
+
+
+def test_it_trains_as_the_run_did_and_caches(bundle: Path, data: Path) -> None:
+    """The run's fold and mirroring; a case is read once, and only what is chance happens at each draw."""
+    parser = monai.bundle.ConfigParser()
+    parser.read_config(bundle / "configs/train.json")
+    parser["dataset_dir"] = str(data)
+    train, val = parser.get_parsed_content("cases")
+    assert [case.fold for case in val] == [1] and 1 not in [case.fold for case in train]
+    cached = parser.get_parsed_content("train#dataset")
+    flips = [step.flipper.spatial_axis for step in cached.transform.transforms if isinstance(step, RandFlipd)]
+    assert flips == [0, 2]
+    assert all(isinstance(item["image"], torch.Tensor) and item["image"].shape[0] == 1 for item in cached._cache)
+    (patch,) = cached[0]
+    assert patch.keys() == {"image", "label"} and patch["image"].shape == patch["label"].shape == (1, 16, 16, 16)
 
 
 @pytest.mark.slow

@@ -294,7 +294,8 @@ def trained_run(tmp_path: Path) -> Path:
     folder.mkdir()
     cfg = Config.fromfile(ROOT / "configs/vil_unet3d_hippocampus.py")
     cfg.plan.patch_vox = (16, 16, 16)
-    cfg.model.network = dict(type="ViLUNet3D", channels=(8, 8), depths=(0, 1), deep_supervision=1)
+    cfg.plan.network = dict(channels=(8, 8), depths=(0, 1), deep_supervision=1)  # as the plan step leaves it
+    cfg.model.network = dict(type="ViLUNet3D")
     cfg.dump(folder / "vil_unet3d_hippocampus.py")
     weights(folder / "vil_unet3d_hippocampus.py").rename(folder / "iter_4.pth")
     (folder / "last_checkpoint").write_text("/elsewhere/work/iter_4.pth")
@@ -322,6 +323,8 @@ def test_a_run_becomes_a_bundle(trained_run: Path, tmp_path: Path, run) -> None:
     assert "Segments Anterior, Posterior in MRI." in card and "iter_4.pth" in card and "- dice: 0.75" in card
     assert json.loads((out / "configs/metadata.json").read_text())["eval_metrics"]["hd95_mm"] == 2.5
     assert (out / "LICENSE").read_text().strip().startswith("Apache License")
+    parser.read_config(out / "configs/train.json")
+    assert parser["fold"] == 0 and parser["train"]["dataset"]["transform"]["flip_axes"] == [0, 2]
     code, _, error = run("export_bundle", trained_run, "--out", out)
     assert code == 2 and error[-1] == f"error: {out} is not empty: a bundle needs a folder of its own"
 
@@ -341,3 +344,5 @@ def test_runs_that_are_refused(trained_run: Path, tmp_path: Path, run) -> None:
     assert sentence(trained_run, "--checkpoint", trained_run / "cut.pth").endswith(
         "is truncated, damaged or no checkpoint"
     )
+    other = weights(config(trained_run.parent))
+    assert "is a checkpoint of another model" in sentence(trained_run, "--checkpoint", other)

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from vil_dense import __version__
-from vil_dense.files import save_json, write_whole
-from vil_dense.medical.nets import build_network
+from vil_dense.files import save_json, whole_folder
+from vil_dense.medical.nets import network_options
 from vil_dense.medical.transforms import Plan
 
 SCHEMA_URL = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
@@ -37,17 +37,14 @@ def network_config(plan: Plan, network: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: a network that is not one of `OWN`.
     """
-    options = dict(network)
-    kind = options.pop("type")
+    kind = network["type"]
     if kind not in OWN:
         raise ValueError(f"bundles are written for {' and '.join(OWN)}, this run trained {kind}")
-    own = dict(in_channels=len(plan["channels"]), out_channels=len(plan["labels"]))
-    place = dict(spacing_mm=plan["spacing_mm"], patch_vox=plan["patch_vox"])
-    return {"_target_": f"vil_dense.medical.{kind}", **own, **place, **options}
+    return {"_target_": f"vil_dense.medical.{kind}", **network_options(plan, **network)}
 
 
 def inference(plan: Plan, network: Mapping[str, Any]) -> dict[str, Any]:
-    """`dataset_dir` of NIfTI files -> `output_dir` of masks on their grids."""
+    """`dataset_dir`, what `inputs.find_cases` takes -> `output_dir` of masks on the grids of the images."""
     back = {"_target_": "Invertd", "keys": "pred", "transform": "@preprocessing", "orig_keys": "image"}
     save = {"_target_": "SaveImaged", "keys": "pred", "output_dir": "@output_dir", "output_postfix": "seg"}
     steps = [
@@ -56,17 +53,22 @@ def inference(plan: Plan, network: Mapping[str, Any]) -> dict[str, Any]:
         {**save, "separate_folder": False, "resample": False, "output_dtype": "$np.uint8"},
     ]
     return {
-        "imports": ["$import glob", "$import numpy as np", "$import torch"],
+        "imports": [
+            "$import pathlib",
+            "$import numpy as np",
+            "$import torch",
+            "$from vil_dense.medical.inputs import find_cases",
+        ],
         "bundle_root": ".",
         "dataset_dir": "$@bundle_root + '/data'",
         "output_dir": "$@bundle_root + '/masks'",
         "device": DEVICE,
         "plan": plan,
-        "datalist": "$sorted(glob.glob(@dataset_dir + '/*.nii.gz') + glob.glob(@dataset_dir + '/*.nii'))",
+        "datalist": "$[case.as_dict() for case in find_cases(pathlib.Path(@dataset_dir), len(@plan['channels']))]",
         "network_def": network,
         "network": "$@network_def.to(@device)",
         "preprocessing": {"_target_": f"{TRANSFORMS}.preprocess", "plan": "@plan", "keys": ["image"]},
-        "dataset": _dataset("$[{'image': path} for path in @datalist]", "@preprocessing"),
+        "dataset": _dataset("@datalist", "@preprocessing"),
         "dataloader": _loader("@dataset", 1, False),
         "inferer": _inferer(plan),
         "postprocessing": {"_target_": "Compose", "transforms": steps},
@@ -76,16 +78,23 @@ def inference(plan: Plan, network: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def train(plan: Plan, network: Mapping[str, Any], batch_size: int, learning_rate: float) -> dict[str, Any]:
-    """`dataset_dir` as `datalist.read_datalist` knows it, validated on `fold` -> models/model.pt."""
+def train(
+    plan: Plan,
+    network: Mapping[str, Any],
+    *,
+    fold: int | None = 0,
+    augment: Mapping[str, Any] | None = None,
+    batch_size: int = 2,
+    learning_rate: float = 1e-3,
+) -> dict[str, Any]:
+    """`dataset_dir` as `datalist.read_datalist` knows it, validated on `fold` -> models/model.pt.
+
+    Args:
+        augment: options of `transforms.augmentation`.
+    """
     cases = "$[case.as_dict() for case in @cases[{}]]"
     loss = {"_target_": "DiceCELoss", "include_background": False, "to_onehot_y": True, "softmax": True, "batch": True}
-    patches = [
-        {"_target_": f"{TRANSFORMS}.training_cases", "plan": "@plan"},
-        {"_target_": f"{TRANSFORMS}.augmentation", "plan": "@plan"},
-        {"_target_": "SelectItemsd", "keys": ["image", "label"]},
-        {"_target_": "CastToTyped", "keys": "label", "dtype": "$torch.float32"},
-    ]
+    patches = {"_target_": f"{TRANSFORMS}.training_patches", "plan": "@plan", **(augment or {})}
     one_hot = {"_target_": "AsDiscreted", "keys": ["pred", "label"], "argmax": [True, False]}
     saver = {"_target_": "CheckpointSaver", "save_dir": "@ckpt_dir", "save_dict": {"model": "@network"}}
     validate = {"_target_": "ValidationHandler", "validator": "@validate#evaluator", "epoch_level": True}
@@ -102,8 +111,9 @@ def train(plan: Plan, network: Mapping[str, Any], batch_size: int, learning_rate
         "output_dir": "$@bundle_root + '/eval'",
         "dataset_dir": "$@bundle_root + '/data'",
         "datalist": None,
-        "fold": 0,
+        "fold": fold,
         "val_interval": 1,
+        "cache_rate": 1.0,
         "device": DEVICE,
         "plan": plan,
         "network_def": network,
@@ -112,7 +122,11 @@ def train(plan: Plan, network: Mapping[str, Any], batch_size: int, learning_rate
         "loss": {"_target_": "DeepSupervisionLoss", "loss": loss},
         "optimizer": {"_target_": "torch.optim.AdamW", "params": "$@network.parameters()", "lr": learning_rate},
         "train": {
-            "dataset": _dataset(cases.format(0), {"_target_": "Compose", "transforms": patches}, "CacheDataset"),
+            "dataset": {
+                **_dataset(cases.format(0), patches),
+                "_target_": "CacheDataset",
+                "cache_rate": "@cache_rate",
+            },
             "dataloader": _loader("@train#dataset", batch_size, True),
             "inferer": {"_target_": "SimpleInferer"},
             "handlers": [
@@ -231,21 +245,21 @@ def write_bundle(
     out: Path,
     plan: Plan,
     network: Mapping[str, Any],
-    weights: Mapping[str, Tensor],
+    model: nn.Module,
     *,
-    batch_size: int = 2,
-    learning_rate: float = 1e-3,
+    training: Mapping[str, Any] | None = None,
     about: Mapping[str, Any] | None = None,
-    card: str = "",
+    texts: Mapping[str, str] | None = None,
 ) -> str:
-    """Write a bundle; returns one sentence about its TorchScript.
+    """Write a bundle, whole or not at all; returns one sentence about its TorchScript.
 
     Args:
         out: folder of the bundle; it has to be new or empty.
         network: `type` and options, see `network_config`.
-        weights: state dict of the network.
+        model: the network, with its weights.
+        training: keywords of `train`.
         about: for `metadata`.
-        card: text of the model card, docs/README.md.
+        texts: more files, by their paths in the bundle: docs/README.md is the model card.
 
     Raises:
         FileExistsError: there is something in the folder.
@@ -254,25 +268,27 @@ def write_bundle(
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"{out} is not empty: a bundle needs a folder of its own")
     config = network_config(plan, network)
-    model = build_network(plan, **network).eval()
-    model.load_state_dict(weights)
     plan = json.loads(json.dumps(plan))
     files = {
         "metadata": metadata(plan, about or {}),
         "inference": inference(plan, config),
-        "train": train(plan, config, batch_size, learning_rate),
+        "train": train(plan, config, **(training or {})),
         "evaluate": evaluate(),
         "multi_gpu_train": multi_gpu_train(),
         "multi_gpu_evaluate": multi_gpu_evaluate(),
         "schema": json.loads(resources.files("vil_dense.medical").joinpath("bundle_schema.json").read_text()),
     }
-    for name, content in files.items():
-        save_json(out / "configs" / f"{name}.json", content)
-    write_whole(out / "models/model.pt", lambda part: torch.save(model.state_dict(), part))
-    write_whole(out / "docs/README.md", lambda part: part.write_text(card))
     licence = "Weights inherit the licence of the data they were trained on: name the data and its licence here.\n"
-    write_whole(out / "docs/data_license.txt", lambda part: part.write_text(licence))
-    return save_torchscript(model, torch.zeros(1, len(plan["channels"]), *plan["patch_vox"]), out / "models/model.ts")
+    with whole_folder(out) as part:
+        for folder in ("configs", "models", "docs"):
+            (part / folder).mkdir()
+        for name, content in files.items():
+            save_json(part / "configs" / f"{name}.json", content)
+        for name, text in {"docs/data_license.txt": licence, **(texts or {})}.items():
+            (part / name).write_text(text)
+        torch.save(model.state_dict(), part / "models/model.pt")
+        example = torch.zeros(1, len(plan["channels"]), *plan["patch_vox"])
+        return save_torchscript(model.eval(), example, part / "models/model.ts")
 
 
 def save_torchscript(model: nn.Module, example: Tensor, path: Path) -> str:
@@ -286,15 +302,15 @@ def save_torchscript(model: nn.Module, example: Tensor, path: Path) -> str:
         apart = float((traced(other) - model(other)).abs().max())
         if not apart <= 1e-4:
             return f"no TorchScript: its output is up to {apart:.2g} off"
-        write_whole(path, lambda part: torch.jit.save(traced, part))
+        torch.jit.save(traced, path)
     return f"TorchScript for windows of {' x '.join(map(str, example.shape[2:]))}: models/model.ts"
 
 
 _LOSS = "$monai.handlers.from_engine(['loss'], first=True)"
 
 
-def _dataset(data: str, transform: Any, kind: str = "Dataset") -> dict[str, Any]:
-    return {"_target_": kind, "data": data, "transform": transform}
+def _dataset(data: str, transform: Any) -> dict[str, Any]:
+    return {"_target_": "Dataset", "data": data, "transform": transform}
 
 
 def _loader(dataset: str, batch_size: int, shuffle: bool) -> dict[str, Any]:

@@ -348,12 +348,12 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 """Networks that configs name: ours, and MONAI's as peers."""
 
 
-def build_network(plan: Mapping[str, Any], type: str, **options: Any) -> nn.Module:
-    """The network `type` of `NETWORKS` for the plan's channels, labels, spacing and patch, and for `ViLUNet3D` the
-    options that the plan has for it (`network`); `options` go before all of these.
+def network_options(plan: Mapping[str, Any], type: str, **options: Any) -> dict[str, Any]:
+    """Arguments of the network `type` of `NETWORKS` for the plan's channels, labels, spacing and patch, and for
+    `ViLUNet3D` the options that the plan has for it (`network`); `options` go before all of these.
 
     Raises:
-        ValueError: an unknown network, or options that do not fit.
+        ValueError: an unknown network.
     """
     if type not in NETWORKS:
         raise ValueError(f"unknown network {type!r}; known: {', '.join(NETWORKS)}")
@@ -362,7 +362,12 @@ def build_network(plan: Mapping[str, Any], type: str, **options: Any) -> nn.Modu
         own.update(spacing_mm=plan["spacing_mm"], patch_vox=plan["patch_vox"])
     if type == "ViLUNet3D":
         own.update(plan.get("network", {}))
-    return NETWORKS[type](**{**own, **options})
+    return {**own, **options}
+
+
+def build_network(plan: Mapping[str, Any], type: str, **options: Any) -> nn.Module:
+    """The network of `network_options`; a ValueError says which options do not fit."""
+    return NETWORKS[type](**network_options(plan, type, **options))
 
 
 def logits_of(output: Tensor | Sequence[Tensor]) -> list[Tensor]:

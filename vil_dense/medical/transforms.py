@@ -33,6 +33,7 @@ from monai.transforms import (
     RandGaussianNoised,
     RandGaussianSmoothd,
     RandScaleIntensityd,
+    SelectItemsd,
     Spacingd,
     SpatialPadd,
 )
@@ -235,6 +236,14 @@ def augmentation(
             RandAdjustContrastd("image", prob=intensity_prob, gamma=(0.7, 1.5), retain_stats=True),
         ]
     )
+
+
+def training_patches(plan: Plan, **options: Any) -> Compose:
+    """`training_cases` and `augmentation` with its `options`, then `image` and `label` alone, both float32: for MONAI's
+    data sets, which cache what comes before the first chance."""
+    after = [SelectItemsd(("image", "label")), CastToTyped("label", dtype=torch.float32)]
+    # Flat, as MONAI takes a Compose within a Compose for chance.
+    return Compose([training_cases(plan), augmentation(plan, **options), *after]).flatten()
 
 
 def _rotations(spacing_mm: Sequence[float], degrees: float) -> tuple[float, float, float]:
