@@ -19,7 +19,7 @@ from vil_dense.mm.command import Overrides, check_file, one_sentence, plain_pars
 def parse_args() -> argparse.Namespace:
     parser = plain_parser(__doc__)
     parser.add_argument("data", help="folder of the data set")
-    parser.add_argument("--datalist", help="JSON in place of the folder's dataset.json")
+    parser.add_argument("--datalist", help="JSON in place of the folder's dataset.json; its paths are relative to DATA")
     parser.add_argument("--out", type=Path, default=Path("plan.json"), help="file to write")
     parser.add_argument("--patch-budget", type=int, default=96**3, help="most voxels of a patch (default 96^3)")
     parser.add_argument("--set", nargs="+", action=Overrides, default={}, help="values to take, key=value")
@@ -39,15 +39,16 @@ def main() -> None:
             report=Progress("reading"),
         )
         save_json(args.out, made)
-    plan, cost = made["plan"], made["cost"]
-    print(
-        f"cases: {made['data']['cases']}, classes: {', '.join(plan['labels'])}, channels: {', '.join(plan['channels'])}"
-    )
-    print(f"spacing: {plan['spacing_mm']} mm, median size {plan['median_size_vox']} voxels")
-    print(f"patch: {plan['patch_vox']} voxels, batch {plan['batch_size']}; intensity: {plan['intensity'][0]['rule']}")
-    print(f"sequence blocks: {plan['network']['depths']} at the scales, tokens of a patch {cost['tokens']}")
-    print(f"memory of a training step: about {cost['training_gib']} GiB in float32")
-    print(f"plan: {args.out}")
+        plan, cost = made["plan"], made["cost"]
+        classes, channels = (", ".join(plan[key]) for key in ("labels", "channels"))
+        print(f"cases: {made['data']['cases']}, classes: {classes}, channels: {channels}")
+        print(f"spacing: {plan['spacing_mm']} mm, median size {plan['median_size_vox']} voxels")
+        print(
+            f"patch: {plan['patch_vox']} voxels, batch {plan['batch_size']}; intensity: {plan['intensity'][0]['rule']}"
+        )
+        print(f"sequence blocks: {plan['network']['depths']} at the scales, tokens of a patch {cost['tokens']}")
+        print(f"memory of a training step: about {cost['training_gib']} GiB in float32")
+        print(f"plan: {args.out}")
 
 
 if __name__ == "__main__":

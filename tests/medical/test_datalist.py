@@ -72,6 +72,25 @@ def test_two_folders_and_made_folds(tmp_path: Path) -> None:
     assert read_datalist(tmp_path, labelled=False).cases[0].label is None
 
 
+def test_a_list_beside_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths in it are relative to the data all the same."""
+    dump(tmp_path / "folds.json", dict(training=[dict(image="a.nii", label="l.nii", fold=0)]))
+    monkeypatch.chdir(tmp_path)
+    (case,) = read_datalist(decathlon(tmp_path / "data"), "folds.json").cases
+    assert case.images == (tmp_path / "data/a.nii",)
+
+
+def test_cases_of_a_patient_share_a_made_fold(tmp_path: Path) -> None:
+    names = [f"patient{n:03d}_frame{frame:02d}.nii.gz" for n in range(20) for frame in (1, 9 + n)]
+    touch(tmp_path, *(f"{folder}/{name}" for folder in ("images", "labels") for name in names))
+    cases = read_datalist(tmp_path, patient=r"patient\d+").cases
+    folds = {case.name[:10]: {other.fold for other in cases if other.name[:10] == case.name[:10]} for case in cases}
+    assert len(folds) == 20 and all(len(of) == 1 for of in folds.values())
+    assert sorted(next(iter(of)) for of in folds.values()) == sorted([*range(5)] * 4)
+    with pytest.raises(ValueError, match="the case patient000_frame01 names no patient: patient='subject' is not"):
+        read_datalist(tmp_path, patient="subject")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -84,6 +103,7 @@ def test_two_folders_and_made_folds(tmp_path: Path) -> None:
         ({"dataset.json": dict(training=[dict(image="a.nii", label="b")] * 2)}, "the case a is listed 2 times"),
         ({"dataset.json": dict(channel_names={"0": "CT"})}, r"holds no \*_0000.nii.gz, which its dataset.json"),
         ({"dataset.json": dict(labels=dict(a=[1, 2]), training=[])}, "regions of several values are not supported"),
+        ({"dataset.json": dict(labels=dict(a=1, ignore=2), training=[])}, "nnU-Net's label 'ignore' is not supported"),
         ({}, "looked for dataset.json, and for NIfTI files in imagesTr/ and labelsTr/ or images/ and labels/"),
     ],
 )

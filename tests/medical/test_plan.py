@@ -6,6 +6,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from nifti_files import write_nifti
 
 from vil_dense.medical.cache import Cases, preprocessed_bytes
 from vil_dense.medical.datalist import read_datalist
@@ -48,6 +49,40 @@ def test_choices_and_overrides(made: dict) -> None:
 def test_an_unknown_key_is_refused(sample: Path) -> None:
     with pytest.raises(ValueError, match="a plan has no patch; known: channels, labels, orientation"):
         make_plan(read_datalist(sample), set_values=dict(patch=1))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (dict(spacing_mm=(1, 1)), r"spacing_mm has three positive numbers, got \(1, 1\)"),
+        (dict(patch_vox=(8, 8)), r"patch_vox has three positive whole numbers, got \(8, 8\)"),
+        (dict(batch_size=-2), "batch_size is a whole number from 1 on, got -2"),
+        (dict(orientation="RAX"), "orientation has one letter each"),
+        (dict(intensity="scores"), "unknown intensity rule 'scores'; known: zscore, ct, range"),
+        (dict(intensity=["zscore"] * 2), "intensity is a list with a rule for each of 1 channels"),
+        (dict(labels=dict(background=0, organ=2)), "labels are 0, 1, ... without a gap, got {'background': 0, 'organ'"),
+        (dict(network=[4, 8]), "network is an object with options of ViLUNet3D"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_before_files_are_read(sample: Path, values: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_plan(read_datalist(sample), set_values=values, report=lambda done, total: pytest.fail("read a file"))
+
+
+def test_one_name_stands_for_a_list(sample: Path) -> None:
+    """As it comes from a command line."""
+    small = dict(channels=(4, 8), depths=(0, 1))
+    plan = make_plan(read_datalist(sample), set_values=dict(channels="T1", intensity="zscore", network=small))["plan"]
+    assert plan["channels"] == ["T1"] and plan["intensity"] == [dict(rule="zscore")]
+
+
+@pytest.mark.parametrize("values", [(0, 255), (0, 1, 3), (0,)])
+def test_unnamed_classes_have_no_gap(values: tuple[int, ...], tmp_path: Path) -> None:
+    label = np.resize(np.array(values, np.uint8), (16, 16, 16))
+    for folder in ("images", "labels"):
+        write_nifti(tmp_path / folder / "a.nii.gz", label)
+    with pytest.raises(ValueError, match=f"the labels hold the values {', '.join(map(str, values))}: classes are 0"):
+        make_plan(read_datalist(tmp_path))
 
 
 def test_what_follows_from_a_given_spacing(sample: Path) -> None:

@@ -1,5 +1,6 @@
 """Lists of cases: Decathlon and MONAI JSON, nnU-Net's `dataset.json`, two plain folders; and their folds."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,18 +55,24 @@ class DataList:
         return train, val
 
 
-def read_datalist(root: str | Path, datalist: str | Path | None = None, labelled: bool = True) -> DataList:
+def read_datalist(
+    root: str | Path,
+    datalist: str | Path | None = None,
+    labelled: bool = True,
+    patient: str | None = None,
+) -> DataList:
     """The cases in a folder, or those that a JSON file lists.
 
     Layouts, the first that is found: `datalist` or `dataset.json` with the key `training` (Decathlon, MONAI);
     `dataset.json` with `channel_names` (nnU-Net: images `<case>_0000<ending>` and on); `imagesTr` and `labelsTr`, or
     `images` and `labels`, with the same file names. Folds are the entries' `fold` (a list `validation` is fold 0), else
-    those of `splits_final.json`, else five made ones, the same for the same names.
+    those of `splits_final.json`, else five made ones, the same for the same names (`with_folds`).
 
     Args:
         root: folder, to which paths in a JSON are relative.
-        datalist: JSON file, relative to `root`, in place of `dataset.json`'s list.
+        datalist: JSON file in `root`, or as seen from the current folder, in place of `dataset.json`'s list.
         labelled: whether every case needs a label.
+        patient: see `with_folds`.
 
     Raises:
         FileNotFoundError: there is no such folder or file.
@@ -76,13 +83,13 @@ def read_datalist(root: str | Path, datalist: str | Path | None = None, labelled
         raise FileNotFoundError(f"no data folder at {root}")
     meta_path = root / "dataset.json"
     meta = _read_json(meta_path) if meta_path.is_file() else {}
-    listed = _read_json(root / datalist) if datalist else meta
+    source = _place(root, datalist) if datalist else meta_path
+    listed = _read_json(source) if datalist else meta
     if "training" in listed:
-        source = root / datalist if datalist else meta_path
         cases = _listed_cases(root, source, listed, "training", labelled)
         cases += [replace(case, fold=0) for case in _listed_cases(root, source, listed, "validation", labelled)]
     elif datalist:
-        raise ValueError(f"{root / datalist} has no list 'training' of images and labels")
+        raise ValueError(f"{source} has no list 'training' of images and labels")
     elif "channel_names" in meta:
         cases = _nnunet_cases(root, str(meta.get("file_ending", ".nii.gz")), len(meta["channel_names"]), labelled)
     else:
@@ -90,13 +97,13 @@ def read_datalist(root: str | Path, datalist: str | Path | None = None, labelled
     names = [case.name for case in cases]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"{root}: the case {twice[0]} is listed {names.count(twice[0])} times")
-    cases = _with_folds(sorted(cases, key=lambda case: case.name), root / "splits_final.json")
+    cases = with_folds(sorted(cases, key=lambda case: case.name), root / "splits_final.json", patient)
     try:
         channels, labels = _channels(meta), _labels(meta)
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{meta_path} names its channels or labels in no known form ({error})") from None
     if not cases:
-        raise ValueError(f"{root / datalist if datalist else root} lists no cases")
+        raise ValueError(f"{source if datalist else root} lists no cases")
     return DataList(tuple(cases), channels, labels)
 
 
@@ -111,6 +118,11 @@ def case_name(path: str | Path) -> str:
         if name.endswith(suffix):
             return name.removesuffix(suffix)
     raise ValueError(f"{path} is no NIfTI file: expected an ending of {' or '.join(SUFFIXES)}")
+
+
+def _place(root: Path, datalist: str | Path) -> Path:
+    inside = root / datalist
+    return Path(datalist) if not inside.is_file() and Path(datalist).is_file() else inside
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -191,7 +203,17 @@ def _volumes(folder: Path) -> list[Path]:
     return [path for path in files if path.name.endswith(SUFFIXES) and not path.name.startswith(".")]
 
 
-def _with_folds(cases: list[Case], splits: Path) -> list[Case]:
+def with_folds(cases: list[Case], splits: Path, patient: str | None = None) -> list[Case]:
+    """The cases with their own folds, or those of nnU-Net's `splits_final.json`, or five made ones.
+
+    Args:
+        cases: in order of their names.
+        patient: regular expression of what a name says of the patient, all of whose cases share a made fold; without
+            it each case is a patient.
+
+    Raises:
+        ValueError: a `splits_final.json` of another form, or a name in which `patient` is not found.
+    """
     if any(case.fold is not None for case in cases):
         return cases
     if splits.is_file():
@@ -201,8 +223,19 @@ def _with_folds(cases: list[Case], splits: Path) -> list[Case]:
         except (KeyError, TypeError) as error:
             raise ValueError(f"{splits} is no list of folds with a list 'val' each ({error!r})") from None
         return [replace(case, fold=of.get(case.name)) for case in cases]
-    turn = np.random.default_rng(0).permutation(len(cases))
-    return [replace(case, fold=int(place) % FOLDS) for case, place in zip(cases, turn, strict=True)]
+    owners = [_patient(case.name, patient) for case in cases]
+    names = sorted({*owners})
+    place = dict(zip(names, np.random.default_rng(0).permutation(len(names)), strict=True))
+    return [replace(case, fold=int(place[owner]) % FOLDS) for case, owner in zip(cases, owners, strict=True)]
+
+
+def _patient(name: str, pattern: str | None) -> str:
+    if pattern is None:
+        return name
+    found = re.search(pattern, name)
+    if not found:
+        raise ValueError(f"the case {name} names no patient: patient={pattern!r} is not found in it")
+    return found[0]
 
 
 def _channels(meta: Mapping[str, Any]) -> tuple[str, ...] | None:
@@ -216,6 +249,8 @@ def _labels(meta: Mapping[str, Any]) -> dict[str, int] | None:
     labels = meta.get("labels")
     if not labels:
         return None
+    if "ignore" in labels or "ignore" in [*map(str, labels.values())]:
+        raise ValueError("nnU-Net's label 'ignore' is not supported: give each voxel a class")
     turned = all(str(key).isdigit() for key in labels)
     pairs = [(name, value) for value, name in labels.items()] if turned else [*labels.items()]
     if any(isinstance(value, list) for _, value in pairs):

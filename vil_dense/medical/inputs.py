@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from vil_dense.files import read_json
-from vil_dense.medical.datalist import Case, check_entry
+from vil_dense.medical.datalist import Case, check_entry, with_folds
 from vil_dense.medical.nifti import SUFFIXES, stem
 
 SECTIONS = ("testing", "test", "validation", "training")
@@ -21,7 +21,7 @@ def find_cases(source: Path, channels: int = 1, section: str | None = None, fold
             folder `NAME_0000.nii.gz`, `NAME_0001.nii.gz`, ... are the channels of one case where there are as many as
             `channels`.
         section: list of the JSON.
-        fold: only entries of that fold.
+        fold: only entries of that fold; of a list `training` the same cases as a training's.
 
     Raises:
         FileNotFoundError: nothing there, or nothing of that kind in it.
@@ -75,6 +75,8 @@ def _listed(path: Path, section: str | None, fold: int | None) -> list[Case]:
         known = ", ".join(lists) or "none"
         raise ValueError(f"{path} has no cases in {section or ', '.join(SECTIONS)}; its lists: {known}")
     cases = [_entry(path, entry) for entry in lists[chosen]]
+    if fold is not None and chosen == "training" and not lists.get("validation"):
+        cases = with_folds(sorted(cases, key=lambda case: case.name), path.parent / "splits_final.json")
     cases = [case for case in cases if fold is None or case.fold == fold]
     if not cases:
         raise ValueError(f"{path} has no cases of fold {fold} in {chosen}")

@@ -17,7 +17,7 @@ from vil_dense.medical.datalist import Case, DataList
 from vil_dense.medical.nets import FEWEST_VOX, ViLUNet3D, build_network, logits_of, topology, total_stride
 from vil_dense.medical.nifti import read_grid
 from vil_dense.medical.resample import new_length
-from vil_dense.medical.transforms import axes_in
+from vil_dense.medical.transforms import axes_in, check_values
 
 THICK = 3.0
 """Slices are thick from this ratio to the finest axis on; then their spacing is the 10th percentile, not the median."""
@@ -36,7 +36,6 @@ class Study:
         self.orientation = orientation
         self.cases: list[dict[str, Any]] = []
         self.foreground: list[np.ndarray] = []
-        self.largest_label = 0
 
     def __call__(self, case: Case, loaded: Loaded) -> None:
         image, label, grid = loaded
@@ -45,7 +44,6 @@ class Study:
         inside = image[:, label > 0] if label is not None and label.any() else image.reshape(len(image), -1)
         picked = np.random.default_rng(0).integers(inside.shape[1], size=SAMPLES)
         self.foreground.append(inside[:, picked])
-        self.largest_label = max(self.largest_label, len(counts) - 1)
         self.cases.append(
             dict(
                 case=case.name,
@@ -80,20 +78,40 @@ def make_plan(
         patch_budget_vox: most voxels of a patch.
 
     Raises:
-        ValueError: faults of the data, or a key that a plan does not have.
+        ValueError: faults of the data, or a key or a value that a plan cannot have.
     """
     given = dict(set_values or {})
     if unknown := set(given) - {*CHOICES, "channels", "labels"}:
         known = ", ".join(("channels", "labels", *CHOICES))
         raise ValueError(f"a plan has no {', '.join(sorted(unknown))}; known: {known}")
-    channels = list(given.get("channels") or listed.channels or [f"channel {n}" for n in range(_channels(listed))])
-    labels = given.get("labels") or listed.labels
+    channels = given.get("channels") or listed.channels or [f"channel {n}" for n in range(_channels(listed))]
+    given["channels"] = channels = [channels] if isinstance(channels, str) else list(channels)
+    if labels := given.get("labels") or listed.labels:
+        given["labels"] = labels
+    if "intensity" in given:
+        given["intensity"] = _rules(given["intensity"], len(channels))
+    check_values(given)
     study = Study(given.get("orientation", "RAS"))
     check_cases(listed.cases, len(channels), sorted(labels.values()) if labels else range(256), report, study)
-    if labels is None:
-        labels = {"background" if n == 0 else f"class {n}": n for n in range(study.largest_label + 1)}
-    chosen = _choose(study, channels, dict(labels), given, patch_budget_vox)
-    return dict(data=_summary(study, dict(labels)), plan=chosen, cost=_cost(chosen), cases=study.cases)
+    chosen = _choose(study, channels, dict(labels or _found_labels(study)), given, patch_budget_vox)
+    return dict(data=_summary(study, chosen["labels"]), plan=chosen, cost=_cost(chosen), cases=study.cases)
+
+
+def _rules(intensity: Any, channels: int) -> list[Any]:
+    """A rule for each channel; one, or its name alone, stands for all of them."""
+    rules = list(intensity) if isinstance(intensity, (list, tuple)) else [intensity] * channels
+    return [dict(rule=rule) if isinstance(rule, str) else rule for rule in rules]
+
+
+def _found_labels(study: Study) -> dict[str, int]:
+    """Classes by the values that the labels hold, where no file names them."""
+    found = sorted({n for case in study.cases for n, count in enumerate(case["voxels_of_class"]) if count})
+    if found not in ([*range(len(found))], [*range(1, len(found) + 1)]) or found in ([], [0]):
+        raise ValueError(
+            f"the labels hold the values {', '.join(map(str, found[:8]))}{', ...' * (len(found) > 8)}: classes are "
+            "0, 1, ... without a gap; renumber them, or name classes that no voxel has: --set labels.NAME=VALUE ..."
+        )
+    return {"background" if n == 0 else f"class {n}": n for n in range(found[-1] + 1)}
 
 
 def _channels(listed: DataList) -> int:

@@ -71,12 +71,19 @@ def read_plan(plan: Plan | str | Path) -> Plan:
         raise ValueError(f"a plan needs {', '.join(PLAN_KEYS)}; missing: {', '.join(missing)}")
     if unknown := [key for key in plan if key not in (*PLAN_KEYS, *PLANNED)]:
         raise ValueError(f"a plan has no {', '.join(unknown)}; known: {', '.join((*PLAN_KEYS, *PLANNED))}")
+    check_values(plan)
+    return plan
+
+
+def check_values(plan: Plan) -> None:
+    """Checks what is there of a plan; raises ValueError: a value that cannot be."""
     for key, check in PLAN_CHECKS.items():
+        if key not in plan:
+            continue
         try:
             check(plan)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"a plan's {key} cannot be {plan[key]!r} ({type(error).__name__}: {error})") from None
-    return plan
 
 
 def _check_labels(plan: Plan) -> None:
@@ -97,9 +104,10 @@ def _check_numbers(plan: Plan, key: str, kind: type | tuple[type, ...]) -> None:
 
 
 def _check_intensity(plan: Plan) -> None:
-    if len(plan["intensity"]) != len(plan["channels"]):
-        raise ValueError(f"a plan's intensity has a rule for each of {len(plan['channels'])} channels")
-    for options in plan["intensity"]:
+    rules, count = plan["intensity"], len(plan["channels"])
+    if not isinstance(rules, (list, tuple)) or len(rules) != count or not all(isinstance(x, Mapping) for x in rules):
+        raise ValueError(f"a plan's intensity is a list with a rule for each of {count} channels, got {rules!r}")
+    for options in rules:
         options = dict(options)
         rule = options.pop("rule")
         if rule not in INTENSITY:
@@ -107,12 +115,32 @@ def _check_intensity(plan: Plan) -> None:
         signature(INTENSITY[rule]).bind(None, **options)
 
 
+def _check_channels(plan: Plan) -> None:
+    names = plan["channels"]
+    if not isinstance(names, (list, tuple)) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"a plan's channels is a list of names, got {names!r}")
+
+
+def _check_batch_size(plan: Plan) -> None:
+    number = plan["batch_size"]
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise ValueError(f"a plan's batch_size is a whole number from 1 on, got {number!r}")
+
+
+def _check_network(plan: Plan) -> None:
+    if not isinstance(plan["network"], Mapping):
+        raise ValueError(f"a plan's network is an object with options of ViLUNet3D, got {plan['network']!r}")
+
+
 PLAN_CHECKS: dict[str, Callable[[Plan], None]] = {
+    "channels": _check_channels,
     "labels": _check_labels,
     "orientation": _check_orientation,
     "spacing_mm": lambda plan: _check_numbers(plan, "spacing_mm", (int, float)),
     "patch_vox": lambda plan: _check_numbers(plan, "patch_vox", int),
     "intensity": _check_intensity,
+    "batch_size": _check_batch_size,
+    "network": _check_network,
 }
 
 

@@ -136,6 +136,7 @@ class VolumeDataset(Dataset):
         plan: mapping or path, see `medical.transforms`.
         datalist: JSON in place of the folder's own list.
         fold: validation fold; training takes the others. None takes all cases.
+        patient: see `medical.datalist.with_folds`.
         train: patches, else volumes.
         augment: options of `medical.transforms.augmentation`.
         cache_gib: cap on preprocessed cases kept in memory.
@@ -151,13 +152,14 @@ class VolumeDataset(Dataset):
         plan: Mapping[str, Any] | str,
         datalist: str | None = None,
         fold: int | None = 0,
+        patient: str | None = None,
         train: bool = True,
         augment: Mapping[str, Any] | None = None,
         cache_gib: float = 4.0,
         check: bool = True,
     ) -> None:
         self.plan = plan = read_plan(plan)
-        listed = read_datalist(data_root, datalist)
+        listed = read_datalist(data_root, datalist, patient=patient)
         cases = list(listed.cases) if fold is None else listed.split(fold)[0 if train else 1]
         if check:
             check_cases(cases, len(plan["channels"]), sorted(plan["labels"].values()), Progress("checking", say))

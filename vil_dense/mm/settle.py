@@ -4,10 +4,8 @@ Every function changes the config in place and returns one line for the log, or 
 MMEngine writes to the work folder is the settled one, in mmseg's own words.
 """
 
-import json
 import math
 import os
-from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
@@ -187,30 +185,28 @@ def say_start(cfg: Config, checkpoint: str | None) -> str:
 
 
 def settle_plan(cfg: Config) -> str:
-    """A volume config's `plan` (a dict, or the path of a JSON), `data_root`, `datalist` and `fold` go to the model, the
-    data sets and the metrics, where these have none of their own; a batch size of None becomes the plan's."""
+    """A volume config's `plan`, `data_root`, `datalist`, `fold` and `patient` go to the model, the data sets and the
+    metrics, where these have none of their own; a batch size of None becomes the plan's.
+
+    The values of a plan that is the path of a JSON take its place, so that a run's own config stays what it was.
+    """
     if "plan" not in cfg:
         return ""
+    from vil_dense.medical.transforms import read_plan  # needs MONAI, which pictures do without
+
+    source = cfg.plan if isinstance(cfg.plan, str) else "of the config"
+    cfg.plan = dict(read_plan(cfg.plan))
     loaders = [cfg[f"{split}_dataloader"] for split in ("train", "val", "test") if cfg.get(f"{split}_dataloader")]
     for loader in loaders:
-        for key in ("plan", "data_root", "datalist", "fold"):
+        for key in ("plan", "data_root", "datalist", "fold", "patient"):
             if key in cfg:
                 loader.dataset.setdefault(key, cfg[key])
         if loader.batch_size is None:
-            loader.batch_size = _batch_size(cfg.plan)
+            loader.batch_size = cfg.plan.get("batch_size", 2)
     for part in (cfg.model, cfg.get("val_evaluator"), cfg.get("test_evaluator")):
         if part:
             part.setdefault("plan", cfg.plan)
-    return f"plan: {cfg.plan if isinstance(cfg.plan, str) else 'of the config'}, data: {cfg.get('data_root')}"
-
-
-def _batch_size(plan: dict | str) -> int:
-    if isinstance(plan, str):
-        try:
-            plan = json.loads(Path(plan).read_text(encoding="utf-8"))["plan"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"no plan at {plan}; tools/plan_volumes.py makes one ({error})") from None
-    return plan.get("batch_size", 2)
+    return f"plan: {source}, data: {cfg.get('data_root')}"
 
 
 def _is_auto(norm_cfg: object) -> bool:

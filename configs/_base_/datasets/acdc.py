@@ -3,6 +3,7 @@
 _base_ = ["volumes.py"]
 
 data_root = "data/nnUNet_raw/Dataset027_ACDC"
+patient = r"patient\d+"  # two phases each, which go to one fold
 plan = dict(
     channels=["cineMRI"],
     labels=dict(background=0, right_ventricle=1, myocardium=2, left_ventricle=3),

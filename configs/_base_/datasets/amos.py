@@ -4,7 +4,7 @@ _base_ = ["volumes.py"]
 
 data_root = "data/amos22"
 plan = dict(
-    channels=["CT"],
+    channels=["CT or MR"],
     labels=dict(
         background=0,
         spleen=1,
@@ -26,7 +26,7 @@ plan = dict(
     orientation="RAS",
     spacing_mm=(1.5, 1.5, 2.0),
     patch_vox=(96, 96, 96),
-    intensity=[dict(rule="range", low=-175.0, high=250.0)],
+    intensity=[dict(rule="zscore")],  # a window in HU would clip the MR cases
 )
 # Left and right organs have classes of their own, or sides of their own.
 train_dataloader = dict(num_workers=4, persistent_workers=True, dataset=dict(augment=dict(flip_axes=())))

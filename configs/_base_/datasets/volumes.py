@@ -1,7 +1,9 @@
 """Volumes of a fold: patches by draw for training, whole volumes for validation. The config's `plan`, `data_root`,
-`datalist` and `fold` go here too (vil_dense/mm/settle.py)."""
+`datalist`, `fold` and `patient` go here too (vil_dense/mm/settle.py)."""
 
+datalist = None
 fold = 0
+patient = None
 train_dataloader = dict(
     batch_size=2,
     num_workers=0,
