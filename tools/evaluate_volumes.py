@@ -67,16 +67,15 @@ def main() -> int:
         classes = regions or {name: value for name, value in known.items() if value > 0}
         found = list(pairs(Path(args.masks), Path(args.labels), args.section, args.fold))
     scores, bar = [], ProgressBar(len(found))
-    for case, mask_path, label_path in found:
-        with one_sentence(args.debug):
+    with one_sentence(args.debug):
+        for case, mask_path, label_path in found:
             mask, grid = read_label(mask_path, known.values())
             label, label_grid = read_label(label_path, known.values())
             check_same_grid(grid, label_grid)
-        options = dict(classes=classes, spacing_mm=grid.spacing_mm, tolerance_mm=args.tolerance_mm)
-        scores += score_case(case, mask, label, **options)
-        bar.update()
-    print()
-    with one_sentence(args.debug):
+            options = dict(classes=classes, spacing_mm=grid.spacing_mm, tolerance_mm=args.tolerance_mm)
+            scores += score_case(case, mask, label, **options)
+            bar.update()
+        print()
         summary = save_scores(scores, Path(args.out), tolerance_mm=args.tolerance_mm)
     for name, values in [*summary["structures"].items(), ("mean", summary["mean"])]:
         print(line(name, values))

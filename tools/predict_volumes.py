@@ -60,7 +60,7 @@ def say_what_comes(survey: "Survey", models: list[torch.nn.Module], device: str)
     print(f"largest volume: {' x '.join(map(str, grid.shape))} voxels, {windows} windows; memory: {expected}")
     free = free_memory("cpu")
     if free is not None and expected.total > free:
-        print(f"warning: {free / GIB:.1f} GiB are free; a smaller patch_vox needs less", file=sys.stderr)
+        print(f"warning: {free / GIB:.1f} GiB are free", file=sys.stderr)
 
 
 def arguments() -> argparse.Namespace:

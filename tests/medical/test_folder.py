@@ -89,11 +89,13 @@ def test_an_interrupted_run_goes_on(images: Path, tmp_path: Path) -> None:
         predicted(images, out, Counted(stop_at=2), probabilities=True)
     done = ["masks/a.nii.gz", "overlays/a.png", "probabilities/a.nii", "reports/a.json", "settings.json"]
     assert files(out) == done
+    (out / "probabilities/.part-1-b.nii").touch()  # as kill -9 leaves it
     before = (out / "masks/a.nii.gz").stat().st_mtime_ns
     rest = Counted()
     assert predicted(images, out, rest, probabilities=True)[0] == {}
     assert rest.windows == 2 and (out / "masks/a.nii.gz").stat().st_mtime_ns == before
     assert len((out / "volumes.csv").read_text().splitlines()) == 7
+    assert not list(out.rglob(".part-*"))
     none = Counted()
     predicted(images, out, none, probabilities=True)
     assert none.windows == 0

@@ -69,10 +69,13 @@ def run(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.chdir(ROOT)
         monkeypatch.setattr(sys, "argv", [f"tools/{tool}.py", *map(str, args)])
         capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
+        code = 0
+        try:
             runpy.run_path(f"tools/{tool}.py", run_name="__main__")
+        except SystemExit as end:
+            code = end.code
         said = capsys.readouterr()
-        return end.value.code, said.out, said.err.splitlines()
+        return code, said.out, said.err.splitlines()
 
     return call
 
@@ -138,21 +141,39 @@ REAL = {
 
 
 @pytest.mark.parametrize("name", REAL)
+@pytest.mark.filterwarnings("ignore::UserWarning:monai", "ignore:.* instance named of .* has been created:UserWarning")
 def test_real_volumes(name: str, tmp_path: Path, run) -> None:
+    """From two folders to a plan, a training of two steps, masks, scores and a bundle."""
     image, label, spacing = REAL[name]
     image, label = DATA / "volumes" / image, DATA / "volumes" / label
     if not image.is_file():
         pytest.skip(f"no real volumes: {image} is missing (VIL_DENSE_DATA)")
-    path = config(tmp_path, spacing=spacing, patch=(32, 32, 16))
-    code, _, error = run("predict_volumes", path, weights(path), image, "--out", tmp_path / "out")
+    for folder, source in (("images", image), ("labels", label)):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        (tmp_path / "data" / folder / "a.nii.gz").symlink_to(source)
+    plan, work = tmp_path / "plan.json", tmp_path / "work"
+    small = ["network.channels=(8,8)", "network.depths=(0,1)", "network.deep_supervision=1", "batch_size=1"]
+    chosen = [f"spacing_mm={spacing}".replace(" ", ""), "patch_vox=(32,32,16)", *small]
+    code, said, error = run("plan_volumes", tmp_path / "data", "--out", plan, "--set", *chosen)
+    assert code == 0 and said.splitlines()[-1] == f"plan: {plan}", error
+    values = [f"data_root={tmp_path / 'data'}", f"plan={plan}", "fold=None", "model.overlap=0.0"]
+    values += ["train_cfg.max_iters=2", "train_cfg.val_interval=2", "default_hooks.logger.interval=1"]
+    config = "configs/vil_unet3d_volumes.py"
+    code, said, error = run("train", config, "--work-dir", work, "--cfg-options", *values)
+    assert code == 0 and "result: Dice " in said, error
+    plan.unlink()  # the run has it
+    own = work / "vil_unet3d_volumes.py"
+    code, _, error = run("predict_volumes", own, work / "iter_2.pth", image, "--out", tmp_path / "out")
     assert code == 0, error
     (mask,) = (tmp_path / "out/masks").iterdir()
-    code, said, error = run("evaluate_volumes", path, mask, label, "--out", tmp_path / "scores")
+    code, said, error = run("evaluate_volumes", own, mask, label, "--out", tmp_path / "scores")
     assert code == 0 and "1 cases scored" in said, error
     source, written = nibabel.load(image), nibabel.load(mask)
     assert written.shape == source.shape and (written.affine == source.affine).all()
-    code, said, _ = run("evaluate_volumes", path, label, label, "--out", tmp_path / "truth")
+    code, said, _ = run("evaluate_volumes", own, label, label, "--out", tmp_path / "truth")
     assert code == 0 and "mean: Dice 1, HD95 0 mm, NSD 1" in said
+    code, said, error = run("export_bundle", work, "--out", tmp_path / "bundle")
+    assert code == 0 and "bundle written to " in said, error
 
 
 def nan(path: Path) -> None:

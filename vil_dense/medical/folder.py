@@ -5,6 +5,7 @@ DIR/reports/NAME.json: a case with a report is done. DIR/settings.json says with
 all reports.
 """
 
+import glob
 import json
 import math
 import os
@@ -209,6 +210,8 @@ def _probabilities(path: Path | None, grid: Grid, classes: int) -> Iterator[np.n
     header.set_slope_inter(1 / PROBABILITY_STEPS, 0)
     dtype = np.dtype(np.uint16).newbyteorder(header.endianness)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".part-*-{glob.escape(path.name)}"):  # of full size, by a process that was killed
+        left.unlink()
     part = path.with_name(f".part-{os.getpid()}-{path.name}")
     try:
         with part.open("wb") as file:
