@@ -1,7 +1,8 @@
-"""Files and folders appear whole or not at all; JSON that is none is named."""
+"""Files and folders appear whole or not at all; JSON that is none is named; of many files some are looked at."""
 
 import csv
 import json
+import math
 import os
 import shutil
 import zipfile
@@ -102,3 +103,9 @@ def save_json(path: Path, content: Any) -> None:
     """Write `content`, numbers that are no finite float refused."""
     text = json.dumps(content, indent=2, allow_nan=False)
     write_whole(path, lambda part: part.write_text(text + "\n"))
+
+
+def evenly(count: int) -> list[int]:
+    """0 to `count` - 1 in an order that is about evenly spread wherever it is left."""
+    step = next(step for step in range(max(1, round(0.618 * count)), 0, -1) if math.gcd(step, count) == 1)
+    return [number * step % count for number in range(count)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from nifti_files import affine, write_nifti
 
-from vil_dense.medical.checks import check_cases
+from vil_dense.medical.checks import Counts, check_cases
 from vil_dense.medical.datalist import Case
 
 IMAGE = np.arange(4 * 5 * 6, dtype=np.float32).reshape(4, 5, 6)
@@ -68,3 +68,13 @@ def test_many_faults_are_counted(tmp_path: Path) -> None:
     cases = [case(tmp_path, f"c{n}", label=LABEL * 9) for n in range(8)]
     with pytest.raises(ValueError, match=r"8 of 8 cases cannot be used: .*; and 3 more$"):
         check_cases(cases, 1, (0, 1))
+
+
+def test_when_time_is_up_the_rest_need_only_be_there(tmp_path: Path) -> None:
+    cases = [case(tmp_path, name, label=LABEL * (1 if name == "a" else 9)) for name in "abc"]
+    counts = Counts(dict(background=0, organ=1))
+    check_cases(cases, 1, (0, 1), each=counts, seconds=0.0)
+    assert counts.read == 1 and counts.voxels.tolist() == np.bincount(LABEL.ravel()).tolist()
+    cases[2].label.unlink()
+    with pytest.raises(ValueError, match=r"1 of 3 cases cannot be used: case c: no volume at \S+c_label.nii.gz"):
+        check_cases(cases, 1, (0, 1), seconds=0.0)

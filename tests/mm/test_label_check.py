@@ -11,8 +11,9 @@ from mmseg.registry import DATASETS
 from PIL import Image
 
 import vil_dense.mm.datasets  # noqa: F401
+from vil_dense.files import evenly
 from vil_dense.mm import label_check
-from vil_dense.mm.label_check import Survey, doubts, evenly, judge, look_at, read_pair, table, trained_ids
+from vil_dense.mm.label_check import Survey, doubts, judge, look_at, read_pair, table, trained_ids
 
 PIPELINE = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations"), dict(type="PackSegInputs")]
 

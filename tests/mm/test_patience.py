@@ -66,7 +66,7 @@ def volumes(root: Path):
         patch_vox=(8, 8, 8),
         intensity=[dict(rule="ct", low=-100.0, high=300.0, mean=100.0, std=60.0)],
     )
-    dataset = VolumeDataset(str(root), plan, check=False, cache_gib=0.0)
+    dataset = VolumeDataset(str(root), plan, check_s=None, cache_gib=0.0)
     return lambda: dataset[SampleKey(1, 0, 3)]["image"]
 
 

@@ -36,7 +36,7 @@ def test_plan_train_and_predict(name: str, tmp_path: Path) -> None:
     plan = json.loads(json.dumps(made))["plan"]
     assert plan["intensity"][0]["rule"] == rule and plan["spacing_mm"] == pytest.approx(spacing, abs=1e-3)
     options = dict(data_root=str(tmp_path), plan=plan, datalist="list.json", fold=None)
-    data, whole = VolumeDataset(**options), VolumeDataset(**options, train=False, check=False)
+    data, whole = VolumeDataset(**options), VolumeDataset(**options, train=False, check_s=None)
     torch.manual_seed(0)
     model = VolumeSegmentor(plan, dict(type="ViLUNet3D"), overlap=0.0, window_batch=8)
     assert model.network.strides[1] == tuple(1 + half for half in halved)

@@ -3,21 +3,24 @@
 import argparse
 import csv
 import json
+import re
 import runpy
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
+from nifti_files import write_nifti
 from torch.utils.data import DataLoader
 
 from vil_dense.backbones import VisionLSTM
 from vil_dense.backbones.checkpoint import write_state
-from vil_dense.medical.phantom import write_sample
+from vil_dense.medical.phantom import make_case, write_sample
 from vil_dense.medical.transforms import read_plan
 from vil_dense.mm import settle
 from vil_dense.mm.faults import RunFault
@@ -132,7 +135,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def dataset(sample: Path, **options) -> VolumeDataset:
-    return VolumeDataset(str(sample), PLAN, check=False, **options)
+    return VolumeDataset(str(sample), PLAN, check_s=None, **options)
 
 
 def test_two_workers_and_two_epochs_differ(sample: Path) -> None:
@@ -264,6 +267,16 @@ def test_plan_tool(sample: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     settle.settle_plan(cfg)
     assert cfg.train_dataloader.batch_size == 5 and cfg.train_dataloader.dataset.data_root == str(sample)
     assert MODELS.build(cfg.model).network.encoder.levels[1].conv1.conv.out_channels == 8
+    # A run's own config holds the plan, and still takes what is said of it on the command line.
+    cfg.dump(tmp_path / "run.py")
+    (tmp_path / "plan.json").unlink()
+    own = Config.fromfile(tmp_path / "run.py")
+    own.merge_from_dict({"fold": 1, "plan.batch_size": 7, "label_check": None})
+    own.train_dataloader.dataset.data_root = "elsewhere"
+    settle.settle_plan(own)
+    data, held_out = own.train_dataloader.dataset, own.val_dataloader.dataset
+    assert data.fold == held_out.fold == 1 and data.plan.batch_size == own.model.plan.batch_size == 7
+    assert data.data_root == "elsewhere" and held_out.data_root == str(sample)
     with pytest.raises(SystemExit, match="2"):
         main("plan_volumes", monkeypatch, tmp_path, "--out", tmp_path / "none.json")
     assert "error: " in capsys.readouterr().err and not (tmp_path / "none.json").exists()
@@ -290,6 +303,27 @@ def test_phantom_tool(tmp_path: Path, monkeypatch, capsys) -> None:
     main("make_phantom", monkeypatch, "--out", tmp_path / "made", "--train", 1, "--val", 1)
     assert "(1 + 1 volumes, classes background, liver" in capsys.readouterr().out
     assert (tmp_path / "made_sheet.png").is_file() and len([*(tmp_path / "made/labelsTr").iterdir()]) == 2
+
+
+def test_labels_are_looked_at_first(sample: Path, capsys) -> None:
+    VolumeDataset(str(sample), PLAN)
+    said = capsys.readouterr().out
+    assert "labels of the training cases: 3 of 3 read, evenly spread" in said
+    total, found = 3 * 72 * 64 * 28, sum(int((make_case(n)[1] == 4).sum()) for n in range(3))
+    assert re.search(rf"    4  gland +{100 * found / total:.3f} +3\n", said) and "warning" not in said
+    VolumeDataset(str(sample), PLAN, check_s=0.0)
+    assert "labels of the training cases: 1 of 3 read, evenly spread" in capsys.readouterr().out
+
+
+def test_one_class_alone_cannot_be_learned(tmp_path: Path, capsys) -> None:
+    for name in "abcdef":
+        for folder in ("images", "labels"):
+            write_nifti(tmp_path / folder / f"{name}.nii.gz", np.zeros((8, 8, 8), np.uint8))
+    plan = {**PLAN, "labels": dict(background=0, organ=1)}
+    with pytest.raises(ValueError, match="of the 4 training cases that were read every voxel is of one class"):
+        VolumeDataset(str(tmp_path), plan)
+    VolumeDataset(str(tmp_path), plan, train=False)
+    assert "warning: no voxel that was read is of organ" in capsys.readouterr().out
 
 
 def test_bad_data_is_refused_before_the_first_step(sample: Path, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ ends in an error of the loss on a CPU, in a device-side assert on a GPU, or nowh
 """
 
 import io
-import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,8 @@ from mmengine.runner import Runner
 from mmseg.datasets import BaseSegDataset
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import nn
+
+from vil_dense.files import evenly
 
 SECONDS = 60.0
 """How long all data sets of a run are looked at together, unless the config says otherwise."""
@@ -141,12 +142,6 @@ def look_at(dataset: BaseSegDataset, seconds: float) -> Survey:
         if time.monotonic() > end:
             break
     return survey
-
-
-def evenly(count: int) -> list[int]:
-    """0 to `count` - 1 in an order that is about evenly spread wherever it is left."""
-    step = next(step for step in range(max(1, round(0.618 * count)), 0, -1) if math.gcd(step, count) == 1)
-    return [number * step % count for number in range(count)]
 
 
 def trained_ids(dataset: BaseSegDataset) -> np.ndarray:

@@ -23,8 +23,8 @@ from torch.utils.data import Dataset
 
 from vil_dense.backbones.checkpoint import read_state, to_own
 from vil_dense.medical.cache import GIB, Cases
-from vil_dense.medical.checks import check_cases
-from vil_dense.medical.datalist import read_datalist
+from vil_dense.medical.checks import Counts, check_cases
+from vil_dense.medical.datalist import Case, read_datalist
 from vil_dense.medical.metrics import TOLERANCE_MM, VALUES, Classes, Score, save_scores, score_case, summarise
 from vil_dense.medical.nets import build_network, logits_of
 from vil_dense.medical.progress import Progress
@@ -35,6 +35,9 @@ from vil_dense.mm.hooks import read_scalars
 from vil_dense.mm.patience import patiently
 from vil_dense.mm.pretrained import naming
 from vil_dense.mm.seeding import SampleKey
+
+SECONDS = 60.0
+"""How long the files of a data set are looked at, unless the config says otherwise."""
 
 
 def say(line: str) -> None:
@@ -125,6 +128,21 @@ def describe(network: torch.nn.Module, patch_vox: Sequence[int]) -> str:
     )
 
 
+def _check(cases: Sequence[Case], plan: Mapping[str, Any], what: str, seconds: float) -> None:
+    """Read cases and say what their labels hold; ValueError where they cannot be used."""
+    counts = Counts(plan["labels"])
+    values = sorted(plan["labels"].values())
+    check_cases(cases, len(plan["channels"]), values, Progress("checking", say), counts, seconds)
+    say(counts.table(f"labels of the {what} cases: {counts.read} of {len(cases)} read, evenly spread"))
+    absent = counts.absent()
+    if what == "training" and len(absent) >= len(values) - 1:
+        raise ValueError(
+            f"of the {counts.read} {what} cases that were read every voxel is of one class: nothing to learn"
+        )
+    if absent:
+        say(f"warning: no voxel that was read is of {', '.join(absent)}")
+
+
 @DATASETS.register_module()
 class VolumeDataset(Dataset):
     """Cases of a fold: for training patches by draw, else whole preprocessed volumes.
@@ -140,7 +158,7 @@ class VolumeDataset(Dataset):
         train: patches, else volumes.
         augment: options of `medical.transforms.augmentation`.
         cache_gib: cap on preprocessed cases kept in memory.
-        check: read and check every file first.
+        check_s: how long files are read and checked first, s; None reads none.
 
     Raises:
         ValueError, FileNotFoundError: what is wrong with the data, the case named.
@@ -156,13 +174,13 @@ class VolumeDataset(Dataset):
         train: bool = True,
         augment: Mapping[str, Any] | None = None,
         cache_gib: float = 4.0,
-        check: bool = True,
+        check_s: float | None = SECONDS,
     ) -> None:
         self.plan = plan = read_plan(plan)
         listed = read_datalist(data_root, datalist, patient=patient)
         cases = list(listed.cases) if fold is None else listed.split(fold)[0 if train else 1]
-        if check:
-            check_cases(cases, len(plan["channels"]), sorted(plan["labels"].values()), Progress("checking", say))
+        if check_s is not None:
+            _check(cases, plan, "training" if train else "validation", check_s)
         self.augment = augmentation(plan, **(augment or {})) if train else None
         transform = (training_cases if train else preprocess)(plan)
         self.cases = Cases(cases, plan, transform, cache_gib, Progress("preprocessing", say), say)

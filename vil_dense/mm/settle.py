@@ -184,11 +184,16 @@ def say_start(cfg: Config, checkpoint: str | None) -> str:
     return f"start: {part} from {pretrained.checkpoint}" if pretrained else "start: random weights, none pretrained"
 
 
-def settle_plan(cfg: Config) -> str:
-    """A volume config's `plan`, `data_root`, `datalist`, `fold` and `patient` go to the model, the data sets and the
-    metrics, where these have none of their own; a batch size of None becomes the plan's.
+SHARED = ("plan", "data_root", "datalist", "fold", "patient")
+"""What a volume config says once."""
 
-    The values of a plan that is the path of a JSON take its place, so that a run's own config stays what it was.
+
+def settle_plan(cfg: Config) -> str:
+    """What a volume config says once goes to the model, the data sets and the metrics, where these have none of their
+    own; `label_check` goes to the data sets, and a batch size of None becomes the plan's.
+
+    The values of a plan that is the path of a JSON take its place, so that a run's own config stays what it was. What
+    was handed out is kept as `shared`: in a run's own config it is not the parts' own.
     """
     if "plan" not in cfg:
         return ""
@@ -196,16 +201,23 @@ def settle_plan(cfg: Config) -> str:
 
     source = cfg.plan if isinstance(cfg.plan, str) else "of the config"
     cfg.plan = dict(read_plan(cfg.plan))
-    loaders = [cfg[f"{split}_dataloader"] for split in ("train", "val", "test") if cfg.get(f"{split}_dataloader")]
-    for loader in loaders:
-        for key in ("plan", "data_root", "datalist", "fold", "patient"):
-            if key in cfg:
-                loader.dataset.setdefault(key, cfg[key])
+    before, check = cfg.get("shared", {}), cfg.get("label_check", {})
+    cfg.shared = {key: cfg[key] for key in SHARED if key in cfg}
+
+    def share(part: ConfigDict, *keys: str) -> None:
+        part.update({key: cfg[key] for key in keys if key in cfg and (key not in part or part[key] == before.get(key))})
+
+    for split, part_of_time in (("train", 0.5), ("val", 0.5), ("test", 1.0)):
+        if not (loader := cfg.get(f"{split}_dataloader")):
+            continue
+        share(loader.dataset, *SHARED)
+        if check is None or "seconds" in check:
+            loader.dataset.setdefault("check_s", None if check is None else part_of_time * check["seconds"])
         if loader.batch_size is None:
             loader.batch_size = cfg.plan.get("batch_size", 2)
     for part in (cfg.model, cfg.get("val_evaluator"), cfg.get("test_evaluator")):
         if part:
-            part.setdefault("plan", cfg.plan)
+            share(part, "plan")
     return f"plan: {source}, data: {cfg.get('data_root')}"
 
 
