@@ -217,9 +217,10 @@ def runner(sample: Path | str, work_dir: Path, *, resume: bool = False, **option
 
 
 def test_trains_validates_and_resumes_as_if_never_stopped(sample: Path, tmp_path: Path) -> None:
-    """With stochastic depth and averaged weights, which are what is validated."""
+    """With stochastic depth, a cosine rate, and averaged weights, which are what is validated."""
     ema = dict(
-        custom_hooks=[dict(type="StepSeedHook"), dict(type="VolumeReportHook"), dict(type="EMAHook", momentum=0.3)]
+        custom_hooks=[dict(type="StepSeedHook"), dict(type="VolumeReportHook"), dict(type="EMAHook", momentum=0.3)],
+        param_scheduler=[dict(type="CosineAnnealingLR", eta_min=0.0, by_epoch=False, begin=1)],
     )
     whole = runner(sample, tmp_path / "whole", **ema)
     whole.train()
@@ -232,7 +233,8 @@ def test_trains_validates_and_resumes_as_if_never_stopped(sample: Path, tmp_path
     half = runner(sample, tmp_path / "half", resume=True, **ema)
     half.train()
     assert half.iter == 4
-    assert half.optim_wrapper.get_lr() == whole.optim_wrapper.get_lr()
+    rates = half.optim_wrapper.get_lr()
+    assert rates == whole.optim_wrapper.get_lr() and 0 < rates["lr"][0] < 0.3 * 3e-3
     torch.testing.assert_close(half.model.state_dict(), whole.model.state_dict(), rtol=0, atol=0)
     for run in ("whole", "half"):
         assert "ema_state_dict" in torch.load(tmp_path / run / "iter_4.pth", weights_only=False)

@@ -1,4 +1,7 @@
-"""AdamW for volumes: short warm-up, polynomial rate to zero at `max_iters`, gradients clipped."""
+"""AdamW for volumes: short warm-up, polynomial rate to zero at `max_iters`, gradients clipped.
+
+A cosine in its place: dict(type="CosineAnnealingLR", eta_min=0.0, by_epoch=False, begin=50).
+"""
 
 optim_wrapper = dict(
     type="OptimWrapper",
