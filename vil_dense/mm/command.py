@@ -182,13 +182,12 @@ def read_config(args: argparse.Namespace, subfolder: str = "") -> Config:
     if args.launcher != "none":
         start_processes(args.launcher, cfg.env_cfg.dist_cfg)
     init_default_scope(cfg.get("default_scope", "mmseg"))
-    safe_load.install()
     checkpoints.install()
     return cfg
 
 
 def load_config(path: str | Path) -> Config:
-    """The config in a file, which is run as a program.
+    """The config in a file, which is run as a program; what it names is from here on read safely.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -196,6 +195,7 @@ def load_config(path: str | Path) -> Config:
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no config at {path}")
+    safe_load.install()  # here, as every tool with a config comes by
     try:
         cfg = Config.fromfile(path)
     except Exception as error:  # a program can fail in any way
