@@ -1,15 +1,18 @@
 """What ends a run from outside ends it in one sentence, with the last checkpoint whole."""
 
+import logging
 import os
 import re
 import resource
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -42,6 +45,44 @@ def test_ctrl_c(tmp_path: Path, capsys: pytest.CaptureFixture):
     assert said == ["stopped by Ctrl-C: --resume goes on from none"]
     with pytest.raises(KeyboardInterrupt), one_sentence(debug=True):
         raise KeyboardInterrupt
+
+
+@pytest.fixture
+def full_log():
+    """A logger of MMEngine's whose file is on a full disk."""
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    logger, handler = MMLogger.get_instance("full"), logging.FileHandler("/dev/full")
+    logger.addHandler(handler)
+    yield logger
+    MMLogger._instance_dict.pop("full")
+    with suppress(OSError):
+        handler.close()
+
+
+def test_a_log_on_a_full_disk(full_log: MMLogger, capsys: pytest.CaptureFixture):
+    """The run goes on, is said once that lines are lost, and ends by its own error."""
+    with pytest.raises(SystemExit), one_sentence(code=1):
+        full_log.info("a line")
+        full_log.info("another")
+        raise RuntimeError("odd")
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: the log /dev/full cannot be written, its lines are lost: [Errno 28] No space left on device",
+        "error: RuntimeError: odd (the traceback: --debug)",
+    ]
+
+
+def test_only_debug_shows_why_a_line_of_the_log_is_lost(full_log: MMLogger, capsys: pytest.CaptureFixture):
+    with one_sentence(debug=True):
+        full_log.info("a line")
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_line_that_is_no_line_keeps_its_traceback(full_log: MMLogger, capsys: pytest.CaptureFixture):
+    """It is a mistake in the code, not the disk's."""
+    with one_sentence():
+        full_log.info("%d", "no number")
+    assert "TypeError" in capsys.readouterr().err
 
 
 KILLED = """
