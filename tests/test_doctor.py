@@ -146,3 +146,22 @@ def test_a_look_that_fails_is_a_finding(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(doctor, "TOPICS", dict(device=look, python=lambda: doctor.python((3, 11))))
     first, second = doctor.examine()
     assert first.state == "fault" and "No module named 'torch'" in first.said and second.state == "ok"
+
+
+def test_ctrl_c_and_debug(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    def look(error: type[BaseException]):
+        def fail():
+            raise error("of a look")
+
+        monkeypatch.setattr(doctor, "TOPICS", dict(device=fail))
+
+    look(KeyboardInterrupt)
+    monkeypatch.setattr("sys.argv", ["doctor.py"])
+    with pytest.raises(SystemExit) as end:
+        doctor.main()
+    assert end.value.code == 130 and capsys.readouterr().err == "stopped by Ctrl-C\n"
+    monkeypatch.setattr("sys.argv", ["doctor.py", "--debug"])
+    for error in (KeyboardInterrupt, ImportError):
+        look(error)
+        with pytest.raises(error, match="of a look"):
+            doctor.main()

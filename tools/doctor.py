@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -230,14 +231,16 @@ TOPICS: dict[str, Callable[[], Iterator[Finding]]] = dict(
 )  # fmt: skip
 
 
-def examine() -> list[Finding]:
-    """All findings; a look that fails is one itself."""
+def examine(debug: bool = False) -> list[Finding]:
+    """All findings; a look that fails is one itself, or with `debug` raises."""
     found = []
     for topic, look in TOPICS.items():
         try:
             with contextlib.redirect_stdout(sys.stderr):  # some packages print when they are imported
                 found += look()
         except Exception as error:  # of a broken environment, which is what is looked for
+            if debug:
+                raise
             words = f"could not be looked at, {type(error).__name__}: {error}"
             found.append(Finding(topic, "fault", words, "mend the faults above first, then look again"))
     return found
@@ -246,9 +249,25 @@ def examine() -> list[Finding]:
 def main() -> None:
     arguments = argparse.ArgumentParser(description="What is here, and what of it will not work.")
     arguments.add_argument("--json", action="store_true", help="a list of topic, state, said, fix")
+    arguments.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = arguments.parse_args()
-    found = examine()
-    if args.json:
+    try:
+        sys.exit(report(examine(args.debug), args.json))
+    except KeyboardInterrupt:
+        if args.debug:
+            raise
+        print("stopped by Ctrl-C", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except OSError as error:  # stdout is closed or full
+        if args.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def report(found: list[Finding], as_json: bool) -> int:
+    """Prints the findings; the exit code."""
+    if as_json:
         print(json.dumps([finding._asdict() for finding in found], indent=2))
     else:
         for finding in found:
@@ -257,7 +276,7 @@ def main() -> None:
                 print(f"{'':<26}-> {finding.fix}")
         counts = {state: sum(finding.state == state for finding in found) for state in ("fault", "note", "ok")}
         print(", ".join(f"{count} {state}" for state, count in counts.items()))
-    sys.exit(any(finding.state == "fault" for finding in found))
+    return int(any(finding.state == "fault" for finding in found))
 
 
 if __name__ == "__main__":

@@ -223,6 +223,8 @@ def infer_options(state: Mapping[str, Tensor], direction: str = "bi-alternating"
     first = "blocks.0.layer.scans.0."
     if first + "conv.weight" not in state:
         raise ValueError("not the weights of a ViL in this project's layout: blocks.0.layer.scans.0 is missing")
+    if lacking := [key for key in (first + "skip", "patch_embed.proj.weight", "pos_embed.embed") if key not in state]:
+        raise ValueError(f"these are not all weights of a ViL, {', '.join(lacking)} missing")
     conv, patch, embed = state[first + "conv.weight"], state["patch_embed.proj.weight"], state["pos_embed.embed"]
     dim, causal = patch.shape[0], conv.ndim == 3
     options: dict[str, Any] = dict(
