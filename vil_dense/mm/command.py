@@ -26,7 +26,8 @@ INTERRUPTED = 128 + signal.SIGINT
 """What shells report of a program that Ctrl-C has ended."""
 USER_ERRORS = (ImportError, KeyError, OSError, RunFault, SyntaxError, TypeError, ValueError)
 FROM_CONFIG = ("activation_checkpointing", "compile", "find_unused_parameters", "model_wrapper_cfg", "runner_type")
-RUNNER_OPTIONS = {*inspect.signature(Runner).parameters, *FROM_CONFIG}
+OURS = ("compile_blocks", "label_check")
+RUNNER_OPTIONS = {*inspect.signature(Runner).parameters, *FROM_CONFIG, *OURS}
 
 
 @contextmanager
