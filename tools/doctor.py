@@ -28,7 +28,7 @@ ONEDL = ("onedl-mmengine", "onedl-mmcv", "onedl-mmsegmentation")
 
 
 class Finding(NamedTuple):
-    """`state` is one of ok, note, fault; `fix` is empty where there is nothing to mend."""
+    """`state` is one of ok, note, fault; `fix` is empty where all is well, else what mends it or why it may stay."""
 
     topic: str
     state: str
@@ -46,8 +46,12 @@ def installed(package: str) -> str | None:
 
 def python(version: tuple[int, ...] = sys.version_info[:2]) -> Iterator[Finding]:
     said = f"{'.'.join(map(str, version))} on {platform.system()} {platform.machine()}, tested on 3.11"
-    fix = "" if version >= (3, 10) else "Python 3.10 or newer is needed: make PYTHON=python3.11 ..."
-    yield Finding("python", "fault" if fix else "ok" if version == (3, 11) else "note", said, fix)
+    if version < (3, 10):
+        yield Finding("python", "fault", said, "Python 3.10 or newer is needed: make PYTHON=python3.11 ...")
+    elif version == (3, 11):
+        yield Finding("python", "ok", said)
+    else:
+        yield Finding("python", "note", said, "it may stay; if something fails: make PYTHON=python3.11 ...")
 
 
 def pins(text: str, version: tuple[int, ...]) -> dict[str, str]:
@@ -93,7 +97,8 @@ def openmmlab() -> Iterator[Finding]:
     if not official and not onedl:
         yield Finding("openmmlab", "fault", "not installed", "pip install 'vil_dense[seg]'")
         return
-    yield Finding("openmmlab", "ok" if onedl else "note", said)
+    fix = f"it may stay; for the tested set: pip uninstall -y {' '.join(official)}; pip install -r requirements.txt"
+    yield Finding("openmmlab", "ok" if onedl else "note", said, "" if onedl else fix)
     if onedl:
         yield Finding(
             "openmmlab", "note",
@@ -128,7 +133,11 @@ def device() -> Iterator[Finding]:
 
     if not torch.cuda.is_available():
         built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
-        yield Finding("gpu", "note", f"none that torch {torch.__version__} ({built}) can use: training runs on the CPU")
+        fix = "nothing to mend without a GPU; with one, nvidia-smi must list it"
+        if not torch.version.cuda:
+            fix = "nothing to mend without a GPU; for one install torch's CUDA build: https://pytorch.org/get-started"
+        said = f"none that torch {torch.__version__} ({built}) can use: training runs on the CPU"
+        yield Finding("gpu", "note", said, fix)
         yield Finding("precision", "ok", "float32; mixed precision needs a GPU")
         return
     for index in range(torch.cuda.device_count()):
@@ -177,11 +186,11 @@ def kernels() -> Iterator[Finding]:
         yield Finding(
             "triton", "note", "not installed: no backend='triton'", "pip install 'vil_dense[triton]' on a GPU"
         )
+    elif here == "cuda":
+        yield Finding("triton", "ok", f"{installed('triton')}")
     else:
-        state = "ok" if here == "cuda" else "note"
-        yield Finding(
-            "triton", state, f"{installed('triton')}" + ("" if here == "cuda" else ", of no use without a GPU")
-        )
+        said = f"{installed('triton')}, of no use without a GPU"
+        yield Finding("triton", "note", said, "nothing to mend: the backend chunkwise is taken here")
 
 
 def space(folder: Path = Path(), shared: Path = Path("/dev/shm")) -> Iterator[Finding]:
@@ -205,7 +214,8 @@ def memory() -> Iterator[Finding]:
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
     if free is None:
-        yield Finding("memory", "note", f"{cores} cores; this system does not say how much memory is free")
+        said = f"{cores} cores; this system does not say how much memory is free"
+        yield Finding("memory", "note", said, "nothing to mend: see that 2 GiB or more are free")
         return
     fix = "" if free >= 2 * GIB else "end other processes, or take smaller crops and batches"
     yield Finding("memory", "note" if fix else "ok", f"{free / GIB:.1f} GiB free, {cores} cores", fix)
