@@ -347,6 +347,14 @@ CASES = {
     "out: a plan into a folder": Bad(
         "plan_volumes {bad}/lists --datalist file_missing.json --out {bad}/lists", "{bad}/lists is a folder"
     ),
+    "show dir: of a classifier": Bad(
+        "test configs/vil_imagenet.py {bad}/good.pth --show-dir {out}",
+        "--show-dir: only for segmentors of pictures, and configs/vil_imagenet.py is of type ImageClassifier",
+    ),
+    "out, show dir: of volumes": Bad(
+        "test {bad}/volumes.py {bad}/volumes.pth --work-dir {out} --out {out} --show-dir {out}",
+        "--out and --show-dir: only for segmentors of pictures, and {bad}/volumes.py is of type VolumeSegmentor",
+    ),
     "work dir: a file": Bad("train {bad}/config.py --work-dir {bad}/good.pth", A_FILE),
     "argument: unknown": Bad("train {bad}/config.py --resumee", "unrecognized arguments: --resumee"),
     "argument: no config": Bad("train", "the following arguments are required: config"),

@@ -45,7 +45,7 @@ def test_openmmlab(packages: dict, expected: list[str], words: str, fake):
     fake(packages)
     found = list(doctor.openmmlab())
     assert states(found) == expected and any(words in finding.said for finding in found)
-    assert all(finding.fix for finding in found if finding.state == "fault")
+    assert all(finding.fix for finding in found if finding.state != "ok")
 
 
 def test_packages(fake):
@@ -68,7 +68,8 @@ def test_pins_follow_the_markers():
 
 @pytest.mark.parametrize(("version", "state"), [((3, 9), "fault"), ((3, 11), "ok"), ((3, 12), "note")])
 def test_python(version: tuple[int, int], state: str):
-    assert states(doctor.python(version)) == [state]
+    (found,) = doctor.python(version)
+    assert found.state == state and bool(found.fix) == (state != "ok")
 
 
 @pytest.mark.parametrize(
@@ -146,3 +147,54 @@ def test_a_look_that_fails_is_a_finding(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(doctor, "TOPICS", dict(device=look, python=lambda: doctor.python((3, 11))))
     first, second = doctor.examine()
     assert first.state == "fault" and "No module named 'torch'" in first.said and second.state == "ok"
+
+
+def test_ctrl_c_and_debug(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    def look(error: type[BaseException]):
+        def fail():
+            raise error("of a look")
+
+        monkeypatch.setattr(doctor, "TOPICS", dict(device=fail))
+
+    look(KeyboardInterrupt)
+    monkeypatch.setattr("sys.argv", ["doctor.py"])
+    with pytest.raises(SystemExit) as end:
+        doctor.main()
+    assert end.value.code == 130 and capsys.readouterr().err == "stopped by Ctrl-C\n"
+    monkeypatch.setattr("sys.argv", ["doctor.py", "--debug"])
+    for error in (KeyboardInterrupt, ImportError):
+        look(error)
+        with pytest.raises(error, match="of a look"):
+            doctor.main()
+
+
+@pytest.mark.parametrize("cuda", [None, "12.8"])
+def test_without_a_gpu(cuda: str | None, monkeypatch: pytest.MonkeyPatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    gpu, precision = doctor.device()
+    assert (gpu.state, precision.state) == ("note", "ok")
+    assert gpu.fix.startswith("nothing to mend without a GPU; ") and ("CUDA build" in gpu.fix) == (cuda is None)
+
+
+def test_triton_without_a_gpu(monkeypatch: pytest.MonkeyPatch, fake):
+    import torch
+
+    from vil_dense.layers import compiled
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(compiled, "compiler_problem", lambda device: None)
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: object())
+    fake(dict(triton="3.5.0"))
+    *_, found = doctor.kernels()
+    assert found == doctor.Finding(
+        "triton", "note", "3.5.0, of no use without a GPU", "nothing to mend: the backend chunkwise is taken here"
+    )
+
+
+def test_memory_that_is_not_known(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(doctor.Path, "is_file", lambda self: False)
+    (found,) = doctor.memory()
+    assert found.state == "note" and "see that 2 GiB" in found.fix

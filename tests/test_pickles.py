@@ -4,6 +4,8 @@ import io
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -15,8 +17,12 @@ pytest.importorskip("monai")
 
 import torch
 import yaml
-from bad_inputs import PLAN, write_sound
-from run_command import run_command
+from bad_inputs import PLAN, write_data, write_png, write_sound
+from mmengine.fileio import PickleHandler, YamlHandler
+from mmengine.fileio.handlers.registry_utils import file_handlers
+from mmengine.runner import CheckpointLoader
+from mmengine.runner.checkpoint import load_from_local
+from run_command import ROOT, run_command
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 
@@ -86,7 +92,9 @@ TRAIN = "train {d}/config.py --work-dir {out} --cfg-options"
 VOLUMES = "predict_volumes {d}/volumes.py"
 CLASSIFIER = "model.dim=32 model.depth=2 model.grid=(4,4) model.num_classes=2"
 
-KINDS = {".npy": ["array"], ".npz": ["arrays"], ".yaml": ["yaml"], ".yml": ["yaml"]}
+PICTURES = "train_dataloader.dataset.data_root={folder}"
+
+KINDS = {".npy": ["array"], ".npz": ["arrays"], ".yaml": ["yaml"], ".yml": ["yaml"], ".old": ["plain"]}
 """By the ending of a file; of every other the pickles."""
 
 # Each command reads a file of ours, {trap}, under every name that it takes.
@@ -119,6 +127,24 @@ PLACES = {
         ".pth .th .safetensors",
     ),
     "compare": ("compare_volumes {trap} {trap} --out {out}/a.csv", ".csv"),
+    "norm study": (
+        f"norm_study {{d}}/config.py --out {{out}} --parts 1 --cfg-options {CLASS_WEIGHT}={{trap}}",
+        ".pkl .yaml",
+    ),
+    "flops": (f"get_flops {{d}}/config.py --work-dir {{out}} --cfg-options {CLASS_WEIGHT}={{trap}}", ".pkl .yaml"),
+    # a training in a process of its own, so one file is enough
+    "design study": ("design_study {d}/classes --out {out} --cfg-options load_from={trap}", ".old"),
+}
+
+# Each command reads a folder with a file of ours in it.
+FOLDERS = {
+    "plot": ("plot_runs --group a {folder} --out {out}", "vis_data/scalars.json"),
+    "crops, picture": ("make_crops --source {folder} --out {out}", "images/train/b.jpg"),
+    "crops, label": ("make_crops --source {folder} --out {out}", "annotations/train/b.png"),
+    "batch": (f"show_batch configs/vil_imagenet.py --out {{out}}.png --cfg-options {PICTURES}", "train/a/b.jpg"),
+    "loader": (f"benchmark_loader configs/vil_imagenet.py --cfg-options {PICTURES}", "train/a/b.jpg"),
+    "masks": ("evaluate_volumes {d}/volumes.py {folder} {d}/case.nii.gz --out {out}", "case.nii.gz"),
+    "norm study": ("norm_study {d}/config.py --out {folder} --parts 1", "curves.json"),
 }
 
 
@@ -128,7 +154,19 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_sound(folder)
     (folder / "run").mkdir()
     shutil.copy(folder / "volumes.py", folder / "run")
+    for name in ("train/a", "val/a"):
+        (folder / "classes" / name).mkdir(parents=True)
+        write_png(folder / "classes" / name / "a.png", np.zeros((64, 64, 3), np.uint8))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MMEngine's own loaders, as a new process has them: what a command of an earlier test installed is no help."""
+    handlers = dict(pkl=PickleHandler(), pickle=PickleHandler(), yml=YamlHandler(), yaml=YamlHandler())
+    for suffix, handler in handlers.items():
+        monkeypatch.setitem(file_handlers, suffix, handler)
+    monkeypatch.setattr(CheckpointLoader, "_schemes", dict.fromkeys(CheckpointLoader._schemes, load_from_local))
 
 
 @pytest.fixture
@@ -171,6 +209,51 @@ def test_no_trap_springs(place: str, data: Path, trap: Trap, tmp_path: Path, com
             code, said = command(line.format(d=data, trap=path, out=out))
             assert not trap.canary.exists(), f"{path.name} ran in: {line}"
             assert code in (1, 2) and said.startswith("error: "), (path.name, code, said)
+
+
+@pytest.mark.parametrize("place", FOLDERS)
+def test_no_trap_in_a_folder_springs(place: str, data: Path, trap: Trap, tmp_path: Path, command) -> None:
+    line, name = FOLDERS[place]
+    for kind in ("zip", "legacy", "plain"):
+        folder = tmp_path / kind
+        if "crops" in place:
+            write_data(folder)
+            for part in ("images", "annotations"):
+                (folder / part / "training").rename(folder / part / "train")
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(FORMATS[kind](trap))
+        code, said = command(line.format(d=data, folder=folder, out=tmp_path / f"out_{kind}"))
+        assert not trap.canary.exists(), f"{name} ran in: {line}"
+        assert code in (1, 2) and said.startswith("error: "), (kind, code, said)
+
+
+def test_a_config_that_is_measured_runs_nothing(data: Path, trap: Trap, tmp_path: Path) -> None:
+    """`benchmark.py infer`, of a config that names a file."""
+    path, config = tmp_path / "weight.pkl", tmp_path / "config.py"
+    path.write_bytes(_plain(trap))
+    loss = f"decode_head=dict(loss_decode=dict(class_weight={str(path)!r}))"
+    config.write_text(f"_base_ = [{str(data / 'config.py')!r}]\nmodel = dict({loss})\n")
+    command = [
+        "benchmark.py",
+        "infer",
+        "--config",
+        config,
+        "--sizes",
+        "64x1",
+        "--contestants",
+        "ours",
+        "--out",
+        tmp_path / "out",
+    ]
+    line = [sys.executable, *map(str, [ROOT / "tools" / command[0], *command[1:]])]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert not trap.canary.exists(), done.stderr
+    assert done.returncode == 1 and "ValueError: a .pkl file was refused" in done.stdout, done.stdout + done.stderr
+
+
+def test_every_tool_reads_configs_by_the_function_that_makes_it_safe() -> None:
+    for path in (ROOT / "tools").rglob("*.py"):
+        assert "Config.fromfile" not in path.read_text(), f"{path}: load_config of vil_dense.mm.command does it"
 
 
 def run_folder(path: Path, pointer: bytes) -> Path:

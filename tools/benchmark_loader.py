@@ -48,17 +48,20 @@ def main() -> None:
     with one_sentence(args.debug):
         if args.pictures < 32:
             raise ValueError(f"--pictures has to be 32 or more to time anything, got {args.pictures}")
+        if args.workers < 0:
+            raise ValueError(f"--workers is 0 or more, got {args.workers}")
         cfg = read_config(args)
         settle.settle_classes(cfg)
         dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    with one_sentence(args.debug, code=1):
         step_times(dataset, 32)
         seconds = step_times(dataset, args.pictures)
-    print(f"{'step':<20}{'ms a picture':>14}")
-    for name, spent in seconds.items():
-        print(f"{name:<20}{1000 * spent / args.pictures:>14.2f}")
-    print(f"one core: {args.pictures / sum(seconds.values()):.0f} pictures/s")
-    if args.workers:
-        print(f"{args.workers} workers: {loader_rate(dataset, args.pictures, args.workers):.0f} pictures/s")
+        print(f"{'step':<20}{'ms a picture':>14}")
+        for name, spent in seconds.items():
+            print(f"{name:<20}{1000 * spent / args.pictures:>14.2f}")
+        print(f"one core: {args.pictures / sum(seconds.values()):.0f} pictures/s")
+        if args.workers:
+            print(f"{args.workers} workers: {loader_rate(dataset, args.pictures, args.workers):.0f} pictures/s")
 
 
 if __name__ == "__main__":

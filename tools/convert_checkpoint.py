@@ -5,6 +5,7 @@ DST: .pth or .safetensors, for init_cfg=dict(type="Pretrained", checkpoint=DST).
 """
 
 import argparse
+import signal
 import sys
 
 from vil_dense.backbones import DIRECTIONS
@@ -12,6 +13,7 @@ from vil_dense.backbones.checkpoint import layout_of, read_state, to_own, verifi
 
 
 def main() -> None:
+    """Errors are caught here, as `vil_dense.mm.command` would not load without MMEngine."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("src")
     parser.add_argument("dst")
@@ -24,17 +26,29 @@ def main() -> None:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args()
     try:
-        if not args.dst.endswith((".pth", ".safetensors")):
-            raise ValueError(f"DST must end in .pth or .safetensors, got {args.dst}")
-        state = read_state(args.src)
-        own = to_own(state, direction=args.direction)
-        options, parameters = verified(own, args.direction)
-        write_state(own, args.dst)
-    except (OSError, ValueError) as error:
+        convert(args)
+    except KeyboardInterrupt:
         if args.debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print("stopped by Ctrl-C", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except Exception as error:
+        if args.debug:
+            raise
+        words = " ".join(str(error).split())
+        if not isinstance(error, (OSError, ValueError)):
+            words = f"{type(error).__name__}: {words} (the traceback: --debug)"
+        print(f"error: {words}", file=sys.stderr)
         sys.exit(2)
+
+
+def convert(args: argparse.Namespace) -> None:
+    if not args.dst.endswith((".pth", ".safetensors")):
+        raise ValueError(f"DST must end in .pth or .safetensors, got {args.dst}")
+    state = read_state(args.src)
+    own = to_own(state, direction=args.direction)
+    options, parameters = verified(own, args.direction)
+    write_state(own, args.dst)
     shown = ", ".join(f"{key}={value!r}" for key, value in options.items())
     print(f"{len(own)} of {len(state)} tensors ({layout_of(state)} layout), {parameters:,} parameters -> {args.dst}")
     print(f"VisionLSTM({shown})")

@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,7 +28,7 @@ ONEDL = ("onedl-mmengine", "onedl-mmcv", "onedl-mmsegmentation")
 
 
 class Finding(NamedTuple):
-    """`state` is one of ok, note, fault; `fix` is empty where there is nothing to mend."""
+    """`state` is one of ok, note, fault; `fix` is empty where all is well, else what mends it or why it may stay."""
 
     topic: str
     state: str
@@ -45,8 +46,12 @@ def installed(package: str) -> str | None:
 
 def python(version: tuple[int, ...] = sys.version_info[:2]) -> Iterator[Finding]:
     said = f"{'.'.join(map(str, version))} on {platform.system()} {platform.machine()}, tested on 3.11"
-    fix = "" if version >= (3, 10) else "Python 3.10 or newer is needed: make PYTHON=python3.11 ..."
-    yield Finding("python", "fault" if fix else "ok" if version == (3, 11) else "note", said, fix)
+    if version < (3, 10):
+        yield Finding("python", "fault", said, "Python 3.10 or newer is needed: make PYTHON=python3.11 ...")
+    elif version == (3, 11):
+        yield Finding("python", "ok", said)
+    else:
+        yield Finding("python", "note", said, "it may stay; if something fails: make PYTHON=python3.11 ...")
 
 
 def pins(text: str, version: tuple[int, ...]) -> dict[str, str]:
@@ -92,7 +97,8 @@ def openmmlab() -> Iterator[Finding]:
     if not official and not onedl:
         yield Finding("openmmlab", "fault", "not installed", "pip install 'vil_dense[seg]'")
         return
-    yield Finding("openmmlab", "ok" if onedl else "note", said)
+    fix = f"it may stay; for the tested set: pip uninstall -y {' '.join(official)}; pip install -r requirements.txt"
+    yield Finding("openmmlab", "ok" if onedl else "note", said, "" if onedl else fix)
     if onedl:
         yield Finding(
             "openmmlab", "note",
@@ -127,7 +133,11 @@ def device() -> Iterator[Finding]:
 
     if not torch.cuda.is_available():
         built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
-        yield Finding("gpu", "note", f"none that torch {torch.__version__} ({built}) can use: training runs on the CPU")
+        fix = "nothing to mend without a GPU; with one, nvidia-smi must list it"
+        if not torch.version.cuda:
+            fix = "nothing to mend without a GPU; for one install torch's CUDA build: https://pytorch.org/get-started"
+        said = f"none that torch {torch.__version__} ({built}) can use: training runs on the CPU"
+        yield Finding("gpu", "note", said, fix)
         yield Finding("precision", "ok", "float32; mixed precision needs a GPU")
         return
     for index in range(torch.cuda.device_count()):
@@ -176,11 +186,11 @@ def kernels() -> Iterator[Finding]:
         yield Finding(
             "triton", "note", "not installed: no backend='triton'", "pip install 'vil_dense[triton]' on a GPU"
         )
+    elif here == "cuda":
+        yield Finding("triton", "ok", f"{installed('triton')}")
     else:
-        state = "ok" if here == "cuda" else "note"
-        yield Finding(
-            "triton", state, f"{installed('triton')}" + ("" if here == "cuda" else ", of no use without a GPU")
-        )
+        said = f"{installed('triton')}, of no use without a GPU"
+        yield Finding("triton", "note", said, "nothing to mend: the backend chunkwise is taken here")
 
 
 def space(folder: Path = Path(), shared: Path = Path("/dev/shm")) -> Iterator[Finding]:
@@ -204,7 +214,8 @@ def memory() -> Iterator[Finding]:
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
     if free is None:
-        yield Finding("memory", "note", f"{cores} cores; this system does not say how much memory is free")
+        said = f"{cores} cores; this system does not say how much memory is free"
+        yield Finding("memory", "note", said, "nothing to mend: see that 2 GiB or more are free")
         return
     fix = "" if free >= 2 * GIB else "end other processes, or take smaller crops and batches"
     yield Finding("memory", "note" if fix else "ok", f"{free / GIB:.1f} GiB free, {cores} cores", fix)
@@ -230,14 +241,16 @@ TOPICS: dict[str, Callable[[], Iterator[Finding]]] = dict(
 )  # fmt: skip
 
 
-def examine() -> list[Finding]:
-    """All findings; a look that fails is one itself."""
+def examine(debug: bool = False) -> list[Finding]:
+    """All findings; a look that fails is one itself, or with `debug` raises."""
     found = []
     for topic, look in TOPICS.items():
         try:
             with contextlib.redirect_stdout(sys.stderr):  # some packages print when they are imported
                 found += look()
         except Exception as error:  # of a broken environment, which is what is looked for
+            if debug:
+                raise
             words = f"could not be looked at, {type(error).__name__}: {error}"
             found.append(Finding(topic, "fault", words, "mend the faults above first, then look again"))
     return found
@@ -246,9 +259,25 @@ def examine() -> list[Finding]:
 def main() -> None:
     arguments = argparse.ArgumentParser(description="What is here, and what of it will not work.")
     arguments.add_argument("--json", action="store_true", help="a list of topic, state, said, fix")
+    arguments.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = arguments.parse_args()
-    found = examine()
-    if args.json:
+    try:
+        sys.exit(report(examine(args.debug), args.json))
+    except KeyboardInterrupt:
+        if args.debug:
+            raise
+        print("stopped by Ctrl-C", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except OSError as error:  # stdout is closed or full
+        if args.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def report(found: list[Finding], as_json: bool) -> int:
+    """Prints the findings; the exit code."""
+    if as_json:
         print(json.dumps([finding._asdict() for finding in found], indent=2))
     else:
         for finding in found:
@@ -257,7 +286,7 @@ def main() -> None:
                 print(f"{'':<26}-> {finding.fix}")
         counts = {state: sum(finding.state == state for finding in found) for state in ("fault", "note", "ok")}
         print(", ".join(f"{count} {state}" for state, count in counts.items()))
-    sys.exit(any(finding.state == "fault" for finding in found))
+    return int(any(finding.state == "fault" for finding in found))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from vil_dense.backbones import VisionLSTM, variant
 from vil_dense.backbones.flops import Part, count, total
 from vil_dense.files import write_whole
 from vil_dense.mm import draw
-from vil_dense.mm.command import one_sentence, plain_parser
+from vil_dense.mm.command import load_config, one_sentence, plain_parser
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 LEGEND = (
@@ -100,10 +100,10 @@ def rows() -> list[tuple]:
     files = {path.stem: path for path in [CONFIGS / "vil_imagenet.py", *(CONFIGS / "imagenet").glob("*.py")]}
     if unknown := set(files) ^ set(PAPER):
         raise ValueError(f"model_table and configs/imagenet do not agree on {', '.join(sorted(unknown))}")
-    uni = measured(Config.fromfile(files["blocks_uni"]), 224, 1000).quadratic.macs
+    uni = measured(load_config(files["blocks_uni"]), 224, 1000).quadratic.macs
     table = []
     for name, paper in PAPER.items():
-        cfg = Config.fromfile(files[name])
+        cfg = load_config(files[name])
         if name.startswith("blocks_"):
             table.append(row(f"{name} (1000 classes)", measured(cfg, 224, 1000), paper._replace(top1=""), uni))
             paper = Paper(top1=paper.top1)

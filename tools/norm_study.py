@@ -27,10 +27,11 @@ from mmengine.runner import Runner, set_random_seed
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from vil_dense.files import write_whole
+from vil_dense.files import read_json, write_whole
 from vil_dense.mm import settle
 from vil_dense.mm.command import Overrides, load_config, one_sentence, plain_parser
 
+CURVES = "curves.json"
 POOL = "decode_head.psp_modules.0."
 """UperNet's 1 x 1 pool: the one place with a single value per picture."""
 
@@ -183,6 +184,41 @@ def plot(results: dict[str, dict[str, dict]], path: Path) -> None:
     write_whole(path, lambda part: figure.savefig(part, dpi=120))
 
 
+def prepare(args: argparse.Namespace) -> tuple[Config, dict]:
+    """The config, and the setting with the runs that were made before."""
+    cfg = load_config(args.config)
+    cfg.merge_from_dict(args.cfg_options)
+    init_default_scope("mmseg")
+    batch = cfg.train_dataloader.batch_size
+    if batch % args.parts or batch == args.parts:
+        raise ValueError(f"{args.parts} parts of a batch need two pictures or more each, got a batch of {batch}")
+    path = args.out / CURVES
+    build(cfg, "BN")  # what is wrong with the config shows now
+    numbers = {name: getattr(args, name) for name in ("parts", "steps", "every", "pictures")}
+    setting = dict(config=args.config, options=dict(args.cfg_options), batch=batch, **numbers)
+    setting = json.loads(json.dumps(setting, default=str))
+    content = read_json(path) if path.exists() else dict(setting=setting, runs={})
+    if content["setting"] != setting:
+        raise ValueError(f"{path} is of another setting: {content['setting']}; choose another --out")
+    return cfg, content
+
+
+def run_all(cfg: Config, content: dict, args: argparse.Namespace) -> None:
+    """The runs that `content` does not hold yet, added to it; it is written after each."""
+    for seed in args.seeds:
+        for arm in args.arms:
+            runs = content["runs"].setdefault(arm, {})
+            if str(seed) in runs:
+                continue
+            start = time.monotonic()
+            runs[str(seed)] = curve = train(cfg, arm, seed, args)
+            text = json.dumps(content)
+            write_whole(args.out / CURVES, lambda part, text=text: part.write_text(text))
+            done = time.monotonic() - start
+            print(f"{arm}, seed {seed}: mIoU {curve['mIoU']}, {curve['mIoU_mean_statistics']} with mean statistics, "
+                  f"last losses {np.mean(curve['loss'][-20:]):.4f}, {done:.0f} s", flush=True)  # fmt: skip
+
+
 def main() -> None:
     parser = plain_parser(__doc__)
     parser.add_argument("config")
@@ -196,34 +232,11 @@ def main() -> None:
     parser.add_argument("--cfg-options", nargs="+", action=Overrides, default={})
     args = parser.parse_args()
     with one_sentence(args.debug):
-        cfg = load_config(args.config)
-        cfg.merge_from_dict(args.cfg_options)
-        init_default_scope("mmseg")
-        batch = cfg.train_dataloader.batch_size
-        if batch % args.parts or batch == args.parts:
-            raise ValueError(f"{args.parts} parts of a batch need two pictures or more each, got a batch of {batch}")
-        path = args.out / "curves.json"
-        build(cfg, "BN")  # what is wrong with the config shows now
-        numbers = {name: getattr(args, name) for name in ("parts", "steps", "every", "pictures")}
-        setting = dict(config=args.config, options=dict(args.cfg_options), batch=batch, **numbers)
-        setting = json.loads(json.dumps(setting, default=str))
-        content = json.loads(path.read_text()) if path.exists() else dict(setting=setting, runs={})
-        if content["setting"] != setting:
-            raise ValueError(f"{path} is of another setting: {content['setting']}; choose another --out")
-    for seed in args.seeds:
-        for arm in args.arms:
-            runs = content["runs"].setdefault(arm, {})
-            if str(seed) in runs:
-                continue
-            start = time.monotonic()
-            runs[str(seed)] = curve = train(cfg, arm, seed, args)
-            text = json.dumps(content)
-            write_whole(path, lambda part, text=text: part.write_text(text))
-            done = time.monotonic() - start
-            print(f"{arm}, seed {seed}: mIoU {curve['mIoU']}, {curve['mIoU_mean_statistics']} with mean statistics, "
-                  f"last losses {np.mean(curve['loss'][-20:]):.4f}, {done:.0f} s", flush=True)  # fmt: skip
-    plot(content["runs"], args.out / "curves.png")
-    print(f"curves: {path}, {args.out / 'curves.png'}")
+        cfg, content = prepare(args)
+    with one_sentence(args.debug, code=1):
+        run_all(cfg, content, args)
+        plot(content["runs"], args.out / "curves.png")
+        print(f"curves: {args.out / CURVES}, {args.out / 'curves.png'}")
 
 
 if __name__ == "__main__":

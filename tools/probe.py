@@ -84,6 +84,27 @@ def measure(args: argparse.Namespace, data: dict[str, tuple[Tensor, Tensor]], cl
     return rows
 
 
+def save(args: argparse.Namespace, data: dict[str, tuple[Tensor, Tensor]], rows: list[dict], classes: int) -> None:
+    """Writes both files and prints a line for each row."""
+    content = dict(
+        config=args.config,
+        checkpoint=args.checkpoint,
+        features=FEATURES,
+        channels=data["train"][0].shape[1],
+        classes=classes,
+        pictures={split: len(labels) for split, (_, labels) in data.items()},
+        checks=rows,
+    )
+    folder = Path(args.work_dir)
+    write_whole(folder / "probe.json", lambda part: part.write_text(json.dumps(content, indent=1)))
+    columns = ["check", "top1", *(["top5"] if "top5" in rows[0] else []), "rule"]
+    save_csv(folder / "probe.csv", columns, [[row[column] for column in columns] for row in rows])
+    for row in rows:
+        named = ", ".join(f"{key} {row[key]:.2f}" for key in ("top1", "top5") if key in row)
+        print(f"{row['check']}: {named} ({row['rule']})")
+    print(f"probe: {folder / 'probe.json'}, {folder / 'probe.csv'}")
+
+
 def main() -> None:
     arguments = parser(__doc__.splitlines()[0])
     arguments.add_argument("checkpoint", help="file of weights, or none for random ones")
@@ -101,29 +122,12 @@ def main() -> None:
         names = [loader.dataset.metainfo["classes"] for loader in loaders.values()]
         if list(names[0]) != list(names[1]):
             raise ValueError(f"train and val have different classes: {', '.join(sorted({*names[0]} ^ {*names[1]}))}")
-    data = {}
     with one_sentence(args.debug, code=1):
+        data = {}
         for split, loader in loaders.items():
             start = time.monotonic()
             data[split] = features(model, loader, lambda *at, split=split, start=start: progress(split, start, *at))
-    rows = measure(args, data, len(names[0]))
-    content = dict(
-        config=args.config,
-        checkpoint=args.checkpoint,
-        features=FEATURES,
-        channels=data["train"][0].shape[1],
-        classes=len(names[0]),
-        pictures={split: len(labels) for split, (_, labels) in data.items()},
-        checks=rows,
-    )
-    folder = Path(args.work_dir)
-    write_whole(folder / "probe.json", lambda part: part.write_text(json.dumps(content, indent=1)))
-    columns = ["check", "top1", *(["top5"] if "top5" in rows[0] else []), "rule"]
-    save_csv(folder / "probe.csv", columns, [[row[column] for column in columns] for row in rows])
-    for row in rows:
-        named = ", ".join(f"{key} {row[key]:.2f}" for key in ("top1", "top5") if key in row)
-        print(f"{row['check']}: {named} ({row['rule']})")
-    print(f"probe: {folder / 'probe.json'}, {folder / 'probe.csv'}")
+        save(args, data, measure(args, data, len(names[0])), len(names[0]))
 
 
 if __name__ == "__main__":

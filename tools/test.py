@@ -9,6 +9,7 @@ from mmengine.runner import Runner
 from vil_dense.mm import ImageClassifier, settle
 from vil_dense.mm.command import check_folders, one_sentence, parser, read_config
 from vil_dense.mm.distributed import end_processes, settle_processes
+from vil_dense.mm.faults import in_words
 from vil_dense.mm.label_check import check_labels
 from vil_dense.mm.protocols import PROTOCOLS
 from vil_dense.mm.safe_load import load_exactly, read_weights
@@ -20,6 +21,9 @@ def build(args: argparse.Namespace) -> Runner:
         raise ValueError(f"--tta is the multiscale protocol, so it cannot be {args.protocol}")
     protocol = "multiscale" if args.tta else args.protocol
     cfg = read_config(args, subfolder=f"test_{protocol or 'own'}")
+    if (args.out or args.show_dir) and "decode_head" not in cfg.model:
+        asked = " and ".join(f"--{name}" for name in ("out", "show-dir") if getattr(args, name.replace("-", "_")))
+        raise ValueError(f"{asked}: only for segmentors of pictures, and {args.config} is of type {cfg.model.type}")
     check_folders(cfg.work_dir, args.out, args.show_dir)
     weights = read_weights(args.checkpoint)
     settle.settle_plan(cfg)
@@ -54,7 +58,7 @@ def main() -> None:
     args = arguments.parse_args()
     with one_sentence(args.debug):
         runner = build(args)
-    with one_sentence(args.debug, code=1):
+    with one_sentence(args.debug, code=1), in_words(runner, "test"):
         runner.test()
         end_processes()
 

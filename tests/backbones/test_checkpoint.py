@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vil_dense.backbones import VisionLSTM, variant
+from vil_dense.backbones import VisionLSTM, checkpoint, variant
 from vil_dense.backbones.checkpoint import infer_options, layout_of, load_weights, read_state, to_own, write_state
 
 TOOL = Path(__file__).parents[2] / "tools/convert_checkpoint.py"
@@ -196,11 +197,39 @@ def test_the_tool_converts(tmp_path: Path, suffix: str) -> None:
 
 def test_the_tool_says_what_is_wrong_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "broken.th").write_bytes(b"nothing")
+    blocks = {key: value for key, value in small().state_dict().items() if not key.startswith("patch_embed")}
+    torch.save(blocks, tmp_path / "blocks.th")
     for src, dst, message in (
         ("none.th", "a.pth", "no checkpoint at"),
         ("broken.th", "a.pth", "broken.th"),
+        ("blocks.th", "a.pth", "these are not all weights of a ViL, patch_embed.proj.weight missing"),
         ("none.th", "a.onnx", "DST must end in .pth or .safetensors"),
     ):
         done = convert(tmp_path / src, tmp_path / dst)
         assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr
         assert not (tmp_path / dst).exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "stopped by Ctrl-C\n"),
+        (OSError(28, "No space left on device"), 2, "error: [Errno 28] No space left on device\n"),
+        (RuntimeError("two\nlines"), 2, "error: RuntimeError: two lines (the traceback: --debug)\n"),
+    ],
+    ids=["Ctrl-C", "disk", "ours"],
+)
+def test_the_tool_ends_in_one_sentence(
+    error: BaseException, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def fail(path: str) -> None:
+        raise error
+
+    monkeypatch.setattr(checkpoint, "read_state", fail)
+    monkeypatch.setattr(sys, "argv", ["convert_checkpoint.py", "a.th", "a.pth"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(TOOL), run_name="__main__")
+    assert end.value.code == code and capsys.readouterr().err == said
+    sys.argv.append("--debug")
+    with pytest.raises(type(error)):
+        runpy.run_path(str(TOOL), run_name="__main__")

@@ -217,3 +217,27 @@ def test_loader_is_timed(data: Path, capsys: pytest.CaptureFixture):
         "SeedSample", "LoadPicture", "RandomResizedCrop", "FlipPicture", "ThreeAugment", "PictureJitter", "PackPicture",
     ]  # fmt: skip
     assert out[-1].startswith("one core: ") and out[-1].endswith(" pictures/s")
+
+
+@pytest.mark.parametrize(
+    ("command", "part"),
+    [
+        (("benchmark_loader", CONFIG, "--pictures", "32", "--workers", "1"), "torch.utils.data.DataLoader"),
+        (("probe", CONFIG, "none", "--knn"), "vil_dense.mm.probe.knn_scores"),
+    ],
+    ids=["benchmark_loader", "probe"],
+)
+def test_work_that_fails_ends_in_one_sentence(
+    command: tuple[str, ...],
+    part: str,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+):
+    def fail(*args: object, **options: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(part, fail)
+    run(*command, "--work-dir", tmp_path, *options(data), code=1)
+    assert capsys.readouterr().err.splitlines()[-1] == "error: [Errno 12] Cannot allocate memory"

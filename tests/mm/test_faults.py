@@ -1,15 +1,18 @@
 """What ends a run from outside ends it in one sentence, with the last checkpoint whole."""
 
+import logging
 import os
 import re
 import resource
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -30,7 +33,7 @@ class Run:
 
     def __init__(self, work_dir: Path, workers: int = 2) -> None:
         self.work_dir, self.model = str(work_dir), nn.Linear(1, 1)
-        self.train_dataloader = type("Loader", (), dict(num_workers=workers))()
+        self.train_dataloader = self.test_dataloader = type("Loader", (), dict(num_workers=workers, batch_size=1))()
 
 
 def test_ctrl_c(tmp_path: Path, capsys: pytest.CaptureFixture):
@@ -42,6 +45,44 @@ def test_ctrl_c(tmp_path: Path, capsys: pytest.CaptureFixture):
     assert said == ["stopped by Ctrl-C: --resume goes on from none"]
     with pytest.raises(KeyboardInterrupt), one_sentence(debug=True):
         raise KeyboardInterrupt
+
+
+@pytest.fixture
+def full_log():
+    """A logger of MMEngine's whose file is on a full disk."""
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    logger, handler = MMLogger.get_instance("full"), logging.FileHandler("/dev/full")
+    logger.addHandler(handler)
+    yield logger
+    MMLogger._instance_dict.pop("full")
+    with suppress(OSError):
+        handler.close()
+
+
+def test_a_log_on_a_full_disk(full_log: MMLogger, capsys: pytest.CaptureFixture):
+    """The run goes on, is said once that lines are lost, and ends by its own error."""
+    with pytest.raises(SystemExit), one_sentence(code=1):
+        full_log.info("a line")
+        full_log.info("another")
+        raise RuntimeError("odd")
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: the log /dev/full cannot be written, its lines are lost: [Errno 28] No space left on device",
+        "error: RuntimeError: odd (the traceback: --debug)",
+    ]
+
+
+def test_only_debug_shows_why_a_line_of_the_log_is_lost(full_log: MMLogger, capsys: pytest.CaptureFixture):
+    with one_sentence(debug=True):
+        full_log.info("a line")
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_line_that_is_no_line_keeps_its_traceback(full_log: MMLogger, capsys: pytest.CaptureFixture):
+    """It is a mistake in the code, not the disk's."""
+    with one_sentence():
+        full_log.info("%d", "no number")
+    assert "TypeError" in capsys.readouterr().err
 
 
 KILLED = """
@@ -126,6 +167,44 @@ def test_other_errors_stay_as_they_are(error: Exception, tmp_path: Path):
     with pytest.raises(type(error)) as end, in_words(Run(tmp_path)):
         raise error
     assert end.value is error
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (
+            RuntimeError("unable to allocate shared memory(shm) for file </torch_1>"),
+            "set test_dataloader.num_workers to less than 2",
+        ),
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
+            "set test_dataloader.num_workers to less than 2, or ask for more memory",
+        ),
+        (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), "test_dataloader.num_workers=0 shows"),
+        (OSError(28, "No space left on device"), "[Errno 28] No space left on device; make room"),
+        (MemoryError(), "out of memory (MemoryError); end other processes, or ask for more memory"),
+    ],
+    ids=["shared memory", "killed", "exited", "disk", "memory"],
+)
+def test_known_errors_of_a_test(error: Exception, says: str, tmp_path: Path):
+    """Which has nothing to resume, and a loader of its own."""
+    said = explain(error, Run(tmp_path), "test")
+    assert says in said and "--resume" not in said and "train_" not in said
+
+
+def test_what_helps_a_test_that_has_no_memory(tmp_path: Path):
+    run, error = Run(tmp_path), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+    run.model.decode_head = nn.Identity()
+    assert explain(error, run, "test").endswith(
+        "; smaller windows need less: model.test_cfg.mode=slide, and crop_size and stride in model.test_cfg"
+    )
+    run.test_dataloader.batch_size = 8
+    assert explain(error, run, "test").endswith("; set test_dataloader.batch_size to less than 8")
+
+
+def test_ctrl_c_in_a_test_speaks_of_no_resuming(tmp_path: Path):
+    with pytest.raises(KeyboardInterrupt), in_words(Run(tmp_path), "test"):  # which has no logger
+        raise KeyboardInterrupt
 
 
 def test_memory_that_is_not_there(tmp_path: Path):

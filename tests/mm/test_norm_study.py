@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from bad_inputs import PICTURES_CONFIG, write_data
+from run_command import ROOT, run_command
 from torch import nn
 
-STUDY = runpy.run_path(str(Path(__file__).parents[2] / "tools/norm_study.py"))
+STUDY = runpy.run_path(str(ROOT / "tools/norm_study.py"))
 
 
 def pair(parts: int) -> tuple[nn.Module, nn.BatchNorm2d]:
@@ -62,3 +64,16 @@ def test_arms_choose_their_norms(arm: str, chosen: int) -> None:
     model.decode_head, model.neck = head, nn.Sequential(nn.BatchNorm2d(4))
     assert STUDY["split_norms"](model, 2, STUDY["ARMS"][arm][1]) == chosen
     assert len(STUDY["part_norms"](model)) == chosen
+
+
+def test_a_run_that_fails_ends_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def fail(*args: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr("mmengine.optim.build_optim_wrapper", fail)
+    config = tmp_path / "config.py"
+    config.write_text(PICTURES_CONFIG.format(root=ROOT, data=write_data(tmp_path / "data")))
+    assert run_command(f"norm_study {config} --out {tmp_path}/out --parts 1 --steps 1", monkeypatch) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "error: [Errno 12] Cannot allocate memory"

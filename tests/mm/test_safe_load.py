@@ -1,6 +1,7 @@
 """Checkpoints are read whole or refused in a sentence, and never run code."""
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 
 from vil_dense.backbones.checkpoint import read_state
 from vil_dense.mm import safe_load
+from vil_dense.mm.checkpoints import newest
 
 
 class Trap:
@@ -99,6 +101,45 @@ def test_damaged_anywhere(tmp_path: Path, zipped: bool):
                 assert str(path) in str(error)
                 refused += 1
     assert refused > 100
+
+
+@pytest.mark.parametrize("read", [safe_load.load_safely, read_state])
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(5, "Input/output error"),
+        PermissionError(13, "Permission denied"),
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_file_that_cannot_be_read_now_is_not_damaged(
+    error: Exception, read: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = save(dict(weight=torch.zeros(2)), tmp_path / "whole.pth")
+
+    def fail(*args: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(type(error)) as end:
+        read(path)
+    assert not isinstance(end.value, ValueError)
+    if isinstance(error, OSError):
+        assert end.value.errno == error.errno and str(path) in str(end.value)
+
+
+def test_a_disk_that_fails(tmp_path: Path):
+    """Memory that is not mapped reads as a failing disk does. Resuming does not go to an older step."""
+    if not Path("/proc/self/mem").exists():
+        pytest.skip("this system has no /proc/self/mem")
+    (tmp_path / "iter_4.pth").symlink_to("/proc/self/mem")
+    save(dict(state_dict=dict(weight=torch.zeros(2))), tmp_path / "iter_2.pth")
+    for read in (lambda: safe_load.load_safely(str(tmp_path / "iter_4.pth")), lambda: newest(str(tmp_path))):
+        with pytest.raises(OSError, match=r"Input/output error: '.*iter_4\.pth'$"):
+            read()
 
 
 def test_one_bit_of_a_tensor(tmp_path: Path):

@@ -19,9 +19,9 @@ def variant_of(config: str) -> str:
     Raises:
         ValueError: it has none of ours.
     """
-    from mmengine.config import Config
+    from vil_dense.mm.command import load_config
 
-    backbone = Config.fromfile(config).model.backbone
+    backbone = load_config(config).model.backbone
     if backbone.type != "ViL" or backbone.variant.startswith("deit3"):
         raise ValueError(f"--config: {config} has no ViL backbone, it has {backbone.get('variant', backbone.type)}")
     return backbone.variant
@@ -29,13 +29,13 @@ def variant_of(config: str) -> str:
 
 def build_segmentor(case: Case, attention: bool, **options: Any) -> Any:
     """The config's network; `attention` puts the transformer's blocks in place of ours, --dim and --depth shrink it."""
-    from mmengine.config import Config
     from mmengine.registry import MODELS, init_default_scope
 
     from vil_dense.mm import settle
+    from vil_dense.mm.command import load_config
 
     init_default_scope("mmseg")
-    cfg = Config.fromfile(case.config)
+    cfg = load_config(case.config)
     backbone = cfg.model.backbone
     backbone.pop("init_cfg", None)
     taps = backbone.out_indices

@@ -6,9 +6,11 @@ gates and norm lie together in `scans.<n>`; and the grid convolution of a revers
 so its kernel is stored turned by 180 degrees.
 """
 
+import errno
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,7 @@ def read_state(path: str | Path) -> State:
 
     Raises:
         FileNotFoundError: there is no such file.
+        OSError, MemoryError: it cannot be read, see `check_damage`.
         ValueError: it is damaged, holds more than tensors and plain values, or no tensors.
     """
     path = Path(path)
@@ -57,9 +60,8 @@ def read_state(path: str | Path) -> State:
             f"{path} was not loaded: it holds objects other than tensors and plain values, which could run code, "
             f"or it is damaged ({str(error).splitlines()[0]})"
         ) from error
-    except (
-        Exception
-    ) as error:  # torch's unpickler fails on damaged files in every way, IndexError and AssertionError too
+    except Exception as error:  # torch's unpickler fails on damaged files in every way, IndexError and others
+        check_damage(error, path)
         raise ValueError(
             f"{path} is not a whole checkpoint: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
         ) from error
@@ -69,6 +71,21 @@ def read_state(path: str | Path) -> State:
     if not state:
         raise ValueError(f"{path} holds no tensors; expected a state dict or a file with the key 'state_dict'")
     return state
+
+
+def check_damage(error: Exception, path: str | Path) -> None:
+    """Of an error while a checkpoint is read: raises it again where the content is not to blame.
+
+    Raises:
+        OSError: the disk, the network or the rights are; names the file.
+        MemoryError, RuntimeError: there is no memory for what it holds.
+    """
+    if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that of a seek to where a damaged offset points
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
+    no_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    # a file of torch's old format, which has no checksums, may have been damaged where it says how large a tensor is
+    if no_memory or ("DefaultCPUAllocator" in str(error) and zipfile.is_zipfile(path)):
+        raise error
 
 
 def write_state(state: State, path: str | Path) -> None:
@@ -206,6 +223,8 @@ def infer_options(state: Mapping[str, Tensor], direction: str = "bi-alternating"
     first = "blocks.0.layer.scans.0."
     if first + "conv.weight" not in state:
         raise ValueError("not the weights of a ViL in this project's layout: blocks.0.layer.scans.0 is missing")
+    if lacking := [key for key in (first + "skip", "patch_embed.proj.weight", "pos_embed.embed") if key not in state]:
+        raise ValueError(f"these are not all weights of a ViL, {', '.join(lacking)} missing")
     conv, patch, embed = state[first + "conv.weight"], state["patch_embed.proj.weight"], state["pos_embed.embed"]
     dim, causal = patch.shape[0], conv.ndim == 3
     options: dict[str, Any] = dict(

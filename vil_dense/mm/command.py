@@ -9,8 +9,9 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from weakref import WeakSet
 
 from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
@@ -25,7 +26,8 @@ INTERRUPTED = 128 + signal.SIGINT
 """What shells report of a program that Ctrl-C has ended."""
 USER_ERRORS = (ImportError, KeyError, OSError, RunFault, SyntaxError, TypeError, ValueError)
 FROM_CONFIG = ("activation_checkpointing", "compile", "find_unused_parameters", "model_wrapper_cfg", "runner_type")
-RUNNER_OPTIONS = {*inspect.signature(Runner).parameters, *FROM_CONFIG}
+OURS = ("compile_blocks", "label_check")
+RUNNER_OPTIONS = {*inspect.signature(Runner).parameters, *FROM_CONFIG, *OURS}
 
 
 @contextmanager
@@ -37,14 +39,18 @@ def one_sentence(debug: bool = False, *, code: int = 2) -> Iterator[None]:
         code: 2 while a run is set up, when a mistake is the user's to mend; 1 for what happens to it later.
     """
     try:
-        yield
+        with nullcontext() if debug else _quiet_logs():
+            try:
+                yield
+            except Exception as error:
+                log = _keep_traceback(error)
+                raise
     except KeyboardInterrupt:
         if debug:
             raise
         print("stopped by Ctrl-C", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except Exception as error:
-        log = _keep_traceback(error)
         if debug:
             raise
         words = sentence(error)
@@ -68,12 +74,37 @@ def sentence(error: Exception) -> str:
 
 
 def _keep_traceback(error: Exception) -> str | None:
-    """Write it to the log file of the run, if one has begun, and return the file."""
+    """Write it to the log file of the run, if one has begun, and return the file where that can be written."""
     logger = MMLogger.get_current_instance() if MMLogger._instance_dict else None
     files = [handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)] if logger else []
     for handler in files:
         handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, sentence(error), (), sys.exc_info()))
-    return files[0].baseFilename if files else None
+    return next((handler.baseFilename for handler in files if handler not in _LOST), None)
+
+
+_LOST: WeakSet[logging.Handler] = WeakSet()
+"""Whose lines can no longer be written."""
+
+
+@contextmanager
+def _quiet_logs() -> Iterator[None]:
+    """Where a log cannot be written, as on a full disk: one line once, not logging's traceback for every line of it."""
+    before = logging.Handler.handleError
+
+    def say_once(handler: logging.Handler, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            before(handler, record)
+        elif handler not in _LOST:
+            _LOST.add(handler)
+            name = getattr(handler, "baseFilename", "on the screen")
+            print(f"warning: the log {name} cannot be written, its lines are lost: {error}", file=sys.stderr)
+
+    logging.Handler.handleError = say_once  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        logging.Handler.handleError = before  # type: ignore[method-assign]
 
 
 def plain_parser(description: str | None) -> argparse.ArgumentParser:
@@ -182,13 +213,12 @@ def read_config(args: argparse.Namespace, subfolder: str = "") -> Config:
     if args.launcher != "none":
         start_processes(args.launcher, cfg.env_cfg.dist_cfg)
     init_default_scope(cfg.get("default_scope", "mmseg"))
-    safe_load.install()
     checkpoints.install()
     return cfg
 
 
 def load_config(path: str | Path) -> Config:
-    """The config in a file, which is run as a program.
+    """The config in a file, which is run as a program; what it names is from here on read safely.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -196,6 +226,7 @@ def load_config(path: str | Path) -> Config:
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no config at {path}")
+    safe_load.install()  # here, as every tool with a config comes by
     try:
         cfg = Config.fromfile(path)
     except Exception as error:  # a program can fail in any way

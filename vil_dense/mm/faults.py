@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
 from vil_dense.mm.training_memory import estimate_training, own_step, said_smaller
 
@@ -23,65 +24,91 @@ NO_SHARED_MEMORY = re.compile(r"Bus error|unable to (?:allocate|open|resize|mmap
 
 
 @contextmanager
-def in_words(runner: Runner) -> Iterator[None]:
+def in_words(runner: Runner, split: str = "train") -> Iterator[None]:
     """Errors that have a known cause outside the code leave as a `RunFault` that says it; all others as they are.
 
-    Of Ctrl-C the log says where the run would go on.
+    Of Ctrl-C the log of a training says where it would go on.
+
+    Args:
+        split: `train` or `test`, what the runner does.
     """
     try:
         yield
     except KeyboardInterrupt:
-        runner.logger.warning(f"stopped by Ctrl-C: --resume goes on from {last_checkpoint(runner.work_dir)}")
+        if split == "train":
+            runner.logger.warning(f"stopped by Ctrl-C: --resume goes on from {last_checkpoint(runner.work_dir)}")
         raise
     except (OSError, RuntimeError, MemoryError) as error:
-        words = explain(error, runner)
+        words = explain(error, runner, split)
         if words is None:
             raise
         raise RunFault(words) from error
 
 
-def explain(error: Exception, runner: Runner) -> str | None:
+def explain(error: Exception, runner: Runner, split: str = "train") -> str | None:
     """One sentence on the cause of an error and on what helps; None for one that is not known."""
-    text = str(error)
+    text, again = str(error), ", then --resume" if split == "train" else ""
+    workers = f"{split}_dataloader.num_workers"
     if error.__cause__ is not None:  # of a lost loader process torch says there by which signal
         text = f"{error.__cause__}\n{text}"
     if NO_SHARED_MEMORY.search(text):
         return (
             "shared memory (/dev/shm), through which loader processes hand over their batches, is full: enlarge it "
-            f"(docker run --shm-size=8g) or set train_dataloader.num_workers to less than {workers(runner)}"
+            f"(docker run --shm-size=8g) or set {workers} to less than {_loader(runner, split).num_workers}"
         )
     if lost := LOST_WORKER.search(text):
-        return lost_worker(lost[1], lost[2], workers(runner))
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or NO_MEMORY.search(text):
-        return out_of_memory(text.splitlines()[0] if text else type(error).__name__, runner)
+        return lost_worker(lost[1], lost[2], f"{workers} to less than {_loader(runner, split).num_workers}", again)
+    if no_memory(error):
+        return f"{out_of_memory(error)}{training_needs(runner) if split == 'train' else test_needs(runner)}"
     if isinstance(error, OSError) and NO_SPACE.search(text):
-        return f"{text}; the last whole checkpoint: {last_checkpoint(runner.work_dir)}; make room, then --resume"
+        last = f"; the last whole checkpoint: {last_checkpoint(runner.work_dir)}" if again else ""
+        return f"{text}{last}; make room{again}"
     if torch.distributed.is_initialized() and LOST_PROCESS.search(text):
         return (
             f"process {runner.rank} of {runner.world_size} has lost another one, whose own output says why it ended "
-            f"({text.splitlines()[0][-200:]}); start all again with --resume"
+            f"({text.splitlines()[0][-200:]}); start all again{' with --resume' if again else ''}"
         )
     return None
 
 
-def lost_worker(pid: str, signal: str | None, count: int) -> str:
+def lost_worker(pid: str, signal: str | None, fewer: str, again: str) -> str:
     if signal == "Killed":
         return (
             f"loader process {pid} was killed (SIGKILL), as the system does where memory runs out: "
-            f"set train_dataloader.num_workers to less than {count}, or ask for more memory, then --resume"
+            f"set {fewer}, or ask for more memory{again}"
         )
     how = f"was ended by a signal ({signal.strip()})" if signal else "ended without a word"
-    return f"loader process {pid} {how}: its own lines above say more; train_dataloader.num_workers=0 shows its errors"
+    return f"loader process {pid} {how}: its own lines above say more; {fewer.split()[0]}=0 shows its errors"
 
 
-def out_of_memory(said: str, runner: Runner) -> str:
+def no_memory(error: Exception) -> bool:
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or bool(NO_MEMORY.search(str(error)))
+
+
+def out_of_memory(error: Exception) -> str:
+    """The beginning of a sentence, which what helps ends."""
+    return f"out of memory ({(str(error) or type(error).__name__).splitlines()[0]}); "
+
+
+def training_needs(runner: Runner) -> str:
+    """What a step takes, where that is known, and what makes it less."""
     expected = estimate_training(runner)
-    takes = f"; a step of {own_step(runner)} takes {expected}" if expected else ""
-    return f"out of memory ({said}){takes}; {said_smaller(runner)}"
+    takes = f"a step of {own_step(runner)} takes {expected}; " if expected else ""
+    return takes + said_smaller(runner)
 
 
-def workers(runner: Runner) -> int:
-    return runner.train_dataloader.num_workers
+def test_needs(runner: Runner) -> str:
+    batch = _loader(runner, "test").batch_size
+    if batch and batch > 1:
+        return f"set test_dataloader.batch_size to less than {batch}"
+    network = getattr(runner.model, "module", runner.model)
+    if not hasattr(network, "decode_head"):
+        return "end other processes, or ask for more memory"
+    return "smaller windows need less: model.test_cfg.mode=slide, and crop_size and stride in model.test_cfg"
+
+
+def _loader(runner: Runner, split: str) -> DataLoader:
+    return getattr(runner, f"{split}_dataloader")
 
 
 def last_checkpoint(work_dir: str) -> str:

@@ -20,6 +20,7 @@ from PIL import Image, ImageOps
 from vil_dense.mm import draw, settle
 from vil_dense.mm.banded import Size
 from vil_dense.mm.estimate import GIB, estimate, free_memory
+from vil_dense.mm.faults import RunFault, no_memory, out_of_memory
 from vil_dense.mm.safe_load import load_exactly, load_safely, weights_of
 from vil_dense.mm.windows import cut, label_map
 
@@ -137,7 +138,11 @@ class Predictor:
         return found.numpy()
 
     def write_all(self, pictures: dict[Path, Path], out: Path) -> list[str]:
-        """Label and overlay of each picture below `out`; returns the names of those that could not be read."""
+        """Label and overlay of each picture below `out`; returns the names of those that could not be read.
+
+        Raises:
+            RunFault: there is no memory for a picture; what would need less.
+        """
         unread = []
         first_id = 1 if self.reduce_zero_label else 0
         progress = Progress(len(pictures), sys.stdout)
@@ -154,12 +159,24 @@ class Predictor:
             except ValueError as error:
                 unread.append(f"{path} ({error})")
                 continue
-            label = self.label(image, progress)
+            try:
+                label = self.label(image, progress)
+            except (MemoryError, RuntimeError) as error:
+                if not no_memory(error):
+                    raise
+                raise RunFault(f"{path}: {out_of_memory(error)}{self._less_memory()}") from error
             draw.save_png(out / "labels" / f"{name}.png", label + np.uint8(first_id))
             seen = draw.overlay(image[..., ::-1], label.astype(np.int16), self.classes["palette"])
             draw.save_png(out / "overlays" / f"{name}.png", seen)
         print()
         return unread
+
+    def _less_memory(self) -> str:
+        if self.model.test_cfg.get("mode", "whole") != "slide":
+            return "windows need less: --window 512, and no --whole"
+        size = " x ".join(map(str, self.model.test_cfg.crop_size))
+        fewer = f", or --window-batch of less than {self.batch}" if self.batch > 1 else ""
+        return f"a --window smaller than {size} needs less{fewer}"
 
     def _say_memory(self, inputs: Size, size: Size) -> None:
         """Prints what a picture will take, and a warning where it may not be there."""

@@ -16,7 +16,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
-from vil_dense.backbones.checkpoint import read_state
+from vil_dense.backbones.checkpoint import check_damage, read_state
 from vil_dense.files import check_sums
 
 
@@ -54,6 +54,7 @@ def load_safely(filename: str, map_location: str | torch.device | None = "cpu") 
         BrokenFile: the file is truncated, damaged or no checkpoint.
         ValueError: it holds something else, or objects whose loading would run code.
         FileNotFoundError: there is no such file (addresses on the network are not loaded).
+        OSError, MemoryError: it cannot be read now, and may be whole; see `check_damage`.
     """
     path = os.path.expanduser(filename)
     if not os.path.isfile(path):
@@ -69,7 +70,8 @@ def load_safely(filename: str, map_location: str | torch.device | None = "cpu") 
                 f"{filename} was refused: it holds {foreign[1]}, and loading that could run code"
             ) from None
         raise BrokenFile(f"{filename} is truncated, damaged or no checkpoint") from None
-    except Exception:  # torch's unpickler fails on damaged files in every way, IndexError and AssertionError too
+    except Exception as error:  # torch's unpickler fails on damaged files in every way, IndexError and others
+        check_damage(error, path)
         raise BrokenFile(f"{filename} is truncated, damaged or no checkpoint") from None
     if not isinstance(checkpoint, dict):
         raise ValueError(f"{filename} holds a {type(checkpoint).__name__}, a checkpoint is a dict")
