@@ -109,6 +109,12 @@ def test_a_step_that_was_just_saved_is_not_saved_twice(tmp_path: Path, monkeypat
     assert len(saves) == 1 and last_checkpoint(str(tmp_path)).endswith("iter_4.pth")
 
 
+def test_the_pointer_of_an_earlier_run_is_no_checkpoint_of_this_one(tmp_path: Path):
+    (tmp_path / "last_checkpoint").write_text(str(tmp_path / "iter_3.pth"))
+    stop(runner(tmp_path, tell=3))
+    assert load_safely(str(tmp_path / "iter_3.pth"))["meta"]["iter"] == 3
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("step", [8, 12])
 def test_a_run_goes_on_within_an_epoch(step: int, workers: int, tmp_path: Path):

@@ -7,6 +7,7 @@ go on.
 
 import re
 from pathlib import Path
+from typing import Any
 
 from mmengine.dist import is_main_process, master_only
 from mmengine.fileio import LocalBackend, register_backend
@@ -15,13 +16,12 @@ from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner
 
 from vil_dense.files import sweep, write_whole
+from vil_dense.mm.epochs import SAMPLES_READ, EpochLoop
 from vil_dense.mm.safe_load import BrokenFile, load_safely
 
 POINTER = "last_checkpoint"
 WITHIN_EPOCH = "epoch_{}_step_{}.pth"
 """Whole epochs, and steps of the next one."""
-SAMPLES_READ = "samples_read"
-"""In MMEngine's message hub: of a checkpoint within an epoch, samples of it that all processes have read."""
 
 
 class WholeFiles(LocalBackend):
@@ -45,7 +45,14 @@ class SafeCheckpointHook(CheckpointHook):
 
     A run that goes on at a step whose validation was cut off, or at its end, validates first: metrics, the best
     checkpoint and the report are those of the unbroken run.
+
+    With accumulated gradients, which no checkpoint holds, one that is due between two updates is saved after the next
+    update and named after its step; in a loop over epochs that is no `EpochLoop`, after the next epoch that ends with
+    an update.
     """
+
+    waits = False
+    """A checkpoint is due and was not saved yet."""
 
     _default_greater_keys = (*CheckpointHook._default_greater_keys, "dice", "nsd")
     _default_less_keys = (*CheckpointHook._default_less_keys, "hd95")
@@ -65,6 +72,27 @@ class SafeCheckpointHook(CheckpointHook):
         due = done >= loop.val_begin and (done % loop.val_interval == 0 or done == last)
         return due and (done == last or runner.message_hub.runtime_info.get("last_validation") != done)
 
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
+        if self.waits and runner.optim_wrapper.should_update():
+            if not self.by_epoch:
+                self._save_checkpoint(runner)
+            elif isinstance(runner.train_loop, EpochLoop):
+                self.save_within_epoch(runner, batch_idx + 1)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        super().after_train_epoch(runner)
+        if self.by_epoch and self.waits and runner.optim_wrapper.should_update():
+            self._save_checkpoint(runner)
+
+    def after_train(self, runner: Runner) -> None:
+        if self.waits:  # of a run that was ended early, as by MMEngine's EarlyStoppingHook, no update follows
+            step = runner.epoch if self.by_epoch else runner.iter
+            self._save_step(runner, step, meta=dict(epoch=runner.epoch, iter=runner.iter))
+        super().after_train(runner)
+
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         loop = runner.train_loop
         runner.message_hub.update_info(
@@ -73,6 +101,13 @@ class SafeCheckpointHook(CheckpointHook):
         super().after_val_epoch(runner, metrics or {})
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        if runner.optim_wrapper.should_update():
+            self._save_step(runner, step, meta)
+        else:
+            self.waits = True
+            runner.logger.info("checkpoint: waits for the update, whose gradients are not complete")
+
+    def _save_step(self, runner: Runner, step: int, meta: dict) -> None:
         outdated: list[int] = []
         if self.max_keep_ckpts > 0:
             steps = [*(kept for kept in self.keep_ckpt_ids if kept != step), step]
@@ -89,6 +124,7 @@ class SafeCheckpointHook(CheckpointHook):
         runner.message_hub.update_info(SAMPLES_READ, read)
         path = self.file_backend.join_path(self.out_dir, WITHIN_EPOCH.format(runner.epoch, step))
         self._save(runner, path, meta=dict(epoch=runner.epoch, iter=runner.iter + 1))
+        runner.message_hub.update_info(SAMPLES_READ, 0)  # the next one may be of a whole epoch
 
     def _save(self, runner: Runner, path: str, meta: dict) -> None:
         self.last_ckpt = path
@@ -105,6 +141,7 @@ class SafeCheckpointHook(CheckpointHook):
             **self.args,
         )
         self._point(runner.work_dir)
+        self.waits = False
 
     @master_only
     def _point(self, work_dir: str) -> None:
