@@ -64,7 +64,9 @@ class Stop(Hook):
             raise KeyboardInterrupt
 
 
-def line_runner(work_dir: Path, stop: Stop | None = None, resume: bool = False, keep: int = 1) -> Runner:
+def line_runner(
+    work_dir: Path, stop: Stop | None = None, resume: bool = False, keep: int = 1, out_dir: Path | None = None
+) -> Runner:
     """Eight steps of a linear model, a checkpoint and a validation at every second."""
     forget_runs()
     safe_load.install()
@@ -87,6 +89,7 @@ def line_runner(work_dir: Path, stop: Stop | None = None, resume: bool = False, 
                 type="SafeCheckpointHook",
                 by_epoch=False,
                 interval=2,
+                out_dir=out_dir and str(out_dir),
                 max_keep_ckpts=keep,
                 save_best="score",
                 rule="greater",
@@ -222,6 +225,18 @@ def test_a_broken_newest_is_named_and_the_one_before_taken(run: Path):
 def test_without_a_pointer_the_highest_step_is_taken(run: Path, pointer: str | None):
     (run / POINTER).unlink() if pointer is None else (run / POINTER).write_text(pointer)
     assert newest(str(run)) == (str(run / "iter_10.pth"), [])
+
+
+def test_checkpoints_in_another_folder(tmp_path: Path):
+    with pytest.raises(KeyboardInterrupt):
+        line_runner(tmp_path / "run", Stop(5), out_dir=tmp_path / "out").train()
+    assert newest(str(tmp_path / "run")) == (str(tmp_path / "out/run/iter_4.pth"), [])
+    line_runner(tmp_path / "run", resume=True, out_dir=tmp_path / "out").train()
+    assert scores(tmp_path / "run") == dict(zip((2, 4, 6, 8), SCORES, strict=True))
+    assert names(tmp_path / "out/run") == {"iter_8.pth", "best_score_iter_8.pth"}
+    (tmp_path / "out/run").rename(tmp_path / "out/gone")
+    with pytest.raises(ValueError, match=r"no checkpoint at .*/out/run/iter_8.pth, where .*/run/last_checkpoint has "):
+        newest(str(tmp_path / "run"))
 
 
 def test_none_whole_is_one_sentence(run: Path):

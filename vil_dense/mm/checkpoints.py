@@ -184,10 +184,13 @@ def newest(work_dir: str) -> tuple[str | None, list[str]]:
     """The last checkpoint of a run that can be read, None where there is none yet; and a line on each that cannot.
 
     Raises:
-        ValueError: a checkpoint holds objects whose loading could run code, or there are checkpoints and none is whole.
+        ValueError: a checkpoint holds objects whose loading could run code, or there are checkpoints and none is whole,
+            or the last one is not where the pointer says.
     """
-    folder, lines = Path(work_dir), []
-    paths = _by_age(folder)
+    lines: list[str] = []
+    pointer = Path(work_dir) / POINTER
+    last = Path(pointer.read_text(errors="replace").strip()) if pointer.is_file() else Path()
+    paths = _by_age(_folder_of(last, Path(work_dir)), last.name)
     for path in paths:
         try:
             load_safely(str(path))
@@ -196,19 +199,22 @@ def newest(work_dir: str) -> tuple[str | None, list[str]]:
         else:
             return str(path), lines
     if paths:
-        raise ValueError(f"no checkpoint in {work_dir} is whole ({len(paths)} tried): remove them to start anew")
+        raise ValueError(f"no checkpoint in {paths[0].parent} is whole ({len(paths)} tried): remove them to start anew")
+    if last.name:
+        raise ValueError(f"no checkpoint at {last}, where {pointer} has the last one: remove that file to start anew")
     return None, []
 
 
-def _by_age(folder: Path) -> list[Path]:
+def _folder_of(last: Path, work_dir: Path) -> Path:
+    """The folder of checkpoints: the work folder, which may have been moved, or the hook's `out_dir`."""
+    return last.parent if last.is_file() and not (work_dir / last.name).is_file() else work_dir
+
+
+def _by_age(folder: Path, last: str) -> list[Path]:
     """Checkpoints of the run, the last first; what an earlier, longer run has left in the folder does not count."""
     steps = {path: step for path in folder.glob("*.pth") if (step := _step_of(path))}
-    pointer = folder / POINTER
-    name = (
-        Path(pointer.read_text(errors="replace").strip()).name if pointer.is_file() else ""
-    )  # the folder may have been moved
-    last = steps.get(folder / name, max(steps.values(), default=(0, 0)))
-    return sorted((path for path in steps if steps[path] <= last), key=lambda path: steps[path], reverse=True)
+    end = steps.get(folder / last, max(steps.values(), default=(0, 0)))
+    return sorted((path for path in steps if steps[path] <= end), key=lambda path: steps[path], reverse=True)
 
 
 def _step_of(path: Path) -> tuple[int, int] | None:
