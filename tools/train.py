@@ -8,7 +8,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from vil_dense.mm import ImageClassifier, ViL, settle
-from vil_dense.mm.checkpoints import newest
+from vil_dense.mm.checkpoints import settle_start
 from vil_dense.mm.command import check_folders, one_sentence, parser, read_config
 from vil_dense.mm.distributed import end_processes, settle_processes
 from vil_dense.mm.faults import in_words
@@ -23,10 +23,8 @@ def build(args: argparse.Namespace) -> Runner:
     """A runner that is ready to train: config settled, model and data built."""
     cfg = read_config(args)
     check_folders(cfg.work_dir)
-    last, broken = newest(cfg.work_dir) if args.resume else (None, [])
-    start = last or cfg.load_from
-    cfg.resume = last is not None
-    cfg.load_from = start
+    broken = settle_start(cfg, args.resume)
+    start = cfg.load_from
     weights = weights_of(load_safely(start)) if start else None
     cuda = torch.cuda.is_available()
     settle.settle_compile(cfg)

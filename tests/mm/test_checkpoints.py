@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -237,6 +238,40 @@ def test_checkpoints_in_another_folder(tmp_path: Path):
     (tmp_path / "out/run").rename(tmp_path / "out/gone")
     with pytest.raises(ValueError, match=r"no checkpoint at .*/out/run/iter_8.pth, where .*/run/last_checkpoint has "):
         newest(str(tmp_path / "run"))
+
+
+def test_where_a_run_begins(run: Path, tmp_path_factory: pytest.TempPathFactory):
+    chosen, weights, empty = run / "iter_2.pth", run / "iter_4.pth", tmp_path_factory.mktemp("empty")
+    torch.save(dict(state_dict={}, meta=dict(iter=2), optimizer={}), chosen)
+
+    def begin(work_dir: Path, go_on: bool, **options: object) -> tuple[str | None, bool]:
+        cfg = Config(dict(options, work_dir=str(work_dir)))
+        checkpoints.settle_start(cfg, go_on)
+        return cfg.load_from, cfg.resume
+
+    last = str(run / "iter_6.pth")
+    assert begin(run, True) == begin(run, False, resume=True) == (last, True)
+    assert begin(run, True, load_from=str(weights)) == begin(run, True, load_from="f", resume=True) == (last, True)
+    assert (
+        begin(run, False, load_from=str(weights)) == begin(empty, True, load_from=str(weights)) == (str(weights), False)
+    )
+    assert begin(run, False, load_from=str(chosen), resume=True) == (str(chosen), True)
+    assert begin(empty, True, load_from=str(chosen), resume=True) == (str(chosen), True)
+    assert begin(empty, True) == begin(empty, False) == begin(empty, False, resume=True) == (None, False)
+    with pytest.raises(ValueError, match=r"goes on from a checkpoint of a run, and .*iter_4.pth holds weights alone"):
+        begin(run, False, load_from=str(weights), resume=True)
+
+
+def test_the_best_of_the_run_that_another_began_with_stays(tmp_path: Path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    with pytest.raises(KeyboardInterrupt):
+        line_runner(first, Stop(5)).train()
+    before = names(first)
+    shutil.copytree(first, second)
+    for name in names(second) - {"iter_4.pth"}:
+        (second / name).unlink()
+    line_runner(second, resume=True).train()
+    assert names(first) == before and names(second) == {"iter_8.pth", "best_score_iter_8.pth", POINTER}
 
 
 def test_none_whole_is_one_sentence(run: Path):

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
 from mmengine.dist import is_main_process, master_only
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
@@ -165,8 +166,10 @@ class SafeCheckpointHook(CheckpointHook):
         after = self._best()
         self._set_best({key: after.get(key) or path for key, path in before.items()})
         for key, path in before.items():
-            if path and after.get(key) not in (None, path) and is_main_process() and self.file_backend.isfile(path):
-                self.file_backend.remove(path)
+            # That of another run, whose checkpoint this one began with, stays.
+            own = path and Path(path).absolute().parent == Path(self.out_dir).absolute()
+            if own and after.get(key) not in (None, path):
+                self._remove([path])
 
     def _best(self) -> dict[str | None, str | None]:
         """The path of the best checkpoint by metric; the metric is None where there is one only."""
@@ -178,6 +181,29 @@ class SafeCheckpointHook(CheckpointHook):
             self.best_ckpt_path_dict.update(paths)
         else:
             self.best_ckpt_path = paths[None]
+
+
+def settle_start(cfg: Config, go_on: bool) -> list[str]:
+    """Set `cfg.load_from`, where the run begins, and `cfg.resume`, whether it goes on there.
+
+    The last checkpoint of the work folder, if it is to `go_on` and there is one; else `load_from`: its weights, or
+    all of it with MMEngine's `resume=True`. That without a `load_from` is to go on.
+
+    Returns:
+        A line on each checkpoint that cannot be read.
+
+    Raises:
+        ValueError: see `newest`; or `load_from` is to be resumed and holds weights alone.
+    """
+    chosen = cfg.get("load_from") if cfg.get("resume") else None
+    last, broken = newest(cfg.work_dir) if go_on or (cfg.get("resume") and not chosen) else (None, [])
+    if chosen and not last and not {"meta", "optimizer"} <= load_safely(chosen).keys():
+        raise ValueError(
+            f"resume=True goes on from a checkpoint of a run, and {chosen} holds weights alone: leave it out"
+        )
+    cfg.load_from = last or cfg.get("load_from")
+    cfg.resume = bool(last or chosen)
+    return broken
 
 
 def newest(work_dir: str) -> tuple[str | None, list[str]]:
