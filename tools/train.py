@@ -15,6 +15,7 @@ from vil_dense.mm.faults import in_words
 from vil_dense.mm.imagenet import check_loaders
 from vil_dense.mm.label_check import check_labels
 from vil_dense.mm.safe_load import check_backbone, load_exactly, load_safely, weights_of
+from vil_dense.mm.stop import requeued
 from vil_dense.mm.training_memory import say_training
 from vil_dense.mm.workdir import hold
 
@@ -68,11 +69,12 @@ def main() -> None:
     arguments.add_argument("--deterministic", action="store_true", help="the same numbers in every run, at some cost")
     arguments.add_argument("--amp", action="store_true", help="mixed precision (on a GPU)")
     args = arguments.parse_args()
-    with one_sentence(args.debug):
-        runner = build(args)
-    with one_sentence(args.debug, code=1), in_words(runner):
-        runner.train()
-        end_processes()
+    with requeued():
+        with one_sentence(args.debug):
+            runner = build(args)
+        with one_sentence(args.debug, code=1), in_words(runner):
+            runner.train()
+            end_processes()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ The code is 75, `EX_TEMPFAIL` of sysexits.h: "try again". In a batch script:
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -18,7 +19,7 @@ import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import HOOKS
-from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 
 from vil_dense.mm.checkpoints import WITHIN_EPOCH, SafeCheckpointHook
 from vil_dense.mm.distributed import end_processes
@@ -33,6 +34,29 @@ class Stopped(SystemExit):
 
     def __init__(self) -> None:
         super().__init__(REQUEUE)
+
+
+@contextmanager
+def requeued() -> Iterator[None]:
+    """Where no `StopHook` handles it, as while a run is set up, SIGTERM ends this process at once with the same code.
+
+    Nothing is to be saved then. In several processes none waits for another. Child processes end as they always do.
+    """
+    own = os.getpid()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != own:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        print(f"stopped by SIGTERM, with nothing to save: --resume goes on (exit code {REQUEUE})", file=sys.stderr)
+        raise Stopped
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @HOOKS.register_module()
@@ -51,10 +75,14 @@ class StopHook(Hook):
     def __init__(self) -> None:
         self.asked = False
 
+    def before_run(self, runner: Runner) -> None:
+        # Not later: a checkpoint hook may validate before the first step, and loader processes may stay.
+        for loop in (runner._train_loop, runner._val_loop):
+            if isinstance(loop, BaseLoop):
+                loop.dataloader.worker_init_fn = partial(outlast_sigterm, loop.dataloader.worker_init_fn)
+
     def before_train(self, runner: Runner) -> None:
         self.before = signal.signal(signal.SIGTERM, self._ask)
-        for loop in filter(None, (runner.train_loop, runner.val_loop)):
-            loop.dataloader.worker_init_fn = partial(outlast_sigterm, loop.dataloader.worker_init_fn)
 
     def after_train(self, runner: Runner) -> None:
         signal.signal(signal.SIGTERM, self.before)
