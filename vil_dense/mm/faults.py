@@ -75,9 +75,12 @@ def lost_worker(pid: str, signal: str | None, count: int) -> str:
 
 
 def out_of_memory(said: str, runner: Runner) -> str:
-    expected = estimate_training(runner)
-    takes = f"; a step of {own_step(runner)} takes {expected}" if expected else ""
-    return f"out of memory ({said}){takes}; {said_smaller(runner)}"
+    try:
+        expected, smaller = estimate_training(runner), said_smaller(runner)
+        takes = f"; a step of {own_step(runner)} takes {expected}" if expected else ""
+    except Exception:  # of an estimate is less to be said than of the memory
+        takes, smaller = "", "a smaller batch or crop needs less"
+    return f"out of memory ({said}){takes}; {smaller}"
 
 
 def workers(runner: Runner) -> int:
