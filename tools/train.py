@@ -8,13 +8,14 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from vil_dense.mm import ImageClassifier, ViL, settle
-from vil_dense.mm.checkpoints import newest
+from vil_dense.mm.checkpoints import settle_start
 from vil_dense.mm.command import check_folders, one_sentence, parser, read_config
 from vil_dense.mm.distributed import end_processes, settle_processes
 from vil_dense.mm.faults import in_words
 from vil_dense.mm.imagenet import check_loaders
 from vil_dense.mm.label_check import check_labels
 from vil_dense.mm.safe_load import check_backbone, load_exactly, load_safely, weights_of
+from vil_dense.mm.stop import requeued
 from vil_dense.mm.training_memory import say_training
 from vil_dense.mm.workdir import hold
 
@@ -23,10 +24,8 @@ def build(args: argparse.Namespace) -> Runner:
     """A runner that is ready to train: config settled, model and data built."""
     cfg = read_config(args)
     check_folders(cfg.work_dir)
-    last, broken = newest(cfg.work_dir) if args.resume else (None, [])
-    start = last or cfg.load_from
-    cfg.resume = last is not None
-    cfg.load_from = start
+    broken = settle_start(cfg, args.resume)
+    start = cfg.load_from
     weights = weights_of(load_safely(start)) if start else None
     cuda = torch.cuda.is_available()
     settle.settle_compile(cfg)
@@ -70,11 +69,12 @@ def main() -> None:
     arguments.add_argument("--deterministic", action="store_true", help="the same numbers in every run, at some cost")
     arguments.add_argument("--amp", action="store_true", help="mixed precision (on a GPU)")
     args = arguments.parse_args()
-    with one_sentence(args.debug):
-        runner = build(args)
-    with one_sentence(args.debug, code=1), in_words(runner):
-        runner.train()
-        end_processes()
+    with requeued():
+        with one_sentence(args.debug):
+            runner = build(args)
+        with one_sentence(args.debug, code=1), in_words(runner):
+            runner.train()
+            end_processes()
 
 
 if __name__ == "__main__":

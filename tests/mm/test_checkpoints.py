@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,7 +65,9 @@ class Stop(Hook):
             raise KeyboardInterrupt
 
 
-def line_runner(work_dir: Path, stop: Stop | None = None, resume: bool = False, keep: int = 1) -> Runner:
+def line_runner(
+    work_dir: Path, stop: Stop | None = None, resume: bool = False, keep: int = 1, out_dir: Path | None = None
+) -> Runner:
     """Eight steps of a linear model, a checkpoint and a validation at every second."""
     forget_runs()
     safe_load.install()
@@ -87,6 +90,7 @@ def line_runner(work_dir: Path, stop: Stop | None = None, resume: bool = False, 
                 type="SafeCheckpointHook",
                 by_epoch=False,
                 interval=2,
+                out_dir=out_dir and str(out_dir),
                 max_keep_ckpts=keep,
                 save_best="score",
                 rule="greater",
@@ -222,6 +226,52 @@ def test_a_broken_newest_is_named_and_the_one_before_taken(run: Path):
 def test_without_a_pointer_the_highest_step_is_taken(run: Path, pointer: str | None):
     (run / POINTER).unlink() if pointer is None else (run / POINTER).write_text(pointer)
     assert newest(str(run)) == (str(run / "iter_10.pth"), [])
+
+
+def test_checkpoints_in_another_folder(tmp_path: Path):
+    with pytest.raises(KeyboardInterrupt):
+        line_runner(tmp_path / "run", Stop(5), out_dir=tmp_path / "out").train()
+    assert newest(str(tmp_path / "run")) == (str(tmp_path / "out/run/iter_4.pth"), [])
+    line_runner(tmp_path / "run", resume=True, out_dir=tmp_path / "out").train()
+    assert scores(tmp_path / "run") == dict(zip((2, 4, 6, 8), SCORES, strict=True))
+    assert names(tmp_path / "out/run") == {"iter_8.pth", "best_score_iter_8.pth"}
+    (tmp_path / "out/run").rename(tmp_path / "out/gone")
+    with pytest.raises(ValueError, match=r"no checkpoint at .*/out/run/iter_8.pth, where .*/run/last_checkpoint has "):
+        newest(str(tmp_path / "run"))
+
+
+def test_where_a_run_begins(run: Path, tmp_path_factory: pytest.TempPathFactory):
+    chosen, weights, empty = run / "iter_2.pth", run / "iter_4.pth", tmp_path_factory.mktemp("empty")
+    torch.save(dict(state_dict={}, meta=dict(iter=2), optimizer={}), chosen)
+
+    def begin(work_dir: Path, go_on: bool, **options: object) -> tuple[str | None, bool]:
+        cfg = Config(dict(options, work_dir=str(work_dir)))
+        checkpoints.settle_start(cfg, go_on)
+        return cfg.load_from, cfg.resume
+
+    last = str(run / "iter_6.pth")
+    assert begin(run, True) == begin(run, False, resume=True) == (last, True)
+    assert begin(run, True, load_from=str(weights)) == begin(run, True, load_from="f", resume=True) == (last, True)
+    assert (
+        begin(run, False, load_from=str(weights)) == begin(empty, True, load_from=str(weights)) == (str(weights), False)
+    )
+    assert begin(run, False, load_from=str(chosen), resume=True) == (str(chosen), True)
+    assert begin(empty, True, load_from=str(chosen), resume=True) == (str(chosen), True)
+    assert begin(empty, True) == begin(empty, False) == begin(empty, False, resume=True) == (None, False)
+    with pytest.raises(ValueError, match=r"goes on from a checkpoint of a run, and .*iter_4.pth holds weights alone"):
+        begin(run, False, load_from=str(weights), resume=True)
+
+
+def test_the_best_of_the_run_that_another_began_with_stays(tmp_path: Path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    with pytest.raises(KeyboardInterrupt):
+        line_runner(first, Stop(5)).train()
+    before = names(first)
+    shutil.copytree(first, second)
+    for name in names(second) - {"iter_4.pth"}:
+        (second / name).unlink()
+    line_runner(second, resume=True).train()
+    assert names(first) == before and names(second) == {"iter_8.pth", "best_score_iter_8.pth", POINTER}
 
 
 def test_none_whole_is_one_sentence(run: Path):

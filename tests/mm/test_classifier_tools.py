@@ -160,6 +160,14 @@ def test_stopped_and_resumed_is_the_same_curve(
     assert list(resumed) == list(whole) and resumed == pytest.approx(whole, rel=1e-5)
 
 
+def test_a_chosen_checkpoint_is_resumed(trained: Path, data: Path, tmp_path: Path):
+    """As MMEngine has it, in another work folder."""
+    start = trained / "epoch_2.pth"
+    run("train", CONFIG, "--work-dir", tmp_path, *options(data), f"load_from={start}", "resume=True")
+    assert said(log(tmp_path), "start") == [f"resumed from {start}"]
+    assert losses(tmp_path) == {step: loss for step, loss in losses(trained).items() if step > 12}
+
+
 @pytest.mark.slow
 def test_killed_and_resumed_is_the_same_curve(trained: Path, data: Path, tmp_path: Path):
     """The same by kill -9 of a process."""

@@ -13,6 +13,7 @@ from vil_dense.medical.phantom import write_sample as write_volumes
 from vil_dense.mm import patience
 from vil_dense.mm.datasets import SampleDataset
 from vil_dense.mm.imagenet import LabelledPictures
+from vil_dense.mm.label_check import read_pair
 from vil_dense.mm.scenes import write_sample
 from vil_dense.mm.seeding import SampleKey
 
@@ -70,7 +71,13 @@ def volumes(root: Path):
     return lambda: dataset[SampleKey(1, 0, 3)]["image"]
 
 
-@pytest.mark.parametrize("make", [pictures, classes, volumes])
+def labels(root: Path):
+    write_sample(root, train=2, val=1)
+    paths = [str(min((root / part / "training").iterdir())) for part in ("images", "annotations")]
+    return lambda: torch.from_numpy(read_pair(*paths))
+
+
+@pytest.mark.parametrize("make", [pictures, classes, volumes, labels])
 def test_a_share_that_comes_back(make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog):
     read = make(tmp_path / "share")
     random.seed(7)

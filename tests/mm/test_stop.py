@@ -1,13 +1,16 @@
 """SIGTERM: a checkpoint after the step and exit code 75; the run that goes on ends as if it had not been stopped."""
 
 import os
+import runpy
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
@@ -21,6 +24,7 @@ from vil_dense.mm.safe_load import load_safely
 from vil_dense.mm.seeding import KeyedSampler
 from vil_dense.mm.stop import REQUEUE, StopHook, outlast_sigterm
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 
 
@@ -29,8 +33,16 @@ class Net(BaseModel):
         super().__init__()
         self.head = nn.Linear(3, 1)
 
-    def forward(self, inputs: Tensor, mode: str) -> dict[str, Tensor]:
-        return dict(loss=self.head(inputs).square().mean())
+    def forward(self, inputs: Tensor, mode: str) -> dict[str, Tensor] | list[Tensor]:
+        return dict(loss=self.head(inputs).square().mean()) if mode == "loss" else [inputs]
+
+
+class Count(BaseMetric):
+    def process(self, data_batch: object, data_samples: object) -> None:
+        self.results.append(1)
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        return dict(count=float(len(results)))
 
 
 class Tell(Hook):
@@ -44,7 +56,9 @@ class Tell(Hook):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def runner(work_dir: Path, tell: int = 0, *, workers: int = 0, resume: bool = False, **loop) -> Runner:
+def runner(
+    work_dir: Path, tell: int = 0, *, workers: int = 0, resume: bool = False, val: DataLoader | None = None, **loop
+) -> Runner:
     torch.manual_seed(0)
     data = [dict(inputs=torch.full((3,), float(index))) for index in range(12)]
     epochs = "max_epochs" in loop
@@ -54,7 +68,10 @@ def runner(work_dir: Path, tell: int = 0, *, workers: int = 0, resume: bool = Fa
         Net(),
         str(work_dir),
         train_dataloader=DataLoader(data, batch_size=batch_size, num_workers=workers, sampler=sampler),
-        train_cfg=loop or dict(type="IterBasedTrainLoop", max_iters=6),
+        train_cfg=loop or dict(type="IterBasedTrainLoop", max_iters=6, val_interval=2),
+        val_dataloader=val,
+        val_cfg=val and dict(),
+        val_evaluator=val and [Count()],
         optim_wrapper=dict(optimizer=dict(type="SGD", lr=0.01, momentum=0.9), accumulative_counts=updates),
         default_hooks=dict(
             checkpoint=dict(type="SafeCheckpointHook", by_epoch=epochs, interval=1 if epochs else 4),
@@ -107,6 +124,12 @@ def test_a_step_that_was_just_saved_is_not_saved_twice(tmp_path: Path, monkeypat
     )
     stop(runner(tmp_path, tell=4))
     assert len(saves) == 1 and last_checkpoint(str(tmp_path)).endswith("iter_4.pth")
+
+
+def test_the_pointer_of_an_earlier_run_is_no_checkpoint_of_this_one(tmp_path: Path):
+    (tmp_path / "last_checkpoint").write_text(str(tmp_path / "iter_3.pth"))
+    stop(runner(tmp_path, tell=3))
+    assert load_safely(str(tmp_path / "iter_3.pth"))["meta"]["iter"] == 3
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -182,6 +205,24 @@ def test_workers_outlast_the_signal(tmp_path: Path):
     assert last_checkpoint(str(tmp_path)).endswith("iter_2.pth")
 
 
+def test_workers_of_a_validation_that_was_made_up_for_outlast_it_too(tmp_path: Path):
+    """That of step 4, before the first step."""
+    runner(tmp_path, type="IterBasedTrainLoop", max_iters=4).train()
+    val = DataLoader([dict(inputs=torch.zeros(3))] * 2, num_workers=1, persistent_workers=True)
+
+    class TellAll(Hook):
+        def after_train_iter(self, run, batch_idx, data_batch=None, outputs=None) -> None:
+            pids = [worker.pid for worker in val._iterator._workers]
+            subprocess.run(["kill", *map(str, (*pids, os.getpid()))], check=True)
+            time.sleep(0.2)
+            assert all(worker.is_alive() for worker in val._iterator._workers)
+
+    run = runner(tmp_path, resume=True, val=val)
+    run.register_hook(TellAll())
+    stop(run)
+    assert last_checkpoint(str(tmp_path)).endswith("iter_5.pth")
+
+
 def test_its_parent_can_end_a_worker():
     reading, writing = os.pipe()
     child = os.fork()
@@ -211,3 +252,36 @@ def test_a_clock_that_is_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ends = [load_safely(str(tmp_path / name / "iter_6.pth")) for name in ("straight", "back")]
     for part in ("state_dict", "optimizer"):
         torch.testing.assert_close(ends[1][part], ends[0][part], rtol=0, atol=0)
+
+
+EARLY = """
+import os, signal, subprocess, sys, time
+from vil_dense.mm.stop import requeued
+reading, writing = os.pipe()
+with requeued():
+    child = os.fork()
+    if not child:
+        os.write(writing, b"ready")
+        time.sleep(60)
+        os._exit(1)
+    os.read(reading, 5)
+    os.kill(child, signal.SIGTERM)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+"""
+
+
+def test_before_the_first_step_it_ends_the_process_at_once():
+    done = subprocess.run([sys.executable, "-c", EARLY], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (REQUEUE, str(-signal.SIGTERM))
+    assert done.stderr.splitlines()[-1] == "stopped by SIGTERM, with nothing to save: --resume goes on (exit code 75)"
+
+
+def test_train_is_requeued_from_its_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    main = runpy.run_path(str(ROOT / "tools/train.py"))["main"]
+    monkeypatch.setitem(main.__globals__, "build", lambda args: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(sys, "argv", ["tools/train.py", "config.py"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == REQUEUE

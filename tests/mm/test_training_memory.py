@@ -99,6 +99,41 @@ def test_the_log_warns_where_there_is_not_as_much(monkeypatch: pytest.MonkeyPatc
     assert [float(total) for _, total in found] == sorted(float(total) for _, total in found)
 
 
+HEAD = dict(num_classes=6, norm_cfg=dict(type="GN", num_groups=1), channels=16)
+CASCADE = [
+    dict(HEAD, type="FCNHead", in_channels=32, num_convs=1, in_index=0),
+    dict(HEAD, type="OCRHead", in_channels=32, ocr_channels=8, in_index=0),
+]
+
+
+def test_a_head_of_two_outputs_and_a_cascade():
+    run = upernet()
+    plain = estimate_training(run).step
+    common = dict(HEAD, in_channels=[32] * 4, in_index=[0, 1, 2, 3])
+    run.model.decode_head = MODELS.build(dict(common, type="EncHead", num_codes=4))
+    assert 0 < estimate_training(run).step < plain
+    cfg = Config.fromfile(ROOT / "configs/vil_upernet_sample.py")
+    cfg.merge_from_dict(TINY)
+    settle.settle_neck(cfg)
+    settle.settle_norm(cfg, 1, cuda=False)
+    cfg.model.update(type="CascadeEncoderDecoder", num_stages=2, decode_head=CASCADE)
+    run.model = MODELS.build(cfg.model)
+    both = estimate_training(run).step
+    run.model.decode_head = run.model.decode_head[:1]
+    assert 0 < estimate_training(run).step < both
+
+
+def test_what_cannot_be_estimated_stops_nothing(tmp_path: Path):
+    run = upernet()
+    run.model.decode_head.forward = lambda features: dict(masks=features)
+    assert say_training(run) == ["memory: not estimated, KeyError: 0"]
+    with (
+        pytest.raises(RunFault, match=r"^out of memory \(.*allocate.*\); a smaller batch or crop needs less$"),
+        in_words(run),
+    ):
+        torch.empty(2**58)
+
+
 def test_another_model_has_no_estimate():
     run = Namespace(model=torch.nn.Linear(2, 2), train_dataloader=Namespace(batch_size=2))
     assert own_step(run) is None and smaller(run) == []

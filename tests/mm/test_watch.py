@@ -57,6 +57,7 @@ def runner(
     updates: int = 1,
     steps: int = 6,
     schedule: dict | None = None,
+    start: Path | None = None,
 ) -> Runner:
     """Six steps of two pictures; pictures `bad` are not finite in the network."""
     torch.manual_seed(0)
@@ -76,7 +77,9 @@ def runner(
         custom_hooks=[dict(type="StepSeedHook")],
         log_processor=dict(by_epoch=False, window_size=1),
         randomness=dict(seed=0),
-        experiment_name=work_dir.name,
+        load_from=start and str(start),
+        resume=start is not None,
+        experiment_name=f"{work_dir.name}_{start is not None}",
     )
 
 
@@ -119,6 +122,14 @@ def test_two_in_a_row_are_one_too_many(tmp_path: Path):
     with pytest.raises(RunFault, match=r"^step 4: 2 times in a row the loss is nan, "):
         run.train()
     assert sorted(path.name for path in (tmp_path / "faults").iterdir()) == [f"step_{step}.json" for step in (1, 3, 4)]
+
+
+def test_a_row_goes_on_where_the_run_does(tmp_path: Path):
+    with pytest.raises(RunFault):
+        runner(tmp_path, 5, 7, hook=WatchHook(max_skipped=1)).train()
+    (tmp_path / "faults/step_4.json").unlink()
+    with pytest.raises(RunFault, match=r"^step 4: 2 times in a row the loss is nan, "):
+        runner(tmp_path, 5, 7, hook=WatchHook(max_skipped=1), start=tmp_path / "iter_3.pth").train()
 
 
 def test_of_several_batches_of_an_update_the_bad_one_is_written_down(tmp_path: Path):

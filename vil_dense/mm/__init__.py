@@ -22,6 +22,7 @@ from vil_dense.mm.checkpoints import SafeCheckpointHook
 from vil_dense.mm.classifier import ImageClassifier
 from vil_dense.mm.datasets import CamVidDataset, CheckedADE20KDataset, SampleDataset
 from vil_dense.mm.distributed import MeanLossHook, ShardedRunner
+from vil_dense.mm.epochs import EpochLoop
 from vil_dense.mm.hooks import ClassReportHook, CompileHook, OverlayHook, ReportHook
 from vil_dense.mm.imagenet import LabelledPictures
 from vil_dense.mm.layer_decay import ViLLayerDecay
@@ -29,7 +30,7 @@ from vil_dense.mm.metrics import ClassIoUMetric, TopAccuracy
 from vil_dense.mm.mixing import PicturePreprocessor
 from vil_dense.mm.schedule import WarmupCosineLR
 from vil_dense.mm.seeding import KeyedInfiniteSampler, KeyedSampler, SeedSample, StepSeedHook
-from vil_dense.mm.stop import EpochLoop, StopHook
+from vil_dense.mm.stop import StopHook
 from vil_dense.mm.transforms import ColorJitter
 from vil_dense.mm.tta import MeanTTAModel
 from vil_dense.mm.watch import LabelledAccuracyHook, WatchHook

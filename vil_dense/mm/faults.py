@@ -92,9 +92,12 @@ def out_of_memory(error: Exception) -> str:
 
 def training_needs(runner: Runner) -> str:
     """What a step takes, where that is known, and what makes it less."""
-    expected = estimate_training(runner)
-    takes = f"a step of {own_step(runner)} takes {expected}; " if expected else ""
-    return takes + said_smaller(runner)
+    try:
+        expected, smaller = estimate_training(runner), said_smaller(runner)
+        takes = f"a step of {own_step(runner)} takes {expected}; " if expected else ""
+    except Exception:  # of an estimate is less to be said than of the memory
+        takes, smaller = "", "a smaller batch or crop needs less"
+    return takes + smaller
 
 
 def test_needs(runner: Runner) -> str:

@@ -20,6 +20,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import nn
 
 from vil_dense.files import evenly
+from vil_dense.mm.patience import patiently
 
 SECONDS = 60.0
 """How long all data sets of a run are looked at together, unless the config says otherwise."""
@@ -176,9 +177,13 @@ def read_pair(picture: str, label: str, backend_args: dict | None = None) -> np.
 
 
 def _decode(path: str, what: str, backend_args: dict | None) -> np.ndarray:
-    """The pixels of a file; a picture is turned as its EXIF note says, which OpenCV does in training."""
+    """The pixels of a file, waited for where it is out of reach for a while.
+
+    A picture is turned as its EXIF note says, which OpenCV does in training.
+    """
     try:
-        content = io.BytesIO(fileio.get(path, backend_args=backend_args))
+        read = patiently(lambda: fileio.get(path, backend_args=backend_args), [] if backend_args else [path])
+        content = io.BytesIO(read)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # from half of Pillow's limit on
             with Image.open(content) as image:

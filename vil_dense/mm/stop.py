@@ -7,8 +7,10 @@ The code is 75, `EX_TEMPFAIL` of sysexits.h: "try again". In a batch script:
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from threading import Thread
 from types import FrameType, TracebackType
 from typing import Any
@@ -16,13 +18,13 @@ from typing import Any
 import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.registry import HOOKS, LOOPS
-from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from mmengine.registry import HOOKS
+from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 
-from vil_dense.mm.checkpoints import SAMPLES_READ, SafeCheckpointHook
+from vil_dense.mm.checkpoints import WITHIN_EPOCH, SafeCheckpointHook
 from vil_dense.mm.distributed import end_processes
+from vil_dense.mm.epochs import EpochLoop
 from vil_dense.mm.faults import last_checkpoint
-from vil_dense.mm.seeding import KeyedSampler
 
 REQUEUE = 75
 
@@ -34,32 +36,27 @@ class Stopped(SystemExit):
         super().__init__(REQUEUE)
 
 
-@LOOPS.register_module()
-class EpochLoop(EpochBasedTrainLoop):
-    """MMEngine's loop over epochs, which can also go on within one: what was read before is not read again.
+@contextmanager
+def requeued() -> Iterator[None]:
+    """Where no `StopHook` handles it, as while a run is set up, SIGTERM ends this process at once with the same code.
 
-    With another batch size or number of processes it goes on at the nearest whole batch before.
-
-    Raises:
-        ValueError: the sampler is no `KeyedSampler`.
+    Nothing is to be saved then. In several processes none waits for another. Child processes end as they always do.
     """
+    own = os.getpid()
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if not isinstance(self.dataloader.sampler, KeyedSampler):
-            raise ValueError(f"an EpochLoop needs a KeyedSampler, got a {type(self.dataloader.sampler).__name__}")
+    def end(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != own:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        print(f"stopped by SIGTERM, with nothing to save: --resume goes on (exit code {REQUEUE})", file=sys.stderr)
+        raise Stopped
 
-    def run_epoch(self) -> None:
-        hub, batch_size = self.runner.message_hub, self.dataloader.batch_size
-        done = hub.runtime_info.get(SAMPLES_READ, 0) // (batch_size * self.runner.world_size)
-        hub.update_info(SAMPLES_READ, 0)
-        self.runner.call_hook("before_train_epoch")
-        self.runner.model.train()
-        self.dataloader.sampler.skip = done * batch_size
-        for index, batch in enumerate(self.dataloader, start=done):
-            self.run_iter(index, batch)
-        self.runner.call_hook("after_train_epoch")
-        self._epoch += 1
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @HOOKS.register_module()
@@ -78,10 +75,14 @@ class StopHook(Hook):
     def __init__(self) -> None:
         self.asked = False
 
+    def before_run(self, runner: Runner) -> None:
+        # Not later: a checkpoint hook may validate before the first step, and loader processes may stay.
+        for loop in (runner._train_loop, runner._val_loop):
+            if isinstance(loop, BaseLoop):
+                loop.dataloader.worker_init_fn = partial(outlast_sigterm, loop.dataloader.worker_init_fn)
+
     def before_train(self, runner: Runner) -> None:
         self.before = signal.signal(signal.SIGTERM, self._ask)
-        for loop in filter(None, (runner.train_loop, runner.val_loop)):
-            loop.dataloader.worker_init_fn = partial(outlast_sigterm, loop.dataloader.worker_init_fn)
 
     def after_train(self, runner: Runner) -> None:
         signal.signal(signal.SIGTERM, self.before)
@@ -90,13 +91,14 @@ class StopHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
         step = runner.iter + 1
-        if step % runner.optim_wrapper._accumulative_counts or not self._told():
+        if not runner.optim_wrapper.should_update() or not self._told():
             return
-        steps, saved = isinstance(runner.train_loop, IterBasedTrainLoop), ends_with(runner, step)
-        for hook in runner.hooks:
-            if isinstance(hook, SafeCheckpointHook) and isinstance(runner.train_loop, EpochLoop):
+        within, steps = (isinstance(runner.train_loop, loop) for loop in (EpochLoop, IterBasedTrainLoop))
+        name = WITHIN_EPOCH.format(runner.epoch, batch_idx + 1) if within else f"iter_{step}.pth"
+        for hook in [] if saved_last(runner, name) else runner.hooks:
+            if isinstance(hook, SafeCheckpointHook) and within:
                 hook.save_within_epoch(runner, batch_idx + 1)
-            elif isinstance(hook, CheckpointHook) and steps and not saved:
+            elif isinstance(hook, CheckpointHook) and steps:
                 hook._save_checkpoint_with_step(runner, step, meta=dict(epoch=runner.epoch, iter=step))
         self._stop(runner, f"step {step}")
 
@@ -122,9 +124,9 @@ class StopHook(Hook):
         raise Stopped
 
 
-def ends_with(runner: Runner, step: int) -> bool:
-    """Is the last checkpoint that of `step`?"""
-    return last_checkpoint(runner.work_dir).endswith(f"iter_{step}.pth")
+def saved_last(runner: Runner, name: str) -> bool:
+    """Is `name` the last checkpoint of this run? The pointer in the work folder may be an earlier run's."""
+    return Path(runner.message_hub.runtime_info.get("last_ckpt") or "").name == name
 
 
 def outlast_sigterm(init: Callable[[int], None] | None, worker_id: int) -> None:

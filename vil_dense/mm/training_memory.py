@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import NamedTuple
 
@@ -94,8 +95,11 @@ def own_step(runner: Runner) -> Step | None:
 
 
 def say_training(runner: Runner) -> list[str]:
-    """Lines for the log: the estimate, and whether there is as much."""
-    expected = estimate_training(runner)
+    """Lines for the log: the estimate, and whether there is as much; or why a model of others has no estimate."""
+    try:
+        expected = estimate_training(runner)
+    except Exception as error:  # of any kind; the step itself may do without what failed here
+        return [f"memory: not estimated, {type(error).__name__}: {' '.join(str(error).split())[:200]}"]
     if expected is None:
         return []
     lines = [f"memory: a step of {own_step(runner)} takes {expected}"]
@@ -166,15 +170,25 @@ def _loss(model: nn.Module, step: Step) -> Tensor:
         overlap = (logits.softmax(1) * F.one_hot(label, logits.shape[1]).movedim(-1, 1).float()).sum()
         return overlap + F.cross_entropy(logits, label)
     features = model.extract_feat(torch.zeros(step.batch, 3, *step.size))
-    heads = [model.decode_head]
+    logits = _logits(model.decode_head, features)
     if model.with_auxiliary_head:
         extra = model.auxiliary_head
-        heads += list(extra) if isinstance(extra, nn.ModuleList) else [extra]
+        heads = extra if isinstance(extra, nn.ModuleList) else [extra]
+        logits += [out for head in heads for out in _logits(head, features)]
     losses = [
-        F.cross_entropy(resize(head(features), step.size, mode="bilinear", align_corners=head.align_corners), label)
-        for head in heads
+        F.cross_entropy(resize(out, step.size, mode="bilinear", align_corners=model.align_corners), label)
+        for out in logits
     ]
     return torch.stack(losses).sum()
+
+
+def _logits(head: nn.Module, features: Sequence[Tensor]) -> list[Tensor]:
+    """What a head predicts; of the heads of a cascade, each of which is given what the one before it predicts."""
+    logits: list[Tensor] = []
+    for part in head if isinstance(head, nn.ModuleList) else [head]:
+        out = part(features, *logits[-1:])
+        logits.append(out if isinstance(out, Tensor) else out[0])  # mmseg's EncHead gives its second loss, too
+    return logits
 
 
 def _unwrapped(runner: Runner) -> nn.Module:

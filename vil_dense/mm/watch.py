@@ -23,6 +23,8 @@ from vil_dense.mm.faults import RunFault, last_checkpoint
 from vil_dense.mm.origin import first_not_finite, is_finite
 
 ADVICE = "a lower learning rate, clip_grad or bfloat16 in place of float16 may help"
+SKIPPED = "steps_skipped"
+"""In MMEngine's message hub, so in checkpoints: how many in a row."""
 
 
 class Batch(NamedTuple):
@@ -60,6 +62,7 @@ class WatchHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         self.runner, self.wrapper = runner, runner.optim_wrapper
+        self.skipped = runner.message_hub.runtime_info.get(SKIPPED, 0)
         self.model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         self.backward, self.step = self.wrapper.backward, self.wrapper.step
         self.wrapper.backward = self._backward
@@ -96,10 +99,14 @@ class WatchHook(Hook):
                 self._warn(f"the gradient overflowed at the loss scale {scale:g}: left out, and the scale is halved")
                 self.step(**kwargs)
         else:
-            self.skipped = 0
+            self._count(0)
             self.step(**kwargs)
         self.batches.clear()
         self.losses.clear()
+
+    def _count(self, skipped: int) -> None:
+        self.skipped = skipped
+        self.runner.message_hub.update_info(SKIPPED, skipped)
 
     def _look(self) -> tuple[bool, bool]:
         """Is the loss, is the gradient of any process not finite?"""
@@ -121,7 +128,7 @@ class WatchHook(Hook):
         path = Path(self.runner.work_dir) / "faults" / f"step_{self.runner.iter + 1}.json"
         if is_main_process():
             save_json(path, reports)
-        self.skipped += 1
+        self._count(self.skipped + 1)
         report = reports[0]
         first = f"first in {report['first']}" if report["first"] else "but was finite when the step was repeated"
         words = f"the {what} is {report[what]}, {first}; files of the batch: {path}"
