@@ -2,7 +2,9 @@
 
 Command:  python tools/train.py configs/dynunet_hippocampus_small.py
 Twin:     configs/vil_unet3d_hippocampus_small.py: same trainer, patches, steps and seed.
-Result:   to be measured.
+Result:   Dice 0.881 (0.890, 0.873), HD95 1.47 mm, NSD 0.945; 52 held-out cases, one seed, one CPU core,
+          float32. Dice 0.003 below the ViLUNet3D twin, paired over cases, p 0.22.
+          Per case: configs/results/hippocampus_small/dynunet.csv.
 """
 
 _base_ = [

@@ -2,7 +2,9 @@
 
 Command:  python tools/train.py configs/segresnet_hippocampus_small.py
 Twin:     configs/vil_unet3d_hippocampus_small.py: same trainer, patches, steps and seed.
-Result:   to be measured.
+Result:   Dice 0.878 (0.887, 0.869), HD95 1.50 mm, NSD 0.944; 52 held-out cases, one seed, one CPU core,
+          float32. Dice 0.006 below the ViLUNet3D twin, paired over cases, p 0.001.
+          Per case: configs/results/hippocampus_small/segresnet.csv.
 """
 
 _base_ = [

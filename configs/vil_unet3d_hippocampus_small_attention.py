@@ -2,7 +2,9 @@
 
 Command:  python tools/train.py configs/vil_unet3d_hippocampus_small_attention.py
 Twin:     configs/vil_unet3d_hippocampus_small.py: same trainer, patches, steps and seed.
-Result:   to be measured.
+Result:   Dice 0.884 (0.892, 0.876), HD95 1.54 mm, NSD 0.945; 52 held-out cases, one seed, one CPU core,
+          float32. Dice 0.000 below the ViL twin, paired over cases, p 0.68.
+          Per case: configs/results/hippocampus_small/attention.csv.
 """
 
 _base_ = [

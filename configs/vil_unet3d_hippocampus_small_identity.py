@@ -2,9 +2,9 @@
 
 Command:  python tools/train.py configs/vil_unet3d_hippocampus_small_identity.py
 Twin:     configs/vil_unet3d_hippocampus_small.py: same trainer, patches, steps and seed.
-Result:   Dice 0.619 (Anterior 0.869, Posterior 0.369), HD95 3.69 mm, NSD 0.601; one CPU core, float32, one seed. The
-          training loss equals the ViL twin's: its Posterior lies just under the probability that wins. 500 steps are
-          too few to tell the two apart. Per case: configs/results/hippocampus_small/identity.csv.
+Result:   Dice 0.885 (0.894, 0.877), HD95 1.42 mm, NSD 0.948; 52 held-out cases, one seed, one CPU core,
+          float32. Dice 0.001 above the ViL twin, paired over cases, p 0.40.
+          Per case: configs/results/hippocampus_small/identity.csv.
 """
 
 _base_ = [

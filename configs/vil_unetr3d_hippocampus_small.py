@@ -2,7 +2,9 @@
 
 Command:  python tools/train.py configs/vil_unetr3d_hippocampus_small.py
 Twin:     configs/vil_unet3d_hippocampus_small.py: same trainer, patches, steps and seed.
-Result:   to be measured.
+Result:   Dice 0.881 (0.889, 0.872), HD95 1.48 mm, NSD 0.945; 52 held-out cases, one seed, one CPU core,
+          float32. Dice 0.004 below the ViLUNet3D twin, paired over cases, p 0.04.
+          Per case: configs/results/hippocampus_small/unetr3d.csv.
 """
 
 _base_ = [

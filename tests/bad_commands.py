@@ -359,15 +359,9 @@ CASES = {
     "argument: unknown": Bad("train {bad}/config.py --resumee", "unrecognized arguments: --resumee"),
     "argument: no config": Bad("train", "the following arguments are required: config"),
     "launcher: none there": Bad("train {bad}/config.py --launcher pytorch", "and RANK is not set"),
-    "flops: shape 0": Bad(
-        "get_flops {bad}/config.py --shape 0", "--shape takes H W, or one number for both, in px; got 0"
-    ),
-    "sample: -1 pictures": Bad(
-        "make_sample --out {out} --train -1", "at least one of the pictures of each split, got -1 and 50"
-    ),
-    "phantom: 0 volumes": Bad(
-        "make_phantom --out {out} --val 0", "at least one of the volumes of each split, got 24 and 0"
-    ),
+    "flops: shape 0": Bad("get_flops {bad}/config.py --shape 0", "H W, or one number for both, in px; got 0"),
+    "sample: -1 pictures": Bad("make_sample --out {out} --train -1", "of the pictures of each split, got -1 and 50"),
+    "phantom: 0 volumes": Bad("make_phantom --out {out} --val 0", "of the volumes of each split, got 24 and 0"),
     "tolerance: negative": Bad(
         "evaluate_volumes {bad}/volumes.py {bad}/case.nii.gz {bad}/case.nii.gz --out {out} --tolerance-mm -1",
         "--tolerance-mm is 0 or more, got -1.0",

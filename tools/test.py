@@ -26,6 +26,7 @@ def build(args: argparse.Namespace) -> Runner:
         raise ValueError(f"{asked}: only for segmentors of pictures, and {args.config} is of type {cfg.model.type}")
     check_folders(cfg.work_dir, args.out, args.show_dir)
     weights = read_weights(args.checkpoint)
+    cfg.model.pop("picture_weights", None)  # what training began with
     settle.settle_plan(cfg)
     settle.settle_neck(cfg)
     settle.settle_norm(cfg, get_world_size(), torch.cuda.is_available(), weights)

@@ -197,7 +197,7 @@ def test_volumes_and_classes():
             "train_dataloader.batch_size=1 (optim_wrapper.accumulative_counts=2 keeps the pictures of an update)",
             Step(1, (16, 16, 16), False),
         ),
-        ("plan.patch_vox of 8 x 8 x 8", Step(2, (8, 8, 8), False)),
+        ("a planned patch_vox of 8 x 8 x 8", Step(2, (8, 8, 8), False)),
     ]
     cfg = Config.fromfile(ROOT / "configs/vil_imagenet.py")
     cfg.model.update(dim=32, depth=2)

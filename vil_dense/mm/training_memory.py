@@ -135,7 +135,7 @@ def smaller(runner: Runner) -> list[tuple[str, Step]]:
     grain = 32 if len(step.size) == 2 else 8
     size = tuple(max(grain, 3 * length // 4 // grain * grain) for length in step.size)
     if size != step.size:
-        what = "crops" if len(size) == 2 else "plan.patch_vox"
+        what = "crops" if len(size) == 2 else "a planned patch_vox"
         found.append((f"{what} of {' x '.join(map(str, size))}", step._replace(size=size)))
     return found
 
