@@ -367,7 +367,8 @@ def network_options(plan: Mapping[str, Any], type: str, **options: Any) -> dict[
 
 def build_network(plan: Mapping[str, Any], type: str, **options: Any) -> nn.Module:
     """The network of `network_options`; a ValueError says which options do not fit."""
-    return NETWORKS[type](**network_options(plan, type, **options))
+    options = network_options(plan, type, **options)
+    return NETWORKS[type](**options)
 
 
 def logits_of(output: Tensor | Sequence[Tensor]) -> list[Tensor]:
