@@ -1,6 +1,7 @@
 """SIGTERM: a checkpoint after the step and exit code 75; the run that goes on ends as if it had not been stopped."""
 
 import os
+import re
 import runpy
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from vil_dense.mm.checkpoints import newest
 from vil_dense.mm.faults import last_checkpoint
@@ -221,6 +222,33 @@ def test_workers_of_a_validation_that_was_made_up_for_outlast_it_too(tmp_path: P
     run.register_hook(TellAll())
     stop(run)
     assert last_checkpoint(str(tmp_path)).endswith("iter_5.pth")
+
+
+class Masks(Dataset):
+    """Of each thread of the process that reads it, whether SIGTERM is blocked."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> dict[str, list[bool]]:
+        masks = [
+            re.search(r"SigBlk:\s*(\w+)", path.read_text())[1] for path in Path("/proc/self/task").glob("*/status")
+        ]
+        return dict(inputs=torch.zeros(3), blocked=[bool(int(mask, 16) >> signal.SIGTERM - 1 & 1) for mask in masks])
+
+
+def test_no_thread_of_a_worker_hears_it(tmp_path: Path):
+    """But the one that waits for it. Torch starts another before a loader process can do anything about it, once its
+    parent has set a number of threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    run = runner(tmp_path, val=DataLoader(Masks(), num_workers=1, collate_fn=list))
+    run._val_loop = run.build_val_loop(run._val_loop)
+    StopHook().before_run(run)
+    ((sample,),) = run.val_loop.dataloader
+    torch.set_num_threads(threads)
+    assert len(sample["blocked"]) >= 3 and sample["blocked"].count(False) == 1
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, {})
 
 
 def test_its_parent_can_end_a_worker():

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing import get_start_method
+from multiprocessing.context import ForkContext, ForkProcess
 from pathlib import Path
 from threading import Thread
 from types import FrameType, TracebackType
@@ -79,7 +81,10 @@ class StopHook(Hook):
         # Not later: a checkpoint hook may validate before the first step, and loader processes may stay.
         for loop in (runner._train_loop, runner._val_loop):
             if isinstance(loop, BaseLoop):
-                loop.dataloader.worker_init_fn = partial(outlast_sigterm, loop.dataloader.worker_init_fn)
+                loader = loop.dataloader
+                loader.worker_init_fn = partial(outlast_sigterm, loader.worker_init_fn)
+                if loader.num_workers and not loader.multiprocessing_context and get_start_method() == "fork":
+                    loader.multiprocessing_context = Deaf()
 
     def before_train(self, runner: Runner) -> None:
         self.before = signal.signal(signal.SIGTERM, self._ask)
@@ -127,6 +132,23 @@ class StopHook(Hook):
 def saved_last(runner: Runner, name: str) -> bool:
     """Is `name` the last checkpoint of this run? The pointer in the work folder may be an earlier run's."""
     return Path(runner.message_hub.runtime_info.get("last_ckpt") or "").name == name
+
+
+class DeafProcess(ForkProcess):
+    """Begins with SIGTERM blocked, as do all of its threads; torch starts some before `worker_init_fn` is called."""
+
+    def start(self) -> None:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class Deaf(ForkContext):
+    """For loader processes that `outlast_sigterm`."""
+
+    Process = DeafProcess
 
 
 def outlast_sigterm(init: Callable[[int], None] | None, worker_id: int) -> None:
