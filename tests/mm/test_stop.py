@@ -1,7 +1,6 @@
 """SIGTERM: a checkpoint after the step and exit code 75; the run that goes on ends as if it had not been stopped."""
 
 import os
-import re
 import runpy
 import signal
 import subprocess
@@ -16,14 +15,14 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from vil_dense.mm.checkpoints import newest
 from vil_dense.mm.faults import last_checkpoint
 from vil_dense.mm.hooks import read_scalars
 from vil_dense.mm.safe_load import load_safely
 from vil_dense.mm.seeding import KeyedSampler
-from vil_dense.mm.stop import REQUEUE, StopHook, outlast_sigterm
+from vil_dense.mm.stop import REQUEUE, Deaf, StopHook, outlast_sigterm
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
@@ -224,31 +223,37 @@ def test_workers_of_a_validation_that_was_made_up_for_outlast_it_too(tmp_path: P
     assert last_checkpoint(str(tmp_path)).endswith("iter_5.pth")
 
 
-class Masks(Dataset):
-    """Of each thread of the process that reads it, whether SIGTERM is blocked."""
+MASKS = """
+import re, signal, time
+from functools import partial
+from pathlib import Path
+import torch
+from torch.utils.data import DataLoader
+from vil_dense.mm.stop import Deaf, outlast_sigterm
 
-    def __len__(self) -> int:
-        return 1
+class Masks(list):
+    def __getitem__(self, index):
+        time.sleep(0.5)  # by now one thread waits for the signal, which shows as not blocked
+        tasks = Path("/proc/self/task").glob("*/status")
+        masks = [int(re.search(r"SigBlk:\\s*(\\w+)", task.read_text())[1], 16) for task in tasks]
+        return [mask >> (signal.SIGTERM - 1) & 1 for mask in masks]
 
-    def __getitem__(self, index: int) -> dict[str, list[bool]]:
-        masks = [
-            re.search(r"SigBlk:\s*(\w+)", path.read_text())[1] for path in Path("/proc/self/task").glob("*/status")
-        ]
-        return dict(inputs=torch.zeros(3), blocked=[bool(int(mask, 16) >> signal.SIGTERM - 1 & 1) for mask in masks])
+torch.set_num_threads(2)
+init = partial(outlast_sigterm, None)
+loader = DataLoader(Masks([0]), num_workers=1, worker_init_fn=init, multiprocessing_context=Deaf(), collate_fn=list)
+print([sorted(blocked) for (blocked,) in loader], signal.pthread_sigmask(signal.SIG_BLOCK, {}))
+"""
 
 
 def test_no_thread_of_a_worker_hears_it(tmp_path: Path):
     """But the one that waits for it. Torch starts another before a loader process can do anything about it, once its
     parent has set a number of threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    run = runner(tmp_path, val=DataLoader(Masks(), num_workers=1, collate_fn=list))
+    done = subprocess.run([sys.executable, "-c", MASKS], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.splitlines()[-1] == "[[0, 1, 1]] set()"
+    run = runner(tmp_path, val=DataLoader([dict(inputs=torch.zeros(3))], num_workers=1))
     run._val_loop = run.build_val_loop(run._val_loop)
     StopHook().before_run(run)
-    ((sample,),) = run.val_loop.dataloader
-    torch.set_num_threads(threads)
-    assert len(sample["blocked"]) >= 3 and sample["blocked"].count(False) == 1
-    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, {})
+    assert isinstance(run.val_loop.dataloader.multiprocessing_context, Deaf)
 
 
 def test_its_parent_can_end_a_worker():
