@@ -200,7 +200,6 @@ def test_it_trains_as_the_run_did_and_caches(bundle: Path, data: Path) -> None:
     assert patch.keys() == {"image", "label"} and patch["image"].shape == patch["label"].shape == (1, 16, 16, 16)
 
 
-@pytest.mark.slow
 def test_the_command_line(bundle: Path, data: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "configs/inference.json"]
     folders = ["--dataset_dir", str(data / "imagesTr"), "--output_dir", str(tmp_path / "masks")]
@@ -209,7 +208,6 @@ def test_the_command_line(bundle: Path, data: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "masks").iterdir())) == 6
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_onnx_is_the_eager_network(bundle: Path, weights: dict) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
