@@ -29,9 +29,17 @@ ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
 
 
+def ended(argv: list[str]) -> int:
+    """The exit code of the command."""
+    try:
+        return benchmark.main(argv)
+    except SystemExit as end:
+        return end.code
+
+
 def run(mode: str, out: Path, *options: object) -> int:
     shared = ["--dim", 32, "--repeats", 2, "--threads", 1, "--device", "cpu", "--out", out]
-    return benchmark.main([mode, *map(str, shared), *map(str, options)])
+    return ended([mode, *map(str, shared), *map(str, options)])
 
 
 def results(out: Path, mode: str, index: int = 0) -> dict[str, Any]:
@@ -333,7 +341,7 @@ def test_refused_in_one_sentence(command: str, sentence: str, tmp_path: Path, ca
     names = dict(file=tmp_path / "file", root=ROOT)
     names["file"].touch()
     argv = command.replace("configs/", "{root}/configs/").format(**names).split()
-    assert benchmark.main(argv if "--out" in argv else [*argv, "--out", str(tmp_path / "out")]) == 2
+    assert ended(argv if "--out" in argv else [*argv, "--out", str(tmp_path / "out")]) == 2
     (line,) = capsys.readouterr().err.splitlines()[-1:]
     assert line.startswith(f"error: {sentence.format(**names)}") and not (tmp_path / "out").exists()
 
@@ -360,6 +368,6 @@ def test_stopped_in_one_sentence(
 
     monkeypatch.setattr(benchmark, "contest", fail)
     argv = ["op", "--sizes", "16x1", "--out", str(tmp_path)]
-    assert benchmark.main(argv) == code and capsys.readouterr().err.splitlines()[-1] == said
+    assert ended(argv) == code and capsys.readouterr().err.splitlines()[-1] == said
     with pytest.raises(type(error)):
         benchmark.main([*argv, "--debug"])

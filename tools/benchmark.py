@@ -18,7 +18,6 @@ process. Results: MODE.json, MODE.md (ratios) and MODE.png (time and memory agai
 import argparse
 import os
 import platform
-import signal
 import subprocess
 import sys
 import time
@@ -35,6 +34,7 @@ from benchmarks.table import MODES, Make, contestants
 
 from vil_dense.backbones import VARIANTS
 from vil_dense.backbones.vision_lstm import DIRECTIONS
+from vil_dense.outcome import spoken
 
 ROOT = Path(__file__).resolve().parents[1]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -191,23 +191,9 @@ def work(case: Case) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit code. Errors are caught here, as `vil_dense.mm.command` would not load without MMEngine."""
     args = parse(argv)
-    try:
+    with spoken(args.debug):
         return run(args)
-    except KeyboardInterrupt:
-        if args.debug:
-            raise
-        print("stopped by Ctrl-C", file=sys.stderr)
-        return 128 + signal.SIGINT
-    except Exception as error:
-        if args.debug:
-            raise
-        words = " ".join(str(error).split())
-        if not isinstance(error, (OSError, ValueError)):
-            words = f"{type(error).__name__}: {words} (the traceback: --debug)"
-        print(f"error: {words}", file=sys.stderr)
-        return 2
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,15 +5,13 @@ DST: .pth or .safetensors, for init_cfg=dict(type="Pretrained", checkpoint=DST).
 """
 
 import argparse
-import signal
-import sys
 
 from vil_dense.backbones import DIRECTIONS
 from vil_dense.backbones.checkpoint import layout_of, read_state, to_own, verified, write_state
+from vil_dense.outcome import spoken
 
 
 def main() -> None:
-    """Errors are caught here, as `vil_dense.mm.command` would not load without MMEngine."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("src")
     parser.add_argument("dst")
@@ -25,21 +23,8 @@ def main() -> None:
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args()
-    try:
+    with spoken(args.debug):
         convert(args)
-    except KeyboardInterrupt:
-        if args.debug:
-            raise
-        print("stopped by Ctrl-C", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
-    except Exception as error:
-        if args.debug:
-            raise
-        words = " ".join(str(error).split())
-        if not isinstance(error, (OSError, ValueError)):
-            words = f"{type(error).__name__}: {words} (the traceback: --debug)"
-        print(f"error: {words}", file=sys.stderr)
-        sys.exit(2)
 
 
 def convert(args: argparse.Namespace) -> None:

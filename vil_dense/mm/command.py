@@ -5,7 +5,6 @@ import inspect
 import logging
 import os
 import re
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,9 +20,8 @@ from mmengine.runner import Runner
 from vil_dense.mm import checkpoints, safe_load
 from vil_dense.mm.distributed import start_processes
 from vil_dense.mm.faults import RunFault
+from vil_dense.outcome import seen_in, spoken
 
-INTERRUPTED = 128 + signal.SIGINT
-"""What shells report of a program that Ctrl-C has ended."""
 USER_ERRORS = (ImportError, KeyError, OSError, RunFault, SyntaxError, TypeError, ValueError)
 FROM_CONFIG = ("activation_checkpointing", "compile", "find_unused_parameters", "model_wrapper_cfg", "runner_type")
 OURS = ("compile_blocks", "label_check")
@@ -38,28 +36,20 @@ def one_sentence(debug: bool = False, *, code: int = 2) -> Iterator[None]:
         debug: let the traceback through, as `--debug` asks for.
         code: 2 while a run is set up, when a mistake is the user's to mend; 1 for what happens to it later.
     """
-    try:
-        with nullcontext() if debug else _quiet_logs():
-            try:
-                yield
-            except Exception as error:
-                log = _keep_traceback(error)
-                raise
-    except KeyboardInterrupt:
-        if debug:
+    log: str | None = None
+
+    def words(error: Exception) -> str:
+        text = sentence(error)
+        if lacking := re.fullmatch(r"'ConfigDict' object has no attribute '(\w+)'", text):
+            return f"the config has no {lacking[1]}"
+        return text if isinstance(error, USER_ERRORS) else f"{type(error).__name__}: {text} {seen_in(log)}"
+
+    with spoken(debug, code, words), nullcontext() if debug else _quiet_logs():
+        try:
+            yield
+        except Exception as error:
+            log = _keep_traceback(error)
             raise
-        print("stopped by Ctrl-C", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    except Exception as error:
-        if debug:
-            raise
-        words = sentence(error)
-        if lacking := re.fullmatch(r"'ConfigDict' object has no attribute '(\w+)'", words):
-            words = f"the config has no {lacking[1]}"
-        elif not isinstance(error, USER_ERRORS):  # perhaps ours: say what it is and where it can be seen
-            words = f"{type(error).__name__}: {words} (the traceback: {log or '--debug'})"
-        print(f"error: {words}", file=sys.stderr)
-        sys.exit(code)
 
 
 def sentence(error: Exception) -> str:
