@@ -36,9 +36,6 @@ from vil_dense.mm.patience import patiently
 from vil_dense.mm.pretrained import naming
 from vil_dense.mm.seeding import SampleKey
 
-SECONDS = 60.0
-"""How long the files of a data set are looked at, unless the config says otherwise."""
-
 
 def say(line: str) -> None:
     print_log(line, "current")
@@ -158,7 +155,7 @@ class VolumeDataset(Dataset):
         train: patches, else volumes.
         augment: options of `medical.transforms.augmentation`.
         cache_gib: cap on preprocessed cases kept in memory.
-        check_s: how long files are read and checked first, s; None reads none.
+        check_s: how long files are read and checked first, s; None reads none. Configs say `label_check`.
 
     Raises:
         ValueError, FileNotFoundError: what is wrong with the data, the case named.
@@ -174,7 +171,7 @@ class VolumeDataset(Dataset):
         train: bool = True,
         augment: Mapping[str, Any] | None = None,
         cache_gib: float = 4.0,
-        check_s: float | None = SECONDS,
+        check_s: float | None = math.inf,
     ) -> None:
         self.plan = plan = read_plan(plan)
         listed = read_datalist(data_root, datalist, patient=patient)
