@@ -266,7 +266,9 @@ def test_plan_tool(sample: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     assert plan["batch_size"] == 5 and plan["network"]["channels"] == [4, 8]
     cfg = Config.fromfile(ROOT / "configs/vil_unet3d_volumes.py")
     cfg.merge_from_dict(dict(plan=str(tmp_path / "plan.json"), data_root=str(sample)))
+    cfg.test_dataloader.dataset.fold = None  # its own: all cases
     settle.settle_plan(cfg)
+    assert cfg.test_dataloader.dataset.fold is None and cfg.val_dataloader.dataset.fold == 0
     assert cfg.train_dataloader.batch_size == 5 and cfg.train_dataloader.dataset.data_root == str(sample)
     assert MODELS.build(cfg.model).network.encoder.levels[1].conv1.conv.out_channels == 8
     # A run's own config holds the plan, and still takes what is said of it on the command line.
@@ -322,10 +324,12 @@ def test_one_class_alone_cannot_be_learned(tmp_path: Path, capsys) -> None:
         for folder in ("images", "labels"):
             write_nifti(tmp_path / folder / f"{name}.nii.gz", np.zeros((8, 8, 8), np.uint8))
     plan = {**PLAN, "labels": dict(background=0, organ=1)}
-    with pytest.raises(ValueError, match="of the 4 training cases that were read every voxel is of one class"):
+    with pytest.raises(ValueError, match="every voxel of the 4 training cases is of one class: nothing to learn"):
         VolumeDataset(str(tmp_path), plan)
-    VolumeDataset(str(tmp_path), plan, train=False)
-    assert "warning: no voxel that was read is of organ" in capsys.readouterr().out
+    # Cases that were not read may hold others.
+    for options in (dict(train=False), dict(check_s=0.0)):
+        VolumeDataset(str(tmp_path), plan, **options)
+        assert "warning: no voxel that was read is of organ" in capsys.readouterr().out
 
 
 def test_bad_data_is_refused_before_the_first_step(sample: Path, tmp_path: Path) -> None:

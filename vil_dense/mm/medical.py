@@ -132,10 +132,8 @@ def _check(cases: Sequence[Case], plan: Mapping[str, Any], what: str, seconds: f
     check_cases(cases, len(plan["channels"]), values, Progress("checking", say), counts, seconds)
     say(counts.table(f"labels of the {what} cases: {counts.read} of {len(cases)} read, evenly spread"))
     absent = counts.absent()
-    if what == "training" and len(absent) >= len(values) - 1:
-        raise ValueError(
-            f"of the {counts.read} {what} cases that were read every voxel is of one class: nothing to learn"
-        )
+    if what == "training" and counts.read == len(cases) and len(absent) >= len(values) - 1:
+        raise ValueError(f"every voxel of the {len(cases)} {what} cases is of one class: nothing to learn")
     if absent:
         say(f"warning: no voxel that was read is of {', '.join(absent)}")
 

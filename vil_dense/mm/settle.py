@@ -205,7 +205,8 @@ def settle_plan(cfg: Config) -> str:
     cfg.shared = {key: cfg[key] for key in SHARED if key in cfg}
 
     def share(part: ConfigDict, *keys: str) -> None:
-        part.update({key: cfg[key] for key in keys if key in cfg and (key not in part or part[key] == before.get(key))})
+        free = [key for key in keys if key not in part or (key in before and part[key] == before[key])]
+        part.update({key: cfg[key] for key in free if key in cfg})
 
     for split, part_of_time in (("train", 0.5), ("val", 0.5), ("test", 1.0)):
         if not (loader := cfg.get(f"{split}_dataloader")):
