@@ -184,6 +184,9 @@ def test_compiling_falls_back_with_a_line_in_the_log(monkeypatch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"
+)  # dynamo's own look
 def test_compiling_is_a_hook_of_any_model() -> None:
     if problem := compiler_problem("cpu"):
         pytest.skip(f"nothing can be compiled here ({problem})")
