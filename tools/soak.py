@@ -1,10 +1,10 @@
-"""Does memory grow over hours of training and of prediction? python tools/soak.py --out DIR [--minutes 60]
+"""Does memory grow over hours of training and of prediction? python tools/soak.py --out DIR [--minutes 120]
 
-Trains the made sample without an end, then predicts a folder without an end, each for `--minutes` in a process of its
-own; what the process and its workers hold (proportional set size, MiB) is read every `--every` seconds. Growth is the
-slope of a line through the last four fifths, with its standard error (of means over tenths of that time, which are
-nearly independent). Results: soak.csv, soak.json, soak.png in DIR. Exit code 1 where growth is beyond noise: more than
-three standard errors, and more than 2 % of the mean over the time measured. Linux only.
+Trains the made sample without an end and, beside it, predicts a folder without an end with the first checkpoint saved,
+both for `--minutes`; what each process and its workers hold (proportional set size, MiB) is read every `--every`
+seconds. Growth is the slope of a line through the last four fifths, with its standard error (of means over tenths of
+that time, which are nearly independent). Results: soak.csv, soak.json, soak.png in DIR. Exit code 1 where growth is
+beyond noise: more than three standard errors, and more than 2 % of the mean over the time measured. Linux only.
 """
 
 import os
@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,7 +40,7 @@ class Growth(NamedTuple):
 
     @property
     def beyond_noise(self) -> bool:
-        return self.slope > 3 * self.error and self.share > 0.02
+        return bool(self.slope > 3 * self.error and self.share > 0.02)
 
 
 def growth(seconds: np.ndarray, mib: np.ndarray) -> Growth:
@@ -78,22 +78,46 @@ def held(process: int) -> float:
     return kib / 1024
 
 
-def watch(name: str, command: list[str], out: Path, minutes: float, every: float) -> list[dict]:
-    """Run a tool for a time; a row for each sample. ValueError where it ends by itself."""
-    log = out / f"{name}.log"
+def started(name: str, command: list[str], out: Path) -> subprocess.Popen:
+    """A tool as a process of its own, its output in NAME.log."""
+    with (out / f"{name}.log").open("w") as file:
+        return subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=file, stderr=file)
+
+
+def check_runs(running: dict[str, subprocess.Popen], out: Path) -> None:
+    """ValueError where one of them has ended."""
+    for name, process in running.items():
+        if process.poll() is not None:
+            raise ValueError(f"{name} ended by itself with code {process.returncode}; see {out / name}.log")
+
+
+def first_checkpoint(running: dict[str, subprocess.Popen], out: Path) -> Path:
+    """A copy of what the training saved first, which it deletes later."""
+    while not (latest := out / "training/last_checkpoint").exists():
+        check_runs(running, out)
+        time.sleep(1)
+    return Path(shutil.copy(latest.read_text(), out / "first.pth"))
+
+
+def watch(out: Path, data: Path, minutes: float, every: float) -> list[dict]:
+    """Run both tools beside each other for a time; a row for each sample of each."""
     rows: list[dict] = []
-    with log.open("w") as file:
-        process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=file, stderr=file)
-        try:
-            start = time.monotonic()
-            while (seconds := time.monotonic() - start) < 60 * minutes:
-                if process.poll() is not None:
-                    raise ValueError(f"{name} ended by itself with code {process.returncode}; see {log}")
-                rows.append(dict(what=name, seconds=round(seconds, 1), mib=round(held(process.pid), 2)))
-                time.sleep(every)
-                if len(rows) % 60 == 0:
-                    print(f"{name}: {rows[-1]['mib']:.0f} MiB, {minutes - seconds / 60:.0f} min left", flush=True)
-        finally:
+    running = {"training": started("training", training(out, data), out)}
+    try:
+        checkpoint = first_checkpoint(running, out)
+        running["prediction"] = started("prediction", prediction(out, data, checkpoint), out)
+        start = said = time.monotonic()
+        while (seconds := time.monotonic() - start) < 60 * minutes:
+            check_runs(running, out)
+            sizes = {name: round(held(process.pid), 2) for name, process in running.items()}
+            rows += [dict(what=name, seconds=round(seconds, 1), mib=mib) for name, mib in sizes.items()]
+            if time.monotonic() - said > 300:
+                said = time.monotonic()
+                print(", ".join(f"{name} {mib:.0f} MiB" for name, mib in sizes.items()), end=", ")
+                print(f"{minutes - seconds / 60:.0f} min left", flush=True)
+            time.sleep(every)
+    finally:
+        for process in running.values():
             process.kill()
             process.wait()
     return rows
@@ -107,15 +131,14 @@ def training(out: Path, data: Path) -> list[str]:
     return ["tools/train.py", str(CONFIG), "--work-dir", str(out / "training"), "--cfg-options", *endless, *roots]
 
 
-def prediction(out: Path, data: Path) -> list[str]:
-    """The command of a prediction over many links to the sample's pictures, with what the training saved last."""
+def prediction(out: Path, data: Path, checkpoint: Path) -> list[str]:
+    """The command of a prediction over many links to the sample's pictures."""
     pictures = sorted((data / "images/validation").glob("*"))
     folder = out / "pictures"
     folder.mkdir()
     for n in range(PICTURES):
         os.symlink(pictures[n % len(pictures)], folder / f"{n:06d}{pictures[0].suffix}")
-    checkpoint = (out / "training/last_checkpoint").read_text()
-    return ["tools/predict.py", str(CONFIG), checkpoint, str(folder), "--out", str(out / "prediction")]
+    return ["tools/predict.py", str(CONFIG), str(checkpoint), str(folder), "--out", str(out / "prediction")]
 
 
 def save(rows: list[dict], found: dict[str, Growth], out: Path) -> None:
@@ -138,25 +161,21 @@ def save(rows: list[dict], found: dict[str, Growth], out: Path) -> None:
 def main() -> int:
     parser = plain_parser(__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the results, emptied first")
-    parser.add_argument("--minutes", type=float, default=60, help="of training, and of prediction (60)")
+    parser.add_argument("--minutes", type=float, default=120, help="of both, beside each other (120)")
     parser.add_argument("--every", type=float, default=5, help="seconds between samples (5)")
     args = parser.parse_args()
-    parts: dict[str, Callable[[Path, Path], list[str]]] = dict(training=training, prediction=prediction)
     with one_sentence(args.debug):
         out = args.out.resolve()
         data = write_sample(out / "data", train=40, val=8)
         for name in ("training", "pictures", "prediction"):
             shutil.rmtree(out / name, ignore_errors=True)
-        rows: list[dict] = []
+        rows = watch(out, data, args.minutes, args.every)
         found: dict[str, Growth] = {}
-        for name, command in parts.items():
-            samples = watch(name, command(out, data), out, args.minutes, args.every)
-            rows += samples
-            found[name] = growth(*np.array([(row["seconds"], row["mib"]) for row in samples]).T)
-            save(rows, found, out)
-            print(
-                f"{name}: {found[name].slope:+.1f} +- {found[name].error:.1f} MiB an hour, mean {found[name].mean:.0f}"
-            )
+        for name in ("training", "prediction"):
+            samples = [(row["seconds"], row["mib"]) for row in rows if row["what"] == name]
+            found[name] = growth(*np.array(samples).T)
+            print(f"{name}: {found[name].slope:+.1f} +- {found[name].error:.1f} MiB an hour of {found[name].mean:.0f}")
+        save(rows, found, out)
         shutil.rmtree(out / "pictures")
     return int(any(row.beyond_noise for row in found.values()))
 
