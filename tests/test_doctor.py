@@ -119,6 +119,18 @@ def test_kernels_that_compute_something_else(monkeypatch: pytest.MonkeyPatch):
     assert states(doctor.kernels())[:2] == ["fault", "ok"]
 
 
+def test_the_kernels_of_triton_are_run(monkeypatch: pytest.MonkeyPatch):
+    """With its stand-in here: a result within the bound, one beyond it, and what is raised without a GPU or without it."""
+    from vil_dense import ops
+
+    real = ops.mlstm
+    assert "triton" in doctor.disagreement("triton", "cpu", "float32", 1e-3)
+    for factor, equal in ((1 + 1e-4, True), (1.01, False)):
+        standing = dict(recurrent=1.0, triton=factor)
+        monkeypatch.setattr(ops, "mlstm", lambda *args, backend, by=standing: by[backend] * real(*args))
+        assert (doctor.disagreement("triton", "cpu", "float32", 1e-3) is None) == equal
+
+
 @pytest.mark.parametrize(("state", "code"), [("ok", 0), ("note", 0), ("fault", 1)])
 def test_exit_code_and_json(state: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
     finding = doctor.Finding("disk", state, "said", "mend it")

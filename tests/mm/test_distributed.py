@@ -197,6 +197,22 @@ def test_batch_norm_over_all_processes_is_that_of_the_whole_batch(device: str):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(("picture", "end"), [(1, "step 4, iter_4.pth"), (4, "step 4, iter_5.pth")])
+def test_both_end_in_a_validation_when_one_is_told_to(picture: int, end: str, tmp_path: Path):
+    """Or, where only one has pictures left, after the next step."""
+    done = subprocess.run(
+        [*TORCHRUN, "2", "tests/mm/stop_in_validation.py", str(tmp_path), str(picture)],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    said = sorted(line for line in done.stdout.splitlines() if line.startswith("process "))
+    assert said == [f"process {rank}: code 75, {end}" for rank in range(2)], done.stdout + done.stderr
+
+
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """No launcher's variables, no GPU, and no process group afterwards."""

@@ -107,9 +107,14 @@ class StopHook(Hook):
                 hook._save_checkpoint_with_step(runner, step, meta=dict(epoch=runner.epoch, iter=step))
         self._stop(runner, f"step {step}")
 
+    def before_val_epoch(self, runner: Runner) -> None:
+        batches = torch.tensor(len(runner.val_dataloader))
+        all_reduce(batches, "min")
+        self.shared_batches = int(batches)
+
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        # Processes may have different numbers of batches to validate, so none waits for the others here.
-        if self.asked and runner.world_size == 1:
+        # A process may have more batches than others, which would wait for none of those in vain.
+        if batch_idx < self.shared_batches and self._told():
             self._stop(runner, "a validation")
 
     def _ask(self, number: int, frame: FrameType | None) -> None:

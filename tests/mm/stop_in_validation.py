@@ -1,0 +1,41 @@
+"""Run by torchrun, by `test_distributed.py`: in a validation of three pictures and five, SIGTERM comes to the second.
+
+`stop_in_validation.py FOLDER PICTURE`: while it looks at that one, from 0. Each process says how it ends.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import test_stop
+import torch
+from torch import distributed
+from torch.utils.data import DataLoader
+
+from vil_dense.mm.faults import last_checkpoint
+
+
+class Told(list):
+    """Pictures; SIGTERM comes to this process as one of them is read."""
+
+    def __init__(self, count: int, at: int | None) -> None:
+        super().__init__([dict(inputs=torch.zeros(3))] * count)
+        self.at = at
+
+    def __getitem__(self, index: int) -> dict:
+        if index == self.at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().__getitem__(index)
+
+
+folder, picture = Path(sys.argv[1]), int(sys.argv[2])
+distributed.init_process_group("gloo")
+rank = distributed.get_rank()
+pictures = Told(5, picture) if rank else Told(3, None)
+loop = dict(type="IterBasedTrainLoop", max_iters=6, val_interval=4)
+run = test_stop.runner(folder, val=DataLoader(pictures, batch_size=1), **loop)
+try:
+    run.train()
+except SystemExit as end:
+    print(f"process {rank}: code {end.code}, step {run.iter}, {Path(last_checkpoint(folder)).name}", flush=True)
