@@ -38,4 +38,5 @@ run = test_stop.runner(folder, val=DataLoader(pictures, batch_size=1), **loop)
 try:
     run.train()
 except SystemExit as end:
-    print(f"process {rank}: code {end.code}, step {run.iter}, {Path(last_checkpoint(folder)).name}", flush=True)
+    # In one piece: both write to the same pipe.
+    sys.stdout.write(f"process {rank}: code {end.code}, step {run.iter}, {Path(last_checkpoint(folder)).name}\n")

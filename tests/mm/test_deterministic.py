@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
+from vil_dense.mm.deterministic import ProductPool2d
 from vil_dense.mm.safe_load import load_safely
 from vil_dense.mm.scenes import write_sample
 
@@ -45,6 +47,8 @@ def trained(sample: Path, work_dir: Path, deterministic: bool) -> dict:
     run = runpy.run_path(str(ROOT / "tools/train.py"))["build"](args)
     assert torch.are_deterministic_algorithms_enabled() == deterministic
     run.train()
+    pools = [type(module) for module in run.model.modules() if isinstance(module, nn.AdaptiveAvgPool2d)]
+    assert pools == [ProductPool2d if deterministic else nn.AdaptiveAvgPool2d] * 4
     end = load_safely(str(work_dir / "iter_3.pth"))
     return dict(state_dict=end["state_dict"], optimizer=end["optimizer"])
 
@@ -59,3 +63,14 @@ def test_two_runs_are_equal(tmp_path: Path):
 def test_without_the_flag_nothing_is_asked_for(tmp_path: Path):
     trained(write_sample(tmp_path / "sample", train=4, val=1), tmp_path / "work", deterministic=False)
     assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+
+
+@pytest.mark.parametrize("size", [1, 3, (2, 6), (None, 5), (9, 9)])
+def test_pooling_by_products_is_the_same(size: int | tuple):
+    x = torch.randn(2, 3, 11, 7, dtype=torch.float64, requires_grad=True)
+    results = []
+    for pool in (nn.AdaptiveAvgPool2d(size), ProductPool2d(size)):
+        out = pool(x)
+        weights = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out)
+        results.append((out, *torch.autograd.grad((out * weights).sum(), x)))
+    torch.testing.assert_close(results[1], results[0])

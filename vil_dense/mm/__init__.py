@@ -21,6 +21,7 @@ from vil_dense.mm.backbone import ViL
 from vil_dense.mm.checkpoints import SafeCheckpointHook
 from vil_dense.mm.classifier import ImageClassifier
 from vil_dense.mm.datasets import CamVidDataset, CheckedADE20KDataset, SampleDataset
+from vil_dense.mm.deterministic import DeterministicHook
 from vil_dense.mm.distributed import MeanLossHook, ShardedRunner
 from vil_dense.mm.epochs import EpochLoop
 from vil_dense.mm.hooks import ClassReportHook, CompileHook, OverlayHook, ReportHook
@@ -42,6 +43,7 @@ __all__ = [
     "ClassReportHook",
     "ColorJitter",
     "CompileHook",
+    "DeterministicHook",
     "EpochLoop",
     "FlipPicture",
     "ImageClassifier",

@@ -155,6 +155,7 @@ def settle_compile(cfg: Config) -> None:
 def settle_deterministic(cfg: Config) -> None:
     """Only operations that give the same numbers in every run; torch raises where an operation has no such form."""
     cfg.setdefault("randomness", {}).update(deterministic=True)
+    cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), dict(type="DeterministicHook")]
     cfg.env_cfg.cudnn_benchmark = False
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS when it begins
 
