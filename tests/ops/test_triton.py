@@ -4,6 +4,7 @@ TRITON_INTERPRET=1 runs them on the CPU, where each program takes as long whatev
 """
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -15,6 +16,8 @@ from vil_dense.ops import mlstm
 
 pytestmark = TRITON
 DEVICE = device_of("triton")
+LAYOUTS = (((0, 2, 1), (0, 2, 1)), ((1, 0, 2), (1, 0, 2)))
+"""Of gates: how axes lie in memory, and the way back; the second as in networks."""
 SMALLEST = 2.0**-149
 """The least positive number in float32."""
 
@@ -93,18 +96,22 @@ def test_reversed(S: int, gates: str) -> None:
     assert_equals_the_recurrence(example(1, 2, S, 16, gates), reverse=True)
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("S", [64, 70])
 @pytest.mark.parametrize("alike", [True, False])
-def test_takes_tensors_as_they_lie(alike: bool) -> None:
-    """Views of (B, S, NH, DH); and q, k and v that lie in different ways."""
-    q, k, v, i, f, cotangent = example(2, 2, 70, 16, "mild")
-    expected = values_and_gradients([q, k, v, i, f], cotangent, "triton")
+def test_takes_tensors_as_they_lie(alike: bool, S: int, reverse: bool) -> None:
+    """Views of (B, S, NH, DH), gates in any order of their axes; and q, k and v that lie in different ways."""
+    q, k, v, i, f, cotangent = example(2, 2, S, 16, "mild")
+    run = partial(values_and_gradients, backend="triton", reverse=reverse)
+    expected = run([q, k, v, i, f], cotangent)
     q, k, v, cotangent = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in (q, k, v, cotangent))
     if not alike:
         k = k.mT.contiguous().mT
-    i, f = (x.mT.contiguous().mT for x in (i, f))
-    assert not any(x.is_contiguous() for x in (q, k, v, i, f, cotangent))
-    for ours, reference in zip(values_and_gradients([q, k, v, i, f], cotangent, "triton"), expected, strict=True):
-        assert torch.equal(ours, reference)
+    gates = [(x.permute(*axes).contiguous().permute(*back)) for x in (i, f) for axes, back in LAYOUTS]
+    for i, f in (gates[::2], gates[1::2]):
+        assert not any(x.is_contiguous() for x in (q, k, v, i, f, cotangent))
+        for ours, reference in zip(run([q, k, v, i, f], cotangent), expected, strict=True):
+            assert torch.equal(ours, reference)
 
 
 # A gradient is rounded to the dtype of its input, bfloat16 towards 0 in the interpreter. On a GPU products are in tf32.

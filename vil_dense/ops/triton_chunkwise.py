@@ -31,8 +31,9 @@ def mlstm_triton(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: flo
 
     Args:
         q, k, v: (B, NH, S, DH), float32, bfloat16 or float16. Where all three are in half precision, products are in
-            tf32, which holds them exactly and what they are multiplied with to 11 bits; otherwise in float32. Sums,
-            states and weights are float32 always.
+            tf32, which holds them exactly and what they are multiplied with to 11 bits; otherwise in float32, or as
+            torch does such products (`torch.backends.cuda.matmul.allow_tf32`). Sums, states and weights are float32
+            always.
         i, f: (B, NH, S).
         reverse: the scan runs from the last token to the first.
 
@@ -77,8 +78,7 @@ def _log_weights(i: Tensor, f: Tensor, reverse: bool) -> _LogWeights:
     Float64, because differences of sums are taken: they are exact even behind a gate of -1e4.
     """
     missing = -i.shape[2] % CHUNK
-    if reverse:
-        i, f = i.flip(2), f.flip(2)
+    i, f = ((x.flip(2) if reverse else x).contiguous() for x in (i, f))  # kernels read rows that follow each other
     i = F.pad(i.double(), (0, missing), value=NEVER)
     A = F.pad(F.logsigmoid(f.double()), (0, missing)).cumsum(2)
     col = i - A
@@ -221,7 +221,8 @@ def _same_strides(*tensors: Tensor) -> tuple[Tensor, ...]:
 def _options(q: Tensor, k: Tensor, v: Tensor, reverse: bool) -> dict[str, Any]:
     """What kernels are compiled for, and how."""
     DH = q.shape[3]
-    precision = "tf32" if all(x.dtype in HALF for x in (q, k, v)) else "ieee"
+    half = all(x.dtype in HALF for x in (q, k, v))
+    precision = "tf32" if half or torch.backends.cuda.matmul.allow_tf32 else "ieee"
     return dict(
         DH=DH,
         BD=min(BLOCKS[precision], key=lambda block: -(-DH // block) * block) if DH > 16 else 16,
