@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader
 from vil_dense.mm.checkpoints import newest
 from vil_dense.mm.faults import last_checkpoint
 from vil_dense.mm.hooks import read_scalars
-from vil_dense.mm.safe_load import load_safely
-from vil_dense.mm.seeding import KeyedSampler
+from vil_dense.mm.safe_load import install, load_safely
+from vil_dense.mm.seeding import KeyedInfiniteSampler, KeyedSampler
 from vil_dense.mm.stop import REQUEUE, Deaf, StopHook, outlast_sigterm
 
 ROOT = Path(__file__).parents[2]
@@ -59,11 +59,12 @@ class Tell(Hook):
 def runner(
     work_dir: Path, tell: int = 0, *, workers: int = 0, resume: bool = False, val: DataLoader | None = None, **loop
 ) -> Runner:
+    install()
     torch.manual_seed(0)
     data = [dict(inputs=torch.full((3,), float(index))) for index in range(12)]
     epochs = "max_epochs" in loop
     updates, batch_size = loop.pop("updates", 1), loop.pop("batch_size", 2)
-    sampler = KeyedSampler(data, seed=0) if epochs else None
+    sampler = (KeyedSampler if epochs else KeyedInfiniteSampler)(data, seed=0)
     return Runner(
         Net(),
         str(work_dir),

@@ -54,6 +54,10 @@ class KeyedInfiniteSampler(InfiniteSampler):
         for position, index in enumerate(super()._infinite_indices()):
             yield SampleKey(index, self.seed, position // self.size)
 
+    def skip(self, num_samples: int) -> None:
+        """The next pass leaves out so many indices of this process from the beginning; as in newer MMEngines."""
+        self.indices = islice(self._indices_of_rank(), num_samples, None)
+
 
 @TRANSFORMS.register_module()
 class SeedSample(BaseTransform):

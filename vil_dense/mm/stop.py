@@ -27,6 +27,7 @@ from vil_dense.mm.checkpoints import WITHIN_EPOCH, SafeCheckpointHook
 from vil_dense.mm.distributed import end_processes
 from vil_dense.mm.epochs import EpochLoop
 from vil_dense.mm.faults import last_checkpoint
+from vil_dense.mm.steps import begin_late
 
 REQUEUE = 75
 
@@ -87,6 +88,7 @@ class StopHook(Hook):
                     loader.multiprocessing_context = Deaf()
 
     def before_train(self, runner: Runner) -> None:
+        begin_late(runner.train_loop)
         self.before = signal.signal(signal.SIGTERM, self._ask)
 
     def after_train(self, runner: Runner) -> None:
