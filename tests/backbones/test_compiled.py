@@ -50,6 +50,20 @@ def test_twelve_sizes_need_three_graphs(direction: str) -> None:
     assert counters["stats"]["unique_graphs"] <= 3
 
 
+def test_so_do_sequences_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU; batches of two or more."""
+    monkeypatch.setattr("vil_dense.layers.scan.at_once", lambda B, device: B)
+    torch.manual_seed(0)
+    eager = VisionLSTM(dim=128, depth=2, patch_size=4).eval()
+    compiled = copy.deepcopy(eager).compile_blocks()
+    counters.clear()
+    with torch.no_grad():
+        for B, size in zip([2, 3, 5] * 4, SIZES, strict=True):
+            x = torch.randn(B, 3, *(4 * axis for axis in size))
+            torch.testing.assert_close(compiled(x), eager(x), rtol=1e-4, atol=1e-4)
+    assert counters["stats"]["unique_graphs"] <= 3
+
+
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 def test_gradients_equal_eager_ones() -> None:
     torch.manual_seed(0)

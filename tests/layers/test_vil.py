@@ -77,6 +77,24 @@ def test_pictures_of_a_batch_do_not_see_each_other(order: str, grid: tuple[int, 
     torch.testing.assert_close(block(x), torch.cat([block(picture[None]) for picture in x]))
 
 
+@pytest.mark.parametrize("order", ["rows", "columns-reversed"])
+@pytest.mark.parametrize("grid", [(5, 6), (9, 20), (56, 60)])
+def test_sequences_side_by_side_are_those_one_after_the_other(
+    order: str, grid: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The form for GPUs: one chunk, some, several segments."""
+    torch.manual_seed(0)
+    block = shaken(ViLBlock(32, orders=(order,)))
+    x = torch.randn(3, *grid, 32, dtype=torch.float64, requires_grad=True)
+    cotangent = torch.randn_like(x)
+    results = []
+    for at_once in (lambda B, device: 1, lambda B, device: B):
+        monkeypatch.setattr("vil_dense.layers.scan.at_once", at_once)
+        y = block(x)
+        results.append((y, *torch.autograd.grad(y, (x, *block.parameters()), cotangent)))
+    torch.testing.assert_close(results[1], results[0])
+
+
 def test_of_several_scans_only_the_first_has_a_bias_in_its_norm() -> None:
     first, second = ViLLayer(16, orders=("rows", "columns")).scans
     assert first.outnorm.bias is not None and second.outnorm.bias is None

@@ -15,6 +15,7 @@ from mmseg.evaluation import IoUMetric
 from mmseg.registry import DATASETS
 
 import vil_dense.mm.datasets  # noqa: F401
+from vil_dense.mm.metrics import ClassIoUMetric
 from vil_dense.mm.scenes import CLASSES, write_sample
 
 PIPELINE = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations"), dict(type="PackSegInputs")]
@@ -150,3 +151,12 @@ def test_true_ade20k_pairs_load() -> None:
             written = np.asarray(Image.open(item["data_samples"].seg_map_path)).astype(int)
             assert label.shape == item["inputs"].shape[1:]
             assert np.array_equal(label.numpy(), np.where(written == 0, 255, written - 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+def test_areas_are_those_of_mmseg(dtype: torch.dtype):
+    prediction, label = torch.randint(0, 7, (2, 50, 60)).to(dtype)
+    label[:9] = 255
+    found = ClassIoUMetric.intersect_and_union(prediction, label, 9, 255)
+    expected = IoUMetric.intersect_and_union(prediction, label, 9, 255)
+    torch.testing.assert_close(found, tuple(area.double() for area in expected), rtol=0, atol=0)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from vil_dense.mm.deterministic import ProductPool2d
+from vil_dense.mm.deterministic import DeterministicHook, ProductPool2d, SummedCrossEntropy
 from vil_dense.mm.safe_load import load_safely
 from vil_dense.mm.scenes import write_sample
 
@@ -74,3 +74,27 @@ def test_pooling_by_products_is_the_same(size: int | tuple):
         weights = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out)
         results.append((out, *torch.autograd.grad((out * weights).sum(), x)))
     torch.testing.assert_close(results[1], results[0])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_mean_of_a_cross_entropy_is_the_same(smoothing: float):
+    x = torch.randn(2, 4, 3, 5, 6, dtype=torch.float64, requires_grad=True)
+    target = torch.randint(0, 4, (2, 3, 5, 6))
+    target[0, 0] = -100
+    results = []
+    for loss in (nn.CrossEntropyLoss(label_smoothing=smoothing), SummedCrossEntropy(label_smoothing=smoothing)):
+        value = loss(x, target)
+        results.append((value, *torch.autograd.grad(value, x)))
+    torch.testing.assert_close(results[1], results[0])
+    shares = torch.rand(2, 4, 3, 5, 6, dtype=torch.float64)
+    torch.testing.assert_close(SummedCrossEntropy()(x, shares), nn.CrossEntropyLoss()(x, shares), rtol=0, atol=0)
+
+
+def test_the_loss_of_volumes_takes_that_form():
+    losses = pytest.importorskip("monai.losses")
+    model = nn.ModuleList([losses.DiceCELoss(softmax=True, to_onehot_y=True)])
+    logits, label = torch.randn(1, 3, 4, 4, 4), torch.randint(0, 3, (1, 1, 4, 4, 4)).float()
+    before = model[0](logits, label)
+    DeterministicHook().before_run(Namespace(model=model))
+    assert type(model[0].cross_entropy) is SummedCrossEntropy
+    torch.testing.assert_close(model[0](logits, label), before)

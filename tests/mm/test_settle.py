@@ -3,11 +3,18 @@
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 
 from vil_dense.mm import settle
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def precision_restored():
+    yield
+    torch.set_float32_matmul_precision("highest")
 
 
 def camvid() -> Config:
@@ -131,7 +138,8 @@ def test_precision_follows_the_device():
     assert settle.settle_amp(cfg, asked=False, cuda=True) == ""
     assert "needs a GPU" in settle.settle_amp(cfg, asked=True, cuda=False)
     assert cfg.optim_wrapper.type == "OptimWrapper"
-    assert settle.settle_amp(cfg, asked=True, cuda=True) == "precision: float16 with loss scaling"
+    assert settle.settle_amp(cfg, asked=True, cuda=True) == "precision: float16 with loss scaling, mLSTM in TF32"
+    assert torch.get_float32_matmul_precision() == "high"
     assert (cfg.optim_wrapper.type, cfg.optim_wrapper.loss_scale) == ("AmpOptimWrapper", "dynamic")
 
 
@@ -176,7 +184,7 @@ def test_warmup_of_epochs_fits_the_run():
 
 def test_bfloat16_needs_no_loss_scaling():
     cfg = imagenet()
-    assert settle.settle_amp(cfg, asked=False, cuda=True) == "precision: bfloat16"
+    assert settle.settle_amp(cfg, asked=False, cuda=True) == "precision: bfloat16, mLSTM in TF32"
     assert cfg.optim_wrapper.loss_scale == 1.0
 
 

@@ -78,6 +78,8 @@ def resize_positions(embed: Tensor, grid: tuple[int, ...]) -> Tensor:
         raise ValueError(f"a position embedding of {embed.ndim - 2} axes cannot be resized to the grid {grid}")
     if embed.shape[1:-1] == grid:
         return embed
+    if torch.are_deterministic_algorithms_enabled():
+        return _resize_by_products(embed, grid)
     x = embed.movedim(-1, 1)
     if x.dtype in (torch.float16, torch.bfloat16):
         x = x.float()
@@ -92,3 +94,20 @@ def resize_positions(embed: Tensor, grid: tuple[int, ...]) -> Tensor:
         if depth != grid[0]:
             x = F.interpolate(x.flatten(3), (grid[0], grid[1] * grid[2]), mode="bilinear").unflatten(3, grid[1:])
     return x.movedim(1, -1).to(embed.dtype)
+
+
+def _resize_by_products(embed: Tensor, grid: tuple[int, ...]) -> Tensor:
+    """The same as a product for each axis; on a GPU torch has no backward of bicubic interpolation that sums in one
+    order."""
+    x = embed.float() if embed.dtype in (torch.float16, torch.bfloat16) else embed
+    for axis, size in enumerate(grid, start=1):
+        before = x.shape[axis]
+        if size == before:
+            continue
+        eye = torch.eye(before, dtype=x.dtype, device=x.device)
+        if len(grid) > 1 and axis >= len(grid) - 1:
+            weights = F.interpolate(eye[None, None], (size, before), mode="bicubic")[0, 0]
+        else:
+            weights = F.interpolate(eye[None], size, mode="linear")[0].mT
+        x = torch.tensordot(weights, x, ([1], [axis])).movedim(0, axis)
+    return x.to(embed.dtype)

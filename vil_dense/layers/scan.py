@@ -101,10 +101,25 @@ def leave(h: Tensor, c: Tensor, z: Tensor, weights: Weights) -> Tensor:
 def scan_segment(
     u: Tensor, c: Tensor, z: Tensor, weights: Weights, places: Places, state: State | None
 ) -> tuple[Tensor, State]:
-    """`enter`, the mLSTM on the chunks of `places`, `leave`: gated outputs and the state after them."""
+    """`enter`, the mLSTM on the chunks of `places`, `leave`: gated outputs and the state after them.
+
+    u, c, z are (B, N, L, E): sequences that share the places of their chunks.
+    """
+    B, N = u.shape[:2]
+    u, c, z = (x.flatten(0, 1) for x in (u, c, z))
     inputs, c = enter(u, c, weights)
+    inputs = Inputs(*(x.unflatten(1, (B, N)).flatten(0, 1) for x in inputs))  # heads of all are heads of one
     h, state = mlstm_segment(*inputs, places, state, EPS)
-    return leave(h, c, z, weights), state
+    return leave(h.unflatten(0, (NUM_HEADS, B)).flatten(1, 2), c, z, weights).unflatten(0, (B, N)), state
+
+
+def at_once(B: int, device: torch.device) -> int:
+    """How many of B sequences a segment takes side by side.
+
+    All on a GPU, where a step is a few large kernels then. On a CPU one after the other, so that what a segment makes
+    stays in the caches.
+    """
+    return 1 if device.type == "cpu" else B
 
 
 class Scan(nn.Module):
@@ -150,7 +165,8 @@ class Scan(nn.Module):
         N, L = cut(S)
         if missing := N * L - S:
             tokens = [F.pad(x, (0, 0, 0, missing)) for x in tokens]
-        tokens = [x.reshape(B * N, L, E) for x in tokens]
+        side_by_side = at_once(B, tokens[0].device)
+        tokens = [x.reshape(side_by_side, -1, L, E) for x in tokens]
         segment = self._fused(scan_segment)
 
         def run(chunks: slice, places: Places, state: State | None) -> tuple[Tensor, State]:
@@ -158,11 +174,13 @@ class Scan(nn.Module):
                 any_size(x, 0)
             for x in (places.future, places.missing):
                 any_size(x, 0, 1)
-            return segment(*(any_size(x[chunks], 0, 1) for x in tokens), weights, places, state)
+            for x in state or ():
+                any_size(x, *([0] if side_by_side > 1 else []))
+            return segment(*(any_size(x[:, chunks].contiguous(), 0, 1, 2) for x in tokens), weights, places, state)
 
-        parts = scan(run, B, S, E // NUM_HEADS, reverse, tokens[0].device)
-        y = torch.cat(parts) if len(parts) > 1 else parts[0]
-        return y.view(B, N * L, E)[:, :S]
+        parts = scan(run, B // side_by_side, S, E // NUM_HEADS, reverse, tokens[0].device)
+        y = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+        return y.reshape(B, N * L, E)[:, :S]
 
     def _run_whole(self, tokens: list[Tensor], weights: Weights, reverse: bool) -> Tensor:
         u, c, z = (any_size(x, 0, 1) for x in tokens)

@@ -29,11 +29,28 @@ def averages(size: int, bins: int, like: Tensor) -> Tensor:
     return F.adaptive_avg_pool1d(eye[None], bins)[0].T
 
 
+class SummedCrossEntropy(nn.CrossEntropyLoss):
+    """The mean of a cross entropy over places, taken of the single ones: torch's own mean raises on a GPU as well."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        if target.is_floating_point() or self.weight is not None or self.reduction != "mean":
+            return super().forward(input, target)
+        single = F.cross_entropy(
+            input, target, reduction="none", ignore_index=self.ignore_index, label_smoothing=self.label_smoothing
+        )
+        return single.sum() / (target != self.ignore_index).sum()
+
+
+INSTEAD: dict[type[nn.Module], type[nn.Module]] = {
+    nn.AdaptiveAvgPool2d: ProductPool2d,
+    nn.CrossEntropyLoss: SummedCrossEntropy,
+}
+
+
 @HOOKS.register_module()
 class DeterministicHook(Hook):
-    """Each `AdaptiveAvgPool2d` of the model, as in UperNet's and PSPNet's pyramids, becomes a `ProductPool2d`."""
+    """Pooling as in UperNet's and PSPNet's pyramids and the cross entropy of volumes take the forms above."""
 
     def before_run(self, runner: Runner) -> None:
         for module in runner.model.modules():
-            if type(module) is nn.AdaptiveAvgPool2d:
-                module.__class__ = ProductPool2d
+            module.__class__ = INSTEAD.get(type(module), type(module))

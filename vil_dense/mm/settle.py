@@ -7,6 +7,7 @@ MMEngine writes to the work folder is the settled one, in mmseg's own words.
 import math
 import os
 
+import torch
 from mmengine.config import Config, ConfigDict
 
 
@@ -161,15 +162,17 @@ def settle_deterministic(cfg: Config) -> None:
 
 
 def settle_amp(cfg: Config, asked: bool, cuda: bool) -> str:
-    """Mixed precision on a GPU, float32 elsewhere."""
+    """Mixed precision on a GPU, float32 elsewhere. With it the products that stay in float32, those of the mLSTM, may
+    be in TF32, which holds half-precision inputs exactly: on tensor cores, where others are not."""
     wrapper = cfg.optim_wrapper
     if not asked and wrapper.get("type") != "AmpOptimWrapper":
         return ""
     if cuda:
         wrapper.type = "AmpOptimWrapper"
         wrapper.setdefault("loss_scale", "dynamic")
+        torch.set_float32_matmul_precision("high")
         scaling = " with loss scaling" if wrapper.loss_scale == "dynamic" else ""
-        return f"precision: {wrapper.get('dtype', 'float16')}{scaling}"
+        return f"precision: {wrapper.get('dtype', 'float16')}{scaling}, mLSTM in TF32"
     wrapper.type = "OptimWrapper"
     for key in ("loss_scale", "dtype"):
         wrapper.pop(key, None)

@@ -32,7 +32,7 @@ def mlstm_triton(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: flo
     Args:
         q, k, v: (B, NH, S, DH), float32, bfloat16 or float16. Where all three are in half precision, products are in
             tf32, which holds them exactly and what they are multiplied with to 11 bits; otherwise in float32, or as
-            torch does such products (`torch.backends.cuda.matmul.allow_tf32`). Sums, states and weights are float32
+            torch does such products (`torch.set_float32_matmul_precision`). Sums, states and weights are float32
             always.
         i, f: (B, NH, S).
         reverse: the scan runs from the last token to the first.
@@ -222,7 +222,7 @@ def _options(q: Tensor, k: Tensor, v: Tensor, reverse: bool) -> dict[str, Any]:
     """What kernels are compiled for, and how."""
     DH = q.shape[3]
     half = all(x.dtype in HALF for x in (q, k, v))
-    precision = "tf32" if half or torch.backends.cuda.matmul.allow_tf32 else "ieee"
+    precision = "ieee" if not half and torch.get_float32_matmul_precision() == "highest" else "tf32"
     return dict(
         DH=DH,
         BD=min(BLOCKS[precision], key=lambda block: -(-DH // block) * block) if DH > 16 else 16,
