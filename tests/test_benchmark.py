@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,25 @@ def test_a_wrong_contestant_is_refused_and_not_timed(out: Path, monkeypatch: pyt
     assert "- vil2-tiny 70x2: parallel is refused: it deviates" in (out / "op.md").read_text()
 
 
+@pytest.fixture
+def tf32_allowed() -> Iterator[None]:
+    convolutions, products = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    torch.backends.cudnn.allow_tf32 = True
+    torch.set_float32_matmul_precision("high")
+    yield
+    torch.backends.cudnn.allow_tf32 = convolutions
+    torch.set_float32_matmul_precision(products)
+
+
+@pytest.mark.parametrize(("dtype", "tf32"), [("float32", False), ("bfloat16", True)])
+def test_float32_is_no_tf32(dtype: str, tf32: bool, out: Path, tf32_allowed: None):
+    """Which torch allows in convolutions unless it is told otherwise."""
+    run("op", out, "--sizes", "20x1", "--contestants", "floor", "--dtype", dtype)
+    assert torch.backends.cudnn.allow_tf32 is torch.backends.cuda.matmul.allow_tf32 is tf32
+    assert json.loads((out / "op.json").read_text())["tf32"] == dict(convolutions=tf32, products=tf32)
+    assert f"- tf32: {{'convolutions': {tf32}, 'products': {tf32}}}\n" in (out / "op.md").read_text()
+
+
 def raising(error: Exception) -> Callable:
     def function(*_: object, **__: object) -> None:
         raise error
@@ -149,6 +168,7 @@ def raising(error: Exception) -> Callable:
     [
         (torch.OutOfMemoryError("no  room"), "left_out", "it ran out of memory (no room)"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "left_out", "it ran out of memory (Default"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"), "left_out", "it ran out of memory (CUDA error: CUB"),
         (torch._dynamo.exc.Unsupported("loops"), "left_out", "it could not be compiled (Unsupported: loops"),
         (LeftOut("no kernels"), "left_out", "no kernels"),
         (KeyError("a"), "refused", "it failed with KeyError: 'a'"),

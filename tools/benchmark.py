@@ -158,6 +158,7 @@ def surroundings(args: argparse.Namespace) -> Result:
         device=torch.cuda.get_device_name(device) if on_gpu else processor(),
         dtype=args.dtype,
         tolerance=TOLERANCES[DTYPES[args.dtype]],
+        tf32=dict(convolutions=torch.backends.cudnn.allow_tf32, products=torch.backends.cuda.matmul.allow_tf32),
         threads=torch.get_num_threads(),
         environment={name: value for name, value in sorted(os.environ.items()) if name.startswith(ENVIRONMENT)},
         compile="torch.compile in place: ours by compile_blocks, the others block by block with dynamic=False",
@@ -202,6 +203,9 @@ def run(args: argparse.Namespace) -> int:
     cases, makers, out = make_cases(args), choose(args), Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
+    if args.dtype == "float32":  # cuDNN's convolutions would be in TF32, and no network within the tolerance
+        torch.backends.cudnn.allow_tf32 = False
+        torch.set_float32_matmul_precision("highest")
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own messages
     rows: list[Result] = []
     found = dict(surroundings(args), rows=rows)

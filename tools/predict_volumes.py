@@ -23,9 +23,10 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
+from vil_dense.backbones.memory import free_memory
 from vil_dense.mm import settle
 from vil_dense.mm.command import check_folders, one_sentence, parser, read_config
-from vil_dense.mm.estimate import GIB, free_memory
+from vil_dense.mm.estimate import GIB
 from vil_dense.mm.safe_load import load_exactly, load_safely, weights_of
 
 if TYPE_CHECKING:
@@ -58,9 +59,10 @@ def say_what_comes(survey: "Survey", models: list[torch.nn.Module], device: str)
     expected = estimate(models, grid, models[0].plan)
     windows = max(survey.windows.values())
     print(f"largest volume: {' x '.join(map(str, grid.shape))} voxels, {windows} windows; memory: {expected}")
-    free = free_memory("cpu")
-    if free is not None and expected.total > free:
-        print(f"warning: {free / GIB:.1f} GiB are free", file=sys.stderr)
+    for where, needed in (("cpu", expected.total), (device, expected.gpu_total)):
+        free = free_memory(where)
+        if free is not None and needed > free:
+            print(f"warning: {free / GIB:.1f} GiB are free{' on the GPU' * (where != 'cpu')}", file=sys.stderr)
 
 
 def arguments() -> argparse.Namespace:
@@ -99,7 +101,8 @@ def main() -> int:
         say_what_comes(survey, models, device)
         failed = folder.predict_all(survey, sys.stdout)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(f"peak memory: {peak / GIB:.2f} GiB")
+    gpu = f", on the GPU {torch.cuda.max_memory_allocated() / GIB:.2f} GiB" if device == "cuda" else ""
+    print(f"peak memory: {peak / GIB:.2f} GiB{gpu}")
     print(f"{len(cases) - len(failed)} of {len(cases)} volumes segmented in {args.out}")
     if failed:
         print(f"error: {len(failed)} of {len(cases)} volumes were not: {'; '.join(failed.values())}", file=sys.stderr)

@@ -5,6 +5,7 @@ import torch
 from live_memory import LiveMemory
 
 from vil_dense.backbones import VisionLSTM, variant
+from vil_dense.backbones.memory import free_memory
 
 
 def peak_bytes(model: VisionLSTM, *size: int, train: bool = False) -> int:
@@ -53,3 +54,11 @@ def test_training_takes_no_more_than_a_vit(with_cp: bool, share: float) -> None:
     ours = VisionLSTM(**{**variant("vil2-tiny"), "pooling": None}, with_cp=with_cp)
     vit = VisionLSTM(**{**variant("deit3-tiny"), "pooling": None})
     assert peak_bytes(ours, 1024, 1024, train=True) <= share * peak_bytes(vit, 1024, 1024, train=True)
+
+
+def test_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU with what torch holds and uses no more."""
+    for name, value in dict(mem_get_info=(5, 90), memory_reserved=40, memory_allocated=10).items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    assert free_memory("cuda") == free_memory(torch.device("cuda", 0)) == 35
+    assert free_memory("meta") is None and (free_memory("cpu") or 2**30) > 2**20

@@ -16,7 +16,7 @@ from monai.transforms import RandFlipd
 from nifti_files import affine, write_nifti
 
 from vil_dense.medical import build_network
-from vil_dense.medical.bundle import network_config, write_bundle
+from vil_dense.medical.bundle import network_config, save_torchscript, write_bundle
 from vil_dense.medical.nifti import read_image
 from vil_dense.medical.predict import predict
 
@@ -166,6 +166,30 @@ def test_the_traced_network_is_the_eager_one(bundle: Path, weights: dict) -> Non
     x = torch.randn(2, 1, 16, 16, 16)[:1]
     with torch.no_grad():
         torch.testing.assert_close(torch.jit.load(bundle / "models/model.ts")(x), network(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        dict(type="ViLUNet3D", channels=(8, 8), depths=(0, 1)),
+        dict(type="ViLUNet3D", channels=(8, 8), depths=(0, 2), conv="causal", conv_kernel=4),
+        dict(type="ViLUNet3D", channels=(8, 8), depths=(0, 1), backend="parallel"),
+        dict(type="ViLUNet3D", channels=(8, 8), depths=(0, 1), block="attention"),
+        dict(type="ViLUNETR3D", channels=(8, 8), dim=8, depth=4, grid=(2, 2, 2)),
+    ],
+    ids=lambda network: " ".join(str(value) for value in network.values() if isinstance(value, str)),
+)
+def test_the_traced_network_runs_where_its_input_is(network: dict, tmp_path: Path) -> None:
+    """Traced on a CPU and run on tensors without memory, which no other device's may be mixed with."""
+    x = torch.randn(1, 1, 16, 16, 16)
+    said = save_torchscript(build_network(PLAN, **network).eval(), x, tmp_path / "model.ts")
+    assert said.startswith("TorchScript for")
+    traced = torch.jit.load(tmp_path / "model.ts")
+    assert 'value="cpu"' not in str(traced.inlined_graph)
+    for part in traced.modules():
+        for name, value in [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]:
+            part._c.setattr(name, value.to("meta"))
+    assert traced(x.to("meta")).is_meta
 
 
 def test_other_networks_and_full_folders_are_refused(bundle: Path, weights: dict) -> None:

@@ -5,6 +5,7 @@ import errno
 import io
 import json
 import os
+import re
 from pathlib import Path
 
 import nibabel
@@ -176,3 +177,17 @@ def test_the_estimate_counts_what_grows(images: Path, tmp_path: Path) -> None:
     assert more.weights == small.weights == (3 * 27 + 3) * 4
     assert more.reading > 70 * 80 * 110 * 6 > small.reading
     assert more.total > 0 and str(more).startswith("about 0.")
+    assert more.gpu == 0 and "GPU" not in str(more)
+
+
+@pytest.mark.parametrize("scores_on", ["meta", "cpu"])
+def test_the_estimate_of_a_gpu(images: Path, scores_on: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any device that is not the CPU: weights and network lie there, the scores where they fit."""
+    grid, inside = read_grid(images / "a.nii.gz"), 2**28
+    monkeypatch.setattr("vil_dense.medical.estimate.network_bytes", lambda network, plan: inside)
+    monkeypatch.setattr("vil_dense.medical.estimate.stitch_device", lambda device, stitched: scores_on)
+    on_cpu, found = (estimate([Counted().to(device)], grid, PLAN) for device in ("cpu", "meta"))
+    assert found.weights == 0 and found[1:4] == on_cpu[1:4]
+    assert on_cpu.windows > inside > found.windows
+    assert found.gpu == inside if scores_on == "cpu" else found.gpu == on_cpu.windows - found.windows
+    assert re.search(r"; about 0.\d GiB beside the weights on the GPU$", str(found))

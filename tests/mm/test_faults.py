@@ -153,11 +153,44 @@ def test_a_killed_worker():
             "out of memory (",
         ),
         (MemoryError(), "out of memory (MemoryError); a smaller batch or crop needs less"),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+            "out of memory (CUDA error: CUBLAS_STATUS_ALLOC_FAILED when",
+        ),
+        (
+            RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+            "out of memory (cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        ),
+        (
+            RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+            "out of memory (cuDNN error: ",
+        ),
+        (
+            RuntimeError("CUDA error: out of memory\nSearch for `cudaErrorMemoryAllocation'"),
+            "out of memory (CUDA error: out of memory); ",
+        ),
     ],
     ids=lambda value: value[:20] if isinstance(value, str) else type(value).__name__,
 )
 def test_known_errors(error: Exception, begins: str, tmp_path: Path):
     assert explain(error, Run(tmp_path)).startswith(begins)
+
+
+NCCL = """NCCL error in: NCCLUtils.cpp:94, unhandled cuda error (run with NCCL_DEBUG=INFO for details), NCCL 2.27
+ncclUnhandledCudaError: Call to CUDA function failed.
+Last error:
+Cuda failure {}"""
+
+
+def test_an_error_of_nccl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What it says last is the cause, and may be memory."""
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    said = explain(torch.distributed.DistBackendError(NCCL.format("2 'out of memory'")), Run(tmp_path))
+    assert said.startswith("out of memory (NCCL error in: ")
+    assert said.endswith(", NCCL 2.27: Cuda failure 2 'out of memory'); a smaller batch or crop needs less")
+    said = explain(torch.distributed.DistBackendError(NCCL.format("700 'an illegal memory access'")), Run(tmp_path))
+    assert said.startswith("process 0 of 2 has lost another one, ")
+    assert said.endswith(", NCCL 2.27: Cuda failure 700 'an illegal memory access'); start all again with --resume")
 
 
 @pytest.mark.parametrize(

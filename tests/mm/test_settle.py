@@ -174,6 +174,32 @@ def test_workers_and_pinned_memory_follow_the_machine(monkeypatch: pytest.Monkey
     assert settle.settle_loaders(cfg, cuda=True) == "" and cfg.train_dataloader.pin_memory
 
 
+@pytest.mark.parametrize(
+    ("launcher", "said", "workers"),
+    [
+        ("slurm", dict(SLURM_NTASKS_PER_NODE="4"), 3),
+        ("slurm", dict(SLURM_STEP_TASKS_PER_NODE="4(x2),2", SLURM_NTASKS_PER_NODE="6"), 3),
+        ("slurm", dict(SLURM_STEP_TASKS_PER_NODE="4(x2),2", SLURM_NODEID="2"), 6),
+        ("slurm", dict(SLURM_STEP_TASKS_PER_NODE="4", SLURM_CPUS_ON_NODE="24"), 6),
+        ("slurm", dict(SLURM_STEP_TASKS_PER_NODE="4", SLURM_CPUS_ON_NODE="48"), 8),  # bound to 12 of its own
+        ("mpi", dict(OMPI_COMM_WORLD_LOCAL_SIZE="4"), 3),
+        ("none", dict(SLURM_NTASKS_PER_NODE="4"), 8),  # one process of a job that could have started more
+    ],
+)
+def test_processes_of_other_launchers_share_the_cores(
+    launcher: str, said: dict[str, str], workers: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(12)))
+    for name in ("STEP_TASKS_PER_NODE", "NTASKS_PER_NODE", "NODEID", "CPUS_ON_NODE"):  # of a job that runs the tests
+        monkeypatch.delenv(f"SLURM_{name}", raising=False)
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    cfg = imagenet()
+    cfg.launcher = launcher
+    settle.settle_loaders(cfg, cuda=True)
+    assert cfg.train_dataloader.num_workers == workers
+
+
 def test_warmup_of_epochs_fits_the_run():
     cfg = imagenet()
     assert settle.settle_warmup(cfg) == ""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
@@ -47,6 +48,20 @@ def test_counted_as_a_step_is():
         training_memory._loss(run.model.train(), Step(2, (128, 128), False)).backward()
     assert expected.step == memory.peak
     assert str(expected).startswith(f"about {expected.total / GIB:.2f} GiB (weights 0.00, ")
+
+
+@pytest.mark.parametrize(("as_views", "copies"), [(False, 1), (True, 0)])
+def test_ddp_has_a_copy_of_the_gradients(as_views: bool, copies: int, tmp_path: Path):
+    run = upernet()
+    alone = estimate_training(run)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        run.model = MMDistributedDataParallel(run.model, gradient_as_bucket_view=as_views)
+        found = estimate_training(run)
+    finally:
+        torch.distributed.destroy_process_group()
+    assert found == alone._replace(buckets=copies * sum(parameter.nbytes for parameter in run.model.parameters()))
+    assert ("buckets 0.00" in str(found)) == bool(copies) and "buckets" not in str(alone)
 
 
 def test_scaled_by_batch_and_size():

@@ -7,6 +7,7 @@ import os
 import runpy
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -86,6 +87,23 @@ def images(tmp_path: Path) -> Path:
         voxels = np.random.default_rng(seed).integers(0, 99, (17, 12, 9)).astype(np.int16)
         write_nifti(tmp_path / f"images/{name}.nii.gz", voxels, affine("LAS", (0.9, 1.1, 2.0)))
     return tmp_path / "images"
+
+
+def test_a_warning_for_each_device(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    """A large volume on a GPU: there the network and, where they fit, the scores; the rest on the CPU."""
+    from vil_dense.medical import estimate
+
+    expected = estimate.Estimate(0, 1, 1, 1, windows=estimate.GIB, gpu=3 * estimate.GIB)
+    monkeypatch.setattr(estimate, "estimate", lambda *inputs: expected)
+    free = dict(cpu=2 * estimate.GIB, cuda=4 * estimate.GIB)
+    monkeypatch.setattr("vil_dense.backbones.memory.free_memory", free.get)
+    say = runpy.run_path(str(ROOT / "tools/predict_volumes.py"))["say_what_comes"]
+    grid = SimpleNamespace(shape=(9, 9, 9))
+    survey = SimpleNamespace(todo=[1], cases=[1], largest=lambda plan: grid, windows=dict(a=1))
+    say(survey, [SimpleNamespace(plan={})], "cuda")
+    said = capsys.readouterr()
+    assert said.err == "warning: 4.0 GiB are free on the GPU\n"
+    assert said.out.endswith("two fifths for overhead); about 4.2 GiB beside the weights on the GPU\n")
 
 
 def test_from_images_to_masks_to_scores(trained: tuple[Path, Path], images: Path, tmp_path: Path, run) -> None:

@@ -19,6 +19,7 @@ MEMORY = {
     "cuda": "torch.cuda.max_memory_allocated during a call, less what was allocated before: weights and input",
 }
 COMPILERS = ("torch._dynamo", "torch._inductor", "triton")
+NO_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
 Result = dict[str, Any]
 
 
@@ -74,7 +75,7 @@ def trouble(error: Exception) -> Result:
     said = " ".join(str(error).split())[:300]
     if isinstance(error, LeftOut):
         return dict(left_out=said)
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in said:
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in said for words in NO_MEMORY):
         return dict(left_out=f"it ran out of memory ({said})")
     if type(error).__module__.startswith(COMPILERS):
         return dict(left_out=f"it could not be compiled ({type(error).__name__}: {said})")

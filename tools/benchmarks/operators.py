@@ -138,9 +138,9 @@ def projections(case: Case) -> Shapes:
 def floor(case: Case) -> Contestant:
     """The matrix products of our forward alone, with backward also theirs, once for each block; nothing is checked.
 
-    Those of the mLSTM are in float32, on a GPU in half precision in TF32, as they are in ours.
+    Those of the mLSTM are in float32 whatever the network's precision, and in TF32 only where torch is told so
+    (`torch.backends.cuda.matmul.allow_tf32`), as they are in our chunkwise form. Triton's take TF32 in half precision.
     """
-    half = case.dtype != torch.float32
     in_network = projections(case) if case.mode != "op" else []
     depth = case.options["depth"] if case.mode != "op" else 1
     products = []
@@ -153,11 +153,8 @@ def floor(case: Case) -> Contestant:
                 products += [(y.clone(), b.mT, a.clone()), (a.mT, y.clone(), b.clone())]
 
     def step() -> None:
-        precision = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("high" if half and case.device.type == "cuda" else precision)
         for _ in range(depth):
             for a, b, y in products:
                 torch.matmul(a, b, out=y)
-        torch.set_float32_matmul_precision(precision)
 
     return Contestant("floor", step)

@@ -105,7 +105,7 @@ def epochs(found: Result) -> str:
 
 def page(found: Result) -> str:
     """The Markdown page."""
-    keys = ("device", "dtype", "threads", "environment", "config", "versions", "commits", "compile", "memory")
+    keys = ("device", "dtype", "tf32", "threads", "environment", "config", "versions", "commits", "compile", "memory")
     facts = "\n".join(f"- {key}: {found[key]}" for key in keys if found.get(key))
     title = f"# {found['mode']}\n\n{facts}"
     meaning = "Ours over the others, each in its faster mode; below 1 ours is faster or smaller."

@@ -1,12 +1,29 @@
-"""Counts the bytes of live tensors, allocator and resident size left aside."""
+"""Bytes: what a device still has, and a count of live tensors, allocator and resident size left aside."""
 
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+
+def free_memory(device: torch.device | str) -> int | None:
+    """Bytes that `device` still has for this process; None where the system does not say.
+
+    On a GPU what torch has taken and uses no more is free as well: the next tensors are put there.
+    """
+    kind = torch.device(device).type
+    if kind == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines() if kind == "cpu" else []
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
 class LiveMemory(TorchDispatchMode):

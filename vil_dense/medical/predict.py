@@ -14,6 +14,7 @@ import torch
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 from torch import Tensor, nn
 
+from vil_dense.backbones.memory import free_memory
 from vil_dense.medical.nifti import Grid
 from vil_dense.medical.resample import Axis, new_length, slabs, to_spacing
 from vil_dense.medical.transforms import AXIS_NAMES, Plan, normalise
@@ -98,7 +99,7 @@ def predict(
         axis,
         mirror=mirror,
         device=device,
-        stitch_device=_stitch_device(device, stitched_bytes(layout, plan)),
+        stitch_device=stitch_device(device, stitched_bytes(layout, plan)),
         done=done,
     )
     for start, logits in rows_back(rows, layout.axes_back(plan), axis):
@@ -142,8 +143,8 @@ def stitched_bytes(layout: Layout, plan: Plan) -> int:
     return 4 * len(plan["labels"]) * math.prod(shape)
 
 
-def _stitch_device(device: torch.device | str, stitched: int) -> torch.device | str:
+def stitch_device(device: torch.device | str, stitched: int) -> torch.device | str:
     """A GPU stitches what fits into half of its free memory twice over; else the CPU does."""
-    if torch.device(device).type != "cuda":
+    if torch.device(device).type == "cpu":
         return "cpu"
-    return device if 4 * stitched < torch.cuda.mem_get_info(device)[0] else "cpu"
+    return device if 4 * stitched < (free_memory(device) or 0) else "cpu"

@@ -1,7 +1,6 @@
 """How much memory a picture will take, before it takes it."""
 
 import copy
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -80,17 +79,6 @@ def estimate(model: EncoderDecoder, inputs: Size, size: Size, batch: int = 1) ->
         head=head,
         rows=logits + STREAM_BANDS * band,
     )
-
-
-def free_memory(device: str) -> int | None:
-    """Bytes that `device` (cpu, cuda) still has; None where the system does not say."""
-    if device != "cpu":
-        return torch.cuda.mem_get_info()[0]
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def _head(model: EncoderDecoder, tap: tuple[int, ...], taps: int) -> tuple[int, int]:

@@ -18,8 +18,11 @@ class RunFault(Exception):
 
 LOST_WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is killed by signal: ([\w ]+)|exited)")
 LOST_PROCESS = re.compile(r"Connection (?:closed|reset) by peer|Broken pipe|Timed out waiting|NCCL|ProcessGroup", re.I)
+LAST_ERROR = re.compile(r"Last error:\s*\S")  # as NCCL says it
 NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded|File too large")
-NO_MEMORY = re.compile(r"not enough memory|can't allocate memory|Cannot allocate memory|CUDA out of memory")
+NO_MEMORY = re.compile(
+    r"not enough memory|can't allocate memory|cannot allocate memory|out of memory|\bCU\w+_ALLOC(?:ATION)?_FAILED", re.I
+)
 NO_SHARED_MEMORY = re.compile(r"Bus error|unable to (?:allocate|open|resize|mmap) shared memory|/torch_\d+")
 
 
@@ -58,7 +61,7 @@ def explain(error: Exception, runner: Runner, split: str = "train") -> str | Non
         )
     if lost := LOST_WORKER.search(text):
         return lost_worker(lost[1], lost[2], f"{workers} to less than {_loader(runner, split).num_workers}", again)
-    if no_memory(error):
+    if no_memory(error):  # before a lost process: NCCL has its own memory, and says so within an error of its own
         return f"{out_of_memory(error)}{training_needs(runner) if split == 'train' else test_needs(runner)}"
     if isinstance(error, OSError) and NO_SPACE.search(text):
         last = f"; the last whole checkpoint: {last_checkpoint(runner.work_dir)}" if again else ""
@@ -66,7 +69,7 @@ def explain(error: Exception, runner: Runner, split: str = "train") -> str | Non
     if torch.distributed.is_initialized() and LOST_PROCESS.search(text):
         return (
             f"process {runner.rank} of {runner.world_size} has lost another one, whose own output says why it ended "
-            f"({text.splitlines()[0][-200:]}); start all again{' with --resume' if again else ''}"
+            f"({_said(text, LAST_ERROR)[-300:]}); start all again{' with --resume' if again else ''}"
         )
     return None
 
@@ -87,7 +90,14 @@ def no_memory(error: Exception) -> bool:
 
 def out_of_memory(error: Exception) -> str:
     """The beginning of a sentence, which what helps ends."""
-    return f"out of memory ({(str(error) or type(error).__name__).splitlines()[0]}); "
+    return f"out of memory ({_said(str(error) or type(error).__name__, NO_MEMORY)}); "
+
+
+def _said(text: str, cause: re.Pattern[str]) -> str:
+    """The first line of an error, and the one where its cause ends if that is another."""
+    lines, found = text.splitlines(), cause.search(text)
+    last = text[: found.end()].count("\n") if found else 0
+    return lines[0] if not last else f"{lines[0]}: {lines[last].strip()}"
 
 
 def training_needs(runner: Runner) -> str:

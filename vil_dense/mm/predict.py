@@ -17,9 +17,10 @@ from mmengine.registry import MODELS
 from mmseg.registry import DATASETS
 from PIL import Image, ImageOps
 
+from vil_dense.backbones.memory import free_memory
 from vil_dense.mm import draw, settle
 from vil_dense.mm.banded import Size
-from vil_dense.mm.estimate import GIB, estimate, free_memory
+from vil_dense.mm.estimate import GIB, estimate
 from vil_dense.mm.faults import RunFault, no_memory, out_of_memory
 from vil_dense.mm.safe_load import load_exactly, load_safely, weights_of
 from vil_dense.mm.windows import cut, label_map

@@ -6,6 +6,7 @@ MMEngine writes to the work folder is the settled one, in mmseg's own words.
 
 import math
 import os
+import re
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -134,9 +135,7 @@ def settle_rate(cfg: Config, world_size: int) -> str:
 
 def settle_loaders(cfg: Config, cuda: bool) -> str:
     """No more workers than the cores that this process has; pinned memory only where there is a GPU to copy to."""
-    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cores = max(1, here // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-    asked = 0
+    cores, asked = own_cores(cfg.get("launcher")), 0
     for loader in (cfg.get(f"{split}_dataloader") for split in ("train", "val", "test")):
         if loader is None:
             continue
@@ -145,6 +144,26 @@ def settle_loaders(cfg: Config, cuda: bool) -> str:
         if loader.get("num_workers", 0) > cores:
             asked, loader.num_workers = max(asked, loader.num_workers), cores
     return f"loaders: {cores} workers, {asked} were asked for, but {cores} cores are here" if asked else ""
+
+
+def own_cores(launcher: str | None) -> int:
+    """Cores that this process may run on, shared with the others of its launcher on this machine.
+
+    Slurm may have bound each process to its own part of them: then this part counts, and is not shared again.
+    """
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if launcher == "slurm":
+        machine = int(os.environ.get("SLURM_CPUS_ON_NODE", here))
+        return max(1, min(here, machine // _slurm_tasks()))
+    processes = "OMPI_COMM_WORLD_LOCAL_SIZE" if launcher == "mpi" else "LOCAL_WORLD_SIZE"
+    return max(1, here // int(os.environ.get(processes, 1)))
+
+
+def _slurm_tasks() -> int:
+    """Processes of this step on this machine: of `8(x2),4`, three machines, those of the machine's own number."""
+    said = os.environ.get("SLURM_STEP_TASKS_PER_NODE") or os.environ.get("SLURM_NTASKS_PER_NODE", "1")
+    counts = [int(tasks) for tasks, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", said) for _ in range(int(times or 1))]
+    return counts[min(int(os.environ.get("SLURM_NODEID", 0)), len(counts) - 1)]
 
 
 def settle_compile(cfg: Config) -> None:

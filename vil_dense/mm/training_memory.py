@@ -18,10 +18,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.tensor import DTensor
 
 from vil_dense.backbones import VisionLSTM
-from vil_dense.backbones.memory import LiveMemory
+from vil_dense.backbones.memory import LiveMemory, free_memory
 from vil_dense.mm.augment import RandomResizedCrop
 from vil_dense.mm.classifier import ImageClassifier
-from vil_dense.mm.estimate import GIB, free_memory
+from vil_dense.mm.estimate import GIB
 
 OVERHEAD = 1.25
 """Resident over live bytes, for allocator and convolutions. Measured on a CPU with ViL-T and UperNet: 1.05 for a step
@@ -46,18 +46,21 @@ class Step(NamedTuple):
 
 
 class Training(NamedTuple):
-    """Bytes in a process: weights and optimizer states stay; `step` is the peak of batch, activations and gradients."""
+    """Bytes in a process: weights, optimizer states and buckets stay; `step` is the peak of batch, activations and
+    gradients."""
 
     weights: int
     states: int
     step: int
+    buckets: int = 0  # where DDP sums gradients over processes: a second copy of them
 
     @property
     def total(self) -> float:
         return OVERHEAD * sum(self)
 
     def __str__(self) -> str:
-        parts = ", ".join(f"{name} {getattr(self, name) / GIB:.2f}" for name in self._fields)
+        sizes = {name: size for name, size in self._asdict().items() if size or name != "buckets"}
+        parts = ", ".join(f"{name} {size / GIB:.2f}" for name, size in sizes.items())
         return f"about {self.total / GIB:.2f} GiB ({parts}; times {OVERHEAD} for the allocator)"
 
 
@@ -77,6 +80,7 @@ def estimate_training(runner: Runner, step: Step | None = None) -> Training | No
         weights=sum(x.nbytes for x in (*model.parameters(), *model.buffers())),
         states=STATES.get(kind, 2) * trained,
         step=_step_bytes(model, step, _autocast(runner)),
+        buckets=trained if _copies_gradients(runner.model) else 0,
     )
 
 
@@ -193,6 +197,10 @@ def _logits(head: nn.Module, features: Sequence[Tensor]) -> list[Tensor]:
 
 def _unwrapped(runner: Runner) -> nn.Module:
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def _copies_gradients(model: nn.Module) -> bool:
+    return isinstance(model, nn.parallel.DistributedDataParallel) and not model.gradient_as_bucket_view
 
 
 def _networks(model: nn.Module) -> list[VisionLSTM]:
