@@ -71,8 +71,14 @@ def pictures(count: int, width: int) -> list[dict]:
     return [dict(inputs=torch.randn(3, 16, width, generator=generator), labels=index % 3) for index in range(count)]
 
 
+def seen_by(rank: int) -> list[dict]:
+    """What a process evaluates on."""
+    return pictures(5, 48) if rank else pictures(3, 32)
+
+
 def runner(folder: Path, rank: int, metric: Said | None) -> Runner:
-    """Four steps; with a metric an evaluation before them and after each second one."""
+    """Four steps; with a metric an evaluation before them and after each second one, and a test."""
+    shown = DataLoader(seen_by(rank), batch_size=1) if metric else None
     best = dict(save_best="score", rule="greater") if metric else {}
     checkpoint = dict(type="SafeCheckpointHook", by_epoch=False, interval=4, **best)
     return ShardedRunner(
@@ -80,9 +86,12 @@ def runner(folder: Path, rank: int, metric: Said | None) -> Runner:
         str(folder),
         train_dataloader=DataLoader(pictures(8, 16), batch_size=2),
         train_cfg=dict(type="IterBasedTrainLoop", max_iters=4, val_interval=2),
-        val_dataloader=DataLoader(pictures(5, 48) if rank else pictures(3, 32), batch_size=1) if metric else None,
+        val_dataloader=shown,
         val_cfg=metric and dict(),
         val_evaluator=metric and [metric],
+        test_dataloader=shown,
+        test_cfg=metric and dict(),
+        test_evaluator=metric and [metric],
         optim_wrapper=dict(optimizer=dict(type="AdamW", lr=0.01)),
         default_hooks=dict(checkpoint=checkpoint),
         custom_hooks=[First()] if metric else [],
@@ -96,8 +105,10 @@ def evaluation(folder: Path, rank: int) -> None:
     metric = Said()
     run = runner(folder / "seen", rank, metric)
     run.train()
-    assert metric.score == 3 and all(isinstance(weight, DTensor) for weight in run.model.parameters())
+    run.test()
+    assert metric.score == 4 and all(isinstance(weight, DTensor) for weight in run.model.parameters())
     runner(folder / "blind", rank, None).train()
+    distributed.barrier()  # the first process has written
 
     saved = load_safely(str(folder / "seen/iter_4.pth"))
     unseen = load_safely(str(folder / "blind/iter_4.pth"))
@@ -109,7 +120,7 @@ def evaluation(folder: Path, rank: int) -> None:
     alone = network()
     alone.load_state_dict(saved["state_dict"])
     with torch.no_grad():
-        said = [alone(part["inputs"][None], None)[0] for part in (pictures(5, 48) if rank else pictures(3, 32))]
+        said = [alone(part["inputs"][None], None)[0] for part in seen_by(rank)]
     torch.testing.assert_close(metric.said, torch.stack(said), rtol=0, atol=1e-5)
 
 
