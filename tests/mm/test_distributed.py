@@ -217,7 +217,8 @@ def test_both_end_in_a_validation_when_one_is_told_to(picture: int, end: str, tm
 def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """No launcher's variables, no GPU, and no process group afterwards."""
     for name in [*(name for names in LAUNCHERS.values() for name in names), "MASTER_ADDR", "MASTER_PORT"]:
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # so that what a test leaves there goes with it
+        monkeypatch.delenv(name)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     yield monkeypatch
     if torch.distributed.is_initialized():
@@ -264,6 +265,31 @@ def test_more_processes_than_gpus_are_refused(bare: pytest.MonkeyPatch):
     bare.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ValueError, match="each process needs a GPU of its own: process 3 of this machine found 2"):
         start_processes("pytorch", {})
+
+
+@pytest.mark.parametrize(
+    ("launcher", "number", "gpus", "chosen"),
+    [
+        ("slurm", "3", 1, 0),  # srun --gpus-per-task=1 shows each process its own
+        ("slurm", "3", 8, 3),
+        ("mpi", "3", 8, 3),
+    ],
+)
+def test_each_process_has_its_gpu_under_slurm_and_mpi(
+    launcher: str, number: str, gpus: int, chosen: int, bare: pytest.MonkeyPatch
+):
+    """MMEngine's DDP takes it from LOCAL_RANK, which a tool has set to 0 before."""
+    variables = dict(zip(LAUNCHERS[launcher], ("0", "1", number), strict=True), LOCAL_RANK="0")
+    places = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()), SLURM_NODELIST="here")
+    for name, value in {**variables, **places}.items():
+        bare.setenv(name, value)
+    taken = []
+    bare.setattr(torch.cuda, "is_available", lambda: True)
+    bare.setattr(torch.cuda, "device_count", lambda: gpus)
+    bare.setattr(torch.cuda, "set_device", taken.append)
+    bare.setattr(torch.multiprocessing, "set_start_method", lambda method: None)
+    start_processes(launcher, dict(backend="gloo", timeout=60))
+    assert taken == [chosen] and os.environ["LOCAL_RANK"] == str(chosen)
 
 
 def settled(world_size: int, cuda: bool, **entries) -> Config:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import all_reduce_dict, broadcast, init_dist
+from mmengine.dist import all_reduce_dict, broadcast, init_dist, is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
@@ -16,10 +16,10 @@ from mmengine.registry import HOOKS, RUNNERS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch import distributed as torch_dist
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from vil_dense.mm.backbone import ViL
+from vil_dense.backbones import VisionLSTM
 
 LAUNCHERS = {
     "pytorch": ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
@@ -34,7 +34,8 @@ STARTED_BY = dict(pytorch="torchrun --nproc-per-node N", slurm="srun --ntasks N"
 def start_processes(launcher: str, dist_cfg: dict) -> None:
     """Joins the processes that `launcher` started: NCCL and one GPU each as in MMEngine, gloo where there is no GPU.
 
-    MMEngine takes a GPU for granted (`torch.cuda.set_device`); on CPUs torch is started without it.
+    MMEngine takes a GPU for granted (`torch.cuda.set_device`); on CPUs torch is started without it. Where Slurm shows
+    this process one GPU only, as with `--gpus-per-task=1`, that one is its own.
 
     Raises:
         ValueError: this process was not started by the launcher, or its machine has too few GPUs.
@@ -46,15 +47,18 @@ def start_processes(launcher: str, dist_cfg: dict) -> None:
             f"and {missing[0]} is not set"
         )
     rank, world_size, local_rank = (os.environ[name] for name in LAUNCHERS[launcher])
-    if torch.cuda.is_available():
-        if int(local_rank) >= torch.cuda.device_count():
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if launcher == "slurm" and gpus == 1:
+        local_rank = os.environ["SLURM_LOCALID"] = "0"  # by which MMEngine chooses the GPU
+    # MMEngine's DDP takes its GPU from LOCAL_RANK, which MMEngine does not set for mpi.
+    os.environ.update(RANK=rank, WORLD_SIZE=world_size, LOCAL_RANK=local_rank)
+    if gpus:
+        if int(local_rank) >= gpus:
             raise ValueError(
-                f"each process needs a GPU of its own: process {int(local_rank) + 1} of this machine found "
-                f"{torch.cuda.device_count()}"
+                f"each process needs a GPU of its own: process {int(local_rank) + 1} of this machine found {gpus}"
             )
         init_dist(launcher, **dist_cfg)
         return
-    os.environ.update(RANK=rank, WORLD_SIZE=world_size, LOCAL_RANK=local_rank)
     if launcher == "slurm" and "MASTER_ADDR" not in os.environ:
         command = ["scontrol", "show", "hostnames", os.environ["SLURM_NODELIST"]]
         os.environ["MASTER_ADDR"] = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[
@@ -119,14 +123,15 @@ class MeanLossHook(Hook):
 
 
 def shard(model: nn.Module) -> nn.Module:
-    """`fully_shard` (torch) of each block of the model's ViLs and of the rest, in place.
+    """`fully_shard` (torch) of each block of the model's `VisionLSTM`s and of the rest, in place.
 
-    State dicts are whole again: a collective, so all processes ask for them. Loading takes whole ones.
+    State dicts are whole again, in the memory of the first process's CPU: a collective, so all processes ask for them.
+    The others get tensors on `meta`, of the whole shapes and without numbers. Loading takes whole ones.
     """
     for value in model.state_dict().values():
         broadcast(value)
-    for backbone in [module for module in model.modules() if isinstance(module, ViL)]:
-        for block in backbone.net.blocks:
+    for network in [module for module in model.modules() if isinstance(module, VisionLSTM)]:
+        for block in network.blocks:
             fully_shard(block)
     fully_shard(model)
     here, whole = (sum(size(p) for p in model.parameters()) for size in (_here, Tensor.numel))
@@ -145,7 +150,10 @@ def _whole(state: dict) -> dict:
 
 
 def _whole_one(value: object) -> object:
-    return value.full_tensor() if isinstance(value, DTensor) else value
+    if not isinstance(value, DTensor):
+        return value
+    whole = value.full_tensor()
+    return whole.cpu() if is_main_process() else torch.empty_like(whole, device="meta")
 
 
 def _sharded(state: dict, module: nn.Module) -> dict:
@@ -160,12 +168,40 @@ def _like(value: Tensor, pattern: Tensor) -> Tensor:
     return distribute_tensor(value.to(pattern.device), pattern.device_mesh, pattern.placements)
 
 
+class WholeWeightsHook(Hook):
+    """While they evaluate, all processes have the weights of a sharded model whole.
+
+    Else each call of a block would gather its weights from all processes, and these wait for each other in vain where
+    one has more pictures or windows than another.
+    """
+
+    def before_val(self, runner: Runner) -> None:
+        for unit in _units(runner.model):
+            unit.set_reshard_after_forward(False, recurse=False)
+            unit.unshard()
+
+    def after_val(self, runner: Runner) -> None:
+        units = _units(runner.model)
+        for unit in units:
+            # The outermost one is needed again at once, as the backward pass begins, so torch keeps it.
+            unit.set_reshard_after_forward(unit is not units[0], recurse=False)
+            unit.reshard()
+
+    before_test, after_test = before_val, after_val
+
+
+def _units(model: nn.Module) -> list[FSDPModule]:
+    """What is sharded and gathered together, the outermost first."""
+    return [module for module in model.modules() if isinstance(module, FSDPModule)]
+
+
 @RUNNERS.register_module()
 class ShardedRunner(Runner):
     """`runner_type="ShardedRunner"`: weights, gradients and optimizer states are spread over the processes.
 
-    For models whose weights and optimizer states fill a GPU. Checkpoints are whole, as those of any other run, and
-    resume with any number of processes. EMA weights are not kept.
+    For models whose weights and optimizer states fill a GPU; the weights alone must fit, as they are whole in an
+    evaluation. Checkpoints are whole, as those of any other run, and resume with any number of processes. EMA weights
+    are not kept.
     """
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
@@ -173,12 +209,18 @@ class ShardedRunner(Runner):
             raise ValueError(
                 "ShardedRunner spreads a model over several processes: use torchrun and --launcher pytorch"
             )
+        if not hasattr(FSDPModule, "set_reshard_after_forward"):
+            raise ValueError(f"torch {torch.__version__} has no FSDPModule.set_reshard_after_forward: take a newer one")
         if hasattr(model, "init_weights"):
             model.init_weights()
         return shard(model.to(get_device()))
 
     def _init_model_weights(self) -> None:
         """Done before the model was sharded."""
+
+    def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
+        super().register_hooks(default_hooks, custom_hooks)
+        self.register_hook(WholeWeightsHook())
 
     def build_optim_wrapper(self, optim_wrapper: dict | OptimWrapper) -> OptimWrapper:
         if isinstance(optim_wrapper, OptimWrapper):
@@ -194,11 +236,30 @@ class ShardedRunner(Runner):
         )
         return wrapper
 
-    def save_checkpoint(self, *args, **kwargs) -> None:
+    def resume(
+        self,
+        filename: str,
+        resume_optimizer: bool = True,
+        resume_param_scheduler: bool = True,
+        map_location: str | Callable = "cpu",
+    ) -> None:
+        """As MMEngine's; what the file holds goes to a GPU tensor by tensor, as it is cut, and not as a whole."""
+        super().resume(filename, resume_optimizer, resume_param_scheduler, map_location)
+
+    def save_checkpoint(
+        self,
+        out_dir: str,
+        filename: str,
+        file_client_args: dict | None = None,
+        save_optimizer: bool = True,
+        *args,
+        **kwargs,
+    ) -> None:
         if self.rank:  # the first process writes; the others take part in putting the tensors together
             self.model.state_dict()
-            self.optim_wrapper.state_dict()
-        super().save_checkpoint(*args, **kwargs)
+            if save_optimizer:
+                self.optim_wrapper.state_dict()
+        super().save_checkpoint(out_dir, filename, file_client_args, save_optimizer, *args, **kwargs)
 
 
 def _map_states(state: dict, change: Callable[[Tensor, int], object]) -> dict:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from mmengine.dist import all_reduce
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.utils._pytree import tree_leaves, tree_map
@@ -25,13 +26,19 @@ def first_not_finite(model: nn.Module, loss_of_step: Callable[[], Tensor]) -> st
     A module is to blame whose input is finite and whose output is not; on the way back, whose output's gradient is
     finite and whose input's or parameters' gradient is not. Of modules inside each other, the innermost.
 
+    Of several processes all call it.
+
     Args:
         model: its gradients are lost.
         loss_of_step: runs `model` and returns the loss that the step descends.
     """
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if not is_finite(tensor):
-            return f"{name}, which was not finite before the step"
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    bad = next((index for index, (_, tensor) in enumerate(tensors) if not is_finite(tensor)), len(tensors))
+    # They take the step together or not at all, as it gathers sharded weights, of which one has what is not finite.
+    first = torch.tensor(bad)
+    all_reduce(first, "min")
+    if first < len(tensors):
+        return f"{tensors[first][0]}, which was not finite before the step"
     model.zero_grad(set_to_none=True)
     trace = _Trace(model)
     try:
