@@ -205,7 +205,7 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     if args.dtype == "float32":  # cuDNN's convolutions would be in TF32, and no network within the tolerance
         torch.backends.cudnn.allow_tf32 = False
-        torch.set_float32_matmul_precision("highest")
+    torch.set_float32_matmul_precision("highest" if args.dtype == "float32" else "high")  # as trainings do
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own messages
     rows: list[Result] = []
     found = dict(surroundings(args), rows=rows)

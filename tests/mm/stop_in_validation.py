@@ -1,4 +1,4 @@
-"""Run by torchrun, by `test_distributed.py`: in a validation of three pictures and five, SIGTERM comes to the second.
+"""Run by torchrun, by `test_distributed.py`: in a validation of 12 pictures and 20, SIGTERM comes to the second.
 
 `stop_in_validation.py FOLDER PICTURE`: while it looks at that one, from 0. Each process says how it ends.
 """
@@ -32,7 +32,7 @@ class Told(list):
 folder, picture = Path(sys.argv[1]), int(sys.argv[2])
 distributed.init_process_group("gloo")
 rank = distributed.get_rank()
-pictures = Told(5, picture) if rank else Told(3, None)
+pictures = Told(20, picture) if rank else Told(12, None)
 loop = dict(type="IterBasedTrainLoop", max_iters=6, val_interval=4)
 run = test_stop.runner(folder, val=DataLoader(pictures, batch_size=1), **loop)
 try:

@@ -49,6 +49,11 @@ def test_a_trap_does_not_run(tmp_path: Path):
     assert not sprung.exists()
 
 
+def test_tensors_stay_on_the_cpu_whatever_mmengine_asks_for(tmp_path: Path):
+    path = save(dict(state_dict=dict(weight=torch.ones(2))), tmp_path / "a.pth")
+    assert safe_load.load_safely(path, map_location="meta")["state_dict"]["weight"].device.type == "cpu"
+
+
 def test_a_trap_in_the_old_format(tmp_path: Path):
     path = tmp_path / "trap.pkl"
     path.write_bytes(pickle.dumps(Trap(tmp_path / "sprung"), protocol=2))

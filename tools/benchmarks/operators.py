@@ -138,8 +138,7 @@ def projections(case: Case) -> Shapes:
 def floor(case: Case) -> Contestant:
     """The matrix products of our forward alone, with backward also theirs, once for each block; nothing is checked.
 
-    Those of the mLSTM are in float32 whatever the network's precision, and in TF32 only where torch is told so
-    (`torch.backends.cuda.matmul.allow_tf32`), as they are in our chunkwise form. Triton's take TF32 in half precision.
+    Those of the mLSTM are in float32 whatever the network's precision; on a GPU in TF32 beside half precision.
     """
     in_network = projections(case) if case.mode != "op" else []
     depth = case.options["depth"] if case.mode != "op" else 1

@@ -48,7 +48,10 @@ class BrokenFile(ValueError):
 
 
 def load_safely(filename: str, map_location: str | torch.device | None = "cpu") -> dict:
-    """The contents of a checkpoint file; tensors on `map_location`.
+    """The contents of a checkpoint file; tensors on the CPU, whatever `map_location` MMEngine asks for.
+
+    On a GPU they would be there twice while a run is resumed, and AdamW's step counts would stay there, which it reads
+    at each step.
 
     Raises:
         BrokenFile: the file is truncated, damaged or no checkpoint.
@@ -62,7 +65,7 @@ def load_safely(filename: str, map_location: str | torch.device | None = "cpu") 
     try:
         check_sums(path)
         with torch.serialization.safe_globals(SAFE_GLOBALS):
-            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         foreign = re.search(r"GLOBAL (\S+)", str(error))
         if foreign:

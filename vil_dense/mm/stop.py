@@ -30,6 +30,9 @@ from vil_dense.mm.faults import last_checkpoint
 from vil_dense.mm.steps import begin_late
 
 REQUEUE = 75
+PICTURES = 8
+"""In a validation several processes ask each other whether one was told to stop every so many batches: they would wait
+for the slowest at each."""
 
 
 class Stopped(SystemExit):
@@ -116,7 +119,8 @@ class StopHook(Hook):
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         # A process may have more batches than others, which would wait for none of those in vain.
-        if batch_idx < self.shared_batches and self._told():
+        ask = runner.world_size == 1 or batch_idx % PICTURES == 0
+        if ask and batch_idx < self.shared_batches and self._told():
             self._stop(runner, "a validation")
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
