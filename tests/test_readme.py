@@ -17,8 +17,10 @@ def test_ten_lines_of_python() -> None:
 
 def test_ten_lines_of_config() -> None:
     from mmengine.config import Config
+    from mmengine.registry import init_default_scope
     from mmseg.registry import MODELS
 
+    init_default_scope("mmseg")
     cfg = Config.fromstring(CONFIG, ".py")
     assert cfg.model.backbone.pop("init_cfg").type == "Pretrained"
     assert MODELS.build(cfg.model).backbone.out_channels == (192,) * 4

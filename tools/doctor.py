@@ -163,8 +163,8 @@ def disagreement(backend: str, device: str, dtype: str, bound: float) -> str | N
     from vil_dense.ops import mlstm
 
     generator = torch.Generator().manual_seed(0)
-    q, k, v = torch.randn(3, 1, 2, 70, 8, generator=generator, dtype=torch.float64).to(device)
-    i, f = torch.randn(2, 1, 2, 70, generator=generator, dtype=torch.float64).to(device)
+    q, k, v = torch.randn(3, 2, 2, 64, 8, generator=generator, dtype=torch.float64).to(device)
+    i, f = torch.randn(2, 2, 2, 64, generator=generator, dtype=torch.float64).to(device).transpose(1, 2)
     reference = mlstm(q, k, v, i, f, backend="recurrent")
     try:
         found = mlstm(*(x.to(getattr(torch, dtype)) for x in (q, k, v, i, f)), backend=backend)
