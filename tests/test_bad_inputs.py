@@ -127,6 +127,7 @@ def test_options_of_ours_fit_a_config_that_is_not_based_on_ours(bad: Path, tmp_p
         f"from mmengine.config import Config as _Config\n"
         f"_cfg = _Config.fromfile({str(bad / 'config.py')!r})\n"
         "locals().update({k: v for k, v in _cfg.to_dict().items() if k not in ('label_check', 'compile_blocks')})\n"
+        "del _Config, _cfg\n"
     )
     options = "label_check=None compile_blocks=False"
     code, said, errors = command(f"test {config} {bad}/good.pth --work-dir {tmp_path}/out --cfg-options {options}")
