@@ -137,6 +137,15 @@ def test_test(trained: Path, data: Path, tmp_path: Path):
         assert said(log(tmp_path / weights.stem), "result") == said(log(trained), "result")
 
 
+@pytest.fixture
+def interruptible():
+    """By SIGINT, which a shell's background jobs begin with ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(
     ("number", "code", "start"), [(signal.SIGINT, 130, "epoch_1.pth"), (signal.SIGTERM, 75, "epoch_1_step_3.pth")]
 )
