@@ -8,7 +8,7 @@ from mmengine.runner import Runner
 
 from vil_dense.mm import ImageClassifier, settle
 from vil_dense.mm.command import check_folders, one_sentence, parser, read_config
-from vil_dense.mm.distributed import end_processes, settle_processes
+from vil_dense.mm.distributed import end_processes, leaving, settle_processes
 from vil_dense.mm.faults import in_words
 from vil_dense.mm.label_check import check_labels
 from vil_dense.mm.protocols import PROTOCOLS
@@ -57,11 +57,12 @@ def main() -> None:
     arguments.add_argument("--out", help="folder for label pictures in the data set's ids")
     arguments.add_argument("--show-dir", help="folder for overlays")
     args = arguments.parse_args()
-    with one_sentence(args.debug):
-        runner = build(args)
-    with one_sentence(args.debug, code=1), in_words(runner, "test"):
-        runner.test()
-        end_processes()
+    with leaving():
+        with one_sentence(args.debug):
+            runner = build(args)
+        with one_sentence(args.debug, code=1), in_words(runner, "test"):
+            runner.test()
+            end_processes()
 
 
 if __name__ == "__main__":

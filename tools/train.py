@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from vil_dense.mm import ImageClassifier, ViL, settle
 from vil_dense.mm.checkpoints import settle_start
 from vil_dense.mm.command import check_folders, one_sentence, parser, read_config
-from vil_dense.mm.distributed import end_processes, settle_processes
+from vil_dense.mm.distributed import end_processes, leaving, settle_processes
 from vil_dense.mm.faults import in_words
 from vil_dense.mm.imagenet import check_loaders
 from vil_dense.mm.label_check import check_labels
@@ -69,7 +69,7 @@ def main() -> None:
     arguments.add_argument("--deterministic", action="store_true", help="the same numbers in every run, at some cost")
     arguments.add_argument("--amp", action="store_true", help="mixed precision (on a GPU)")
     args = arguments.parse_args()
-    with requeued():
+    with leaving(), requeued():
         with one_sentence(args.debug):
             runner = build(args)
         with one_sentence(args.debug, code=1), in_words(runner):

@@ -213,6 +213,31 @@ def test_both_end_in_a_validation_when_one_is_told_to(picture: int, end: str, tm
     assert said == [f"process {rank}: code 75, {end}" for rank in range(2)], done.stdout + done.stderr
 
 
+LEAVING = """
+import atexit, os, sys
+from vil_dense.mm.distributed import leaving
+
+class Late:
+    def __del__(self):
+        os.write(1, b"ended\\n")
+
+late, os.environ["WORLD_SIZE"] = Late(), sys.argv[1]
+atexit.register(print, "at exit")
+with leaving():
+    print("said")
+    sys.exit(75)
+"""
+
+
+@pytest.mark.parametrize(("processes", "said"), [("2", ["said", "at exit"]), ("1", ["said", "at exit", "ended"])])
+def test_of_several_processes_none_ends_the_interpreter(processes: str, said: list[str]):
+    command = [sys.executable, "-u", "-c", LEAVING, processes]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300, check=False
+    )
+    assert (done.returncode, done.stdout.splitlines()[-len(said) :]) == (75, said), done.stdout + done.stderr
+
+
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """No launcher's variables, no GPU, and no process group afterwards."""

@@ -1,9 +1,12 @@
 """Several processes: torchrun and Slurm on GPUs as in MMEngine, the same on CPUs; sharding of large models."""
 
+import atexit
 import datetime
 import os
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from mmengine.config import Config
@@ -78,6 +81,27 @@ def end_processes() -> None:
     if torch_dist.is_initialized():
         torch_dist.barrier()
         torch_dist.destroy_process_group()
+
+
+@contextmanager
+def leaving() -> Iterator[None]:
+    """Around a whole command: one of several processes leaves with its exit code, whatever its threads still do.
+
+    A thread of gloo that lets go of a tensor while the interpreter ends aborts the process, and the launcher then says
+    that the run has failed. So the interpreter is not ended; what is registered to run at exit runs.
+    """
+    several, code = lambda: int(os.environ.get("WORLD_SIZE", 1)) > 1, 0
+    try:
+        yield
+    except SystemExit as end:
+        if not several() or not isinstance(end.code, int):
+            raise
+        code = end.code
+    if several():
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def settle_processes(cfg: Config, world_size: int, cuda: bool) -> str:
