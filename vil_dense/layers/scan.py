@@ -176,7 +176,9 @@ class Scan(nn.Module):
                 any_size(x, 0, 1)
             for x in state or ():
                 any_size(x, *([0] if side_by_side > 1 else []))
-            return segment(*(any_size(x[:, chunks].contiguous(), 0, 1, 2) for x in tokens), weights, places, state)
+            # With the strides of its shape: others would ask for graphs of their own.
+            inputs = [x[:, chunks].contiguous() if side_by_side > 1 else x[0, chunks][None] for x in tokens]
+            return segment(*(any_size(x, 0, 1, 2) for x in inputs), weights, places, state)
 
         parts = scan(run, B // side_by_side, S, E // NUM_HEADS, reverse, tokens[0].device)
         y = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
