@@ -90,18 +90,22 @@ def leaving() -> Iterator[None]:
     A thread of gloo that lets go of a tensor while the interpreter ends aborts the process, and the launcher then says
     that the run has failed. So the interpreter is not ended; what is registered to run at exit runs.
     """
-    several, code = lambda: int(os.environ.get("WORLD_SIZE", 1)) > 1, 0
+    code = 0
     try:
         yield
     except SystemExit as end:
-        if not several() or not isinstance(end.code, int):
+        if not _several() or not isinstance(end.code, int):
             raise
         code = end.code
-    if several():
+    if _several():
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _several() -> bool:
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1
 
 
 def settle_processes(cfg: Config, world_size: int, cuda: bool) -> str:
