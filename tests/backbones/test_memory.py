@@ -1,11 +1,17 @@
 """Memory of the network: as many bytes for each token at any size, and in training no more than a ViT takes."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 from live_memory import LiveMemory
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from vil_dense.backbones import VisionLSTM, variant
 from vil_dense.backbones.memory import free_memory
+from vil_dense.ops import mlstm
 
 
 def peak_bytes(model: VisionLSTM, *size: int, train: bool = False) -> int:
@@ -40,6 +46,38 @@ def test_memory_is_linear(dim: int, train: bool, recompute: bool, sides: tuple[i
     """In pictures, and in a volume of 96 voxels a side on the same line."""
     few, *others = bytes_of_a_token(dim, [*((side, side) for side in sides), (24, 24, 24)], train, recompute)
     torch.testing.assert_close(others, [few] * 2, rtol=0.15, atol=0)
+
+
+class Written(TorchDispatchMode):
+    """Counts the numbers that operations write, views none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        if not function.is_view:
+            self.numbers += sum(x.numel() for x in tree_leaves(made) if isinstance(x, torch.Tensor))
+        return made
+
+
+def written_for_a_token(function: Callable[..., torch.Tensor], *inputs: torch.Tensor, tokens: int) -> float:
+    with Written() as written:
+        function(*(x.requires_grad_() for x in inputs)).square().sum().backward()
+    return written.numbers / tokens
+
+
+def test_work_in_training_is_linear() -> None:
+    """Of the operator and of the network, over many segments; a square would double it."""
+    model, found = VisionLSTM(dim=32, depth=1, patch_size=4, in_channels=1), []
+    for side in (64, 128):
+        S = side**2
+        inputs = *torch.randn(3, 1, 1, S, 8), *torch.randn(2, 1, 1, S)
+        of_operator = written_for_a_token(partial(mlstm, backend="chunkwise"), *inputs, tokens=S)
+        of_network = written_for_a_token(model.train(), torch.randn(1, 1, 4 * side, 4 * side), tokens=S)
+        found.append((of_operator, of_network))
+    torch.testing.assert_close(found[1], found[0], rtol=0.05, atol=0)
 
 
 def test_the_count_notices_a_square() -> None:

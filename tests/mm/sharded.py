@@ -132,10 +132,17 @@ def parts(rank: int) -> None:
         assert value.device.type == ("meta" if rank else "cpu") and value.shape == expected[name].shape
         assert rank or torch.equal(value, expected[name]), name
 
+    batch = pictures(1, 64)[0]["inputs"].repeat(2, 1, 1, 1), torch.tensor([0, 2])  # one for all processes
+    gradients = []
+    for model in (network(), net):
+        model(*batch, mode="loss")["loss"].backward()
+        found = {name: weight.grad for name, weight in model.named_parameters()}
+        gradients.append({name: x.full_tensor() if isinstance(x, DTensor) else x for name, x in found.items()})
+    torch.testing.assert_close(gradients[1], gradients[0])
+
     weight = net.net.blocks[1].layer.proj_up.weight
     if rank:
         weight.data.to_local()[0, 0] = torch.inf
-    batch = torch.randn(2, 3, 16, 16), torch.tensor([0, 2])
     words = first_not_finite(net, lambda: net(*batch, mode="loss")["loss"])
     assert words == "net.blocks.1.layer.proj_up.weight, which was not finite before the step", words
 

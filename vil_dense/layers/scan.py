@@ -64,8 +64,8 @@ def block_diagonal(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return torch.baddbmm(bias.flatten(1)[:, None], heads, dense).unflatten(1, x.shape[:2])
     x = x.unflatten(-1, (NUM_HEADS, QKV_BLOCK, -1)).permute(2, 0, 1, 3, 4)
     y = bias[:, None, None]
-    for channel in range(QKV_BLOCK):
-        y = y + x[..., channel, None, :] * weight[:, None, None, channel]
+    for row, of_row in zip(x.unbind(-2), weight.unbind(1), strict=True):  # their gradient is no scattering
+        y = y + row[..., None, :] * of_row[:, None, None]
     return y.flatten(-2)
 
 
@@ -169,7 +169,7 @@ class Scan(nn.Module):
         tokens = [x.reshape(side_by_side, -1, L, E) for x in tokens]
         segment = self._fused(scan_segment)
 
-        def run(chunks: slice, places: Places, state: State | None) -> tuple[Tensor, State]:
+        def run(inputs: list[Tensor], places: Places, state: State | None) -> tuple[Tensor, State]:
             for x in (places.chunks, places.sequence):
                 any_size(x, 0)
             for x in (places.future, places.missing):
@@ -177,10 +177,10 @@ class Scan(nn.Module):
             for x in state or ():
                 any_size(x, *([0] if side_by_side > 1 else []))
             # With the strides of its shape: others would ask for graphs of their own.
-            inputs = [x[:, chunks].contiguous() if side_by_side > 1 else x[0, chunks][None] for x in tokens]
+            inputs = [x.contiguous() if side_by_side > 1 else x.squeeze(0).unsqueeze(0) for x in inputs]
             return segment(*(any_size(x, 0, 1, 2) for x in inputs), weights, places, state)
 
-        parts = scan(run, B // side_by_side, S, E // NUM_HEADS, reverse, tokens[0].device)
+        parts = scan(run, tokens, S, E // NUM_HEADS, reverse)
         y = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
         return y.reshape(B, N * L, E)[:, :S]
 

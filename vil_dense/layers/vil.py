@@ -7,8 +7,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from vil_dense.layers.recompute import recompute
 from vil_dense.layers.residual import LayerScale, Residual
 from vil_dense.layers.scan import CONV_KINDS, NUM_HEADS, QKV_BLOCK, Scan, grouped
 from vil_dense.ops import check_order, resolve_backend
@@ -95,8 +95,11 @@ class ViLLayer(nn.Module):
             u_bias, z_bias = (grouped(bias) for bias in self.proj_up.bias.chunk(2))
         u, z = F.linear(x, grouped(up[0]), u_bias), F.linear(x, grouped(up[1]))
         if self.recompute and torch.is_grad_enabled() and u.requires_grad:
-            return checkpoint(self._mix, u, z, z_bias, use_reentrant=False, preserve_rng_state=False)
+            return recompute(self._mix, self._mix_parameters, u, z, z_bias)
         return self._mix(u, z, z_bias)
+
+    def _mix_parameters(self) -> list[Tensor]:
+        return [*self.scans.parameters(), *self.proj_down.parameters()]
 
     def _mix(self, u: Tensor, z: Tensor, z_bias: Tensor | None) -> Tensor:
         """What is recomputed in the backward pass: of a layer, its input, u and z are kept."""

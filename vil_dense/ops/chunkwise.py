@@ -6,7 +6,7 @@ short sequences at once. Between the segments of a long sequence the state (C, n
 is recomputed in the backward pass: only inputs and states are kept for it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -59,32 +59,36 @@ def segments(B: int, N: int, DH: int, reverse: bool) -> list[tuple[slice, bool]]
 
 
 def scan(
-    run: Callable[[slice, Places, State | None], tuple[Tensor, State]],
-    B: int,
+    run: Callable[[list[Tensor], Places, State | None], tuple[Tensor, State]],
+    tensors: Sequence[Tensor],
     S: int,
     DH: int,
     reverse: bool,
-    device: torch.device,
 ) -> list[Tensor]:
     """What `run` makes of each segment and of the state before it, None before a sequence; in the order of the tensors.
 
     Args:
-        run: is given chunks of the B * N of all sequences; returns their output and the state after them.
-        B, S, DH: number of sequences, their tokens, width of the heads.
+        run: is given the segment's part of `tensors`; returns its output and the state after it.
+        tensors: (_, B * N, L, ...), the chunks of B sequences.
+        S, DH: tokens of a sequence, width of the heads.
         reverse: the scan begins at the last token.
-        device: of the tensors in `Places`.
     """
-    N, L = cut(S)
+    (N, L), device = cut(S), tensors[0].device
+    B = tensors[0].shape[1] // N
     chunks, tokens = torch.arange(B * N, device=device), torch.arange(L, device=device)
     sequence, missing = chunks // N, (chunks % N * L)[:, None] + tokens >= S
     future = torch.full((L, L), -torch.inf, device=device).triu_(1)
     future = future.mT.contiguous() if reverse else future
+    plan = segments(B, N, DH, reverse)
+    starts, lengths = zip(*sorted((part.start, part.stop - part.start) for part, _ in plan), strict=True)
+    # Split once: the gradient of a slice is as long as what it was cut from, and there is one for each segment.
+    pieces = dict(zip(starts, zip(*(x.split(lengths, 1) for x in tensors), strict=True), strict=True))
     parts, state = {}, None
-    for part, first in segments(B, N, DH, reverse):
+    for part, first in plan:
         order = torch.arange(part.stop - part.start, device=device)
         places = Places(order.flip(0) if reverse else order, future, sequence[part], missing[part])
-        parts[part.start], state = run(part, places, None if first else state)
-    return [parts[start] for start in sorted(parts)]
+        parts[part.start], state = run(list(pieces[part.start]), places, None if first else state)
+    return [parts[start] for start in starts]
 
 
 def mlstm_chunkwise(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: float, reverse: bool) -> Tensor:
@@ -95,15 +99,15 @@ def mlstm_chunkwise(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: 
         q, k, v = (F.pad(x, (0, 0, 0, missing)) for x in (q, k, v))
         i, f = (F.pad(x, (0, missing)) for x in (i, f))
     # Heads of all sequences are heads of one: they share the chunks' places.
-    q, k, v, i, f = (x.reshape(B * NH, N, L, *x.shape[3:]) for x in (q, k, v, i, f))
+    chunks = [x.reshape(B * NH, N, L, *x.shape[3:]) for x in (q, k, v, i, f)]
 
-    def run(chunks: slice, places: Places, state: State | None) -> tuple[Tensor, State]:
-        inputs: tuple[Any, ...] = (*(x[:, chunks] for x in (q, k, v, i, f)), places, state, eps)
+    def run(inputs: list[Tensor], places: Places, state: State | None) -> tuple[Tensor, State]:
+        arguments: tuple[Any, ...] = (*inputs, places, state, eps)
         if torch.is_grad_enabled():
-            return checkpoint(mlstm_segment, *inputs, use_reentrant=False, preserve_rng_state=False)
-        return mlstm_segment(*inputs)
+            return checkpoint(mlstm_segment, *arguments, use_reentrant=False, preserve_rng_state=False)
+        return mlstm_segment(*arguments)
 
-    return torch.cat(scan(run, 1, S, DH, reverse, q.device), 1).view(B, NH, N * L, DH)[:, :, :S]
+    return torch.cat(scan(run, chunks, S, DH, reverse), 1).view(B, NH, N * L, DH)[:, :, :S]
 
 
 def mlstm_segment(
