@@ -81,4 +81,6 @@ def test_gradients_equal_eager_ones() -> None:
             torch.testing.assert_close(
                 found.grad, expected.grad, rtol=0, atol=1e-4 * largest, msg=lambda text, name=name: f"{name}: {text}"
             )
-    assert counters["stats"]["unique_graphs"] <= 3
+    with torch.no_grad():
+        compiled(x)  # in graphs that training has made: its first pass is one without gradients
+    assert counters["stats"]["unique_graphs"] <= 5

@@ -36,7 +36,8 @@ class _Recompute(torch.autograd.Function):
         ctx.autocast = dict(device_type=device, dtype=dtype, enabled=enabled)
         ctx.function, ctx.parameters = function, parameters
         ctx.save_for_backward(*inputs[:count])
-        return function(*inputs[:count])
+        # Detached, as they are in a pass without gradients: compiled functions then have one graph for both.
+        return function(*(None if x is None else x.detach() for x in inputs[:count]))
 
     @staticmethod
     @once_differentiable
