@@ -172,13 +172,13 @@ def test_what_is_computed_again_changes_no_number() -> None:
 
 def test_a_layer_can_keep_its_inside_for_the_backward_pass() -> None:
     runs = []
-    for recompute in (True, False):
-        model, runs_of_scans = small(num_classes=3, recompute=recompute).train(), []
+    for options in (dict(), dict(recompute=False), dict(with_cp=True)):
+        model, runs_of_scans = small(num_classes=3, **options).train(), []
         for block in model.blocks:
             block.layer.scans[0].register_forward_hook(lambda *_, runs=runs_of_scans: runs.append(1))
         model(torch.randn(1, 3, 16, 16)).sum().backward()
         runs.append(len(runs_of_scans) / len(model.blocks))
-    assert runs == [2, 1]
+    assert runs == [2, 1, 2]
 
 
 def test_stochastic_depth_rises_over_single_blocks() -> None:

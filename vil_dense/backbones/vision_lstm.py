@@ -191,9 +191,11 @@ class VisionLSTM(nn.Module):
         return insert_cls(tokens.flatten(1, -2), self.cls_token, str(self.pooling))
 
     def _run(self, block: nn.Module, tokens: Tensor) -> Tensor:
-        if self.with_cp and self.training and torch.is_grad_enabled():
-            return checkpoint(block, tokens, use_reentrant=False)
-        return block(tokens)
+        if not (self.with_cp and self.training and torch.is_grad_enabled()):
+            return block(tokens)
+        if isinstance(block, ViLBlock):
+            return block(tokens, with_cp=True)
+        return checkpoint(block, tokens, use_reentrant=False)
 
     def _to_map(self, tokens: Tensor, grid: tuple[int, ...]) -> Tensor:
         if self.cls_token is not None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -89,12 +90,13 @@ class ViLLayer(nn.Module):
             if linear.bias is not None:
                 nn.init.zeros_(linear.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, keep: bool = False) -> Tensor:
+        """`keep`: whatever `recompute` says, all is kept for the backward pass."""
         up, (u_bias, z_bias) = self.proj_up.weight.chunk(2), (None, None)
         if self.proj_up.bias is not None:
             u_bias, z_bias = (grouped(bias) for bias in self.proj_up.bias.chunk(2))
         u, z = F.linear(x, grouped(up[0]), u_bias), F.linear(x, grouped(up[1]))
-        if self.recompute and torch.is_grad_enabled() and u.requires_grad:
+        if self.recompute and not keep and torch.is_grad_enabled() and u.requires_grad:
             return recompute(self._mix, self._mix_parameters, u, z, z_bias)
         return self._mix(u, z, z_bias)
 
@@ -127,5 +129,12 @@ class ViLBlock(nn.Module):
         self.layerscale = nn.Identity() if layerscale is None else LayerScale(dim, layerscale)
         self.residual = Residual(drop_path, drop_path_form)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.residual(x, lambda x: self.layerscale(self.layer(self.norm(x))))
+    def forward(self, x: Tensor, with_cp: bool = False) -> Tensor:
+        """`with_cp`: of the branch only x is kept, and the rest computed again in the backward pass, once."""
+        return self.residual(x, self._branch_again if with_cp and torch.is_grad_enabled() else self._branch)
+
+    def _branch(self, x: Tensor, keep: bool = False) -> Tensor:
+        return self.layerscale(self.layer(self.norm(x), keep))
+
+    def _branch_again(self, x: Tensor) -> Tensor:
+        return recompute(partial(self._branch, keep=True), self.parameters, x)
