@@ -134,7 +134,8 @@ def parts(rank: int) -> None:
 
     batch = pictures(1, 64)[0]["inputs"].repeat(2, 1, 1, 1), torch.tensor([0, 2])  # one for all processes
     gradients = []
-    for model, model.net.with_cp in ((network(), False), (net, False), (net, True)):
+    for model, with_cp in ((network(), False), (net, False), (net, True)):
+        model.net.with_cp = with_cp
         model.zero_grad()
         model(*batch, mode="loss")["loss"].backward()
         found = {name: weight.grad for name, weight in model.named_parameters()}
