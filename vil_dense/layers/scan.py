@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vil_dense.layers.compiled import any_size, compiled
 from vil_dense.layers.embed import CONVS
-from vil_dense.ops import ORDERS, frame_axes, from_frame, mlstm, to_frame
+from vil_dense.ops import ORDERS, frame_axes, mlstm
 from vil_dense.ops.chunkwise import Places, State, cut, mlstm_segment, scan
 from vil_dense.ops.mlstm import EPS, widen
 
@@ -123,9 +123,9 @@ def at_once(B: int, device: torch.device) -> int:
 
 
 class Scan(nn.Module):
-    """Convolution, q k v, gates, mLSTM, head norm, skip and gate; u, z (B, *grid, E) -> (B, *grid, E).
+    """Convolution, q k v, gates, mLSTM, head norm, skip and gate; u, z (B, *grid', E) -> (B, *grid', E).
 
-    Channels are grouped. z comes without its bias, which is added where z is read.
+    Grids are in the frame of the pass's order, channels grouped. z comes without its bias: it is added where z is read.
     A `grid` convolution acts in the image's own frame, whatever the order of the pass; a `causal` one runs along it.
     """
 
@@ -150,7 +150,6 @@ class Scan(nn.Module):
         self.fgate.bias.data.copy_(torch.linspace(3, 6, NUM_HEADS))
 
     def forward(self, u: Tensor, z: Tensor, z_bias: Tensor | None, order: str) -> Tensor:
-        u, z = to_frame(u, order), to_frame(z, order)
         grid, dtype = u.shape[1:-1], u.dtype
         tokens = [x.flatten(1, -2) for x in (u, self._convolve(u, order), z)]
         if dtype == torch.float16:
@@ -158,7 +157,7 @@ class Scan(nn.Module):
         run = self._run_chunks if self.backend == "chunkwise" else self._run_whole
         with torch.autocast(u.device.type, enabled=False):
             y = run(tokens, self._weights(z_bias), ORDERS[order].reverse)
-        return from_frame(y.to(dtype).unflatten(1, grid), order)
+        return y.to(dtype).unflatten(1, grid)
 
     def _run_chunks(self, tokens: list[Tensor], weights: Weights, reverse: bool) -> Tensor:
         B, S, E = tokens[0].shape

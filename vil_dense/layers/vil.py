@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vil_dense.layers.recompute import recompute
 from vil_dense.layers.residual import LayerScale, Residual
 from vil_dense.layers.scan import CONV_KINDS, NUM_HEADS, QKV_BLOCK, Scan, grouped
-from vil_dense.ops import check_order, resolve_backend
+from vil_dense.ops import check_order, from_frame, resolve_backend, to_frame
 
 DOWN_INITS = ("original", "by-depth")
 
@@ -72,6 +72,8 @@ class ViLLayer(nn.Module):
         for order in orders:
             check_order(order, ndim)
         self.orders = tuple(orders)
+        # A layer of one order runs in its frame as a whole: its input is narrower than what a scan reads.
+        self.frame = orders[0] if len(orders) == 1 else "rows"
         self.recompute = recompute
         self.proj_up = nn.Linear(dim, 2 * E, bias)
         # The q, k and v maps have a fan-in of 4 and yet this deviation, as published.
@@ -92,13 +94,16 @@ class ViLLayer(nn.Module):
 
     def forward(self, x: Tensor, keep: bool = False) -> Tensor:
         """`keep`: whatever `recompute` says, all is kept for the backward pass."""
+        x = to_frame(x, self.frame).contiguous()
         up, (u_bias, z_bias) = self.proj_up.weight.chunk(2), (None, None)
         if self.proj_up.bias is not None:
             u_bias, z_bias = (grouped(bias) for bias in self.proj_up.bias.chunk(2))
         u, z = F.linear(x, grouped(up[0]), u_bias), F.linear(x, grouped(up[1]))
         if self.recompute and not keep and torch.is_grad_enabled() and u.requires_grad:
-            return recompute(self._mix, self._mix_parameters, u, z, z_bias)
-        return self._mix(u, z, z_bias)
+            y = recompute(self._mix, self._mix_parameters, u, z, z_bias)
+        else:
+            y = self._mix(u, z, z_bias)
+        return from_frame(y, self.frame)
 
     def _mix_parameters(self) -> list[Tensor]:
         return [*self.scans.parameters(), *self.proj_down.parameters()]
@@ -106,8 +111,14 @@ class ViLLayer(nn.Module):
     def _mix(self, u: Tensor, z: Tensor, z_bias: Tensor | None) -> Tensor:
         """What is recomputed in the backward pass: of a layer, its input, u and z are kept."""
         scans = self.scans if len(self.scans) == len(self.orders) else [self.scans[0]] * len(self.orders)
-        first, *others = (scan(u, z, z_bias, order) for scan, order in zip(scans, self.orders, strict=True))
+        passes = zip(scans, self.orders, strict=True)
+        first, *others = (self._scan(scan, order, u, z, z_bias) for scan, order in passes)
         return F.linear(sum(others, first), grouped(self.proj_down.weight.mT).mT, self.proj_down.bias)
+
+    def _scan(self, scan: nn.Module, order: str, u: Tensor, z: Tensor, z_bias: Tensor | None) -> Tensor:
+        if order == self.frame:
+            return scan(u, z, z_bias, order)
+        return from_frame(scan(to_frame(u, order), to_frame(z, order), z_bias, order), order)
 
 
 class ViLBlock(nn.Module):
