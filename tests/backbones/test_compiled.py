@@ -70,7 +70,13 @@ def test_gradients_equal_eager_ones() -> None:
     eager = VisionLSTM(dim=128, depth=2, patch_size=4)
     compiled = copy.deepcopy(eager).compile_blocks()
     counters.clear()
-    for size in [(9, 8), (29, 27)]:
+    sizes = [(9, 8), (29, 27)]
+    with torch.no_grad():  # training's first pass takes the graphs of inference
+        for size in sizes:
+            compiled(torch.randn(1, 3, *(4 * axis for axis in size)))
+    without_gradients = counters["stats"]["unique_graphs"]
+    assert without_gradients <= 3
+    for size in sizes:
         x = torch.randn(1, 3, *(4 * axis for axis in size))
         cotangent = torch.randn(1, *size, 128)
         for model in (eager, compiled):
@@ -81,6 +87,4 @@ def test_gradients_equal_eager_ones() -> None:
             torch.testing.assert_close(
                 found.grad, expected.grad, rtol=0, atol=1e-4 * largest, msg=lambda text, name=name: f"{name}: {text}"
             )
-    with torch.no_grad():
-        compiled(x)  # in graphs that training has made: its first pass is one without gradients
-    assert counters["stats"]["unique_graphs"] <= 5
+    assert counters["stats"]["unique_graphs"] - without_gradients <= 3

@@ -20,16 +20,21 @@ def layer(**options: bool) -> ViLLayer:
 
 @pytest.mark.parametrize("frozen", [(), ("scans.0.skip", "proj_down.bias"), ("proj_up.weight", "proj_up.bias")])
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16], ids=["float32", "autocast"])
-def test_gradients_are_those_of_what_is_kept(frozen: tuple[str, ...], dtype: torch.dtype | None) -> None:
+@pytest.mark.parametrize("inside", [False, True], ids=["after autocast", "within autocast"])
+def test_gradients_are_those_of_what_is_kept(frozen: tuple[str, ...], dtype: torch.dtype | None, inside: bool) -> None:
     """In the precision of the forward pass, wherever the backward pass is called."""
     x, gradients = torch.randn(2, 5, 7, 32), []
     for recomputed in (False, True):
         model = layer(recompute=recomputed)
         for name in frozen:
             model.get_parameter(name).requires_grad_(False)
-        with torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
+        precision = torch.autocast("cpu", dtype=dtype, enabled=dtype is not None)
+        with precision:
             y = model(x)
-        y.float().square().sum().backward()
+            if inside:
+                y.float().square().sum().backward()
+        if not inside:
+            y.float().square().sum().backward()
         gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
     assert {name for name, gradient in gradients[1].items() if gradient is None} == set(frozen)
     torch.testing.assert_close(gradients[1], gradients[0], rtol=0, atol=0)

@@ -33,17 +33,20 @@ class _Recompute(torch.autograd.Function):
     ) -> Tensor:
         device = next(x.device.type for x in inputs if x is not None)
         enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
-        ctx.autocast = dict(device_type=device, dtype=dtype, enabled=enabled)
+        # No cache: older torch would take weights that the pass without gradients has cast for those of the other one.
+        ctx.autocast = dict(device_type=device, dtype=dtype, enabled=enabled, cache_enabled=False)
         ctx.function, ctx.parameters = function, parameters
         ctx.save_for_backward(*inputs[:count])
         # Detached, as they are in a pass without gradients: compiled functions then have one graph for both.
-        return function(*(None if x is None else x.detach() for x in inputs[:count]))
+        with torch.autocast(**ctx.autocast):
+            return function(*(None if x is None else x.detach() for x in inputs[:count]))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         needed, kept = ctx.needs_input_grad[3:], ctx.saved_tensors
-        tensors = [x if x is None else x.detach().requires_grad_(need) for x, need in zip(kept, needed, strict=False)]
+        given = zip(kept, needed[: len(kept)], strict=True)
+        tensors = [x if x is None else x.detach().requires_grad_(need) for x, need in given]
         with torch.enable_grad(), torch.autocast(**ctx.autocast):
             y = ctx.function(*tensors)
         sources = zip((*tensors, *ctx.parameters()), needed, strict=True)

@@ -142,7 +142,7 @@ class ViLBlock(nn.Module):
 
     def forward(self, x: Tensor, with_cp: bool = False) -> Tensor:
         """`with_cp`: of the branch only x is kept, and the rest computed again in the backward pass, once."""
-        return self.residual(x, self._branch_again if with_cp and torch.is_grad_enabled() else self._branch)
+        return self.residual(x, self._branch_again if with_cp else self._branch)
 
     def _branch(self, x: Tensor, keep: bool = False) -> Tensor:
         return self.layerscale(self.layer(self.norm(x), keep))
