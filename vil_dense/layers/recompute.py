@@ -33,13 +33,11 @@ class _Recompute(torch.autograd.Function):
     ) -> Tensor:
         device = next(x.device.type for x in inputs if x is not None)
         enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
-        # No cache: older torch would take weights that the pass without gradients has cast for those of the other one.
-        ctx.autocast = dict(device_type=device, dtype=dtype, enabled=enabled, cache_enabled=False)
+        ctx.autocast = dict(device_type=device, dtype=dtype, enabled=enabled)
         ctx.function, ctx.parameters = function, parameters
         ctx.save_for_backward(*inputs[:count])
         # Detached, as they are in a pass without gradients: compiled functions then have one graph for both.
-        with torch.autocast(**ctx.autocast):
-            return function(*(None if x is None else x.detach() for x in inputs[:count]))
+        return function(*(None if x is None else x.detach() for x in inputs[:count]))
 
     @staticmethod
     @once_differentiable
