@@ -21,8 +21,8 @@ from benchmarks.networks import outcome
 from benchmarks.operators import floor
 
 from vil_dense.backbones import VisionLSTM
-from vil_dense.layers.compiled import compiler_problem
 from vil_dense.ops.chunkwise import cut
+from vil_dense.ops.compiled import compiler_problem
 from vil_dense.ops.mlstm import BACKENDS
 
 ROOT = Path(__file__).parents[1]

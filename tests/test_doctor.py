@@ -99,7 +99,7 @@ def test_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_no_compiler(monkeypatch: pytest.MonkeyPatch):
-    from vil_dense.layers import compiled
+    from vil_dense.ops import compiled
 
     monkeypatch.setattr(compiled, "compiler_problem", lambda device: "no g++")
     found = {finding.topic: finding for finding in doctor.kernels()}
@@ -110,7 +110,7 @@ def test_no_compiler(monkeypatch: pytest.MonkeyPatch):
 
 def test_kernels_that_compute_something_else(monkeypatch: pytest.MonkeyPatch):
     from vil_dense import ops
-    from vil_dense.layers import compiled
+    from vil_dense.ops import compiled
 
     real = ops.mlstm
     wrong = dict(recurrent=1.0, chunkwise=1.01)
@@ -194,7 +194,7 @@ def test_without_a_gpu(cuda: str | None, monkeypatch: pytest.MonkeyPatch):
 def test_triton_without_a_gpu(monkeypatch: pytest.MonkeyPatch, fake):
     import torch
 
-    from vil_dense.layers import compiled
+    from vil_dense.ops import compiled
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(compiled, "compiler_problem", lambda device: None)

@@ -177,7 +177,7 @@ def disagreement(backend: str, device: str, dtype: str, bound: float) -> str | N
 def kernels() -> Iterator[Finding]:
     import torch
 
-    from vil_dense.layers.compiled import compiler_problem
+    from vil_dense.ops.compiled import compiler_problem
 
     here = "cuda" if torch.cuda.is_available() else "cpu"
     problem = disagreement("chunkwise", here, "float64", 1e-8)

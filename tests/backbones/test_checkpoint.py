@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from published_order import in_published_order
 
 from vil_dense.backbones import VisionLSTM, checkpoint, variant
 from vil_dense.backbones.checkpoint import infer_options, layout_of, load_weights, read_state, to_own, write_state
@@ -28,7 +29,7 @@ def as_raw(state: dict[str, torch.Tensor], turned: set[tuple[int, int]]) -> dict
     """Our layout as the published files have it, written out by hand once more; `turned`: reversed (block, scan)."""
     heads = {"post_norm.": "xlstm.post_blocks_norm.", "head_norm.": "head.0.", "head.": "head.1."}
     raw = {}
-    for key, value in state.items():
+    for key, value in in_published_order(state).items():
         name = next((new + key.removeprefix(old) for old, new in heads.items() if key.startswith(old)), key)
         if key.startswith("blocks."):
             _, block, rest = key.split(".", 2)
@@ -78,6 +79,15 @@ def test_raw_layout_comes_back(name: str, direction: str) -> None:
     assert load_weights(twin, own) == f"{len(own)} of {len(own)} tensors"
     x = torch.randn(1, 3, 64, 64)
     torch.testing.assert_close(twin(x), model(x))
+
+
+@pytest.mark.parametrize("name", ["vil-tiny", "vil2-tiny"])
+def test_weights_of_earlier_versions_are_brought_into_todays_order(name: str) -> None:
+    model = small(name, depth=2)
+    earlier = in_published_order(model.state_dict())
+    assert earlier["blocks.0.layer.scans.0.q_proj.weight"].shape == (16, 4, 4)
+    for key, value in to_own(earlier).items():
+        assert torch.equal(value, model.state_dict()[key]), key
 
 
 def test_report_says_what_was_resized_and_dropped() -> None:

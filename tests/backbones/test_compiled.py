@@ -7,7 +7,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from vil_dense.backbones import VisionLSTM
-from vil_dense.layers.compiled import compiler_problem
+from vil_dense.ops.compiled import compiler_problem
 
 pytestmark = pytest.mark.slow
 

@@ -170,17 +170,6 @@ def test_what_is_computed_again_changes_no_number() -> None:
         torch.testing.assert_close(others, [kept] * 2)
 
 
-def test_a_layer_can_keep_its_inside_for_the_backward_pass() -> None:
-    runs = []
-    for options in (dict(), dict(recompute=False), dict(with_cp=True)):
-        model, runs_of_scans = small(num_classes=3, **options).train(), []
-        for block in model.blocks:
-            block.layer.scans[0].register_forward_hook(lambda *_, runs=runs_of_scans: runs.append(1))
-        model(torch.randn(1, 3, 16, 16)).sum().backward()
-        runs.append(len(runs_of_scans) / len(model.blocks))
-    assert runs == [2, 1, 2]
-
-
 def test_stochastic_depth_rises_over_single_blocks() -> None:
     model = small(depth=5, drop_path=0.2, drop_path_decay=True)
     assert [block.residual.rate for block in model.blocks] == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])

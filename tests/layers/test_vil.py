@@ -7,8 +7,7 @@ import torch
 
 from vil_dense.layers.pool import POOLINGS, insert_cls, remove_cls
 from vil_dense.layers.residual import Residual
-from vil_dense.layers.scan import block_diagonal, grouped
-from vil_dense.layers.vil import ViLBlock, ViLLayer
+from vil_dense.layers.vil import BlockDiagonalLinear, HeadNorm, ViLBlock, ViLLayer
 
 V1 = dict(conv="causal", conv_kernel=4, bias=False, norm_bias=False)
 
@@ -22,15 +21,24 @@ def shaken(module: torch.nn.Module) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("dim", [16, 48, 64])
-def test_block_diagonal_maps_mix_four_neighbours(dim: int) -> None:
-    """Held to the dense matrix, in the published order of channels; heads are neighbours, too."""
-    weight, bias = torch.randn(dim // 4, 4, 4), torch.randn(dim)
-    x = torch.randn(3, 5, dim)
-    expected = grouped((x @ torch.block_diag(*weight).mT + bias).movedim(-1, 0)).movedim(0, -1)
-    maps, rows = weight.unflatten(0, (4, -1)).permute(0, 3, 2, 1), grouped(bias).view(4, 4, -1)
-    heads = block_diagonal(grouped(x.movedim(-1, 0)).movedim(0, -1), maps, rows)
-    assert heads.shape == (4, 3, 5, dim // 4)
-    torch.testing.assert_close(heads.permute(1, 2, 0, 3).flatten(-2), expected)
+def test_block_diagonal_maps_mix_four_channels_of_a_head(dim: int) -> None:
+    """Equals a dense matrix whose blocks join channels DH / 4 apart."""
+    layer, DH = BlockDiagonalLinear(dim, True, 1.0), dim // 4
+    layer.bias.data.normal_()
+    dense = torch.zeros(dim, dim)
+    for head in range(4):
+        for block in range(DH // 4):
+            channels = head * DH + block + torch.arange(4) * (DH // 4)
+            dense[channels[:, None], channels] = layer.weight.data[head, :, :, block].T
+    x = torch.randn(3, 5, 7, dim)
+    torch.testing.assert_close(layer(x), x @ dense.T + layer.bias)
+
+
+def test_head_norm_normalises_each_head() -> None:
+    norm, h = HeadNorm(16, True), torch.randn(2, 3, 16) * torch.tensor([1, 10, 100, 1000]).repeat_interleave(4)
+    y = norm(h).unflatten(-1, (4, 4))
+    torch.testing.assert_close(y.mean(-1), torch.zeros(2, 3, 4), rtol=0, atol=1e-5)
+    torch.testing.assert_close(y.var(-1, unbiased=False), torch.ones(2, 3, 4), rtol=0, atol=1e-2)
 
 
 @pytest.mark.parametrize("options", [V1, {}], ids=["v1", "v2"])
@@ -75,24 +83,6 @@ def test_pictures_of_a_batch_do_not_see_each_other(order: str, grid: tuple[int, 
     block = shaken(ViLBlock(16, orders=(order,)))
     x = torch.randn(3, *grid, 16, dtype=torch.float64)
     torch.testing.assert_close(block(x), torch.cat([block(picture[None]) for picture in x]))
-
-
-@pytest.mark.parametrize("order", ["rows", "columns-reversed"])
-@pytest.mark.parametrize("grid", [(5, 6), (9, 20), (56, 60)])
-def test_sequences_side_by_side_are_those_one_after_the_other(
-    order: str, grid: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The form for GPUs: one chunk, some, several segments."""
-    torch.manual_seed(0)
-    block = shaken(ViLBlock(32, orders=(order,)))
-    x = torch.randn(3, *grid, 32, dtype=torch.float64, requires_grad=True)
-    cotangent = torch.randn_like(x)
-    results = []
-    for at_once in (lambda B, device: 1, lambda B, device: B):
-        monkeypatch.setattr("vil_dense.layers.scan.at_once", at_once)
-        y = block(x)
-        results.append((y, *torch.autograd.grad(y, (x, *block.parameters()), cotangent)))
-    torch.testing.assert_close(results[1], results[0])
 
 
 def test_of_several_scans_only_the_first_has_a_bias_in_its_norm() -> None:

@@ -8,13 +8,14 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.registry import MODELS
 from mmseg.registry import MODELS as SEG_MODELS
+from published_order import in_published_order
 
 import vil_dense.mm  # noqa: F401
 from vil_dense.backbones import VARIANTS, VisionLSTM, variant
 from vil_dense.backbones.checkpoint import write_state
-from vil_dense.layers.compiled import compiler_problem
-from vil_dense.layers.scan import Scan
+from vil_dense.layers import FusedViLLayer
 from vil_dense.mm import CompileHook
+from vil_dense.ops.compiled import compiler_problem
 
 SMALL = dict(type="ViL", variant="vil2-tiny", dim=32, depth=4, grid=(4, 4), out_indices=(0, 1, -1))
 
@@ -104,7 +105,7 @@ def test_published_kernels_are_turned_as_the_direction_says(tmp_path: Path, dire
     source = VisionLSTM(**{**variant("vil2-tiny"), "dim": 32, "depth": 4, "grid": (4, 4), "direction": direction})
     own = source.state_dict()
     stand_alone = {}
-    for key, value in own.items():
+    for key, value in in_published_order(own).items():
         key = key.replace("post_norm.", "norm.").replace("head_norm.", "legacy_norm.")
         if key.startswith("blocks."):
             _, block, rest = key.split(".", 2)
@@ -180,7 +181,7 @@ def test_compiling_falls_back_with_a_line_in_the_log(monkeypatch) -> None:
     runner = FakeRunner()
     CompileHook().before_train(runner)
     assert runner.said == ["blocks: not compiled, cannot compile for cpu: no C++ compiler"]
-    assert not any(module.compiled for module in runner.model.modules() if isinstance(module, Scan))
+    assert not any(module.compiled for module in runner.model.modules() if isinstance(module, FusedViLLayer))
 
 
 @pytest.mark.slow
@@ -193,6 +194,6 @@ def test_compiling_is_a_hook_of_any_model() -> None:
     runner, x = FakeRunner(), torch.randn(1, 3, 32, 32)
     CompileHook().before_train(runner)
     assert runner.said == ["blocks: compiled in the first steps, which take minutes"]
-    assert all(module.compiled for module in runner.model.modules() if isinstance(module, Scan))
+    assert all(module.compiled for module in runner.model.modules() if isinstance(module, FusedViLLayer))
     for found, expected in zip(runner.model(x), build()(x), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vil_dense.backbones import variant
-from vil_dense.layers.compiled import compiler_problem
+from vil_dense.ops.compiled import compiler_problem
 
 NUM_HEADS, PATCH = 4, 16
 TOLERANCES = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}

@@ -1,9 +1,9 @@
 """Published weights into ours: pure functions from state dict to state dict, and loading that runs no code of the file.
 
 Layouts: `raw` the files at the authors' server (key `state_dict`), `v1` and `v2` the stand-alone package, `own` ours.
-Ours differs in three things: norm weights are stored whole and not as an offset from 1; a block's q, k, v, convolution,
-gates and norm lie together in `scans.<n>`; and the grid convolution of a reversed pass acts in the image's own frame,
-so its kernel is stored turned by 180 degrees.
+Ours differs in four things: norm weights are stored whole and not as an offset from 1; a block's q, k, v, convolution,
+gates and norm lie together in `scans.<n>`; the grid convolution of a reversed pass acts in the image's own frame, so its
+kernel is stored turned by 180 degrees; and the inner channels are grouped (`layers.vil.BlockDiagonalLinear`).
 """
 
 import errno
@@ -23,6 +23,7 @@ from torch.nn.functional import pad
 from vil_dense.backbones.vision_lstm import DIRECTIONS, VisionLSTM
 from vil_dense.files import check_sums, write_whole
 from vil_dense.layers.embed import resize_positions
+from vil_dense.ops.cell import NUM_HEADS, QKV_BLOCK
 
 State = dict[str, Tensor]
 
@@ -132,7 +133,7 @@ def to_own(state: Mapping[str, Tensor], *, direction: str = "bi-alternating", la
     state = _strip_prefix(state)
     layout = layout or layout_of(state)
     if layout == "own":
-        return dict(state)
+        return _group_channels(state) if _is_ungrouped(state) else dict(state)
     own: State = {}
     for key, value in state.items():
         if "causal_mask" in key:
@@ -140,7 +141,39 @@ def to_own(state: Mapping[str, Tensor], *, direction: str = "bi-alternating", la
         name, offset = _rename(key, layout)
         own[name] = value + 1 if offset else value
     direction = _direction_of(own, direction)
-    return {key: _turn(key, value, direction) for key, value in own.items()}
+    return _group_channels({key: _turn(key, value, direction) for key, value in own.items()})
+
+
+def _is_ungrouped(state: Mapping[str, Tensor]) -> bool:
+    """Returns whether weights in our layout have the published order of channels, as earlier versions saved them."""
+    return any(key.endswith("q_proj.weight") and value.ndim == 3 for key, value in state.items())
+
+
+def _group_channels(state: Mapping[str, Tensor]) -> State:
+    """Brings the inner channels of all blocks from the published order into that of `BlockDiagonalLinear`.
+
+    In each head the four channels of a block of the q, k and v maps are neighbours in the published order; ours puts
+    the first channels of all blocks first, then the second ones, and so on.
+    """
+
+    def grouped(x: Tensor, axis: int = 0) -> Tensor:
+        return x.unflatten(axis, (NUM_HEADS, -1, QKV_BLOCK)).transpose(axis + 1, axis + 2).flatten(axis, axis + 2)
+
+    def of(key: str, x: Tensor) -> Tensor:
+        name = key.partition(".layer.")[2].removeprefix("scans.").lstrip("0123456789.")
+        if re.fullmatch(r"[qkv]_proj\.weight", name):  # (E / 4, out, in)
+            return x.unflatten(0, (NUM_HEADS, -1)).permute(0, 3, 2, 1).contiguous()
+        if name.startswith("proj_up."):
+            return torch.cat([grouped(half) for half in x.chunk(2)])
+        if name == "proj_down.weight":
+            return grouped(x, 1)
+        if name in ("igate.weight", "fgate.weight"):
+            return torch.cat([grouped(part, 1) for part in x.chunk(3, 1)], 1)
+        if re.fullmatch(r"(conv|outnorm)\.(weight|bias)|[qkv]_proj\.bias|skip", name):
+            return grouped(x)
+        return x
+
+    return {key: of(key, value) for key, value in state.items()}
 
 
 def _direction_of(own: Mapping[str, Tensor], direction: str) -> str:

@@ -21,9 +21,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from vil_dense.backbones.vision_lstm import DIRECTIONS, VARIANTS, VisionLSTM
-from vil_dense.layers.scan import NUM_HEADS
 from vil_dense.layers.vil import ViLBlock
-from vil_dense.ops import mlstm
+from vil_dense.ops.cell import NUM_HEADS
+from vil_dense.ops.chunkwise import mlstm_chunkwise
 
 
 def parallel_macs(S: int, DH: int) -> int:
@@ -41,7 +41,7 @@ def chunkwise_macs(S: int, DH: int) -> int:
     """What the operator itself multiplies: squares inside chunks, states written and read, decays between chunks."""
     q = torch.zeros(1, 1, S, DH)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        mlstm(q, q, q, q[..., 0], q[..., 0], backend="chunkwise")
+        mlstm_chunkwise(q, q, q, q[..., 0], q[..., 0], 0.0, False)
     return counter.get_total_flops() // 2
 
 

@@ -9,6 +9,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from vil_dense.ops.operators import KERNELS
+
 
 def free_memory(device: torch.device | str) -> int | None:
     """Bytes that `device` still has for this process; None where the system does not say.
@@ -37,6 +39,9 @@ class LiveMemory(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func in KERNELS:
+            with self:
+                return KERNELS[func](*args)
         out = func(*args, **(kwargs or {}))
         known = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
         for x in tree_leaves(out):

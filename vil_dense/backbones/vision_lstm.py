@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vil_dense.layers.attention import AttentionBlock
-from vil_dense.layers.compiled import compiler_problem
 from vil_dense.layers.embed import PatchEmbed, PosEmbed, per_axis
+from vil_dense.layers.fused import FusedViLBlock, FusedViLLayer
 from vil_dense.layers.pool import CLS_POOLINGS, POOLINGS, insert_cls, remove_cls
-from vil_dense.layers.scan import Scan
 from vil_dense.layers.vil import ViLBlock, ViLLayer
+from vil_dense.ops.compiled import compiler_problem
 
 _BI = ("rows", "rows-reversed")
 _QUAD = (*_BI, "columns", "columns-reversed")
@@ -50,7 +50,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "deit3-base": dict(dim=768, num_heads=12, **_DEIT3),
 }
 
-BLOCKS = {"vil": ViLBlock, "attention": AttentionBlock}
+BLOCKS = {"vil": FusedViLBlock, "attention": AttentionBlock}
 
 
 def variant(name: str) -> dict[str, Any]:
@@ -193,8 +193,6 @@ class VisionLSTM(nn.Module):
     def _run(self, block: nn.Module, tokens: Tensor) -> Tensor:
         if not (self.with_cp and self.training and torch.is_grad_enabled()):
             return block(tokens)
-        if isinstance(block, ViLBlock):
-            return block(tokens, with_cp=True)
         return checkpoint(block, tokens, use_reentrant=False)
 
     def _to_map(self, tokens: Tensor, grid: tuple[int, ...]) -> Tensor:
@@ -214,7 +212,7 @@ def compile_blocks(network: nn.Module) -> None:
     if problem := compiler_problem(device):
         raise RuntimeError(f"cannot compile for {device}: {problem}")
     for module in network.modules():
-        if isinstance(module, Scan):
+        if isinstance(module, FusedViLLayer):
             module.compiled = True
         elif isinstance(module, AttentionBlock):
             module.compile(dynamic=True, fullgraph=True)

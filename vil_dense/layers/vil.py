@@ -1,33 +1,135 @@
-"""The ViL block (Vision-LSTM, arXiv 2406.04303, section 3; the mLSTM block of xLSTM, arXiv 2405.04517, figure 11)."""
+"""The ViL block (Vision-LSTM, arXiv 2406.04303, section 3; the mLSTM block of xLSTM, arXiv 2405.04517, figure 11).
+
+This file is the definition: modules that are called one after another. Networks take `fused.FusedViLBlock`, which
+computes the same in less time and memory.
+"""
 
 import math
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vil_dense.layers.recompute import recompute
+from vil_dense.layers.embed import CONVS
 from vil_dense.layers.residual import LayerScale, Residual
-from vil_dense.layers.scan import CONV_KINDS, NUM_HEADS, QKV_BLOCK, Scan, grouped
-from vil_dense.ops import check_order, from_frame, resolve_backend, to_frame
+from vil_dense.ops import check_order, mlstm, resolve_backend, to_grid, to_sequence
+from vil_dense.ops.cell import NUM_HEADS, QKV_BLOCK
 
+CONV_KINDS = ("causal", "grid")
 DOWN_INITS = ("original", "by-depth")
 
 
-class ViLLayer(nn.Module):
-    """Up-projection, one scan for each order, gate, down-projection; (B, *grid, C) -> (B, *grid, C).
+class BlockDiagonalLinear(nn.Module):
+    """Mixes the channels in blocks of four, (..., E) -> (..., E): a linear map with a block-diagonal matrix.
 
-    With several orders the scans' outputs are summed before the gate.
+    The four channels of a block lie DH / 4 apart in their head, not side by side as in the published weights: products
+    of whole rows take less time. `backbones.checkpoint` reorders published weights; nothing else depends on the order.
+    """
+
+    def __init__(self, dim: int, bias: bool, std: float) -> None:
+        super().__init__()
+        blocks = dim // (NUM_HEADS * QKV_BLOCK)
+        self.weight = nn.Parameter(torch.randn(NUM_HEADS, QKV_BLOCK, QKV_BLOCK, blocks) * std)  # head, in, out, block
+        self.bias = nn.Parameter(torch.zeros(dim)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.unflatten(-1, (NUM_HEADS, QKV_BLOCK, -1))
+        y = torch.einsum("...hid,hiod->...hod", x, self.weight).flatten(-3)
+        return y if self.bias is None else y + self.bias.to(y.dtype)
+
+
+class HeadNorm(nn.Module):
+    """Normalises each head by itself, (..., E) -> (..., E), then scales all channels."""
+
+    def __init__(self, dim: int, bias: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.bias = nn.Parameter(torch.zeros(dim)) if bias else None
+
+    def forward(self, h: Tensor) -> Tensor:
+        heads = h.unflatten(-1, (NUM_HEADS, -1))
+        y = F.layer_norm(heads, heads.shape[-1:], eps=1e-5).flatten(-2) * self.weight
+        return y if self.bias is None else y + self.bias
+
+
+class Scan(nn.Module):
+    """Reads the grid along one traversal with an mLSTM cell, (B, *grid, E) -> (B, *grid, E).
 
     Args:
-        dim: C, a multiple of 4.
+        dim: E, the number of channels.
         ndim: number of spatial axes.
-        orders: keys of `ops.ORDERS`.
-        shared: one set of weights for all orders.
-        inner_dim: E, twice `dim` unless given; a multiple of 4.
+        conv: `causal` (along the traversal) or `grid` (on the grid, whatever the traversal).
+        conv_kernel: its size.
+        bias, norm_bias: biases in q, k, v and in the head norm.
+        std: standard deviation of the initial q, k and v maps.
+        backend: see `ops.mlstm`.
+    """
+
+    def __init__(
+        self, dim: int, ndim: int, *, conv: str, conv_kernel: int, bias: bool, norm_bias: bool, std: float, backend: str
+    ) -> None:
+        super().__init__()
+        self.causal, self.backend = conv == "causal", backend
+        padding = conv_kernel - 1 if self.causal else conv_kernel // 2
+        self.conv = CONVS[1 if self.causal else ndim](dim, dim, conv_kernel, padding=padding, groups=dim)
+        self.q_proj = BlockDiagonalLinear(dim, bias, std)
+        self.k_proj = BlockDiagonalLinear(dim, bias, std)
+        self.v_proj = BlockDiagonalLinear(dim, bias, std)
+        self.igate = nn.Linear(3 * dim, NUM_HEADS)
+        self.fgate = nn.Linear(3 * dim, NUM_HEADS)
+        self.outnorm = HeadNorm(dim, norm_bias)
+        self.skip = nn.Parameter(torch.ones(dim))
+        for gate in (self.igate, self.fgate):
+            nn.init.zeros_(gate.weight)
+        nn.init.normal_(self.igate.bias, std=0.1)
+        self.fgate.bias.data.copy_(torch.linspace(3, 6, NUM_HEADS))
+
+    def forward(self, u: Tensor, order: str) -> Tensor:
+        grid = u.shape[1:-1]
+        c = F.silu(self.convolve(u, order))
+        q, k, v = self.q_proj(c), self.k_proj(c), self.v_proj(u)
+        i, f = self.gates(q, k, v)
+        q, k, v, i, f = (split_heads(to_sequence(x, order)) for x in (q, k, v, i, f))
+        h = mlstm(q, k, v, i.squeeze(-1), f.squeeze(-1), backend=self.backend)
+        h = to_grid(merge_heads(h), order, grid)
+        return (self.outnorm(h) + self.skip * c).to(u.dtype)
+
+    def convolve(self, u: Tensor, order: str) -> Tensor:
+        """Applies the depthwise convolution; a causal one sees a token and those before it in the traversal."""
+        if not self.causal:
+            return self.conv(u.movedim(-1, 1)).movedim(1, -1)
+        sequence = to_sequence(u, order)
+        c = self.conv(sequence.mT)[..., : sequence.shape[1]].mT
+        return to_grid(c, order, u.shape[1:-1])
+
+    def gates(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Computes the pre-activations of the input and forget gates, (B, *grid, NH), in the dtype of the weights."""
+        with torch.autocast(q.device.type, enabled=False):
+            qkv = torch.cat([q, k, v], -1).to(self.skip.dtype)
+            return self.igate(qkv), self.fgate(qkv)
+
+
+def split_heads(x: Tensor) -> Tensor:
+    """(B, S, NH * D) -> (B, NH, S, D)."""
+    return x.unflatten(-1, (NUM_HEADS, -1)).transpose(1, 2)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """(B, NH, S, D) -> (B, S, NH * D)."""
+    return x.transpose(1, 2).flatten(2)
+
+
+class ViLLayer(nn.Module):
+    """Projects up, reads the grid along each traversal, gates, and projects down; (B, *grid, C) -> (B, *grid, C).
+
+    Args:
+        dim: C, a multiple of 8.
+        ndim: number of spatial axes.
+        orders: the traversals, keys of `ops.ORDERS`; their outputs are summed before the gate.
+        shared: uses one set of weights for all traversals.
+        inner_dim: E, twice `dim` unless given; a multiple of 16.
         conv: `causal` (v1, along the sequence) or `grid` (v2, on the grid; an odd kernel).
         conv_kernel: its size.
         bias: biases in the projections.
@@ -36,8 +138,12 @@ class ViLLayer(nn.Module):
             2 / (depth * sqrt(C)) (`by-depth`: what the authors meant).
         depth: number of blocks of the network, for `by-depth`.
         backend: see `ops.mlstm`.
-        recompute: in training keep only the layer's input and up-projection, and compute the rest again in the
-            backward pass; False is faster and takes more memory, still linear in the number of tokens.
+        recompute: saves only the layer's input and up-projection for the backward pass and computes the rest again
+            there; False takes less time and more memory, still linear in the number of tokens. Under torch.compile the
+            rest is always computed again.
+
+    Raises:
+        ValueError: an unknown name, or numbers that do not fit.
     """
 
     def __init__(
@@ -71,10 +177,7 @@ class ViLLayer(nn.Module):
             )
         for order in orders:
             check_order(order, ndim)
-        self.orders = tuple(orders)
-        # A layer of one order runs in its frame as a whole: its input is narrower than what a scan reads.
-        self.frame = orders[0] if len(orders) == 1 else "rows"
-        self.recompute = recompute
+        self.orders, self.recompute = tuple(orders), recompute
         self.proj_up = nn.Linear(dim, 2 * E, bias)
         # The q, k and v maps have a fan-in of 4 and yet this deviation, as published.
         small = math.sqrt(2 / (5 * dim))
@@ -92,37 +195,28 @@ class ViLLayer(nn.Module):
             if linear.bias is not None:
                 nn.init.zeros_(linear.bias)
 
-    def forward(self, x: Tensor, keep: bool = False) -> Tensor:
-        """`keep`: whatever `recompute` says, all is kept for the backward pass."""
-        x = to_frame(x, self.frame).contiguous()
-        up, (u_bias, z_bias) = self.proj_up.weight.chunk(2), (None, None)
-        if self.proj_up.bias is not None:
-            u_bias, z_bias = (grouped(bias) for bias in self.proj_up.bias.chunk(2))
-        u, z = F.linear(x, grouped(up[0]), u_bias), F.linear(x, grouped(up[1]))
-        if self.recompute and not keep and torch.is_grad_enabled() and u.requires_grad:
-            y = recompute(self._mix, self._mix_parameters, u, z, z_bias)
-        else:
-            y = self._mix(u, z, z_bias)
-        return from_frame(y, self.frame)
+    def forward(self, x: Tensor) -> Tensor:
+        u, z = self.proj_up(x).chunk(2, dim=-1)
+        h = sum(scan(u, order) for scan, order in self.traversals())
+        return self.proj_down(h * F.silu(z))
 
-    def _mix_parameters(self) -> list[Tensor]:
-        return [*self.scans.parameters(), *self.proj_down.parameters()]
-
-    def _mix(self, u: Tensor, z: Tensor, z_bias: Tensor | None) -> Tensor:
-        """What is recomputed in the backward pass: of a layer, its input, u and z are kept."""
-        scans = self.scans if len(self.scans) == len(self.orders) else [self.scans[0]] * len(self.orders)
-        passes = zip(scans, self.orders, strict=True)
-        first, *others = (self._scan(scan, order, u, z, z_bias) for scan, order in passes)
-        return F.linear(sum(others, first), grouped(self.proj_down.weight.mT).mT, self.proj_down.bias)
-
-    def _scan(self, scan: nn.Module, order: str, u: Tensor, z: Tensor, z_bias: Tensor | None) -> Tensor:
-        if order == self.frame:
-            return scan(u, z, z_bias, order)
-        return from_frame(scan(to_frame(u, order), to_frame(z, order), z_bias, order), order)
+    def traversals(self) -> Iterator[tuple[nn.Module, str]]:
+        """Yields each traversal with the scan that reads it."""
+        for index, order in enumerate(self.orders):
+            yield self.scans[min(index, len(self.scans) - 1)], order
 
 
 class ViLBlock(nn.Module):
-    """x + layer(norm(x)), (B, *grid, C) in and out; further keywords: see `ViLLayer`."""
+    """Adds a ViL layer to its normalised input, x + layer(norm(x)), (B, *grid, C) in and out.
+
+    Args:
+        dim: C.
+        drop_path, drop_path_form: see `Residual`.
+        layerscale: see `LayerScale`; None for none.
+        **layer: see `ViLLayer`.
+    """
+
+    layer_type: type[ViLLayer] = ViLLayer
 
     def __init__(
         self,
@@ -136,16 +230,9 @@ class ViLBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim, eps=1e-5, bias=norm_bias)
-        self.layer = ViLLayer(dim, norm_bias=norm_bias, **layer)
+        self.layer = self.layer_type(dim, norm_bias=norm_bias, **layer)
         self.layerscale = nn.Identity() if layerscale is None else LayerScale(dim, layerscale)
         self.residual = Residual(drop_path, drop_path_form)
 
-    def forward(self, x: Tensor, with_cp: bool = False) -> Tensor:
-        """`with_cp`: of the branch only x is kept, and the rest computed again in the backward pass, once."""
-        return self.residual(x, self._branch_again if with_cp else self._branch)
-
-    def _branch(self, x: Tensor, keep: bool = False) -> Tensor:
-        return self.layerscale(self.layer(self.norm(x), keep))
-
-    def _branch_again(self, x: Tensor) -> Tensor:
-        return recompute(partial(self._branch, keep=True), self.parameters, x)
+    def forward(self, x: Tensor) -> Tensor:
+        return self.residual(x, lambda x: self.layerscale(self.layer(self.norm(x))))

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vil_dense.backbones.checkpoint import inflate_blocks
-from vil_dense.layers import AttentionBlock, ViLBlock
+from vil_dense.layers import AttentionBlock, FusedViLBlock, ViLBlock
 from vil_dense.layers.residual import LayerScale, Residual
 from vil_dense.ops import ORDERS
 
@@ -41,7 +41,7 @@ class GatedConvBlock(nn.Module):
 
 
 def _vil(dim: int, order: str, **options: Any) -> nn.Module:
-    return ViLBlock(dim, ndim=3, orders=(order,), **options)
+    return FusedViLBlock(dim, ndim=3, orders=(order,), **options)
 
 
 def _identity(dim: int, order: str, **options: Any) -> nn.Module:

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vil_dense.ops.chunkwise import mlstm_chunkwise
+from vil_dense.ops.chunkwise import mlstm_chunkwise, mlstm_one_segment
+from vil_dense.ops.operators import register, traced
 from vil_dense.ops.parallel import mlstm_parallel
 from vil_dense.ops.recurrent import mlstm_recurrent
 
@@ -25,6 +26,9 @@ BACKENDS: dict[str, Backend] = {
     "chunkwise": mlstm_chunkwise,
     "triton": _triton,
 }
+
+OPERATORS = {"chunkwise", "triton"}
+"""Backends that run as one operator of torch, `torch.ops.vil_dense.mlstm`; tracers see plain operators instead."""
 
 TAKES_HALF = {"triton"}
 """Backends that read q, k and v in half precision; for the others they are widened."""
@@ -80,17 +84,34 @@ def mlstm(
     if q.ndim != 4 or not (q.shape == k.shape == v.shape) or not (i.shape == f.shape == q.shape[:3]) or q.shape[2] < 1:
         shapes = ", ".join(f"{name} {tuple(t.shape)}" for name, t in zip("qkvif", (q, k, v, i, f), strict=True))
         raise ValueError(f"mlstm expects q, k, v (B, NH, S, DH) and i, f (B, NH, S) with S >= 1; got {shapes}")
-    dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
+    if name in OPERATORS and not traced():
+        return mlstm_operator(q, k, v, i, f, reverse, name, eps)
     with torch.autocast(q.device.type, enabled=False):
-        i, f = widen(i, dtype), widen(f, dtype)
-        if name not in TAKES_HALF or not {q.dtype, k.dtype, v.dtype} <= {torch.bfloat16, torch.float16}:
-            q, k, v = (widen(x, dtype) for x in (q, k, v))
-        return BACKENDS[name](q, k, v, i, f, eps, reverse)
+        return _compute(q, k, v, i, f, reverse, name, eps)
+
+
+def _compute(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, reverse: bool, backend: str, eps: float) -> Tensor:
+    dtype = _output_dtype(q)
+    i, f = widen(i, dtype), widen(f, dtype)
+    if backend not in TAKES_HALF or not {q.dtype, k.dtype, v.dtype} <= {torch.bfloat16, torch.float16}:
+        q, k, v = (widen(x, dtype) for x in (q, k, v))
+    function = mlstm_one_segment if backend == "chunkwise" and traced() else BACKENDS[backend]
+    return function(q, k, v, i, f, eps, reverse)
+
+
+def _output_dtype(q: Tensor) -> torch.dtype:
+    return torch.float64 if q.dtype == torch.float64 else torch.float32
+
+
+mlstm_operator = register("mlstm", _compute, lambda q, *_: q.new_empty(q.shape, dtype=_output_dtype(q)))
+"""The backends of `OPERATORS` as one node for torch.compile; their backward pass saves nothing but the inputs."""
 
 
 def widen(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """`x` in `dtype`. Where a normaliser is near 0 a true gradient can exceed float16; it saturates there instead of
-    inf."""
+    """Returns `x` in `dtype`; its gradient saturates in float16.
+
+    Where a normaliser is near 0 a true gradient can exceed float16; clamped, it is not infinite.
+    """
     wide = x.to(dtype)
     if x.dtype == torch.float16 and wide.requires_grad:
         largest = torch.finfo(torch.float16).max

@@ -1,0 +1,96 @@
+"""The fused form of the ViL block: the modules and parameters of `vil.py`, in less time and memory.
+
+The projections are called as modules. Everything between them is one operator, `torch.ops.vil_dense.cell`, which reads
+the parameters of the scans (see `ops.cell`). `reason_against` says when a layer takes the plain form instead.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
+
+from vil_dense.layers.vil import BlockDiagonalLinear, HeadNorm, Scan, ViLBlock, ViLLayer
+from vil_dense.ops import ORDERS, frame_axes, from_frame, to_frame
+from vil_dense.ops.cell import CellWeights, cell, cell_operator
+from vil_dense.ops.operators import traced
+
+BACKENDS = ("chunkwise", "triton")
+"""The mLSTM backends that have a fused form."""
+
+TYPES: dict[str, tuple[type[nn.Module], ...]] = {
+    "": (Scan,),
+    "conv": (nn.Conv1d, nn.Conv2d, nn.Conv3d),
+    "q_proj": (BlockDiagonalLinear,),
+    "k_proj": (BlockDiagonalLinear,),
+    "v_proj": (BlockDiagonalLinear,),
+    "igate": (nn.Linear,),
+    "fgate": (nn.Linear,),
+    "outnorm": (HeadNorm,),
+}
+"""The modules of a scan, by name, as `vil.py` makes them."""
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+class FusedViLLayer(ViLLayer):
+    """Computes a ViL layer in the fused form where that is possible, else module by module."""
+
+    compiled = False
+    """Whether the fused form is compiled; `backbones.compile_blocks` and torch.compile set it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, *grid, C) -> (B, *grid, C)."""
+        if traced() or reason_against(self):
+            return super().forward(x)
+        # A layer of one traversal works in its frame as a whole: the input is narrower than what a scan reads.
+        frame = self.orders[0] if len(self.orders) == 1 else "rows"
+        up = self.proj_up(to_frame(x, frame).contiguous())
+        y = sum(self._scan(scan, order, up, frame) for scan, order in self.traversals())
+        return from_frame(self.proj_down(y), frame)
+
+    def _scan(self, scan: nn.Module, order: str, up: Tensor, frame: str) -> Tensor:
+        """Computes the gated output of one traversal from u and z side by side, (B, *grid, 2 E) -> (B, *grid, E)."""
+        up = up if order == frame else to_frame(up, order).contiguous()
+        compiling = torch.compiler.is_compiling()
+        args = up, *_weights(scan, order), ORDERS[order].reverse, scan.backend, self.compiled or compiling
+        if self.recompute or compiling:
+            y = cell_operator(*args)
+        else:
+            with torch.autocast(up.device.type, enabled=False):
+                y = cell(*args)
+        return y if order == frame else from_frame(y, order)
+
+
+class FusedViLBlock(ViLBlock):
+    """A `ViLBlock` whose layer takes the fused form."""
+
+    layer_type = FusedViLLayer
+
+
+def reason_against(layer: ViLLayer) -> str | None:
+    """Returns why a layer is computed module by module, or None where it takes the fused form.
+
+    The fused form reads the parameters of a scan and does not call its modules. So it steps aside where a call could do
+    something else: a hook, another module (an adapter, a quantised layer), a parameter that is no plain one
+    (parametrised, quantised, or handed in by torch.func.functional_call). Tracers and exporters, too, see the modules.
+    """
+    for scan in layer.scans:
+        if scan.backend not in BACKENDS:
+            return f"the mLSTM backend {scan.backend!r} has no fused form"
+        for name, module in scan.named_modules():
+            if type(module) not in TYPES.get(name, ()):
+                return f"{name or 'the scan'} is a {type(module).__name__}"
+            if any(len(getattr(module, hooks)) for hooks in HOOKS):
+                return f"{name or 'the scan'} has a hook"
+            if any(type(x) is not nn.Parameter for x in module._parameters.values() if x is not None):
+                return f"{name or 'the scan'} has a parameter that is not a plain one"
+    return "a hook is set on all modules" if _has_any_global_hook() else None
+
+
+def _weights(scan: nn.Module, order: str) -> CellWeights:
+    """Returns the parameters of a scan, the kernel of a convolution on the grid in the frame of the traversal."""
+    kernel = scan.conv.weight
+    if not scan.causal:
+        kernel = kernel.permute(0, 1, *(2 + axis for axis in frame_axes(order, kernel.ndim - 2)))
+    maps = (x for projection in (scan.q_proj, scan.k_proj, scan.v_proj) for x in (projection.weight, projection.bias))
+    gates = (scan.igate.weight, scan.igate.bias, scan.fgate.weight, scan.fgate.bias)
+    return CellWeights(kernel, scan.conv.bias, *maps, *gates, scan.outnorm.weight, scan.outnorm.bias, scan.skip)

@@ -1,0 +1,53 @@
+"""Functions fused by torch.compile, one graph for all sizes."""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+GRAPHS = 64
+OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {"cpp.max_horizontal_fusion_size": 1}
+"""Measured on CPUs: less time where loops over different layouts stay apart. Not `realize_reads_threshold`, though it
+saves time too: with it torch 2.13 makes backward loops that store whole vectors past the end of an array."""
+
+Axes = tuple[Any, ...]
+"""One entry for each argument: the axes of a tensor whose size may change, or a tuple of such entries for a tuple."""
+
+
+@cache
+def compiled(function: Callable[..., Any], dynamic_axes: Axes) -> Callable[..., Any]:
+    """Returns `function`, compiled as a whole.
+
+    A new size along one of the `dynamic_axes` takes no new graph, except that sizes of 1 have graphs of their own. Other
+    axes may not change without one: channels are what inner loops run over.
+    """
+    # One limit serves all calls of a function in the process: models of several widths, training and inference.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, GRAPHS)
+    fused = torch.compile(function, fullgraph=True, dynamic=False, options=OPTIONS)
+
+    def call(*args: Any) -> Any:
+        _mark(args, dynamic_axes)
+        return fused(*args)
+
+    return call
+
+
+def _mark(args: Sequence[Any], axes: Axes) -> None:
+    for arg, entry in zip(args, axes, strict=True):
+        if isinstance(arg, Tensor):
+            torch._dynamo.maybe_mark_dynamic(arg, [axis for axis in entry if arg.shape[axis] > 1])
+        elif arg is not None:
+            _mark(arg, entry)
+
+
+@cache
+def compiler_problem(device: str) -> str | None:
+    """Returns why nothing can be compiled for `device` (cpu, cuda), in one line, or None where it can; it tries."""
+    try:
+        torch.compile(lambda x: x.sin() + 1, fullgraph=True)(torch.zeros(8, device=device))
+    except (ImportError, OSError, RuntimeError) as error:
+        cause = getattr(error, "inner_exception", error)
+        return next((line for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
+    return None

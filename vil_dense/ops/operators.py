@@ -1,0 +1,107 @@
+"""Registers functions as operators of torch: torch.compile, FSDP and profilers then see one node instead of a loop.
+
+An operator saves nothing but its inputs for the backward pass. There the function is computed again, this time with
+gradients, by a second operator, `<name>_backward`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.library import Library
+from torch.utils._pytree import tree_map_only
+
+LIBRARY = Library("vil_dense", "FRAGMENT")
+
+KERNELS: dict[Any, Callable[..., Any]] = {}
+"""What each operator runs: a TorchDispatchMode that wants to see the operations inside calls it in place of the
+operator."""
+
+
+def register(name: str, function: Callable[..., Tensor], output: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Registers `function` as `torch.ops.vil_dense.<name>` and returns the operator.
+
+    Args:
+        name: the name of the operator.
+        function: takes tensors, None where a tensor is left out, and plain values, all annotated; returns a new tensor.
+            It draws no random numbers. Autocast is switched off inside.
+        output: returns an empty contiguous tensor like the output, from the same arguments.
+    """
+    schema = torch.library.infer_schema(function, mutates_args=())
+    arguments = schema.rpartition(" -> ")[0].removeprefix("(")
+    LIBRARY.define(f"{name}{schema}")
+    LIBRARY.define(f"{name}_backward(Tensor gradient, {arguments} -> Tensor[]")
+    operator = getattr(torch.ops.vil_dense, name).default
+    backward_operator = getattr(torch.ops.vil_dense, f"{name}_backward").default
+
+    def run(*args: Any) -> Tensor:
+        with torch.no_grad(), _no_autocast(args):
+            return function(*args)
+
+    def run_backward(gradient: Tensor, *args: Any) -> list[Tensor]:
+        with torch.enable_grad(), _no_autocast(args), _autograd():
+            args = tree_map_only(Tensor, lambda x: x.detach().requires_grad_(), args)
+            gradients = torch.autograd.grad(function(*args), _tensors(args), gradient)
+        return [x.contiguous() for x in gradients]
+
+    def save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*_tensors(inputs))
+        ctx.inputs = tree_map_only(Tensor, lambda _: Ellipsis, inputs)
+
+    def differentiate(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        saved = iter(ctx.saved_tensors)
+        args = [next(saved) if x is Ellipsis else x for x in ctx.inputs]
+        with torch.no_grad():
+            gradients = backward_operator(gradient, *args)
+        if torch.is_grad_enabled():
+            gradients = _NoSecondDerivative.apply(name, *(x.requires_grad_() for x in gradients))
+        found = iter(gradients)
+        return tuple(next(found) if x is Ellipsis else None for x in ctx.inputs)
+
+    for key, kernel in ((name, run), (f"{name}_backward", run_backward)):
+        LIBRARY.impl(key, kernel, "CompositeExplicitAutograd")
+        KERNELS[getattr(torch.ops.vil_dense, key).default] = kernel
+    LIBRARY.impl(f"{name}_backward", torch.library.fallthrough_kernel, "Autograd")
+    torch.library.register_fake(f"vil_dense::{name}", output, lib=LIBRARY)
+    torch.library.register_fake(
+        f"vil_dense::{name}_backward", lambda _, *args: [x.new_empty(x.shape) for x in _tensors(args)], lib=LIBRARY
+    )
+    torch.library.register_autograd(f"vil_dense::{name}", differentiate, setup_context=save, lib=LIBRARY)
+    return operator
+
+
+def traced() -> bool:
+    """Returns whether a tracer or a function transform runs that wants plain operators: torch.export, torch.jit.trace,
+    or vmap, grad, jvp and others of torch.func outside of torch.compile."""
+    if torch.compiler.is_compiling():
+        return torch.compiler.is_exporting()
+    return torch.jit.is_tracing() or torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def _tensors(args: Sequence[Any]) -> list[Tensor]:
+    return [x for x in args if isinstance(x, Tensor)]
+
+
+def _no_autocast(args: Sequence[Any]) -> torch.autocast:
+    return torch.autocast(_tensors(args)[0].device.type, enabled=False)
+
+
+def _autograd() -> Any:
+    """Switches autograd on, which torch switches off inside operators and dispatch modes; no public function does."""
+    return torch._C._SetExcludeDispatchKeyGuard(torch._C.DispatchKey.AutogradFunctionality, False)
+
+
+class _NoSecondDerivative(torch.autograd.Function):
+    """Hands gradients on, and raises an error where one of them is differentiated again."""
+
+    @staticmethod
+    def forward(ctx: Any, name: str, *gradients: Tensor) -> tuple[Tensor, ...]:
+        ctx.name = name
+        return tuple(x.view_as(x) for x in gradients)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> None:
+        raise RuntimeError(
+            f"vil_dense::{ctx.name} has no second derivative; use the mLSTM backend 'parallel' or 'recurrent' for one"
+        )
