@@ -50,9 +50,7 @@ def test_twelve_sizes_need_three_graphs(direction: str) -> None:
     assert counters["stats"]["unique_graphs"] <= 3
 
 
-def test_so_do_sequences_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a GPU; batches of two or more."""
-    monkeypatch.setattr("vil_dense.layers.scan.at_once", lambda B, device: B)
+def test_batches_need_three_graphs() -> None:
     torch.manual_seed(0)
     eager = VisionLSTM(dim=128, depth=2, patch_size=4).eval()
     compiled = copy.deepcopy(eager).compile_blocks()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vil_dense.backbones import DIRECTIONS
 from vil_dense.layers import FusedViLBlock, FusedViLLayer, ViLBlock, ViLLayer
 from vil_dense.layers.fused import reason_against
-from vil_dense.ops import cell, chunkwise
+from vil_dense.ops import chunkwise
 
 V1 = dict(conv="causal", conv_kernel=4, bias=False, norm_bias=False)
 GRIDS = {2: [(5, 6), (9, 20)], 3: [(2, 3, 4), (3, 6, 5)]}
@@ -50,9 +50,8 @@ def test_equals_the_plain_form(options: dict, direction: str, ndim: int, monkeyp
         for grid in GRIDS[ndim]:
             x = torch.randn(3, *grid, 32, dtype=torch.float64)
             expected = values_and_gradients(plain, x)
-            for segment, batch in ((1024, 2048), (70, 2048), (1024, 1)):
-                monkeypatch.setattr(chunkwise, "SEGMENT_TOKENS", segment)
-                monkeypatch.setattr(cell, "BATCH_TOKENS", batch)
+            for tokens in (2048, 400, 70):
+                monkeypatch.setattr(chunkwise, "SEGMENT_TOKENS", tokens)
                 torch.testing.assert_close(values_and_gradients(fused, x), expected, rtol=1e-7, atol=1e-9)
 
 
@@ -92,14 +91,14 @@ def parametrize(layer: ViLLayer) -> None:
 
 @pytest.mark.parametrize(
     ("change", "reason"),
-    [(hook, "q_proj has a hook"), (replace, "fgate is a Sequential"), (parametrize, "igate is a ParametrizedLinear")],
+    [(hook, "q_proj (Block"), (replace, "fgate (Seq"), (parametrize, "igate (Param")],
 )
 def test_steps_aside(change, reason: str) -> None:
     plain, fused = pair()
     x = torch.randn(1, 5, 6, 32, dtype=torch.float64)
     expected = plain(x)
     change(fused)
-    assert reason_against(fused) == reason
+    assert reason_against(fused).startswith(reason)
     torch.testing.assert_close(fused(x), expected)
 
 
@@ -136,7 +135,7 @@ def test_recomputed_gradients_are_those_of_saved_tensors(
 
 
 def test_only_inputs_are_saved() -> None:
-    """Of a layer: its input, its up-projection and its gated output."""
+    """Of a layer: its input and its up-projection."""
     x, saved = torch.randn(1, 24, 24, 32, requires_grad=True), []
     for recompute in (False, True):
         layer = FusedViLLayer(32, recompute=recompute)
@@ -144,7 +143,7 @@ def test_only_inputs_are_saved() -> None:
             y = layer(x)
             saved.append(memory.live / x.nbytes)
         del y
-    assert saved[1] < 8 and saved[0] > 20
+    assert saved[1] < 6.1 and saved[0] > 20
 
 
 def test_second_derivatives_are_refused() -> None:

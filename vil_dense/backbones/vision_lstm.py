@@ -182,7 +182,7 @@ class VisionLSTM(nn.Module):
 
     def _embed(self, x: Tensor) -> Tensor:
         channels = self.patch_embed.proj.in_channels
-        if x.ndim != self.ndim + 2 or x.shape[1] != channels or min(x.shape) < 1:
+        if x.ndim != self.ndim + 2 or x.shape[1] != channels or min(x.shape[1:]) < 1:
             axes = "B, C, H, W" if self.ndim == 2 else "B, C, D, H, W"
             raise ValueError(f"expected an input ({axes}) with C = {channels}, got {tuple(x.shape)}")
         tokens = self.pos_embed(self.patch_embed(x)).contiguous()

@@ -1,7 +1,7 @@
 """The fused form of the ViL block: the modules and parameters of `vil.py`, in less time and memory.
 
-The projections are called as modules. Everything between them is one operator, `torch.ops.vil_dense.cell`, which reads
-the parameters of the scans (see `ops.cell`). `reason_against` says when a layer takes the plain form instead.
+The up-projection is called as a module. What follows is one operator, `torch.ops.vil_dense.cell`, which reads the
+parameters of the scans (see `ops.cell`). `reason_against` says when a layer takes the plain form instead.
 """
 
 import torch
@@ -41,17 +41,22 @@ class FusedViLLayer(ViLLayer):
         """(B, *grid, C) -> (B, *grid, C)."""
         if traced() or reason_against(self):
             return super().forward(x)
-        # A layer of one traversal works in its frame as a whole: the input is narrower than what a scan reads.
-        frame = self.orders[0] if len(self.orders) == 1 else "rows"
+        # A layer of one traversal works in its frame as a whole: the input is narrower than what a scan reads. Its
+        # down-projection belongs to the operator, which then need not save the gated output for the backward pass.
+        frame, down = (self.orders[0], self.proj_down) if len(self.orders) == 1 else ("rows", None)
+        if down is not None and not _is_plain(down, nn.Linear):
+            down = None
         up = self.proj_up(to_frame(x, frame).contiguous())
-        y = sum(self._scan(scan, order, up, frame) for scan, order in self.traversals())
-        return from_frame(self.proj_down(y), frame)
+        y = sum(self._scan(scan, order, up, frame, down) for scan, order in self.traversals())
+        return from_frame(y if down else self.proj_down(y), frame)
 
-    def _scan(self, scan: nn.Module, order: str, up: Tensor, frame: str) -> Tensor:
-        """Computes the gated output of one traversal from u and z side by side, (B, *grid, 2 E) -> (B, *grid, E)."""
+    def _scan(self, scan: nn.Module, order: str, up: Tensor, frame: str, down: nn.Linear | None) -> Tensor:
+        """Computes the gated output of one traversal, (B, *grid, E), from u and z side by side, (B, *grid, 2 E)."""
         up = up if order == frame else to_frame(up, order).contiguous()
         compiling = torch.compiler.is_compiling()
-        args = up, *_weights(scan, order), ORDERS[order].reverse, scan.backend, self.compiled or compiling
+        projection = (down.weight, down.bias) if down else (None, None)
+        options = ORDERS[order].reverse, scan.backend, self.compiled or compiling
+        args = up, *_weights(scan, order), *projection, *options
         if self.recompute or compiling:
             y = cell_operator(*args)
         else:
@@ -77,13 +82,16 @@ def reason_against(layer: ViLLayer) -> str | None:
         if scan.backend not in BACKENDS:
             return f"the mLSTM backend {scan.backend!r} has no fused form"
         for name, module in scan.named_modules():
-            if type(module) not in TYPES.get(name, ()):
-                return f"{name or 'the scan'} is a {type(module).__name__}"
-            if any(len(getattr(module, hooks)) for hooks in HOOKS):
-                return f"{name or 'the scan'} has a hook"
-            if any(type(x) is not nn.Parameter for x in module._parameters.values() if x is not None):
-                return f"{name or 'the scan'} has a parameter that is not a plain one"
+            if not _is_plain(module, *TYPES.get(name, ())):
+                return f"{name or 'the scan'} ({type(module).__name__}) is hooked, replaced or has other parameters"
     return "a hook is set on all modules" if _has_any_global_hook() else None
+
+
+def _is_plain(module: nn.Module, *types: type[nn.Module]) -> bool:
+    """Returns whether reading the parameters of a module is as good as calling it."""
+    hooked = any(len(getattr(module, hooks)) for hooks in HOOKS)
+    parameters = (x for x in module._parameters.values() if x is not None)
+    return type(module) in types and not hooked and all(type(x) is nn.Parameter for x in parameters)
 
 
 def _weights(scan: nn.Module, order: str) -> CellWeights:

@@ -6,21 +6,20 @@ matrix products. In training it keeps nothing but its input and is computed agai
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vil_dense.ops.chunkwise import GateWeights, State, chunk_outputs, run_segments
+from vil_dense.ops import chunkwise
+from vil_dense.ops.chunkwise import GateWeights, State, chunk_outputs, chunk_shape, gate_weights, run_segments
 from vil_dense.ops.compiled import compiled
 from vil_dense.ops.mlstm import EPS
 from vil_dense.ops.operators import register
 
 NUM_HEADS = 4
 QKV_BLOCK = 4
-BATCH_TOKENS = 2048
-"""Largest number of tokens of several short sequences that are processed together on a CPU."""
 
 
 class CellWeights(NamedTuple):
@@ -68,15 +67,20 @@ def cell(
     norm: Tensor,
     norm_bias: Tensor | None,
     skip: Tensor,
+    down: Tensor | None,
+    down_bias: Tensor | None,
     reverse: bool,
     backend: str,
     compile: bool,
 ) -> Tensor:
-    """Computes the gated output of one traversal, (B, *grid, E), in the dtype of `up`.
+    """Computes the gated output of one traversal, (B, *grid, E), or its down-projection, (B, *grid, C).
+
+    The result has the dtype of `up`.
 
     Args:
         up: (B, *grid, 2 * E), u and z side by side, the tokens in row-major order of the traversal.
         conv ... skip: the fields of `CellWeights`; a kernel on the grid is given in the frame of the traversal, too.
+        down, down_bias: the down-projection, (C, E) and (C); None to leave it to the caller.
         reverse: the traversal runs from the last token to the first.
         backend: `chunkwise` or `triton`.
         compile: compiles what a segment does.
@@ -84,41 +88,69 @@ def cell(
     weights = CellWeights(
         conv, conv_bias, q, q_bias, k, k_bias, v, v_bias, igate, igate_bias, fgate, fgate_bias, norm, norm_bias, skip
     )
-    prepared, gate_maps = _prepare(weights)
-    batch = max(1, BATCH_TOKENS // up[0, ..., 0].numel()) if up.device.type == "cpu" else up.shape[0]
-    parts = [_cell(part, weights, prepared, gate_maps, reverse, compile) for part in up.split(batch)]
+    if down is not None:
+        down, down_bias = down.to(up.dtype), None if down_bias is None else down_bias.to(up.dtype)
+    sequences = max(1, chunkwise.SEGMENT_TOKENS // up.shape[1:-1].numel() if up.device.type == "cpu" else up.shape[0])
+    parts = []
+    for part in up.split(sequences):
+        y = _cell(part, weights, reverse, compile)
+        parts.append(y if down is None else F.linear(y, down, down_bias))
     return (torch.cat(parts) if len(parts) > 1 else parts[0]).contiguous()
 
 
-def _empty_output(up: Tensor, *args: object) -> Tensor:
-    return up.new_empty(*up.shape[:-1], up.shape[-1] // 2)
+def _empty_output(up: Tensor, *args: Any) -> Tensor:
+    down = args[len(CellWeights._fields)]
+    return up.new_empty(*up.shape[:-1], up.shape[-1] // 2 if down is None else down.shape[0])
 
 
 cell_operator = register("cell", cell, _empty_output)
 """`cell` as one node for torch.compile; for the backward pass nothing but its inputs is saved."""
 
 
-def _cell(
-    up: Tensor,
-    weights: CellWeights,
-    prepared: SegmentWeights,
-    gate_maps: tuple[Tensor, Tensor],
-    reverse: bool,
-    compile: bool,
-) -> Tensor:
-    B, grid, E = up.shape[0], up.shape[1:-1], up.shape[-1] // 2
-    u, z = up.split(E, -1)
-    c = F.silu(convolve(u, weights.conv, weights.conv_bias, reverse))
-    u, z, c = (x.flatten(1, -2) for x in (u, z, c))
-    i, f = gates(u, c, *gate_maps)
-    process = compiled(_segment, _DYNAMIC_AXES) if compile else _segment
+def _cell(up: Tensor, weights: CellWeights, reverse: bool, compile: bool) -> Tensor:
+    grid, E = up.shape[1:-1], up.shape[-1] // 2
+    chunks = torch.empty(chunk_shape(grid.numel()), device=up.device)
+    prepare, process = _prepare, _segment
+    if compile:
+        axes = tuple(range(up.ndim - 1)), CellWeights(*[()] * 15), (0, 1), ()
+        prepare, process = compiled(_prepare, axes), compiled(_segment, _SEGMENT_AXES)
+    c, gates, prepared = prepare(up, weights, chunks, reverse)
+    u, z = up.flatten(1, -2).split(E, -1)
 
-    def step(tensors: Sequence[Tensor], gates: GateWeights, state: State | None) -> tuple[Tensor, State]:
-        return process(*tensors, prepared, gates, state)
+    def step(
+        tensors: Sequence[Tensor], gates: GateWeights, state: State | None, last: bool
+    ) -> tuple[Tensor, State | None]:
+        if len(tensors[0]) == 1:  # the stride of an axis of one would ask for a graph of its own
+            tensors = [x.squeeze(0).unsqueeze(0) for x in tensors]
+        return process(*tensors, prepared, gates, state, last)
 
-    parts = run_segments(step, (u, c, z), i, f, EPS, reverse)
+    parts = run_segments(step, (u, c, z), *gates, reverse)
     y = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
     return y.unflatten(1, grid)
+
+
+def _prepare(
+    up: Tensor, weights: CellWeights, chunks: Tensor, reverse: bool
+) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor], SegmentWeights]:
+    """Computes what needs the whole sequence: c (B, S, E), the factors of the gates, and the weights of segments.
+
+    Args:
+        up, weights, reverse: see `cell`.
+        chunks: (N, L), any values: the number and the length of the chunks.
+    """
+    u = up[..., : up.shape[-1] // 2]
+    c = F.silu(convolve(u, weights.conv, weights.conv_bias, reverse)).flatten(1, -2)
+    i, f = gates(u.flatten(1, -2), c, *fold_gates(weights))
+    zeros = torch.zeros_like(weights.skip)
+    dtype = torch.promote_types(zeros.dtype, torch.float32)
+    biases = [zeros if bias is None else bias for bias in (weights.q_bias, weights.k_bias, weights.v_bias)]
+    norm_bias = zeros if weights.norm_bias is None else weights.norm_bias
+    segment = SegmentWeights(
+        torch.stack([weights.q, weights.k, weights.v]).to(dtype),
+        torch.stack(biases).to(dtype).unflatten(1, (NUM_HEADS, QKV_BLOCK, -1)),
+        torch.stack([weights.norm, norm_bias, weights.skip]).to(dtype),
+    )
+    return c, gate_weights(i, f, *chunks.shape, EPS, reverse), segment
 
 
 def convolve(u: Tensor, weight: Tensor, bias: Tensor | None, reverse: bool) -> Tensor:
@@ -140,8 +172,8 @@ def convolve(u: Tensor, weight: Tensor, bias: Tensor | None, reverse: bool) -> T
 def gates(u: Tensor, c: Tensor, maps: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """Computes the gate pre-activations i and f, (NH * B, S) each, in float32 or float64 from u and c, (B, S, E)."""
     B, S = u.shape[:2]
-    of_c = torch.addmm(bias, maps[0], c.reshape(B * S, -1).to(bias.dtype).mT)
-    i, f = torch.addmm(of_c, maps[1], u.reshape(B * S, -1).to(bias.dtype).mT).view(2, -1, S)
+    of_c = torch.addmm(bias, maps[0], c.reshape(B * S, maps.shape[-1]).to(bias.dtype).mT)
+    i, f = torch.addmm(of_c, maps[1], u.reshape(B * S, maps.shape[-1]).to(bias.dtype).mT).view(2, NUM_HEADS * B, S)
     return i, f
 
 
@@ -165,37 +197,28 @@ def fold_gates(weights: CellWeights) -> tuple[Tensor, Tensor]:
     return torch.stack([of_q + of_k, of_v]), bias[:, None]
 
 
-def _prepare(weights: CellWeights) -> tuple[SegmentWeights, tuple[Tensor, Tensor]]:
-    zeros = torch.zeros_like(weights.skip)
-    dtype = torch.promote_types(zeros.dtype, torch.float32)
-    maps = torch.stack([weights.q, weights.k, weights.v]).to(dtype)
-    biases = [zeros if bias is None else bias for bias in (weights.q_bias, weights.k_bias, weights.v_bias)]
-    norm_bias = zeros if weights.norm_bias is None else weights.norm_bias
-    segment = SegmentWeights(
-        maps,
-        torch.stack(biases).to(dtype).unflatten(1, (NUM_HEADS, QKV_BLOCK, -1)),
-        torch.stack([weights.norm, norm_bias, weights.skip]).to(dtype),
-    )
-    return segment, fold_gates(weights)
-
-
 def _segment(
-    u: Tensor, c: Tensor, z: Tensor, weights: SegmentWeights, gates: GateWeights, state: State | None
-) -> tuple[Tensor, State]:
+    u: Tensor, c: Tensor, z: Tensor, weights: SegmentWeights, gates: GateWeights, state: State | None, last: bool
+) -> tuple[Tensor, State | None]:
     """Computes the gated output of a segment, (B, N, L, E), and the state after it; u, c, z are (B, N, L, E)."""
+    B, N, L = u.shape[:3]
+    H, *chunks = gates.tokens.shape[1:]
+    if (H, *chunks) != (NUM_HEADS * B, N, L):  # tells a compiler, too, that these are equal
+        raise ValueError(f"the gates are of {H} heads and {chunks} chunks, the tokens {(NUM_HEADS * B, N, L)}")
     inputs = zip((c, c, u), weights.maps, weights.map_biases, strict=True)
     q, k, v = (block_diagonal(x, maps, bias).flatten(0, 1) for x, maps, bias in inputs)
-    h, state = chunk_outputs(q, k, v, gates, state)
+    h, state = chunk_outputs(q, k, v, gates, state, last)
     norm, norm_bias, skip = weights.vectors
-    h = F.layer_norm(h, h.shape[-1:], eps=1e-5).unflatten(0, (NUM_HEADS, -1)).permute(1, 2, 3, 0, 4).flatten(-2)
+    h = F.layer_norm(h, h.shape[-1:], eps=1e-5).unflatten(0, (NUM_HEADS, u.shape[0])).permute(1, 2, 3, 0, 4).flatten(-2)
     return ((h * norm + norm_bias + skip * c) * F.silu(z.to(h.dtype))).to(z.dtype), state
 
 
-_DYNAMIC_AXES = (
+_SEGMENT_AXES = (
     *[(0, 1, 2)] * 3,
     SegmentWeights((), (), ()),
     GateWeights((1, 2, 3), (0, 1), (0, 1), (0, 1), (0, 1)),  # type: ignore[arg-type]
     ((0,), (0,)),
+    (),
 )
 """Of the arguments of `_segment`."""
 
@@ -209,11 +232,12 @@ def block_diagonal(x: Tensor, maps: Tensor, bias: Tensor) -> Tensor:
     """
     if not torch.compiler.is_compiling():  # without fusion, a product with mostly zeros takes less time
         dense = torch.diag_embed(maps.to(x.dtype)).transpose(2, 3).reshape(NUM_HEADS, x.shape[-1] // NUM_HEADS, -1)
-        heads = x.reshape(-1, NUM_HEADS, dense.shape[1]).transpose(0, 1)
+        heads = x.flatten(0, -2).unflatten(-1, (NUM_HEADS, dense.shape[1])).transpose(0, 1)
         y = torch.baddbmm(bias.to(x.dtype).flatten(1)[:, None], heads, dense)
         return y.unflatten(1, x.shape[:-1])
     heads = x.unflatten(-1, (NUM_HEADS, QKV_BLOCK, -1)).permute(3, 0, 1, 2, 4, 5)
     y = bias[:, None, None, None]
     for row, of_row in zip(heads.unbind(-2), maps.unbind(1), strict=True):
         y = y + row[..., None, :] * of_row[:, None, None, None]
-    return y.flatten(-2).to(x.dtype)
+    # Stored before axes are joined: a joined axis would be indexed with a division.
+    return y.to(x.dtype).contiguous().flatten(-2)

@@ -22,7 +22,7 @@ from torch import Tensor
 CHUNK = 64
 """Largest number of tokens in a chunk."""
 SEGMENT_TOKENS = 1024
-"""Largest number of tokens in a segment: the arrays of a segment should stay in the caches of a CPU."""
+"""Largest number of tokens, of one or several sequences, in a segment: its arrays should stay in the caches of a CPU."""
 NEVER = -(2.0**100)
 """The logarithm of a weight that is zero; finite, so that the difference of two is finite."""
 
@@ -46,109 +46,115 @@ class GateWeights(NamedTuple):
     causal: Tensor  # (L, L), 0 or -inf: whether the token of the row sees the token of the column
 
 
-Step = Callable[[Sequence[Tensor], GateWeights, State | None], tuple[Tensor, State]]
-"""Processes one segment: tensors (B, N, L, ...), gates and the state before it to an output and the state after it."""
+Step = Callable[[Sequence[Tensor], GateWeights, State | None, bool], tuple[Tensor, State | None]]
+"""Processes one segment: tensors (B, N, L, E), gates, the state before it (None before the first one) and whether it is
+the last one, to its output (B, N, L, E) and the state after it (None after the last one)."""
 
 
 def mlstm_chunkwise(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: float, reverse: bool) -> Tensor:
     """Computes the chunkwise form, for any S; see `ops.mlstm` for the arguments."""
     B, NH, S, DH = q.shape
 
-    def step(tensors: Sequence[Tensor], gates: GateWeights, state: State | None) -> tuple[Tensor, State]:
-        return chunk_outputs(*tensors, gates, state)
+    def step(
+        tensors: Sequence[Tensor], gates: GateWeights, state: State | None, last: bool
+    ) -> tuple[Tensor, State | None]:
+        return chunk_outputs(*tensors, gates, state, last)
 
     heads = [x.reshape(B * NH, S, DH) for x in (q, k, v)]
-    parts = run_segments(step, heads, i.reshape(B * NH, S), f.reshape(B * NH, S), eps, reverse)
-    return torch.cat(parts, 1).view(B, NH, S, DH)
+    gates = gate_weights(i.reshape(B * NH, S), f.reshape(B * NH, S), *chunk_shape(S), eps, reverse)
+    return torch.cat(run_segments(step, heads, *gates, reverse), 1).view(B, NH, S, DH)
 
 
 def mlstm_one_segment(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: float, reverse: bool) -> Tensor:
     """Computes the chunkwise form without a loop over segments, for tracers and exporters: one graph for any S.
 
-    The last chunk is filled up with tokens that are neither read nor written. The factors between the N chunks are an
-    N x N matrix, so this form suits sequences of up to about 20,000 tokens.
+    The factors between the N chunks are an N x N matrix, so this form suits sequences of up to about 20,000 tokens.
     """
     B, NH, S, DH = q.shape
     padding = -S % CHUNK
     q, k, v = (F.pad(x, (0, 0, 0, padding)).reshape(B * NH, -1, CHUNK, DH) for x in (q, k, v))
-    i = F.pad(i, (0, padding), value=NEVER).reshape(B * NH, -1)
-    f = F.pad(f, (0, padding), value=-NEVER).reshape(B * NH, -1)
-    tokens, z_before, z_after = gate_weights(i, f, CHUNK, eps, reverse)
-    gates = _of_segment(tokens.unflatten(-1, (-1, CHUNK)), z_before, z_after, reverse)
-    h, _ = chunk_outputs(q, k, v, gates, None)
+    gates = gate_weights(i.flatten(0, 1), f.flatten(0, 1), q.shape[1], CHUNK, eps, reverse)
+    h, _ = chunk_outputs(q, k, v, _of_segment(*gates, reverse), None, last=True)
     return h.reshape(B, NH, -1, DH)[:, :, :S]
 
 
 def run_segments(
-    step: Step, tensors: Sequence[Tensor], i: Tensor, f: Tensor, eps: float, reverse: bool
+    step: Step, tensors: Sequence[Tensor], tokens: Tensor, z_before: Tensor, z_after: Tensor, reverse: bool
 ) -> list[Tensor]:
     """Applies `step` to consecutive segments, carrying the state; returns its outputs (B, tokens, ...) in tensor order.
 
+    The last chunk is filled up with tokens that are neither written nor read.
+
     Args:
         step: see `Step`.
-        tensors: (B, S, ...) each.
-        i, f: gate pre-activations of all heads, (H, S), float32 or float64.
-        eps: see `ops.mlstm`.
+        tensors: (B, S, E) each.
+        tokens, z_before, z_after: see `gate_weights`.
         reverse: the recurrence runs from the last token to the first, and so do the segments.
     """
-    S = i.shape[-1]
-    L = chunk_length(S)
-    lengths = segment_lengths(S, L, tensors[0].shape[0])
-    chunks = [-(-length // L) for length in lengths]
-    tokens, z_before, z_after = gate_weights(i, f, L, eps, reverse)
+    B, S = tensors[0].shape[:2]
+    N, L = tokens.shape[2:]
+    chunks = segment_chunks(N, L, B)
+    padding = N * L - S
     # Split once: the gradient of a slice is as long as the tensor that it was cut from.
-    pieces = zip(*(x.split(lengths, 1) for x in tensors), strict=True)
-    gates = zip(tokens.split(lengths, -1), z_before.split(chunks, -1), z_after.split(chunks, -1), strict=True)
-    jobs = list(zip(pieces, gates, chunks, strict=True))
-    outputs, state = [], None
-    for piece, (token, before, after), N in reversed(jobs) if reverse else jobs:
-        gate = _of_segment(token.unflatten(-1, (N, -1)), before, after, reverse)
-        output, state = step([x.unflatten(1, (N, -1)) for x in piece], gate, state)
+    lengths = [n * L for n in chunks]
+    lengths[-1] -= padding
+    pieces = list(zip(*(x.split(lengths, 1) for x in tensors), strict=True))
+    if padding:
+        pieces[-1] = tuple(F.pad(x, (0, 0, 0, padding)) for x in pieces[-1])
+    gates = zip(tokens.split(chunks, 2), z_before.split(chunks, 1), z_after.split(chunks, 1), strict=True)
+    jobs = list(zip(pieces, gates, strict=True))
+    outputs: list[Tensor] = []
+    state = None
+    for piece, gate in reversed(jobs) if reverse else jobs:
+        last = len(outputs) == len(jobs) - 1
+        of_chunks = [x.unflatten(1, (-1, L)) for x in piece]
+        output, state = step(of_chunks, _of_segment(*gate, reverse), state, last)
         outputs.append(output.flatten(1, 2))
-    return outputs[::-1] if reverse else outputs
+    outputs = outputs[::-1] if reverse else outputs
+    if padding:
+        outputs[-1] = outputs[-1][:, : lengths[-1]]
+    return outputs
 
 
-def chunk_length(S: int) -> int:
-    """Returns the number of tokens L <= `CHUNK` of all chunks but the last, such that the last one is nearly full."""
-    return -(-S // -(-S // CHUNK))
+def chunk_shape(S: int) -> tuple[int, int]:
+    """Returns the number of chunks N and their length L <= `CHUNK`; N * L >= S, by less than N."""
+    N = -(-S // CHUNK)
+    return N, -(-S // N)
 
 
-def segment_lengths(S: int, L: int, B: int) -> list[int]:
-    """Returns the tokens of each segment: several whole chunks each, about equal; then what is left, less than L."""
-    whole = S // L
-    count = -(-whole // max(1, SEGMENT_TOKENS // (L * B)))
-    borders = [whole * index // count * L for index in range(count + 1)]
-    lengths = [stop - start for start, stop in zip(borders, borders[1:], strict=False)]
-    return [*lengths, S - whole * L] if whole * L < S else lengths
+def segment_chunks(N: int, L: int, B: int) -> list[int]:
+    """Returns how many of the N chunks of L tokens each segment has, about equal, for B sequences side by side."""
+    count = -(-N // max(1, SEGMENT_TOKENS // (L * max(B, 1))))
+    return [N * (index + 1) // count - N * index // count for index in range(count)]
 
 
-def gate_weights(i: Tensor, f: Tensor, L: int, eps: float, reverse: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns `tokens` of `GateWeights`, (8, H, S), and z before and after each chunk, (H, ceil(S / L)), float64.
+def gate_weights(i: Tensor, f: Tensor, N: int, L: int, eps: float, reverse: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns `tokens` of `GateWeights`, (8, H, N, L), and z before and after each chunk, (H, N), float64.
 
     Float64, because differences of long sums are taken; the gates are small beside q, k and v.
 
     Args:
         i, f: input and forget gate pre-activations, (H, S).
-        L: tokens of a chunk; the last chunk may have fewer.
+        N, L: number of chunks and of tokens in a chunk, N * L >= S.
         eps, reverse: see `ops.mlstm`.
     """
-    dtype, S = i.dtype, i.shape[-1]
-    i, f = i.double(), f.double()
+    dtype, padding = i.dtype, N * L - i.shape[-1]
+    # Behind the last token input gates are closed and forget gates open.
+    i, f = (F.pad(x.double(), (0, padding), value=value) for x, value in ((i, NEVER), (f, -NEVER)))
     A = _along_scan(lambda x: x.cumsum(-1), F.logsigmoid(f), reverse)
     col = i - A
     z = _along_scan(_running_maximum, col, reverse)
     m = A + z
     m_out = m.clamp(min=0).to(dtype).double()  # rounded once, so that all factors leave out the same number
     row = A - m_out
-
-    start = torch.arange(0, S, L, device=i.device)
-    stop = (start + L).clamp(max=S)
-    z_padded = F.pad(z, (1, 1), value=NEVER)  # z of token t is at t + 1
-    before, after = (stop + 1, start + 1) if reverse else (start, stop)
-    z_before, z_after = z_padded.index_select(-1, before), z_padded.index_select(-1, after)
-    chunk_of_token = torch.arange(S, device=i.device) // L
-    read = row + z_before.index_select(-1, chunk_of_token)
-    write = col - z_after.index_select(-1, chunk_of_token)
+    row, col, m, m_out, z = (x.unflatten(-1, (N, L)) for x in (row, col, m, m_out, z))
+    if reverse:
+        z_after = z[..., 0]
+        z_before = F.pad(z_after[:, 1:], (0, 1), value=NEVER)
+    else:
+        z_after = z[..., -1]
+        z_before = F.pad(z_after[:, :-1], (1, 0), value=NEVER)
+    read, write = row + z_before[..., None], col - z_after[..., None]
 
     exponents = torch.stack([row, col])
     high = exponents.to(dtype)
@@ -185,9 +191,9 @@ def _of_segment(tokens: Tensor, z_before: Tensor, z_after: Tensor, reverse: bool
         contained = hidden[: N + 1, : N + 1].tril(1)
         contained = torch.cat([torch.zeros_like(contained[:, :1]), contained[:, 1:]], 1)
         contained = torch.cat([contained[:-1], torch.zeros_like(contained[:1])])
-        causal = causal.mT
+        causal = causal.mT.contiguous()
     return GateWeights(
-        tokens,
+        tokens.contiguous(),
         torch.cat([z_before, z_after[:, last, None]], 1),
         torch.cat([z_before[:, first, None], z_after], 1),
         contained,
@@ -195,44 +201,57 @@ def _of_segment(tokens: Tensor, z_before: Tensor, z_after: Tensor, reverse: bool
     )
 
 
-def chunk_outputs(q: Tensor, k: Tensor, v: Tensor, gates: GateWeights, state: State | None) -> tuple[Tensor, State]:
+def chunk_outputs(
+    q: Tensor, k: Tensor, v: Tensor, gates: GateWeights, state: State | None, last: bool
+) -> tuple[Tensor, State | None]:
     """Computes the hidden states of a segment, (H, N, L, DH), and the state after it.
 
     Args:
         q, k, v: (H, N, L, DH); in half precision the products are in half precision too, the sums in float32.
         gates: see `GateWeights`; their dtype is that of the result.
-        state: the state before the segment; None before the first one.
+        state, last: see `Step`.
     """
     H, N, L, DH = q.shape
     row, col, row_low, col_low, read, write, floor, eps = gates.tokens
-    C, n, state = _states(k, v, write, gates, state)
-
     q, k, v = (x.reshape(H * N, L, DH) for x in (q, k, v))
     exponent = (row[..., :, None] + col[..., None, :]) + (row_low[..., :, None] + col_low[..., None, :])
     w = (q @ k.mT).view(H, N, L, L) * (torch.exp(exponent + gates.causal) * DH**-0.5)
     del exponent
-    from_C = (q @ C.to(q.dtype)).view(H, N, L, DH)
-    from_n = (q @ n.to(q.dtype)).view(H, N, L)
-    numerator = (w.view(H * N, L, L).to(v.dtype) @ v).view(H, N, L, DH) + read[..., None] * from_C
-    normaliser = torch.maximum((w.sum(-1) + read * from_n).abs(), floor) + eps
-    return numerator / normaliser[..., None], state
+    numerator, dot = (w.view(H * N, L, L).to(v.dtype) @ v).view(H, N, L, DH), w.sum(-1)
+    if state is not None or N > 1 or not last:
+        C, n, state = _states(k, v, write, gates, state, last)
+        numerator = numerator + read[..., None] * (q @ C.to(q.dtype)).view(H, N, L, DH)
+        dot = dot + read * (q @ n.to(q.dtype)).view(H, N, L)
+    return numerator / (torch.maximum(dot.abs(), floor) + eps)[..., None], state
 
 
 def _states(
-    k: Tensor, v: Tensor, write: Tensor, gates: GateWeights, state: State | None
-) -> tuple[Tensor, Tensor, State]:
-    """Computes C (H * N, DH, DH) and n (H * N, DH, 1) before each chunk, and the state after the segment."""
-    H, N, L, DH = k.shape
-    k_write = (k * (write * DH**-0.5)[..., None]).reshape(H * N, L, DH)
-    C_write = (k_write.to(v.dtype).mT @ v.reshape(H * N, L, DH)).view(H, N, DH * DH).to(write.dtype)
+    k: Tensor, v: Tensor, write: Tensor, gates: GateWeights, state: State | None, last: bool
+) -> tuple[Tensor, Tensor, State | None]:
+    """Computes C (H * N, DH, DH) and n (H * N, DH, 1) before each chunk, and the state after the segment.
+
+    Args:
+        k, v: (H * N, L, DH).
+        write: (H, N, L).
+        gates, state, last: see `chunk_outputs`.
+    """
+    H, N, L = write.shape
+    DH = k.shape[-1]
+    k_write = k * (write * DH**-0.5).view(H * N, L, 1)
+    C_write = (k_write.to(v.dtype).mT @ v).view(H, N, DH * DH).to(write.dtype)
     n_write = k_write.sum(1).view(H, N, DH)
     exponent = gates.z_of_writes[:, None, :] - gates.z_of_states[:, :, None]
     factors = torch.exp(exponent + gates.contained).to(write.dtype)
-    of_writes, of_state = factors[..., 1:], factors[..., :1]
-    C, n = of_writes[:, :-1] @ C_write, of_writes[:, :-1] @ n_write
-    C_after, n_after = of_writes[:, -1:] @ C_write, of_writes[:, -1:] @ n_write
-    if state is not None:
-        C_state, n_state = state[0].view(H, 1, DH * DH), state[1].view(H, 1, DH)
-        C, n = C + of_state[:, :-1] * C_state, n + of_state[:, :-1] * n_state
-        C_after, n_after = C_after + of_state[:, -1:] * C_state, n_after + of_state[:, -1:] * n_state
-    return C.view(H * N, DH, DH), n.view(H * N, DH, 1), (C_after.view(H, DH, DH), n_after.view(H, DH))
+
+    def sums(rows: slice) -> list[Tensor]:
+        found = [factors[:, rows, 1:] @ writes for writes in (C_write, n_write)]
+        if state is None:
+            return found
+        return [x + factors[:, rows, :1] * old.reshape(H, 1, -1) for x, old in zip(found, state, strict=True)]
+
+    C, n = sums(slice(0, N))
+    after = None
+    if not last:
+        C_after, n_after = sums(slice(N, N + 1))
+        after = C_after.view(H, DH, DH), n_after.view(H, DH)
+    return C.view(H * N, DH, DH), n.view(H * N, DH, 1), after

@@ -38,7 +38,7 @@ def _mark(args: Sequence[Any], axes: Axes) -> None:
     for arg, entry in zip(args, axes, strict=True):
         if isinstance(arg, Tensor):
             torch._dynamo.maybe_mark_dynamic(arg, [axis for axis in entry if arg.shape[axis] > 1])
-        elif arg is not None:
+        elif isinstance(arg, tuple):
             _mark(arg, entry)
 
 
