@@ -8,6 +8,9 @@ import torch
 from small_models import MODELS, PATCH, assert_close, build, picture
 from torch.export import Dim
 
+# of torch itself, in run_decompositions and in loading
+pytestmark = pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning")
+
 SIZES = {2: [(20, 20), (16, 16), (33, 41), (8, 64), (36, 40)], 3: [(12, 16, 20), (8, 12, 16), (9, 5, 17)]}
 
 
