@@ -40,7 +40,9 @@ def picture(name: str = "v2", batch: int = 2, grid: tuple[int, ...] | None = Non
     """A batch of random pictures or volumes of `grid` tokens, by default one token off the stored grid."""
     grid = grid or tuple(length + 1 for length in MODELS[name]["grid"])
     generator = torch.Generator().manual_seed(1)
-    return torch.randn(batch, 3, *(PATCH * length for length in grid), generator=generator, dtype=torch.float32).to(**options)
+    return torch.randn(batch, 3, *(PATCH * length for length in grid), generator=generator, dtype=torch.float32).to(
+        **options
+    )
 
 
 def random_like(y: Tensor) -> Tensor:

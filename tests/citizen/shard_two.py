@@ -57,7 +57,9 @@ def main(kind: str, name: str) -> None:
             optimizer.step()
     expected = {key: weight.detach() for key, weight in alone.named_parameters()}
     assert (expected["blocks.0.layer.proj_up.weight"] - build(name).blocks[0].layer.proj_up.weight).abs().max() > 1e-4
-    assert_same({key.removeprefix("module."): whole(weight).detach() for key, weight in model.named_parameters()}, expected)
+    assert_same(
+        {key.removeprefix("module."): whole(weight).detach() for key, weight in model.named_parameters()}, expected
+    )
     distributed.barrier()
     sys.stdout.write(f"process {distributed.get_rank()}: done\n")  # in one piece: both write to the same pipe
     distributed.destroy_process_group()

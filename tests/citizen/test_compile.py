@@ -49,7 +49,7 @@ def backend(request: pytest.FixtureRequest) -> Counted:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_forward_and_training_step(name: str, backend: Counted) -> None:
-    model, x = build(name), picture(name)
+    model, x = build(name, depth=1), picture(name)
     compiled = torch.compile(copy.deepcopy(model), fullgraph=True, dynamic=False, backend=backend)
     with torch.no_grad():
         assert_close(compiled(x), model(x))
@@ -63,7 +63,7 @@ def test_forward_and_training_step(name: str, backend: Counted) -> None:
     assert backend.frame_count == 2
 
 
-@pytest.mark.parametrize("name", ["v1", "v2"])
+@pytest.mark.parametrize("name", ["v2", pytest.param("v1", marks=pytest.mark.slow)])
 def test_the_operator_is_one_node(name: str) -> None:
     backend, model = Counted("aot_eager"), build(name)
     torch.compile(model, fullgraph=True, dynamic=False, backend=backend)(picture(name))
@@ -71,7 +71,7 @@ def test_the_operator_is_one_node(name: str) -> None:
     assert len(ours) == len(model.blocks), backend.targets[0]
 
 
-@pytest.mark.parametrize("dynamic", [None, True], ids=["automatic", "dynamic"])
+@pytest.mark.parametrize("dynamic", [None, pytest.param(True, marks=pytest.mark.slow)], ids=["automatic", "dynamic"])
 def test_twelve_sizes_in_four_graphs(dynamic: bool | None, backend: Counted) -> None:
     model = build("v2", depth=1)
     compiled = torch.compile(model, fullgraph=True, dynamic=dynamic, backend=backend)
@@ -104,7 +104,11 @@ def test_max_autotune() -> None:
     assert_same(gradients(compiled._orig_mod, x, of=compiled), gradients(model, x))
 
 
-@pytest.mark.parametrize("options", [dict(with_cp=True), dict(drop_path=0.3), dict(direction="quad")], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [dict(with_cp=True, drop_path=0.3), pytest.param(dict(direction="quad"), marks=pytest.mark.slow)],
+    ids=["recomputed", "quad"],
+)
 def test_options_of_training(options: dict) -> None:
     model, x = build("v2", **options).train(), picture()
     backend = Counted("aot_eager")

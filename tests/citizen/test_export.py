@@ -23,7 +23,9 @@ def exported(model: torch.nn.Module, name: str) -> torch.export.ExportedProgram:
     return torch.export.export(model, (picture(name),), dynamic_shapes=(axes(model.ndim),))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", ["v2", "v1-3d", *(pytest.param(name, marks=pytest.mark.slow) for name in ("v1", "v2-3d"))]
+)
 def test_dynamic_batch_and_sizes(name: str) -> None:
     """Twice in one process, the second time after passes of the first."""
     model = build(name)
@@ -50,6 +52,7 @@ def test_an_exported_program_is_saved_and_loaded() -> None:
     assert_close(loaded(x), model(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["v1", "v2"])
 def test_core_operators(name: str) -> None:
     """`run_decompositions`, which every runtime starts from, keeps values and gradients possible."""

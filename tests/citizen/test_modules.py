@@ -65,9 +65,7 @@ def test_hooks_fire_once_and_see_the_equations(name: str, training: bool) -> Non
         for part, (read, written) in equations.items():
             found_read, found_written = seen[index, part]
             where = f"block {index}, {part}"
-            assert_close(
-                channels_last(part, found_read, read.shape[-1]), tokens(read), 1e-9, f"{where}, what it reads"
-            )
+            assert_close(channels_last(part, found_read, read.shape[-1]), tokens(read), 1e-9, f"{where}, what it reads")
             if part != "conv":  # a causal one has one output for each place of its padding
                 written_rows = channels_last(part, found_written, written.shape[-1])
                 assert_close(written_rows, tokens(written), 1e-9, f"{where}, what it puts out")
