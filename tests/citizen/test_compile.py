@@ -14,7 +14,8 @@ from vil_dense.layers.compiled import compiler_problem
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 
 SIZES = [
-    (32, 40), (36, 36), (50, 60), (33, 64), (64, 33), (96, 20), (20, 96), (41, 43), (16, 24), (80, 80), (28, 75), (61, 52),
+    (32, 40), (36, 36), (50, 60), (33, 64), (64, 33), (96, 20),
+    (20, 96), (41, 43), (16, 24), (80, 80), (28, 75), (61, 52),
 ]  # fmt: skip
 """Pixels: 24 to 400 tokens of 4 x 4, one chunk or several; whole patches and not."""
 
@@ -56,9 +57,8 @@ def test_forward_and_training_step(name: str, backend: Counted) -> None:
     assert_same(gradients(compiled._orig_mod, x, of=compiled), gradients(model, x))
     assert backend.frame_count == 2
 
-    optimizers = [torch.optim.SGD(network.parameters(), lr=0.01) for network in (model, compiled)]
-    for network, optimizer in zip((model, compiled), optimizers, strict=True):
-        optimizer.step()
+    for network in (model, compiled):
+        torch.optim.SGD(network.parameters(), lr=0.01).step()
     assert_close(compiled(x), model(x), 1e-3)
     assert backend.frame_count == 2
 

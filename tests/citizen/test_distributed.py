@@ -13,8 +13,11 @@ GLOO = torch.distributed.is_available() and torch.distributed.is_gloo_available(
 pytestmark = pytest.mark.skipif(not GLOO, reason="this torch has no gloo")
 
 
-@pytest.mark.parametrize("name", ["v1", "v2", pytest.param("v2-3d", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("kind", ["fsdp", "ddp"])
+FAST = [("fsdp", "v2"), ("ddp", "v1")]
+SLOW = [("fsdp", "v1"), ("ddp", "v2"), ("fsdp", "v2-3d"), ("ddp", "v2-3d")]
+
+
+@pytest.mark.parametrize(("kind", "name"), [*FAST, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)])
 def test_two_processes_equal_one(kind: str, name: str) -> None:
     """Outputs, gradients and weights of three steps; see `shard_two.py`."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
