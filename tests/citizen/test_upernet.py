@@ -153,4 +153,6 @@ def test_mmengine_compile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     counters.clear()
     found, _ = run(tmp_path / "compiled", dict(backend="aot_eager"))
     assert counters["stats"]["unique_graphs"] > 0, "nothing was compiled"
-    assert_same({k: v.float() for k, v in found.items()}, {k: v.float() for k, v in expected.items()}, 1e-3)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)  # some weights hardly move from 0
+    start = MODELS.build(settings()).state_dict()["decode_head.conv_seg.bias"]
+    assert (expected["decode_head.conv_seg.bias"] - start).abs().max() > 1e-4, "nothing was trained"
