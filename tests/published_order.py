@@ -23,8 +23,7 @@ def _published(key: str, value: Tensor) -> Tensor:
     if ".layer." not in key or key.endswith(("proj_down.bias", "igate.bias", "fgate.bias")):
         return value
     if key.endswith(("q_proj.weight", "k_proj.weight", "v_proj.weight")):
-        blocks = [value[head, :, :, block].T for head in range(4) for block in range(value.shape[-1])]
-        return torch.stack(blocks)
+        return value.permute(2, 1, 0)
     if key.endswith(HALVES):
         return torch.cat([half[neighbours(len(half))] for half in value.chunk(2)])
     if key.endswith(THIRDS):

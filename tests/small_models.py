@@ -136,7 +136,10 @@ def _convolve(conv: nn.Module, u: Tensor, order: str) -> Tensor:
 
 
 def _block_diagonal(module: nn.Module, x: Tensor) -> Tensor:
-    y = x @ torch.block_diag(*module.weight).mT
+    """Mixes channels DH / 4 apart: brought side by side, mixed in blocks, and brought back."""
+    side_by_side = x.unflatten(-1, (NUM_HEADS, 4, -1)).transpose(-1, -2).flatten(-3)
+    y = side_by_side @ torch.block_diag(*module.weight.permute(2, 1, 0)).mT
+    y = y.unflatten(-1, (NUM_HEADS, -1, 4)).transpose(-1, -2).flatten(-3)
     return y if module.bias is None else y + module.bias
 
 

@@ -116,7 +116,7 @@ def peft_lora(peft: object) -> type[nn.Module]:
     class MapLora(nn.Module, peft.tuners.lora.LoraLayer):
         def __init__(self, base_layer: nn.Module, adapter_name: str, config: object, r: int = 0, **options: object):
             super().__init__()
-            E = base_layer.weight.shape[0] * base_layer.weight.shape[1]
+            E = base_layer.in_features
             peft.tuners.lora.LoraLayer.__init__(self, base_layer, in_features=E, out_features=E)
             self.lora_A[adapter_name] = nn.Linear(E, r, bias=False)
             self.lora_B[adapter_name] = nn.Linear(r, E, bias=False)

@@ -9,7 +9,7 @@ from small_models import MODELS, PATCH, assert_close, assert_same, build, gradie
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from vil_dense.layers.compiled import compiler_problem
+from vil_dense.ops.compiled import compiler_problem
 
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 

@@ -29,7 +29,7 @@ def test_block_diagonal_maps_mix_four_channels_of_a_head(dim: int) -> None:
     for head in range(4):
         for block in range(DH // 4):
             channels = head * DH + block + torch.arange(4) * (DH // 4)
-            dense[channels[:, None], channels] = layer.weight.data[head, :, :, block].T
+            dense[channels[:, None], channels] = layer.weight.data[:, :, head * (DH // 4) + block].T
     x = torch.randn(3, 5, 7, dim)
     torch.testing.assert_close(layer(x), x @ dense.T + layer.bias)
 

@@ -146,7 +146,7 @@ def to_own(state: Mapping[str, Tensor], *, direction: str = "bi-alternating", la
 
 def _is_ungrouped(state: Mapping[str, Tensor]) -> bool:
     """Returns whether weights in our layout have the published order of channels, as earlier versions saved them."""
-    return any(key.endswith("q_proj.weight") and value.ndim == 3 for key, value in state.items())
+    return any(key.endswith("q_proj.weight") and value.shape[0] > QKV_BLOCK for key, value in state.items())
 
 
 def _group_channels(state: Mapping[str, Tensor]) -> State:
@@ -162,7 +162,7 @@ def _group_channels(state: Mapping[str, Tensor]) -> State:
     def of(key: str, x: Tensor) -> Tensor:
         name = key.partition(".layer.")[2].removeprefix("scans.").lstrip("0123456789.")
         if re.fullmatch(r"[qkv]_proj\.weight", name):  # (E / 4, out, in)
-            return x.unflatten(0, (NUM_HEADS, -1)).permute(0, 3, 2, 1).contiguous()
+            return x.permute(2, 1, 0).contiguous()
         if name.startswith("proj_up."):
             return torch.cat([grouped(half) for half in x.chunk(2)])
         if name == "proj_down.weight":

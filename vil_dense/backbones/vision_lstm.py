@@ -161,13 +161,18 @@ class VisionLSTM(nn.Module):
         Indices count single blocks from 0; negative ones from the end. Blocks after the last one asked for do not run.
         """
         wanted = [self.block_index(index) for index in out_indices]
-        tokens, taps = self._embed(x), {}
-        grid = self.patch_embed.grid(x.shape[2:])
+        tokens, maps = self._embed(x), {}
         for index, block in enumerate(self.blocks[: max(wanted) + 1]):
             tokens = self._run(block, tokens)
             if index in wanted:
-                taps[index] = tokens
-        return [self._to_map(taps[index], grid) for index in wanted]
+                maps[index] = self._to_map(tokens, x.shape[2:])
+        return [maps[index] for index in wanted]
+
+    def __prepare_scriptable__(self) -> None:
+        """Refuses torch.jit.script, which calls this."""
+        raise RuntimeError(
+            "torch.jit.script cannot take a VisionLSTM: use torch.jit.trace(model, example), or torch.export.export"
+        )
 
     def compile_blocks(self) -> "VisionLSTM":
         """See the function of this name."""
@@ -195,9 +200,9 @@ class VisionLSTM(nn.Module):
             return block(tokens)
         return checkpoint(block, tokens, use_reentrant=False)
 
-    def _to_map(self, tokens: Tensor, grid: tuple[int, ...]) -> Tensor:
+    def _to_map(self, tokens: Tensor, size: Sequence[int]) -> Tensor:
         if self.cls_token is not None:
-            tokens = remove_cls(tokens, str(self.pooling)).unflatten(1, grid)
+            tokens = remove_cls(tokens, str(self.pooling)).unflatten(1, self.patch_embed.grid(size))
         return tokens.movedim(-1, 1).contiguous()
 
 

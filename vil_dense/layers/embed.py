@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vil_dense.ops.operators import in_graph
+
 CONVS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 
@@ -45,12 +47,22 @@ class PatchEmbed(nn.Module):
         return tuple(max(0, -(-(length - patch) // stride)) + 1 for length, patch, stride in axes)
 
     def forward(self, x: Tensor) -> Tensor:
-        size = x.shape[2:]
-        axes = zip(size, self.grid(size), self.patch_size, self.stride, strict=True)
-        missing = [max(0, (tokens - 1) * stride + patch - length) for length, tokens, patch, stride in axes]
-        if any(missing):
-            x = F.pad(x, [pad for length in reversed(missing) for pad in (0, length)])
+        padding = self._padding(x.shape[2:])
+        if any(padding):
+            x = F.pad(x, [pad for length in reversed(padding) for pad in (0, length)])
         return self.proj(x).movedim(1, -1)
+
+    def _padding(self, size: Sequence[int]) -> list[int]:
+        """Returns how much is added to the end of each axis, at least as much as the patches need.
+
+        Where a graph is made, as much is added to every size, so that one graph serves all: the convolution leaves out
+        what makes no whole step.
+        """
+        if in_graph():
+            axes = zip(size, self.patch_size, self.stride, strict=True)
+            return [step - 1 if step == patch else max(step - 1, patch - length) for length, patch, step in axes]
+        numbers = zip(size, self.grid(size), self.patch_size, self.stride, strict=True)
+        return [max(0, (tokens - 1) * step + patch - length) for length, tokens, patch, step in numbers]
 
 
 class PosEmbed(nn.Module):
@@ -76,7 +88,7 @@ def resize_positions(embed: Tensor, grid: tuple[int, ...]) -> Tensor:
     """
     if embed.ndim - 2 != len(grid):
         raise ValueError(f"a position embedding of {embed.ndim - 2} axes cannot be resized to the grid {grid}")
-    if embed.shape[1:-1] == grid:
+    if not in_graph() and embed.shape[1:-1] == grid:  # a graph resizes in any case, so that it serves all sizes
         return embed
     if torch.are_deterministic_algorithms_enabled():
         return _resize_by_products(embed, grid)
@@ -89,9 +101,9 @@ def resize_positions(embed: Tensor, grid: tuple[int, ...]) -> Tensor:
         x = F.interpolate(x, grid, mode="bicubic")
     else:
         dim, depth = x.shape[1:3]
-        if x.shape[3:] != grid[1:]:
+        if in_graph() or x.shape[3:] != grid[1:]:
             x = F.interpolate(x.flatten(1, 2), grid[1:], mode="bicubic").unflatten(1, (dim, depth))
-        if depth != grid[0]:
+        if in_graph() or depth != grid[0]:
             x = F.interpolate(x.flatten(3), (grid[0], grid[1] * grid[2]), mode="bilinear").unflatten(3, grid[1:])
     return x.movedim(1, -1).to(embed.dtype)
 

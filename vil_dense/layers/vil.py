@@ -30,13 +30,14 @@ class BlockDiagonalLinear(nn.Module):
 
     def __init__(self, dim: int, bias: bool, std: float) -> None:
         super().__init__()
-        blocks = dim // (NUM_HEADS * QKV_BLOCK)
-        self.weight = nn.Parameter(torch.randn(NUM_HEADS, QKV_BLOCK, QKV_BLOCK, blocks) * std)  # head, in, out, block
+        self.in_features = self.out_features = dim
+        self.weight = nn.Parameter(torch.randn(QKV_BLOCK, QKV_BLOCK, dim // QKV_BLOCK) * std)  # in, out, block
         self.bias = nn.Parameter(torch.zeros(dim)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.unflatten(-1, (NUM_HEADS, QKV_BLOCK, -1))
-        y = torch.einsum("...hid,hiod->...hod", x, self.weight).flatten(-3)
+        weight = self.weight.unflatten(-1, (NUM_HEADS, -1))
+        y = torch.einsum("...hid,iohd->...hod", x, weight).flatten(-3)
         return y if self.bias is None else y + self.bias.to(y.dtype)
 
 

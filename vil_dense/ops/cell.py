@@ -27,7 +27,7 @@ class CellWeights(NamedTuple):
 
     conv: Tensor  # (E, 1, *kernel): one axis for a causal convolution (v1), those of the grid otherwise (v2)
     conv_bias: Tensor | None  # (E), and so are all biases but those of the gates
-    q: Tensor  # (NH, 4 in, 4 out, DH / 4), and so are k and v
+    q: Tensor  # (4 in, 4 out, E / 4), the blocks of one head after another; and so are k and v
     q_bias: Tensor | None
     k: Tensor
     k_bias: Tensor | None
@@ -45,7 +45,7 @@ class CellWeights(NamedTuple):
 class SegmentWeights(NamedTuple):
     """Holds the parameters that a segment reads, float32 or float64."""
 
-    maps: Tensor  # (3 of q, k, v; NH; 4 in; 4 out; DH / 4)
+    maps: Tensor  # (3 of q, k, v; 4 in; 4 out; NH; DH / 4)
     map_biases: Tensor  # (3, NH, 4 out, DH / 4)
     vectors: Tensor  # (3 of norm, its bias, skip; E)
 
@@ -146,7 +146,7 @@ def _prepare(
     biases = [zeros if bias is None else bias for bias in (weights.q_bias, weights.k_bias, weights.v_bias)]
     norm_bias = zeros if weights.norm_bias is None else weights.norm_bias
     segment = SegmentWeights(
-        torch.stack([weights.q, weights.k, weights.v]).to(dtype),
+        torch.stack([weights.q, weights.k, weights.v]).to(dtype).unflatten(-1, (NUM_HEADS, -1)),
         torch.stack(biases).to(dtype).unflatten(1, (NUM_HEADS, QKV_BLOCK, -1)),
         torch.stack([weights.norm, norm_bias, weights.skip]).to(dtype),
     )
@@ -186,8 +186,9 @@ def fold_gates(weights: CellWeights) -> tuple[Tensor, Tensor]:
     dtype = torch.promote_types(weights.skip.dtype, torch.float32)
     W = torch.cat([weights.igate, weights.fgate]).to(dtype)
     maps = torch.stack([weights.q, weights.k, weights.v]).to(dtype)
+    maps = maps.unflatten(-1, (NUM_HEADS, -1))
     # Gates g, maps m, heads h, channels of a block: out o, in i; blocks d of a head.
-    of_q, of_k, of_v = torch.einsum("gmhod,mhiod->mghid", W.unflatten(1, (3, NUM_HEADS, QKV_BLOCK, -1)), maps).flatten(
+    of_q, of_k, of_v = torch.einsum("gmhod,miohd->mghid", W.unflatten(1, (3, NUM_HEADS, QKV_BLOCK, -1)), maps).flatten(
         2
     )
     bias = torch.cat([weights.igate_bias, weights.fgate_bias]).to(dtype)
@@ -227,17 +228,19 @@ def block_diagonal(x: Tensor, maps: Tensor, bias: Tensor) -> Tensor:
     """Applies a block-diagonal map to (B, N, L, E) and returns heads, (NH, B, N, L, DH), in the dtype of x.
 
     Args:
-        maps: (NH, 4 in, 4 out, DH / 4).
+        maps: (4 in, 4 out, NH, DH / 4).
         bias: (NH, 4 out, DH / 4).
     """
     if not torch.compiler.is_compiling():  # without fusion, a product with mostly zeros takes less time
-        dense = torch.diag_embed(maps.to(x.dtype)).transpose(2, 3).reshape(NUM_HEADS, x.shape[-1] // NUM_HEADS, -1)
+        dense = (
+            torch.diag_embed(maps.to(x.dtype)).permute(2, 0, 3, 1, 4).reshape(NUM_HEADS, x.shape[-1] // NUM_HEADS, -1)
+        )
         heads = x.flatten(0, -2).unflatten(-1, (NUM_HEADS, dense.shape[1])).transpose(0, 1)
         y = torch.baddbmm(bias.to(x.dtype).flatten(1)[:, None], heads, dense)
         return y.unflatten(1, x.shape[:-1])
     heads = x.unflatten(-1, (NUM_HEADS, QKV_BLOCK, -1)).permute(3, 0, 1, 2, 4, 5)
     y = bias[:, None, None, None]
-    for row, of_row in zip(heads.unbind(-2), maps.unbind(1), strict=True):
-        y = y + row[..., None, :] * of_row[:, None, None, None]
+    for row, of_row in zip(heads.unbind(-2), maps.unbind(0), strict=True):
+        y = y + row[..., None, :] * of_row.transpose(0, 1)[:, None, None, None]
     # Stored before axes are joined: a joined axis would be indexed with a division.
     return y.to(x.dtype).contiguous().flatten(-2)

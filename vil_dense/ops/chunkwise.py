@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vil_dense.ops.operators import traced
+
 CHUNK = 64
 """Largest number of tokens in a chunk."""
 SEGMENT_TOKENS = 1024
@@ -71,11 +73,12 @@ def mlstm_one_segment(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps
     The factors between the N chunks are an N x N matrix, so this form suits sequences of up to about 20,000 tokens.
     """
     B, NH, S, DH = q.shape
-    padding = -S % CHUNK
-    q, k, v = (F.pad(x, (0, 0, 0, padding)).reshape(B * NH, -1, CHUNK, DH) for x in (q, k, v))
-    gates = gate_weights(i.flatten(0, 1), f.flatten(0, 1), q.shape[1], CHUNK, eps, reverse)
+    N = S // CHUNK + 2  # never one chunk: exporters fix the size of an axis of one
+    padding = (0, 0, 0, N * CHUNK - S)
+    q, k, v = (F.pad(x, padding).reshape(B * NH, N, CHUNK, DH) for x in (q, k, v))
+    gates = gate_weights(i.flatten(0, 1), f.flatten(0, 1), N, CHUNK, eps, reverse)
     h, _ = chunk_outputs(q, k, v, _of_segment(*gates, reverse), None, last=True)
-    return h.reshape(B, NH, -1, DH)[:, :, :S]
+    return h.reshape(B, NH, N * CHUNK, DH)[:, :, :S]
 
 
 def run_segments(
@@ -150,10 +153,10 @@ def gate_weights(i: Tensor, f: Tensor, N: int, L: int, eps: float, reverse: bool
     row, col, m, m_out, z = (x.unflatten(-1, (N, L)) for x in (row, col, m, m_out, z))
     if reverse:
         z_after = z[..., 0]
-        z_before = F.pad(z_after[:, 1:], (0, 1), value=NEVER)
+        z_before = F.pad(z_after, (0, 1), value=NEVER)[:, 1:]
     else:
         z_after = z[..., -1]
-        z_before = F.pad(z_after[:, :-1], (1, 0), value=NEVER)
+        z_before = F.pad(z_after, (1, 0), value=NEVER)[:, :-1]
     read, write = row + z_before[..., None], col - z_after[..., None]
 
     exponents = torch.stack([row, col])
@@ -170,9 +173,9 @@ def _along_scan(function: Callable[[Tensor], Tensor], x: Tensor, reverse: bool) 
 def _running_maximum(x: Tensor) -> Tensor:
     """Returns the maximum up to each position of the last axis.
 
-    Exporters know no `cummax`; for them, steps of 1, 2, 4, ... positions reach back over 2^20 positions.
+    Exporters and vmap know no `cummax`; for them, steps of 1, 2, 4, ... positions reach back over 2^20 positions.
     """
-    if not (torch.compiler.is_exporting() or torch.jit.is_tracing()):
+    if not traced():
         return x.cummax(-1).values
     for exponent in range(20):
         earlier = F.pad(x, (2**exponent, 0), value=NEVER)[..., : x.shape[-1]]

@@ -36,9 +36,9 @@ def compiled(function: Callable[..., Any], dynamic_axes: Axes) -> Callable[..., 
 
 def _mark(args: Sequence[Any], axes: Axes) -> None:
     for arg, entry in zip(args, axes, strict=True):
-        if isinstance(arg, Tensor):
+        if isinstance(arg, Tensor) and entry:
             torch._dynamo.maybe_mark_dynamic(arg, [axis for axis in entry if arg.shape[axis] > 1])
-        elif isinstance(arg, tuple):
+        elif isinstance(arg, tuple) and entry:
             _mark(arg, entry)
 
 

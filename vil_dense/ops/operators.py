@@ -55,7 +55,7 @@ def register(name: str, function: Callable[..., Tensor], output: Callable[..., T
         with torch.no_grad():
             gradients = backward_operator(gradient, *args)
         if torch.is_grad_enabled():
-            gradients = _NoSecondDerivative.apply(name, *(x.requires_grad_() for x in gradients))
+            gradients = _NoSecondDerivative.apply(name, gradients, gradient, *ctx.saved_tensors)
         found = iter(gradients)
         return tuple(next(found) if x is Ellipsis else None for x in ctx.inputs)
 
@@ -79,6 +79,11 @@ def traced() -> bool:
     return torch.jit.is_tracing() or torch._C._functorch.peek_interpreter_stack() is not None
 
 
+def in_graph() -> bool:
+    """Returns whether the operations that follow are recorded for later runs, perhaps at other sizes."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
 def _tensors(args: Sequence[Any]) -> list[Tensor]:
     return [x for x in args if isinstance(x, Tensor)]
 
@@ -93,12 +98,12 @@ def _autograd() -> Any:
 
 
 class _NoSecondDerivative(torch.autograd.Function):
-    """Hands gradients on, and raises an error where one of them is differentiated again."""
+    """Hands gradients on, and raises an error where one of them is differentiated with regard to `inputs`."""
 
     @staticmethod
-    def forward(ctx: Any, name: str, *gradients: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, name: str, gradients: list[Tensor], *inputs: Tensor) -> tuple[Tensor, ...]:
         ctx.name = name
-        return tuple(x.view_as(x) for x in gradients)
+        return tuple(gradients)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> None:
