@@ -1,0 +1,146 @@
+"""Helpers of the Triton kernels: tiles of tokens by channels, 4 x 4 maps as tiles, products.
+
+`position` counts tokens along the scan, `token` along the tensor; they differ where the scan is reversed.
+"""
+
+import os
+
+try:
+    import triton
+    import triton.language as tl
+except ImportError as error:
+    raise ImportError("the mLSTM backend 'triton' needs the package triton: pip install triton") from error
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+"""Whether kernels run in Triton's interpreter, on the CPU."""
+WIDEN = tl.constexpr(INTERPRETED)  # the interpreter multiplies bfloat16 as if its bits were integers
+NEVER = tl.constexpr(-(2.0**100))  # the logarithm of a weight that is zero; finite, so that differences are numbers
+
+
+@triton.jit
+def dot(a, b, acc, PRECISION: tl.constexpr):
+    """Returns acc + a b, summed in float32."""
+    if WIDEN:
+        a, b = a.to(tl.float32), b.to(tl.float32)
+    return tl.dot(a, b, acc, input_precision=PRECISION)
+
+
+@triton.jit
+def cast(x, like: tl.constexpr):
+    """Rounds to the dtype `like`; beyond the largest float16 a value saturates, and NaN stays NaN."""
+    if like == tl.float16:
+        x = tl.clamp(x, -65504.0, 65504.0, propagate_nan=tl.PropagateNan.ALL)
+    return x.to(like)
+
+
+@triton.jit
+def silu(x):
+    return x / (1 + tl.exp(-x))
+
+
+@triton.jit
+def tokens_at(position, S, REVERSE: tl.constexpr):
+    """The tokens at positions of the scan, int64, since a tensor may have more than 2^31 elements."""
+    position = position.to(tl.int64)
+    if REVERSE:
+        return S - 1 - position
+    return position
+
+
+@triton.jit
+def load_tile(x, token, stride, inside, channel, DH: tl.constexpr, EVEN: tl.constexpr):
+    """Loads tokens by channels; zeros where `inside` is false or, unless EVEN, behind the last channel."""
+    mask = inside[:, None] if EVEN else inside[:, None] & (channel < DH)[None, :]
+    return tl.load(x + token[:, None] * stride + channel[None, :], mask=mask, other=0.0)
+
+
+@triton.jit
+def store_tile(x, value, token, stride, inside, channel, DH: tl.constexpr, EVEN: tl.constexpr):
+    """The inverse of `load_tile`."""
+    mask = inside[:, None] if EVEN else inside[:, None] & (channel < DH)[None, :]
+    tl.store(x + token[:, None] * stride + channel[None, :], cast(value, x.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def load_vector(x, at, mask):
+    """Loads numbers as float32; zeros where there is no such tensor or `mask` is false."""
+    if x is None:
+        return tl.zeros(at.shape, tl.float32)
+    return tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def load_map(weight, first, end, BD: tl.constexpr, IN_FIRST: tl.constexpr):
+    """Loads channels `first` ... of a block-diagonal matrix, (BD in, BD out) or else (BD out, BD in).
+
+    Args:
+        weight: the blocks, (E / 4, 4 out, 4 in).
+        end: channels from here on are zero.
+    """
+    row = first + tl.arange(0, BD)[:, None]
+    column = first + tl.arange(0, BD)[None, :]
+    at = (row // 4) * 16 + (column % 4) * 4 + row % 4 if IN_FIRST else (row // 4) * 16 + (row % 4) * 4 + column % 4
+    return tl.load(weight + at, mask=(row // 4 == column // 4) & (row < end) & (column < end), other=0.0)
+
+
+@triton.jit
+def zero_tiles(NB: tl.constexpr, BT: tl.constexpr, BD: tl.constexpr):
+    """Returns NB tiles of zeros, float32: one for each block of channels."""
+    tiles = (tl.zeros((BT, BD), tl.float32),)
+    for _ in tl.static_range(NB - 1):
+        tiles = tiles + (tl.zeros((BT, BD), tl.float32),)
+    return tiles
+
+
+@triton.jit
+def scale_tiles(tiles, factor, NB: tl.constexpr):
+    """Multiplies the rows of each tile."""
+    scaled = (tiles[0] * factor[:, None],)
+    for b in tl.static_range(1, NB):
+        scaled = scaled + (tiles[b] * factor[:, None],)
+    return scaled
+
+
+@triton.jit
+def query_tile(q, token, stride, inside, first, head, q_map, q_map_bias,
+               DH: tl.constexpr, BD: tl.constexpr, MAPS: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+    """Loads queries of BD channels; with MAPS it makes them from c by the folded map of q and k."""
+    channel = first + tl.arange(0, BD)
+    x = load_tile(q, token, stride, inside, channel, DH, DH % BD == 0)
+    if not MAPS:
+        return x
+    start = head * DH
+    matrix = load_map(q_map, start + first, start + DH, BD, True).to(x.dtype)
+    bias = load_vector(q_map_bias, start + channel, channel < DH)
+    y = dot(x, matrix, tl.zeros((token.shape[0], BD), tl.float32), PRECISION) + bias[None, :]
+    return cast(y, x.dtype)
+
+
+@triton.jit
+def query_tiles(q, token, stride, inside, head, q_map, q_map_bias,
+                DH: tl.constexpr, BD: tl.constexpr, NB: tl.constexpr, MAPS: tl.constexpr,
+                PRECISION: tl.constexpr):  # fmt: skip
+    """Returns the queries of all channels of a head, NB tiles."""
+    tiles = (query_tile(q, token, stride, inside, 0, head, q_map, q_map_bias, DH, BD, MAPS, PRECISION),)
+    for b in tl.static_range(1, NB):
+        tiles = tiles + (
+            query_tile(q, token, stride, inside, b * BD, head, q_map, q_map_bias, DH, BD, MAPS, PRECISION),
+        )
+    return tiles
+
+
+@triton.jit
+def log_sums(stats, plane, position, S):
+    """Loads a sum of two float32 numbers, `stats[0]` and `stats[1]`; NEVER behind the end of the sequence."""
+    high = tl.load(stats + position, mask=position < S, other=NEVER)
+    return high, tl.load(stats + plane + position, mask=position < S, other=0.0)
+
+
+@triton.jit
+def decays(row, row_low, column, column_low, at_row, at_column):
+    """How much of the token at position `at_column` is left at `at_row`; zero where it comes later.
+
+    Each logarithm is a sum of two numbers, so that large ones may cancel.
+    """
+    log = (row[:, None] + column[None, :]) + (row_low[:, None] + column_low[None, :])
+    return tl.exp(tl.where(at_row[:, None] >= at_column[None, :], log, float("-inf")))
