@@ -64,16 +64,16 @@ def catch_launches(cap: int) -> list[dict[str, Any]]:
 
 def describe(compiled: Any) -> dict[str, Any]:
     """Registers, spilled bytes, shared memory and instructions of a compiled kernel."""
-    import triton.backends.nvidia as nvidia
+    from triton.backends.nvidia.compiler import get_ptxas
 
     ptx = compiled.asm["ptx"]
     arch = re.search(r"\.target (\w+)", ptx)
     assert arch is not None
-    ptxas = Path(nvidia.__file__).parent / "bin" / "ptxas"
+    ptxas = get_ptxas(int(re.sub(r"\D", "", arch[1]))).path
     with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
         file.write(ptx)
         file.flush()
-        command = [str(ptxas), "-v", "-lineinfo", f"--gpu-name={arch[1]}", file.name, "-o", "/dev/null"]
+        command = [ptxas, "-v", "-lineinfo", "--regAllocOptLevel=2", f"--gpu-name={arch[1]}", file.name, "-o", "/dev/null"]
         report = subprocess.run(command, capture_output=True, text=True).stderr
     registers = re.search(r"Used (\d+) registers", report)
     spills = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", report)

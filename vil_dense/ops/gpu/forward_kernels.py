@@ -26,8 +26,10 @@ def load_state(C, state, row, column, DH: tl.constexpr, EVEN: tl.constexpr):
     """Loads a block of the matrix `state` of C, (..., DH, DH)."""
     at = C + state * (DH * DH) + row[:, None] * DH + column[None, :]
     if EVEN:
-        return tl.load(at)
-    return tl.load(at, mask=(row < DH)[:, None] & (column < DH)[None, :], other=0.0)
+        tile = tl.load(at)
+    else:
+        tile = tl.load(at, mask=(row < DH)[:, None] & (column < DH)[None, :], other=0.0)
+    return tile
 
 
 @triton.jit
@@ -76,17 +78,18 @@ def scan_states(
             if tl.program_id(2) == 0:
                 tl.store(vector + 2 * DH, weight_sum)
         if BACKWARD:
-            # C after this chunk times its gradient: the gradient of all that crosses the end of the chunk.
-            behind = chunk + 1 < N
-            C_after = tl.load(C_before + at + DH * DH, mask=inside & behind, other=0.0).to(tl.float32)
-            product = tl.sum(matrix * C_after)
-            after = vectors_before + (state + 1) * (2 * DH + 1)
+            # C after this chunk times its gradient: the gradient of all that crosses the end of the chunk. Behind the
+            # last chunk the gradient is zero, whatever it is multiplied with.
+            step_on = tl.minimum(chunk + 1, N - 1) - chunk
+            after = vectors_before + (state + step_on) * (2 * DH + 1)
+            C_after = tl.load(C_before + at + step_on * (DH * DH), mask=inside, other=0.0)
+            product = tl.sum(matrix * C_after.to(tl.float32))
             if tl.program_id(2) == 0:
-                product += tl.sum(x_sum * tl.load(after + row, mask=(row < DH) & behind, other=0.0))
+                product += tl.sum(x_sum * tl.load(after + row, mask=row < DH, other=0.0))
             if tl.program_id(1) == 0:
-                product += tl.sum(y_sum * tl.load(after + DH + column, mask=(column < DH) & behind, other=0.0))
+                product += tl.sum(y_sum * tl.load(after + DH + column, mask=column < DH, other=0.0))
                 if tl.program_id(2) == 0:
-                    product += weight_sum * tl.load(after + 2 * DH, mask=behind, other=0.0)
+                    product += weight_sum * tl.load(after + 2 * DH)
             block = tl.program_id(1) * tl.num_programs(2) + tl.program_id(2)
             tl.store(products + state * tl.num_programs(1) * tl.num_programs(2) + block, product)
         z_before, z_before_low = chunk_maximum(maxima, chunks, state - 1, chunk - 1, N)

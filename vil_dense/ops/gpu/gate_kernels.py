@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from vil_dense.ops.gpu.tiles import NEVER, tokens_at
+from vil_dense.ops.gpu.tiles import NEVER, sigmoid, tokens_at
 
 
 @triton.jit
@@ -160,7 +160,7 @@ def gate_gradients(
             di_gate = dcolumn + tl.load(sums + 2 * plane + at, mask=inside, other=0.0) + dz
             out = start + tokens_at(position, S, REVERSE) * stride_S
             tl.store(di + out, di_gate, mask=inside)
-            tl.store((di + 4 if MAPS else df) + out, da / (1 + tl.exp(f)), mask=inside)
+            tl.store((di + 4 if MAPS else df) + out, da * sigmoid(-f), mask=inside)
             if MAPS:
                 tl.store(di + 8 + out, tl.load(sums + 4 * plane + at, mask=inside, other=0.0), mask=inside)
                 tl.store(di + 12 + out, tl.zeros((BLOCK,), tl.float32), mask=inside)

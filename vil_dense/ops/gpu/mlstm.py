@@ -8,7 +8,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from vil_dense.ops.gpu.plan import HALF, make_plan
-from vil_dense.ops.gpu.scan import hidden, states_of, sum_gates
+from vil_dense.ops.gpu.scan import (
+    States,
+    hidden,
+    run_states,
+    scan_gradients,
+    states_of,
+    sum_gate_gradients,
+    sum_gates,
+)
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
@@ -67,7 +75,40 @@ class _MLSTM(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dh: Tensor) -> tuple[Tensor | None, ...]:
-        raise NotImplementedError
+        q, k, v, stats, maxima, h, den = ctx.saved_tensors
+        B, NH, S, DH = q.shape
+        plan = make_plan(S, DH, q.dtype)
+        # Through the normaliser max(|n . q|, e^-m) + eps, all of it times e^{m - max(m, 0)}.
+        m = stats[4]
+        floor, one = torch.exp(-m.clamp(min=0)), ctx.eps * torch.exp(m.clamp(max=0))
+        inverse = 1 / (torch.maximum(den.abs(), floor) + one)
+        dh_h = (dh * h).sum(-1).flatten(0, 1)
+        dnormaliser = -(dh_h.flip(1) if ctx.reverse else dh_h) * inverse
+        dden = torch.where(den.abs() > floor, dnormaliser * den.sign(), 0)
+        sums = torch.empty(5, B * NH, S, device=q.device)
+        sums[3] = dnormaliser * one
+        dh = saturated(dh, q.dtype)
+        before = states_of(k, v, stats, maxima, plan, ctx.reverse)
+        after = States()
+        if plan.N > 1:
+            read = (inverse, dden)
+            after = run_states(q, dh, stats, maxima, plan, ctx.reverse, DH**-0.5, read, before)
+        gradients = (torch.empty_like(q), torch.empty_like(k), torch.empty_like(v))
+        scan_gradients(
+            q, k, v, dh, stats, maxima, inverse, dden, before, after, plan.backward(), ctx.reverse, gradients, sums
+        )  # fmt: skip
+        di, df = torch.empty(2, B, NH, S, device=q.device)
+        strides = (di.stride(0), di.stride(1), di.stride(2))
+        sum_gate_gradients(stats, sums, after.products, di, df, NH, strides, plan, ctx.reverse)
+        return *gradients, di, df, None, None
+
+
+def saturated(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """`x` in `dtype`, channels side by side; beyond the largest float16 it saturates instead of inf."""
+    if dtype == torch.float16:
+        largest = torch.finfo(dtype).max
+        x = x.clamp(-largest, largest)
+    return x.to(dtype).contiguous()
 
 
 def same_strides(*tensors: Tensor) -> tuple[Tensor, ...]:

@@ -22,16 +22,20 @@ class Plan(NamedTuple):
     NB: int
     PRECISION: str
     state_dtype: torch.dtype
-    warps: int
+    stages: int
 
     @property
     def tiles(self) -> int:
         return -(-self.S // self.BT)
 
+    def backward(self) -> "Plan":
+        """The plan of the gradients, whose programs hold twice as much."""
+        return self._replace(BT=32, stages=2 if self.NB * self.BD <= 256 and self.state_dtype in HALF else 1)
+
     @property
     def tiled(self) -> dict[str, Any]:
         """Arguments of kernels that hold a whole head in registers."""
-        return dict(BD=self.BD, NB=self.NB, BT=self.BT, PRECISION=self.PRECISION, num_warps=self.warps)
+        return dict(BD=self.BD, NB=self.NB, BT=self.BT, PRECISION=self.PRECISION, num_warps=8, num_stages=self.stages)
 
 
 def precision_of(dtype: torch.dtype) -> str:
@@ -42,7 +46,7 @@ def precision_of(dtype: torch.dtype) -> str:
 def make_plan(S: int, DH: int, dtype: torch.dtype) -> Plan:
     """Plans the scan of sequences of S tokens by heads of DH channels."""
     half = dtype in HALF
-    wide = DH > (192 if half else 96)
+    wide = DH > 128
     BD = next(size for size in (64, 32, 16) if DH % size == 0 or size == 16 or DH > 3 * size)
     BD = min(BD, 32) if not half else BD
     BT = 32 if wide or not half else 64
@@ -56,5 +60,5 @@ def make_plan(S: int, DH: int, dtype: torch.dtype) -> Plan:
         NB=-(-DH // BD),
         PRECISION=precision_of(dtype),
         state_dtype=torch.bfloat16 if half else torch.float32,
-        warps=8,
+        stages=2 if half else 1,
     )

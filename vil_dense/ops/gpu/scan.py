@@ -74,7 +74,7 @@ def run_states(
         x, y, stats, maxima, inverse, dden, before.C, before.vectors, folded.q_map, folded.q_map_bias, C, vectors,
         products, scale, *head_strides(x), *head_strides(y), NH, S, plan.N, plan.L,
         BACKWARD=backward, MAPS=maps, DH=DH, BD=BD, BT=64 if plan.PRECISION != "ieee" else 32, REVERSE=reverse,
-        PRECISION=plan.PRECISION, num_warps=4, num_stages=3,
+        PRECISION=plan.PRECISION, num_warps=8 if BD == 64 else 4, num_stages=3,
     )  # fmt: skip
     return States(C, vectors, products)
 
@@ -149,3 +149,60 @@ def hidden(
         MAPS=maps, STATES=plan.N > 1, DH=DH, BS=64 if plan.BT == 64 else 32, REVERSE=reverse, **plan.tiled,
     )  # fmt: skip
     return out_stats
+
+
+def scan_gradients(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    dh: Tensor,
+    stats: Tensor,
+    maxima: Tensor,
+    inverse: Tensor,
+    dden: Tensor,
+    before: States,
+    after: States,
+    plan: Plan,
+    reverse: bool,
+    gradients: tuple[Tensor, Tensor, Tensor],
+    sums: Tensor,
+    folded: Folded | None = None,
+) -> Tensor | None:
+    """Runs `scan_gradients`, which fills dq, dk, dv (`gradients`) and `sums`; returns the parts of the folded map's.
+
+    With `folded` dq and dk are one tensor, and the parts are (B * tiles, NH, 5 DH): of each block 4 x 4, then biases.
+    """
+    B, NH, S, DH = q.shape
+    maps = folded is not None
+    parts = torch.empty(B * plan.tiles, NH, 5 * DH, device=q.device) if maps else None
+    dq, dk, dv = gradients
+    q_map, q_map_bias = folded[:2] if folded is not None else (None, None)
+    launch(
+        "scan_gradients", (B * NH * plan.tiles,),
+        q, k, v, dh, stats, maxima, inverse, dden, before.C, before.vectors, after.C, after.vectors, q_map, q_map_bias,
+        dq, dk, dv, sums, parts, 1.0 if maps else DH**-0.5, *head_strides(q), *head_strides(v), *head_strides(dh),
+        *head_strides(dq)[:2], *head_strides(dv), NH, S, plan.N, plan.L, plan.tiles,
+        MAPS=maps, STATES=plan.N > 1, DH=DH, BS=32, REVERSE=reverse, **plan.tiled,
+    )  # fmt: skip
+    return parts
+
+
+def sum_gate_gradients(
+    stats: Tensor,
+    sums: Tensor,
+    products: Tensor | None,
+    di: Tensor,
+    df: Tensor | None,
+    NH: int,
+    strides: tuple[int, int, int],
+    plan: Plan,
+    reverse: bool,
+) -> None:
+    """Runs `gate_gradients`, which fills di and df; or, with maps, di for all gates, (B, S, 16)."""
+    parts = products.shape[2] if products is not None else 1
+    launch(
+        "gate_gradients", (stats.shape[1],),
+        stats, sums, products, di, df, *strides, NH, plan.S, plan.N, plan.L, parts,
+        BLOCK=gate_block(min(plan.S, plan.L)), BLOCK_PRODUCTS=power_of_two(parts), MAPS=df is None, REVERSE=reverse,
+        num_warps=4,
+    )  # fmt: skip

@@ -34,17 +34,21 @@ def cast(x, like: tl.constexpr):
 
 
 @triton.jit
+def sigmoid(x):
+    small = tl.exp(-tl.abs(x))  # the other sign would overflow
+    return tl.where(x > 0, 1.0, small) / (1 + small)
+
+
+@triton.jit
 def silu(x):
-    return x / (1 + tl.exp(-x))
+    return x * sigmoid(x)
 
 
 @triton.jit
 def tokens_at(position, S, REVERSE: tl.constexpr):
     """The tokens at positions of the scan, int64, since a tensor may have more than 2^31 elements."""
     position = position.to(tl.int64)
-    if REVERSE:
-        return S - 1 - position
-    return position
+    return S - 1 - position if REVERSE else position
 
 
 @triton.jit
@@ -65,8 +69,10 @@ def store_tile(x, value, token, stride, inside, channel, DH: tl.constexpr, EVEN:
 def load_vector(x, at, mask):
     """Loads numbers as float32; zeros where there is no such tensor or `mask` is false."""
     if x is None:
-        return tl.zeros(at.shape, tl.float32)
-    return tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
+        value = tl.zeros(at.shape, tl.float32)
+    else:
+        value = tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
+    return value
 
 
 @triton.jit
@@ -107,13 +113,13 @@ def query_tile(q, token, stride, inside, first, head, q_map, q_map_bias,
     """Loads queries of BD channels; with MAPS it makes them from c by the folded map of q and k."""
     channel = first + tl.arange(0, BD)
     x = load_tile(q, token, stride, inside, channel, DH, DH % BD == 0)
-    if not MAPS:
-        return x
-    start = head * DH
-    matrix = load_map(q_map, start + first, start + DH, BD, True).to(x.dtype)
-    bias = load_vector(q_map_bias, start + channel, channel < DH)
-    y = dot(x, matrix, tl.zeros((token.shape[0], BD), tl.float32), PRECISION) + bias[None, :]
-    return cast(y, x.dtype)
+    if MAPS:
+        start = head * DH
+        matrix = load_map(q_map, start + first, start + DH, BD, True).to(x.dtype)
+        bias = load_vector(q_map_bias, start + channel, channel < DH)
+        y = dot(x, matrix, tl.zeros((token.shape[0], BD), tl.float32) + bias[None, :], PRECISION)
+        x = cast(y, x.dtype)
+    return x
 
 
 @triton.jit
