@@ -37,7 +37,7 @@ def add_state(x, C, state, channel, acc, TRANSPOSED: tl.constexpr,
 
 @triton.jit
 def query_gradient(
-    q, k, v, dh, stats, maxima, inverse, dden, C, vectors, q_map, q_map_bias, dq, sums, map_parts, scale,
+    q, k, v, dh, stats, maxima, inverse, dden, C, vectors, q_map, q_map_bias, dq, sums, map_parts, crosses, scale,
     q_S, v_S, dh_S, head, n, heads, tile, S, N, L,
     MAPS: tl.constexpr, STATES: tl.constexpr, DH: tl.constexpr, BD: tl.constexpr, NB: tl.constexpr, BT: tl.constexpr,
     BS: tl.constexpr, REVERSE: tl.constexpr, PRECISION: tl.constexpr,
@@ -56,7 +56,6 @@ def query_gradient(
     inverse_tile = load_vector(inverse, position, inside)
     dden_tile = load_vector(dden, position, inside)
     q_tiles = query_tiles(q, token, q_S, inside, n, q_map, q_map_bias, DH, BD, NB, MAPS, PRECISION)
-    dh_tiles = query_tiles(dh, token, dh_S, inside, n, None, None, DH, BD, NB, False, PRECISION)
     acc = zero_tiles(NB, BT, BD)
     drow = tl.zeros((BT,), tl.float32)
     dbeta = tl.zeros((BT,), tl.float32)
@@ -87,10 +86,17 @@ def query_gradient(
                 drow += beta * dbeta
     for first in range(chunk * L, tile * BT + BT, BS):
         at = first + tl.arange(0, BS)
+        at_any = first + tl.zeros((1,), tl.int32)
         other = tokens_at(at, S, REVERSE)
         is_token = at < S
         scores = scores_of(q_tiles, k, other, q_S, is_token, BT, BS, DH, BD, NB, PRECISION) * scale + beta[:, None]
-        dw = scores_of(dh_tiles, v, other, v_S, is_token, BT, BS, DH, BD, NB, PRECISION)
+        dw = tl.zeros((BT, BS), tl.float32)
+        for b in tl.static_range(NB):
+            channel = b * BD + tl.arange(0, BD)
+            # The mask is that of any step: a load before the loop would fill the registers with all tiles.
+            dh_tile = load_tile(dh, token, dh_S, inside & (at_any < S), channel, DH, DH % BD == 0)
+            v_tile = load_tile(v, other, v_S, is_token, channel, DH, DH % BD == 0)
+            dw = dot(dh_tile, tl.trans(v_tile), dw, PRECISION)
         column, column_low = log_sums(stats + 2 * plane, plane, at, S)
         dscores = dw * inverse_tile[:, None] + dden_tile[:, None]
         dscores *= decays(row, row_low, column, column_low, position, at)
@@ -112,38 +118,106 @@ def query_gradient(
             same = (out // 4 == into // 4) & (out < DH) & (into < DH)
             tl.store(map_parts + (out // 4) * 16 + (out % 4) * 4 + into % 4, gradient, mask=same)
             tl.store(map_parts + 4 * DH + channel, tl.sum(value, 0), mask=channel < DH)
-            matrix = load_map(q_map, n * DH + b * BD, n * DH + DH, BD, False).to(k.dtype.element_ty)
+            matrix = load_map(q_map, n, b, BD, NB, False)
             value = dot(rounded, matrix, tl.zeros((BT, BD), tl.float32), PRECISION)
+            if STATES:
+                value += load_tile(dq, token, q_S, inside & crosses, channel, DH, DH % BD == 0).to(tl.float32)
         store_tile(dq, value, token, q_S, inside, channel, DH, DH % BD == 0)
 
 
 @triton.jit
+def state_gradients(
+    k, v, stats, maxima, dC, dvectors, dk, dv, q_S, v_S, dk_S, dv_S, head, heads, tile, S, N, L,
+    MAPS: tl.constexpr, DH: tl.constexpr, BD: tl.constexpr, NB: tl.constexpr, BT: tl.constexpr,
+    REVERSE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Computes what later chunks add to the gradients of keys and values of a tile, and stores it in dk and dv.
+
+    Returns the part of the gradient of col. Blocks come one by one: in registers they would be too many.
+    """
+    plane = heads * S
+    chunk = tile * BT // L
+    position = tile * BT + tl.arange(0, BT)
+    token = tokens_at(position, S, REVERSE)
+    inside = position < S
+    state = head * N + chunk
+    vector = dvectors + state * (2 * DH + 1)
+    column, column_low = log_sums(stats + 2 * plane, plane, position, S)
+    z_after, z_after_low = chunk_maximum(maxima, heads * N, state, chunk, N)
+    write = tl.exp((column - z_after) + (column_low - z_after_low))
+    dcolumn = tl.zeros((BT,), tl.float32)
+    EVEN: tl.constexpr = DH % BD == 0
+    for b in range(NB):
+        channel = b * BD + tl.arange(0, BD)
+        from_k = tl.zeros((BT, BD), tl.float32)
+        from_v = tl.zeros((BT, BD), tl.float32)
+        for d in range(NB):
+            other = d * BD + tl.arange(0, BD)
+            k_tile = load_tile(k, token, q_S, inside, other, DH, EVEN)
+            v_tile = load_tile(v, token, v_S, inside, other, DH, EVEN)
+            dC_tile = load_state(dC, state, other, channel, DH, EVEN)
+            from_k = dot(k_tile.to(dC_tile.dtype), dC_tile, from_k, PRECISION)
+            dC_tile = load_state(dC, state, channel, other, DH, EVEN)
+            from_v = dot(v_tile.to(dC_tile.dtype), tl.trans(dC_tile), from_v, PRECISION)
+        x_sum = tl.load(vector + channel, mask=channel < DH, other=0.0)
+        from_v = write[:, None] * (from_v + x_sum[None, :])
+        k_tile = load_tile(k, token, q_S, inside, channel, DH, EVEN).to(tl.float32)
+        dcolumn += tl.sum(from_v * k_tile, 1)
+        if MAPS:
+            y_sum = tl.load(vector + DH + channel, mask=channel < DH, other=0.0)
+            from_k += y_sum[None, :]
+            v_tile = load_tile(v, token, v_S, inside, channel, DH, EVEN).to(tl.float32)
+            dcolumn += write * tl.sum(v_tile * y_sum[None, :], 1)
+        store_tile(dk, from_v, token, dk_S, inside, channel, DH, EVEN)
+        store_tile(dv, write[:, None] * from_k, token, dv_S, inside, channel, DH, EVEN)
+    if MAPS:
+        dcolumn += write * tl.load(vector + 2 * DH)
+    return dcolumn
+
+
+@triton.jit
+def key_tiles(k, token, stride, inside, head, q_map, DH: tl.constexpr, BD: tl.constexpr, NB: tl.constexpr,
+              MAPS: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+    """Returns the keys of all channels of a head, NB tiles; with MAPS the folded map acts on them and not on queries."""
+    tiles = ()
+    for b in tl.static_range(NB):
+        tile = load_tile(k, token, stride, inside, b * BD + tl.arange(0, BD), DH, DH % BD == 0)
+        if MAPS:
+            matrix = load_map(q_map, head, b, BD, NB, False)
+            tile = cast(dot(tile, matrix, tl.zeros((token.shape[0], BD), tl.float32), PRECISION), tile.dtype)
+        tiles = tiles + (tile,)
+    return tiles
+
+
+@triton.jit
 def later_queries(
-    k_tiles, v_tiles, q, dh, token, q_S, dh_S, inside, n, q_map, q_map_bias,
-    BT: tl.constexpr, BS: tl.constexpr, DH: tl.constexpr, BD: tl.constexpr, NB: tl.constexpr, MAPS: tl.constexpr,
+    k_tiles, v, q, dh, row_token, row_inside, token, q_S, v_S, dh_S, inside,
+    BT: tl.constexpr, BS: tl.constexpr, DH: tl.constexpr, BD: tl.constexpr, NB: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Returns k q^T and v dh^T of tiles in registers with a tile of queries, made as `query_gradient` makes them."""
+    """Returns k q^T and v dh^T of a tile of keys with one of queries."""
     scores = tl.zeros((BT, BS), tl.float32)
     dw = tl.zeros((BT, BS), tl.float32)
     for b in tl.static_range(NB):
-        q_tile = query_tile(q, token, q_S, inside, b * BD, n, q_map, q_map_bias, DH, BD, MAPS, PRECISION)
+        channel = b * BD + tl.arange(0, BD)
+        q_tile = load_tile(q, token, q_S, inside, channel, DH, DH % BD == 0)
         scores = dot(k_tiles[b], tl.trans(q_tile), scores, PRECISION)
-        dh_tile = load_tile(dh, token, dh_S, inside, b * BD + tl.arange(0, BD), DH, DH % BD == 0)
-        dw = dot(v_tiles[b], tl.trans(dh_tile), dw, PRECISION)
+        dh_tile = load_tile(dh, token, dh_S, inside, channel, DH, DH % BD == 0)
+        v_tile = load_tile(v, row_token, v_S, row_inside, channel, DH, DH % BD == 0)
+        dw = dot(v_tile, tl.trans(dh_tile), dw, PRECISION)
     return scores, dw
 
 
 @triton.jit
 def key_value_gradient(
-    q, k, v, dh, stats, maxima, inverse, dden, dC, dvectors, q_map, q_map_bias, dq, dk, dv, sums, scale,
-    q_S, v_S, dh_S, dv_S, head, n, heads, tile, S, N, L,
+    q, k, v, dh, stats, inverse, dden, q_map, q_map_bias, dk, dv, sums, dcolumn, crosses, scale,
+    q_S, v_S, dh_S, dv_S, n, heads, tile, S, L,
     MAPS: tl.constexpr, STATES: tl.constexpr, DH: tl.constexpr, BD: tl.constexpr, NB: tl.constexpr, BT: tl.constexpr,
     BS: tl.constexpr, REVERSE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Computes the gradients of keys and values of a tile; with MAPS that of c, to which it adds `dq`.
+    """Computes the gradients of keys and values of a tile, and adds to them what dk and dv hold of it.
 
-    Pointers are those of the head. sums: gradients of col (plane 1) and of pairs s = t (plane 2).
+    Pointers are those of the head. crosses: whether later chunks had a part in dk and dv, and `dcolumn`. sums: gradients of col (plane 1) and of pairs s = t (plane 2).
     """
     plane = heads * S
     chunk = tile * BT // L
@@ -151,60 +225,32 @@ def key_value_gradient(
     token = tokens_at(position, S, REVERSE)
     inside = position < S
     column, column_low = log_sums(stats + 2 * plane, plane, position, S)
-    k_tiles = query_tiles(k, token, q_S, inside, n, None, None, DH, BD, NB, False, PRECISION)
-    v_tiles = query_tiles(v, token, v_S, inside, n, None, None, DH, BD, NB, False, PRECISION)
     dk_tiles = zero_tiles(NB, BT, BD)
     dv_tiles = zero_tiles(NB, BT, BD)
-    dcolumn = tl.zeros((BT,), tl.float32)
     ddiagonal = tl.zeros((BT,), tl.float32)
     dscores_sum = tl.zeros((BT,), tl.float32)
     EVEN: tl.constexpr = DH % BD == 0
-    if STATES:
-        if chunk < N - 1:
-            state = head * N + chunk
-            vector = dvectors + state * (2 * DH + 1)
-            z_after, z_after_low = chunk_maximum(maxima, heads * N, state, chunk, N)
-            write = tl.exp((column - z_after) + (column_low - z_after_low))
-            for d in range(0, DH, BD):
-                channel = d + tl.arange(0, BD)
-                k_tile = load_tile(k, token, q_S, inside, channel, DH, EVEN)
-                v_tile = load_tile(v, token, v_S, inside, channel, DH, EVEN)
-                dv_tiles = add_state(k_tile, dC, state, channel, dv_tiles, False, DH, BD, NB, PRECISION)
-                dk_tiles = add_state(v_tile, dC, state, channel, dk_tiles, True, DH, BD, NB, PRECISION)
-                if MAPS:
-                    y_sum = tl.load(vector + DH + channel, mask=channel < DH, other=0.0)
-                    dcolumn += write * tl.sum(v_tile.to(tl.float32) * y_sum[None, :], 1)
-            if MAPS:
-                dcolumn += write * tl.load(vector + 2 * DH)
-            dk_weighted, dv_weighted = (), ()
-            for b in tl.static_range(NB):
-                channel = b * BD + tl.arange(0, BD)
-                x_sum = tl.load(vector + channel, mask=channel < DH, other=0.0)
-                dk_tile = write[:, None] * (dk_tiles[b] + x_sum[None, :])
-                dcolumn += tl.sum(dk_tile * k_tiles[b].to(tl.float32), 1)
-                if MAPS:  # the sum below is one of c, this one of queries: it goes where theirs goes
-                    dk_tile += load_tile(dq, token, q_S, inside, channel, DH, EVEN).to(tl.float32)
-                    store_tile(dq, dk_tile, token, q_S, inside, channel, DH, EVEN)
-                    dk_tile = tl.zeros((BT, BD), tl.float32)
-                    y_sum = tl.load(vector + DH + channel, mask=channel < DH, other=0.0)
-                    dv_weighted = dv_weighted + (write[:, None] * (dv_tiles[b] + y_sum[None, :]),)
-                else:
-                    dv_weighted = dv_weighted + (write[:, None] * dv_tiles[b],)
-                dk_weighted = dk_weighted + (dk_tile,)
-            dk_tiles, dv_tiles = dk_weighted, dv_weighted
+    k_tiles = key_tiles(k, token, q_S, inside, n, q_map, DH, BD, NB, MAPS, PRECISION)
+    gamma = tl.zeros((BT,), tl.float32)
+    if MAPS:
+        for b in tl.static_range(NB):
+            channel = b * BD + tl.arange(0, BD)
+            k_tile = load_tile(k, token, q_S, inside, channel, DH, EVEN).to(tl.float32)
+            gamma += tl.sum(k_tile * load_vector(q_map_bias, n * DH + channel, channel < DH)[None, :], 1)
     for first in range(tile * BT // BS * BS, tl.minimum(S, chunk * L + L), BS):
         at = first + tl.arange(0, BS)
+        at_any = first + tl.zeros((1,), tl.int32)
         other = tokens_at(at, S, REVERSE)
         is_token = at < S
         scores, dw = later_queries(
-            k_tiles, v_tiles, q, dh, other, q_S, dh_S, is_token, n, q_map, q_map_bias,
-            BT, BS, DH, BD, NB, MAPS, PRECISION,
+            k_tiles, v, q, dh, token, inside & (at_any < S), other, q_S, v_S, dh_S, is_token,
+            BT, BS, DH, BD, NB, PRECISION,
         )  # fmt: skip
         row, row_low = log_sums(stats, plane, at, S)
         decay = tl.trans(decays(row, row_low, column, column_low, at, position))
         scores = scores * scale
         if MAPS:
-            scores += load_vector(stats, 5 * plane + at, is_token)[None, :]
+            scores += load_vector(stats, 5 * plane + at, is_token)[None, :] + gamma[:, None]
         inverse_tile = load_vector(inverse, at, is_token)[None, :]
         dscores = (dw * inverse_tile + load_vector(dden, at, is_token)[None, :]) * decay
         both = scores * dscores
@@ -221,11 +267,15 @@ def key_value_gradient(
         dk_tile, dv_tile = dk_tiles[b], dv_tiles[b]
         if MAPS:
             # The sum was one of c: the queries' map, and the gradient's part along its bias, are applied to it here.
-            matrix = load_map(q_map, n * DH + b * BD, n * DH + DH, BD, True).to(k.dtype.element_ty)
+            matrix = load_map(q_map, n, b, BD, NB, True)
             bias = load_vector(q_map_bias, n * DH + channel, channel < DH)
             dk_tile = cast(dk_tile, k.dtype.element_ty)
             dk_tile = dot(dk_tile, matrix, dscores_sum[:, None] * bias[None, :], PRECISION)
-            dk_tile += load_tile(dq, token, q_S, inside, channel, DH, EVEN).to(tl.float32)
+            dk_tile += load_tile(dk, token, q_S, inside, channel, DH, EVEN).to(tl.float32)
+        elif STATES:
+            dk_tile += load_tile(dk, token, q_S, inside & crosses, channel, DH, EVEN).to(tl.float32)
+        if STATES:
+            dv_tile += load_tile(dv, token, dv_S, inside & crosses, channel, DH, EVEN).to(tl.float32)
         store_tile(dk, dk_tile, token, q_S, inside, channel, DH, EVEN)
         store_tile(dv, dv_tile, token, dv_S, inside, channel, DH, EVEN)
     tl.store(sums + plane + position, dcolumn, mask=inside)
@@ -261,12 +311,21 @@ def scan_gradients(
     sums += head * S
     if MAPS:
         map_parts += ((batch * TILES + tile) * NH + n) * 5 * DH
+    dcolumn = tl.zeros((BT,), tl.float32)
+    crosses = (tile * BT // L + tl.zeros((1,), tl.int32)) < N - 1
+    if STATES:
+        if tile * BT // L < N - 1:
+            dcolumn = state_gradients(
+                k, v, stats, maxima, dC, dvectors, dk, dv, q_S, v_S, q_S, dv_S, head, heads, tile, S, N, L,
+                MAPS, DH, BD, NB, BT, REVERSE, PRECISION,
+            )  # fmt: skip
+        tl.debug_barrier()  # what is stored here is read again below
     query_gradient(
-        q, k, v, dh, stats, maxima, inverse, dden, C, vectors, q_map, q_map_bias, dq, sums, map_parts, scale,
+        q, k, v, dh, stats, maxima, inverse, dden, C, vectors, q_map, q_map_bias, dq, sums, map_parts, crosses, scale,
         q_S, v_S, dh_S, head, n, heads, tile, S, N, L, MAPS, STATES, DH, BD, NB, BT, BS, REVERSE, PRECISION,
     )  # fmt: skip
-    tl.debug_barrier()  # what was stored as gradient of queries is read again
+    tl.debug_barrier()
     key_value_gradient(
-        q, k, v, dh, stats, maxima, inverse, dden, dC, dvectors, q_map, q_map_bias, dq, dk, dv, sums, scale,
-        q_S, v_S, dh_S, dv_S, head, n, heads, tile, S, N, L, MAPS, STATES, DH, BD, NB, BT, BS, REVERSE, PRECISION,
+        q, k, v, dh, stats, inverse, dden, q_map, q_map_bias, dk, dv, sums, dcolumn, crosses, scale,
+        q_S, v_S, dh_S, dv_S, n, heads, tile, S, L, MAPS, STATES, DH, BD, NB, BT, BS, REVERSE, PRECISION,
     )  # fmt: skip

@@ -36,6 +36,7 @@ class Saved(NamedTuple):
     out_stats: Tensor
     q_map: Tensor
     q_map_bias: Tensor
+    v_map: Tensor
     gates: Tensor
     C: Tensor | None
     vectors: Tensor | None
@@ -59,7 +60,7 @@ def cell_forward(
     grid = u.shape[1:-1]
     u, z = tokens_of(u), tokens_of(z)
     plan = make_plan(u.shape[1], u.shape[2] // NUM_HEADS, u.dtype)
-    q_map, q_map_bias, gates, constants = fold(weights, u)
+    q_map, q_map_bias, v_map, gates, constants = fold(weights, u, plan)
     c, gate_parts = convolve(u, weights, gates, grid, causal, reverse)
     B, S, E = c.shape
     folded_gates = (constants, weights.igate_bias, weights.fgate_bias)
@@ -67,7 +68,7 @@ def cell_forward(
     states = states_of(heads_of(c), heads_of(u), stats, maxima, plan, reverse)
     y = torch.empty_like(c)
     h = torch.empty_like(c) if save else None
-    folded = folded_of(weights, q_map, q_map_bias)
+    folded = folded_of(weights, q_map, q_map_bias, v_map)
     q = heads_of(c)
     out_stats = hidden(
         q, q, heads_of(u), stats, maxima, states, plan, reverse, eps, None if h is None else heads_of(h), folded, z, y,
@@ -76,7 +77,7 @@ def cell_forward(
     y = y.unflatten(1, grid)
     if h is None:
         return y, None
-    return y, Saved(c, h, stats, maxima, out_stats, q_map, q_map_bias, gates, states.C, states.vectors)
+    return y, Saved(c, h, stats, maxima, out_stats, q_map, q_map_bias, v_map, gates, states.C, states.vectors)
 
 
 def cell_backward(
@@ -99,7 +100,7 @@ def cell_backward(
     plan = make_plan(S, E // NUM_HEADS, u.dtype)
     both = torch.empty(B, S, 2 * E, dtype=u.dtype, device=u.device)
     du, dz = both[..., :E], both[..., E:]
-    folded = folded_of(weights, saved.q_map, saved.q_map_bias)
+    folded = folded_of(weights, saved.q_map, saved.q_map_bias, saved.v_map)
 
     sums = torch.empty(5, B * NUM_HEADS, S, device=u.device)
     dh, inverse, dden, output_parts = output_gradients(dy, z, saved, folded, dz, sums, plan, reverse, eps)
@@ -130,25 +131,25 @@ def heads_of(x: Tensor) -> Tensor:
     return x.unflatten(2, (NUM_HEADS, -1)).transpose(1, 2)
 
 
-def folded_of(weights: CellWeights, q_map: Tensor, q_map_bias: Tensor) -> Folded:
-    return Folded(q_map, q_map_bias, weights.v, weights.v_bias, weights.norm, weights.norm_bias, weights.skip)
+def folded_of(weights: CellWeights, q_map: Tensor, q_map_bias: Tensor, v_map: Tensor) -> Folded:
+    return Folded(q_map, q_map_bias, v_map, weights.v_bias, weights.norm, weights.norm_bias, weights.skip)
 
 
-def fold(weights: CellWeights, u: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Runs `fold_maps`; returns the map of q and k, its bias, and the gates' weights and constants."""
+def fold(weights: CellWeights, u: Tensor, plan: Plan) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Runs `fold_maps`; returns the maps of q and k and of v, the former with its bias, and the gates' weights."""
     E = u.shape[2]
-    programs = -(-E // BE)
-    q_map = torch.empty(E // 4, 4, 4, device=u.device)
+    programs = NUM_HEADS * plan.NB
+    q_map, v_map = torch.empty(2, programs, plan.BD, plan.BD, dtype=u.dtype, device=u.device)
     q_map_bias = torch.empty(E, device=u.device)
     gates = torch.empty(32, E, device=u.device)
     constants = torch.empty(programs, 16, device=u.device)
     w = weights
     launch(
         "fold_maps", (programs,),
-        w.q, w.k, w.v, w.q_bias, w.k_bias, w.v_bias, w.igate, w.fgate, q_map, q_map_bias, gates, constants,
-        (E // NUM_HEADS) ** -0.5, E, E // NUM_HEADS, BE=BE, num_warps=4,
+        w.q, w.k, w.v, w.q_bias, w.k_bias, w.v_bias, w.igate, w.fgate, q_map, q_map_bias, v_map, gates, constants,
+        (E // NUM_HEADS) ** -0.5, E, DH=E // NUM_HEADS, BD=plan.BD, NB=plan.NB, num_warps=4,
     )  # fmt: skip
-    return q_map, q_map_bias, gates, constants
+    return q_map, q_map_bias, v_map, gates, constants
 
 
 def tiles(S: int) -> int:
@@ -175,7 +176,7 @@ def conv_options(weight: Tensor, causal: bool, reverse: bool, dtype: torch.dtype
     depth, height, width = (1,) * (5 - weight.ndim) + tuple(weight.shape[2:])
     return dict(
         BT=CONV_TOKENS, BE=BE, KD=depth, KH=height, KW=width, CAUSAL=causal, REVERSE=reverse,
-        PRECISION=precision_of(dtype), num_warps=4,
+        PRECISION=precision_of(dtype), num_warps=8, num_stages=1,
     )  # fmt: skip
 
 
@@ -223,7 +224,9 @@ def output_gradients(
         "output_gradients", (programs, B * NUM_HEADS),
         dy, saved.c, z, saved.h, saved.stats, saved.out_stats, *folded[2:], dz, dh, inverse, dden, sums[3], parts, eps,
         NORM_EPS, *saved.c.stride()[:2], *z.stride()[:2], *dz.stride()[:2], NUM_HEADS, S, steps,
-        DH=E // NUM_HEADS, BD=plan.BD, BT=CONV_TOKENS, REVERSE=reverse, PRECISION=plan.PRECISION, num_warps=4,
+        DH=E // NUM_HEADS, BD=plan.BD, NB=plan.NB, BT=CONV_TOKENS, REVERSE=reverse, PRECISION=plan.PRECISION,
+        num_warps=8 if plan.BD == 64 else 4,
+        num_stages=1,
     )  # fmt: skip
     return dh, inverse, dden, parts
 

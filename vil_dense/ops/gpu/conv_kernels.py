@@ -5,6 +5,8 @@ import triton.language as tl
 
 from vil_dense.ops.gpu.tiles import cast, dot, load_vector, sigmoid, silu
 
+UNROLL = tl.constexpr(3)
+
 
 @triton.jit
 def neighbour(token, offset, S, H, W, KD: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr,
@@ -15,7 +17,7 @@ def neighbour(token, offset, S, H, W, KD: tl.constexpr, KH: tl.constexpr, KW: tl
     """
     sign: tl.constexpr = -1 if BACK else 1
     if CAUSAL:
-        step: tl.constexpr = KW - 1 - offset if REVERSE else offset - KW + 1
+        step = KW - 1 - offset if REVERSE else offset - KW + 1
         other = token + sign * step
         inside = (other >= 0) & (other < S)
     else:
@@ -39,7 +41,7 @@ def convolved(u, weight, bias, start, token, channel, has_channel, u_S, S, H, W,
               CAUSAL: tl.constexpr, REVERSE: tl.constexpr):  # fmt: skip
     """Returns the convolution of u at a tile, float32; the sequence of each token begins at `start`."""
     acc = tl.zeros((BT, BE), tl.float32) + load_vector(bias, channel, channel >= 0)[None, :]
-    for offset in tl.static_range(KD * KH * KW):
+    for offset in tl.range(KD * KH * KW, loop_unroll_factor=UNROLL):  # all at once they would need more registers
         other, inside = neighbour(token, offset, S, H, W, KD, KH, KW, CAUSAL, REVERSE, False)
         tile = load_tokens(u, start + other * u_S, inside, channel, has_channel).to(tl.float32)
         acc += tile * load_vector(weight, channel * (KD * KH * KW) + offset, channel >= 0)[None, :]
@@ -83,6 +85,17 @@ def convolve(
 
 
 @triton.jit
+def places(step, B, S, STEPS, u_B, BT: tl.constexpr):
+    """Tokens of all sequences in a row: where they lie, where their sequences begin in u, and which they are there.
+
+    Behind the last sequence the token is S, which is none.
+    """
+    place = (tl.program_id(0).to(tl.int64) * STEPS + step) * BT + tl.arange(0, BT)
+    token = tl.where(place < tl.cast(B, tl.int64) * S, place % S, S).to(tl.int32)
+    return place, place // S * u_B, token
+
+
+@triton.jit
 def activation_gradients(
     u, z, dy, dc, dgates, weight, bias, gates, skip, dpre, parts, u_B, u_S, z_B, z_S, B, S, E, H, W, STEPS,
     BT: tl.constexpr, BE: tl.constexpr, KD: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, CAUSAL: tl.constexpr,
@@ -103,14 +116,10 @@ def activation_gradients(
     skip_tile = load_vector(skip, channel, channel >= 0)
     dof_c = tl.zeros((16, BE), tl.float32)
     dof_u = tl.zeros((16, BE), tl.float32)
-    dweight = (tl.zeros((BE,), tl.float32),)
-    for _ in tl.static_range(K):
-        dweight = dweight + (tl.zeros((BE,), tl.float32),)
+    dbias = tl.zeros((BT, BE), tl.float32)
     for step in range(STEPS):
-        place = (tl.program_id(0).to(tl.int64) * STEPS + step) * BT + tl.arange(0, BT)
-        is_token = place < tl.cast(B, tl.int64) * S
-        token = tl.where(is_token, place % S, S).to(tl.int32)
-        start = place // S * u_B
+        place, start, token = places(step, B, S, STEPS, u_B, BT)
+        is_token = token < S
         at_z = place // S * z_B + place % S * z_S
         pre = convolved(
             u, weight, bias, start, token, channel, has_channel, u_S, S, H, W, BT, BE, KD, KH, KW, CAUSAL, REVERSE
@@ -124,24 +133,26 @@ def activation_gradients(
         slope = sigmoid(pre)
         dpre_tile = cast(dc_tile * (slope + c_tile * (1 - slope)), dpre.dtype.element_ty)
         tl.store(dpre + place[:, None] * E + channel[None, :], dpre_tile, mask=is_token[:, None] & has_channel)
-        dpre_tile = tl.where(is_token[:, None], dpre_tile.to(tl.float32), 0.0)
+        dbias += tl.where(is_token[:, None], dpre_tile.to(tl.float32), 0.0)
         u_tile = load_tokens(u, start + token.to(tl.int64) * u_S, is_token, channel, has_channel).to(tl.float32)
         dgate = tl.trans(dgate)
         dof_c = dot(dgate, c_tile, dof_c, PRECISION)
         dof_u = dot(dgate, u_tile, dof_u, PRECISION)
-        sums = (dweight[0] + tl.sum(dpre_tile, 0),)
-        for offset in tl.static_range(K):
-            other, inside = neighbour(token, offset, S, H, W, KD, KH, KW, CAUSAL, REVERSE, False)
-            tile = load_tokens(u, start + other * u_S, inside, channel, has_channel).to(tl.float32)
-            sums = sums + (dweight[offset + 1] + tl.sum(tile * dpre_tile, 0),)
-        dweight = sums
     inside = tl.program_id(1) * BE + tl.arange(0, BE) < E
-    for offset in tl.static_range(K):
-        tl.store(out + offset * E, dweight[offset + 1], mask=inside)
-    tl.store(out + K * E, dweight[0], mask=inside)
+    tl.store(out + K * E, tl.sum(dbias, 0), mask=inside)
     at = out[None, :] + (K + 1 + row)[:, None] * E
     tl.store(at, dof_c, mask=inside[None, :])
     tl.store(at + 16 * E, dof_u, mask=inside[None, :])
+    tl.debug_barrier()  # what was stored is read again, once for each weight: sums of all would not fit in registers
+    for offset in range(K):
+        dweight = tl.zeros((BT, BE), tl.float32)
+        for step in range(STEPS):
+            place, start, token = places(step, B, S, STEPS, u_B, BT)
+            other, inside_grid = neighbour(token, offset, S, H, W, KD, KH, KW, CAUSAL, REVERSE, False)
+            tile = load_tokens(u, start + other * u_S, inside_grid, channel, has_channel).to(tl.float32)
+            dpre_tile = load_tokens(dpre, place * E, token < S, channel, has_channel)
+            dweight += tile * dpre_tile.to(tl.float32)
+        tl.store(out + offset * E, tl.sum(dweight, 0), mask=inside)
 
 
 @triton.jit
@@ -166,7 +177,7 @@ def convolve_gradients(
     )
     acc = load_tokens(du_scan + batch * S * E, wide * E, is_token, channel, has_channel).to(tl.float32)
     acc = dot(dgate, of_u, acc, PRECISION)
-    for offset in tl.static_range(KD * KH * KW):
+    for offset in tl.range(KD * KH * KW, loop_unroll_factor=UNROLL):
         other, inside = neighbour(token, offset, S, H, W, KD, KH, KW, CAUSAL, REVERSE, True)
         tile = load_tokens(dpre, other * E, inside, channel, has_channel).to(tl.float32)
         acc += tile * load_vector(weight, channel * (KD * KH * KW) + offset, channel >= 0)[None, :]

@@ -43,7 +43,7 @@ def chunk_maximum(maxima, plane, at, chunk, N):
 def scan_states(
     x, y, stats, maxima, inverse, dden, C_before, vectors_before, q_map, q_map_bias, C, vectors, products, scale,
     x_B, x_NH, x_S, y_B, y_NH, y_S, NH, S, N, L,
-    BACKWARD: tl.constexpr, MAPS: tl.constexpr, DH: tl.constexpr, BD: tl.constexpr, BT: tl.constexpr,
+    BACKWARD: tl.constexpr, MAPS: tl.constexpr, DH: tl.constexpr, BD: tl.constexpr, NB: tl.constexpr, BT: tl.constexpr,
     REVERSE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Computes one block of the state before each chunk; BACKWARD: of its gradient, after each chunk.
@@ -106,8 +106,8 @@ def scan_states(
             y_tile = load_tile(y, token, y_S, is_token, column, DH, EVEN)
             if BACKWARD:
                 x_tile = query_tile(
-                    x, token, x_S, is_token, tl.program_id(1) * BD, head % NH, q_map, q_map_bias,
-                    DH, BD, MAPS, PRECISION,
+                    x, token, x_S, is_token, tl.program_id(1), head % NH, q_map, q_map_bias,
+                    DH, BD, NB, MAPS, PRECISION,
                 )  # fmt: skip
                 high, low = log_sums(stats, plane, position, S)
                 read = tl.exp((high + z_before) + (low + z_before_low))
@@ -167,9 +167,9 @@ def read_state(q, token, stride, inside, head, q_map, q_map_bias, C, vectors, st
             y_sum = tl.load(at + DH + b * BD + column, mask=b * BD + column < DH, other=0.0)
             out = out + (acc[b] + beta[:, None] * y_sum[None, :],)
         acc = out
-    for first in range(0, DH, BD):
-        tile = query_tile(q, token, stride, inside, first, head, q_map, q_map_bias, DH, BD, MAPS, PRECISION)
-        row = first + tl.arange(0, BD)
+    for block in range(NB):
+        tile = query_tile(q, token, stride, inside, block, head, q_map, q_map_bias, DH, BD, NB, MAPS, PRECISION)
+        row = block * BD + tl.arange(0, BD)
         den += tl.sum(tile.to(tl.float32) * tl.load(at + row, mask=row < DH, other=0.0)[None, :], 1)
         out = ()
         for b in tl.static_range(NB):
@@ -248,7 +248,7 @@ def hidden_states(
         if h is not None:
             store_tile(h, x, token, h_S, inside, channel, DH, EVEN)
         if MAPS:
-            matrix = load_map(v_map, n * DH + b * BD, n * DH + DH, BD, True).to(v.dtype.element_ty)
+            matrix = load_map(v_map, n, b, BD, NB, True)
             bias = load_vector(v_map_bias, n * DH + channel, channel < DH)
             x = cast(x, v.dtype.element_ty)
             x = dot(x, matrix, (den * inverse)[:, None] * bias[None, :], PRECISION)

@@ -8,18 +8,18 @@ from vil_dense.ops.gpu.tiles import cast, dot, load_map, load_tile, load_vector,
 
 @triton.jit
 def output_tile(dy, c, z, h, den_h, mean, deviation, v_map, v_map_bias, norm, norm_bias, skip,
-                token, c_S, z_S, inside, first, n,
-                DH: tl.constexpr, BD: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+                token, c_S, z_S, inside, block, n,
+                DH: tl.constexpr, BD: tl.constexpr, NB: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
     """Loads what the gradients need of BD channels; returns normed heads, their gradient, and the gradient of y silu(z).
 
     The last two are dy silu(z) times the norm's weight, and without it; then z's gradient, and h before the map.
     """
     EVEN: tl.constexpr = DH % BD == 0
-    channel = first + tl.arange(0, BD)
+    channel = block * BD + tl.arange(0, BD)
     has = channel < DH
     at = n * DH + channel
     h_tile = load_tile(h, token, c_S, inside, channel, DH, EVEN)
-    matrix = load_map(v_map, n * DH + first, n * DH + DH, BD, True).to(h_tile.dtype)
+    matrix = load_map(v_map, n, block, BD, NB, True)
     x = dot(h_tile, matrix, den_h[:, None] * load_vector(v_map_bias, at, has)[None, :], PRECISION)
     normed = tl.where(has[None, :], (x - mean[:, None]) * deviation[:, None], 0.0)
     z_tile = load_tile(z, token, z_S, inside, channel, DH, EVEN).to(tl.float32)
@@ -38,7 +38,7 @@ def output_tile(dy, c, z, h, den_h, mean, deviation, v_map, v_map_bias, norm, no
 def output_gradients(
     dy, c, z, h, stats, out_stats, v_map, v_map_bias, norm, norm_bias, skip,
     dz, dh, inverse, dden, dm, parts, eps, norm_eps, c_B, c_S, z_B, z_S, dz_B, dz_S, NH, S, STEPS,
-    DH: tl.constexpr, BD: tl.constexpr, BT: tl.constexpr, REVERSE: tl.constexpr, PRECISION: tl.constexpr,
+    DH: tl.constexpr, BD: tl.constexpr, NB: tl.constexpr, BT: tl.constexpr, REVERSE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Computes, of one head at STEPS tiles of tokens, the gradients of z and of h before the map of v.
 
@@ -73,30 +73,30 @@ def output_gradients(
         den_h = den * inverse_tile
         sum_1 = tl.zeros((BT,), tl.float32)
         sum_2 = tl.zeros((BT,), tl.float32)
-        for first in range(0, DH, BD):
+        for block in range(NB):
             normed, dnormed, dout, dz_tile, h_tile, c_tile = output_tile(
                 dy, c, z, h, den_h, mean, deviation, v_map, v_map_bias, norm, norm_bias, skip, token, c_S, z_S, inside,
-                first, n, DH, BD, PRECISION,
+                block, n, DH, BD, NB, PRECISION,
             )  # fmt: skip
             sum_1 += tl.sum(dnormed, 1)
             sum_2 += tl.sum(dnormed * normed, 1)
         dbias = tl.zeros((BT,), tl.float32)
-        for first in range(0, DH, BD):
+        for block in range(NB):
             normed, dnormed, dout, dz_tile, h_tile, c_tile = output_tile(
                 dy, c, z, h, den_h, mean, deviation, v_map, v_map_bias, norm, norm_bias, skip, token, c_S, z_S, inside,
-                first, n, DH, BD, PRECISION,
+                block, n, DH, BD, NB, PRECISION,
             )  # fmt: skip
-            channel = first + tl.arange(0, BD)
+            channel = block * BD + tl.arange(0, BD)
             has = channel < DH
             store_tile(dz, dz_tile, token, dz_S, inside, channel, DH, EVEN)
             dx = deviation[:, None] * (dnormed - sum_1[:, None] / DH - normed * (sum_2 / DH)[:, None])
             dx = tl.where(inside[:, None] & has[None, :], dx, 0.0)
             dbias += tl.sum(dx * load_vector(v_map_bias, n * DH + channel, has)[None, :], 1)
             rounded = cast(dx, h_tile.dtype)
-            matrix = load_map(v_map, n * DH + first, n * DH + DH, BD, False).to(h_tile.dtype)
+            matrix = load_map(v_map, n, block, BD, NB, False)
             dh_tile = dot(rounded, matrix, tl.zeros((BT, BD), tl.float32), PRECISION)
             store_tile(dh, dh_tile, token, c_S, inside, channel, DH, EVEN)
-            block = dot(tl.trans(rounded), h_tile, tl.zeros((BD, BD), tl.float32), PRECISION)
+            dmap = dot(tl.trans(rounded), h_tile, tl.zeros((BD, BD), tl.float32), PRECISION)
             out, into = channel[:, None], channel[None, :]
             same = (out // 4 == into // 4) & (out < DH) & (into < DH)
             at = parts + 4 * DH + (out // 4) * 16 + (out % 4) * 4 + into % 4
@@ -107,13 +107,13 @@ def output_gradients(
                 dnorm_bias += tl.load(parts + DH + channel, mask=has, other=0.0)
                 dskip += tl.load(parts + 2 * DH + channel, mask=has, other=0.0)
                 dv_bias += tl.load(parts + 3 * DH + channel, mask=has, other=0.0)
-                block += tl.load(at, mask=same, other=0.0)
+                dmap += tl.load(at, mask=same, other=0.0)
             tl.debug_barrier()
             tl.store(parts + channel, dnorm, mask=has)
             tl.store(parts + DH + channel, dnorm_bias, mask=has)
             tl.store(parts + 2 * DH + channel, dskip, mask=has)
             tl.store(parts + 3 * DH + channel, dv_bias, mask=has)
-            tl.store(at, block, mask=same)
+            tl.store(at, dmap, mask=same)
             tl.debug_barrier()
         # The norm takes out the scale of h, all but its eps: so little goes through the normaliser.
         dh_h = sum_2 * norm_eps * deviation * deviation

@@ -59,8 +59,7 @@ def run_states(
 ) -> States:
     """Runs `scan_states`: forward, or, where `read` (inverse normaliser, its gradient) is given, backward."""
     B, NH, S, DH = x.shape
-    BD = min(plan.BD, 32) if plan.PRECISION == "ieee" else plan.BD
-    blocks = -(-DH // BD)
+    BD, blocks = plan.BD, plan.NB
     C = torch.empty(B * NH, plan.N, DH, DH, dtype=plan.state_dtype, device=x.device)
     vectors = torch.empty(B * NH, plan.N, 2 * DH + 1, device=x.device)
     backward = read is not None
@@ -73,8 +72,8 @@ def run_states(
         "scan_states", (B * NH, blocks, blocks),
         x, y, stats, maxima, inverse, dden, before.C, before.vectors, folded.q_map, folded.q_map_bias, C, vectors,
         products, scale, *head_strides(x), *head_strides(y), NH, S, plan.N, plan.L,
-        BACKWARD=backward, MAPS=maps, DH=DH, BD=BD, BT=64 if plan.PRECISION != "ieee" else 32, REVERSE=reverse,
-        PRECISION=plan.PRECISION, num_warps=8 if BD == 64 else 4, num_stages=3,
+        BACKWARD=backward, MAPS=maps, DH=DH, BD=BD, NB=blocks, BT=64 if plan.PRECISION != "ieee" else 32, REVERSE=reverse,
+        PRECISION=plan.PRECISION, num_warps=8 if BD == 64 else 4, num_stages=2,
     )  # fmt: skip
     return States(C, vectors, products)
 

@@ -76,17 +76,11 @@ def load_vector(x, at, mask):
 
 
 @triton.jit
-def load_map(weight, first, end, BD: tl.constexpr, IN_FIRST: tl.constexpr):
-    """Loads channels `first` ... of a block-diagonal matrix, (BD in, BD out) or else (BD out, BD in).
-
-    Args:
-        weight: the blocks, (E / 4, 4 out, 4 in).
-        end: channels from here on are zero.
-    """
-    row = first + tl.arange(0, BD)[:, None]
-    column = first + tl.arange(0, BD)[None, :]
-    at = (row // 4) * 16 + (column % 4) * 4 + row % 4 if IN_FIRST else (row // 4) * 16 + (row % 4) * 4 + column % 4
-    return tl.load(weight + at, mask=(row // 4 == column // 4) & (row < end) & (column < end), other=0.0)
+def load_map(tiles, head, block, BD: tl.constexpr, NB: tl.constexpr, IN_FIRST: tl.constexpr):
+    """Loads a tile of the block-diagonal matrix of a map, (BD in, BD out) or else (BD out, BD in); see `fold_maps`."""
+    row = tl.arange(0, BD)
+    tile = tl.load(tiles + ((head * NB + block) * BD + row[:, None]) * BD + row[None, :])
+    return tl.trans(tile) if IN_FIRST else tile
 
 
 @triton.jit
@@ -99,24 +93,15 @@ def zero_tiles(NB: tl.constexpr, BT: tl.constexpr, BD: tl.constexpr):
 
 
 @triton.jit
-def scale_tiles(tiles, factor, NB: tl.constexpr):
-    """Multiplies the rows of each tile."""
-    scaled = (tiles[0] * factor[:, None],)
-    for b in tl.static_range(1, NB):
-        scaled = scaled + (tiles[b] * factor[:, None],)
-    return scaled
-
-
-@triton.jit
-def query_tile(q, token, stride, inside, first, head, q_map, q_map_bias,
-               DH: tl.constexpr, BD: tl.constexpr, MAPS: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
-    """Loads queries of BD channels; with MAPS it makes them from c by the folded map of q and k."""
-    channel = first + tl.arange(0, BD)
+def query_tile(q, token, stride, inside, block, head, q_map, q_map_bias,
+               DH: tl.constexpr, BD: tl.constexpr, NB: tl.constexpr, MAPS: tl.constexpr,
+               PRECISION: tl.constexpr):  # fmt: skip
+    """Loads queries of a block of channels; with MAPS it makes them from c by the folded map of q and k."""
+    channel = block * BD + tl.arange(0, BD)
     x = load_tile(q, token, stride, inside, channel, DH, DH % BD == 0)
     if MAPS:
-        start = head * DH
-        matrix = load_map(q_map, start + first, start + DH, BD, True).to(x.dtype)
-        bias = load_vector(q_map_bias, start + channel, channel < DH)
+        matrix = load_map(q_map, head, block, BD, NB, True)
+        bias = load_vector(q_map_bias, head * DH + channel, channel < DH)
         y = dot(x, matrix, tl.zeros((token.shape[0], BD), tl.float32) + bias[None, :], PRECISION)
         x = cast(y, x.dtype)
     return x
@@ -127,10 +112,10 @@ def query_tiles(q, token, stride, inside, head, q_map, q_map_bias,
                 DH: tl.constexpr, BD: tl.constexpr, NB: tl.constexpr, MAPS: tl.constexpr,
                 PRECISION: tl.constexpr):  # fmt: skip
     """Returns the queries of all channels of a head, NB tiles."""
-    tiles = (query_tile(q, token, stride, inside, 0, head, q_map, q_map_bias, DH, BD, MAPS, PRECISION),)
+    tiles = (query_tile(q, token, stride, inside, 0, head, q_map, q_map_bias, DH, BD, NB, MAPS, PRECISION),)
     for b in tl.static_range(1, NB):
         tiles = tiles + (
-            query_tile(q, token, stride, inside, b * BD, head, q_map, q_map_bias, DH, BD, MAPS, PRECISION),
+            query_tile(q, token, stride, inside, b, head, q_map, q_map_bias, DH, BD, NB, MAPS, PRECISION),
         )
     return tiles
 
