@@ -75,13 +75,13 @@ def describe(compiled: Any) -> dict[str, Any]:
         file.flush()
         command = [ptxas, "-v", "-lineinfo", "--regAllocOptLevel=2", f"--gpu-name={arch[1]}", file.name, "-o", "/dev/null"]
         report = subprocess.run(command, capture_output=True, text=True).stderr
-    registers = re.search(r"Used (\d+) registers", report)
-    spills = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", report)
-    if registers is None or spills is None:
+    registers = re.findall(r"Used (\d+) registers", report)
+    spills = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", report)  # of each function
+    if not registers or not spills:
         raise RuntimeError(f"ptxas says nothing of registers:\n{report}")
     return {
-        "registers": int(registers[1]),
-        "spilled": [int(spills[1]), int(spills[2])],
+        "registers": max(map(int, registers)),
+        "spilled": [sum(map(int, column)) for column in zip(*spills, strict=True)],
         "shared": compiled.metadata.shared,
         "warps": compiled.metadata.num_warps,
         "mma": sorted({mma_kind(x) for x in re.findall(r"(?:wgmma\.mma_async|mma\.sync)[\w.]*", ptx)}),

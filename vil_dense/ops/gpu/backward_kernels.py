@@ -35,9 +35,9 @@ def add_state(x, C, state, channel, acc, TRANSPOSED: tl.constexpr,
     return out
 
 
-@triton.jit
+@triton.jit(noinline=True)
 def query_gradient(
-    q, k, v, dh, stats, maxima, inverse, dden, C, vectors, q_map, q_map_bias, dq, sums, map_parts, crosses, scale,
+    q, k, v, dh, stats, maxima, inverse, dden, C, vectors, q_map, q_map_bias, dq, sums, map_parts, scale,
     q_S, v_S, dh_S, head, n, heads, tile, S, N, L,
     MAPS: tl.constexpr, STATES: tl.constexpr, DH: tl.constexpr, BD: tl.constexpr, NB: tl.constexpr, BT: tl.constexpr,
     BS: tl.constexpr, REVERSE: tl.constexpr, PRECISION: tl.constexpr,
@@ -56,6 +56,7 @@ def query_gradient(
     inverse_tile = load_vector(inverse, position, inside)
     dden_tile = load_vector(dden, position, inside)
     q_tiles = query_tiles(q, token, q_S, inside, n, q_map, q_map_bias, DH, BD, NB, MAPS, PRECISION)
+    crosses = (chunk + tl.zeros((1,), tl.int32)) < N - 1
     acc = zero_tiles(NB, BT, BD)
     drow = tl.zeros((BT,), tl.float32)
     dbeta = tl.zeros((BT,), tl.float32)
@@ -125,15 +126,15 @@ def query_gradient(
         store_tile(dq, value, token, q_S, inside, channel, DH, DH % BD == 0)
 
 
-@triton.jit
+@triton.jit(noinline=True)
 def state_gradients(
-    k, v, stats, maxima, dC, dvectors, dk, dv, q_S, v_S, dk_S, dv_S, head, heads, tile, S, N, L,
+    k, v, stats, maxima, dC, dvectors, dk, dv, sums, q_S, v_S, dk_S, dv_S, head, heads, tile, S, N, L,
     MAPS: tl.constexpr, DH: tl.constexpr, BD: tl.constexpr, NB: tl.constexpr, BT: tl.constexpr,
     REVERSE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Computes what later chunks add to the gradients of keys and values of a tile, and stores it in dk and dv.
 
-    Returns the part of the gradient of col. Blocks come one by one: in registers they would be too many.
+    It stores the part of the gradient of col in plane 1 of `sums`.
     """
     plane = heads * S
     chunk = tile * BT // L
@@ -172,7 +173,7 @@ def state_gradients(
         store_tile(dv, write[:, None] * from_k, token, dv_S, inside, channel, DH, EVEN)
     if MAPS:
         dcolumn += write * tl.load(vector + 2 * DH)
-    return dcolumn
+    tl.store(sums + plane + position, dcolumn, mask=inside)
 
 
 @triton.jit
@@ -208,10 +209,10 @@ def later_queries(
     return scores, dw
 
 
-@triton.jit
+@triton.jit(noinline=True)
 def key_value_gradient(
-    q, k, v, dh, stats, inverse, dden, q_map, q_map_bias, dk, dv, sums, dcolumn, crosses, scale,
-    q_S, v_S, dh_S, dv_S, n, heads, tile, S, L,
+    q, k, v, dh, stats, inverse, dden, q_map, q_map_bias, dk, dv, sums, scale,
+    q_S, v_S, dh_S, dv_S, n, heads, tile, S, N, L,
     MAPS: tl.constexpr, STATES: tl.constexpr, DH: tl.constexpr, BD: tl.constexpr, NB: tl.constexpr, BT: tl.constexpr,
     BS: tl.constexpr, REVERSE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -227,6 +228,10 @@ def key_value_gradient(
     column, column_low = log_sums(stats + 2 * plane, plane, position, S)
     dk_tiles = zero_tiles(NB, BT, BD)
     dv_tiles = zero_tiles(NB, BT, BD)
+    crosses = (chunk + tl.zeros((1,), tl.int32)) < N - 1
+    dcolumn = tl.zeros((BT,), tl.float32)
+    if STATES:
+        dcolumn += load_vector(sums, plane + position, inside & crosses)
     ddiagonal = tl.zeros((BT,), tl.float32)
     dscores_sum = tl.zeros((BT,), tl.float32)
     EVEN: tl.constexpr = DH % BD == 0
@@ -311,21 +316,19 @@ def scan_gradients(
     sums += head * S
     if MAPS:
         map_parts += ((batch * TILES + tile) * NH + n) * 5 * DH
-    dcolumn = tl.zeros((BT,), tl.float32)
-    crosses = (tile * BT // L + tl.zeros((1,), tl.int32)) < N - 1
     if STATES:
         if tile * BT // L < N - 1:
-            dcolumn = state_gradients(
-                k, v, stats, maxima, dC, dvectors, dk, dv, q_S, v_S, q_S, dv_S, head, heads, tile, S, N, L,
+            state_gradients(
+                k, v, stats, maxima, dC, dvectors, dk, dv, sums, q_S, v_S, q_S, dv_S, head, heads, tile, S, N, L,
                 MAPS, DH, BD, NB, BT, REVERSE, PRECISION,
             )  # fmt: skip
         tl.debug_barrier()  # what is stored here is read again below
     query_gradient(
-        q, k, v, dh, stats, maxima, inverse, dden, C, vectors, q_map, q_map_bias, dq, sums, map_parts, crosses, scale,
+        q, k, v, dh, stats, maxima, inverse, dden, C, vectors, q_map, q_map_bias, dq, sums, map_parts, scale,
         q_S, v_S, dh_S, head, n, heads, tile, S, N, L, MAPS, STATES, DH, BD, NB, BT, BS, REVERSE, PRECISION,
     )  # fmt: skip
     tl.debug_barrier()
     key_value_gradient(
-        q, k, v, dh, stats, inverse, dden, q_map, q_map_bias, dk, dv, sums, dcolumn, crosses, scale,
-        q_S, v_S, dh_S, dv_S, n, heads, tile, S, L, MAPS, STATES, DH, BD, NB, BT, BS, REVERSE, PRECISION,
+        q, k, v, dh, stats, inverse, dden, q_map, q_map_bias, dk, dv, sums, scale,
+        q_S, v_S, dh_S, dv_S, n, heads, tile, S, N, L, MAPS, STATES, DH, BD, NB, BT, BS, REVERSE, PRECISION,
     )  # fmt: skip

@@ -224,8 +224,8 @@ def output_gradients(
         "output_gradients", (programs, B * NUM_HEADS),
         dy, saved.c, z, saved.h, saved.stats, saved.out_stats, *folded[2:], dz, dh, inverse, dden, sums[3], parts, eps,
         NORM_EPS, *saved.c.stride()[:2], *z.stride()[:2], *dz.stride()[:2], NUM_HEADS, S, steps,
-        DH=E // NUM_HEADS, BD=plan.BD, NB=plan.NB, BT=CONV_TOKENS, REVERSE=reverse, PRECISION=plan.PRECISION,
-        num_warps=8 if plan.BD == 64 else 4,
+        DH=E // NUM_HEADS, BD=min(plan.BD, 32), WIDTH=plan.BD, NB=plan.NB, BT=CONV_TOKENS, REVERSE=reverse,
+        PRECISION=plan.PRECISION, num_warps=4,
         num_stages=1,
     )  # fmt: skip
     return dh, inverse, dden, parts
@@ -251,7 +251,7 @@ def scan_backward(
         after = run_states(q, dh, saved.stats, saved.maxima, plan, reverse, 1.0, read, before, folded)
     dq = heads_of(dc)
     parts = scan_gradients(
-        q, q, heads_of(u), dh, saved.stats, saved.maxima, inverse, dden, before, after, plan.backward(), reverse,
+        q, q, heads_of(u), dh, saved.stats, saved.maxima, inverse, dden, before, after, plan, reverse,
         (dq, dq, heads_of(du)), sums, folded,
     )  # fmt: skip
     assert parts is not None

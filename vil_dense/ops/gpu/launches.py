@@ -19,6 +19,8 @@ KERNELS = {
     "hidden_states": "forward_kernels",
     "output_gradients": "output_kernels",
     "scan_gradients": "backward_kernels",
+    "norm_forward": "norm_kernels",
+    "norm_gradients": "norm_kernels",
 }
 """The module of each kernel. They are imported at their first launch: counting needs no Triton."""
 

@@ -95,7 +95,7 @@ class _MLSTM(torch.autograd.Function):
             after = run_states(q, dh, stats, maxima, plan, ctx.reverse, DH**-0.5, read, before)
         gradients = (torch.empty_like(q), torch.empty_like(k), torch.empty_like(v))
         scan_gradients(
-            q, k, v, dh, stats, maxima, inverse, dden, before, after, plan.backward(), ctx.reverse, gradients, sums
+            q, k, v, dh, stats, maxima, inverse, dden, before, after, plan, ctx.reverse, gradients, sums
         )  # fmt: skip
         di, df = torch.empty(2, B, NH, S, device=q.device)
         strides = (di.stride(0), di.stride(1), di.stride(2))

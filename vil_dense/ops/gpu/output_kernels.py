@@ -3,13 +3,22 @@
 import triton
 import triton.language as tl
 
-from vil_dense.ops.gpu.tiles import cast, dot, load_map, load_tile, load_vector, sigmoid, store_tile, tokens_at
+from vil_dense.ops.gpu.tiles import cast, dot, load_tile, load_vector, sigmoid, store_tile, tokens_at
+
+
+@triton.jit
+def load_part(tiles, head, block, BD: tl.constexpr, WIDTH: tl.constexpr, NB: tl.constexpr, IN_FIRST: tl.constexpr):
+    """Loads a block of BD channels from a map that lies in tiles of WIDTH; see `load_map`."""
+    row = block * BD % WIDTH + tl.arange(0, BD)
+    tile = head * NB + block * BD // WIDTH
+    part = tl.load(tiles + (tile * WIDTH + row[:, None]) * WIDTH + row[None, :])
+    return tl.trans(part) if IN_FIRST else part
 
 
 @triton.jit
 def output_tile(dy, c, z, h, den_h, mean, deviation, v_map, v_map_bias, norm, norm_bias, skip,
                 token, c_S, z_S, inside, block, n,
-                DH: tl.constexpr, BD: tl.constexpr, NB: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+                DH: tl.constexpr, BD: tl.constexpr, WIDTH: tl.constexpr, NB: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
     """Loads what the gradients need of BD channels; returns normed heads, their gradient, and the gradient of y silu(z).
 
     The last two are dy silu(z) times the norm's weight, and without it; then z's gradient, and h before the map.
@@ -19,7 +28,7 @@ def output_tile(dy, c, z, h, den_h, mean, deviation, v_map, v_map_bias, norm, no
     has = channel < DH
     at = n * DH + channel
     h_tile = load_tile(h, token, c_S, inside, channel, DH, EVEN)
-    matrix = load_map(v_map, n, block, BD, NB, True)
+    matrix = load_part(v_map, n, block, BD, WIDTH, NB, True)
     x = dot(h_tile, matrix, den_h[:, None] * load_vector(v_map_bias, at, has)[None, :], PRECISION)
     normed = tl.where(has[None, :], (x - mean[:, None]) * deviation[:, None], 0.0)
     z_tile = load_tile(z, token, z_S, inside, channel, DH, EVEN).to(tl.float32)
@@ -38,7 +47,7 @@ def output_tile(dy, c, z, h, den_h, mean, deviation, v_map, v_map_bias, norm, no
 def output_gradients(
     dy, c, z, h, stats, out_stats, v_map, v_map_bias, norm, norm_bias, skip,
     dz, dh, inverse, dden, dm, parts, eps, norm_eps, c_B, c_S, z_B, z_S, dz_B, dz_S, NH, S, STEPS,
-    DH: tl.constexpr, BD: tl.constexpr, NB: tl.constexpr, BT: tl.constexpr, REVERSE: tl.constexpr, PRECISION: tl.constexpr,
+    DH: tl.constexpr, BD: tl.constexpr, WIDTH: tl.constexpr, NB: tl.constexpr, BT: tl.constexpr, REVERSE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Computes, of one head at STEPS tiles of tokens, the gradients of z and of h before the map of v.
 
@@ -73,18 +82,18 @@ def output_gradients(
         den_h = den * inverse_tile
         sum_1 = tl.zeros((BT,), tl.float32)
         sum_2 = tl.zeros((BT,), tl.float32)
-        for block in range(NB):
+        for block in range(NB * (WIDTH // BD)):
             normed, dnormed, dout, dz_tile, h_tile, c_tile = output_tile(
                 dy, c, z, h, den_h, mean, deviation, v_map, v_map_bias, norm, norm_bias, skip, token, c_S, z_S, inside,
-                block, n, DH, BD, NB, PRECISION,
+                block, n, DH, BD, WIDTH, NB, PRECISION,
             )  # fmt: skip
             sum_1 += tl.sum(dnormed, 1)
             sum_2 += tl.sum(dnormed * normed, 1)
         dbias = tl.zeros((BT,), tl.float32)
-        for block in range(NB):
+        for block in range(NB * (WIDTH // BD)):
             normed, dnormed, dout, dz_tile, h_tile, c_tile = output_tile(
                 dy, c, z, h, den_h, mean, deviation, v_map, v_map_bias, norm, norm_bias, skip, token, c_S, z_S, inside,
-                block, n, DH, BD, NB, PRECISION,
+                block, n, DH, BD, WIDTH, NB, PRECISION,
             )  # fmt: skip
             channel = block * BD + tl.arange(0, BD)
             has = channel < DH
@@ -93,7 +102,7 @@ def output_gradients(
             dx = tl.where(inside[:, None] & has[None, :], dx, 0.0)
             dbias += tl.sum(dx * load_vector(v_map_bias, n * DH + channel, has)[None, :], 1)
             rounded = cast(dx, h_tile.dtype)
-            matrix = load_map(v_map, n, block, BD, NB, False)
+            matrix = load_part(v_map, n, block, BD, WIDTH, NB, False)
             dh_tile = dot(rounded, matrix, tl.zeros((BT, BD), tl.float32), PRECISION)
             store_tile(dh, dh_tile, token, c_S, inside, channel, DH, EVEN)
             dmap = dot(tl.trans(rounded), h_tile, tl.zeros((BD, BD), tl.float32), PRECISION)

@@ -11,31 +11,51 @@ CHUNK, WIDE_CHUNK = 256, 512
 """Tokens of a chunk in longer ones; the second for heads of more than 256 channels, whose states are large."""
 
 
+class Tile(NamedTuple):
+    """A program holds `BT` tokens of a whole head and runs over `BS` tokens at once.
+
+    Warps split the rows of a product whose rows are not fewer than its columns, else the columns: BT, BS and the block
+    of channels are such that no two warps compute the same.
+    """
+
+    BT: int
+    BS: int
+    warps: int
+    stages: int
+
+
+FORWARD = {128: Tile(64, 32, 4, 2), 256: Tile(32, 64, 8, 2), 384: Tile(32, 32, 8, 1), 512: Tile(16, 32, 8, 1)}
+BACKWARD = {128: Tile(64, 16, 4, 2), 256: Tile(32, 64, 8, 2), 384: Tile(32, 32, 8, 1), 512: Tile(16, 32, 8, 1)}
+"""Tiles of half-precision inputs, up to so many channels of a head: the largest that spill no registers."""
+FULL_FORWARD = {128: Tile(32, 32, 8, 1), 512: Tile(32, 32, 8, 1)}
+FULL_BACKWARD = {128: Tile(32, 32, 8, 1), 512: Tile(16, 16, 8, 1)}
+"""The same of float32."""
+
+
 class Plan(NamedTuple):
-    """S tokens are N chunks of L; programs take tiles of `BT` tokens and `BD` channels, `NB` such blocks are a head."""
+    """S tokens are N chunks of L; blocks of `BD` channels, `NB` of which are a head of DH."""
 
     S: int
     L: int
     N: int
-    BT: int
     BD: int
     NB: int
+    DH: int
+    half: bool
     PRECISION: str
-    state_dtype: torch.dtype
-    stages: int
 
     @property
-    def tiles(self) -> int:
-        return -(-self.S // self.BT)
+    def state_dtype(self) -> torch.dtype:
+        """Of states in memory: bfloat16 for float16 too, which might overflow."""
+        return torch.bfloat16 if self.half else torch.float32
 
-    def backward(self) -> "Plan":
-        """The plan of the gradients, whose programs hold twice as much."""
-        return self._replace(BT=32, stages=2 if self.NB * self.BD <= 256 and self.state_dtype in HALF else 1)
-
-    @property
-    def tiled(self) -> dict[str, Any]:
-        """Arguments of kernels that hold a whole head in registers."""
-        return dict(BD=self.BD, NB=self.NB, BT=self.BT, PRECISION=self.PRECISION, num_warps=8, num_stages=self.stages)
+    def tile(self, backward: bool = False) -> Tile:
+        """The tile of programs that hold a whole head."""
+        if self.half:
+            table = BACKWARD if backward else FORWARD
+        else:
+            table = FULL_BACKWARD if backward else FULL_FORWARD
+        return next((tile for most, tile in table.items() if self.DH <= most), table[512])
 
 
 def precision_of(dtype: torch.dtype) -> str:
@@ -46,19 +66,7 @@ def precision_of(dtype: torch.dtype) -> str:
 def make_plan(S: int, DH: int, dtype: torch.dtype) -> Plan:
     """Plans the scan of sequences of S tokens by heads of DH channels."""
     half = dtype in HALF
-    wide = DH > 128
-    BD = next(size for size in (64, 32, 16) if DH % size == 0 or size == 16 or DH > 3 * size)
-    BD = min(BD, 32) if not half else BD
-    BT = 32 if wide or not half else 64
+    largest = 64 if half and DH > 128 else 32 if DH > 16 else 16
+    BD = next((size for size in (64, 32, 16) if size <= largest and DH % size == 0), largest)
     L = -(-S // 64) * 64 if S <= WHOLE else WIDE_CHUNK if DH > 256 else CHUNK
-    return Plan(
-        S=S,
-        L=L,
-        N=-(-S // L),
-        BT=BT,
-        BD=BD,
-        NB=-(-DH // BD),
-        PRECISION=precision_of(dtype),
-        state_dtype=torch.bfloat16 if half else torch.float32,
-        stages=2 if half else 1,
-    )
+    return Plan(S, L, -(-S // L), BD, -(-DH // BD), DH, half, precision_of(dtype))

@@ -1,12 +1,12 @@
 """The scan: gates, states and hidden states in the forward pass, and their gradients."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from vil_dense.ops.gpu.launches import launch
-from vil_dense.ops.gpu.plan import Plan
+from vil_dense.ops.gpu.plan import Plan, Tile
 
 GATE_BLOCK = 256
 
@@ -36,6 +36,14 @@ def head_strides(x: Tensor) -> tuple[int, int, int]:
     if x.stride(3) != 1:
         raise ValueError("channels must lie side by side")
     return x.stride(0), x.stride(1), x.stride(2)
+
+
+def tiled(plan: Plan, tile: Tile) -> dict[str, Any]:
+    """Constants of kernels that hold a whole head in registers."""
+    return dict(
+        BD=plan.BD, NB=plan.NB, BT=tile.BT, BS=tile.BS, PRECISION=plan.PRECISION, num_warps=tile.warps,
+        num_stages=tile.stages,
+    )  # fmt: skip
 
 
 def states_of(x: Tensor, y: Tensor, stats: Tensor, maxima: Tensor, plan: Plan, reverse: bool) -> States:
@@ -72,7 +80,7 @@ def run_states(
         "scan_states", (B * NH, blocks, blocks),
         x, y, stats, maxima, inverse, dden, before.C, before.vectors, folded.q_map, folded.q_map_bias, C, vectors,
         products, scale, *head_strides(x), *head_strides(y), NH, S, plan.N, plan.L,
-        BACKWARD=backward, MAPS=maps, DH=DH, BD=BD, NB=blocks, BT=64 if plan.PRECISION != "ieee" else 32, REVERSE=reverse,
+        BACKWARD=backward, MAPS=maps, DH=DH, BD=BD, NB=blocks, BT=32 if backward or not plan.half else 64, REVERSE=reverse,
         PRECISION=plan.PRECISION, num_warps=8 if BD == 64 else 4, num_stages=2,
     )  # fmt: skip
     return States(C, vectors, products)
@@ -138,14 +146,16 @@ def hidden(
     """Runs `hidden_states`, which fills h and y; returns its stats, (3, B * NH, S) or, without maps, (1, B * NH, S)."""
     B, NH, S, DH = q.shape
     maps = folded is not None
+    tile = plan.tile()
+    tiles = -(-S // tile.BT)
     out_stats = torch.empty(3 if maps else 1, B * NH, S, device=q.device)
     launch(
-        "hidden_states", (B * NH * plan.tiles,),
+        "hidden_states", (B * NH * tiles,),
         q, k, v, z, stats, maxima, states.C, states.vectors, *(folded or Folded()), y, h, out_stats,
         1.0 if maps else DH**-0.5, eps, norm_eps, *head_strides(q), *head_strides(v),
         *(z.stride()[:2] if z is not None else (0, 0)), *(head_strides(h) if h is not None else (0, 0, 0)),
-        NH, S, plan.N, plan.L, plan.tiles,
-        MAPS=maps, STATES=plan.N > 1, DH=DH, BS=64 if plan.BT == 64 else 32, REVERSE=reverse, **plan.tiled,
+        NH, S, plan.N, plan.L, tiles,
+        MAPS=maps, STATES=plan.N > 1, DH=DH, REVERSE=reverse, **tiled(plan, tile),
     )  # fmt: skip
     return out_stats
 
@@ -173,15 +183,17 @@ def scan_gradients(
     """
     B, NH, S, DH = q.shape
     maps = folded is not None
-    parts = torch.empty(B * plan.tiles, NH, 5 * DH, device=q.device) if maps else None
+    tile = plan.tile(backward=True)
+    tiles = -(-S // tile.BT)
+    parts = torch.empty(B * tiles, NH, 5 * DH, device=q.device) if maps else None
     dq, dk, dv = gradients
     q_map, q_map_bias = folded[:2] if folded is not None else (None, None)
     launch(
-        "scan_gradients", (B * NH * plan.tiles,),
+        "scan_gradients", (B * NH * tiles,),
         q, k, v, dh, stats, maxima, inverse, dden, before.C, before.vectors, after.C, after.vectors, q_map, q_map_bias,
         dq, dk, dv, sums, parts, 1.0 if maps else DH**-0.5, *head_strides(q), *head_strides(v), *head_strides(dh),
-        *head_strides(dq)[:2], *head_strides(dv), NH, S, plan.N, plan.L, plan.tiles,
-        MAPS=maps, STATES=plan.N > 1, DH=DH, BS=32, REVERSE=reverse, **plan.tiled,
+        *head_strides(dq)[:2], *head_strides(dv), NH, S, plan.N, plan.L, tiles,
+        MAPS=maps, STATES=plan.N > 1, DH=DH, REVERSE=reverse, **tiled(plan, tile),
     )  # fmt: skip
     return parts
 
