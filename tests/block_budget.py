@@ -1,7 +1,7 @@
 """Counts the bytes and launches of a block under mixed precision, on fake tensors: no GPU, no Triton.
 
-A launch moves its inputs and outputs once. The cell's launches are counted by its own host code, all others by a dispatch
-mode: casts, norms, products, additions, as eager torch makes them.
+A launch moves its inputs and outputs once. The cell's launches are counted by its own host code, all others by a
+dispatch mode: casts, norms, products, additions, as eager torch makes them.
 """
 
 from collections.abc import Callable
@@ -19,8 +19,10 @@ from vil_dense.ops.gpu.cell import cell_backward, cell_forward
 from vil_dense.ops.gpu.launches import count_launches
 from vil_dense.ops.gpu.norm import norm_backward, norm_forward
 
-VIEWS = ("view", "_unsafe_view", "reshape", "expand", "permute", "transpose", "slice", "select", "unsqueeze", "squeeze",
-         "alias", "detach", "split", "unbind", "as_strided", "t", "empty", "new_empty", "empty_like", "unfold")  # fmt: skip
+VIEWS = {
+    *("view", "_unsafe_view", "reshape", "expand", "permute", "transpose", "slice", "select", "unsqueeze", "squeeze"),
+    *("alias", "detach", "split", "unbind", "as_strided", "t", "empty", "new_empty", "empty_like", "unfold"),
+}
 
 
 class Cost(NamedTuple):
@@ -170,12 +172,19 @@ TOKENS = {"128 x 196": (128, 14), "8 x 4096": (8, 64)}
 
 def table() -> str:
     """The budget as a table in Markdown."""
-    rows = ["| | tokens | pass | ViL block, MB | launches | half a ViT block, MB | ratio |", "|---|---|---|---|---|---|---|"]
+    rows = ["| | tokens | pass | ViL block, MB | launches | half a ViT block, MB | ratio |"]
+    rows.append("|---|---|---|---|---|---|---|")
     for tokens, (B, side) in TOKENS.items():
         for name, C in SIZES.items():
             for train in (False, True):
                 vil, vit = (cost_of(block, C, B, side, train) for block in (vil_block, vit_block))
-                cells = (f"ViL-{name}", tokens, "training" if train else "forward", round(vil.bytes / 1e6), vil.launches)
+                cells = (
+                    f"ViL-{name}",
+                    tokens,
+                    "training" if train else "forward",
+                    round(vil.bytes / 1e6),
+                    vil.launches,
+                )
                 half = vit.bytes / 2
                 rows.append("| " + " | ".join(map(str, (*cells, round(half / 1e6), f"{vil.bytes / half:.2f}"))) + " |")
     return "\n".join(rows)

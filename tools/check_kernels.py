@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
 CAPS = (80, 89, 90)
 SHARED_LIMIT = {80: 163 * 1024, 89: 99 * 1024, 90: 227 * 1024}
 """Bytes of shared memory that one program may take."""
@@ -73,7 +72,8 @@ def describe(compiled: Any) -> dict[str, Any]:
     with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
         file.write(ptx)
         file.flush()
-        command = [ptxas, "-v", "-lineinfo", "--regAllocOptLevel=2", f"--gpu-name={arch[1]}", file.name, "-o", "/dev/null"]
+        options = ["-v", "-lineinfo", "--regAllocOptLevel=2", f"--gpu-name={arch[1]}"]
+        command = [ptxas, *options, file.name, "-o", "/dev/null"]
         report = subprocess.run(command, capture_output=True, text=True).stderr
     registers = re.findall(r"Used (\d+) registers", report)
     spills = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", report)  # of each function
@@ -96,16 +96,21 @@ def mma_kind(instruction: str) -> str:
     return f"wgmma {kind}" if instruction.startswith("wgmma") else kind
 
 
-def run_host_code(dim: int, dtype_name: str) -> None:
-    """Runs the host code, forward and backward, for one head dimension and dtype."""
+def run_host_code(dim: int, dtype_name: str, tokens: int = 600) -> None:
+    """Runs the host code of the cell, forward and backward, for one head dimension and dtype; in several chunks."""
     import torch
-    from vil_dense.ops import triton_chunkwise
 
-    triton_chunkwise.INTERPRETED = True  # tensors lie on the CPU; nothing runs on them
-    dtype = getattr(torch, dtype_name)
-    q, k, v = (torch.randn(4, 2, 196, dim).to(dtype).transpose(0, 1).requires_grad_() for _ in range(3))
-    i, f = (torch.randn(2, 4, 196).requires_grad_() for _ in range(2))
-    triton_chunkwise.mlstm_triton(q, k, v, i, f, 1e-6).sum().backward()
+    from vil_dense.ops.cell_weights import CellWeights
+    from vil_dense.ops.gpu.cell import cell_backward, cell_forward
+
+    E = 4 * dim
+    maps = [x for _ in range(3) for x in (torch.empty(E // 4, 4, 4), torch.empty(E))]
+    gates = [x for _ in range(2) for x in (torch.empty(4, 3 * E), torch.empty(4))]
+    weights = CellWeights(torch.empty(E, 1, 3, 3), torch.empty(E), *maps, *gates, *torch.empty(3, E))
+    u, z = torch.empty(2, tokens // 20, 20, 2 * E, dtype=getattr(torch, dtype_name)).chunk(2, -1)
+    y, saved = cell_forward(u, z, weights, False, False, 1e-6, True)
+    assert saved is not None
+    cell_backward(y, u, z, weights, saved, False, False, 1e-6)
 
 
 def check(cap: int, dim: int, dtype: str) -> list[dict[str, Any]]:

@@ -60,9 +60,7 @@ def assert_equals_definition(
     kernel_weights = CellWeights(*(None if x is None else x.to(DEVICE) for x in weights))
     y, saved = cell_forward(*on_device[:2], kernel_weights, causal, reverse, 1e-6, True)
     assert saved is not None and y.dtype == dtype
-    du, dz, gradients = cell_backward(
-        on_device[2], *on_device[:2], kernel_weights, saved, causal, reverse, 1e-6
-    )
+    du, dz, gradients = cell_backward(on_device[2], *on_device[:2], kernel_weights, saved, causal, reverse, 1e-6)
     assert du._base is dz._base
 
     inputs = [x.double().requires_grad_() for x in (u, z)]

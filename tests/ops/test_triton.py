@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 import torch
 from live_memory import LiveMemory
-from mlstm_cases import GATES, INTERPRETED, TRITON, device_of, hidden_states, values_and_gradients
+from mlstm_cases import GATES, TRITON, device_of, hidden_states, values_and_gradients
 from torch import Tensor
 
 from vil_dense.ops import mlstm
@@ -61,6 +61,8 @@ def assert_equals_the_recurrence(
     for name, ours, reference, rough in zip(["h", *"qkvif"], actual, expected, rounded, strict=True):
         scale = max(reference.abs().max().item(), 3e-3 * largest)
         relative = bound if name == "h" else bound_of_gradients or bound
+        if name in "if":  # sums of terms dh . v - dh . h, which cancel where one token outweighs all others
+            relative *= 10
         rounding = 0 if name == "h" else (rough - reference).abs().max().item()
         torch.testing.assert_close(
             ours.double(),

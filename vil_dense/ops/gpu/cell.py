@@ -12,6 +12,7 @@ from vil_dense.ops.gpu.scan import (
     Folded,
     States,
     hidden,
+    is_large,
     run_states,
     scan_gradients,
     states_of,
@@ -62,7 +63,7 @@ def cell_forward(
     plan = make_plan(u.shape[1], u.shape[2] // NUM_HEADS, u.dtype)
     q_map, q_map_bias, v_map, gates, constants = fold(weights, u, plan)
     c, gate_parts = convolve(u, weights, gates, grid, causal, reverse)
-    B, S, E = c.shape
+    B, S, _ = c.shape
     folded_gates = (constants, weights.igate_bias, weights.fgate_bias)
     stats, maxima = sum_gates(gate_parts, None, (B, NUM_HEADS), (S * 16, 1, 16), plan, reverse, folded_gates)
     states = states_of(heads_of(c), heads_of(u), stats, maxima, plan, reverse)
@@ -225,6 +226,7 @@ def output_gradients(
         dy, saved.c, z, saved.h, saved.stats, saved.out_stats, *folded[2:], dz, dh, inverse, dden, sums[3], parts, eps,
         NORM_EPS, *saved.c.stride()[:2], *z.stride()[:2], *dz.stride()[:2], NUM_HEADS, S, steps,
         DH=E // NUM_HEADS, BD=min(plan.BD, 32), WIDTH=plan.BD, NB=plan.NB, BT=CONV_TOKENS, REVERSE=reverse,
+        LARGE=is_large(heads_of(z)),
         PRECISION=plan.PRECISION, num_warps=4,
         num_stages=1,
     )  # fmt: skip

@@ -172,9 +172,7 @@ def convolve_gradients(
     dpre += batch * S * E
     row = tl.arange(0, 16)
     of_u = tl.load(gates + (16 + row[:, None]) * E + channel[None, :])
-    dgate = tl.load(
-        dgates + (batch * S + wide)[:, None] * 16 + row[None, :], mask=is_token[:, None], other=0.0
-    )
+    dgate = tl.load(dgates + (batch * S + wide)[:, None] * 16 + row[None, :], mask=is_token[:, None], other=0.0)
     acc = load_tokens(du_scan + batch * S * E, wide * E, is_token, channel, has_channel).to(tl.float32)
     acc = dot(dgate, of_u, acc, PRECISION)
     for offset in tl.range(KD * KH * KW, loop_unroll_factor=UNROLL):

@@ -40,7 +40,11 @@ def fold_maps(
     folded = tl.zeros((BD, BD), tl.float32)
     for o in tl.static_range(4):
         at = first * 4 + o * 4 + i
-        q_weight, k_weight, v_weight = load_vector(q, at, inside), load_vector(k, at, inside), load_vector(v, at, inside)
+        q_weight, k_weight, v_weight = (
+            load_vector(q, at, inside),
+            load_vector(k, at, inside),
+            load_vector(v, at, inside),
+        )
         of_c += load_gates(igate, fgate, row, first + o, 3 * E) * q_weight[None, :]
         of_c += load_gates(igate, fgate, row, E + first + o, 3 * E) * k_weight[None, :]
         of_c += tl.where(is_beta, (scale * load_vector(k_bias, first + o, inside) * q_weight)[None, :], 0.0)

@@ -44,7 +44,7 @@ def scan_states(
     x, y, stats, maxima, inverse, dden, C_before, vectors_before, q_map, q_map_bias, C, vectors, products, scale,
     x_B, x_NH, x_S, y_B, y_NH, y_S, NH, S, N, L,
     BACKWARD: tl.constexpr, MAPS: tl.constexpr, DH: tl.constexpr, BD: tl.constexpr, NB: tl.constexpr, BT: tl.constexpr,
-    REVERSE: tl.constexpr, PRECISION: tl.constexpr,
+    REVERSE: tl.constexpr, LARGE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Computes one block of the state before each chunk; BACKWARD: of its gradient, after each chunk.
 
@@ -101,7 +101,7 @@ def scan_states(
         weight_sum *= decay
         for first in range(0, L, BT):
             position = chunk * L + first + tl.arange(0, BT)
-            token = tokens_at(position, S, REVERSE)
+            token = tokens_at(position, S, REVERSE, LARGE)
             is_token = position < S
             y_tile = load_tile(y, token, y_S, is_token, column, DH, EVEN)
             if BACKWARD:
@@ -185,12 +185,12 @@ def hidden_states(
     y, h, out_stats, scale, eps, norm_eps,
     q_B, q_NH, q_S, v_B, v_NH, v_S, z_B, z_S, h_B, h_NH, h_S, NH, S, N, L, TILES,
     MAPS: tl.constexpr, STATES: tl.constexpr, DH: tl.constexpr, BD: tl.constexpr, NB: tl.constexpr, BT: tl.constexpr,
-    BS: tl.constexpr, REVERSE: tl.constexpr, PRECISION: tl.constexpr,
+    BS: tl.constexpr, REVERSE: tl.constexpr, LARGE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Computes h of one head at a tile of tokens; with MAPS also the gated output y.
 
     With MAPS q and k are c and v is u: the maps of q and k are one map of c here, and h is the map of v applied to the
-    sum over u. Then `h` holds that sum, before the map. out_stats: (3, B * NH, S), n . q of the definition, and mean and
+    sum over u. Then `h` holds that sum, before the map. out_stats: (3, B * NH, S), n . q of the definition, mean and
     inverse deviation of the head norm.
     """
     tile = TILES - 1 - tl.program_id(0) % TILES
@@ -200,7 +200,7 @@ def hidden_states(
     plane = heads * S
     chunk = tile * BT // L
     position = tile * BT + tl.arange(0, BT)
-    token = tokens_at(position, S, REVERSE)
+    token = tokens_at(position, S, REVERSE, LARGE)
     inside = position < S
     q += batch * q_B + n * q_NH
     k += batch * q_B + n * q_NH
@@ -226,7 +226,7 @@ def hidden_states(
     q_tiles = query_tiles(q, token, q_S, inside, n, q_map, q_map_bias, DH, BD, NB, MAPS, PRECISION)
     for first in range(chunk * L, tile * BT + BT, BS):
         at = first + tl.arange(0, BS)
-        other = tokens_at(at, S, REVERSE)
+        other = tokens_at(at, S, REVERSE, LARGE)
         is_token = at < S
         scores = scores_of(q_tiles, k, other, q_S, is_token, BT, BS, DH, BD, NB, PRECISION)
         column, column_low = log_sums(stats + 2 * plane, plane, at, S)

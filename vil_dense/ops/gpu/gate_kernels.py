@@ -80,7 +80,7 @@ def gate_sums(
     for first in range(0, S, BLOCK):
         position = first + tl.arange(0, BLOCK)
         inside = position < S
-        at = start + tokens_at(position, S, REVERSE) * stride_S
+        at = start + tokens_at(position, S, REVERSE, True) * stride_S
         i_gate = load_gate(i, at, part_stride, PARTS, inside) + i_constant
         f_gate = load_gate(i + 4 if MAPS else f, at, part_stride, PARTS, inside) + f_constant
         a = tl.where(inside, log_sigmoid(f_gate), 0.0)
@@ -158,7 +158,7 @@ def gate_gradients(
             behind += tl.sum(drow - dcolumn, 0)
             f = tl.load(stats + 6 * plane + at, mask=inside, other=0.0)
             di_gate = dcolumn + tl.load(sums + 2 * plane + at, mask=inside, other=0.0) + dz
-            out = start + tokens_at(position, S, REVERSE) * stride_S
+            out = start + tokens_at(position, S, REVERSE, True) * stride_S
             tl.store(di + out, di_gate, mask=inside)
             tl.store((di + 4 if MAPS else df) + out, da * sigmoid(-f), mask=inside)
             if MAPS:

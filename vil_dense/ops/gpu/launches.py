@@ -37,7 +37,7 @@ _counted: list[list[Launch]] = []
 
 @contextmanager
 def count_launches() -> Iterator[list[Launch]]:
-    """Within, kernels are not started, but recorded in the list that this yields; any tensors will do, meta ones too."""
+    """Within, kernels are not started, but recorded in the list that this yields; fake tensors will do."""
     launches: list[Launch] = []
     _counted.append(launches)
     try:

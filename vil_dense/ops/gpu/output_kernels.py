@@ -18,8 +18,9 @@ def load_part(tiles, head, block, BD: tl.constexpr, WIDTH: tl.constexpr, NB: tl.
 @triton.jit
 def output_tile(dy, c, z, h, den_h, mean, deviation, v_map, v_map_bias, norm, norm_bias, skip,
                 token, c_S, z_S, inside, block, n,
-                DH: tl.constexpr, BD: tl.constexpr, WIDTH: tl.constexpr, NB: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
-    """Loads what the gradients need of BD channels; returns normed heads, their gradient, and the gradient of y silu(z).
+                DH: tl.constexpr, BD: tl.constexpr, WIDTH: tl.constexpr, NB: tl.constexpr,
+                PRECISION: tl.constexpr):  # fmt: skip
+    """Loads what the gradients need of BD channels; returns normed heads, and gradients of them and of y silu(z).
 
     The last two are dy silu(z) times the norm's weight, and without it; then z's gradient, and h before the map.
     """
@@ -47,7 +48,9 @@ def output_tile(dy, c, z, h, den_h, mean, deviation, v_map, v_map_bias, norm, no
 def output_gradients(
     dy, c, z, h, stats, out_stats, v_map, v_map_bias, norm, norm_bias, skip,
     dz, dh, inverse, dden, dm, parts, eps, norm_eps, c_B, c_S, z_B, z_S, dz_B, dz_S, NH, S, STEPS,
-    DH: tl.constexpr, BD: tl.constexpr, WIDTH: tl.constexpr, NB: tl.constexpr, BT: tl.constexpr, REVERSE: tl.constexpr, PRECISION: tl.constexpr,
+    DH: tl.constexpr, BD: tl.constexpr, WIDTH: tl.constexpr, NB: tl.constexpr,
+    BT: tl.constexpr, REVERSE: tl.constexpr, LARGE: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Computes, of one head at STEPS tiles of tokens, the gradients of z and of h before the map of v.
 
@@ -71,7 +74,7 @@ def output_gradients(
     for step in range(STEPS):
         position = (tl.program_id(0) * STEPS + step) * BT + tl.arange(0, BT)
         inside = position < S
-        token = tokens_at(position, S, REVERSE)
+        token = tokens_at(position, S, REVERSE, LARGE)
         den = load_vector(out_stats, position, inside)
         mean = load_vector(out_stats, plane + position, inside)
         deviation = load_vector(out_stats, 2 * plane + position, inside)

@@ -1,6 +1,6 @@
 """How work is cut: chunks of tokens, tiles of tokens and channels, precision."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -24,7 +24,7 @@ class Tile(NamedTuple):
     stages: int
 
 
-FORWARD = {128: Tile(64, 32, 4, 2), 256: Tile(32, 64, 8, 2), 384: Tile(32, 32, 8, 1), 512: Tile(16, 32, 8, 1)}
+FORWARD = {128: Tile(64, 32, 4, 2), 256: Tile(32, 64, 8, 2), 384: Tile(32, 32, 8, 1), 512: Tile(16, 64, 8, 1)}
 BACKWARD = {128: Tile(64, 16, 4, 2), 256: Tile(32, 64, 8, 2), 384: Tile(32, 32, 8, 1), 512: Tile(16, 32, 8, 1)}
 """Tiles of half-precision inputs, up to so many channels of a head: the largest that spill no registers."""
 FULL_FORWARD = {128: Tile(32, 32, 8, 1), 512: Tile(32, 32, 8, 1)}
@@ -51,11 +51,8 @@ class Plan(NamedTuple):
 
     def tile(self, backward: bool = False) -> Tile:
         """The tile of programs that hold a whole head."""
-        if self.half:
-            table = BACKWARD if backward else FORWARD
-        else:
-            table = FULL_BACKWARD if backward else FULL_FORWARD
-        return next((tile for most, tile in table.items() if self.DH <= most), table[512])
+        table = (BACKWARD if backward else FORWARD) if self.half else (FULL_BACKWARD if backward else FULL_FORWARD)
+        return next((tile for most, tile in table.items() if most >= self.DH), table[512])
 
 
 def precision_of(dtype: torch.dtype) -> str:

@@ -46,6 +46,11 @@ def tiled(plan: Plan, tile: Tile) -> dict[str, Any]:
     )  # fmt: skip
 
 
+def is_large(*tensors: Tensor) -> bool:
+    """Whether 32 bits do not number the elements of a head, (B, NH, S, DH)."""
+    return any(x.shape[2] * x.stride(2) >= 2**31 for x in tensors)
+
+
 def states_of(x: Tensor, y: Tensor, stats: Tensor, maxima: Tensor, plan: Plan, reverse: bool) -> States:
     """States before each chunk; x and y are k and v, or c and u, (B, NH, S, DH)."""
     if plan.N == 1:
@@ -80,8 +85,8 @@ def run_states(
         "scan_states", (B * NH, blocks, blocks),
         x, y, stats, maxima, inverse, dden, before.C, before.vectors, folded.q_map, folded.q_map_bias, C, vectors,
         products, scale, *head_strides(x), *head_strides(y), NH, S, plan.N, plan.L,
-        BACKWARD=backward, MAPS=maps, DH=DH, BD=BD, NB=blocks, BT=32 if backward or not plan.half else 64, REVERSE=reverse,
-        PRECISION=plan.PRECISION, num_warps=8 if BD == 64 else 4, num_stages=2,
+        BACKWARD=backward, MAPS=maps, DH=DH, BD=BD, NB=blocks, BT=32 if backward or not plan.half else 64,
+        REVERSE=reverse, LARGE=is_large(x, y), PRECISION=plan.PRECISION, num_warps=8 if BD == 64 else 4, num_stages=2,
     )  # fmt: skip
     return States(C, vectors, products)
 
@@ -155,7 +160,8 @@ def hidden(
         1.0 if maps else DH**-0.5, eps, norm_eps, *head_strides(q), *head_strides(v),
         *(z.stride()[:2] if z is not None else (0, 0)), *(head_strides(h) if h is not None else (0, 0, 0)),
         NH, S, plan.N, plan.L, tiles,
-        MAPS=maps, STATES=plan.N > 1, DH=DH, REVERSE=reverse, **tiled(plan, tile),
+        MAPS=maps, STATES=plan.N > 1, DH=DH, REVERSE=reverse, LARGE=is_large(q, v),
+        **tiled(plan, tile),
     )  # fmt: skip
     return out_stats
 
@@ -193,7 +199,8 @@ def scan_gradients(
         q, k, v, dh, stats, maxima, inverse, dden, before.C, before.vectors, after.C, after.vectors, q_map, q_map_bias,
         dq, dk, dv, sums, parts, 1.0 if maps else DH**-0.5, *head_strides(q), *head_strides(v), *head_strides(dh),
         *head_strides(dq)[:2], *head_strides(dv), NH, S, plan.N, plan.L, tiles,
-        MAPS=maps, STATES=plan.N > 1, DH=DH, REVERSE=reverse, **tiled(plan, tile),
+        MAPS=maps, STATES=plan.N > 1, DH=DH, REVERSE=reverse, LARGE=is_large(q, v),
+        **tiled(plan, tile),
     )  # fmt: skip
     return parts
 

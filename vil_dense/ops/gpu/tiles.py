@@ -45,9 +45,10 @@ def silu(x):
 
 
 @triton.jit
-def tokens_at(position, S, REVERSE: tl.constexpr):
-    """The tokens at positions of the scan, int64, since a tensor may have more than 2^31 elements."""
-    position = position.to(tl.int64)
+def tokens_at(position, S, REVERSE: tl.constexpr, LARGE: tl.constexpr):
+    """The tokens at positions of the scan; LARGE: int64, as a sequence has more than 2^31 elements."""
+    if LARGE:
+        position = position.to(tl.int64)
     return S - 1 - position if REVERSE else position
 
 
@@ -114,9 +115,7 @@ def query_tiles(q, token, stride, inside, head, q_map, q_map_bias,
     """Returns the queries of all channels of a head, NB tiles."""
     tiles = (query_tile(q, token, stride, inside, 0, head, q_map, q_map_bias, DH, BD, NB, MAPS, PRECISION),)
     for b in tl.static_range(1, NB):
-        tiles = tiles + (
-            query_tile(q, token, stride, inside, b, head, q_map, q_map_bias, DH, BD, NB, MAPS, PRECISION),
-        )
+        tiles = tiles + (query_tile(q, token, stride, inside, b, head, q_map, q_map_bias, DH, BD, NB, MAPS, PRECISION),)
     return tiles
 
 

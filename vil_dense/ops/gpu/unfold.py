@@ -26,8 +26,11 @@ def unfold_gradients(weights: CellWeights, folded: FoldedGradients) -> CellWeigh
     """The gradients of the parameters, each in the dtype of its parameter."""
     with torch.autocast(folded.conv.device.type, enabled=False):
         gradients = _unfold(weights, folded)
-    pairs = zip(gradients, weights, strict=True)
-    return CellWeights(*(None if w is None or g is None else g.reshape(w.shape).to(w.dtype) for g, w in pairs))
+    named = {
+        name: None if w is None or g is None else g.reshape(w.shape).to(w.dtype)
+        for name, g, w in zip(weights._fields, gradients, weights, strict=True)
+    }
+    return CellWeights(**named)  # type: ignore[arg-type]
 
 
 def _unfold(weights: CellWeights, folded: FoldedGradients) -> CellWeights:
