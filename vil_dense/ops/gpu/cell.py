@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vil_dense.ops.cell_weights import CellWeights
 from vil_dense.ops.gpu.launches import launch
-from vil_dense.ops.gpu.plan import Plan, make_plan, precision_of
+from vil_dense.ops.gpu.plan import HALF, Plan, make_plan, precision_of
 from vil_dense.ops.gpu.scan import (
     Folded,
     States,
@@ -60,6 +60,11 @@ def cell_forward(
     """
     grid = u.shape[1:-1]
     u, z = tokens_of(u), tokens_of(z)
+    if u.dtype not in (torch.float32, *HALF) or z.dtype != u.dtype or u.shape != z.shape:
+        raise ValueError(
+            "the fused cell takes u and z alike, in float32, bfloat16 or float16; "
+            f"got {tuple(u.shape)} in {u.dtype} and {tuple(z.shape)} in {z.dtype}"
+        )
     plan = make_plan(u.shape[1], u.shape[2] // NUM_HEADS, u.dtype)
     q_map, q_map_bias, v_map, gates, constants = fold(weights, u, plan)
     c, gate_parts = convolve(u, weights, gates, grid, causal, reverse)

@@ -38,6 +38,8 @@ def mlstm_triton(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: flo
         ValueError: another dtype, or tensors on the CPU outside Triton's interpreter.
         ImportError: triton is not installed.
     """
+    import vil_dense.ops.gpu.tiles  # noqa: F401  says what to install where triton is missing
+
     dtypes = {x.dtype for x in (q, k, v)}
     if not dtypes <= {torch.float32, *HALF}:
         raise ValueError(
@@ -48,8 +50,6 @@ def mlstm_triton(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: flo
         raise ValueError(
             "the mLSTM backend 'triton' needs tensors on a GPU; on the CPU it runs with TRITON_INTERPRET=1 only"
         )
-    import vil_dense.ops.gpu.tiles  # noqa: F401  says what to install where triton is missing
-
     if len(dtypes) > 1:
         q, k, v = q.float(), k.float(), v.float()
     return _MLSTM.apply(q, k, v, i.float(), f.float(), eps, reverse)

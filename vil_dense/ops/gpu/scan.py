@@ -151,6 +151,7 @@ def hidden(
     """Runs `hidden_states`, which fills h and y; returns its stats, (3, B * NH, S) or, without maps, (1, B * NH, S)."""
     B, NH, S, DH = q.shape
     maps = folded is not None
+    large = is_large(q, v) or (z is not None and S * z.stride(1) >= 2**31)
     tile = plan.tile()
     tiles = -(-S // tile.BT)
     out_stats = torch.empty(3 if maps else 1, B * NH, S, device=q.device)
@@ -160,7 +161,7 @@ def hidden(
         1.0 if maps else DH**-0.5, eps, norm_eps, *head_strides(q), *head_strides(v),
         *(z.stride()[:2] if z is not None else (0, 0)), *(head_strides(h) if h is not None else (0, 0, 0)),
         NH, S, plan.N, plan.L, tiles,
-        MAPS=maps, STATES=plan.N > 1, DH=DH, REVERSE=reverse, LARGE=is_large(q, v),
+        MAPS=maps, STATES=plan.N > 1, DH=DH, REVERSE=reverse, LARGE=large,
         **tiled(plan, tile),
     )  # fmt: skip
     return out_stats
