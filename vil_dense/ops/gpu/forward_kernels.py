@@ -238,7 +238,7 @@ def hidden_states(
     inverse = 1 / (tl.maximum(tl.abs(den), floor) + eps * tl.exp(tl.minimum(m, 0.0)))
     out_stats += head * S + position
     tl.store(out_stats, den, mask=inside)
-    h += batch * h_B + n * h_NH
+    at_h = batch * h_B + n * h_NH
     EVEN: tl.constexpr = DH % BD == 0
     hidden = ()
     mean = tl.zeros((BT,), tl.float32)
@@ -246,7 +246,7 @@ def hidden_states(
         channel = b * BD + tl.arange(0, BD)
         x = acc[b] * inverse[:, None]
         if h is not None:
-            store_tile(h, x, token, h_S, inside, channel, DH, EVEN)
+            store_tile(h + at_h, x, token, h_S, inside, channel, DH, EVEN)
         if MAPS:
             matrix = load_map(v_map, n, b, BD, NB, True)
             bias = load_vector(v_map_bias, n * DH + channel, channel < DH)
