@@ -51,6 +51,13 @@ def is_large(*tensors: Tensor) -> bool:
     return any(x.shape[2] * x.stride(2) >= 2**31 for x in tensors)
 
 
+def state_tokens(plan: Plan, backward: bool) -> int:
+    """Tokens that `scan_states` adds at once: as many as spill no registers."""
+    if not plan.half:
+        return 32
+    return (16 if plan.BD == 64 else 32) if backward else 64
+
+
 def states_of(x: Tensor, y: Tensor, stats: Tensor, maxima: Tensor, plan: Plan, reverse: bool) -> States:
     """States before each chunk; x and y are k and v, or c and u, (B, NH, S, DH)."""
     if plan.N == 1:
@@ -85,7 +92,7 @@ def run_states(
         "scan_states", (B * NH, blocks, blocks),
         x, y, stats, maxima, inverse, dden, before.C, before.vectors, folded.q_map, folded.q_map_bias, C, vectors,
         products, scale, *head_strides(x), *head_strides(y), NH, S, plan.N, plan.L,
-        BACKWARD=backward, MAPS=maps, DH=DH, BD=BD, NB=blocks, BT=32 if backward or not plan.half else 64,
+        BACKWARD=backward, MAPS=maps, DH=DH, BD=BD, NB=blocks, BT=state_tokens(plan, backward),
         REVERSE=reverse, LARGE=is_large(x, y), PRECISION=plan.PRECISION, num_warps=8 if BD == 64 else 4, num_stages=2,
     )  # fmt: skip
     return States(C, vectors, products)
