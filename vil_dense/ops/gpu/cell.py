@@ -98,7 +98,7 @@ def cell_backward(
 ) -> tuple[Tensor, Tensor, CellWeights]:
     """Computes the gradients of u, z and the weights; see `cell_forward`.
 
-    du and dz are the halves of one contiguous tensor (B, *grid, 2 E): `du._base`.
+    du and dz are the halves of one contiguous tensor, `du._base`, (B, S, 2 E).
     """
     grid = u.shape[1:-1]
     u, z, dy = tokens_of(u), tokens_of(z), tokens_of(dy).contiguous()
