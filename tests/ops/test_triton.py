@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 import torch
 from live_memory import LiveMemory
-from mlstm_cases import GATES, INTERPRETED, TRITON, device_of, hidden_states, values_and_gradients
+from mlstm_cases import GATES, TRITON, device_of, hidden_states, values_and_gradients
 from torch import Tensor
 
 from vil_dense.ops import mlstm
@@ -28,10 +28,12 @@ def unwritten_memory_is_nan(monkeypatch) -> None:
     monkeypatch.setattr(torch, "empty", lambda *sizes, **options: empty(*sizes, **options).fill_(math.nan))
 
 
-@pytest.fixture
-def few_programs(monkeypatch) -> None:
-    if INTERPRETED:
-        monkeypatch.setattr("vil_dense.ops.triton_chunkwise.BLOCKS", {"tf32": (128, 64), "ieee": (128, 64)})
+@pytest.fixture(params=[64, 256])
+def chunk(request, monkeypatch) -> int:
+    """Chunks of 64 tokens, between which states lie in memory; and sequences of one chunk."""
+    for name in ("WHOLE", "CHUNK", "WIDE_CHUNK"):
+        monkeypatch.setattr(f"vil_dense.ops.gpu.plan.{name}", request.param)
+    return request.param
 
 
 def example(B: int, NH: int, S: int, DH: int, gates: str, dtype: torch.dtype = torch.float32) -> list[Tensor]:
@@ -59,6 +61,8 @@ def assert_equals_the_recurrence(
     for name, ours, reference, rough in zip(["h", *"qkvif"], actual, expected, rounded, strict=True):
         scale = max(reference.abs().max().item(), 3e-3 * largest)
         relative = bound if name == "h" else bound_of_gradients or bound
+        if name in "if":  # sums of terms dh . v - dh . h, which cancel where one token outweighs all others
+            relative *= 10
         rounding = 0 if name == "h" else (rough - reference).abs().max().item()
         torch.testing.assert_close(
             ours.double(),
@@ -71,12 +75,14 @@ def assert_equals_the_recurrence(
 
 @pytest.mark.parametrize("S", [1, 7, 64, 65, 131])
 @pytest.mark.parametrize("gates", GATES)
-def test_equals_the_recurrence(S: int, gates: str) -> None:
+def test_equals_the_recurrence(S: int, gates: str, chunk: int) -> None:
+    if S <= 64 and chunk == 64:
+        pytest.skip("one chunk either way")
     assert_equals_the_recurrence(example(1 if S > 65 else 2, 2, S, 16, gates))
 
 
 @pytest.mark.parametrize("gates", ["mild", "forgetful", "fading", "rising"])
-def test_equals_the_recurrence_in_several_blocks_of_channels(gates: str) -> None:
+def test_equals_the_recurrence_in_several_blocks_of_channels(gates: str, chunk: int) -> None:
     assert_equals_the_recurrence(example(1, 1, 70, 96, gates))
 
 
@@ -86,13 +92,15 @@ def test_equals_the_recurrence_where_blocks_are_not_full(S: int, DH: int) -> Non
 
 
 @pytest.mark.parametrize(("S", "DH"), [(65, 192), (9, 384), (9, 512)])
-def test_equals_the_recurrence_for_wide_heads(S: int, DH: int, few_programs: None) -> None:
+def test_equals_the_recurrence_for_wide_heads(S: int, DH: int) -> None:
     assert_equals_the_recurrence(example(1, 1, S, DH, "mild"))
 
 
 @pytest.mark.parametrize("S", [1, 65, 131])
 @pytest.mark.parametrize("gates", ["mild", "fading", "rising"])
-def test_reversed(S: int, gates: str) -> None:
+def test_reversed(S: int, gates: str, chunk: int) -> None:
+    if S <= 64 and chunk == 64:
+        pytest.skip("one chunk either way")
     assert_equals_the_recurrence(example(1, 2, S, 16, gates), reverse=True)
 
 
@@ -114,16 +122,15 @@ def test_takes_tensors_as_they_lie(alike: bool, S: int, reverse: bool) -> None:
             assert torch.equal(ours, reference)
 
 
-# A gradient is rounded to the dtype of its input, bfloat16 towards 0 in the interpreter. On a GPU products are in tf32.
+# Operands of products are rounded to the dtype of the inputs, bfloat16 towards 0 in the interpreter.
 @pytest.mark.parametrize(("dtype", "rounding"), [(torch.bfloat16, 2**-7), (torch.float16, 2**-11)])
 @pytest.mark.parametrize(("S", "DH"), [(65, 16), (70, 96)])
 def test_half_precision_is_read_as_it_is(S: int, DH: int, dtype: torch.dtype, rounding: float, monkeypatch) -> None:
     tensors = example(1, 2, S, DH, "mild", dtype)
-    bound = 1e-4 if INTERPRETED else 5e-3
-    assert_equals_the_recurrence(tensors, bound=bound, bound_of_gradients=bound + rounding)
+    assert_equals_the_recurrence(tensors, bound=2 * rounding, bound_of_gradients=4 * rounding)
 
     taken = []
-    monkeypatch.setattr("vil_dense.ops.triton_chunkwise.mlstm_triton", lambda *inputs: taken.extend(inputs[:5]))
+    monkeypatch.setattr("vil_dense.ops.gpu.mlstm.mlstm_triton", lambda *inputs: taken.extend(inputs[:5]))
     mlstm(*tensors[:5], backend="triton")
     assert [x.dtype for x in taken] == [dtype] * 3 + [torch.float32] * 2
 
@@ -157,6 +164,6 @@ def test_refuses_in_words(monkeypatch) -> None:
     *inputs, _ = example(1, 1, 3, 4, "mild")
     with pytest.raises(ValueError, match=r"takes q, k, v in float32, bfloat16 or float16; got torch.float64"):
         hidden_states([x.double() for x in inputs], "triton")
-    monkeypatch.setattr("vil_dense.ops.triton_chunkwise.INTERPRETED", False)
+    monkeypatch.setattr("vil_dense.ops.gpu.mlstm.INTERPRETED", False)
     with pytest.raises(ValueError, match="needs tensors on a GPU; on the CPU it runs with TRITON_INTERPRET=1 only"):
         mlstm(*inputs, backend="triton")

@@ -14,8 +14,8 @@ Backend = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, float, bool], Tensor
 
 
 def _triton(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: float, reverse: bool) -> Tensor:
-    """Imports the kernels when they are asked for: triton is optional."""
-    from vil_dense.ops.triton_chunkwise import mlstm_triton
+    """Imports the kernels at the first call: triton is optional."""
+    from vil_dense.ops.gpu.mlstm import mlstm_triton
 
     return mlstm_triton(q, k, v, i, f, eps, reverse)
 

@@ -1,0 +1,14 @@
+"""The fused cell refuses what it cannot compute; this needs neither a GPU nor Triton."""
+
+import pytest
+import torch
+from block_budget import cell_weights
+
+from vil_dense.ops.gpu.cell import cell_forward
+
+
+@pytest.mark.parametrize("dtypes", [(torch.float64, torch.float64), (torch.float32, torch.bfloat16)])
+def test_refuses_in_words(dtypes: tuple[torch.dtype, torch.dtype]) -> None:
+    u, z = (torch.zeros(1, 2, 2, 32, dtype=dtype) for dtype in dtypes)
+    with pytest.raises(ValueError, match="takes u and z alike, in float32, bfloat16 or float16"):
+        cell_forward(u, z, cell_weights(32), False, False, 1e-6, False)

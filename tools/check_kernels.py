@@ -1,0 +1,167 @@
+"""Compiles the Triton kernels for cards that need not be here, and prints what each takes of them.
+
+No GPU is needed: host code runs on small tensors of the CPU, launches are caught, and each kernel is compiled with the
+ptxas of Triton's wheel. Usage: python tools/check_kernels.py --caps 80 90 --dims 96 192 --dtypes bfloat16 [--json FILE]
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+CAPS = (80, 89, 90)
+SHARED_LIMIT = {80: 163 * 1024, 89: 99 * 1024, 90: 227 * 1024}
+"""Bytes of shared memory that one program may take."""
+DIMS = (96, 192, 384, 512)
+DTYPES = ("bfloat16", "float16", "float32")
+
+
+def catch_launches(cap: int) -> list[dict[str, Any]]:
+    """Replaces the driver: from now on a launch compiles its kernel for compute capability `cap` and is recorded."""
+    import torch
+    from triton.backends.compiler import GPUTarget
+    from triton.runtime import driver
+    from triton.runtime.jit import JITFunction
+
+    class NoDevice:
+        def get_current_device(self) -> int:
+            return 0
+
+        def set_current_device(self, device: int) -> None:
+            pass
+
+        def get_current_stream(self, device: int) -> int:
+            return 0
+
+        def get_current_target(self) -> GPUTarget:
+            return GPUTarget("cuda", cap, 32)
+
+        def get_active_torch_device(self) -> Any:
+            return torch.device("cpu")
+
+    driver.set_active(NoDevice())
+    records: list[dict[str, Any]] = []
+    launch = JITFunction.run
+    seen = set()
+
+    def run(self: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> None:
+        compiled = launch(self, *args, grid=grid, warmup=True, **options)
+        if compiled is not None and compiled.hash not in seen:
+            seen.add(compiled.hash)
+            flags = [name for name in ("BACKWARD", "STATES", "MAPS", "CAUSAL") if options.get(name)]
+            records.append({"kernel": " ".join([self.fn.__name__, *flags]), **describe(compiled)})
+
+    JITFunction.run = run
+    return records
+
+
+def describe(compiled: Any) -> dict[str, Any]:
+    """Registers, spilled bytes, shared memory and instructions of a compiled kernel."""
+    from triton.backends.nvidia.compiler import get_ptxas
+
+    ptx = compiled.asm["ptx"]
+    arch = re.search(r"\.target (\w+)", ptx)
+    assert arch is not None
+    ptxas = get_ptxas(int(re.sub(r"\D", "", arch[1]))).path
+    with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
+        file.write(ptx)
+        file.flush()
+        options = ["-v", "-lineinfo", "--regAllocOptLevel=2", f"--gpu-name={arch[1]}"]
+        command = [ptxas, *options, file.name, "-o", "/dev/null"]
+        report = subprocess.run(command, capture_output=True, text=True).stderr
+    registers = re.findall(r"Used (\d+) registers", report)
+    spills = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", report)  # of each function
+    if not registers or not spills:
+        raise RuntimeError(f"ptxas says nothing of registers:\n{report}")
+    return {
+        "registers": max(map(int, registers)),
+        "spilled": [sum(map(int, column)) for column in zip(*spills, strict=True)],
+        "shared": compiled.metadata.shared,
+        "warps": compiled.metadata.num_warps,
+        "mma": sorted({mma_kind(x) for x in re.findall(r"(?:wgmma\.mma_async|mma\.sync)[\w.]*", ptx)}),
+        "cp_async": Counter(re.findall(r"cp\.async\.(?:cg|ca|bulk)", ptx)).total(),
+    }
+
+
+def mma_kind(instruction: str) -> str:
+    """`bf16`, `f16` or `tf32`, with `wgmma` before it where the instruction is one of a warp group."""
+    operand = re.findall(r"(bf16|tf32|f16)", instruction)
+    kind = next((x for x in operand if x != "f16"), "f16") if operand else instruction
+    return f"wgmma {kind}" if instruction.startswith("wgmma") else kind
+
+
+def run_host_code(dim: int, dtype_name: str, tokens: int = 600) -> None:
+    """Runs the host code of the cell, forward and backward, for one head dimension and dtype; in several chunks."""
+    import torch
+
+    from vil_dense.ops.cell_weights import CellWeights
+    from vil_dense.ops.gpu.cell import cell_backward, cell_forward
+
+    E = 4 * dim
+    maps = [x for _ in range(3) for x in (torch.empty(E // 4, 4, 4), torch.empty(E))]
+    gates = [x for _ in range(2) for x in (torch.empty(4, 3 * E), torch.empty(4))]
+    weights = CellWeights(torch.empty(E, 1, 3, 3), torch.empty(E), *maps, *gates, *torch.empty(3, E))
+    u, z = torch.empty(2, tokens // 20, 20, 2 * E, dtype=getattr(torch, dtype_name)).chunk(2, -1)
+    y, saved = cell_forward(u, z, weights, False, False, 1e-6, True)
+    assert saved is not None
+    cell_backward(y, u, z, weights, saved, False, False, 1e-6)
+
+
+def check(cap: int, dim: int, dtype: str) -> list[dict[str, Any]]:
+    """The records of one configuration, in this process."""
+    records = catch_launches(cap)
+    run_host_code(dim, dtype)
+    return [{"cap": cap, "dim": dim, "dtype": dtype, **record} for record in records]
+
+
+def check_all(caps: list[int], dims: list[int], dtypes: list[str], processes: int = 2) -> list[dict[str, Any]]:
+    """The records of every configuration, each in a process of its own."""
+
+    def one(case: tuple[int, int, str]) -> list[dict[str, Any]]:
+        command = [sys.executable, __file__, "--one", *map(str, case)]
+        result = subprocess.run(command, capture_output=True, text=True)
+        if result.returncode:
+            raise RuntimeError(f"{case} failed:\n{result.stderr[-4000:]}")
+        return json.loads(result.stdout.splitlines()[-1])
+
+    cases = [(cap, dim, dtype) for cap in caps for dtype in dtypes for dim in dims]
+    with ThreadPoolExecutor(processes) as pool:
+        return [record for records in pool.map(one, cases) for record in records]
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    """A table in Markdown: one row for a kernel and dtype, the worst over cards and head dimensions beside each."""
+    rows = ["| kernel | dtype | sm | DH | registers | spilled, stored / loaded | shared KB | MMA | cp.async |"]
+    rows.append("|---|---|---|---|---|---|---|---|---|")
+    for r in sorted(records, key=lambda r: (r["kernel"], r["dtype"], r["cap"], r["dim"])):
+        spilled = " / ".join(map(str, r["spilled"]))
+        cells = (r["kernel"], r["dtype"], r["cap"], r["dim"], r["registers"], spilled, f"{r['shared'] / 1024:.0f}")
+        rows.append("| " + " | ".join(map(str, (*cells, ", ".join(r["mma"]) or "-", r["cp_async"]))) + " |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--caps", type=int, nargs="+", default=list(CAPS), help="compute capabilities")
+    parser.add_argument("--dims", type=int, nargs="+", default=list(DIMS), help="head dimensions")
+    parser.add_argument("--dtypes", nargs="+", default=list(DTYPES), help="dtypes of the inputs")
+    parser.add_argument("--json", type=Path, help="also write the records to this file")
+    parser.add_argument("--one", nargs=3, metavar=("CAP", "DIM", "DTYPE"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        print(json.dumps(check(int(args.one[0]), int(args.one[1]), args.one[2])))
+        return
+    records = check_all(args.caps, args.dims, args.dtypes)
+    if args.json:
+        args.json.write_text(json.dumps(records))
+    print(table(records))
+
+
+if __name__ == "__main__":
+    main()

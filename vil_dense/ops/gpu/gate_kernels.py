@@ -1,0 +1,166 @@
+"""Kernels of the gates: sums of log forget gates, running maxima, and their gradients."""
+
+import triton
+import triton.language as tl
+
+from vil_dense.ops.gpu.tiles import NEVER, sigmoid, tokens_at
+
+
+@triton.jit
+def add_pairs(a, a_low, b, b_low):
+    """Adds two numbers of 48 bits, each a sum of two float32; without the rounding error of a sum in float32."""
+    total = a + b
+    part = total - a
+    low = (a - (total - part)) + (b - part) + a_low + b_low
+    high = total + low
+    return high, low - (high - total)
+
+
+@triton.jit
+def max_pairs(a, a_low, b, b_low):
+    """The larger of two such numbers."""
+    second = (b > a) | ((b == a) & (b_low >= a_low))
+    return tl.where(second, b, a), tl.where(second, b_low, a_low)
+
+
+@triton.jit
+def add_segments(a, a_ends, b, b_ends):
+    """Sums that begin anew behind an end."""
+    return tl.where(b_ends > 0, b, a + b), tl.maximum(a_ends, b_ends)
+
+
+@triton.jit
+def log_sigmoid(x):
+    small = tl.exp(-tl.abs(x))
+    series = small * (1 - small * (0.5 - small * (1 / 3 - small * 0.25)))
+    return tl.minimum(x, 0.0) - tl.where(small < 0.01, series, tl.log(1 + small))
+
+
+@triton.jit
+def last(x, BLOCK: tl.constexpr):
+    """The last element of a block."""
+    return tl.sum(tl.where(tl.arange(0, BLOCK) == BLOCK - 1, x, 0.0), 0)
+
+
+@triton.jit
+def load_gate(x, at, part_stride, PARTS, inside):
+    """Sums the parts of a pre-activation."""
+    value = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
+    for part in range(1, PARTS):
+        value += tl.load(x + part * part_stride + at, mask=inside, other=0.0).to(tl.float32)
+    return value
+
+
+@triton.jit
+def gate_sums(
+    i, f, constants, i_bias, f_bias, stats, maxima,
+    stride_B, stride_NH, stride_S, part_stride, PARTS, NH, S, N, L, CONSTANTS,
+    BLOCK: tl.constexpr, BLOCK_CONSTANTS: tl.constexpr, MAPS: tl.constexpr, REVERSE: tl.constexpr,
+):  # fmt: skip
+    """Computes for one head what the scan needs of its gates, along the scan; see `ops/README.md`.
+
+    stats, (8, B * NH, S): the sums row and col (each in two parts), m, beta, f, and whether a token sets the maximum z.
+    maxima, (2, B * NH, N): z at the end of each chunk, in two parts. With MAPS i holds all pre-activations of a token,
+    16 numbers: i, f and beta of each head.
+    """
+    head = tl.program_id(0).to(tl.int64)
+    heads = tl.num_programs(0).to(tl.int64)
+    n = head % NH
+    start = (head // NH) * stride_B + n * stride_NH
+    plane = heads * S
+    i_constant, f_constant, beta_constant = 0.0, 0.0, 0.0
+    if MAPS:
+        block = tl.arange(0, BLOCK_CONSTANTS)
+        i_constant = tl.sum(tl.load(constants + block * 16 + n, mask=block < CONSTANTS, other=0.0), 0)
+        f_constant = tl.sum(tl.load(constants + block * 16 + 4 + n, mask=block < CONSTANTS, other=0.0), 0)
+        beta_constant = tl.sum(tl.load(constants + block * 16 + 8 + n, mask=block < CONSTANTS, other=0.0), 0)
+        i_constant += tl.load(i_bias + n).to(tl.float32)
+        f_constant += tl.load(f_bias + n).to(tl.float32)
+    A_end, A_end_low, z_end, z_end_low = 0.0, 0.0, NEVER, 0.0
+    for first in range(0, S, BLOCK):
+        position = first + tl.arange(0, BLOCK)
+        inside = position < S
+        at = start + tokens_at(position, S, REVERSE, True) * stride_S
+        i_gate = load_gate(i, at, part_stride, PARTS, inside) + i_constant
+        f_gate = load_gate(i + 4 if MAPS else f, at, part_stride, PARTS, inside) + f_constant
+        a = tl.where(inside, log_sigmoid(f_gate), 0.0)
+        A, A_low = tl.associative_scan((a, tl.zeros_like(a)), 0, add_pairs)
+        A, A_low = add_pairs(A, A_low, A_end, A_end_low)
+        column, column_low = add_pairs(i_gate, tl.zeros_like(a), -A, -A_low)
+        column = tl.where(inside, column, NEVER)
+        z, z_low = tl.associative_scan((column, column_low), 0, max_pairs)
+        z, z_low = max_pairs(z, z_low, z_end, z_end_low)
+        m = (A + z) + (A_low + z_low)
+        row, row_low = add_pairs(A, A_low, -tl.maximum(m, 0.0), tl.zeros_like(a))
+        out = stats + head * S + position
+        tl.store(out, row, mask=inside)
+        tl.store(out + plane, row_low, mask=inside)
+        tl.store(out + 2 * plane, column, mask=inside)
+        tl.store(out + 3 * plane, column_low, mask=inside)
+        tl.store(out + 4 * plane, m, mask=inside)
+        if MAPS:
+            tl.store(out + 5 * plane, load_gate(i + 8, at, part_stride, PARTS, inside) + beta_constant, mask=inside)
+        tl.store(out + 6 * plane, f_gate, mask=inside)
+        tl.store(out + 7 * plane, ((column == z) & (column_low == z_low)).to(tl.float32), mask=inside)
+        ends = inside & (((position + 1) % L == 0) | (position == S - 1))
+        tl.store(maxima + head * N + position // L, z, mask=ends)
+        tl.store(maxima + heads * N + head * N + position // L, z_low, mask=ends)
+        A_end, A_end_low, z_end, z_end_low = last(A, BLOCK), last(A_low, BLOCK), last(z, BLOCK), last(z_low, BLOCK)
+
+
+@triton.jit
+def add(a, b):
+    return a + b
+
+
+@triton.jit
+def gate_gradients(
+    stats, sums, products, di, df,
+    stride_B, stride_NH, stride_S, NH, S, N, L, PRODUCTS,
+    BLOCK: tl.constexpr, BLOCK_PRODUCTS: tl.constexpr, MAPS: tl.constexpr, REVERSE: tl.constexpr,
+):  # fmt: skip
+    """Computes the gradients of the pre-activations of one head, from the last chunk to the first.
+
+    sums, (5, B * NH, S): gradients of the logarithms row and col but at s = t, of both at s = t, of m, and of beta.
+    products, (B * NH, N, PRODUCTS): parts of the gradient of all pairs of tokens that cross the end of a chunk.
+    """
+    head = tl.program_id(0).to(tl.int64)
+    plane = tl.num_programs(0).to(tl.int64) * S
+    start = (head // NH) * stride_B + (head % NH) * stride_NH
+    m_behind, z_behind = 0.0, 0.0
+    for step in range(N):
+        chunk = N - 1 - step
+        behind = 0.0
+        if products is not None:
+            part = tl.arange(0, BLOCK_PRODUCTS)
+            crossing = products + (head * N + chunk) * PRODUCTS
+            behind = tl.sum(tl.load(crossing + part, mask=part < PRODUCTS, other=0.0), 0)
+        end = tl.minimum((chunk + 1) * L, S)
+        blocks = (end - chunk * L + BLOCK - 1) // BLOCK
+        for inner in range(blocks):
+            position = chunk * L + (blocks - 1 - inner) * BLOCK + tl.arange(0, BLOCK)
+            inside = position < end
+            at = head * S + position
+            # A token that sets a new maximum takes the gradients of z up to the next that does.
+            dm = tl.load(sums + 3 * plane + at, mask=inside, other=0.0)
+            sets = tl.load(stats + 7 * plane + at, mask=inside, other=0.0)
+            ends = tl.load(stats + 7 * plane + at + 1, mask=inside & (position + 1 < S), other=0.0)
+            dz, ended = tl.associative_scan((dm, ends), 0, add_segments, reverse=True)
+            dz += tl.where(ended > 0, 0.0, z_behind)
+            z_behind = tl.sum(tl.where(tl.arange(0, BLOCK) == 0, dz, 0.0), 0)
+            dz *= sets
+            crossing_m = tl.associative_scan(dm - dz, 0, add, reverse=True) + m_behind
+            m_behind += tl.sum(dm - dz, 0)
+            # The forget gate of a token scales all pairs with the one before it and the other not.
+            drow = tl.load(sums + at, mask=inside, other=0.0)
+            dcolumn = tl.load(sums + plane + at, mask=inside, other=0.0)
+            da = tl.associative_scan(drow - dcolumn, 0, add, reverse=True) + behind + crossing_m
+            behind += tl.sum(drow - dcolumn, 0)
+            f = tl.load(stats + 6 * plane + at, mask=inside, other=0.0)
+            di_gate = dcolumn + tl.load(sums + 2 * plane + at, mask=inside, other=0.0) + dz
+            out = start + tokens_at(position, S, REVERSE, True) * stride_S
+            tl.store(di + out, di_gate, mask=inside)
+            tl.store((di + 4 if MAPS else df) + out, da * sigmoid(-f), mask=inside)
+            if MAPS:
+                tl.store(di + 8 + out, tl.load(sums + 4 * plane + at, mask=inside, other=0.0), mask=inside)
+                tl.store(di + 12 + out, tl.zeros((BLOCK,), tl.float32), mask=inside)

@@ -1,0 +1,57 @@
+"""Starts kernels, or only counts what they would move: the byte budget is counted on the very code that launches."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+KERNELS = {
+    "fold_maps": "fold_kernels",
+    "convolve": "conv_kernels",
+    "activation_gradients": "conv_kernels",
+    "convolve_gradients": "conv_kernels",
+    "gate_sums": "gate_kernels",
+    "gate_gradients": "gate_kernels",
+    "scan_states": "forward_kernels",
+    "hidden_states": "forward_kernels",
+    "output_gradients": "output_kernels",
+    "scan_gradients": "backward_kernels",
+    "norm_forward": "norm_kernels",
+    "norm_gradients": "norm_kernels",
+}
+"""The module of each kernel. They are imported at their first launch: counting needs no Triton."""
+
+
+class Launch(NamedTuple):
+    """A kernel, and the bytes of the tensors that it reads and writes, each counted once."""
+
+    kernel: str
+    bytes: int
+
+
+_counted: list[list[Launch]] = []
+
+
+@contextmanager
+def count_launches() -> Iterator[list[Launch]]:
+    """Within, kernels are not started, but recorded in the list that this yields; fake tensors will do."""
+    launches: list[Launch] = []
+    _counted.append(launches)
+    try:
+        yield launches
+    finally:
+        _counted.pop()
+
+
+def launch(kernel: str, grid: Sequence[int], *args: Tensor | float | None, **options: Any) -> None:
+    """Starts `kernel` of `KERNELS` with `grid` programs on the device of its tensors."""
+    tensors = {id(x): x for x in args if isinstance(x, Tensor)}
+    if _counted:
+        _counted[-1].append(Launch(kernel, sum(x.numel() * x.element_size() for x in tensors.values())))
+        return
+    function = getattr(import_module(f"vil_dense.ops.gpu.{KERNELS[kernel]}"), kernel)
+    with torch.cuda.device_of(next(iter(tensors.values()))):
+        function[tuple(grid)](*args, **{"num_warps": 8, "num_stages": 2, "enable_fp_fusion": True, **options})
