@@ -23,7 +23,7 @@ from torch.nn.functional import pad
 from vil_dense.backbones.vision_lstm import DIRECTIONS, VisionLSTM
 from vil_dense.files import check_sums, write_whole
 from vil_dense.layers.embed import resize_positions
-from vil_dense.ops.cell import NUM_HEADS, QKV_BLOCK
+from vil_dense.ops.cell_weights import NUM_HEADS, QKV_BLOCK
 
 State = dict[str, Tensor]
 

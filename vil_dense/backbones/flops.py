@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vil_dense.backbones.vision_lstm import DIRECTIONS, VARIANTS, VisionLSTM
 from vil_dense.layers.vil import ViLBlock
-from vil_dense.ops.cell import NUM_HEADS
+from vil_dense.ops.cell_weights import NUM_HEADS
 from vil_dense.ops.chunkwise import mlstm_chunkwise
 
 

@@ -10,10 +10,11 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from vil_dense.layers.vil import BlockDiagonalLinear, HeadNorm, Scan, ViLBlock, ViLLayer
 from vil_dense.ops import ORDERS, frame_axes, from_frame, to_frame
-from vil_dense.ops.cell import CellWeights, cell, cell_operator
+from vil_dense.ops.cell import cell, cell_operator
+from vil_dense.ops.cell_weights import CellWeights
 from vil_dense.ops.operators import traced
 
-BACKENDS = ("chunkwise", "triton")
+BACKENDS = ("chunkwise",)
 """The mLSTM backends that have a fused form."""
 
 TYPES: dict[str, tuple[type[nn.Module], ...]] = {

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vil_dense.layers.embed import CONVS
 from vil_dense.layers.residual import LayerScale, Residual
 from vil_dense.ops import check_order, mlstm, resolve_backend, to_grid, to_sequence
-from vil_dense.ops.cell import NUM_HEADS, QKV_BLOCK
+from vil_dense.ops.cell_weights import NUM_HEADS, QKV_BLOCK
 
 CONV_KINDS = ("causal", "grid")
 DOWN_INITS = ("original", "by-depth")

@@ -13,33 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vil_dense.ops import chunkwise
+from vil_dense.ops.cell_weights import NUM_HEADS, QKV_BLOCK, CellWeights
 from vil_dense.ops.chunkwise import GateWeights, State, chunk_outputs, chunk_shape, gate_weights, run_segments
 from vil_dense.ops.compiled import compiled
 from vil_dense.ops.mlstm import EPS
 from vil_dense.ops.operators import register
-
-NUM_HEADS = 4
-QKV_BLOCK = 4
-
-
-class CellWeights(NamedTuple):
-    """Holds the parameters of a cell, E = 4 * DH channels, in the channel order of `layers.vil.BlockDiagonalLinear`."""
-
-    conv: Tensor  # (E, 1, *kernel): one axis for a causal convolution (v1), those of the grid otherwise (v2)
-    conv_bias: Tensor | None  # (E), and so are all biases but those of the gates
-    q: Tensor  # (4 in, 4 out, E / 4), the blocks of one head after another; and so are k and v
-    q_bias: Tensor | None
-    k: Tensor
-    k_bias: Tensor | None
-    v: Tensor
-    v_bias: Tensor | None
-    igate: Tensor  # (NH, 3 * E), and so is fgate
-    igate_bias: Tensor  # (NH)
-    fgate: Tensor
-    fgate_bias: Tensor
-    norm: Tensor  # (E)
-    norm_bias: Tensor | None
-    skip: Tensor  # (E)
 
 
 class SegmentWeights(NamedTuple):

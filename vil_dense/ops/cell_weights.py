@@ -4,33 +4,31 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+NUM_HEADS = 4
+QKV_BLOCK = 4
+"""Channels that a block of the block-diagonal q, k and v maps joins."""
+
 
 class CellWeights(NamedTuple):
-    """Holds raw parameters, channels in the published order; None where the cell has no such bias.
+    """Holds raw parameters; None where the cell has no such bias.
 
-    E channels are NH = 4 heads of DH = E / 4 each; a map of q, k or v mixes 4 neighbouring channels.
+    E channels are NH = 4 heads of DH = E / 4 each. The layout of q, k and v is that of `layers.vil`, where the four
+    channels of a block lie DH / 4 apart. The kernels in `ops.gpu` still take them in the published layout,
+    (E / 4, 4 out, 4 in), where the four channels of a block are neighbours.
     """
 
-    conv: Tensor
-    """(E, 1, *kernel): over the grid, or (E, 1, kernel) along the sequence."""
-    conv_bias: Tensor | None
-    """(E)"""
-    q: Tensor
-    """(E / 4, 4 out, 4 in)"""
+    conv: Tensor  # (E, 1, *kernel): one axis for a causal convolution (v1), those of the grid otherwise (v2)
+    conv_bias: Tensor | None  # (E), and so are all biases but those of the gates
+    q: Tensor  # (4 in, 4 out, E / 4), the blocks of one head after another; and so are k and v
     q_bias: Tensor | None
-    """(E)"""
     k: Tensor
     k_bias: Tensor | None
     v: Tensor
     v_bias: Tensor | None
-    igate: Tensor
-    """(NH, 3 E), of q, k and v"""
-    igate_bias: Tensor
-    """(NH)"""
+    igate: Tensor  # (NH, 3 * E), of q, k and v; and so is fgate
+    igate_bias: Tensor  # (NH)
     fgate: Tensor
     fgate_bias: Tensor
-    norm: Tensor
-    """(E), what the normed heads are multiplied with"""
+    norm: Tensor  # (E), what the normalised heads are multiplied with
     norm_bias: Tensor | None
-    skip: Tensor
-    """(E), what c is multiplied with beside them"""
+    skip: Tensor  # (E), what c is multiplied with beside them

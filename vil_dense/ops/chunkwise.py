@@ -25,6 +25,8 @@ CHUNK = 64
 """Largest number of tokens in a chunk."""
 SEGMENT_TOKENS = 1024
 """Largest number of tokens, of one or several sequences, in a segment: its arrays should stay in the caches of a CPU."""
+GPU_CHUNKS = 32
+"""Number of chunks in a segment on a GPU, where a few large kernels take less time than many small ones."""
 NEVER = -(2.0**100)
 """The logarithm of a weight that is zero; finite, so that the difference of two is finite."""
 
@@ -96,7 +98,7 @@ def run_segments(
     """
     B, S = tensors[0].shape[:2]
     N, L = tokens.shape[2:]
-    chunks = segment_chunks(N, L, B)
+    chunks = segment_chunks(N, L * B if tensors[0].device.type == "cpu" else SEGMENT_TOKENS // GPU_CHUNKS)
     padding = N * L - S
     # Split once: the gradient of a slice is as long as the tensor that it was cut from.
     lengths = [n * L for n in chunks]
@@ -125,9 +127,9 @@ def chunk_shape(S: int) -> tuple[int, int]:
     return N, -(-S // N)
 
 
-def segment_chunks(N: int, L: int, B: int) -> list[int]:
-    """Returns how many of the N chunks of L tokens each segment has, about equal, for B sequences side by side."""
-    count = -(-N // max(1, SEGMENT_TOKENS // (L * max(B, 1))))
+def segment_chunks(N: int, tokens: int) -> list[int]:
+    """Returns how many of N chunks each segment has, about equal, where a chunk of all sequences has `tokens`."""
+    count = -(-N // max(1, SEGMENT_TOKENS // max(tokens, 1)))
     return [N * (index + 1) // count - N * index // count for index in range(count)]
 
 
