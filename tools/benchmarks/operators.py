@@ -23,7 +23,7 @@ from benchmarks.case import (
     refuse_uncompiled,
 )
 from vil_dense.ops import mlstm
-from vil_dense.ops.chunkwise import CHUNK, cut, segments
+from vil_dense.ops.chunkwise import CHUNK, chunk_shape, segment_chunks
 
 LONGEST_RECURRENCE = 4096  # tokens; a loop of Python over them
 CHECK_TOKENS = 600  # more than a segment, and no whole chunks
@@ -122,10 +122,12 @@ Shapes = list[tuple[tuple[int, ...], tuple[int, ...]]]
 def chunk_products(case: Case) -> Shapes:
     """Left and right factors of the mLSTM's matrix products: in chunks, and over the states of each segment."""
     B, S, DH = case.batch * NUM_HEADS, case.tokens, case.head_dim
-    N, L = cut(S)
+    N, L = chunk_shape(S)
     shapes: Shapes = [((B * N, L, DH), (B * N, DH, L)), ((B * N, L, L), (B * N, L, DH))]  # q k^T, W v
+    if N == 1:  # one chunk needs no state
+        return shapes
     shapes += [((B * N, DH, L), (B * N, L, DH)), ((B * N, L, DH), (B * N, DH, DH))]  # k^T v, q C
-    lengths = [part.stop - part.start for part, _ in segments(1, N, DH, reverse=False)]
+    lengths = segment_chunks(N, L * (B if case.mode == "op" else 1))
     return shapes + [((B, length, length), (B, length, DH * DH)) for length in lengths]
 
 

@@ -12,7 +12,7 @@ from vil_dense.layers.vil import BlockDiagonalLinear, HeadNorm, Scan, ViLBlock, 
 from vil_dense.ops import ORDERS, frame_axes, from_frame, to_frame
 from vil_dense.ops.cell import cell, cell_operator
 from vil_dense.ops.cell_weights import CellWeights
-from vil_dense.ops.operators import traced
+from vil_dense.ops.operators import no_autocast, traced
 
 BACKENDS = ("chunkwise",)
 """The mLSTM backends that have a fused form."""
@@ -48,10 +48,11 @@ class FusedViLLayer(ViLLayer):
         if down is not None and not _is_plain(down, nn.Linear):
             down = None
         up = self.proj_up(to_frame(x, frame).contiguous())
-        y = sum(self._scan(scan, order, up, frame, down) for scan, order in self.traversals())
+        first, *others = (self._scan(scan, order, up, frame, down) for scan, order in self.traversals())
+        y = sum(others, first)
         return from_frame(y if down else self.proj_down(y), frame)
 
-    def _scan(self, scan: nn.Module, order: str, up: Tensor, frame: str, down: nn.Linear | None) -> Tensor:
+    def _scan(self, scan: Scan, order: str, up: Tensor, frame: str, down: nn.Linear | None) -> Tensor:
         """Computes the gated output of one traversal, (B, *grid, E), from u and z side by side, (B, *grid, 2 E)."""
         up = up if order == frame else to_frame(up, order).contiguous()
         compiling = torch.compiler.is_compiling()
@@ -61,7 +62,7 @@ class FusedViLLayer(ViLLayer):
         if self.recompute or compiling:
             y = cell_operator(*args)
         else:
-            with torch.autocast(up.device.type, enabled=False):
+            with no_autocast(up):
                 y = cell(*args)
         return y if order == frame else from_frame(y, order)
 
@@ -79,7 +80,7 @@ def reason_against(layer: ViLLayer) -> str | None:
     something else: a hook, another module (an adapter, a quantised layer), a parameter that is no plain one
     (parametrised, quantised, or handed in by torch.func.functional_call). Tracers and exporters, too, see the modules.
     """
-    for scan in layer.scans:
+    for scan, _ in layer.traversals():
         if scan.backend not in BACKENDS:
             return f"the mLSTM backend {scan.backend!r} has no fused form"
         for name, module in scan.named_modules():
@@ -95,11 +96,14 @@ def _is_plain(module: nn.Module, *types: type[nn.Module]) -> bool:
     return type(module) in types and not hooked and all(type(x) is nn.Parameter for x in parameters)
 
 
-def _weights(scan: nn.Module, order: str) -> CellWeights:
+def _weights(scan: Scan, order: str) -> CellWeights:
     """Returns the parameters of a scan, the kernel of a convolution on the grid in the frame of the traversal."""
     kernel = scan.conv.weight
     if not scan.causal:
         kernel = kernel.permute(0, 1, *(2 + axis for axis in frame_axes(order, kernel.ndim - 2)))
-    maps = (x for projection in (scan.q_proj, scan.k_proj, scan.v_proj) for x in (projection.weight, projection.bias))
-    gates = (scan.igate.weight, scan.igate.bias, scan.fgate.weight, scan.fgate.bias)
-    return CellWeights(kernel, scan.conv.bias, *maps, *gates, scan.outnorm.weight, scan.outnorm.bias, scan.skip)
+    q, k, v = scan.q_proj, scan.k_proj, scan.v_proj
+    return CellWeights(
+        kernel, scan.conv.bias, q.weight, q.bias, k.weight, k.bias, v.weight, v.bias,
+        scan.igate.weight, scan.igate.bias, scan.fgate.weight, scan.fgate.bias,
+        scan.outnorm.weight, scan.outnorm.bias, scan.skip,
+    )  # fmt: skip

@@ -6,7 +6,7 @@ computes the same in less time and memory.
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from vil_dense.layers.embed import CONVS
 from vil_dense.layers.residual import LayerScale, Residual
 from vil_dense.ops import check_order, mlstm, resolve_backend, to_grid, to_sequence
 from vil_dense.ops.cell_weights import NUM_HEADS, QKV_BLOCK
+from vil_dense.ops.operators import no_autocast
 
 CONV_KINDS = ("causal", "grid")
 DOWN_INITS = ("original", "by-depth")
@@ -107,7 +108,7 @@ class Scan(nn.Module):
 
     def gates(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Computes the pre-activations of the input and forget gates, (B, *grid, NH), in the dtype of the weights."""
-        with torch.autocast(q.device.type, enabled=False):
+        with no_autocast(q):
             qkv = torch.cat([q, k, v], -1).to(self.skip.dtype)
             return self.igate(qkv), self.fgate(qkv)
 
@@ -201,10 +202,10 @@ class ViLLayer(nn.Module):
         h = sum(scan(u, order) for scan, order in self.traversals())
         return self.proj_down(h * F.silu(z))
 
-    def traversals(self) -> Iterator[tuple[nn.Module, str]]:
-        """Yields each traversal with the scan that reads it."""
+    def traversals(self) -> Iterator[tuple[Scan, str]]:
+        """Yields each scan with the traversal that it reads."""
         for index, order in enumerate(self.orders):
-            yield self.scans[min(index, len(self.scans) - 1)], order
+            yield cast(Scan, self.scans[min(index, len(self.scans) - 1)]), order
 
 
 class ViLBlock(nn.Module):

@@ -1,11 +1,10 @@
 """The mLSTM cell, fused: everything between the up- and the down-projection of a ViL layer, for one traversal.
 
-The plain form is `layers.vil`: modules that are called one after another. This form computes the same numbers segment by
-segment, so that q, k, v and h of a whole sequence never exist at once; compiled, a segment is a few loops beside its
+The plain form is `layers.vil`: modules that are called one after another. This form computes the same numbers segment
+by segment, so that q, k, v and h of a whole sequence never exist at once; compiled, a segment is a few loops beside its
 matrix products. In training it keeps nothing but its input and is computed again in the backward pass.
 """
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -90,19 +89,19 @@ def _cell(up: Tensor, weights: CellWeights, reverse: bool, compile: bool) -> Ten
     chunks = torch.empty(chunk_shape(grid.numel()), device=up.device)
     prepare, process = _prepare, _segment
     if compile:
-        axes = tuple(range(up.ndim - 1)), CellWeights(*[()] * 15), (0, 1), ()
+        axes = tuple(range(up.ndim - 1)), ((),) * 15, (0, 1), ()
         prepare, process = compiled(_prepare, axes), compiled(_segment, _SEGMENT_AXES)
     c, gates, prepared = prepare(up, weights, chunks, reverse)
     u, z = up.flatten(1, -2).split(E, -1)
 
     def step(
-        tensors: Sequence[Tensor], gates: GateWeights, state: State | None, last: bool
+        u: Tensor, c: Tensor, z: Tensor, gates: GateWeights, state: State | None, last: bool
     ) -> tuple[Tensor, State | None]:
-        if len(tensors[0]) == 1:  # the stride of an axis of one would ask for a graph of its own
-            tensors = [x.squeeze(0).unsqueeze(0) for x in tensors]
-        return process(*tensors, prepared, gates, state, last)
+        if len(u) == 1:  # the stride of an axis of one would ask for a graph of its own
+            u, c, z = (x.squeeze(0).unsqueeze(0) for x in (u, c, z))
+        return process(u, c, z, prepared, gates, state, last)
 
-    parts = run_segments(step, (u, c, z), *gates, reverse)
+    parts = run_segments(step, (u, c, z), gates, reverse)
     y = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
     return y.unflatten(1, grid)
 
@@ -128,7 +127,8 @@ def _prepare(
         torch.stack(biases).to(dtype).unflatten(1, (NUM_HEADS, QKV_BLOCK, -1)),
         torch.stack([weights.norm, norm_bias, weights.skip]).to(dtype),
     )
-    return c, gate_weights(i, f, *chunks.shape, EPS, reverse), segment
+    N, L = chunks.shape
+    return c, gate_weights(i, f, N, L, EPS, reverse), segment
 
 
 def convolve(u: Tensor, weight: Tensor, bias: Tensor | None, reverse: bool) -> Tensor:
@@ -194,8 +194,8 @@ def _segment(
 
 _SEGMENT_AXES = (
     *[(0, 1, 2)] * 3,
-    SegmentWeights((), (), ()),
-    GateWeights((1, 2, 3), (0, 1), (0, 1), (0, 1), (0, 1)),  # type: ignore[arg-type]
+    ((), (), ()),
+    ((1, 2, 3), (0, 1), (0, 1), (0, 1), (0, 1)),
     ((0,), (0,)),
     (),
 )

@@ -1,8 +1,8 @@
 """The chunkwise form of the mLSTM: linear time and memory in the number of tokens S.
 
-The sequence is cut into chunks of L tokens. Inside a chunk every token sees the tokens before it through an L x L matrix
-(the parallel form); what came before the chunk it sees through the state (C, n). Chunks run together in segments, and
-the state is carried from one segment to the next.
+The sequence is cut into chunks of L tokens. Inside a chunk every token sees the tokens before it through an L x L
+matrix (the parallel form); what came before the chunk it sees through the state (C, n). Chunks run together in
+segments, and the state is carried from one segment to the next.
 
 All exponents come from one float64 computation over the whole sequence (`gate_weights`). With a = logsigmoid(f),
 
@@ -24,7 +24,7 @@ from vil_dense.ops.operators import traced
 CHUNK = 64
 """Largest number of tokens in a chunk."""
 SEGMENT_TOKENS = 1024
-"""Largest number of tokens, of one or several sequences, in a segment: its arrays should stay in the caches of a CPU."""
+"""Largest number of tokens, of one or several sequences, in a segment: arrays should fit a CPU's caches."""
 GPU_CHUNKS = 32
 """Number of chunks in a segment on a GPU, where a few large kernels take less time than many small ones."""
 NEVER = -(2.0**100)
@@ -50,23 +50,18 @@ class GateWeights(NamedTuple):
     causal: Tensor  # (L, L), 0 or -inf: whether the token of the row sees the token of the column
 
 
-Step = Callable[[Sequence[Tensor], GateWeights, State | None, bool], tuple[Tensor, State | None]]
-"""Processes one segment: tensors (B, N, L, E), gates, the state before it (None before the first one) and whether it is
-the last one, to its output (B, N, L, E) and the state after it (None after the last one)."""
+Step = Callable[[Tensor, Tensor, Tensor, GateWeights, State | None, bool], tuple[Tensor, State | None]]
+"""Processes one segment: three tensors (B, N, L, E), gates, the state before it (None before the first one) and whether
+it is the last one, to its output (B, N, L, E) and the state after it (None after the last one)."""
 
 
 def mlstm_chunkwise(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: float, reverse: bool) -> Tensor:
     """Computes the chunkwise form, for any S; see `ops.mlstm` for the arguments."""
     B, NH, S, DH = q.shape
-
-    def step(
-        tensors: Sequence[Tensor], gates: GateWeights, state: State | None, last: bool
-    ) -> tuple[Tensor, State | None]:
-        return chunk_outputs(*tensors, gates, state, last)
-
+    N, L = chunk_shape(S)
     heads = [x.reshape(B * NH, S, DH) for x in (q, k, v)]
-    gates = gate_weights(i.reshape(B * NH, S), f.reshape(B * NH, S), *chunk_shape(S), eps, reverse)
-    return torch.cat(run_segments(step, heads, *gates, reverse), 1).view(B, NH, S, DH)
+    gates = gate_weights(i.reshape(B * NH, S), f.reshape(B * NH, S), N, L, eps, reverse)
+    return torch.cat(run_segments(chunk_outputs, heads, gates, reverse), 1).view(B, NH, S, DH)
 
 
 def mlstm_one_segment(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: float, reverse: bool) -> Tensor:
@@ -78,13 +73,13 @@ def mlstm_one_segment(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps
     N = S // CHUNK + 2  # never one chunk: exporters fix the size of an axis of one
     padding = (0, 0, 0, N * CHUNK - S)
     q, k, v = (F.pad(x, padding).reshape(B * NH, N, CHUNK, DH) for x in (q, k, v))
-    gates = gate_weights(i.flatten(0, 1), f.flatten(0, 1), N, CHUNK, eps, reverse)
-    h, _ = chunk_outputs(q, k, v, _of_segment(*gates, reverse), None, last=True)
+    tokens, z_before, z_after = gate_weights(i.flatten(0, 1), f.flatten(0, 1), N, CHUNK, eps, reverse)
+    h, _ = chunk_outputs(q, k, v, _of_segment(tokens, z_before, z_after, reverse), None, last=True)
     return h.reshape(B, NH, N * CHUNK, DH)[:, :, :S]
 
 
 def run_segments(
-    step: Step, tensors: Sequence[Tensor], tokens: Tensor, z_before: Tensor, z_after: Tensor, reverse: bool
+    step: Step, tensors: Sequence[Tensor], gates: tuple[Tensor, Tensor, Tensor], reverse: bool
 ) -> list[Tensor]:
     """Applies `step` to consecutive segments, carrying the state; returns its outputs (B, tokens, ...) in tensor order.
 
@@ -92,10 +87,11 @@ def run_segments(
 
     Args:
         step: see `Step`.
-        tensors: (B, S, E) each.
-        tokens, z_before, z_after: see `gate_weights`.
+        tensors: three, (B, S, E) each.
+        gates: the result of `gate_weights`.
         reverse: the recurrence runs from the last token to the first, and so do the segments.
     """
+    tokens, z_before, z_after = gates
     B, S = tensors[0].shape[:2]
     N, L = tokens.shape[2:]
     chunks = segment_chunks(N, L * B if tensors[0].device.type == "cpu" else SEGMENT_TOKENS // GPU_CHUNKS)
@@ -103,17 +99,17 @@ def run_segments(
     # Split once: the gradient of a slice is as long as the tensor that it was cut from.
     lengths = [n * L for n in chunks]
     lengths[-1] -= padding
-    pieces = list(zip(*(x.split(lengths, 1) for x in tensors), strict=True))
+    first, second, third = (list(x.split(lengths, 1)) for x in tensors)
     if padding:
-        pieces[-1] = tuple(F.pad(x, (0, 0, 0, padding)) for x in pieces[-1])
-    gates = zip(tokens.split(chunks, 2), z_before.split(chunks, 1), z_after.split(chunks, 1), strict=True)
-    jobs = list(zip(pieces, gates, strict=True))
+        for pieces in (first, second, third):
+            pieces[-1] = F.pad(pieces[-1], (0, 0, 0, padding))
+    of_tokens, of_states, of_writes = tokens.split(chunks, 2), z_before.split(chunks, 1), z_after.split(chunks, 1)
     outputs: list[Tensor] = []
     state = None
-    for piece, gate in reversed(jobs) if reverse else jobs:
-        last = len(outputs) == len(jobs) - 1
-        of_chunks = [x.unflatten(1, (-1, L)) for x in piece]
-        output, state = step(of_chunks, _of_segment(*gate, reverse), state, last)
+    for index in reversed(range(len(chunks))) if reverse else range(len(chunks)):
+        a, b, c = (pieces[index].unflatten(1, (-1, L)) for pieces in (first, second, third))
+        gate = _of_segment(of_tokens[index], of_states[index], of_writes[index], reverse)
+        output, state = step(a, b, c, gate, state, len(outputs) == len(chunks) - 1)
         outputs.append(output.flatten(1, 2))
     outputs = outputs[::-1] if reverse else outputs
     if padding:

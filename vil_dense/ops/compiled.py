@@ -20,8 +20,8 @@ Axes = tuple[Any, ...]
 def compiled(function: Callable[..., Any], dynamic_axes: Axes) -> Callable[..., Any]:
     """Returns `function`, compiled as a whole.
 
-    A new size along one of the `dynamic_axes` takes no new graph, except that sizes of 1 have graphs of their own. Other
-    axes may not change without one: channels are what inner loops run over.
+    A new size along one of the `dynamic_axes` takes no new graph, except that sizes of 1 have graphs of their own.
+    Other axes may not change without one: channels are what inner loops run over.
     """
     # One limit serves all calls of a function in the process: models of several widths, training and inference.
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, GRAPHS)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vil_dense.ops.chunkwise import mlstm_chunkwise, mlstm_one_segment
-from vil_dense.ops.operators import register, traced
+from vil_dense.ops.operators import no_autocast, register, traced
 from vil_dense.ops.parallel import mlstm_parallel
 from vil_dense.ops.recurrent import mlstm_recurrent
 
@@ -86,7 +86,7 @@ def mlstm(
         raise ValueError(f"mlstm expects q, k, v (B, NH, S, DH) and i, f (B, NH, S) with S >= 1; got {shapes}")
     if name in OPERATORS and not traced():
         return mlstm_operator(q, k, v, i, f, reverse, name, eps)
-    with torch.autocast(q.device.type, enabled=False):
+    with no_autocast(q):
         return _compute(q, k, v, i, f, reverse, name, eps)
 
 

@@ -5,12 +5,16 @@ gradients, by a second operator, `<name>_backward`.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.jit import is_tracing  # type: ignore[attr-defined]
 from torch.library import Library
 from torch.utils._pytree import tree_map_only
+from torch.utils.flop_counter import FlopCounterMode, register_flop_formula
 
 LIBRARY = Library("vil_dense", "FRAGMENT")
 
@@ -36,11 +40,11 @@ def register(name: str, function: Callable[..., Tensor], output: Callable[..., T
     backward_operator = getattr(torch.ops.vil_dense, f"{name}_backward").default
 
     def run(*args: Any) -> Tensor:
-        with torch.no_grad(), _no_autocast(args):
+        with torch.no_grad(), no_autocast(_tensors(args)[0]):
             return function(*args)
 
     def run_backward(gradient: Tensor, *args: Any) -> list[Tensor]:
-        with torch.enable_grad(), _no_autocast(args), _autograd():
+        with torch.enable_grad(), no_autocast(_tensors(args)[0]), _autograd():
             args = tree_map_only(Tensor, lambda x: x.detach().requires_grad_(), args)
             gradients = torch.autograd.grad(function(*args), _tensors(args), gradient)
         return [x.contiguous() for x in gradients]
@@ -62,6 +66,7 @@ def register(name: str, function: Callable[..., Tensor], output: Callable[..., T
     for key, kernel in ((name, run), (f"{name}_backward", run_backward)):
         LIBRARY.impl(key, kernel, "CompositeExplicitAutograd")
         KERNELS[getattr(torch.ops.vil_dense, key).default] = kernel
+        register_flop_formula(getattr(torch.ops.vil_dense, key), get_raw=True)(partial(_count_flops, kernel))
     LIBRARY.impl(f"{name}_backward", torch.library.fallthrough_kernel, "Autograd")
     torch.library.register_fake(f"vil_dense::{name}", output, lib=LIBRARY)
     torch.library.register_fake(
@@ -71,25 +76,37 @@ def register(name: str, function: Callable[..., Tensor], output: Callable[..., T
     return operator
 
 
+def _count_flops(kernel: Callable[..., Any], *args: Any, out_val: Any = None) -> int:
+    """Returns the FLOPs of a kernel for torch's FlopCounterMode, which sees operators from outside only."""
+    args = tree_map_only(Tensor, lambda x: torch.empty_like(x, device="meta"), args)
+    with FlopCounterMode(display=False) as counter:
+        kernel(*args)
+    return counter.get_total_flops()
+
+
 def traced() -> bool:
     """Returns whether a tracer or a function transform runs that wants plain operators: torch.export, torch.jit.trace,
     or vmap, grad, jvp and others of torch.func outside of torch.compile."""
     if torch.compiler.is_compiling():
         return torch.compiler.is_exporting()
-    return torch.jit.is_tracing() or torch._C._functorch.peek_interpreter_stack() is not None
+    return is_tracing() or torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def in_graph() -> bool:
     """Returns whether the operations that follow are recorded for later runs, perhaps at other sizes."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return torch.compiler.is_compiling() or is_tracing()
 
 
 def _tensors(args: Sequence[Any]) -> list[Tensor]:
     return [x for x in args if isinstance(x, Tensor)]
 
 
-def _no_autocast(args: Sequence[Any]) -> torch.autocast:
-    return torch.autocast(_tensors(args)[0].device.type, enabled=False)
+def no_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    """Returns a context in which autocast leaves operations on the device of `x` alone."""
+    device = x.device.type
+    if not torch.amp.is_autocast_available(device):  # the meta device
+        return nullcontext()
+    return torch.autocast(device, enabled=False)
 
 
 def _autograd() -> Any:
