@@ -48,7 +48,9 @@ def backend(request: pytest.FixtureRequest) -> Counted:
     return Counted(request.param)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "v2" else pytest.mark.slow) for name in MODELS]
+)
 def test_forward_and_training_step(name: str, backend: Counted) -> None:
     model, x = build(name, depth=1), picture(name)
     compiled = torch.compile(copy.deepcopy(model), fullgraph=True, dynamic=False, backend=backend)
@@ -104,9 +106,10 @@ def test_max_autotune() -> None:
     assert_same(gradients(compiled._orig_mod, x, of=compiled), gradients(model, x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
-    [dict(with_cp=True, drop_path=0.3), pytest.param(dict(direction="quad"), marks=pytest.mark.slow)],
+    [dict(with_cp=True, drop_path=0.3), dict(direction="quad")],
     ids=["recomputed", "quad"],
 )
 def test_options_of_training(options: dict) -> None:
@@ -121,6 +124,7 @@ def test_options_of_training(options: dict) -> None:
     assert_same(found, expected)
 
 
+@pytest.mark.slow
 def test_autocast() -> None:
     model, x, backend = build("v2"), picture(), Counted("aot_eager")
     compiled = torch.compile(copy.deepcopy(model), fullgraph=True, dynamic=False, backend=backend)

@@ -67,7 +67,8 @@ def cell(
     )
     if down is not None:
         down, down_bias = down.to(up.dtype), None if down_bias is None else down_bias.to(up.dtype)
-    sequences = max(1, chunkwise.SEGMENT_TOKENS // up.shape[1:-1].numel() if up.device.type == "cpu" else up.shape[0])
+    few = chunkwise.SEGMENT_TOKENS // up.shape[1:-1].numel()
+    sequences = max(1, up.shape[0] if chunkwise.on_gpu(up) else few)
     parts = []
     for part in up.split(sequences):
         y = _cell(part, weights, reverse, compile)

@@ -94,7 +94,7 @@ def run_segments(
     tokens, z_before, z_after = gates
     B, S = tensors[0].shape[:2]
     N, L = tokens.shape[2:]
-    chunks = segment_chunks(N, L * B if tensors[0].device.type == "cpu" else SEGMENT_TOKENS // GPU_CHUNKS)
+    chunks = segment_chunks(N, SEGMENT_TOKENS // GPU_CHUNKS if on_gpu(tokens) else L * B)
     padding = N * L - S
     # Split once: the gradient of a slice is as long as the tensor that it was cut from.
     lengths = [n * L for n in chunks]
@@ -115,6 +115,11 @@ def run_segments(
     if padding:
         outputs[-1] = outputs[-1][:, : lengths[-1]]
     return outputs
+
+
+def on_gpu(x: Tensor) -> bool:
+    """Returns whether few large kernels take less time for `x` than loops over segments that fit a cache."""
+    return x.device.type not in ("cpu", "meta")
 
 
 def chunk_shape(S: int) -> tuple[int, int]:
