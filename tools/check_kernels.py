@@ -12,8 +12,11 @@ import sys
 import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from vil_dense.outcome import spoken
 
 CAPS = (80, 89, 90)
 SHARED_LIMIT = {80: 163 * 1024, 89: 99 * 1024, 90: 227 * 1024}
@@ -153,14 +156,18 @@ def main() -> None:
     parser.add_argument("--dtypes", nargs="+", default=list(DTYPES), help="dtypes of the inputs")
     parser.add_argument("--json", type=Path, help="also write the records to this file")
     parser.add_argument("--one", nargs=3, metavar=("CAP", "DIM", "DTYPE"), help=argparse.SUPPRESS)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args()
     if args.one:
         print(json.dumps(check(int(args.one[0]), int(args.one[1]), args.one[2])))
         return
-    records = check_all(args.caps, args.dims, args.dtypes)
-    if args.json:
-        args.json.write_text(json.dumps(records))
-    print(table(records))
+    with spoken(args.debug):
+        if find_spec("triton") is None:
+            raise ValueError("the package triton, which compiles the kernels, is missing: pip install triton")
+        records = check_all(args.caps, args.dims, args.dtypes)
+        if args.json:
+            args.json.write_text(json.dumps(records))
+        print(table(records))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from vil_dense.ops import chunkwise
 from vil_dense.ops.cell_weights import NUM_HEADS, QKV_BLOCK, CellWeights
 from vil_dense.ops.chunkwise import GateWeights, State, chunk_outputs, chunk_shape, gate_weights, run_segments
 from vil_dense.ops.compiled import compiled
-from vil_dense.ops.mlstm import EPS
+from vil_dense.ops.mlstm import EPS, widen
 from vil_dense.ops.operators import register
 
 
@@ -65,6 +65,9 @@ def cell(
     weights = CellWeights(
         conv, conv_bias, q, q_bias, k, k_bias, v, v_bias, igate, igate_bias, fgate, fgate_bias, norm, norm_bias, skip
     )
+    dtype = up.dtype
+    if dtype == torch.float16:  # its sums over tokens would leave the range
+        up = widen(up, torch.float32)
     if down is not None:
         down, down_bias = down.to(up.dtype), None if down_bias is None else down_bias.to(up.dtype)
     few = chunkwise.SEGMENT_TOKENS // up.shape[1:-1].numel()
@@ -73,7 +76,7 @@ def cell(
     for part in up.split(sequences):
         y = _cell(part, weights, reverse, compile)
         parts.append(y if down is None else F.linear(y, down, down_bias))
-    return (torch.cat(parts) if len(parts) > 1 else parts[0]).contiguous()
+    return (torch.cat(parts) if len(parts) > 1 else parts[0]).to(dtype).contiguous()
 
 
 def _empty_output(up: Tensor, *args: Any) -> Tensor:

@@ -47,7 +47,7 @@ def register(name: str, function: Callable[..., Tensor], output: Callable[..., T
         with torch.enable_grad(), no_autocast(_tensors(args)[0]), _autograd():
             args = tree_map_only(Tensor, lambda x: x.detach().requires_grad_(), args)
             gradients = torch.autograd.grad(function(*args), _tensors(args), gradient)
-        return [x.contiguous() for x in gradients]
+        return [x.flatten().view(x.shape) for x in gradients]  # strides as in `new_empty`, also of axes of one
 
     def save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(*_tensors(inputs))
