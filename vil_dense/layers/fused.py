@@ -6,6 +6,7 @@ parameters of the scans (see `ops.cell`). `reason_against` says when a layer tak
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.modules.module import _has_any_global_hook
 
 from vil_dense.layers.vil import BlockDiagonalLinear, HeadNorm, Scan, ViLBlock, ViLLayer
@@ -28,6 +29,9 @@ TYPES: dict[str, tuple[type[nn.Module], ...]] = {
     "outnorm": (HeadNorm,),
 }
 """The modules of a scan, by name, as `vil.py` makes them."""
+
+PARAMETERS = (nn.Parameter, FakeTensor)
+"""Kinds of parameters that may be read: plain ones, also without numbers, as memory estimates use them."""
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -93,7 +97,7 @@ def _is_plain(module: nn.Module, *types: type[nn.Module]) -> bool:
     """Returns whether reading the parameters of a module is as good as calling it."""
     hooked = any(len(getattr(module, hooks)) for hooks in HOOKS)
     parameters = (x for x in module._parameters.values() if x is not None)
-    return type(module) in types and not hooked and all(type(x) is nn.Parameter for x in parameters)
+    return type(module) in types and not hooked and all(type(x) in PARAMETERS for x in parameters)
 
 
 def _weights(scan: Scan, order: str) -> CellWeights:
