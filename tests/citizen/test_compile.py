@@ -135,6 +135,7 @@ def test_autocast() -> None:
     assert_same(found, expected, 0.2)
 
 
+@pytest.mark.slow
 def test_features_and_a_compiled_block() -> None:
     model, x = build("v1"), picture("v1")
     backend = Counted("aot_eager")

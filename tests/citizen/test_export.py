@@ -45,6 +45,7 @@ def test_dynamic_batch_and_sizes(name: str) -> None:
                     assert_close(module(x), model(x), name=f"{batch} x {size}")
 
 
+@pytest.mark.slow
 def test_an_exported_program_is_saved_and_loaded() -> None:
     model, x = build("v2"), picture(batch=3, grid=(3, 7))
     torch.export.save(exported(model, "v2"), buffer := io.BytesIO())

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vil_dense.backbones import DIRECTIONS
 from vil_dense.layers import FusedViLBlock, FusedViLLayer, ViLBlock, ViLLayer
-from vil_dense.layers.fused import reason_against
+from vil_dense.layers.fused import describe_forms, reason_against
 from vil_dense.ops import chunkwise
 
 V1 = dict(conv="causal", conv_kernel=4, bias=False, norm_bias=False)
@@ -109,6 +109,13 @@ def test_steps_aside_for_weights_that_are_handed_in() -> None:
     expected = torch.func.functional_call(plain, weights, x)
     torch.testing.assert_close(torch.func.functional_call(fused, weights, x), expected)
     assert reason_against(ViLLayer(32, backend="parallel")) == "the mLSTM backend 'parallel' has no fused form"
+
+
+def test_forms_are_described() -> None:
+    network = nn.Sequential(FusedViLLayer(32), FusedViLLayer(32))
+    assert describe_forms(network) == "2 of 2 layers fused"
+    hook(network[1])
+    assert describe_forms(network).startswith("1 of 2 layers fused (q_proj")
 
 
 @pytest.mark.parametrize("frozen", [(), ("scans.0.skip", "proj_down.bias"), ("proj_up.weight", "proj_up.bias")])

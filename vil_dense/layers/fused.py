@@ -93,6 +93,14 @@ def reason_against(layer: ViLLayer) -> str | None:
     return "a hook is set on all modules" if _has_any_global_hook() else None
 
 
+def describe_forms(network: nn.Module) -> str:
+    """Returns how many ViL layers of a network take the fused form, and why the first other one does not."""
+    layers = [module for module in network.modules() if isinstance(module, FusedViLLayer)]
+    reasons = [reason for layer in layers if (reason := reason_against(layer))]
+    text = f"{len(layers) - len(reasons)} of {len(layers)} layers fused"
+    return f"{text} ({reasons[0]})" if reasons else text
+
+
 def _is_plain(module: nn.Module, *types: type[nn.Module]) -> bool:
     """Returns whether reading the parameters of a module is as good as calling it."""
     hooked = any(len(getattr(module, hooks)) for hooks in HOOKS)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vil_dense.backbones import VisionLSTM
 from vil_dense.backbones import variant as variant_options
 from vil_dense.backbones.checkpoint import load_weights
+from vil_dense.layers.fused import describe_forms
 from vil_dense.mm.pretrained import naming, read_pretrained
 from vil_dense.ops import resolve_backend
 
@@ -66,7 +67,8 @@ class ViL(BaseModule):
         self._freeze()
         if options.get("block", "vil") == "vil":
             asked = options.get("backend", "auto")
-            print_log(f"ViL {variant}: mLSTM backend {resolve_backend(asked)} (asked for: {asked})", "current")
+            backend = f"mLSTM backend {resolve_backend(asked)} (requested: {asked})"
+            print_log(f"ViL {variant}: {backend}, {describe_forms(self.net)}", "current")
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         maps = self.net.features(x, self.out_indices)
