@@ -76,6 +76,9 @@ def register(name: str, function: Callable[..., Tensor], output: Callable[..., T
     return operator
 
 
+_is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)  # new in torch 2.7
+
+
 def _count_flops(kernel: Callable[..., Any], *args: Any, out_val: Any = None) -> int:
     """Returns the FLOPs of a kernel for torch's FlopCounterMode, which sees operators from outside only."""
     args = tree_map_only(Tensor, lambda x: torch.empty_like(x, device="meta"), args)
@@ -88,7 +91,7 @@ def traced() -> bool:
     """Returns whether a tracer or a function transform runs that wants plain operators: torch.export, torch.jit.trace,
     or vmap, grad, jvp and others of torch.func outside of torch.compile."""
     if torch.compiler.is_compiling():
-        return torch.compiler.is_exporting()
+        return _is_exporting()
     return is_tracing() or torch._C._functorch.peek_interpreter_stack() is not None
 
 
