@@ -73,8 +73,8 @@ class CellFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Any:
         u, z = ctx.uz.chunk(2, -1)
-        du, _, gradients = cell_backward(dy, u, z, ctx.weights, ctx.saved, False, False, 1e-6)
-        return du._base.view(ctx.uz.shape), *gradients
+        duz, gradients = cell_backward(dy, u, z, ctx.weights, ctx.saved, False, False, 1e-6)
+        return duz, *gradients
 
 
 class NormFunction(torch.autograd.Function):
@@ -96,7 +96,7 @@ def cell_weights(E: int) -> CellWeights:
     def new(*shape: int) -> Tensor:
         return torch.empty(*shape, requires_grad=True)
 
-    square = [x for _ in range(3) for x in (new(E // 4, 4, 4), new(E))]
+    square = [x for _ in range(3) for x in (new(4, 4, E // 4), new(E))]
     gates = [x for _ in range(2) for x in (new(4, 3 * E), new(4))]
     return CellWeights(new(E, 1, 3, 3), new(E), *square, *gates, new(E), new(E), new(E))
 

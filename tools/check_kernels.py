@@ -107,7 +107,7 @@ def run_host_code(dim: int, dtype_name: str, tokens: int = 600) -> None:
     from vil_dense.ops.gpu.cell import cell_backward, cell_forward
 
     E = 4 * dim
-    maps = [x for _ in range(3) for x in (torch.empty(E // 4, 4, 4), torch.empty(E))]
+    maps = [x for _ in range(3) for x in (torch.empty(4, 4, E // 4), torch.empty(E))]
     gates = [x for _ in range(2) for x in (torch.empty(4, 3 * E), torch.empty(4))]
     weights = CellWeights(torch.empty(E, 1, 3, 3), torch.empty(E), *maps, *gates, *torch.empty(3, E))
     u, z = torch.empty(2, tokens // 20, 20, 2 * E, dtype=getattr(torch, dtype_name)).chunk(2, -1)

@@ -41,7 +41,8 @@ def causal_conv(u: Tensor, w: CellWeights, reverse: bool) -> Tensor:
 
 
 def block_map(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    y = torch.einsum("bsni,noi->bsno", x.unflatten(-1, (-1, 4)), weight).flatten(2)
+    x, weight = x.unflatten(-1, (NUM_HEADS, 4, -1)), weight.unflatten(-1, (NUM_HEADS, -1))
+    y = torch.einsum("bshin,iohn->bshon", x, weight).flatten(2)
     return y if bias is None else y + bias
 
 
@@ -52,7 +53,7 @@ def random_weights(E: int, kernel: tuple[int, ...], bias: bool = True, gate_scal
         return torch.randn(*shape) * scale
 
     gate = gate_scale * 0.8 / E**0.5
-    maps = [x for _ in range(3) for x in (noise(E // 4, 4, 4, scale=0.5), noise(E, scale=0.3) if bias else None)]
+    maps = [x for _ in range(3) for x in (noise(4, 4, E // 4, scale=0.5), noise(E, scale=0.3) if bias else None)]
     return CellWeights(
         noise(E, 1, *kernel, scale=0.4), noise(E, scale=0.2) if bias else None, *maps,
         noise(NUM_HEADS, 3 * E, scale=gate), noise(NUM_HEADS, scale=gate_scale),

@@ -12,9 +12,8 @@ QKV_BLOCK = 4
 class CellWeights(NamedTuple):
     """Holds raw parameters; None where the cell has no such bias.
 
-    E channels are NH = 4 heads of DH = E / 4 each. The layout of q, k and v is that of `layers.vil`, where the four
-    channels of a block lie DH / 4 apart. The kernels in `ops.gpu` still take them in the published layout,
-    (E / 4, 4 out, 4 in), where the four channels of a block are neighbours.
+    E channels are NH = 4 heads of DH = E / 4 each. The four channels of a block of q, k and v lie DH / 4 apart in
+    their head: channel j of block b is channel j * DH / 4 + b.
     """
 
     conv: Tensor  # (E, 1, *kernel): one axis for a causal convolution (v1), those of the grid otherwise (v2)

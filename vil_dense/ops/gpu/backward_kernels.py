@@ -9,7 +9,9 @@ import triton.language as tl
 from vil_dense.ops.gpu.forward_kernels import add_products, chunk_maximum, load_state, scores_of
 from vil_dense.ops.gpu.key_kernels import key_value_gradient, state_gradients
 from vil_dense.ops.gpu.tiles import (
+    block_entries,
     cast,
+    channels_of,
     decays,
     dot,
     load_map,
@@ -24,12 +26,12 @@ from vil_dense.ops.gpu.tiles import (
 
 
 @triton.jit
-def add_state(x, C, state, channel, acc, TRANSPOSED: tl.constexpr,
+def add_state(x, C, state, channel, acc, TRANSPOSED: tl.constexpr, MAPS: tl.constexpr,
               DH: tl.constexpr, BD: tl.constexpr, NB: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
     """Returns acc + x C of some rows of a state, for each block of its columns; TRANSPOSED: of some columns."""
     out = ()
     for b in tl.static_range(NB):
-        other = b * BD + tl.arange(0, BD)
+        other = channels_of(b, DH, BD, MAPS)
         if TRANSPOSED:
             tile = tl.trans(load_state(C, state, other, channel, DH, DH % BD == 0))
         else:
@@ -69,16 +71,16 @@ def query_gradient(
             z_before, z_before_low = chunk_maximum(maxima, heads * N, state - 1, chunk - 1, N)
             read = tl.exp((row + z_before) + (row_low + z_before_low))
             vector = vectors + state * (2 * DH + 1)
-            for d in range(0, DH, BD):
-                channel = d + tl.arange(0, BD)
+            for d in range(NB):
+                channel = channels_of(d, DH, BD, MAPS)
                 dh_tile = load_tile(dh, token, dh_S, inside, channel, DH, DH % BD == 0)
-                acc = add_state(dh_tile, C, state, channel, acc, True, DH, BD, NB, PRECISION)
+                acc = add_state(dh_tile, C, state, channel, acc, True, MAPS, DH, BD, NB, PRECISION)
                 if MAPS:
                     y_sum = tl.load(vector + DH + channel, mask=channel < DH, other=0.0)
                     dbeta += tl.sum(dh_tile.to(tl.float32) * y_sum[None, :], 1)
             weighted = ()
             for b in tl.static_range(NB):
-                channel = b * BD + tl.arange(0, BD)
+                channel = channels_of(b, DH, BD, MAPS)
                 n_tile = tl.load(vector + channel, mask=channel < DH, other=0.0)
                 part = acc[b] * inverse_tile[:, None] + dden_tile[:, None] * n_tile[None, :]
                 part *= (read * scale)[:, None]
@@ -93,10 +95,11 @@ def query_gradient(
         at_any = first + tl.zeros((1,), tl.int32)
         other = tokens_at(at, S, REVERSE, LARGE)
         is_token = at < S
-        scores = scores_of(q_tiles, k, other, q_S, is_token, BT, BS, DH, BD, NB, PRECISION) * scale + beta[:, None]
+        scores = scores_of(q_tiles, k, other, q_S, is_token, BT, BS, DH, BD, NB, MAPS, PRECISION)
+        scores = scores * scale + beta[:, None]
         dw = tl.zeros((BT, BS), tl.float32)
         for b in tl.static_range(NB):
-            channel = b * BD + tl.arange(0, BD)
+            channel = channels_of(b, DH, BD, MAPS)
             # The mask is that of any step: a load before the loop would fill the registers with all tiles.
             dh_tile = load_tile(dh, token, dh_S, inside & (at_any < S), channel, DH, DH % BD == 0)
             v_tile = load_tile(v, other, v_S, is_token, channel, DH, DH % BD == 0)
@@ -107,20 +110,19 @@ def query_gradient(
         drow += tl.sum(tl.where(position[:, None] > at[None, :], scores * dscores, 0.0), 1)
         dbeta += tl.sum(dscores, 1)
         dscores = cast(dscores * scale, k.dtype.element_ty)
-        acc = add_products(dscores, k, other, q_S, is_token, acc, DH, BD, NB, PRECISION)
+        acc = add_products(dscores, k, other, q_S, is_token, acc, DH, BD, NB, MAPS, PRECISION)
     tl.store(sums + position, drow, mask=inside)
     if MAPS:
         tl.store(sums + 4 * plane + position, dbeta, mask=inside)
     for b in tl.static_range(NB):
-        channel = b * BD + tl.arange(0, BD)
+        channel = channels_of(b, DH, BD, MAPS)
         value = acc[b]
         if MAPS:
             rounded = cast(value, k.dtype.element_ty)
             c_tile = load_tile(q, token, q_S, inside, channel, DH, DH % BD == 0)
             gradient = dot(tl.trans(rounded), c_tile, tl.zeros((BD, BD), tl.float32), PRECISION)
-            out, into = channel[:, None], channel[None, :]
-            same = (out // 4 == into // 4) & (out < DH) & (into < DH)
-            tl.store(map_parts + (out // 4) * 16 + (out % 4) * 4 + into % 4, gradient, mask=same)
+            at, same = block_entries(channel, DH)
+            tl.store(map_parts + at, gradient, mask=same)
             tl.store(map_parts + 4 * DH + channel, tl.sum(value, 0), mask=channel < DH)
             matrix = load_map(q_map, n, b, BD, NB, False)
             value = dot(rounded, matrix, tl.zeros((BT, BD), tl.float32), PRECISION)

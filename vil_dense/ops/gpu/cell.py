@@ -95,10 +95,10 @@ def cell_backward(
     causal: bool,
     reverse: bool,
     eps: float,
-) -> tuple[Tensor, Tensor, CellWeights]:
-    """Computes the gradients of u, z and the weights; see `cell_forward`.
+) -> tuple[Tensor, CellWeights]:
+    """Computes the gradients of u and z, side by side in one tensor (B, *grid, 2 E), and of the weights.
 
-    du and dz are the halves of one contiguous tensor, `du._base`, (B, S, 2 E).
+    See `cell_forward`.
     """
     grid = u.shape[1:-1]
     u, z, dy = tokens_of(u), tokens_of(z), tokens_of(dy).contiguous()
@@ -122,8 +122,7 @@ def cell_backward(
     gradients = FoldedGradients(
         output_parts.sum(0), map_parts.sum(0), conv_parts.sum(0), dgates.flatten(0, 1).sum(0), NUM_HEADS
     )
-    du, dz = both.unflatten(1, grid).chunk(2, -1)
-    return du, dz, unfold_gradients(weights, gradients)
+    return both.unflatten(1, grid), unfold_gradients(weights, gradients)
 
 
 def tokens_of(x: Tensor) -> Tensor:

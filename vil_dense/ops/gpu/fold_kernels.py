@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from vil_dense.ops.gpu.tiles import cast, load_vector
+from vil_dense.ops.gpu.tiles import cast, channels_of, load_vector
 
 
 @triton.jit
@@ -28,10 +28,12 @@ def fold_maps(
     constants, (programs, 16): parts of what is added.
     """
     head, tile = tl.program_id(0) // NB, tl.program_id(0) % NB
-    place = tile * BD + tl.arange(0, BD)
+    place = channels_of(tile, DH, BD, True)
     inside = place < DH
-    channel = tl.where(inside, head * DH + place, 0)
-    first, i = channel // 4 * 4, channel % 4
+    place = tl.where(inside, place, 0)
+    channel = head * DH + place
+    # Of each lane: the first channel of its block, which channel it is, and the block.
+    first, i, block = head * DH + place % (DH // 4), place // (DH // 4), head * (DH // 4) + place % (DH // 4)
     row = tl.arange(0, 16)
     is_beta = row[:, None] == 8 + head
     of_c = tl.zeros((16, BD), tl.float32)
@@ -39,23 +41,24 @@ def fold_maps(
     bias = tl.zeros((BD,), tl.float32)
     folded = tl.zeros((BD, BD), tl.float32)
     for o in tl.static_range(4):
-        at = first * 4 + o * 4 + i
+        at = (i * 4 + o) * (E // 4) + block
+        out = first + o * (DH // 4)
         q_weight, k_weight, v_weight = (
             load_vector(q, at, inside),
             load_vector(k, at, inside),
             load_vector(v, at, inside),
         )
-        of_c += load_gates(igate, fgate, row, first + o, 3 * E) * q_weight[None, :]
-        of_c += load_gates(igate, fgate, row, E + first + o, 3 * E) * k_weight[None, :]
-        of_c += tl.where(is_beta, (scale * load_vector(k_bias, first + o, inside) * q_weight)[None, :], 0.0)
-        of_u += load_gates(igate, fgate, row, 2 * E + first + o, 3 * E) * v_weight[None, :]
-        bias += scale * k_weight * load_vector(q_bias, first + o, inside)
+        of_c += load_gates(igate, fgate, row, out, 3 * E) * q_weight[None, :]
+        of_c += load_gates(igate, fgate, row, E + out, 3 * E) * k_weight[None, :]
+        of_c += tl.where(is_beta, (scale * load_vector(k_bias, out, inside) * q_weight)[None, :], 0.0)
+        of_u += load_gates(igate, fgate, row, 2 * E + out, 3 * E) * v_weight[None, :]
+        bias += scale * k_weight * load_vector(q_bias, out, inside)
         folded += scale * k_weight[:, None] * q_weight[None, :]
-    same = (place[:, None] // 4 == place[None, :] // 4) & inside[:, None]
+    same = (block[:, None] == block[None, :]) & inside[:, None] & inside[None, :]
     local = tl.arange(0, BD)
     at = (tl.program_id(0) * BD + local[:, None]) * BD + local[None, :]
     tl.store(q_map + at, cast(tl.where(same, folded, 0.0), q_map.dtype.element_ty))
-    value = tl.load(v + (first + i)[:, None] * 4 + i[None, :], mask=same, other=0.0).to(tl.float32)
+    value = tl.load(v + (i[None, :] * 4 + i[:, None]) * (E // 4) + block[:, None], mask=same, other=0.0).to(tl.float32)
     tl.store(v_map + at, cast(value, v_map.dtype.element_ty))
     tl.store(q_map_bias + channel, bias, mask=inside)
     tl.store(gates + row[:, None] * E + channel[None, :], of_c, mask=inside[None, :])

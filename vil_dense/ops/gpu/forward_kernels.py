@@ -6,6 +6,7 @@ import triton.language as tl
 from vil_dense.ops.gpu.tiles import (
     NEVER,
     cast,
+    channels_of,
     decays,
     dot,
     load_map,
@@ -52,8 +53,8 @@ def scan_states(
     vectors, (B * NH, N, 2 DH + 1): sums of x, of y (times beta), and of the weights.
     """
     head = tl.program_id(0).to(tl.int64)
-    row = tl.program_id(1) * BD + tl.arange(0, BD)
-    column = tl.program_id(2) * BD + tl.arange(0, BD)
+    row = channels_of(tl.program_id(1), DH, BD, MAPS)
+    column = channels_of(tl.program_id(2), DH, BD, MAPS)
     inside = (row < DH)[:, None] & (column < DH)[None, :]
     plane = tl.num_programs(0).to(tl.int64) * S
     chunks = tl.num_programs(0).to(tl.int64) * N
@@ -131,11 +132,13 @@ def scan_states(
 
 @triton.jit
 def add_products(x, y, token, stride, inside, acc,
-                 DH: tl.constexpr, BD: tl.constexpr, NB: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+                 DH: tl.constexpr, BD: tl.constexpr, NB: tl.constexpr, MAPS: tl.constexpr,
+                 PRECISION: tl.constexpr):  # fmt: skip
     """Returns acc + x y for each block of the channels of y, (tokens, DH); x is (rows, tokens)."""
     out = ()
     for b in tl.static_range(NB):
-        tile = load_tile(y, token, stride, inside, b * BD + tl.arange(0, BD), DH, DH % BD == 0)
+        channel = channels_of(b, DH, BD, MAPS)
+        tile = load_tile(y, token, stride, inside, channel, DH, DH % BD == 0)
         out = out + (dot(x.to(tile.dtype), tile, acc[b], PRECISION),)
     return out
 
@@ -143,11 +146,12 @@ def add_products(x, y, token, stride, inside, acc,
 @triton.jit
 def scores_of(q_tiles, k, token, stride, inside,
               BT: tl.constexpr, BS: tl.constexpr, DH: tl.constexpr, BD: tl.constexpr, NB: tl.constexpr,
-              PRECISION: tl.constexpr):  # fmt: skip
+              MAPS: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
     """Returns q k^T of a tile of queries in registers and a tile of keys in memory."""
     scores = tl.zeros((BT, BS), tl.float32)
     for b in tl.static_range(NB):
-        k_tile = load_tile(k, token, stride, inside, b * BD + tl.arange(0, BD), DH, DH % BD == 0)
+        channel = channels_of(b, DH, BD, MAPS)
+        k_tile = load_tile(k, token, stride, inside, channel, DH, DH % BD == 0)
         scores = dot(q_tiles[b], tl.trans(k_tile), scores, PRECISION)
     return scores
 
@@ -159,21 +163,21 @@ def read_state(q, token, stride, inside, head, q_map, q_map_bias, C, vectors, st
     """Returns q^T C and q . n of the state before a chunk, where the keys' bias adds beta."""
     den = tl.zeros((token.shape[0],), tl.float32)
     at = vectors + state * (2 * DH + 1)
-    column = tl.arange(0, BD)
     if MAPS:
         den += beta * tl.load(at + 2 * DH)
         out = ()
         for b in tl.static_range(NB):
-            y_sum = tl.load(at + DH + b * BD + column, mask=b * BD + column < DH, other=0.0)
+            column = channels_of(b, DH, BD, MAPS)
+            y_sum = tl.load(at + DH + column, mask=column < DH, other=0.0)
             out = out + (acc[b] + beta[:, None] * y_sum[None, :],)
         acc = out
     for block in range(NB):
         tile = query_tile(q, token, stride, inside, block, head, q_map, q_map_bias, DH, BD, NB, MAPS, PRECISION)
-        row = block * BD + tl.arange(0, BD)
+        row = channels_of(block, DH, BD, MAPS)
         den += tl.sum(tile.to(tl.float32) * tl.load(at + row, mask=row < DH, other=0.0)[None, :], 1)
         out = ()
         for b in tl.static_range(NB):
-            C_tile = load_state(C, state, row, b * BD + column, DH, DH % BD == 0)
+            C_tile = load_state(C, state, row, channels_of(b, DH, BD, MAPS), DH, DH % BD == 0)
             out = out + (dot(tile.to(C_tile.dtype), C_tile, acc[b], PRECISION),)
         acc = out
     return acc, den
@@ -228,11 +232,11 @@ def hidden_states(
         at = first + tl.arange(0, BS)
         other = tokens_at(at, S, REVERSE, LARGE)
         is_token = at < S
-        scores = scores_of(q_tiles, k, other, q_S, is_token, BT, BS, DH, BD, NB, PRECISION)
+        scores = scores_of(q_tiles, k, other, q_S, is_token, BT, BS, DH, BD, NB, MAPS, PRECISION)
         column, column_low = log_sums(stats + 2 * plane, plane, at, S)
         w = (scores * scale + beta[:, None]) * decays(row, row_low, column, column_low, position, at)
         den += tl.sum(w, 1)
-        acc = add_products(cast(w, v.dtype.element_ty), v, other, v_S, is_token, acc, DH, BD, NB, PRECISION)
+        acc = add_products(cast(w, v.dtype.element_ty), v, other, v_S, is_token, acc, DH, BD, NB, MAPS, PRECISION)
     m = load_vector(stats, 4 * plane + position, inside)
     floor = tl.exp(-tl.maximum(m, 0.0))
     inverse = 1 / (tl.maximum(tl.abs(den), floor) + eps * tl.exp(tl.minimum(m, 0.0)))
@@ -243,7 +247,7 @@ def hidden_states(
     hidden = ()
     mean = tl.zeros((BT,), tl.float32)
     for b in tl.static_range(NB):
-        channel = b * BD + tl.arange(0, BD)
+        channel = channels_of(b, DH, BD, MAPS)
         x = acc[b] * inverse[:, None]
         if h is not None:
             store_tile(h + at_h, x, token, h_S, inside, channel, DH, EVEN)
@@ -257,7 +261,8 @@ def hidden_states(
     if MAPS:
         variance = tl.zeros((BT,), tl.float32)
         for b in tl.static_range(NB):
-            centred = tl.where((b * BD + tl.arange(0, BD) < DH)[None, :], hidden[b] - mean[:, None], 0.0)
+            channel = channels_of(b, DH, BD, MAPS)
+            centred = tl.where((channel < DH)[None, :], hidden[b] - mean[:, None], 0.0)
             variance += tl.sum(centred * centred, 1) / DH
         deviation = tl.rsqrt(variance + norm_eps)
         tl.store(out_stats + plane, mean, mask=inside)
@@ -265,7 +270,7 @@ def hidden_states(
         z += batch * z_B + n * DH
         y += batch * q_B + n * q_NH
         for b in tl.static_range(NB):
-            channel = b * BD + tl.arange(0, BD)
+            channel = channels_of(b, DH, BD, MAPS)
             at = n * DH + channel
             c_tile = load_tile(q, token, q_S, inside, channel, DH, EVEN).to(tl.float32)
             z_tile = load_tile(z, token, z_S, inside, channel, DH, EVEN).to(tl.float32)

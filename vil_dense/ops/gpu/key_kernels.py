@@ -6,6 +6,7 @@ import triton.language as tl
 from vil_dense.ops.gpu.forward_kernels import add_products, chunk_maximum, load_state
 from vil_dense.ops.gpu.tiles import (
     cast,
+    channels_of,
     decays,
     dot,
     load_map,
@@ -41,10 +42,10 @@ def state_gradients(
     dcolumn = tl.zeros((BT,), tl.float32)
     EVEN: tl.constexpr = DH % BD == 0
     for b in range(NB):
-        channel = b * BD + tl.arange(0, BD)
+        channel = channels_of(b, DH, BD, MAPS)
         from_v = tl.zeros((BT, BD), tl.float32)
         for d in range(NB):
-            other = d * BD + tl.arange(0, BD)
+            other = channels_of(d, DH, BD, MAPS)
             v_tile = load_tile(v, token, v_S, inside, other, DH, EVEN)
             dC_tile = load_state(dC, state, channel, other, DH, EVEN)
             from_v = dot(v_tile.to(dC_tile.dtype), tl.trans(dC_tile), from_v, PRECISION)
@@ -55,7 +56,7 @@ def state_gradients(
         store_tile(dk, from_v, token, dk_S, inside, channel, DH, EVEN)
         from_k = tl.zeros((BT, BD), tl.float32)
         for d in range(NB):
-            other = d * BD + tl.arange(0, BD)
+            other = channels_of(d, DH, BD, MAPS)
             k_tile = load_tile(k, token, q_S, inside, other, DH, EVEN)
             dC_tile = load_state(dC, state, other, channel, DH, EVEN)
             from_k = dot(k_tile.to(dC_tile.dtype), dC_tile, from_k, PRECISION)
@@ -76,7 +77,8 @@ def key_tiles(k, token, stride, inside, head, q_map, DH: tl.constexpr, BD: tl.co
     """Returns the keys of all channels of a head, NB tiles; with MAPS the folded map acts on them."""
     tiles = ()
     for b in tl.static_range(NB):
-        tile = load_tile(k, token, stride, inside, b * BD + tl.arange(0, BD), DH, DH % BD == 0)
+        channel = channels_of(b, DH, BD, MAPS)
+        tile = load_tile(k, token, stride, inside, channel, DH, DH % BD == 0)
         if MAPS:
             matrix = load_map(q_map, head, b, BD, NB, False)
             tile = cast(dot(tile, matrix, tl.zeros((token.shape[0], BD), tl.float32), PRECISION), tile.dtype)
@@ -88,13 +90,13 @@ def key_tiles(k, token, stride, inside, head, q_map, DH: tl.constexpr, BD: tl.co
 def later_queries(
     k_tiles, v, q, dh, row_token, row_inside, token, q_S, v_S, dh_S, inside,
     BT: tl.constexpr, BS: tl.constexpr, DH: tl.constexpr, BD: tl.constexpr, NB: tl.constexpr,
-    PRECISION: tl.constexpr,
+    MAPS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Returns k q^T and v dh^T of a tile of keys with one of queries."""
     scores = tl.zeros((BT, BS), tl.float32)
     dw = tl.zeros((BT, BS), tl.float32)
     for b in tl.static_range(NB):
-        channel = b * BD + tl.arange(0, BD)
+        channel = channels_of(b, DH, BD, MAPS)
         q_tile = load_tile(q, token, q_S, inside, channel, DH, DH % BD == 0)
         scores = dot(k_tiles[b], tl.trans(q_tile), scores, PRECISION)
         dh_tile = load_tile(dh, token, dh_S, inside, channel, DH, DH % BD == 0)
@@ -133,7 +135,7 @@ def key_value_gradient(
     gamma = tl.zeros((BT,), tl.float32)
     if MAPS:
         for b in tl.static_range(NB):
-            channel = b * BD + tl.arange(0, BD)
+            channel = channels_of(b, DH, BD, MAPS)
             k_tile = load_tile(k, token, q_S, inside, channel, DH, EVEN).to(tl.float32)
             gamma += tl.sum(k_tile * load_vector(q_map_bias, n * DH + channel, channel < DH)[None, :], 1)
     for first in range(tile * BT // BS * BS, tl.minimum(S, chunk * L + L), BS):
@@ -143,7 +145,7 @@ def key_value_gradient(
         is_token = at < S
         scores, dw = later_queries(
             k_tiles, v, q, dh, token, inside & (at_any < S), other, q_S, v_S, dh_S, is_token,
-            BT, BS, DH, BD, NB, PRECISION,
+            BT, BS, DH, BD, NB, MAPS, PRECISION,
         )  # fmt: skip
         row, row_low = log_sums(stats, plane, at, S)
         decay = tl.trans(decays(row, row_low, column, column_low, at, position))
@@ -157,12 +159,12 @@ def key_value_gradient(
         ddiagonal += tl.sum(tl.where(at[None, :] == position[:, None], both, 0.0), 1)
         dscores_sum += tl.sum(dscores, 1)
         w = cast(scores * decay * inverse_tile, v.dtype.element_ty)
-        dv_tiles = add_products(w, dh, other, dh_S, is_token, dv_tiles, DH, BD, NB, PRECISION)
+        dv_tiles = add_products(w, dh, other, dh_S, is_token, dv_tiles, DH, BD, NB, MAPS, PRECISION)
         dscores = cast(dscores * scale, v.dtype.element_ty)
-        dk_tiles = add_products(dscores, q, other, q_S, is_token, dk_tiles, DH, BD, NB, PRECISION)
+        dk_tiles = add_products(dscores, q, other, q_S, is_token, dk_tiles, DH, BD, NB, MAPS, PRECISION)
     tl.debug_barrier()
     for b in tl.static_range(NB):
-        channel = b * BD + tl.arange(0, BD)
+        channel = channels_of(b, DH, BD, MAPS)
         dk_tile, dv_tile = dk_tiles[b], dv_tiles[b]
         if MAPS:
             # The sum was one of c: the queries' map, and the gradient's part along its bias, are applied to it here.

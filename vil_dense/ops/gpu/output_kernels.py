@@ -3,13 +3,24 @@
 import triton
 import triton.language as tl
 
-from vil_dense.ops.gpu.tiles import cast, dot, load_tile, load_vector, sigmoid, store_tile, tokens_at
+from vil_dense.ops.gpu.tiles import (
+    block_entries,
+    cast,
+    channels_of,
+    dot,
+    load_tile,
+    load_vector,
+    sigmoid,
+    store_tile,
+    tokens_at,
+)
 
 
 @triton.jit
 def load_part(tiles, head, block, BD: tl.constexpr, WIDTH: tl.constexpr, NB: tl.constexpr, IN_FIRST: tl.constexpr):
     """Loads a block of BD channels from a map that lies in tiles of WIDTH; see `load_map`."""
-    row = block * BD % WIDTH + tl.arange(0, BD)
+    lane = tl.arange(0, BD)
+    row = lane // (BD // 4) * (WIDTH // 4) + block * (BD // 4) % (WIDTH // 4) + lane % (BD // 4)
     tile = head * NB + block * BD // WIDTH
     part = tl.load(tiles + (tile * WIDTH + row[:, None]) * WIDTH + row[None, :])
     return tl.trans(part) if IN_FIRST else part
@@ -25,7 +36,7 @@ def output_tile(dy, c, z, h, den_h, mean, deviation, v_map, v_map_bias, norm, no
     The last two are dy silu(z) times the norm's weight, and without it; then z's gradient, and h before the map.
     """
     EVEN: tl.constexpr = DH % BD == 0
-    channel = block * BD + tl.arange(0, BD)
+    channel = channels_of(block, DH, BD, True)
     has = channel < DH
     at = n * DH + channel
     h_tile = load_tile(h, token, c_S, inside, channel, DH, EVEN)
@@ -98,7 +109,7 @@ def output_gradients(
                 dy, c, z, h, den_h, mean, deviation, v_map, v_map_bias, norm, norm_bias, skip, token, c_S, z_S, inside,
                 block, n, DH, BD, WIDTH, NB, PRECISION,
             )  # fmt: skip
-            channel = block * BD + tl.arange(0, BD)
+            channel = channels_of(block, DH, BD, True)
             has = channel < DH
             store_tile(dz, dz_tile, token, dz_S, inside, channel, DH, EVEN)
             dx = deviation[:, None] * (dnormed - sum_1[:, None] / DH - normed * (sum_2 / DH)[:, None])
@@ -109,9 +120,8 @@ def output_gradients(
             dh_tile = dot(rounded, matrix, tl.zeros((BT, BD), tl.float32), PRECISION)
             store_tile(dh, dh_tile, token, c_S, inside, channel, DH, EVEN)
             dmap = dot(tl.trans(rounded), h_tile, tl.zeros((BD, BD), tl.float32), PRECISION)
-            out, into = channel[:, None], channel[None, :]
-            same = (out // 4 == into // 4) & (out < DH) & (into < DH)
-            at = parts + 4 * DH + (out // 4) * 16 + (out % 4) * 4 + into % 4
+            at, same = block_entries(channel, DH)
+            at = parts + 4 * DH + at
             dnorm, dskip = tl.sum(dout * normed, 0), tl.sum(dout * c_tile, 0)
             dnorm_bias, dv_bias = tl.sum(dout, 0), tl.sum(dx * den_h[:, None], 0)
             if step > 0:  # the sums of the tiles before lie in memory, where this program put them

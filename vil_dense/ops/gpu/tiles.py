@@ -53,6 +53,35 @@ def tokens_at(position, S, REVERSE: tl.constexpr, LARGE: tl.constexpr):
 
 
 @triton.jit
+def channels_of(block, DH: tl.constexpr, BD: tl.constexpr, MAPS: tl.constexpr):
+    """The channels of a head that the lanes of a tile of BD hold; DH, which is none, behind the last.
+
+    With MAPS lanes are 4 channels of BD / 4 blocks of the maps: those of one block are BD / 4 lanes apart, and DH / 4
+    channels in memory (see `CellWeights`). Without maps channels are in order.
+    """
+    lane = tl.arange(0, BD)
+    if MAPS:
+        of_head = block * (BD // 4) + lane % (BD // 4)
+        channel = lane // (BD // 4) * (DH // 4) + of_head
+        if DH % BD != 0:
+            channel = tl.where(of_head < DH // 4, channel, DH)
+    else:
+        channel = block * BD + lane
+    return channel
+
+
+@triton.jit
+def block_entries(channel, DH: tl.constexpr):
+    """Where the gradients of the blocks of a map, (4 in, 4 out, DH / 4), are in x^T y, (BD out, BD in).
+
+    Returns places in memory, and which elements of the product they are.
+    """
+    out, into = channel[:, None], channel[None, :]
+    same = (out % (DH // 4) == into % (DH // 4)) & (out < DH) & (into < DH)
+    return into // (DH // 4) * DH + out, same
+
+
+@triton.jit
 def load_tile(x, token, stride, inside, channel, DH: tl.constexpr, EVEN: tl.constexpr):
     """Loads tokens by channels; zeros where `inside` is false or, unless EVEN, behind the last channel."""
     mask = inside[:, None] if EVEN else inside[:, None] & (channel < DH)[None, :]
@@ -98,7 +127,7 @@ def query_tile(q, token, stride, inside, block, head, q_map, q_map_bias,
                DH: tl.constexpr, BD: tl.constexpr, NB: tl.constexpr, MAPS: tl.constexpr,
                PRECISION: tl.constexpr):  # fmt: skip
     """Loads queries of a block of channels; with MAPS it makes them from c by the folded map of q and k."""
-    channel = block * BD + tl.arange(0, BD)
+    channel = channels_of(block, DH, BD, MAPS)
     x = load_tile(q, token, stride, inside, channel, DH, DH % BD == 0)
     if MAPS:
         matrix = load_map(q_map, head, block, BD, NB, True)
