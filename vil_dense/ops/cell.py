@@ -61,13 +61,18 @@ def cell(
         down, down_bias: the down-projection, (C, E) and (C); None to leave it to the caller.
         reverse: the traversal runs from the last token to the first.
         backend: `chunkwise` or `triton`.
-        compile: compiles what a segment does.
+        compile: compiles what a segment does; nothing for `triton`, whose kernels are compiled in any case.
     """
     weights = CellWeights(
         conv, conv_bias, q, q_bias, k, k_bias, v, v_bias, igate, igate_bias, fgate, fgate_bias, norm, norm_bias, skip
     )
     if down is not None:
         down, down_bias = down.to(up.dtype), None if down_bias is None else down_bias.to(up.dtype)
+    if backend == "triton":
+        from vil_dense.ops.gpu.projected import cell_triton
+
+        y = cell_triton(up, weights, reverse)
+        return y if down is None else F.linear(y, down, down_bias)
     sequences = max(1, chunkwise.SEGMENT_TOKENS // up.shape[1:-1].numel() if up.device.type == "cpu" else up.shape[0])
     parts = []
     for part in up.split(sequences):
@@ -81,7 +86,17 @@ def _empty_output(up: Tensor, *args: Any) -> Tensor:
     return up.new_empty(*up.shape[:-1], up.shape[-1] // 2 if down is None else down.shape[0])
 
 
-cell_operator = register("cell", cell, _empty_output)
+def _gradients(gradient: Tensor, up: Tensor, *args: Any) -> list[Tensor] | None:
+    """The gradients of all tensors for the backend `triton`; None for others, which autograd differentiates."""
+    *parameters, down, down_bias, reverse, backend, _ = args
+    if backend != "triton":
+        return None
+    from vil_dense.ops.gpu.projected import cell_triton_gradients
+
+    return cell_triton_gradients(gradient, up, CellWeights(*parameters), down, down_bias, reverse)
+
+
+cell_operator = register("cell", cell, _empty_output, _gradients)
 """`cell` as one node for torch.compile; for the backward pass nothing but its inputs is saved."""
 
 
