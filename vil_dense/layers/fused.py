@@ -15,7 +15,7 @@ from vil_dense.ops.cell import cell, cell_operator
 from vil_dense.ops.cell_weights import CellWeights
 from vil_dense.ops.operators import no_autocast, traced
 
-BACKENDS = ("chunkwise",)
+BACKENDS = ("chunkwise", "triton")
 """The mLSTM backends that have a fused form."""
 
 TYPES: dict[str, tuple[type[nn.Module], ...]] = {

@@ -60,16 +60,21 @@ def cell(
         down, down_bias: the down-projection, (C, E) and (C); None to leave it to the caller.
         reverse: the traversal runs from the last token to the first.
         backend: `chunkwise` or `triton`.
-        compile: compiles what a segment does.
+        compile: compiles what a segment does; nothing for `triton`, whose kernels are compiled in any case.
     """
     weights = CellWeights(
         conv, conv_bias, q, q_bias, k, k_bias, v, v_bias, igate, igate_bias, fgate, fgate_bias, norm, norm_bias, skip
     )
     dtype = up.dtype
-    if dtype == torch.float16:  # its sums over tokens would leave the range
+    if dtype == torch.float16 and backend != "triton":  # its sums over tokens would leave the range
         up = widen(up, torch.float32)
     if down is not None:
         down, down_bias = down.to(up.dtype), None if down_bias is None else down_bias.to(up.dtype)
+    if backend == "triton":
+        from vil_dense.ops.gpu.projected import cell_triton
+
+        y = cell_triton(up, weights, reverse)
+        return y if down is None else F.linear(y, down, down_bias)
     few = chunkwise.SEGMENT_TOKENS // up.shape[1:-1].numel()
     sequences = max(1, up.shape[0] if chunkwise.on_gpu(up) else few)
     parts = []
@@ -84,7 +89,17 @@ def _empty_output(up: Tensor, *args: Any) -> Tensor:
     return up.new_empty(*up.shape[:-1], up.shape[-1] // 2 if down is None else down.shape[0])
 
 
-cell_operator = register("cell", cell, _empty_output)
+def _gradients(gradient: Tensor, up: Tensor, *args: Any) -> list[Tensor] | None:
+    """The gradients of all tensors for the backend `triton`; None for others, which autograd differentiates."""
+    *parameters, down, down_bias, reverse, backend, _ = args
+    if backend != "triton":
+        return None
+    from vil_dense.ops.gpu.projected import cell_triton_gradients
+
+    return cell_triton_gradients(gradient, up, CellWeights(*parameters), down, down_bias, reverse)
+
+
+cell_operator = register("cell", cell, _empty_output, _gradients)
 """`cell` as one node for torch.compile; for the backward pass nothing but its inputs is saved."""
 
 

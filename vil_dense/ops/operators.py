@@ -1,7 +1,7 @@
 """Registers functions as operators of torch: torch.compile, FSDP and profilers then see one node instead of a loop.
 
 An operator saves nothing but its inputs for the backward pass. There the function is computed again, this time with
-gradients, by a second operator, `<name>_backward`.
+gradients, by a second operator, `<name>_backward`; or a function of its own computes them.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,12 @@ KERNELS: dict[Any, Callable[..., Any]] = {}
 operator."""
 
 
-def register(name: str, function: Callable[..., Tensor], output: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def register(
+    name: str,
+    function: Callable[..., Tensor],
+    output: Callable[..., Tensor],
+    backward: Callable[..., list[Tensor] | None] | None = None,
+) -> Callable[..., Tensor]:
     """Registers `function` as `torch.ops.vil_dense.<name>` and returns the operator.
 
     Args:
@@ -31,6 +36,8 @@ def register(name: str, function: Callable[..., Tensor], output: Callable[..., T
         function: takes tensors, None where a tensor is left out, and plain values, all annotated; returns a new tensor.
             It draws no random numbers. Autocast is switched off inside.
         output: returns an empty contiguous tensor like the output, from the same arguments.
+        backward: takes the gradient of the output and the same arguments, and returns the gradients of all tensors in
+            order; or None where autograd shall find them.
     """
     schema = torch.library.infer_schema(function, mutates_args=())
     arguments = schema.rpartition(" -> ")[0].removeprefix("(")
@@ -44,7 +51,12 @@ def register(name: str, function: Callable[..., Tensor], output: Callable[..., T
             return function(*args)
 
     def run_backward(gradient: Tensor, *args: Any) -> list[Tensor]:
-        with torch.enable_grad(), no_autocast(_tensors(args)[0]), _autograd():
+        if backward is not None:
+            with torch.no_grad(), no_autocast(gradient):
+                computed = backward(gradient, *args)
+            if computed is not None:
+                return [x.flatten().view(x.shape) for x in computed]
+        with torch.enable_grad(), no_autocast(gradient), _autograd():
             args = tree_map_only(Tensor, lambda x: x.detach().requires_grad_(), args)
             gradients = torch.autograd.grad(function(*args), _tensors(args), gradient)
         return [x.flatten().view(x.shape) for x in gradients]  # strides as in `new_empty`, also of axes of one

@@ -1,5 +1,6 @@
 """Starts kernels, or only counts what they would move: the byte budget is counted on the very code that launches."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -7,6 +8,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+"""Whether kernels run in Triton's interpreter, on the CPU."""
 
 KERNELS = {
     "fold_maps": "fold_kernels",
@@ -23,6 +27,16 @@ KERNELS = {
     "norm_gradients": "norm_kernels",
 }
 """The module of each kernel. They are imported at their first launch: counting needs no Triton."""
+
+
+def require_gpu(x: Tensor) -> None:
+    """Raises an error where kernels cannot run on `x`: triton is missing, or a GPU."""
+    import vil_dense.ops.gpu.tiles  # noqa: F401  says what to install where triton is missing
+
+    if x.device.type == "cpu" and not INTERPRETED:
+        raise ValueError(
+            "the mLSTM backend 'triton' needs tensors on a GPU; on the CPU it runs with TRITON_INTERPRET=1 only"
+        )
 
 
 class Launch(NamedTuple):

@@ -1,12 +1,12 @@
 """The mLSTM on a GPU, from q, k, v and gates: the backend `triton` of `ops.mlstm`."""
 
-import os
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from vil_dense.ops.gpu.launches import require_gpu
 from vil_dense.ops.gpu.plan import HALF, make_plan
 from vil_dense.ops.gpu.scan import (
     States,
@@ -17,8 +17,6 @@ from vil_dense.ops.gpu.scan import (
     sum_gate_gradients,
     sum_gates,
 )
-
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def mlstm_triton(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: float, reverse: bool = False) -> Tensor:
@@ -46,10 +44,7 @@ def mlstm_triton(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: flo
             "the mLSTM backend 'triton' takes q, k, v in float32, bfloat16 or float16; "
             f"got {', '.join(sorted(map(str, dtypes)))}"
         )
-    if q.device.type == "cpu" and not INTERPRETED:
-        raise ValueError(
-            "the mLSTM backend 'triton' needs tensors on a GPU; on the CPU it runs with TRITON_INTERPRET=1 only"
-        )
+    require_gpu(q)
     if len(dtypes) > 1:
         q, k, v = q.float(), k.float(), v.float()
     return _MLSTM.apply(q, k, v, i.float(), f.float(), eps, reverse)
