@@ -96,5 +96,5 @@ def test_second_derivatives_are_refused() -> None:
 @pytest.mark.parametrize("recompute", [True, False])
 def test_float64_is_refused(recompute: bool) -> None:
     layer = FusedViLLayer(32, backend="triton", recompute=recompute).double().to(DEVICE)
-    with pytest.raises(ValueError, match="in float32, bfloat16 or float16; got .* in torch.float64"):
+    with pytest.raises(ValueError, match=r"in float32, bfloat16 or float16; got .* in torch.float64"):
         layer(torch.randn(1, 2, 2, 32, dtype=torch.float64, device=DEVICE))
