@@ -9,6 +9,7 @@ from vil_dense.ops.gpu.tiles import (
     channels_of,
     decays,
     dot,
+    in_head,
     load_map,
     load_tile,
     load_vector,
@@ -168,13 +169,13 @@ def read_state(q, token, stride, inside, head, q_map, q_map_bias, C, vectors, st
         out = ()
         for b in tl.static_range(NB):
             column = channels_of(b, DH, BD, MAPS)
-            y_sum = tl.load(at + DH + column, mask=column < DH, other=0.0)
+            y_sum = tl.load(at + DH + column, mask=in_head(column, DH, BD), other=0.0)
             out = out + (acc[b] + beta[:, None] * y_sum[None, :],)
         acc = out
     for block in range(NB):
         tile = query_tile(q, token, stride, inside, block, head, q_map, q_map_bias, DH, BD, NB, MAPS, PRECISION)
         row = channels_of(block, DH, BD, MAPS)
-        den += tl.sum(tile.to(tl.float32) * tl.load(at + row, mask=row < DH, other=0.0)[None, :], 1)
+        den += tl.sum(tile.to(tl.float32) * tl.load(at + row, mask=in_head(row, DH, BD), other=0.0)[None, :], 1)
         out = ()
         for b in tl.static_range(NB):
             C_tile = load_state(C, state, row, channels_of(b, DH, BD, MAPS), DH, DH % BD == 0)
@@ -253,7 +254,7 @@ def hidden_states(
             store_tile(h + at_h, x, token, h_S, inside, channel, DH, EVEN)
         if MAPS:
             matrix = load_map(v_map, n, b, BD, NB, True)
-            bias = load_vector(v_map_bias, n * DH + channel, channel < DH)
+            bias = load_vector(v_map_bias, n * DH + channel, in_head(channel, DH, BD))
             x = cast(x, v.dtype.element_ty)
             x = dot(x, matrix, (den * inverse)[:, None] * bias[None, :], PRECISION)
             mean += tl.sum(x, 1) / DH
@@ -261,8 +262,9 @@ def hidden_states(
     if MAPS:
         variance = tl.zeros((BT,), tl.float32)
         for b in tl.static_range(NB):
-            channel = channels_of(b, DH, BD, MAPS)
-            centred = tl.where((channel < DH)[None, :], hidden[b] - mean[:, None], 0.0)
+            centred = hidden[b] - mean[:, None]
+            if not EVEN:
+                centred = tl.where((channels_of(b, DH, BD, MAPS) < DH)[None, :], centred, 0.0)
             variance += tl.sum(centred * centred, 1) / DH
         deviation = tl.rsqrt(variance + norm_eps)
         tl.store(out_stats + plane, mean, mask=inside)
@@ -275,7 +277,7 @@ def hidden_states(
             c_tile = load_tile(q, token, q_S, inside, channel, DH, EVEN).to(tl.float32)
             z_tile = load_tile(z, token, z_S, inside, channel, DH, EVEN).to(tl.float32)
             normed = (hidden[b] - mean[:, None]) * deviation[:, None]
-            normed = normed * load_vector(norm, at, channel < DH)[None, :]
-            normed += load_vector(norm_bias, at, channel < DH)[None, :]
-            normed += load_vector(skip, at, channel < DH)[None, :] * c_tile
+            normed = normed * load_vector(norm, at, in_head(channel, DH, BD))[None, :]
+            normed += load_vector(norm_bias, at, in_head(channel, DH, BD))[None, :]
+            normed += load_vector(skip, at, in_head(channel, DH, BD))[None, :] * c_tile
             store_tile(y, normed * silu(z_tile), token, q_S, inside, channel, DH, EVEN)

@@ -61,20 +61,26 @@ def channels_of(block, DH: tl.constexpr, BD: tl.constexpr, MAPS: tl.constexpr):
     """
     lane = tl.arange(0, BD)
     if MAPS:
-        of_head = block * (BD // 4) + lane % (BD // 4)
-        channel = lane // (BD // 4) * (DH // 4) + of_head
+        # What does not depend on the block comes first: blocks then share it, and its registers.
+        channel = (lane // (BD // 4) * (DH // 4 - BD // 4) + lane) + block * (BD // 4)
         if DH % BD != 0:
-            channel = tl.where(of_head < DH // 4, channel, DH)
+            channel = tl.where(block * (BD // 4) + lane % (BD // 4) < DH // 4, channel, DH)
     else:
         channel = block * BD + lane
     return channel
 
 
 @triton.jit
+def in_head(channel, DH: tl.constexpr, BD: tl.constexpr):
+    """Whether there are such channels; where blocks fill a head the compiler would not always find out."""
+    return (channel < DH) | (DH % BD == 0)
+
+
+@triton.jit
 def block_entries(channel, DH: tl.constexpr):
     """Where the gradients of the blocks of a map, (4 in, 4 out, DH / 4), are in x^T y, (BD out, BD in).
 
-    Returns places in memory, and which elements of the product they are.
+    channel: see `channels_of`. Returns places in memory, and which elements of the product they are.
     """
     out, into = channel[:, None], channel[None, :]
     same = (out % (DH // 4) == into % (DH // 4)) & (out < DH) & (into < DH)
