@@ -13,7 +13,15 @@ from torch import Tensor
 
 from vil_dense.ops import chunkwise
 from vil_dense.ops.cell_weights import NUM_HEADS, QKV_BLOCK, CellWeights
-from vil_dense.ops.chunkwise import GateWeights, State, chunk_outputs, chunk_shape, gate_weights, run_segments
+from vil_dense.ops.chunkwise import (
+    GateWeights,
+    State,
+    chunk_outputs,
+    chunk_shape,
+    gate_weights,
+    run_segments,
+    scan_order,
+)
 from vil_dense.ops.compiled import compiled
 from vil_dense.ops.mlstm import EPS, widen
 from vil_dense.ops.operators import register
@@ -90,7 +98,7 @@ def _empty_output(up: Tensor, *args: Any) -> Tensor:
 
 
 def _gradients(gradient: Tensor, up: Tensor, *args: Any) -> list[Tensor] | None:
-    """The gradients of all tensors for the backend `triton`; None for others, which autograd differentiates."""
+    """Returns the gradients of all tensors for the backend `triton`; None for others, which autograd differentiates."""
     *parameters, down, down_bias, reverse, backend, _ = args
     if backend != "triton":
         return None
@@ -105,19 +113,22 @@ cell_operator = register("cell", cell, _empty_output, _gradients)
 
 def _cell(up: Tensor, weights: CellWeights, reverse: bool, compile: bool) -> Tensor:
     grid, E = up.shape[1:-1], up.shape[-1] // 2
-    chunks = torch.empty(chunk_shape(grid.numel()), device=up.device)
+    order = scan_order(*chunk_shape(grid.numel()), reverse, up.device)
+    weights = weights._replace(conv=centred_kernel(weights.conv, reverse))
     prepare, process = _prepare, _segment
     if compile:
-        axes = tuple(range(up.ndim - 1)), ((),) * 15, (0, 1), ()
+        axes = tuple(range(up.ndim - 1)), ((),) * 15, (0, 1)
         prepare, process = compiled(_prepare, axes), compiled(_segment, _SEGMENT_AXES)
-    c, gates, prepared = prepare(up, weights, chunks, reverse)
+    c, gates, prepared = prepare(up, weights, order)
     u, z = up.flatten(1, -2).split(E, -1)
 
     def step(
         u: Tensor, c: Tensor, z: Tensor, gates: GateWeights, state: State | None, last: bool
     ) -> tuple[Tensor, State | None]:
-        if len(u) == 1:  # the stride of an axis of one would ask for a graph of its own
+        if compile and len(u) == 1:  # the stride of an axis of one would ask for a graph of its own
             u, c, z = (x.squeeze(0).unsqueeze(0) for x in (u, c, z))
+        if compile and not (last and state is None):  # of several segments all take the same graph
+            state, last = state or _no_state(gates.tokens, E // NUM_HEADS), False
         return process(u, c, z, prepared, gates, state, last)
 
     parts = run_segments(step, (u, c, z), gates, reverse)
@@ -125,17 +136,25 @@ def _cell(up: Tensor, weights: CellWeights, reverse: bool, compile: bool) -> Ten
     return y.unflatten(1, grid)
 
 
+def _no_state(tokens: Tensor, DH: int) -> State:
+    """Returns the state before the first token, for the heads of `tokens` (8, H, N, L)."""
+    sizes = (tokens.shape[1], DH, DH), (tokens.shape[1], DH)
+    C, n = (tokens.new_zeros(size, requires_grad=tokens.requires_grad) for size in sizes)
+    return C, n
+
+
 def _prepare(
-    up: Tensor, weights: CellWeights, chunks: Tensor, reverse: bool
+    up: Tensor, weights: CellWeights, order: Tensor
 ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor], SegmentWeights]:
     """Computes what needs the whole sequence: c (B, S, E), the factors of the gates, and the weights of segments.
 
     Args:
-        up, weights, reverse: see `cell`.
-        chunks: (N, L), any values: the number and the length of the chunks.
+        up: see `cell`.
+        weights: the kernel of the convolution is a centred one.
+        order: see `scan_order`.
     """
     u = up[..., : up.shape[-1] // 2]
-    c = F.silu(convolve(u, weights.conv, weights.conv_bias, reverse)).flatten(1, -2)
+    c = F.silu(convolve(u, weights.conv, weights.conv_bias)).flatten(1, -2)
     i, f = gates(u.flatten(1, -2), c, *fold_gates(weights))
     zeros = torch.zeros_like(weights.skip)
     dtype = torch.promote_types(zeros.dtype, torch.float32)
@@ -146,24 +165,36 @@ def _prepare(
         torch.stack(biases).to(dtype).unflatten(1, (NUM_HEADS, QKV_BLOCK, -1)),
         torch.stack([weights.norm, norm_bias, weights.skip]).to(dtype),
     )
-    N, L = chunks.shape
-    return c, gate_weights(i, f, N, L, EPS, reverse), segment
+    return c, gate_weights(i, f, order, EPS), segment
 
 
-def convolve(u: Tensor, weight: Tensor, bias: Tensor | None, reverse: bool) -> Tensor:
-    """Computes the depthwise convolution of (B, *grid, E), along the traversal or on the grid; channels stay last."""
+def centred_kernel(weight: Tensor, reverse: bool) -> Tensor:
+    """Returns a kernel of odd size, contiguous, for a convolution that keeps the size.
+
+    A causal one of k taps, (E, 1, k), gets zeros for the k - 1 tokens that come later in the traversal.
+    """
+    if weight.ndim > 3:
+        return weight.contiguous()
+    later = weight.shape[-1] - 1
+    return F.pad(weight.flip(-1), (later, 0)) if reverse else F.pad(weight, (0, later))
+
+
+def convolve(u: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Computes the depthwise convolution of (B, *grid, E) by a centred kernel; channels stay last.
+
+    A kernel (E, 1, k) runs along the sequence of tokens, others over the grid.
+    """
     weight, bias = weight.to(u.dtype), None if bias is None else bias.to(u.dtype)
-    if weight.ndim == 3 and u.ndim > 3:
-        return convolve(u.flatten(1, -2), weight, bias, reverse).unflatten(1, u.shape[1:-1])
-    x = u.movedim(-1, 1)
-    if weight.ndim == 3:
-        lead = weight.shape[-1] - 1
-        x = F.pad(x, (0, lead) if reverse else (lead, 0))
-        # As a picture of one row: torch keeps channels last there.
-        y = F.conv2d(x.unsqueeze(2), (weight.flip(-1) if reverse else weight).unsqueeze(2), bias, groups=u.shape[-1])
-        return y.squeeze(2).movedim(1, -1)
+    if weight.ndim == 3:  # as a picture of one row: torch keeps channels last there
+        row, weight = u.flatten(1, -2).unsqueeze(1), weight.unsqueeze(2)
+        return _depthwise(row, weight, bias).view(u.shape)
+    return _depthwise(u, weight, bias)
+
+
+def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     function = {4: F.conv2d, 5: F.conv3d}[weight.ndim]
-    return function(x, weight, bias, padding=weight.shape[-1] // 2, groups=u.shape[-1]).movedim(1, -1)
+    padding = [size // 2 for size in weight.shape[2:]]
+    return function(x.movedim(-1, 1), weight, bias, padding=padding, groups=x.shape[-1]).movedim(1, -1)
 
 
 def gates(u: Tensor, c: Tensor, maps: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:

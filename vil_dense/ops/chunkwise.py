@@ -58,9 +58,9 @@ it is the last one, to its output (B, N, L, E) and the state after it (None afte
 def mlstm_chunkwise(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: float, reverse: bool) -> Tensor:
     """Computes the chunkwise form, for any S; see `ops.mlstm` for the arguments."""
     B, NH, S, DH = q.shape
-    N, L = chunk_shape(S)
+    order = scan_order(*chunk_shape(S), reverse, q.device)
     heads = [x.reshape(B * NH, S, DH) for x in (q, k, v)]
-    gates = gate_weights(i.reshape(B * NH, S), f.reshape(B * NH, S), N, L, eps, reverse)
+    gates = gate_weights(i.reshape(B * NH, S), f.reshape(B * NH, S), order, eps)
     return torch.cat(run_segments(chunk_outputs, heads, gates, reverse), 1).view(B, NH, S, DH)
 
 
@@ -73,7 +73,8 @@ def mlstm_one_segment(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps
     N = S // CHUNK + 2  # never one chunk: exporters fix the size of an axis of one
     padding = (0, 0, 0, N * CHUNK - S)
     q, k, v = (F.pad(x, padding).reshape(B * NH, N, CHUNK, DH) for x in (q, k, v))
-    tokens, z_before, z_after = gate_weights(i.flatten(0, 1), f.flatten(0, 1), N, CHUNK, eps, reverse)
+    order = scan_order(N, CHUNK, reverse, q.device)
+    tokens, z_before, z_after = gate_weights(i.flatten(0, 1), f.flatten(0, 1), order, eps)
     h, _ = chunk_outputs(q, k, v, _of_segment(tokens, z_before, z_after, reverse), None, last=True)
     return h.reshape(B, NH, N * CHUNK, DH)[:, :, :S]
 
@@ -128,49 +129,54 @@ def chunk_shape(S: int) -> tuple[int, int]:
     return N, -(-S // N)
 
 
+def scan_order(N: int, L: int, reverse: bool, device: torch.device) -> Tensor:
+    """Returns the token at each position of the scan, (N, L); tokens from S on only fill up the last chunk."""
+    position = torch.arange(N * L, device=device)
+    return (position.flip(0) if reverse else position).view(N, L)
+
+
 def segment_chunks(N: int, tokens: int) -> list[int]:
     """Returns how many of N chunks each segment has, about equal, where a chunk of all sequences has `tokens`."""
     count = -(-N // max(1, SEGMENT_TOKENS // max(tokens, 1)))
     return [N * (index + 1) // count - N * index // count for index in range(count)]
 
 
-def gate_weights(i: Tensor, f: Tensor, N: int, L: int, eps: float, reverse: bool) -> tuple[Tensor, Tensor, Tensor]:
+def gate_weights(i: Tensor, f: Tensor, order: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """Returns `tokens` of `GateWeights`, (8, H, N, L), and z before and after each chunk, (H, N), float64.
 
     Float64, because differences of long sums are taken; the gates are small beside q, k and v.
 
     Args:
         i, f: input and forget gate pre-activations, (H, S).
-        N, L: number of chunks and of tokens in a chunk, N * L >= S.
-        eps, reverse: see `ops.mlstm`.
+        order: see `scan_order`; a tensor, so that one compiled graph serves both directions and any padding.
+        eps: see `ops.mlstm`.
     """
-    dtype, padding = i.dtype, N * L - i.shape[-1]
+    dtype, S = i.dtype, i.shape[-1]
+    token = order.flatten()
     # Behind the last token input gates are closed and forget gates open.
-    i, f = (F.pad(x.double(), (0, padding), value=value) for x, value in ((i, NEVER), (f, -NEVER)))
-    A = _along_scan(lambda x: x.cumsum(-1), F.logsigmoid(f), reverse)
+    i, f = (
+        x.double().index_select(-1, token.clamp(max=S - 1)).masked_fill(token >= S, closed).unflatten(-1, order.shape)
+        for x, closed in ((i, NEVER), (f, -NEVER))
+    )
+    A = F.logsigmoid(f).flatten(1).cumsum(-1).view_as(f)
     col = i - A
-    z = _along_scan(_running_maximum, col, reverse)
+    z = _running_maximum(col.flatten(1)).view_as(f)
     m = A + z
     m_out = m.clamp(min=0).to(dtype).double()  # rounded once, so that all factors leave out the same number
     row = A - m_out
-    row, col, m, m_out, z = (x.unflatten(-1, (N, L)) for x in (row, col, m, m_out, z))
-    if reverse:
-        z_after = z[..., 0]
-        z_before = F.pad(z_after, (0, 1), value=NEVER)[:, 1:]
-    else:
-        z_after = z[..., -1]
-        z_before = F.pad(z_after, (1, 0), value=NEVER)[:, :-1]
+    z_after = z[..., -1]
+    z_before = F.pad(z_after, (1, 0), value=NEVER)[:, :-1]
     read, write = row + z_before[..., None], col - z_after[..., None]
 
     exponents = torch.stack([row, col])
     high = exponents.to(dtype)
     factors = torch.stack([read, write, -m_out, m - m_out]).exp()
     factors = torch.cat([factors[:3], eps * factors[3:]])
-    return torch.cat([high, (exponents - high).to(dtype), factors.to(dtype)]), z_before, z_after
-
-
-def _along_scan(function: Callable[[Tensor], Tensor], x: Tensor, reverse: bool) -> Tensor:
-    return function(x.flip(-1)).flip(-1) if reverse else function(x)
+    tokens = torch.cat([high, (exponents - high).to(dtype), factors.to(dtype)])
+    # Back into the order of the tensors; a reversal is its own inverse.
+    chunk = order[:, 0] // order.shape[1]
+    tokens = tokens.flatten(2).index_select(-1, token).view_as(tokens)
+    return tokens, z_before.index_select(-1, chunk), z_after.index_select(-1, chunk)
 
 
 def _running_maximum(x: Tensor) -> Tensor:
