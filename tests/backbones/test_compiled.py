@@ -7,6 +7,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from vil_dense.backbones import VisionLSTM
+from vil_dense.ops import cell, chunkwise
 from vil_dense.ops.compiled import compiler_problem
 
 pytestmark = pytest.mark.slow
@@ -50,16 +51,31 @@ def test_twelve_sizes_need_three_graphs(direction: str) -> None:
     assert counters["stats"]["unique_graphs"] <= 3
 
 
-def test_batches_need_three_graphs() -> None:
+@pytest.mark.parametrize("tokens", [640, 300])
+def test_so_do_long_sequences(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one and of several segments, at each size both."""
+    monkeypatch.setattr(chunkwise, "SEGMENT_TOKENS", tokens)
+    assert graphs([1] * 12) <= 3
+
+
+def test_so_do_sequences_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU; batches of two or more."""
+    for module in (cell, chunkwise):
+        monkeypatch.setattr(module, "on_gpu", lambda x: True)
+    assert graphs([2, 3, 5] * 4) <= 3
+
+
+def graphs(batches: list[int]) -> int:
+    """Returns how many graphs a network takes for the `SIZES`, each with its batch; its numbers are those of eager."""
     torch.manual_seed(0)
     eager = VisionLSTM(dim=128, depth=2, patch_size=4).eval()
     compiled = copy.deepcopy(eager).compile_blocks()
     counters.clear()
     with torch.no_grad():
-        for B, size in zip([2, 3, 5] * 4, SIZES, strict=True):
+        for B, size in zip(batches, SIZES, strict=True):
             x = torch.randn(B, 3, *(4 * axis for axis in size))
             torch.testing.assert_close(compiled(x), eager(x), rtol=1e-4, atol=1e-4)
-    assert counters["stats"]["unique_graphs"] <= 3
+    return counters["stats"]["unique_graphs"]
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")

@@ -40,7 +40,7 @@ def bytes_of_a_token(dim: int, sizes: list[tuple[int, ...]], train: bool, recomp
         pytest.param(64, True, True, (48, 96), id="9k tokens in training"),
         pytest.param(64, True, False, (48, 96), id="9k tokens in training, all kept"),
         pytest.param(192, True, True, (64, 256), id="65k tokens in training", marks=pytest.mark.slow),
-        pytest.param(192, False, True, (128, 512), id="262k tokens forward", marks=pytest.mark.slow),
+        pytest.param(192, False, True, (64, 512), id="262k tokens forward", marks=pytest.mark.slow),
     ],
 )
 def test_memory_is_linear(dim: int, train: bool, recompute: bool, sides: tuple[int, int]) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vil_dense.backbones import DIRECTIONS
 from vil_dense.layers import FusedViLBlock, FusedViLLayer, ViLBlock, ViLLayer
 from vil_dense.layers.fused import describe_forms, reason_against
-from vil_dense.ops import chunkwise
+from vil_dense.ops import cell, chunkwise
 
 V1 = dict(conv="causal", conv_kernel=4, bias=False, norm_bias=False)
 GRIDS = {2: [(5, 6), (9, 20)], 3: [(2, 3, 4), (3, 6, 5)]}
@@ -50,9 +50,23 @@ def test_equals_the_plain_form(options: dict, direction: str, ndim: int, monkeyp
         for grid in GRIDS[ndim]:
             x = torch.randn(3, *grid, 32, dtype=torch.float64)
             expected = values_and_gradients(plain, x)
-            for tokens in (2048, 400, 70):
+            for tokens in (640, 400, 70):
                 monkeypatch.setattr(chunkwise, "SEGMENT_TOKENS", tokens)
                 torch.testing.assert_close(values_and_gradients(fused, x), expected, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("order", ["rows", "columns-reversed"])
+@pytest.mark.parametrize("grid", [(5, 6), (9, 20), (56, 60)])
+def test_sequences_side_by_side_are_those_one_after_the_other(
+    order: str, grid: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The form for GPUs: one chunk, some, several segments."""
+    x, results = torch.randn(3, *grid, 32, dtype=torch.float64), []
+    for gpu in (False, True):
+        monkeypatch.setattr(chunkwise, "on_gpu", lambda x, gpu=gpu: gpu)
+        monkeypatch.setattr(cell, "on_gpu", lambda x, gpu=gpu: gpu)
+        results.append(values_and_gradients(pair(orders=(order,))[1], x))
+    torch.testing.assert_close(results[1], results[0])
 
 
 @pytest.mark.parametrize("order", DEPTHWISE)

@@ -14,10 +14,10 @@ OTHERS = [name for name in BACKENDS_FLOAT64 if name != "recurrent"]
 
 @pytest.mark.parametrize("S", [1, 7, 64, 65, 196, 262, 300])  # 262: five chunks of 53 with three tokens missing
 @pytest.mark.parametrize("DH", [16, 96])
-@pytest.mark.parametrize("tokens", [2048, 400])  # of a segment of four heads: one segment for all, and several
+@pytest.mark.parametrize("channels", [1, 48])  # for a chunk in a segment: one segment for all, and several
 @pytest.mark.parametrize("gates", GATES)
-def test_backends_equal_the_recurrence(S: int, DH: int, tokens: int, gates: str, monkeypatch) -> None:
-    monkeypatch.setattr(chunkwise, "SEGMENT_TOKENS", tokens)
+def test_backends_equal_the_recurrence(S: int, DH: int, channels: int, gates: str, monkeypatch) -> None:
+    monkeypatch.setattr(chunkwise, "CHANNELS_PER_CHUNK", channels)
     torch.manual_seed(S + DH)
     q, k, v, cotangent = torch.randn(4, 2, 2, S, DH, dtype=torch.float64)
     inputs = [q, k, v, *GATES[gates](S)]
@@ -36,13 +36,13 @@ def test_backends_equal_the_recurrence(S: int, DH: int, tokens: int, gates: str,
 
 
 @pytest.mark.parametrize("S", [1, 65, 262])
-@pytest.mark.parametrize("tokens", [2048, 400])
+@pytest.mark.parametrize("channels", [1, 48])
 @pytest.mark.parametrize("gates", ["mild", "fading", "rising"])
 @pytest.mark.parametrize("backend", BACKENDS_FLOAT64)
 def test_a_reversed_scan_is_a_scan_of_what_is_turned_round(
-    S: int, tokens: int, gates: str, backend: str, monkeypatch
+    S: int, channels: int, gates: str, backend: str, monkeypatch
 ) -> None:
-    monkeypatch.setattr(chunkwise, "SEGMENT_TOKENS", tokens)
+    monkeypatch.setattr(chunkwise, "CHANNELS_PER_CHUNK", channels)
     torch.manual_seed(S)
     q, k, v, cotangent = torch.randn(4, 2, 2, S, 16, dtype=torch.float64)
     inputs = [q, k, v, *GATES[gates](S)]
@@ -124,9 +124,9 @@ def test_output_is_float32_or_better(backend: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("DH", [16, 96])
 def test_chunkwise_memory_is_linear(DH: int) -> None:
-    """Peak live bytes per token, forward alone and with backward, from 32k to 128k tokens."""
+    """Peak live bytes per token, forward alone and with backward, from 4k to 64k tokens."""
     per_token: dict[str, list[float]] = {"forward": [], "training": []}
-    for S in (32768, 131072):
+    for S in (4096, 65536):
         q, k, v = (torch.randn(1, 1, S, DH, requires_grad=True) for _ in range(3))
         i, f = (torch.randn(1, 1, S, requires_grad=True) for _ in range(2))
         with LiveMemory() as training:

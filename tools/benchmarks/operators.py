@@ -23,7 +23,14 @@ from benchmarks.case import (
     refuse_uncompiled,
 )
 from vil_dense.ops import mlstm
-from vil_dense.ops.chunkwise import CHUNK, chunk_shape, segment_chunks
+from vil_dense.ops.chunkwise import (
+    CHANNELS_PER_CHUNK,
+    CHUNK,
+    OPERATOR_CHUNKS,
+    SEGMENT_TOKENS,
+    chunk_shape,
+    segment_chunks,
+)
 
 LONGEST_RECURRENCE = 4096  # tokens; a loop of Python over them
 CHECK_TOKENS = 600  # more than a segment, and no whole chunks
@@ -127,7 +134,8 @@ def chunk_products(case: Case) -> Shapes:
     if N == 1:  # one chunk needs no state
         return shapes
     shapes += [((B * N, DH, L), (B * N, L, DH)), ((B * N, L, DH), (B * N, DH, DH))]  # k^T v, q C
-    lengths = segment_chunks(N, L * (B if case.mode == "op" else 1))
+    few = max(1, min(OPERATOR_CHUNKS, DH // CHANNELS_PER_CHUNK)) if case.mode == "op" else SEGMENT_TOKENS // L
+    lengths = segment_chunks(N, few)
     return shapes + [((B, length, length), (B, length, DH * DH)) for length in lengths]
 
 

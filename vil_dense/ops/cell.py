@@ -14,11 +14,13 @@ from torch import Tensor
 from vil_dense.ops import chunkwise
 from vil_dense.ops.cell_weights import NUM_HEADS, QKV_BLOCK, CellWeights
 from vil_dense.ops.chunkwise import (
+    GPU_CHUNKS,
     GateWeights,
     State,
     chunk_outputs,
     chunk_shape,
     gate_weights,
+    on_gpu,
     run_segments,
     scan_order,
 )
@@ -83,8 +85,7 @@ def cell(
 
         y = cell_triton(up, weights, reverse)
         return y if down is None else F.linear(y, down, down_bias)
-    few = chunkwise.SEGMENT_TOKENS // up.shape[1:-1].numel()
-    sequences = max(1, up.shape[0] if chunkwise.on_gpu(up) else few)
+    sequences = max(1, up.shape[0] if on_gpu(up) else chunkwise.SEGMENT_TOKENS // up.shape[1:-1].numel())
     parts = []
     for part in up.split(sequences):
         y = _cell(part, weights, reverse, compile)
@@ -131,9 +132,14 @@ def _cell(up: Tensor, weights: CellWeights, reverse: bool, compile: bool) -> Ten
             state, last = state or _no_state(gates.tokens, E // NUM_HEADS), False
         return process(u, c, z, prepared, gates, state, last)
 
-    parts = run_segments(step, (u, c, z), gates, reverse)
+    parts = run_segments(step, (u, c, z), gates, reverse, most_chunks(order.shape[1] * len(up), up))
     y = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
     return y.unflatten(1, grid)
+
+
+def most_chunks(tokens: int, x: Tensor) -> int:
+    """Returns the number of chunks in a segment, where a chunk of all sequences has `tokens`, on the device of `x`."""
+    return GPU_CHUNKS if on_gpu(x) else max(1, chunkwise.SEGMENT_TOKENS // max(1, tokens))
 
 
 def _no_state(tokens: Tensor, DH: int) -> State:
@@ -249,7 +255,7 @@ _SEGMENT_AXES = (
     ((0,), (0,)),
     (),
 )
-"""Of the arguments of `_segment`."""
+"""The axes of the arguments of `_segment` whose sizes change from call to call."""
 
 
 def block_diagonal(x: Tensor, maps: Tensor, bias: Tensor) -> Tensor:

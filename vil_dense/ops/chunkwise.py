@@ -23,10 +23,14 @@ from vil_dense.ops.operators import traced
 
 CHUNK = 64
 """Largest number of tokens in a chunk."""
-SEGMENT_TOKENS = 1024
-"""Largest number of tokens, of one or several sequences, in a segment: arrays should fit a CPU's caches."""
+SEGMENT_TOKENS = 640
+"""Largest number of tokens of all sequences in a segment of the cell on a CPU: its arrays should fit the caches."""
 GPU_CHUNKS = 32
 """Number of chunks in a segment on a GPU, where a few large kernels take less time than many small ones."""
+OPERATOR_CHUNKS = 8
+"""Largest number of chunks in a segment of the operator on a CPU ..."""
+CHANNELS_PER_CHUNK = 24
+"""... one for so many channels: narrow heads, whose L x L weights outweigh q, k and v, get short segments."""
 NEVER = -(2.0**100)
 """The logarithm of a weight that is zero; finite, so that the difference of two is finite."""
 
@@ -61,7 +65,9 @@ def mlstm_chunkwise(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: 
     order = scan_order(*chunk_shape(S), reverse, q.device)
     heads = [x.reshape(B * NH, S, DH) for x in (q, k, v)]
     gates = gate_weights(i.reshape(B * NH, S), f.reshape(B * NH, S), order, eps)
-    return torch.cat(run_segments(chunk_outputs, heads, gates, reverse), 1).view(B, NH, S, DH)
+    few = max(1, min(OPERATOR_CHUNKS, DH // CHANNELS_PER_CHUNK))
+    parts = run_segments(chunk_outputs, heads, gates, reverse, GPU_CHUNKS if on_gpu(q) else few)
+    return torch.cat(parts, 1).view(B, NH, S, DH)
 
 
 def mlstm_one_segment(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: float, reverse: bool) -> Tensor:
@@ -80,7 +86,7 @@ def mlstm_one_segment(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps
 
 
 def run_segments(
-    step: Step, tensors: Sequence[Tensor], gates: tuple[Tensor, Tensor, Tensor], reverse: bool
+    step: Step, tensors: Sequence[Tensor], gates: tuple[Tensor, Tensor, Tensor], reverse: bool, most: int
 ) -> list[Tensor]:
     """Applies `step` to consecutive segments, carrying the state; returns its outputs (B, tokens, ...) in tensor order.
 
@@ -91,12 +97,12 @@ def run_segments(
         tensors: three, (B, S, E) each.
         gates: the result of `gate_weights`.
         reverse: the recurrence runs from the last token to the first, and so do the segments.
+        most: largest number of chunks in a segment.
     """
     tokens, z_before, z_after = gates
-    B, S = tensors[0].shape[:2]
     N, L = tokens.shape[2:]
-    chunks = segment_chunks(N, SEGMENT_TOKENS // GPU_CHUNKS if on_gpu(tokens) else L * B)
-    padding = N * L - S
+    chunks = segment_chunks(N, most)
+    padding = N * L - tensors[0].shape[1]
     # Split once: the gradient of a slice is as long as the tensor that it was cut from.
     lengths = [n * L for n in chunks]
     lengths[-1] -= padding
@@ -135,9 +141,9 @@ def scan_order(N: int, L: int, reverse: bool, device: torch.device) -> Tensor:
     return (position.flip(0) if reverse else position).view(N, L)
 
 
-def segment_chunks(N: int, tokens: int) -> list[int]:
-    """Returns how many of N chunks each segment has, about equal, where a chunk of all sequences has `tokens`."""
-    count = -(-N // max(1, SEGMENT_TOKENS // max(tokens, 1)))
+def segment_chunks(N: int, most: int) -> list[int]:
+    """Returns how many of N chunks each segment has, about equal, `most` or fewer."""
+    count = -(-N // most)
     return [N * (index + 1) // count - N * index // count for index in range(count)]
 
 
