@@ -12,6 +12,7 @@ import torch
 from vil_dense.backbones import DIRECTIONS, VARIANTS, VisionLSTM, variant
 from vil_dense.backbones.checkpoint import infer_options, load_weights, to_own
 from vil_dense.layers.pool import CLS_POOLINGS, POOLINGS
+from vil_dense.ops import cell
 
 SMALL = dict(dim=32, depth=4, patch_size=4, grid=(4, 4))
 
@@ -168,6 +169,17 @@ def test_what_is_computed_again_changes_no_number() -> None:
         gradients.append([p.grad for p in model.parameters()])
     for kept, *others in zip(*gradients, strict=True):
         torch.testing.assert_close(others, [kept] * 2)
+
+
+def test_how_often_a_layer_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its convolution runs once more in the backward pass unless all is kept, and with `with_cp` no more often."""
+    runs, convolve = [], cell.convolve
+    for options in (dict(), dict(recompute=False), dict(with_cp=True)):
+        model, found = small(num_classes=3, **options).train(), []
+        monkeypatch.setattr(cell, "convolve", lambda *args, found=found: found.append(1) or convolve(*args))
+        model(torch.randn(1, 3, 16, 16)).sum().backward()
+        runs.append(len(found) / len(model.blocks))
+    assert runs == [2, 1, 2]
 
 
 def test_stochastic_depth_rises_over_single_blocks() -> None:

@@ -121,7 +121,7 @@ class VisionLSTM(nn.Module):
             raise ValueError(f"unknown pooling {pooling!r}; known: {', '.join(POOLINGS)}")
         if num_classes is not None and pooling is None:
             raise ValueError(f"num_classes={num_classes} needs a pooling; known: {', '.join(POOLINGS)}")
-        self.dim, self.pooling, self.with_cp = dim, pooling, with_cp
+        self.dim, self.pooling = dim, pooling
         patch = per_axis(patch_size, ndim, "patch_size")
         self.patch_embed = PatchEmbed(
             in_channels, dim, patch, patch if stride is None else per_axis(stride, ndim, "stride")
@@ -135,6 +135,8 @@ class VisionLSTM(nn.Module):
             _make_block(block, dim, index, depth, block_ndim, direction, dict(options, drop_path=rate))
             for index, rate in enumerate(rates)
         )
+        self.recompute = options.get("recompute", True)
+        self.with_cp = with_cp
         norm_bias = options.get("norm_bias", True)
         self.post_norm = nn.LayerNorm(dim, eps=post_norm_eps, bias=norm_bias) if post_norm else nn.Identity()
         width = 2 * dim if pooling == "bilateral-concat" else dim
@@ -178,6 +180,18 @@ class VisionLSTM(nn.Module):
         """See the function of this name."""
         compile_blocks(self)
         return self
+
+    @property
+    def with_cp(self) -> bool:
+        """Whether each block is computed again in the backward pass; then its layer need not do so once more."""
+        return self._with_cp
+
+    @with_cp.setter
+    def with_cp(self, value: bool) -> None:
+        self._with_cp = value
+        for module in self.blocks.modules():
+            if isinstance(module, ViLLayer):
+                module.recompute = self.recompute and not value
 
     def block_index(self, index: int) -> int:
         """`index` counted from 0; ValueError where there is no such block."""
