@@ -99,8 +99,18 @@ def mma_kind(instruction: str) -> str:
     return f"wgmma {kind}" if instruction.startswith("wgmma") else kind
 
 
-def run_host_code(dim: int, dtype_name: str, tokens: int = 600) -> None:
-    """Runs the host code of the cell, forward and backward, for one head dimension and dtype; in several chunks."""
+def run_host_code(dim: int, dtype_name: str) -> None:
+    """Runs the host code for one head dimension and dtype, forward and backward, in several chunks and in one."""
+    import torch
+
+    dtype = getattr(torch, dtype_name)
+    for tokens in (600, 200):
+        run_cell(dim, dtype, tokens)
+        run_operator(dim, dtype, tokens)
+    run_norm(2 * dim, dtype)
+
+
+def run_cell(dim: int, dtype: Any, tokens: int) -> None:
     import torch
 
     from vil_dense.ops.cell_weights import CellWeights
@@ -110,10 +120,31 @@ def run_host_code(dim: int, dtype_name: str, tokens: int = 600) -> None:
     maps = [x for _ in range(3) for x in (torch.empty(4, 4, E // 4), torch.empty(E))]
     gates = [x for _ in range(2) for x in (torch.empty(4, 3 * E), torch.empty(4))]
     weights = CellWeights(torch.empty(E, 1, 3, 3), torch.empty(E), *maps, *gates, *torch.empty(3, E))
-    u, z = torch.empty(2, tokens // 20, 20, 2 * E, dtype=getattr(torch, dtype_name)).chunk(2, -1)
+    u, z = torch.empty(2, tokens // 20, 20, 2 * E, dtype=dtype).chunk(2, -1)
     y, saved = cell_forward(u, z, weights, False, False, 1e-6, True)
     assert saved is not None
     cell_backward(y, u, z, weights, saved, False, False, 1e-6)
+
+
+def run_operator(dim: int, dtype: Any, tokens: int) -> None:
+    import torch
+
+    from vil_dense.ops.gpu.mlstm import _MLSTM
+
+    q, k, v = torch.empty(3, 2, 4, tokens, dim, dtype=dtype).requires_grad_()
+    i, f = torch.empty(2, 2, 4, tokens)
+    h = _MLSTM.apply(q, k, v, i, f, 1e-6, False)
+    h.backward(torch.empty_like(h))
+
+
+def run_norm(dim: int, dtype: Any) -> None:
+    import torch
+
+    from vil_dense.ops.gpu.norm import norm_backward, norm_forward
+
+    x = torch.empty(2, 30, 20, dim)
+    y, stats = norm_forward(x, *torch.empty(2, dim), 1e-5, dtype)
+    norm_backward(y, x, x, torch.empty(dim), stats)
 
 
 def check(cap: int, dim: int, dtype: str) -> list[dict[str, Any]]:
@@ -139,13 +170,28 @@ def check_all(caps: list[int], dims: list[int], dtypes: list[str], processes: in
 
 
 def table(records: list[dict[str, Any]]) -> str:
-    """A table in Markdown: one row for a kernel and dtype, the worst over cards and head dimensions beside each."""
-    rows = ["| kernel | dtype | sm | DH | registers | spilled, stored / loaded | shared KB | MMA | cp.async |"]
+    """Returns a table in Markdown: one row for a kernel, dtype and card, with a value for each head dimension."""
+    rows = ["| kernel | dtype | sm | DH | registers | spilled bytes | shared KB | products | cp.async |"]
     rows.append("|---|---|---|---|---|---|---|---|---|")
-    for r in sorted(records, key=lambda r: (r["kernel"], r["dtype"], r["cap"], r["dim"])):
-        spilled = " / ".join(map(str, r["spilled"]))
-        cells = (r["kernel"], r["dtype"], r["cap"], r["dim"], r["registers"], spilled, f"{r['shared'] / 1024:.0f}")
-        rows.append("| " + " | ".join(map(str, (*cells, ", ".join(r["mma"]) or "-", r["cp_async"]))) + " |")
+    worst: dict[tuple[Any, ...], dict[str, Any]] = {}  # of the kernels that a program compiles for several sizes
+    for r in records:
+        key = r["kernel"], r["dtype"], r["cap"], r["dim"]
+        worst[key] = max(worst.get(key, r), r, key=lambda r: (r["spilled"], r["registers"]))
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for key in sorted(worst):
+        groups.setdefault(key[:3], []).append(worst[key])
+    for case, group in groups.items():
+        columns = [
+            [r["dim"] for r in group],
+            [r["registers"] for r in group],
+            [r["spilled"][0] for r in group],
+            [round(r["shared"] / 1024) for r in group],
+            sorted({kind for r in group for kind in r["mma"]}) or ["-"],
+        ]
+        asynchronous = {r["cp_async"] > 0 for r in group}
+        cells = [*case, *(", ".join(map(str, x if len(set(x)) > 1 else x[:1])) for x in columns)]
+        cells.append("some" if len(asynchronous) > 1 else "yes" if asynchronous.pop() else "no")
+        rows.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(rows)
 
 

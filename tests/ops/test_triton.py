@@ -61,8 +61,6 @@ def assert_equals_the_recurrence(
     for name, ours, reference, rough in zip(["h", *"qkvif"], actual, expected, rounded, strict=True):
         scale = max(reference.abs().max().item(), 3e-3 * largest)
         relative = bound if name == "h" else bound_of_gradients or bound
-        if name in "if":  # sums of terms dh . v - dh . h, which cancel where one token outweighs all others
-            relative *= 10
         rounding = 0 if name == "h" else (rough - reference).abs().max().item()
         torch.testing.assert_close(
             ours.double(),
@@ -122,12 +120,14 @@ def test_takes_tensors_as_they_lie(alike: bool, S: int, reverse: bool) -> None:
             assert torch.equal(ours, reference)
 
 
-# Operands of products are rounded to the dtype of the inputs, bfloat16 towards 0 in the interpreter.
+# Operands of products are rounded to the dtype of the inputs, bfloat16 towards 0 in the interpreter. For h the weights
+# are: its error was 0.4 to 0.8 `rounding`. For gradients weights, their gradients and the result are: 0.7 to 1.4. So
+# half of either bound would not do.
 @pytest.mark.parametrize(("dtype", "rounding"), [(torch.bfloat16, 2**-7), (torch.float16, 2**-11)])
 @pytest.mark.parametrize(("S", "DH"), [(65, 16), (70, 96)])
 def test_half_precision_is_read_as_it_is(S: int, DH: int, dtype: torch.dtype, rounding: float, monkeypatch) -> None:
     tensors = example(1, 2, S, DH, "mild", dtype)
-    assert_equals_the_recurrence(tensors, bound=2 * rounding, bound_of_gradients=4 * rounding)
+    assert_equals_the_recurrence(tensors, bound=rounding, bound_of_gradients=2 * rounding)
 
     taken = []
     monkeypatch.setattr("vil_dense.ops.gpu.mlstm.mlstm_triton", lambda *inputs: taken.extend(inputs[:5]))

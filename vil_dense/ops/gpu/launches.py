@@ -13,25 +13,26 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 """Whether kernels run in Triton's interpreter, on the CPU."""
 
 KERNELS = {
-    "fold_maps": "fold_kernels",
-    "convolve": "conv_kernels",
-    "activation_gradients": "conv_kernels",
-    "convolve_gradients": "conv_kernels",
-    "gate_sums": "gate_kernels",
-    "gate_gradients": "gate_kernels",
-    "scan_states": "forward_kernels",
-    "hidden_states": "forward_kernels",
-    "output_gradients": "output_kernels",
-    "scan_gradients": "backward_kernels",
-    "norm_forward": "norm_kernels",
-    "norm_gradients": "norm_kernels",
+    "fold_maps": "fold",
+    "unfold_maps": "fold",
+    "convolve": "conv",
+    "activation_gradients": "conv",
+    "convolve_gradients": "conv",
+    "gate_sums": "gates",
+    "gate_gradients": "gates",
+    "scan_states": "forward",
+    "hidden_states": "forward",
+    "output_gradients": "outputs",
+    "scan_gradients": "backward",
+    "norm_forward": "norm",
+    "norm_gradients": "norm",
 }
 """The module of each kernel. They are imported at their first launch: counting needs no Triton."""
 
 
 def require_gpu(x: Tensor) -> None:
     """Raises an error where kernels cannot run on `x`: triton is missing, or a GPU."""
-    import vil_dense.ops.gpu.tiles  # noqa: F401  says what to install where triton is missing
+    import vil_dense.ops.gpu.kernels.tiles  # noqa: F401  says what to install where triton is missing
 
     if x.device.type == "cpu" and not INTERPRETED:
         raise ValueError(
@@ -66,6 +67,6 @@ def launch(kernel: str, grid: Sequence[int], *args: Tensor | float | None, **opt
     if _counted:
         _counted[-1].append(Launch(kernel, sum(x.numel() * x.element_size() for x in tensors.values())))
         return
-    function = getattr(import_module(f"vil_dense.ops.gpu.{KERNELS[kernel]}"), kernel)
+    function = getattr(import_module(f"vil_dense.ops.gpu.kernels.{KERNELS[kernel]}"), kernel)
     with torch.cuda.device_of(next(iter(tensors.values()))):
         function[tuple(grid)](*args, **{"num_warps": 8, "num_stages": 2, "enable_fp_fusion": True, **options})

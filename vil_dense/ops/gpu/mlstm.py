@@ -36,7 +36,7 @@ def mlstm_triton(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: flo
         ValueError: another dtype, or tensors on the CPU outside Triton's interpreter.
         ImportError: triton is not installed.
     """
-    import vil_dense.ops.gpu.tiles  # noqa: F401  says what to install where triton is missing
+    import vil_dense.ops.gpu.kernels.tiles  # noqa: F401  says what to install where triton is missing
 
     dtypes = {x.dtype for x in (q, k, v)}
     if not dtypes <= {torch.float32, *HALF}:
@@ -73,6 +73,7 @@ class _MLSTM(torch.autograd.Function):
         q, k, v, stats, maxima, h, den = ctx.saved_tensors
         B, NH, S, DH = q.shape
         plan = make_plan(S, DH, q.dtype)
+        dh = saturated(dh, q.dtype)  # first, so that dh . h cancels with dh . v
         # Through the normaliser max(|n . q|, e^-m) + eps, all of it times e^{m - max(m, 0)}.
         m = stats[4]
         floor, one = torch.exp(-m.clamp(min=0)), ctx.eps * torch.exp(m.clamp(max=0))
@@ -82,7 +83,8 @@ class _MLSTM(torch.autograd.Function):
         dden = torch.where(den.abs() > floor, dnormaliser * den.sign(), 0)
         sums = torch.empty(5, B * NH, S, device=q.device)
         sums[3] = dnormaliser * one
-        dh = saturated(dh, q.dtype)
+        if plan.PRECISION == "ieee":  # see `gate_gradients`
+            sums[3] = torch.where(m > 0, torch.where(den.abs() > floor, 0, -dnormaliser * floor), sums[3])
         before = states_of(k, v, stats, maxima, plan, ctx.reverse)
         after = States()
         if plan.N > 1:

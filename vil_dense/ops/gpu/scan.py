@@ -230,5 +230,5 @@ def sum_gate_gradients(
         "gate_gradients", (stats.shape[1],),
         stats, sums, products, di, df, *strides, NH, plan.S, plan.N, plan.L, parts,
         BLOCK=gate_block(min(plan.S, plan.L)), BLOCK_PRODUCTS=power_of_two(parts), MAPS=df is None, REVERSE=reverse,
-        num_warps=4,
+        PRECISION=plan.PRECISION, num_warps=4,
     )  # fmt: skip

@@ -3,7 +3,8 @@
 import triton
 import triton.language as tl
 
-from vil_dense.ops.gpu.tiles import (
+from vil_dense.ops.gpu.kernels.tiles import (
+    at_head,
     block_entries,
     cast,
     channels_of,
@@ -27,14 +28,17 @@ def load_part(tiles, head, block, BD: tl.constexpr, WIDTH: tl.constexpr, NB: tl.
 
 
 @triton.jit
-def output_tile(dy, c, z, h, den_h, mean, deviation, v_map, v_map_bias, norm, norm_bias, skip,
-                token, c_S, z_S, inside, block, n,
+def output_tile(block, tensors, rows, weights, c_S, z_S, n,
                 DH: tl.constexpr, BD: tl.constexpr, WIDTH: tl.constexpr, NB: tl.constexpr,
                 PRECISION: tl.constexpr):  # fmt: skip
     """Loads what the gradients need of BD channels; returns normed heads, and gradients of them and of y silu(z).
 
     The last two are dy silu(z) times the norm's weight, and without it; then z's gradient, and h before the map.
+    tensors, rows, weights: pointers to the head, vectors of the tokens, and parameters.
     """
+    dy, c, z, h = tensors
+    token, inside, den_h, mean, deviation = rows
+    v_map, v_map_bias, norm, norm_bias, skip = weights
     EVEN: tl.constexpr = DH % BD == 0
     channel = channels_of(block, DH, BD, True)
     has = channel < DH
@@ -71,10 +75,7 @@ def output_gradients(
     head = tl.program_id(1).to(tl.int64)
     plane = tl.num_programs(1).to(tl.int64) * S
     batch, n = head // NH, head % NH
-    dy += batch * c_B + n * DH
-    c += batch * c_B + n * DH
-    h += batch * c_B + n * DH
-    dh += batch * c_B + n * DH
+    dy, c, h, dh = at_head((dy, c, h, dh), batch, n, c_B, DH)
     z += batch * z_B + n * DH
     dz += batch * dz_B + n * DH
     stats += head * S
@@ -94,21 +95,21 @@ def output_gradients(
         one = eps * tl.exp(tl.minimum(m, 0.0))
         inverse_tile = 1 / (tl.maximum(tl.abs(den), floor) + one)
         den_h = den * inverse_tile
+        tensors, rows = (dy, c, z, h), (token, inside, den_h, mean, deviation)
+        weights = (v_map, v_map_bias, norm, norm_bias, skip)
         sum_1 = tl.zeros((BT,), tl.float32)
         sum_2 = tl.zeros((BT,), tl.float32)
         for block in range(NB * (WIDTH // BD)):
             normed, dnormed, dout, dz_tile, h_tile, c_tile = output_tile(
-                dy, c, z, h, den_h, mean, deviation, v_map, v_map_bias, norm, norm_bias, skip, token, c_S, z_S, inside,
-                block, n, DH, BD, WIDTH, NB, PRECISION,
-            )  # fmt: skip
+                block, tensors, rows, weights, c_S, z_S, n, DH, BD, WIDTH, NB, PRECISION
+            )
             sum_1 += tl.sum(dnormed, 1)
             sum_2 += tl.sum(dnormed * normed, 1)
         dbias = tl.zeros((BT,), tl.float32)
         for block in range(NB * (WIDTH // BD)):
             normed, dnormed, dout, dz_tile, h_tile, c_tile = output_tile(
-                dy, c, z, h, den_h, mean, deviation, v_map, v_map_bias, norm, norm_bias, skip, token, c_S, z_S, inside,
-                block, n, DH, BD, WIDTH, NB, PRECISION,
-            )  # fmt: skip
+                block, tensors, rows, weights, c_S, z_S, n, DH, BD, WIDTH, NB, PRECISION
+            )
             channel = channels_of(block, DH, BD, True)
             has = channel < DH
             store_tile(dz, dz_tile, token, dz_S, inside, channel, DH, EVEN)
@@ -144,4 +145,7 @@ def output_gradients(
         at = head * S + position
         tl.store(inverse + at, inverse_tile, mask=inside)
         tl.store(dden + at, dbias * inverse_tile + through, mask=inside)
-        tl.store(dm + at, dnormaliser * one, mask=inside)
+        dm_tile = dnormaliser * one
+        if PRECISION == "ieee":  # see `gate_gradients`
+            dm_tile = tl.where(m > 0, tl.where(tl.abs(den) > floor, 0.0, -dnormaliser * floor), dm_tile)
+        tl.store(dm + at, dm_tile, mask=inside)

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from vil_dense.ops.gpu.tiles import cast, dot, load_vector, sigmoid, silu
+from vil_dense.ops.gpu.kernels.tiles import cast, dot, load_vector, sigmoid, silu
 
 UNROLL = tl.constexpr(3)
 

@@ -71,6 +71,15 @@ def channels_of(block, DH: tl.constexpr, BD: tl.constexpr, MAPS: tl.constexpr):
 
 
 @triton.jit
+def at_head(tensors, batch, n, stride_B, stride_NH):
+    """Returns pointers to head `n` of a sequence in each of some tensors that lie alike."""
+    out = ()
+    for b in tl.static_range(len(tensors)):
+        out = out + (tensors[b] + batch * stride_B + n * stride_NH,)
+    return out
+
+
+@triton.jit
 def in_head(channel, DH: tl.constexpr, BD: tl.constexpr):
     """Whether there are such channels; where blocks fill a head the compiler would not always find out."""
     return (channel < DH) | (DH % BD == 0)

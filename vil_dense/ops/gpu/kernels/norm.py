@@ -4,7 +4,7 @@ gradient to its own."""
 import triton
 import triton.language as tl
 
-from vil_dense.ops.gpu.tiles import cast, load_vector
+from vil_dense.ops.gpu.kernels.tiles import cast, load_vector
 
 
 @triton.jit

@@ -3,8 +3,8 @@
 import triton
 import triton.language as tl
 
-from vil_dense.ops.gpu.forward_kernels import add_products, chunk_maximum, load_state
-from vil_dense.ops.gpu.tiles import (
+from vil_dense.ops.gpu.kernels.forward import add_products, chunk_maximum, load_state
+from vil_dense.ops.gpu.kernels.tiles import (
     cast,
     channels_of,
     decays,

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from vil_dense.ops.gpu.tiles import NEVER, sigmoid, tokens_at
+from vil_dense.ops.gpu.kernels.tiles import NEVER, sigmoid, tokens_at
 
 
 @triton.jit
@@ -114,15 +114,28 @@ def add(a, b):
 
 
 @triton.jit
+def crossing(products, chunk, PRODUCTS, BLOCK_PRODUCTS: tl.constexpr):
+    """Sums the parts of the gradient of all pairs of tokens that cross the end of a chunk; 0 before the first."""
+    part = tl.arange(0, BLOCK_PRODUCTS)
+    exists = (part < PRODUCTS) & (tl.zeros_like(part) + chunk >= 0)
+    return tl.sum(tl.load(products + chunk * PRODUCTS + part, mask=exists, other=0.0), 0)
+
+
+@triton.jit
 def gate_gradients(
     stats, sums, products, di, df,
     stride_B, stride_NH, stride_S, NH, S, N, L, PRODUCTS,
     BLOCK: tl.constexpr, BLOCK_PRODUCTS: tl.constexpr, MAPS: tl.constexpr, REVERSE: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Computes the gradients of the pre-activations of one head, from the last chunk to the first.
 
-    sums, (5, B * NH, S): gradients of the logarithms row and col but at s = t, of both at s = t, of m, and of beta.
-    products, (B * NH, N, PRODUCTS): parts of the gradient of all pairs of tokens that cross the end of a chunk.
+    sums, (5, B * NH, S): gradients of the logarithms row and col but at s = t, of both at s = t, of m through the
+    normaliser, and of beta. products, (B * NH, N, PRODUCTS): see `crossing`.
+
+    With exact products it also hands on what is left, as rounded, of gradients that cancel: those of m where h is
+    divided by e^m, and of z at the end of each chunk. They belong to the token that sets the maximum. If it outweighs
+    all others its own gradient consists of terms dh . v - dh . h that cancel, and what is left takes their error away.
     """
     head = tl.program_id(0).to(tl.int64)
     plane = tl.num_programs(0).to(tl.int64) * S
@@ -130,34 +143,44 @@ def gate_gradients(
     m_behind, z_behind = 0.0, 0.0
     for step in range(N):
         chunk = N - 1 - step
-        behind = 0.0
+        behind, rest = 0.0, 0.0
         if products is not None:
-            part = tl.arange(0, BLOCK_PRODUCTS)
-            crossing = products + (head * N + chunk) * PRODUCTS
-            behind = tl.sum(tl.load(crossing + part, mask=part < PRODUCTS, other=0.0), 0)
+            behind = crossing(products + head * N * PRODUCTS, chunk, PRODUCTS, BLOCK_PRODUCTS)
         end = tl.minimum((chunk + 1) * L, S)
         blocks = (end - chunk * L + BLOCK - 1) // BLOCK
+        if PRECISION == "ieee" and products is not None:
+            rest = behind - crossing(products + head * N * PRODUCTS, chunk - 1, PRODUCTS, BLOCK_PRODUCTS)
+            for first in range(chunk * L, end, BLOCK):
+                position = first + tl.arange(0, BLOCK)
+                at = head * S + position
+                drow = tl.load(sums + at, mask=position < end, other=0.0)
+                rest += tl.sum(drow - tl.load(sums + plane + at, mask=position < end, other=0.0), 0)
         for inner in range(blocks):
             position = chunk * L + (blocks - 1 - inner) * BLOCK + tl.arange(0, BLOCK)
             inside = position < end
             at = head * S + position
             # A token that sets a new maximum takes the gradients of z up to the next that does.
+            drow = tl.load(sums + at, mask=inside, other=0.0)
+            ddiagonal = tl.load(sums + 2 * plane + at, mask=inside, other=0.0)
             dm = tl.load(sums + 3 * plane + at, mask=inside, other=0.0)
+            if PRECISION == "ieee":
+                m = tl.load(stats + 4 * plane + at, mask=inside, other=0.0)
+                dm -= tl.where(m > 0, drow + ddiagonal, 0.0)
             sets = tl.load(stats + 7 * plane + at, mask=inside, other=0.0)
             ends = tl.load(stats + 7 * plane + at + 1, mask=inside & (position + 1 < S), other=0.0)
-            dz, ended = tl.associative_scan((dm, ends), 0, add_segments, reverse=True)
+            dz = tl.where(position == end - 1, dm + rest, dm)
+            dz, ended = tl.associative_scan((dz, ends), 0, add_segments, reverse=True)
             dz += tl.where(ended > 0, 0.0, z_behind)
             z_behind = tl.sum(tl.where(tl.arange(0, BLOCK) == 0, dz, 0.0), 0)
             dz *= sets
             crossing_m = tl.associative_scan(dm - dz, 0, add, reverse=True) + m_behind
             m_behind += tl.sum(dm - dz, 0)
             # The forget gate of a token scales all pairs with the one before it and the other not.
-            drow = tl.load(sums + at, mask=inside, other=0.0)
             dcolumn = tl.load(sums + plane + at, mask=inside, other=0.0)
             da = tl.associative_scan(drow - dcolumn, 0, add, reverse=True) + behind + crossing_m
             behind += tl.sum(drow - dcolumn, 0)
             f = tl.load(stats + 6 * plane + at, mask=inside, other=0.0)
-            di_gate = dcolumn + tl.load(sums + 2 * plane + at, mask=inside, other=0.0) + dz
+            di_gate = dcolumn + (ddiagonal + dz)
             out = start + tokens_at(position, S, REVERSE, True) * stride_S
             tl.store(di + out, di_gate, mask=inside)
             tl.store((di + 4 if MAPS else df) + out, da * sigmoid(-f), mask=inside)

@@ -6,9 +6,10 @@ Its parts are functions that are not inlined: together they would need more regi
 import triton
 import triton.language as tl
 
-from vil_dense.ops.gpu.forward_kernels import add_products, chunk_maximum, load_state, scores_of
-from vil_dense.ops.gpu.key_kernels import key_value_gradient, state_gradients
-from vil_dense.ops.gpu.tiles import (
+from vil_dense.ops.gpu.kernels.forward import add_products, chunk_maximum, load_state, scores_of
+from vil_dense.ops.gpu.kernels.keys import key_value_gradient, state_gradients
+from vil_dense.ops.gpu.kernels.tiles import (
+    at_head,
     block_entries,
     cast,
     channels_of,
@@ -147,12 +148,10 @@ def scan_gradients(
     head = (tl.program_id(0) // TILES).to(tl.int64)
     heads = tl.num_programs(0).to(tl.int64) // TILES
     batch, n = head // NH, head % NH
-    q += batch * q_B + n * q_NH
-    k += batch * q_B + n * q_NH
+    q, k = at_head((q, k), batch, n, q_B, q_NH)
+    dq, dk = at_head((dq, dk), batch, n, dq_B, dq_NH)
     v += batch * v_B + n * v_NH
     dh += batch * dh_B + n * dh_NH
-    dq += batch * dq_B + n * dq_NH
-    dk += batch * dq_B + n * dq_NH
     dv += batch * dv_B + n * dv_NH
     stats += head * S
     inverse += head * S

@@ -3,8 +3,9 @@
 import triton
 import triton.language as tl
 
-from vil_dense.ops.gpu.tiles import (
+from vil_dense.ops.gpu.kernels.tiles import (
     NEVER,
+    at_head,
     cast,
     channels_of,
     decays,
@@ -207,8 +208,7 @@ def hidden_states(
     position = tile * BT + tl.arange(0, BT)
     token = tokens_at(position, S, REVERSE, LARGE)
     inside = position < S
-    q += batch * q_B + n * q_NH
-    k += batch * q_B + n * q_NH
+    q, k = at_head((q, k), batch, n, q_B, q_NH)
     v += batch * v_B + n * v_NH
     stats += head * S
     row, row_low = log_sums(stats, plane, position, S)
