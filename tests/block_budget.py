@@ -1,10 +1,11 @@
 """Counts the bytes and launches of a block under mixed precision, on fake tensors: no GPU, no Triton.
 
-A launch moves its inputs and outputs once. The cell's launches are counted by its own host code, all others by a
-dispatch mode: casts, norms, products, additions, as eager torch makes them.
+A launch moves its inputs and outputs once. Launches of our kernels are counted by the host code that makes them, all
+others by a dispatch mode: casts, norms, products, additions, as eager torch makes them.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -14,10 +15,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from vil_dense.ops.cell_weights import CellWeights
-from vil_dense.ops.gpu.cell import cell_backward, cell_forward
+from vil_dense.layers import FusedViLBlock
 from vil_dense.ops.gpu.launches import count_launches
-from vil_dense.ops.gpu.norm import norm_backward, norm_forward
+from vil_dense.ops.operators import KERNELS
 
 VIEWS = {
     *("view", "_unsafe_view", "reshape", "expand", "permute", "transpose", "slice", "select", "unsqueeze", "squeeze"),
@@ -28,6 +28,8 @@ VIEWS = {
 class Cost(NamedTuple):
     bytes: int
     launches: int
+    saved: int
+    """Bytes that the forward pass keeps for the backward pass, parameters left out."""
 
 
 class CountKernels(TorchDispatchMode):
@@ -38,6 +40,9 @@ class CountKernels(TorchDispatchMode):
         self.bytes = self.launches = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in KERNELS:  # what our operators do inside
+            with self:
+                return KERNELS[func](*args, **(kwargs or {}))
         out = func(*args, **(kwargs or {}))
         name = func.name().split("::")[1].split(".")[0]
         if func.is_view or name in VIEWS or func.namespace == "prim":
@@ -59,48 +64,6 @@ def moved(x: Tensor) -> int:
 Block = Callable[[Tensor], Tensor]
 
 
-class CellFunction(torch.autograd.Function):
-    """The cell as an operator: u and z are the halves of one tensor, and so are their gradients."""
-
-    @staticmethod
-    def forward(ctx: Any, uz: Tensor, *weights: Tensor | None) -> Tensor:
-        u, z = uz.chunk(2, -1)
-        ctx.weights = CellWeights(*weights)  # type: ignore[arg-type]
-        y, ctx.saved = cell_forward(u, z, ctx.weights, False, False, 1e-6, uz.requires_grad)
-        ctx.uz = uz
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> Any:
-        u, z = ctx.uz.chunk(2, -1)
-        duz, gradients = cell_backward(dy, u, z, ctx.weights, ctx.saved, False, False, 1e-6)
-        return duz, *gradients
-
-
-class NormFunction(torch.autograd.Function):
-    """Returns x and norm(x), so that the gradients of both arrive together."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        y, stats = norm_forward(x, weight, bias, 1e-5, torch.bfloat16)
-        ctx.save_for_backward(x, weight, stats)
-        return x.view_as(x), y
-
-    @staticmethod
-    def backward(ctx: Any, dx: Tensor, dy: Tensor) -> Any:
-        x, weight, stats = ctx.saved_tensors
-        return norm_backward(dy, dx, x, weight, stats)
-
-
-def cell_weights(E: int) -> CellWeights:
-    def new(*shape: int) -> Tensor:
-        return torch.empty(*shape, requires_grad=True)
-
-    square = [x for _ in range(3) for x in (new(4, 4, E // 4), new(E))]
-    gates = [x for _ in range(2) for x in (new(4, 3 * E), new(4))]
-    return CellWeights(new(E, 1, 3, 3), new(E), *square, *gates, new(E), new(E), new(E))
-
-
 class HalfLinear(torch.nn.Linear):
     """A linear layer as autocast runs it: weights and input are cast to bfloat16."""
 
@@ -109,16 +72,9 @@ class HalfLinear(torch.nn.Linear):
         return F.linear(*half)
 
 
-def vil_block(C: int) -> Block:
-    """x + down(cell(up(norm(x)))), the norm and the gradient of the first x in one launch each."""
-    up, down = HalfLinear(C, 4 * C), HalfLinear(2 * C, C)
-    weights, norm = cell_weights(2 * C), torch.nn.LayerNorm(C)
-
-    def run(x: Tensor) -> Tensor:
-        x, y = NormFunction.apply(x, norm.weight, norm.bias)
-        return x + down(CellFunction.apply(up(y), *weights))
-
-    return run
+def vil_block(C: int, recompute: bool = True) -> Block:
+    """The block of a network."""
+    return FusedViLBlock(C, backend="triton", recompute=recompute)
 
 
 def vit_block(C: int) -> Block:
@@ -155,38 +111,51 @@ class Attention(torch.autograd.Function):
 
 def cost_of(block: Callable[[int], Block], C: int, B: int, side: int, train: bool) -> Cost:
     """What one block costs for B images of side x side tokens."""
-    with FakeTensorMode():
+    saved: dict[int, Tensor] = {}
+
+    def save(x: Tensor) -> Tensor:
+        if x.device.type != "meta" and not isinstance(x, torch.nn.Parameter):
+            saved[x.untyped_storage()._cdata] = x
+        return x
+
+    with FakeTensorMode(), torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
         run = block(C)
         x = torch.empty(B, side, side, C, requires_grad=train)
-        with count_launches() as cell, CountKernels() as counted, torch.set_grad_enabled(train):
+        with count_launches() as ours, CountKernels() as counted, torch.set_grad_enabled(train):
             CountKernels.current = counted
-            y = run(x)
+            with torch.autograd.graph.saved_tensors_hooks(save, lambda x: x):
+                y = run(x)
             if train:
                 y.backward(torch.empty_like(y))
-    return Cost(counted.bytes + sum(k.bytes for k in cell), counted.launches + len(cell))
+        kept = sum(x.untyped_storage().nbytes() for x in saved.values())
+    return Cost(counted.bytes + sum(k.bytes for k in ours), counted.launches + len(ours), kept)
 
 
 SIZES = {"T": 192, "S": 384, "B": 768}
 TOKENS = {"128 x 196": (128, 14), "8 x 4096": (8, 64)}
 
 
+FORMS = {
+    "forward": (False, True),
+    "training": (True, True),
+    "training, `recompute=False`": (True, False),
+}
+"""Whether a pass trains, and whether the layer computes again in its backward pass."""
+
+
 def table() -> str:
-    """The budget as a table in Markdown."""
-    rows = ["| | tokens | pass | ViL block, MB | launches | half a ViT block, MB | ratio |"]
-    rows.append("|---|---|---|---|---|---|---|")
+    """Returns the budget as a table in Markdown."""
+    rows = ["| | tokens | pass | launches | ViL block, MB | half a ViT block, MB | ratio | saved, MB | half a ViT's |"]
+    rows.append("|---|---|---|---|---|---|---|---|---|")
     for tokens, (B, side) in TOKENS.items():
         for name, C in SIZES.items():
-            for train in (False, True):
-                vil, vit = (cost_of(block, C, B, side, train) for block in (vil_block, vit_block))
-                cells = (
-                    f"ViL-{name}",
-                    tokens,
-                    "training" if train else "forward",
-                    round(vil.bytes / 1e6),
-                    vil.launches,
-                )
-                half = vit.bytes / 2
-                rows.append("| " + " | ".join(map(str, (*cells, round(half / 1e6), f"{vil.bytes / half:.2f}"))) + " |")
+            for form, (train, recompute) in FORMS.items():
+                ours = cost_of(partial(vil_block, recompute=recompute), C, B, side, train)
+                vit = cost_of(vit_block, C, B, side, train)
+                moved = [round(ours.bytes / 1e6), round(vit.bytes / 2e6), f"{ours.bytes / vit.bytes * 2:.2f}"]
+                saved = [round(ours.saved / 1e6), round(vit.saved / 2e6)] if train else ["-", "-"]
+                cells = [f"ViL-{name}", tokens, form, ours.launches, *moved, *saved]
+                rows.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(rows)
 
 

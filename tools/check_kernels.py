@@ -143,8 +143,8 @@ def run_norm(dim: int, dtype: Any) -> None:
     from vil_dense.ops.gpu.norm import norm_backward, norm_forward
 
     x = torch.empty(2, 30, 20, dim)
-    y, stats = norm_forward(x, *torch.empty(2, dim), 1e-5, dtype)
-    norm_backward(y, x, x, torch.empty(dim), stats)
+    weight, bias = torch.empty(2, dim)
+    norm_backward(norm_forward(x, weight, bias, 1e-5, dtype), x, x, weight, bias, 1e-5)
 
 
 def check(cap: int, dim: int, dtype: str) -> list[dict[str, Any]]:

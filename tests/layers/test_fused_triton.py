@@ -3,9 +3,9 @@
 import pytest
 import torch
 from mlstm_cases import TRITON, device_of
-from torch import Tensor
+from torch import Tensor, nn
 
-from vil_dense.layers import FusedViLLayer, ViLLayer
+from vil_dense.layers import FusedViLBlock, FusedViLLayer, ViLBlock, ViLLayer
 from vil_dense.layers.fused import reason_against
 
 pytestmark = TRITON
@@ -13,7 +13,7 @@ DEVICE = device_of("triton")
 V1 = dict(conv="causal", conv_kernel=4, bias=False, norm_bias=False)
 
 
-def values_and_gradients(layer: ViLLayer, x: Tensor) -> dict[str, Tensor]:
+def values_and_gradients(layer: nn.Module, x: Tensor) -> dict[str, Tensor]:
     x = x.clone().requires_grad_()
     y = layer(x)
     y.backward(torch.linspace(-1, 1, y.numel(), device=y.device).to(y.dtype).view(y.shape))
@@ -91,6 +91,98 @@ def test_second_derivatives_are_refused() -> None:
     (gradient,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="no second derivative"):
         gradient.sum().backward()
+
+
+@pytest.fixture
+def fused_norms(monkeypatch) -> list[str]:
+    """Which kernels of the norm ran."""
+    from vil_dense.ops.gpu import norm
+
+    ran, launch = [], norm.launch
+    monkeypatch.setattr(
+        norm, "launch", lambda kernel, *args, **options: [ran.append(kernel), launch(kernel, *args, **options)]
+    )
+    return ran
+
+
+def blocks(**options) -> tuple[ViLBlock, FusedViLBlock]:
+    """A plain block in float64 and a fused one with the same weights, nothing at zero."""
+    torch.manual_seed(0)
+    plain = ViLBlock(32, backend="recurrent", **options)
+    for parameter in plain.parameters():
+        parameter.data += 0.2 * torch.randn_like(parameter)
+    fused = FusedViLBlock(32, backend="triton", **options)
+    fused.load_state_dict(plain.state_dict())
+    return plain.double(), fused.to(DEVICE)
+
+
+def assert_equal_blocks(
+    plain: ViLBlock, fused: nn.Module, bound: float = 1e-4, half: torch.dtype | None = None
+) -> None:
+    """Within `bound` of the largest value of each tensor."""
+    x = torch.randn(3, 3, 5, 32)
+    torch.manual_seed(1)  # of the samples that stochastic depth draws
+    expected = values_and_gradients(plain, x.double())
+    torch.manual_seed(1)
+    with torch.autocast(DEVICE, dtype=half, enabled=half is not None):
+        actual = values_and_gradients(fused, x.to(DEVICE))
+    largest = max(value.abs().max().item() for name, value in expected.items() if name != "y")
+    for name, value in expected.items():
+        scale = largest if name.endswith("igate.bias") else max(value.abs().max().item(), 1e-2 * largest)
+        assert (actual[name].cpu().double() - value).abs().max() <= bound * scale, name
+        assert actual[name].dtype == torch.float32
+
+
+@pytest.mark.parametrize("options", [{}, dict(norm_bias=False, layerscale=0.5)], ids=["", "layerscale"])
+def test_block_equals_the_plain_block(options: dict, fused_norms: list[str]) -> None:
+    assert_equal_blocks(*blocks(**options))
+    assert fused_norms == ["norm_forward", "norm_gradients"]
+
+
+def test_block_under_autocast(fused_norms: list[str]) -> None:
+    """Its norm is written in the dtype of autocast."""
+    plain, fused = blocks()
+    written = []
+    fused.layer.register_forward_pre_hook(lambda layer, args: written.append(args[0].dtype))
+    assert_equal_blocks(plain, fused, bound=0.1, half=torch.bfloat16)
+    assert written == [torch.bfloat16] and fused_norms == ["norm_forward", "norm_gradients"]
+
+
+@pytest.mark.skipif(DEVICE != "cpu", reason="a GPU draws other samples")
+@pytest.mark.parametrize("form", ["bernoulli", "subset"])
+def test_block_with_stochastic_depth(form: str, fused_norms: list[str]) -> None:
+    """Where the branch gets a part of x only, the residual's gradient is added outside of the kernel."""
+    assert_equal_blocks(*blocks(drop_path=1 / 3, drop_path_form=form))
+    assert fused_norms == ["norm_forward", "norm_gradients"]
+
+
+def test_block_compiled_as_a_whole(fused_norms: list[str]) -> None:
+    plain, fused = blocks()
+    fused.compile(backend="aot_eager", fullgraph=True)
+    assert_equal_blocks(plain, fused)
+    assert fused_norms == ["norm_forward", "norm_gradients"]
+
+
+@pytest.mark.parametrize("change", ["hook", "module", "backend"])
+def test_block_calls_its_norm_where_that_could_be_more(change: str, fused_norms: list[str]) -> None:
+    plain, fused = blocks()
+    called = []
+    if change == "hook":
+        fused.norm.register_forward_hook(lambda *_: called.append("norm"))
+    elif change == "module":
+        fused.norm = nn.Sequential(fused.norm)
+    else:
+        for scan in fused.layer.scans:
+            scan.backend = "chunkwise"
+    assert_equal_blocks(plain, fused) if change != "module" else fused(torch.randn(1, 3, 5, 32, device=DEVICE))
+    assert not fused_norms and called == (["norm"] if change == "hook" else [])
+
+
+def test_block_in_inference() -> None:
+    plain, fused = blocks()
+    x = torch.randn(2, 3, 5, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(fused(x.to(DEVICE)).cpu(), plain(x.double()).float(), rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("recompute", [True, False])

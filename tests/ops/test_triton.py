@@ -164,6 +164,6 @@ def test_refuses_in_words(monkeypatch) -> None:
     *inputs, _ = example(1, 1, 3, 4, "mild")
     with pytest.raises(ValueError, match=r"takes q, k, v in float32, bfloat16 or float16; got torch.float64"):
         hidden_states([x.double() for x in inputs], "triton")
-    monkeypatch.setattr("vil_dense.ops.gpu.mlstm.INTERPRETED", False)
+    monkeypatch.setattr("vil_dense.ops.gpu.launches.INTERPRETED", False)
     with pytest.raises(ValueError, match="needs tensors on a GPU; on the CPU it runs with TRITON_INTERPRET=1 only"):
         mlstm(*inputs, backend="triton")

@@ -9,10 +9,13 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.modules.module import _has_any_global_hook
 
+from vil_dense.layers.residual import Residual
 from vil_dense.layers.vil import BlockDiagonalLinear, HeadNorm, Scan, ViLBlock, ViLLayer
 from vil_dense.ops import ORDERS, frame_axes, from_frame, to_frame
 from vil_dense.ops.cell import cell, cell_operator
 from vil_dense.ops.cell_weights import CellWeights
+from vil_dense.ops.gpu.launches import can_launch
+from vil_dense.ops.norm import norm_beside_residual, norm_operator
 from vil_dense.ops.operators import no_autocast, traced
 
 BACKENDS = ("chunkwise", "triton")
@@ -32,6 +35,8 @@ TYPES: dict[str, tuple[type[nn.Module], ...]] = {
 
 PARAMETERS = (nn.Parameter, FakeTensor)
 """Kinds of parameters that may be read: plain ones, also without numbers, as memory estimates use them."""
+
+NORM_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -72,9 +77,27 @@ class FusedViLLayer(ViLLayer):
 
 
 class FusedViLBlock(ViLBlock):
-    """A `ViLBlock` whose layer takes the fused form."""
+    """Computes a `ViLBlock` whose layer takes the fused form; on the backend `triton` its norm does, too."""
 
     layer_type = FusedViLLayer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, *grid, C) -> (B, *grid, C)."""
+        if traced() or not self._fuses_norm(x):
+            return super().forward(x)
+        device = x.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        args = self.norm.weight, self.norm.bias, self.norm.eps, dtype
+        if self.residual.training and self.residual.rate:  # the branch may get a part of x only
+            return self.residual(x, lambda x: self.layerscale(self.layer(norm_operator(x, *args))))
+        x, y = norm_beside_residual(x, *args)
+        return x + self.layerscale(self.layer(y))
+
+    def _fuses_norm(self, x: Tensor) -> bool:
+        """Returns whether nothing but the kernel of the norm could be meant by a call of it."""
+        plain = _is_plain(self.norm, nn.LayerNorm) and _is_plain(self.residual, Residual)
+        kernels = all(scan.backend == "triton" for scan, _ in self.layer.traversals()) and can_launch(x)
+        return plain and kernels and x.dtype in NORM_DTYPES and reason_against(self.layer) is None
 
 
 def reason_against(layer: ViLLayer) -> str | None:

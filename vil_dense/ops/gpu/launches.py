@@ -30,16 +30,6 @@ KERNELS = {
 """The module of each kernel. They are imported at their first launch: counting needs no Triton."""
 
 
-def require_gpu(x: Tensor) -> None:
-    """Raises an error where kernels cannot run on `x`: triton is missing, or a GPU."""
-    import vil_dense.ops.gpu.kernels.tiles  # noqa: F401  says what to install where triton is missing
-
-    if x.device.type == "cpu" and not INTERPRETED:
-        raise ValueError(
-            "the mLSTM backend 'triton' needs tensors on a GPU; on the CPU it runs with TRITON_INTERPRET=1 only"
-        )
-
-
 class Launch(NamedTuple):
     """A kernel, and the bytes of the tensors that it reads and writes, each counted once."""
 
@@ -59,6 +49,23 @@ def count_launches() -> Iterator[list[Launch]]:
         yield launches
     finally:
         _counted.pop()
+
+
+def can_launch(x: Tensor) -> bool:
+    """Returns whether kernels run on the device of `x`, or are only counted."""
+    return bool(_counted) or x.is_cuda or (INTERPRETED and x.device.type == "cpu")
+
+
+def require_gpu(x: Tensor) -> None:
+    """Raises an error where kernels cannot run on `x`: triton is missing, or a GPU."""
+    if _counted:
+        return
+    import vil_dense.ops.gpu.kernels.tiles  # noqa: F401  says what to install where triton is missing
+
+    if x.device.type == "cpu" and not INTERPRETED:
+        raise ValueError(
+            "the mLSTM backend 'triton' needs tensors on a GPU; on the CPU it runs with TRITON_INTERPRET=1 only"
+        )
 
 
 def launch(kernel: str, grid: Sequence[int], *args: Tensor | float | None, **options: Any) -> None:

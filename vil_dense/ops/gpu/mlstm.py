@@ -36,8 +36,6 @@ def mlstm_triton(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: flo
         ValueError: another dtype, or tensors on the CPU outside Triton's interpreter.
         ImportError: triton is not installed.
     """
-    import vil_dense.ops.gpu.kernels.tiles  # noqa: F401  says what to install where triton is missing
-
     dtypes = {x.dtype for x in (q, k, v)}
     if not dtypes <= {torch.float32, *HALF}:
         raise ValueError(

@@ -10,26 +10,23 @@ ROWS = 4
 STEPS = 32
 
 
-def norm_forward(
-    x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """Normalises the last axis of x, (..., C); returns y in `dtype`, and stats for `norm_backward`."""
+def norm_forward(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, dtype: torch.dtype) -> Tensor:
+    """Normalises the last axis of x, (..., C), in float32; returns it in `dtype`."""
     x = x.contiguous()
     C = x.shape[-1]
     N = x.numel() // C
     y = torch.empty(x.shape, dtype=dtype, device=x.device)
-    stats = torch.empty(2, N, device=x.device)
     launch(
         "norm_forward", (-(-N // ROWS),),
-        x, weight, bias, y, stats, N, C, eps, BT=ROWS, WIDTH=power_of_two(C), num_warps=4,
+        x, weight, bias, y, N, C, eps, BT=ROWS, WIDTH=power_of_two(C), num_warps=4,
     )  # fmt: skip
-    return y, stats
+    return y
 
 
 def norm_backward(
-    dy: Tensor, dresidual: Tensor | None, x: Tensor, weight: Tensor, stats: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Computes the gradients of x, weight and bias.
+    dy: Tensor, dresidual: Tensor | None, x: Tensor, weight: Tensor, bias: Tensor | None, eps: float
+) -> list[Tensor]:
+    """Computes the gradients of x, weight and, where there is one, bias.
 
     Args:
         dresidual: in a block x + branch(norm(x)), the gradient of the first x, which is added; or None.
@@ -42,8 +39,8 @@ def norm_backward(
     parts = torch.empty(programs, 2, C, device=x.device)
     launch(
         "norm_gradients", (programs,),
-        dy, None if dresidual is None else dresidual.contiguous(), x, weight, stats, dx, parts, N, C, STEPS,
+        dy, None if dresidual is None else dresidual.contiguous(), x, weight, dx, parts, N, C, eps, STEPS,
         BT=ROWS, WIDTH=power_of_two(C), num_warps=4,
     )  # fmt: skip
-    dweight, dbias = parts.sum(0).to(weight.dtype)
-    return dx, dweight, dbias
+    dweight, dbias = parts.sum(0)
+    return [dx, dweight.to(weight.dtype)] + ([] if bias is None else [dbias.to(bias.dtype)])

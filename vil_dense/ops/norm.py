@@ -1,0 +1,59 @@
+"""The layer norm before a block's branch on a GPU, where it writes what the projection behind it reads."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from vil_dense.ops.operators import register
+
+
+def norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, dtype: torch.dtype) -> Tensor:
+    """Normalises the last axis of x, (..., C), in float32, and returns it in `dtype`; see `gpu.norm`."""
+    from vil_dense.ops.gpu.norm import norm_forward
+
+    return norm_forward(x, weight, bias, eps, dtype)
+
+
+def _gradients(
+    gradient: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, dtype: torch.dtype
+) -> list[Tensor]:
+    from vil_dense.ops.gpu.norm import norm_backward
+
+    return norm_backward(gradient, None, x, weight, bias, eps)
+
+
+norm_operator = register("norm", norm, lambda x, *args: x.new_empty(x.shape, dtype=args[-1]), _gradients)
+"""`norm` as one node for torch.compile."""
+
+
+def norm_beside_residual(
+    x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Returns x and its norm, for a block x + branch(norm(x)): the backward pass adds both gradients in one launch.
+
+    Within a graph of torch.compile the norm is an operator, and the gradients are added behind it.
+    """
+    if torch.compiler.is_compiling():
+        return x, norm_operator(x, weight, bias, eps, dtype)
+    return _NormBesideResidual.apply(x, weight, bias, eps, dtype)
+
+
+class _NormBesideResidual(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(x, weight, bias)
+        ctx.eps = eps
+        return x.view_as(x), norm(x, weight, bias, eps, dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dx: Tensor, dy: Tensor) -> tuple[Tensor | None, ...]:
+        from vil_dense.ops.gpu.norm import norm_backward
+
+        x, weight, bias = ctx.saved_tensors
+        dx, dweight, *dbias = norm_backward(dy, dx, x, weight, bias, ctx.eps)
+        return dx, dweight, dbias[0] if dbias else None, None, None
