@@ -54,7 +54,7 @@ class CountKernels(TorchDispatchMode):
 
 
 def moved(x: Tensor) -> int:
-    """Bytes of a tensor; what is repeated by a stride of 0 is read once."""
+    """Returns the bytes of a tensor; what is repeated by a stride of 0 is read once."""
     count = x.element_size()
     for size, stride in zip(x.shape, x.stride(), strict=True):
         count *= size if stride else 1
@@ -65,7 +65,7 @@ Block = Callable[[Tensor], Tensor]
 
 
 class HalfLinear(torch.nn.Linear):
-    """A linear layer as autocast runs it: weights and input are cast to bfloat16."""
+    """Casts weights and input to bfloat16, as autocast does."""
 
     def forward(self, x: Tensor) -> Tensor:
         half = (y if y.dtype == torch.bfloat16 else y.bfloat16() for y in (x, self.weight, self.bias))
@@ -73,12 +73,12 @@ class HalfLinear(torch.nn.Linear):
 
 
 def vil_block(C: int, recompute: bool = True) -> Block:
-    """The block of a network."""
+    """Makes the block of a network."""
     return FusedViLBlock(C, backend="triton", recompute=recompute)
 
 
 def vit_block(C: int) -> Block:
-    """A transformer block: attention by one kernel (flash attention), MLP of four times the width."""
+    """Makes a transformer block: attention by one kernel (flash attention), MLP of four times the width."""
     layers = [HalfLinear(a * C, b * C) for a, b in ((1, 3), (1, 1), (1, 4), (4, 1))]
     norms = [torch.nn.LayerNorm(C) for _ in range(2)]
 
@@ -93,7 +93,7 @@ def vit_block(C: int) -> Block:
 
 
 class Attention(torch.autograd.Function):
-    """Flash attention's two launches: they read q, k and v, and write what has their shape."""
+    """Stands for flash attention's two launches: they read q, k and v, and write what has their shape."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ class Attention(torch.autograd.Function):
 
 
 def cost_of(block: Callable[[int], Block], C: int, B: int, side: int, train: bool) -> Cost:
-    """What one block costs for B images of side x side tokens."""
+    """Returns what one block costs for B images of side x side tokens."""
     saved: dict[int, Tensor] = {}
 
     def save(x: Tensor) -> Tensor:

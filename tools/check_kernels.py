@@ -65,7 +65,7 @@ def catch_launches(cap: int) -> list[dict[str, Any]]:
 
 
 def describe(compiled: Any) -> dict[str, Any]:
-    """Registers, spilled bytes, shared memory and instructions of a compiled kernel."""
+    """Returns registers, spilled bytes, shared memory and instructions of a compiled kernel."""
     from triton.backends.nvidia.compiler import get_ptxas
 
     ptx = compiled.asm["ptx"]
@@ -93,7 +93,7 @@ def describe(compiled: Any) -> dict[str, Any]:
 
 
 def mma_kind(instruction: str) -> str:
-    """`bf16`, `f16` or `tf32`, with `wgmma` before it where the instruction is one of a warp group."""
+    """Returns `bf16`, `f16` or `tf32`, with `wgmma` before it where the instruction is one of a warp group."""
     operand = re.findall(r"(bf16|tf32|f16)", instruction)
     kind = next((x for x in operand if x != "f16"), "f16") if operand else instruction
     return f"wgmma {kind}" if instruction.startswith("wgmma") else kind
@@ -148,14 +148,14 @@ def run_norm(dim: int, dtype: Any) -> None:
 
 
 def check(cap: int, dim: int, dtype: str) -> list[dict[str, Any]]:
-    """The records of one configuration, in this process."""
+    """Returns the records of one configuration, in this process."""
     records = catch_launches(cap)
     run_host_code(dim, dtype)
     return [{"cap": cap, "dim": dim, "dtype": dtype, **record} for record in records]
 
 
 def check_all(caps: list[int], dims: list[int], dtypes: list[str], processes: int = 2) -> list[dict[str, Any]]:
-    """The records of every configuration, each in a process of its own."""
+    """Returns the records of every configuration, each in a process of its own."""
 
     def one(case: tuple[int, int, str]) -> list[dict[str, Any]]:
         command = [sys.executable, __file__, "--one", *map(str, case)]

@@ -1,4 +1,4 @@
-"""The layer norm before a block's branch on a GPU, where it writes what the projection behind it reads."""
+"""Normalises before a block's branch on a GPU, and writes what the projection behind it reads."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The ViL cell: convolution, maps, gates, mLSTM, head norm, skip and gate of one traversal, fused."""
+"""Runs the ViL cell, fused: convolution, maps, gates, mLSTM, head norm, skip and gate of one traversal."""
 
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ BE = 64
 
 
 class Saved(NamedTuple):
-    """What the backward pass reads, beside u, z and the weights; c and h (B, S, E) in the dtype of u."""
+    """Holds what the backward pass reads, beside u, z and the weights; c and h (B, S, E) in the dtype of u."""
 
     c: Tensor
     h: Tensor
@@ -126,13 +126,13 @@ def cell_backward(
 
 
 def tokens_of(x: Tensor) -> Tensor:
-    """(B, *grid, E) -> (B, S, E), as a view wherever channels lie side by side and tokens in order."""
+    """Flattens (B, *grid, E) to (B, S, E), as a view wherever channels lie side by side and tokens in order."""
     x = x.flatten(1, -2)
     return x if x.stride(2) == 1 else x.contiguous()
 
 
 def heads_of(x: Tensor) -> Tensor:
-    """(B, S, E) -> (B, NH, S, DH), a view."""
+    """Views (B, S, E) as (B, NH, S, DH)."""
     return x.unflatten(2, (NUM_HEADS, -1)).transpose(1, 2)
 
 
@@ -170,14 +170,14 @@ GRADIENT_TOKENS = 1024
 
 
 def sides(grid: torch.Size, causal: bool) -> tuple[int, int]:
-    """Height and width of the grid of a convolution; of a sequence, 1 and its length."""
+    """Returns height and width of the grid of a convolution; of a sequence, 1 and its length."""
     if causal:
         return 1, grid.numel()
     return (grid[-2] if len(grid) > 1 else 1), grid[-1]
 
 
 def conv_options(weight: Tensor, causal: bool, reverse: bool, dtype: torch.dtype) -> dict[str, object]:
-    """Constants of the kernels around the convolution."""
+    """Returns constants of the kernels around the convolution."""
     depth, height, width = (1,) * (5 - weight.ndim) + tuple(weight.shape[2:])
     return dict(
         BT=CONV_TOKENS, BE=BE, KD=depth, KH=height, KW=width, CAUSAL=causal, REVERSE=reverse,

@@ -31,7 +31,7 @@ KERNELS = {
 
 
 class Launch(NamedTuple):
-    """A kernel, and the bytes of the tensors that it reads and writes, each counted once."""
+    """Names a kernel, and the bytes of the tensors that it reads and writes, each counted once."""
 
     kernel: str
     bytes: int
@@ -42,7 +42,7 @@ _counted: list[list[Launch]] = []
 
 @contextmanager
 def count_launches() -> Iterator[list[Launch]]:
-    """Within, kernels are not started, but recorded in the list that this yields; fake tensors will do."""
+    """Records kernels in the list that this yields, instead of starting them; fake tensors will do."""
     launches: list[Launch] = []
     _counted.append(launches)
     try:

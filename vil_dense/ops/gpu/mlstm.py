@@ -1,4 +1,4 @@
-"""The mLSTM on a GPU, from q, k, v and gates: the backend `triton` of `ops.mlstm`."""
+"""Computes the mLSTM on a GPU from q, k, v and gates: the backend `triton` of `ops.mlstm`."""
 
 from typing import Any
 
@@ -99,7 +99,7 @@ class _MLSTM(torch.autograd.Function):
 
 
 def saturated(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """`x` in `dtype`, channels side by side; beyond the largest float16 it saturates instead of inf."""
+    """Returns `x` in `dtype`, channels side by side; beyond the largest float16 it saturates instead of inf."""
     if dtype == torch.float16:
         largest = torch.finfo(dtype).max
         x = x.clamp(-largest, largest)
@@ -107,7 +107,7 @@ def saturated(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def same_strides(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """The tensors as they are if they lie alike with channels side by side, such as views of (B, S, NH, DH); else
+    """Returns tensors as they are if they lie alike with channels side by side, such as views of (B, S, NH, DH); else
     copies."""
     if all(x.stride(3) == 1 and x.stride() == tensors[0].stride() for x in tensors):
         return tensors

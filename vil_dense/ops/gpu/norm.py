@@ -1,4 +1,4 @@
-"""The layer norm of a block's branch, which moves fewer bytes than torch's under mixed precision."""
+"""Normalises before a block's branch, and moves fewer bytes than torch does under mixed precision."""
 
 import torch
 from torch import Tensor

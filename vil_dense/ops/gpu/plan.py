@@ -1,4 +1,4 @@
-"""How work is cut: chunks of tokens, tiles of tokens and channels, precision."""
+"""Plans how work is cut: chunks of tokens, tiles of tokens and channels, precision."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ CHUNK, WIDE_CHUNK = 256, 512
 
 
 class Tile(NamedTuple):
-    """A program holds `BT` tokens of a whole head and runs over `BS` tokens at once.
+    """Sizes a program: it holds `BT` tokens of a whole head and runs over `BS` tokens at once.
 
     Warps split the rows of a product whose rows are not fewer than its columns, else the columns: BT, BS and the block
     of channels are such that no two warps compute the same.
@@ -33,7 +33,7 @@ FULL_BACKWARD = {128: Tile(32, 32, 8, 1), 512: Tile(16, 16, 8, 1)}
 
 
 class Plan(NamedTuple):
-    """S tokens are N chunks of L; blocks of `BD` channels, `NB` of which are a head of DH."""
+    """Cuts the work: S tokens are N chunks of L; blocks of `BD` channels, `NB` of which are a head of DH."""
 
     S: int
     L: int
@@ -46,17 +46,17 @@ class Plan(NamedTuple):
 
     @property
     def state_dtype(self) -> torch.dtype:
-        """Of states in memory: bfloat16 for float16 too, which might overflow."""
+        """Returns the dtype of states in memory: bfloat16 for float16 too, which might overflow."""
         return torch.bfloat16 if self.half else torch.float32
 
     def tile(self, backward: bool = False) -> Tile:
-        """The tile of programs that hold a whole head."""
+        """Returns the tile of programs that hold a whole head."""
         table = (BACKWARD if backward else FORWARD) if self.half else (FULL_BACKWARD if backward else FULL_FORWARD)
         return next((tile for most, tile in table.items() if most >= self.DH), table[512])
 
 
 def precision_of(dtype: torch.dtype) -> str:
-    """How Triton multiplies float32: exactly, or in TF32 if torch may; sums of the gates of half-precision too."""
+    """Returns how Triton multiplies float32: exactly, or in TF32 if torch may; of half precision, sums of the gates."""
     return "ieee" if dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest" else "tf32"
 
 

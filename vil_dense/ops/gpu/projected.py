@@ -1,4 +1,4 @@
-"""The backend `triton` of `ops.cell`: the fused cell from its input side by side to its down-projection."""
+"""Joins the fused cell to `ops.cell`, whose backend `triton` it is: u and z side by side, and the down-projection."""
 
 from typing import Any
 
@@ -78,5 +78,5 @@ def _is_causal(weights: CellWeights) -> bool:
 
 
 def _contiguous(weights: CellWeights) -> CellWeights:
-    """Kernels read parameters as they lie in memory; a convolution of another traversal is a view."""
+    """Copies what kernels could not read as it lies in memory; a convolution of another traversal is a view."""
     return CellWeights(*(None if x is None else x.contiguous() for x in weights))  # type: ignore[arg-type]

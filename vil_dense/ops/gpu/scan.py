@@ -1,4 +1,4 @@
-"""The scan: gates, states and hidden states in the forward pass, and their gradients."""
+"""Runs the scan: gates, states and hidden states in the forward pass, and their gradients."""
 
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ GATE_BLOCK = 256
 
 
 class States(NamedTuple):
-    """States before chunks, or their gradients after chunks; see `scan_states`. None in sequences of one chunk."""
+    """Holds states before chunks, or their gradients after chunks; see `scan_states`. None in one chunk."""
 
     C: Tensor | None = None
     vectors: Tensor | None = None
@@ -20,7 +20,7 @@ class States(NamedTuple):
 
 
 class Folded(NamedTuple):
-    """Maps of q, k and v and what lies behind h, as kernels read them; all None for q, k, v as they are."""
+    """Holds maps of q, k and v and what lies behind h, as kernels read them; all None for q, k, v as they are."""
 
     q_map: Tensor | None = None
     q_map_bias: Tensor | None = None
@@ -32,14 +32,14 @@ class Folded(NamedTuple):
 
 
 def head_strides(x: Tensor) -> tuple[int, int, int]:
-    """Strides of batch, head and token of a view (B, NH, S, DH)."""
+    """Returns strides of batch, head and token of a view (B, NH, S, DH)."""
     if x.stride(3) != 1:
         raise ValueError("channels must lie side by side")
     return x.stride(0), x.stride(1), x.stride(2)
 
 
 def tiled(plan: Plan, tile: Tile) -> dict[str, Any]:
-    """Constants of kernels that hold a whole head in registers."""
+    """Returns constants of kernels that hold a whole head in registers."""
     return dict(
         BD=plan.BD, NB=plan.NB, BT=tile.BT, BS=tile.BS, PRECISION=plan.PRECISION, num_warps=tile.warps,
         num_stages=tile.stages,
@@ -47,19 +47,19 @@ def tiled(plan: Plan, tile: Tile) -> dict[str, Any]:
 
 
 def is_large(*tensors: Tensor) -> bool:
-    """Whether 32 bits do not number the elements of a head, (B, NH, S, DH)."""
+    """Returns whether 32 bits do not number the elements of a head, (B, NH, S, DH)."""
     return any(x.shape[2] * x.stride(2) >= 2**31 for x in tensors)
 
 
 def state_tokens(plan: Plan, backward: bool) -> int:
-    """Tokens that `scan_states` adds at once: as many as spill no registers."""
+    """Returns how many tokens `scan_states` adds at once: as many as spill no registers."""
     if not plan.half:
         return 32
     return (16 if plan.BD == 64 else 32) if backward else 64
 
 
 def states_of(x: Tensor, y: Tensor, stats: Tensor, maxima: Tensor, plan: Plan, reverse: bool) -> States:
-    """States before each chunk; x and y are k and v, or c and u, (B, NH, S, DH)."""
+    """Computes states before each chunk; x and y are k and v, or c and u, (B, NH, S, DH)."""
     if plan.N == 1:
         return States()
     return run_states(x, y, stats, maxima, plan, reverse, 1.0)
@@ -131,7 +131,7 @@ def sum_gates(
 
 
 def power_of_two(n: int) -> int:
-    """The least power of two that is not below n."""
+    """Returns the least power of two that is not below n."""
     return 1 << (n - 1).bit_length()
 
 

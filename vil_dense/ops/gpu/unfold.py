@@ -1,4 +1,4 @@
-"""Gradients of the raw parameters, from those of what `fold_maps` made of them."""
+"""Computes gradients of the raw parameters from those of what `fold_maps` made of them."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""The kernel of the scan's gradients: of queries, keys and values, and of the logarithms of all weights.
+"""Computes the scan's gradients: of queries, keys and values, and of the logarithms of all weights.
 
 Its parts are functions that are not inlined: together they would need more registers than there are.
 """

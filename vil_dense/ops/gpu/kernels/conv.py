@@ -1,4 +1,4 @@
-"""Kernels around the depthwise convolution: c and the gates from u, and the gradients of u and all that acts on it."""
+"""Convolves: kernels of c and the gates from u, and of the gradients of u and all that acts on it."""
 
 import triton
 import triton.language as tl
@@ -11,7 +11,7 @@ UNROLL = tl.constexpr(3)
 @triton.jit
 def neighbour(token, offset, S, H, W, KD: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr,
               CAUSAL: tl.constexpr, REVERSE: tl.constexpr, BACK: tl.constexpr):  # fmt: skip
-    """The token that weight `offset` of a kernel reads for `token`, and whether there is one.
+    """Returns the token that weight `offset` of a kernel reads for `token`, and whether there is one.
 
     BACK: the token that reads `token` with this weight. Of a grid (D, H, W) tokens are numbered by rows.
     """
@@ -86,7 +86,7 @@ def convolve(
 
 @triton.jit
 def places(step, B, S, STEPS, u_B, BT: tl.constexpr):
-    """Tokens of all sequences in a row: where they lie, where their sequences begin in u, and which they are there.
+    """Numbers the tokens of all sequences: where they lie, where their sequences begin in u, and which they are there.
 
     Behind the last sequence the token is S, which is none.
     """

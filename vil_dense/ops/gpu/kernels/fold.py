@@ -1,4 +1,4 @@
-"""Kernels that fold maps and gates into what the other kernels multiply with, and take gradients back from there."""
+"""Folds maps and gates into what the other kernels multiply with, and takes gradients back from there."""
 
 import triton
 import triton.language as tl
@@ -8,7 +8,7 @@ from vil_dense.ops.gpu.kernels.tiles import cast, channels_of, load_vector
 
 @triton.jit
 def load_gates(igate, fgate, row, column, width):
-    """Loads rows 0 to 3 of the input gates' weights and 4 to 7 of the forget gates', (16, channels)."""
+    """Loads rows 0 to 3 of the input gates' weights and 4 to 7 of the forget gates', (rows, channels)."""
     i = tl.load(igate + row[:, None] * width + column[None, :], mask=(row < 4)[:, None], other=0.0)
     f_row = row - 4
     is_f = (row >= 4) & (row < 8)
@@ -80,16 +80,6 @@ def store_gradient(gradient, at, value, mask):
 
 
 @triton.jit
-def gate_rows(igate, fgate, row, channel, inside, E):
-    """Loads weights of the gates, 4 rows of the input gates and 4 of the forget gates, (8, channels)."""
-    is_i = (row < 4)[:, None] & inside[None, :]
-    is_f = (row >= 4)[:, None] & inside[None, :]
-    at = (row % 4)[:, None] * (3 * E) + channel[None, :]
-    i = tl.load(igate + at, mask=is_i, other=0.0).to(tl.float32)
-    return i + tl.load(fgate + at, mask=is_f, other=0.0).to(tl.float32)
-
-
-@triton.jit
 def unfold_part(
     x, bias, dgates, constants, igate, fgate, dx, dbias, digate, dfgate, dM, own_bias, part: tl.constexpr, E, channel,
     inside, DH: tl.constexpr,
@@ -108,12 +98,12 @@ def unfold_part(
     gradient = constants[:, None] * load_vector(bias, channel, inside)[None, :]
     for j in tl.static_range(4):
         other = first + j * (DH // 4)
-        weight = gate_rows(igate, fgate, row, part * E + other, inside, E)
+        weight = load_gates(igate, fgate, row, part * E + other, 3 * E)
         value = dM[j] + tl.sum(weight * of_gate, 0)
         store_gradient(dx, (i * 4 + j) * (E // 4) + block, value, inside)
         of_x = load_vector(x, (j * 4 + i) * (E // 4) + block, inside)
         gradient += tl.load(dgates + row[:, None] * E + other[None, :], mask=inside[None, :], other=0.0) * of_x[None, :]
-    weight = gate_rows(igate, fgate, row, part * E + channel, inside, E)
+    weight = load_gates(igate, fgate, row, part * E + channel, 3 * E)
     store_gradient(dbias, channel, own_bias + tl.sum(constants[:, None] * weight, 0), inside)
     at = (row % 4)[:, None] * (3 * E) + part * E + channel[None, :]
     store_gradient(digate, at, gradient, (row < 4)[:, None] & inside[None, :])

@@ -1,4 +1,4 @@
-"""Kernels of the forward scan: states before chunks, hidden states, and the head norm, skip and gate behind them."""
+"""Scans forward: states before chunks, hidden states, and the head norm, skip and gate behind them."""
 
 import triton
 import triton.language as tl

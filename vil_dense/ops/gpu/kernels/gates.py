@@ -1,4 +1,4 @@
-"""Kernels of the gates: sums of log forget gates, running maxima, and their gradients."""
+"""Sums the logarithms of forget gates, with running maxima; and computes their gradients."""
 
 import triton
 import triton.language as tl
@@ -18,14 +18,14 @@ def add_pairs(a, a_low, b, b_low):
 
 @triton.jit
 def max_pairs(a, a_low, b, b_low):
-    """The larger of two such numbers."""
+    """Returns the larger of two such numbers."""
     second = (b > a) | ((b == a) & (b_low >= a_low))
     return tl.where(second, b, a), tl.where(second, b_low, a_low)
 
 
 @triton.jit
 def add_segments(a, a_ends, b, b_ends):
-    """Sums that begin anew behind an end."""
+    """Adds up sums that begin anew behind an end."""
     return tl.where(b_ends > 0, b, a + b), tl.maximum(a_ends, b_ends)
 
 
@@ -38,7 +38,7 @@ def log_sigmoid(x):
 
 @triton.jit
 def last(x, BLOCK: tl.constexpr):
-    """The last element of a block."""
+    """Returns the last element of a block."""
     return tl.sum(tl.where(tl.arange(0, BLOCK) == BLOCK - 1, x, 0.0), 0)
 
 

@@ -1,4 +1,4 @@
-"""What `scan_gradients` computes of keys and values: what later chunks add to their gradients, and their own chunk."""
+"""Computes for `scan_gradients` what concerns keys and values: what later chunks add, and their own chunk."""
 
 import triton
 import triton.language as tl

@@ -1,4 +1,4 @@
-"""Kernels of the layer norm before a block's branch.
+"""Normalises before a block's branch.
 
 The norm puts out what the projection behind it reads, and its gradient takes that of the residual along.
 """

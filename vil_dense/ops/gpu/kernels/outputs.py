@@ -1,4 +1,4 @@
-"""The kernel of the gradients of all behind the scan: gate, skip, head norm, and the map of v."""
+"""Computes the gradients of all behind the scan: gate, skip, head norm, and the map of v."""
 
 import triton
 import triton.language as tl

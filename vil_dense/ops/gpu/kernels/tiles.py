@@ -1,4 +1,4 @@
-"""Helpers of the Triton kernels: tiles of tokens by channels, 4 x 4 maps as tiles, products.
+"""Loads, stores and multiplies tiles for all kernels: tokens by channels, 4 x 4 maps as tiles.
 
 `position` counts tokens along the scan, `token` along the tensor; they differ where the scan is reversed.
 """
@@ -46,7 +46,7 @@ def silu(x):
 
 @triton.jit
 def tokens_at(position, S, REVERSE: tl.constexpr, LARGE: tl.constexpr):
-    """The tokens at positions of the scan; LARGE: int64, as a sequence has more than 2^31 elements."""
+    """Returns the tokens at positions of the scan; LARGE: int64, as a sequence has more than 2^31 elements."""
     if LARGE:
         position = position.to(tl.int64)
     return S - 1 - position if REVERSE else position
@@ -54,7 +54,7 @@ def tokens_at(position, S, REVERSE: tl.constexpr, LARGE: tl.constexpr):
 
 @triton.jit
 def channels_of(block, DH: tl.constexpr, BD: tl.constexpr, MAPS: tl.constexpr):
-    """The channels of a head that the lanes of a tile of BD hold; DH, which is none, behind the last.
+    """Returns the channels of a head that the lanes of a tile of BD hold; DH, which is none, behind the last.
 
     With MAPS lanes are 4 channels of BD / 4 blocks of the maps: those of one block are BD / 4 lanes apart, and DH / 4
     channels in memory (see `CellWeights`). Without maps channels are in order.
@@ -81,13 +81,13 @@ def at_head(tensors, batch, n, stride_B, stride_NH):
 
 @triton.jit
 def in_head(channel, DH: tl.constexpr, BD: tl.constexpr):
-    """Whether there are such channels; where blocks fill a head the compiler would not always find out."""
+    """Tells whether there are such channels; where blocks fill a head the compiler would not always find out."""
     return (channel < DH) | (DH % BD == 0)
 
 
 @triton.jit
 def block_entries(channel, DH: tl.constexpr):
-    """Where the gradients of the blocks of a map, (4 in, 4 out, DH / 4), are in x^T y, (BD out, BD in).
+    """Locates the gradients of the blocks of a map, (4 in, 4 out, DH / 4), in x^T y, (BD out, BD in).
 
     channel: see `channels_of`. Returns places in memory, and which elements of the product they are.
     """
@@ -105,7 +105,7 @@ def load_tile(x, token, stride, inside, channel, DH: tl.constexpr, EVEN: tl.cons
 
 @triton.jit
 def store_tile(x, value, token, stride, inside, channel, DH: tl.constexpr, EVEN: tl.constexpr):
-    """The inverse of `load_tile`."""
+    """Stores what `load_tile` would load."""
     mask = inside[:, None] if EVEN else inside[:, None] & (channel < DH)[None, :]
     tl.store(x + token[:, None] * stride + channel[None, :], cast(value, x.dtype.element_ty), mask=mask)
 
@@ -172,7 +172,7 @@ def log_sums(stats, plane, position, S):
 
 @triton.jit
 def decays(row, row_low, column, column_low, at_row, at_column):
-    """How much of the token at position `at_column` is left at `at_row`; zero where it comes later.
+    """Returns how much of the token at position `at_column` is left at `at_row`; zero where it comes later.
 
     Each logarithm is a sum of two numbers, so that large ones may cancel.
     """
