@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlstm_cases import TRITON
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "check_kernels.py"
 SHARED_LIMIT = {80: 163 * 1024, 89: 99 * 1024, 90: 227 * 1024}
@@ -41,7 +40,7 @@ SPILLS = {
 GATES = {"convolve", "activation_gradients", "convolve_gradients"}
 """Products with gates, which are float32, are in TF32 for half-precision inputs too."""
 
-pytestmark = [TRITON[0], pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 def records(case: tuple[int, int, str]) -> list[dict[str, Any]]:

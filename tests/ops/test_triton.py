@@ -13,6 +13,7 @@ from mlstm_cases import GATES, TRITON, device_of, hidden_states, values_and_grad
 from torch import Tensor
 
 from vil_dense.ops import mlstm
+from vil_dense.ops.gpu import scan
 
 pytestmark = TRITON
 DEVICE = device_of("triton")
@@ -158,6 +159,20 @@ def test_memory_is_linear() -> None:
         per_token["forward"].append(forward.peak / S)
     for mode, values in per_token.items():
         assert max(values) <= 1.15 * min(values), f"{mode}: bytes per token {values}"
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_forward_pass_runs_once(compiled: bool, monkeypatch) -> None:
+    """Eager training saves what the backward pass reads; within a graph the operator computes it again."""
+    ran, launch = [], scan.launch
+    monkeypatch.setattr(
+        scan, "launch", lambda kernel, *args, **options: [ran.append(kernel), launch(kernel, *args, **options)]
+    )
+    inputs = [x.to(DEVICE).requires_grad_() for x in example(1, 1, 5, 4, "mild")[:5]]
+    run = partial(mlstm, backend="triton")
+    run = torch.compile(run, backend="aot_eager", fullgraph=True) if compiled else run
+    run(*inputs).sum().backward()
+    assert ran.count("hidden_states") == 1 + compiled
 
 
 def test_refuses_in_words(monkeypatch) -> None:

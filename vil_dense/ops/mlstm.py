@@ -30,6 +30,10 @@ BACKENDS: dict[str, Backend] = {
 OPERATORS = {"chunkwise", "triton"}
 """Backends that run as one operator of torch, `torch.ops.vil_dense.mlstm`; tracers see plain operators instead."""
 
+SAVES = {"triton"}
+"""Those of them that save what their own backward pass reads. Within a graph of torch.compile the operator computes it
+again; eager code calls them as they are."""
+
 TAKES_HALF = {"triton"}
 """Backends that read q, k and v in half precision; for the others they are widened."""
 
@@ -84,7 +88,7 @@ def mlstm(
     if q.ndim != 4 or not (q.shape == k.shape == v.shape) or not (i.shape == f.shape == q.shape[:3]) or q.shape[2] < 1:
         shapes = ", ".join(f"{name} {tuple(t.shape)}" for name, t in zip("qkvif", (q, k, v, i, f), strict=True))
         raise ValueError(f"mlstm expects q, k, v (B, NH, S, DH) and i, f (B, NH, S) with S >= 1; got {shapes}")
-    if name in OPERATORS and not traced():
+    if name in OPERATORS and not traced() and (name not in SAVES or torch.compiler.is_compiling()):
         return mlstm_operator(q, k, v, i, f, reverse, name, eps)
     with no_autocast(q):
         return _compute(q, k, v, i, f, reverse, name, eps)
@@ -104,7 +108,7 @@ def _output_dtype(q: Tensor) -> torch.dtype:
 
 
 mlstm_operator = register("mlstm", _compute, lambda q, *_: q.new_empty(q.shape, dtype=_output_dtype(q)))
-"""The backends of `OPERATORS` as one node for torch.compile; their backward pass saves nothing but the inputs."""
+"""The backends of `OPERATORS` as one node for torch.compile; nothing but the inputs is saved for its backward pass."""
 
 
 def widen(x: Tensor, dtype: torch.dtype) -> Tensor:
