@@ -145,11 +145,7 @@ def surroundings(args: argparse.Namespace) -> Result:
     device = torch.device(args.device)
     on_gpu = device.type == "cuda"
     versions = dict(python=platform.python_version(), **({"cuda": torch.version.cuda} if on_gpu else {}))
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
+    versions |= installed(PACKAGES)
     clones = dict(vil_dense=ROOT, **{name: getattr(args, name, None) for name in ("official", "vim")})
     return dict(
         mode=args.mode,
@@ -166,6 +162,17 @@ def surroundings(args: argparse.Namespace) -> Result:
         versions=versions,
         commits={name: commit(Path(folder)) for name, folder in clones.items() if folder},
     )
+
+
+def installed(packages: Sequence[str]) -> dict[str, str]:
+    """Returns the versions of those packages that are installed."""
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
 
 
 def processor() -> str:
