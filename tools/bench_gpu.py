@@ -1,10 +1,10 @@
 """Checks and times ViL on one GPU: python tools/bench_gpu.py --out DIR [--official CLONE] [--minutes 8]
 
-Parts, in order of worth: the card; the kernels and the fused layer against float64; ViL-T beside the official code, a
-ViT and NX-AI's kernels; a training of a minute; ViL-S; ViL-B; the mLSTM alone; the tests marked `triton`. Each part is
-a process of its own with its share of the time, and what it has found is on the disk after each step. A part whose
-packages are missing is left out and named. Results: bench_gpu.json, bench_gpu.md and plots in DIR. The exit code is 1
-where a result was wrong or a part failed.
+Parts, in order of worth: the card; the kernels and the fused layer against float64; a warm-up that compiles; ViL-T
+beside the official code and a ViT; a training of a minute; ViL-S; ViL-B; the mLSTM alone beside NX-AI's kernels; the
+tests of the kernels. Each part is a process of its own with its share of the time, and what it has found is on the disk
+after each step. A part or contestant whose packages are missing is left out and named. Results: bench_gpu.json,
+bench_gpu.md and plots in DIR. The exit code is 1 where a result was wrong or a part failed.
 
 --dry-run runs all parts at toy sizes on the CPU, without Triton's kernels.
 """
@@ -12,16 +12,21 @@ where a result was wrong or a part failed.
 import argparse
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # vil_dense need not be installed
 from benchmark import PACKAGES, commit, installed, processor
 from benchmarks import checks, learn, speed
 from benchmarks.case import LeftOut
@@ -33,6 +38,7 @@ from vil_dense.files import save_json
 from vil_dense.outcome import spoken
 
 ROOT = Path(__file__).resolve().parents[1]
+TESTS = ("tests/ops/test_triton.py", "tests/ops/test_gpu_*.py", "tests/layers/test_fused_triton.py")
 GRACE = 20
 """Seconds that a part may take beyond its share, to finish its step, before it is killed."""
 
@@ -65,26 +71,35 @@ def tests(session: Session) -> Iterator[Result]:
             raise LeftOut(f"the package {package} is missing")
     if session.dry:
         raise LeftOut("they need a GPU")
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "triton and not slow", "tests/ops", "tests/layers"]
-    limit = max(1.0, session.left)
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=limit)
-    lines = done.stdout.splitlines()
-    yield dict(summary=lines[-1:], failed=[line for line in lines if line.startswith(("FAILED", "ERROR"))])
-    if done.returncode:
-        raise RuntimeError(f"{lines[-1:]}")
+    files = [str(path) for pattern in TESTS for path in sorted(ROOT.glob(pattern))]
+    command = [sys.executable, "-m", "pytest", "-q", "--color=no", "-m", "triton and not slow", *files]
+    path = session.out / "parts/tests.log"
+    with path.open("w") as log:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            process.wait(max(1.0, session.left))
+        except subprocess.TimeoutExpired:
+            process.kill()
+    text = path.read_text()
+    marks = Counter("".join(re.findall(r"^([.FEsx]+)(?: |$)", text, re.MULTILINE)))
+    names = {".": "passed", "F": "failed", "E": "errors", "s": "skipped"}
+    yield {name: marks[mark] for mark, name in names.items()} | dict(finished=process.returncode in (0, 1))
+    if marks["F"] + marks["E"] or process.wait() not in (0, -signal.SIGKILL):
+        raise RuntimeError(f"see {path}: {text.splitlines()[-1:]}")
 
 
 Part = Callable[[Session], Iterator[Result]]
 PARTS: dict[str, tuple[float, Part]] = {
     "card": (10, card),
     "kernels": (70, checks.kernels),
-    "layer": (40, checks.layers),
-    "tiny": (120, partial(speed.networks, variant="vil2-tiny")),
-    "learn": (75, learn.learn),
-    "small": (80, partial(speed.networks, variant="vil2-small")),
-    "base": (80, partial(speed.networks, variant="vil2-base")),
+    "layer": (70, checks.layers),
+    "warm-up": (90, speed.warm_up),
+    "tiny": (90, partial(speed.networks, variant="vil2-tiny")),
+    "learn": (70, learn.learn),
+    "small": (50, partial(speed.networks, variant="vil2-small")),
+    "base": (50, partial(speed.networks, variant="vil2-base")),
     "operator": (30, speed.operator),
-    "tests": (40, tests),
+    "tests": (30, tests),
 }
 """Each part's share of the time; what one leaves goes to those after it."""
 
@@ -154,10 +169,8 @@ def run_process(options: Sequence[str], limit: float) -> None:
     except subprocess.TimeoutExpired:
         say(f"  killed after {limit:.0f} s")
     finally:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         process.wait()
 
 

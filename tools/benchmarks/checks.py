@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.case import TOLERANCES, Case, Check, Contestant, refuse_missing_triton
+from benchmarks.case import Case, Check, Contestant, refuse_missing_triton
 from benchmarks.measure import Result, admit
 from benchmarks.networks import check_network, deviation
 from benchmarks.operators import check_against
@@ -91,8 +91,8 @@ def check_layer(case: Case, side: int, backend: str, **options: Any) -> Check:
         expected = layer_outcome(plain.double().to(case.device), x.double(), exact)
         return layer_outcome(fused.to(case.device), x, case), expected
 
-    slack = check_network(case, "", dict, dict).tolerance / TOLERANCES[case.dtype]
-    return Check("plain, float64", lambda: deviation(*measure()), slack * TOLERANCES[case.dtype])
+    tolerance = check_network(case, "", dict, dict).tolerance
+    return Check("plain, float64", lambda: deviation(*measure()), tolerance)
 
 
 def layer_outcome(layer: ViLLayer, x: Tensor, case: Case) -> dict[str, Tensor]:

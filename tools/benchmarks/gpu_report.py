@@ -53,6 +53,7 @@ def page(parts: dict[str, Result]) -> str:
             ]
     if timed:
         texts.append(f"Memory: {MEMORY['cpu' if card.get('device_type') == 'cpu' else 'cuda']}.")
+    texts += [f"## Tests\n\n{row}" for row in rows_of(parts, "tests")]
     texts += [training(row) for row in rows_of(parts, "learn")]
     return "\n\n".join(text for text in texts if text) + "\n"
 
@@ -86,10 +87,11 @@ def training(row: Result) -> str:
     """Returns the paragraph about the training."""
     curve = row["loss"]
     speed = row["steps"] * row["batch"] / row["seconds"]
-    facts = f"{row['network']}, backend {row['backend']}: {row['steps']} steps of {row['batch']} pictures in {row['seconds']:.0f} s"
+    facts = f"{row['network']}, backend {row['backend']}: {row['steps']} steps of {row['batch']} pictures"
+    facts += f" in {row['seconds']:.0f} s ({speed:.0f} pictures/s)"
     result = f"loss {curve[0]:.3f} to {curve[-1]:.3f}, held-out mIoU **{row['miou']:.1f}** (12 classes, one seed)"
     classes = ", ".join(f"{name} {iou:.0f}" for name, iou in row["iou"].items())
-    return f"## Training on the made sample\n\n{facts} ({speed:.0f} pictures/s); {result}; {classes}.\n\n![loss](training.png)"
+    return f"## Training on the made sample\n\n{facts}; {result}; {classes}.\n\n![loss](training.png)"
 
 
 def plots(out: Path, names: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""A training of about a minute on the made sample: UperNet where mmseg is installed, else a small head in plain torch."""
+"""A training of a minute on the made sample: UperNet where mmseg is installed, else a small head in plain torch."""
 
 import importlib.util
 import time
