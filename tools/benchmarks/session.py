@@ -62,11 +62,11 @@ class Session:
 def in_parallel(
     session: Session, function: Callable[..., list[Result]], jobs: Sequence[tuple[Any, ...]]
 ) -> Iterator[Result]:
-    """Yields the rows of `function(session, *job)` of all jobs, as they end; on a GPU each job is a process of its own.
+    """Yields the rows of `function(session, *job)` of all jobs, as they end; each job is a process of its own.
 
     Most of such a job is the compilation of kernels on one core, and an illegal access to memory ends all of a process.
     """
-    if session.device.type == "cpu":
+    if session.dry:
         for job in jobs:
             yield from function(session, *job)
         return
