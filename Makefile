@@ -3,6 +3,7 @@
 ## make test-official   the tests on the official OpenMMLab packages, in .venv-official; compiles mmcv, 18 minutes or more
 ## make check    lint, format, types, import rules
 ## make bench    time and memory against the peers: op, backbone, train or infer    ARGS="train --dtype bfloat16 ..."
+## make bench-gpu  check and time the kernels and networks on a GPU, in 8 minutes     ARGS="--official CLONE ..."
 ## make clean    remove both .venv, caches and build leftovers; data and work_dirs stay
 ## PYTHON=python3.12 names the interpreter .venv is made with.
 
@@ -29,7 +30,7 @@ READY := .venv/.ready
 OFFICIAL := .venv-official/bin/python
 OFFICIAL_SET := mmengine==0.10.7 mmsegmentation==1.2.2 ftfy regex
 
-.PHONY: help train test test-official check bench clean
+.PHONY: help train test test-official check bench bench-gpu clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -77,6 +78,9 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python tools/benchmark.py $(or $(ARGS),backbone)
+
+bench-gpu: $(READY)
+	$(BIN)/python tools/bench_gpu.py $(ARGS)
 
 clean:
 	rm -rf .venv .venv-official build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis

@@ -4,6 +4,7 @@ op        the mLSTM alone, each backend; --backward for forward and backward
 backbone  forward of a network, pictures to tokens
 train     forward and backward of a network, and hours for an epoch of ImageNet at 224 px
 infer     a config's whole segmentor, pictures to label maps
+table     README's table of ratios, from the JSON files of earlier runs
 
     python tools/benchmark.py op --sizes 196x8 1024x2 4096x1 --backward
     python tools/benchmark.py backbone --official CLONE_OF_NX-AI/vision-lstm --direction quad-alternating
@@ -30,10 +31,12 @@ from benchmarks.case import TOLERANCES, Case
 from benchmarks.measure import MEMORY, Result, contest, duration, say
 from benchmarks.report import page, write
 from benchmarks.segmentors import variant_of
+from benchmarks.summary import summary
 from benchmarks.table import MODES, Make, contestants
 
 from vil_dense.backbones import VARIANTS
 from vil_dense.backbones.vision_lstm import DIRECTIONS
+from vil_dense.files import read_json
 from vil_dense.outcome import spoken
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,6 +79,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         options.add_argument("--direction", nargs="+", default=[], metavar="NAME", help="more networks of ours")
         options.add_argument("--official", metavar="PATH", help="clone of NX-AI/vision-lstm; it needs einops")
         options.add_argument("--vim", metavar="PATH", help="clone of hustvl/Vim; it needs its CUDA kernels")
+    table = modes.add_parser("table")
+    table.add_argument("files", nargs="+", type=Path, metavar="JSON")
+    table.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return arguments.parse_args(argv)
 
 
@@ -145,11 +151,7 @@ def surroundings(args: argparse.Namespace) -> Result:
     device = torch.device(args.device)
     on_gpu = device.type == "cuda"
     versions = dict(python=platform.python_version(), **({"cuda": torch.version.cuda} if on_gpu else {}))
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
+    versions |= installed(PACKAGES)
     clones = dict(vil_dense=ROOT, **{name: getattr(args, name, None) for name in ("official", "vim")})
     return dict(
         mode=args.mode,
@@ -166,6 +168,17 @@ def surroundings(args: argparse.Namespace) -> Result:
         versions=versions,
         commits={name: commit(Path(folder)) for name, folder in clones.items() if folder},
     )
+
+
+def installed(packages: Sequence[str]) -> dict[str, str]:
+    """Returns the versions of those packages that are installed."""
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
 
 
 def processor() -> str:
@@ -194,7 +207,14 @@ def work(case: Case) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     with spoken(args.debug):
-        return run(args)
+        return show_tables(args.files) if args.mode == "table" else run(args)
+
+
+def show_tables(files: Sequence[Path]) -> int:
+    """Prints the ratios of each file."""
+    for found in map(read_json, files):
+        say(f"{found['mode']}, {found['device']}, {found['dtype']}\n\n{summary(found['rows'], found['mode'])}\n")
+    return 0
 
 
 def run(args: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import torch
@@ -125,6 +126,14 @@ def refuse_quadratic(case: Case, matrices: float) -> None:
     if need > case.memory_limit:
         sizes = f"about {need / 2**30:.0f} GiB of S x S matrices, the limit is {case.memory_limit / 2**30:.0f} GiB"
         raise LeftOut(f"it would need {sizes}")
+
+
+def refuse_missing_triton(case: Case, backend: str | None) -> None:
+    """Raises LeftOut where `backend` is Triton's, and there is no GPU or no package for it."""
+    if backend == "triton" and case.device.type == "cpu":
+        raise LeftOut("its kernels need a GPU")
+    if backend == "triton" and find_spec("triton") is None:
+        raise LeftOut("the package triton is missing")
 
 
 def refuse_uncompiled(case: Case) -> None:

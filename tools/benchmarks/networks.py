@@ -21,6 +21,7 @@ from benchmarks.case import (
     compile_each,
     deviation,
     drop_gradients,
+    refuse_missing_triton,
     refuse_uncompiled,
 )
 from vil_dense.backbones import VisionLSTM, variant
@@ -107,21 +108,28 @@ def own_network(
     with_cp: bool = False,
     recompute: bool = True,
     direction: str | None = None,
+    backend: str | None = None,
 ) -> Contestant:
-    options = {**case.options, "recompute": recompute, **(dict(direction=direction) if direction else {})}
+    """Makes our network; kernels of `triton` are compiled in any case, the rest of its blocks by torch.compile."""
+    refuse_missing_triton(case, backend)
+    chosen = {key: value for key, value in (("direction", direction), ("backend", backend)) if value}
+    options = {**case.options, "recompute": recompute, **chosen}
     eager = seeded(partial(VisionLSTM, **options), case)
     model = copy.deepcopy(eager)
     model.with_cp = with_cp
-    how = ["cp"] * with_cp + ["kept"] * (not recompute) + [direction] * bool(direction)
+    how = ["cp"] * with_cp + ["kept"] * (not recompute) + [name for name in (direction, backend) if name]
     family = "-".join(["ours", *how])
     if compiled:
-        refuse_uncompiled(case)
-        model.compile_blocks()
+        if backend == "triton":
+            compile_each(model.blocks, case)
+        else:
+            refuse_uncompiled(case)
+            model.compile_blocks()
         return network(family, model, case, check_eager(model, eager, case))
     checks = [
-        check_exact(model, case, px, partial(VisionLSTM, **options, backend=backend), f"{backend}, ")
-        for backend, px in EXACT_PX.items()
-        if backend == "recurrent" or case.size > EXACT_PX["recurrent"]
+        check_exact(model, case, px, partial(VisionLSTM, **{**options, "backend": form}), f"{form}, ")
+        for form, px in EXACT_PX.items()
+        if form == "recurrent" or case.size > EXACT_PX["recurrent"]
     ]
     return network(family, model, case, *checks)
 

@@ -19,6 +19,7 @@ from benchmarks.case import (
     LeftOut,
     deviation,
     drop_gradients,
+    refuse_missing_triton,
     refuse_quadratic,
     refuse_uncompiled,
 )
@@ -54,17 +55,19 @@ def run_pass(case: Case, function: Callable, inputs: tuple[Tensor, ...], cotange
     return h.detach()
 
 
-def check_against(case: Case, function: Callable, backend: str, norm: bool) -> Check:
-    """Against `backend` in float64 on the same, rounded inputs."""
+def check_against(case: Case, function: Callable, backend: str, norm: bool, reverse: bool = False) -> Check:
+    """Compares with `backend` in float64 on the same, rounded inputs."""
 
     def outcome(function: Callable, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
         found = {"output": run_pass(case, function, inputs, case.random(*inputs[0].shape), norm)}
         return found | {name: x.grad for name, x in zip("qkvif", inputs, strict=True) if x.grad is not None}
 
+    reference = partial(mlstm, backend=backend, reverse=reverse)
+
     def measure() -> float:
         inputs = inputs_of(case)
         exact = tuple(x.detach().double().requires_grad_(case.backward) for x in inputs)
-        return deviation(outcome(function, inputs), outcome(partial(mlstm, backend=backend), exact))
+        return deviation(outcome(function, inputs), outcome(reference, exact))
 
     return Check(f"{backend} in float64, {case.tokens} tokens", measure, TOLERANCES[case.dtype])
 
@@ -86,8 +89,7 @@ def operator(case: Case, function: Callable, family: str, norm: bool = False) ->
 
 
 def own_operator(case: Case, backend: str, compiled: bool = False) -> Contestant:
-    if "triton" in backend and case.device.type == "cpu":
-        raise LeftOut("its kernels need a GPU")
+    refuse_missing_triton(case, backend)
     if backend == "parallel":
         refuse_quadratic(case, 6 if case.backward else 4)
     if backend == "recurrent" and case.tokens > LONGEST_RECURRENCE:

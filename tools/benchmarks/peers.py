@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from benchmarks.case import PATCH, Case, Contestant, LeftOut, compile_each, refuse_quadratic
 from benchmarks.networks import check_network, network, outcome, seeded, timed
 from vil_dense.backbones import VisionLSTM
-from vil_dense.backbones.checkpoint import infer_options, load_weights, to_own
 
 
 def import_from(folder: Path, name: str) -> Any:
@@ -40,6 +39,10 @@ def build_official(case: Case) -> nn.Module:
 
 def official(case: Case, compiled: bool = False) -> Contestant:
     """Held to ours with its weights: outputs, and in training every gradient under our names."""
+    try:
+        from vil_dense.backbones.checkpoint import infer_options, load_weights, to_own
+    except ImportError as error:
+        raise LeftOut(f"its weights cannot become ours ({error})") from error
     if case.size % PATCH:
         raise LeftOut(f"it takes multiples of {PATCH} px only")
     # Measured: 9.2 matrices live in one layer's forward, and training keeps 4.4 of every layer.

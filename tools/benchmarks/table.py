@@ -28,7 +28,7 @@ def contestants(mode: str, directions: Sequence[str] = ()) -> dict[str, Make]:
             **_both_modes("vit", partial(segmentor, attention=True)),
             **_both_modes("vit-windows", partial(segmentor, attention=True, windows=True)),
         }
-    found = _both_modes("ours", own_network)
+    found = {**_both_modes("ours", own_network), **_both_modes("ours-triton", partial(own_network, backend="triton"))}
     for direction in directions:
         found |= _both_modes(f"ours-{direction}", partial(own_network, direction=direction))
     if mode == "train":
