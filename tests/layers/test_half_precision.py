@@ -15,8 +15,8 @@ from vil_dense.backbones import VisionLSTM, variant
 from vil_dense.layers import fused
 from vil_dense.ops.operators import no_autocast
 
-MOST = 1.4
-"""Largest error, in parts of the one with cells in float32 (measured: 1.00 to 1.28)."""
+MOST = 1.33
+"""Largest error, in parts of the one with cells in float32 (measured: 1.00 to 1.29; 1.35 and more with gates in bfloat16)."""
 
 
 def compute(network: nn.Module, x: Tensor, dtype: torch.dtype | None) -> tuple[Tensor, list[Tensor]]:
@@ -29,7 +29,9 @@ def compute(network: nn.Module, x: Tensor, dtype: torch.dtype | None) -> tuple[T
     return y.detach().double(), [p.grad.double() for p in network.parameters() if p.grad is not None]
 
 
-def errors(network: nn.Module, x: Tensor, dtype: torch.dtype, exact: tuple[Tensor, list[Tensor]]) -> tuple[float, float]:
+def errors(
+    network: nn.Module, x: Tensor, dtype: torch.dtype, exact: tuple[Tensor, list[Tensor]]
+) -> tuple[float, float]:
     """Returns the relative error of the output and the median relative error of the parameters' gradients."""
     y, gradients = compute(network, x, dtype)
     pairs = [(a, b) for a, b in zip(gradients, exact[1], strict=True) if b.norm() > 1e-9]
@@ -48,6 +50,8 @@ def cell_in_float32(up: Tensor, *args: Any) -> Tensor:
 def test_half_precision_of_the_cell_adds_little(name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     network = VisionLSTM(**{**variant(name), "depth": 4, "pooling": None})
+    for parameter in network.parameters():  # gates whose initial weights are zero, too, depend on their input
+        parameter.data += 0.02 * torch.randn_like(parameter)
     x = torch.randn(1, 3, 224, 224)
     exact = compute(deepcopy(network).double(), x.double(), None)
     ours = errors(network, x, dtype, exact)
