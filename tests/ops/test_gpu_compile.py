@@ -44,7 +44,7 @@ pytestmark = pytest.mark.slow
 
 
 def records(case: tuple[int, int, str]) -> list[dict[str, Any]]:
-    """In a process of its own, without the interpreter: it would be in the way of the compiler."""
+    """Compiles in a new process without Triton's interpreter, which replaces the compiler."""
     import json
 
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
