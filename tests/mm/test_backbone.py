@@ -12,10 +12,10 @@ from published_order import in_published_order
 
 import vil_dense.mm  # noqa: F401
 from vil_dense.backbones import VARIANTS, VisionLSTM, variant
-from vil_dense.backbones.checkpoint import write_state
 from vil_dense.layers import FusedViLLayer
 from vil_dense.mm import CompileHook
 from vil_dense.ops.compiled import compiler_problem
+from vil_dense.state_files import write_state
 
 SMALL = dict(type="ViL", variant="vil2-tiny", dim=32, depth=4, grid=(4, 4), out_indices=(0, 1, -1))
 
