@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from live_memory import LiveMemory
 from torch import Tensor
 
 from vil_dense.ops import BACKENDS, mlstm
@@ -64,3 +65,18 @@ def values_and_gradients(inputs: list[Tensor], cotangent: Tensor, backend: str, 
     leaves = [x.detach().requires_grad_() for x in inputs]
     h = hidden_states(leaves, backend, **options)
     return [h.detach(), *torch.autograd.grad(h, leaves, cotangent)]
+
+
+def assert_linear_memory(cases: list[list[Tensor]], backend: str) -> None:
+    """Asserts that peak live bytes per token, forward alone and in training, agree for q, k, v, i, f of all lengths."""
+    per_token: dict[str, list[float]] = {"forward": [], "training": []}
+    for case in cases:
+        inputs = [x.to(device_of(backend)).requires_grad_() for x in case]
+        with LiveMemory() as training:
+            mlstm(*inputs, backend=backend).sum().backward()
+        with torch.no_grad(), LiveMemory() as forward:
+            mlstm(*inputs, backend=backend)
+        per_token["training"].append(training.peak / case[0].shape[2])
+        per_token["forward"].append(forward.peak / case[0].shape[2])
+    for mode, values in per_token.items():
+        assert max(values) <= 1.15 * min(values), f"{mode}: bytes per token {values}"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("mmseg")
-pytest.importorskip("monai")
+pytest.importorskip("mmseg", reason="mmsegmentation is missing: pip install '.[seg]'")
+pytest.importorskip("monai", reason="MONAI is missing: pip install '.[medical]'")
 
 import torch
 from bad_commands import CASES

@@ -95,7 +95,7 @@ def test_networks(mode: str, dtype: str, variant: str, out: Path):
 
 @pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 def test_segmentors(out: Path):
-    pytest.importorskip("mmseg")
+    pytest.importorskip("mmseg", reason="mmsegmentation is missing: pip install '.[seg]'")
     names = ["ours", "ours-windows", "vit"]
     assert run("infer", out, "--depth", 4, "--sizes", "64x1", "--contestants", *names) == 0
     found = results(out, "infer")

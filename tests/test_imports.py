@@ -37,5 +37,5 @@ def test_a_framework_in_the_core_is_noticed(tmp_path: Path) -> None:
 
 
 def test_pictures_need_no_monai() -> None:
-    pytest.importorskip("mmseg")
+    pytest.importorskip("mmseg", reason="mmsegmentation is missing: pip install '.[seg]'")
     assert "monai" not in loaded("import vil_dense.mm")

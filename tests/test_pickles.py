@@ -1,7 +1,6 @@
 """Files that would run code when they are unpickled, in every place where a command reads one: nothing of them runs."""
 
 import io
-import os
 import pickle
 import shutil
 import subprocess
@@ -12,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("mmseg")
-pytest.importorskip("monai")
+pytest.importorskip("mmseg", reason="mmsegmentation is missing: pip install '.[seg]'")
+pytest.importorskip("monai", reason="MONAI is missing: pip install '.[medical]'")
 
 import torch
 import yaml
@@ -22,19 +21,10 @@ from mmengine.fileio import PickleHandler, YamlHandler
 from mmengine.fileio.handlers.registry_utils import file_handlers
 from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import load_from_local
+from pickle_trap import Trap
 from run_command import ROOT, run_command
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
-
-
-class Trap:
-    """An object that makes a folder when it is unpickled."""
-
-    def __init__(self, canary: Path) -> None:
-        self.canary = canary
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.canary),)
 
 
 def _zip(trap: Trap) -> bytes:

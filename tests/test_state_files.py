@@ -1,11 +1,11 @@
 """Files of state dicts come back whole; a file that is damaged or would run code is refused."""
 
-import os
 import pickle
 from pathlib import Path
 
 import pytest
 import torch
+from pickle_trap import Trap
 from small_models import build
 
 from vil_dense.state_files import read_state, write_state
@@ -20,22 +20,14 @@ def test_written_files_come_back_and_leave_nothing_beside(tmp_path: Path, suffix
     assert [path.name for path in (tmp_path / "new").iterdir()] == [f"w{suffix}"]
 
 
-class Malicious:
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple:
-        return os.mkdir, (str(self.target),)
-
-
 @pytest.mark.parametrize("wrap", [lambda x: x, lambda x: dict(state_dict=x), lambda x: dict(state_dict={}, extra=x)])
 @pytest.mark.parametrize("writer", ["torch", "pickle"])
 def test_a_pickle_that_would_run_code_does_not(tmp_path: Path, wrap, writer: str) -> None:
     path, ran = tmp_path / "weights.th", tmp_path / "ran"
     if writer == "torch":
-        torch.save(wrap(Malicious(ran)), path)
+        torch.save(wrap(Trap(ran)), path)
     else:
-        path.write_bytes(pickle.dumps(wrap(Malicious(ran))))
+        path.write_bytes(pickle.dumps(wrap(Trap(ran))))
     with pytest.raises(ValueError, match=r"holds objects other than tensors and plain values, which could run code"):
         read_state(path)
     assert not ran.exists()

@@ -92,7 +92,7 @@ def test_peft_lora(targets: list[str]) -> None:
     """Tests peft's LoRA, with a layer class for block-diagonal maps, which peft does not know."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        peft = pytest.importorskip("peft", reason="peft is not installed")
+        peft = pytest.importorskip("peft", reason="peft is missing: pip install peft")
     model, x = build("v2"), picture()
     expected = model(x).detach()
     config = peft.LoraConfig(target_modules=targets, r=2, lora_alpha=2, init_lora_weights=False)

@@ -20,6 +20,15 @@ def values_and_gradients(layer: nn.Module, x: Tensor) -> dict[str, Tensor]:
     return {"y": y, "x": x.grad} | {name: parameter.grad for name, parameter in layer.named_parameters()}
 
 
+def assert_close(actual: dict[str, Tensor], expected: dict[str, Tensor], bound: float) -> None:
+    """Asserts equality within `bound` of the largest value of each tensor, or of a hundredth of all gradients'."""
+    largest = max(value.abs().max().item() for name, value in expected.items() if name != "y")
+    for name, value in expected.items():
+        # The norm behind h takes out what scales all of a sequence: this gradient is a small rest of large terms.
+        scale = largest if name.endswith("igate.bias") else max(value.abs().max().item(), 1e-2 * largest)
+        assert (actual[name].cpu().double() - value).abs().max() <= bound * scale, name
+
+
 def assert_equals_the_plain_form(
     grid: tuple[int, ...] = (3, 5), bound: float = 1e-4, half: torch.dtype | None = None, **options
 ) -> None:
@@ -36,12 +45,8 @@ def assert_equals_the_plain_form(
     expected = values_and_gradients(plain.double(), x.double())
     with torch.autocast(DEVICE, dtype=half, enabled=half is not None):
         actual = values_and_gradients(fused, x.to(DEVICE))
-    largest = max(value.abs().max().item() for name, value in expected.items() if name != "y")
-    for name, value in expected.items():
-        # The norm behind h takes out what scales all of a sequence: this gradient is a small rest of large terms.
-        scale = largest if name.endswith("igate.bias") else max(value.abs().max().item(), 1e-2 * largest)
-        assert (actual[name].cpu().double() - value).abs().max() <= bound * scale, name
-        assert name == "y" or actual[name].dtype == torch.float32
+    assert_close(actual, expected, bound)
+    assert {value.dtype for name, value in actual.items() if name != "y"} == {torch.float32}
 
 
 @pytest.mark.parametrize("options", [V1, {}], ids=["v1", "v2"])
@@ -126,11 +131,8 @@ def assert_equal_blocks(
     torch.manual_seed(1)
     with torch.autocast(DEVICE, dtype=half, enabled=half is not None):
         actual = values_and_gradients(fused, x.to(DEVICE))
-    largest = max(value.abs().max().item() for name, value in expected.items() if name != "y")
-    for name, value in expected.items():
-        scale = largest if name.endswith("igate.bias") else max(value.abs().max().item(), 1e-2 * largest)
-        assert (actual[name].cpu().double() - value).abs().max() <= bound * scale, name
-        assert actual[name].dtype == torch.float32
+    assert_close(actual, expected, bound)
+    assert {value.dtype for value in actual.values()} == {torch.float32}
 
 
 @pytest.mark.parametrize("options", [{}, dict(norm_bias=False, layerscale=0.5)], ids=["", "layerscale"])

@@ -5,7 +5,16 @@ import sys
 import pytest
 import torch
 from live_memory import LiveMemory
-from mlstm_cases import BACKENDS_FLOAT64, EVERY_BACKEND, GATES, device_of, hidden_states, uniform, values_and_gradients
+from mlstm_cases import (
+    BACKENDS_FLOAT64,
+    EVERY_BACKEND,
+    GATES,
+    assert_linear_memory,
+    device_of,
+    hidden_states,
+    uniform,
+    values_and_gradients,
+)
 
 from vil_dense.ops import chunkwise, mlstm, resolve_backend
 
@@ -125,18 +134,9 @@ def test_output_is_float32_or_better(backend: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("DH", [16, 96])
 def test_chunkwise_memory_is_linear(DH: int) -> None:
     """Tests peak live bytes per token, forward alone and with backward, from 4k to 64k tokens."""
-    per_token: dict[str, list[float]] = {"forward": [], "training": []}
-    for S in (4096, 65536):
-        q, k, v = (torch.randn(1, 1, S, DH, requires_grad=True) for _ in range(3))
-        i, f = (torch.randn(1, 1, S, requires_grad=True) for _ in range(2))
-        with LiveMemory() as training:
-            mlstm(q, k, v, i, f, backend="chunkwise").sum().backward()
-        with torch.no_grad(), LiveMemory() as forward:
-            mlstm(q, k, v, i, f, backend="chunkwise")
-        per_token["training"].append(training.peak / S)
-        per_token["forward"].append(forward.peak / S)
-    for mode, values in per_token.items():
-        assert max(values) <= 1.15 * min(values), f"{mode}: bytes per token {values}"
+    assert_linear_memory(
+        [[*torch.randn(3, 1, 1, S, DH).unbind(), *torch.randn(2, 1, 1, S).unbind()] for S in (4096, 65536)], "chunkwise"
+    )
 
 
 def test_the_count_of_memory_notices_a_square() -> None:

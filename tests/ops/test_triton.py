@@ -8,8 +8,7 @@ from functools import partial
 
 import pytest
 import torch
-from live_memory import LiveMemory
-from mlstm_cases import GATES, TRITON, device_of, hidden_states, values_and_gradients
+from mlstm_cases import GATES, TRITON, assert_linear_memory, device_of, hidden_states, values_and_gradients
 from torch import Tensor
 
 from vil_dense.ops import mlstm
@@ -148,17 +147,7 @@ def test_float16_gradients_that_are_no_numbers_stay_so() -> None:
 
 
 def test_memory_is_linear() -> None:
-    per_token: dict[str, list[float]] = {"forward": [], "training": []}
-    for S in (256, 1024):
-        inputs = [x.to(DEVICE).requires_grad_() for x in example(1, 1, S, 16, "mild")[:5]]
-        with LiveMemory() as training:
-            mlstm(*inputs, backend="triton").sum().backward()
-        with torch.no_grad(), LiveMemory() as forward:
-            mlstm(*inputs, backend="triton")
-        per_token["training"].append(training.peak / S)
-        per_token["forward"].append(forward.peak / S)
-    for mode, values in per_token.items():
-        assert max(values) <= 1.15 * min(values), f"{mode}: bytes per token {values}"
+    assert_linear_memory([example(1, 1, S, 16, "mild")[:5] for S in (256, 1024)], "triton")
 
 
 @pytest.mark.parametrize("compiled", [False, True])
