@@ -1,10 +1,10 @@
-"""Command lines with the bad inputs of `bad_inputs.py`, and what is said of each."""
+"""Command lines with the bad inputs of `bad_inputs.py`, and the error that each must report."""
 
 from typing import NamedTuple
 
 
 class Bad(NamedTuple):
-    """A command line, what its sentence holds, and its exit code: 1 where a run went on with what was sound."""
+    """A command line, a part of its error message, and its exit code: 1 where a run went on with the sound inputs."""
 
     command: str
     says: str

@@ -54,7 +54,7 @@ class CountKernels(TorchDispatchMode):
 
 
 def moved(x: Tensor) -> int:
-    """Returns the bytes of a tensor; what is repeated by a stride of 0 is read once."""
+    """Returns the bytes of a tensor; values that a stride of 0 repeats are read once."""
     count = x.element_size()
     for size, stride in zip(x.shape, x.stride(), strict=True):
         count *= size if stride else 1

@@ -1,12 +1,12 @@
-"""For tests that run several commands in one process, where a user would have a process for each."""
+"""Clears MMEngine's records of runs, for tests that run in one process what a user runs in several."""
 
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.visualization import Visualizer
 
 
 def forget_runs() -> None:
-    """MMEngine keeps what a run logs with by the run's name and second; a later run would write into its folder, or to
-    an output that pytest has closed."""
+    """Forgets loggers and visualizers. MMEngine keeps them by the run's name and second; a later run would write
+    into the folder of an earlier one, or to an output that pytest has closed."""
     for logger in MMLogger._instance_dict.values():
         for handler in logger.handlers:
             handler.close()

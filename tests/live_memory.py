@@ -1,4 +1,4 @@
-"""What tests measure memory with."""
+"""The counter with which tests measure memory."""
 
 from vil_dense.backbones.memory import LiveMemory
 

@@ -1,4 +1,4 @@
-"""What tests of the mLSTM share: its backends, where they run, and gates of every kind."""
+"""Cases of the mLSTM for several tests: backends, where they run, and gates of every kind."""
 
 import os
 from importlib.util import find_spec
@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from live_memory import LiveMemory
 from torch import Tensor
 
 from vil_dense.ops import BACKENDS, mlstm
@@ -14,7 +15,7 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def triton_problem() -> str | None:
-    """Why the backend triton cannot run here; None where it can."""
+    """Returns why the backend triton cannot run here; None where it can."""
     if find_spec("triton") is None:
         return "the backend triton needs the package triton: pip install triton"
     if not INTERPRETED and not torch.cuda.is_available():
@@ -55,12 +56,27 @@ GATES = {
 
 
 def hidden_states(inputs: list[Tensor], backend: str, **options: Any) -> Tensor:
-    """h on the CPU, from inputs on the CPU, computed where the backend runs."""
+    """Computes h where the backend runs; input and output are on the CPU."""
     return mlstm(*(x.to(device_of(backend)) for x in inputs), backend=backend, **options).cpu()
 
 
 def values_and_gradients(inputs: list[Tensor], cotangent: Tensor, backend: str, **options: Any) -> list[Tensor]:
-    """h, and the gradients of q, k, v, i, f."""
+    """Returns h, and the gradients of q, k, v, i, f."""
     leaves = [x.detach().requires_grad_() for x in inputs]
     h = hidden_states(leaves, backend, **options)
     return [h.detach(), *torch.autograd.grad(h, leaves, cotangent)]
+
+
+def assert_linear_memory(cases: list[list[Tensor]], backend: str) -> None:
+    """Asserts that peak live bytes per token, forward alone and in training, agree for q, k, v, i, f of all lengths."""
+    per_token: dict[str, list[float]] = {"forward": [], "training": []}
+    for case in cases:
+        inputs = [x.to(device_of(backend)).requires_grad_() for x in case]
+        with LiveMemory() as training:
+            mlstm(*inputs, backend=backend).sum().backward()
+        with torch.no_grad(), LiveMemory() as forward:
+            mlstm(*inputs, backend=backend)
+        per_token["training"].append(training.peak / case[0].shape[2])
+        per_token["forward"].append(forward.peak / case[0].shape[2])
+    for mode, values in per_token.items():
+        assert max(values) <= 1.15 * min(values), f"{mode}: bytes per token {values}"

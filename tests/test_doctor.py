@@ -120,7 +120,7 @@ def test_kernels_that_compute_something_else(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_kernels_of_triton_are_run(monkeypatch: pytest.MonkeyPatch):
-    """With a stand-in here: a result within the bound, one beyond it, and what is raised without a GPU or triton."""
+    """Tests a stand-in for the kernels: results within and beyond the bound, and errors without a GPU or triton."""
     from vil_dense import ops
 
     real = ops.mlstm

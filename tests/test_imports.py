@@ -13,7 +13,7 @@ FRAMEWORKS = {"matplotlib", "mmcv", "mmengine", "mmseg", "monai", "triton"}
 
 
 def loaded(statement: str, path: Path = ROOT) -> set[str]:
-    """The frameworks that a new Python, which looks in `path` first, holds after `statement`."""
+    """Returns the frameworks that a new Python, which looks in `path` first, has loaded after `statement`."""
     code = f"import sys; {statement}; print(*sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(path)}
     run = subprocess.run([sys.executable, "-c", code], env=environment, cwd=path, capture_output=True, text=True)
@@ -26,7 +26,7 @@ def test_core_pulls_in_no_framework() -> None:
 
 
 def test_a_framework_in_the_core_is_noticed(tmp_path: Path) -> None:
-    """In a copy, one core module imports empty stand-ins of the frameworks (torch looks for triton by itself)."""
+    """Tests a core module that imports empty stand-ins of the frameworks (torch itself looks for triton)."""
     shutil.copytree(ROOT / "vil_dense", tmp_path / "vil_dense", ignore=shutil.ignore_patterns("__pycache__"))
     intruders = FRAMEWORKS - {"triton"}
     for name in intruders:
@@ -37,5 +37,5 @@ def test_a_framework_in_the_core_is_noticed(tmp_path: Path) -> None:
 
 
 def test_pictures_need_no_monai() -> None:
-    pytest.importorskip("mmseg")
+    pytest.importorskip("mmseg", reason="mmsegmentation is missing: pip install '.[seg]'")
     assert "monai" not in loaded("import vil_dense.mm")

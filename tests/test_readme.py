@@ -1,4 +1,4 @@
-"""What README shows runs as it stands there."""
+"""The examples of README run as they stand there."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Compiles the Triton kernels for cards that need not be here, and prints what each takes of them.
+"""Compiles the Triton kernels for cards that need not be here, and prints the resources that each takes.
 
 No GPU is needed: host code runs on small tensors of the CPU, launches are caught, and each kernel is compiled with the
 ptxas of Triton's wheel. Usage: python tools/check_kernels.py --caps 80 90 --dims 96 192 --dtypes bfloat16 [--json FILE]

@@ -7,8 +7,9 @@ DST: .pth or .safetensors, for init_cfg=dict(type="Pretrained", checkpoint=DST).
 import argparse
 
 from vil_dense.backbones import DIRECTIONS
-from vil_dense.backbones.checkpoint import layout_of, read_state, to_own, verified, write_state
+from vil_dense.backbones.checkpoint import layout_of, to_own, verified
 from vil_dense.outcome import spoken
+from vil_dense.state_files import read_state, write_state
 
 
 def main() -> None:

@@ -1,7 +1,5 @@
-"""Weights in every layout find their place, strictly; a stranger's file runs no code."""
+"""Weights in every layout find their place, strictly; the tool converts them."""
 
-import os
-import pickle
 import runpy
 import subprocess
 import sys
@@ -11,8 +9,10 @@ import pytest
 import torch
 from published_order import in_published_order
 
-from vil_dense.backbones import VisionLSTM, checkpoint, variant
-from vil_dense.backbones.checkpoint import infer_options, layout_of, load_weights, read_state, to_own, write_state
+from vil_dense import state_files
+from vil_dense.backbones import VisionLSTM, variant
+from vil_dense.backbones.checkpoint import infer_options, layout_of, load_weights, to_own
+from vil_dense.state_files import read_state
 
 TOOL = Path(__file__).parents[2] / "tools/convert_checkpoint.py"
 
@@ -26,7 +26,7 @@ def small(name: str = "vil2-tiny", **options) -> VisionLSTM:
 
 
 def as_raw(state: dict[str, torch.Tensor], turned: set[tuple[int, int]]) -> dict[str, torch.Tensor]:
-    """Our layout as the published files have it, written out by hand once more; `turned`: reversed (block, scan)."""
+    """Returns our layout in the published form, written out by hand once more; `turned`: reversed (block, scan)."""
     heads = {"post_norm.": "xlstm.post_blocks_norm.", "head_norm.": "head.0.", "head.": "head.1."}
     raw = {}
     for key, value in in_published_order(state).items():
@@ -62,7 +62,7 @@ TURNED = {"bi-alternating": {(block, 0) for block in range(1, 12, 2)}, "bi": {(b
 @pytest.mark.parametrize("name", ["vil-tiny", "vil2-tiny"])
 @pytest.mark.parametrize("direction", ["uni", "bi-alternating", "bi", "quad"])
 def test_raw_layout_comes_back(name: str, direction: str) -> None:
-    """Twelve blocks: block 1 and blocks 10 and 11 must not be mixed up."""
+    """Tests twelve blocks: block 1 and blocks 10 and 11 must not be mixed up."""
     if name == "vil2-tiny" and direction == "quad":
         pytest.skip("the official code has no grid convolution in this design")
     model = small(name, direction=direction, num_classes=5)
@@ -142,53 +142,6 @@ def test_another_models_weights_are_refused() -> None:
         to_own({"xlstm.blocks.0.xlstm.conv1d.weight": torch.ones(8, 1, 3, 3)}, direction="bi-shared")
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_written_files_come_back_and_leave_nothing_beside(tmp_path: Path, suffix: str) -> None:
-    state = small(num_classes=2).state_dict()
-    write_state(state, tmp_path / f"new/w{suffix}")
-    back = read_state(tmp_path / f"new/w{suffix}")
-    assert all(torch.equal(back[key], value) for key, value in state.items()) and len(back) == len(state)
-    assert [path.name for path in (tmp_path / "new").iterdir()] == [f"w{suffix}"]
-
-
-class Malicious:
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple:
-        return os.mkdir, (str(self.target),)
-
-
-@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: dict(state_dict=x), lambda x: dict(state_dict={}, extra=x)])
-@pytest.mark.parametrize("writer", ["torch", "pickle"])
-def test_a_pickle_that_would_run_code_does_not(tmp_path: Path, wrap, writer: str) -> None:
-    path, ran = tmp_path / "weights.th", tmp_path / "ran"
-    if writer == "torch":
-        torch.save(wrap(Malicious(ran)), path)
-    else:
-        path.write_bytes(pickle.dumps(wrap(Malicious(ran))))
-    with pytest.raises(ValueError, match=r"holds objects other than tensors and plain values, which could run code"):
-        read_state(path)
-    assert not ran.exists()
-
-
-def test_damaged_and_missing_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*none\.pth"):
-        read_state(tmp_path / "none.pth")
-    for suffix in (".pth", ".safetensors"):
-        path = tmp_path / f"cut{suffix}"
-        write_state(small().state_dict(), path)
-        path.write_bytes(path.read_bytes()[:5000])
-        with pytest.raises(ValueError, match=r"is not a whole checkpoint|or it is damaged"):
-            read_state(path)
-        path.write_bytes(b"")
-        with pytest.raises(ValueError, match=r"is not a whole checkpoint|or it is damaged"):
-            read_state(path)
-    torch.save(dict(epoch=3), tmp_path / "plain.pth")
-    with pytest.raises(ValueError, match="holds no tensors; expected a state dict"):
-        read_state(tmp_path / "plain.pth")
-
-
 def convert(*args: object) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, TOOL, *map(str, args)], capture_output=True, text=True)
 
@@ -235,7 +188,7 @@ def test_the_tool_ends_in_one_sentence(
     def fail(path: str) -> None:
         raise error
 
-    monkeypatch.setattr(checkpoint, "read_state", fail)
+    monkeypatch.setattr(state_files, "read_state", fail)
     monkeypatch.setattr(sys, "argv", ["convert_checkpoint.py", "a.th", "a.pth"])
     with pytest.raises(SystemExit) as end:
         runpy.run_path(str(TOOL), run_name="__main__")

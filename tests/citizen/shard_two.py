@@ -1,4 +1,4 @@
-"""Run by torchrun, by `test_distributed.py`: two processes on half a batch each equal one on the whole.
+"""Compares two processes, each on half a batch, with one on the whole; `test_distributed.py` runs this by torchrun.
 
 `shard_two.py fsdp | ddp NAME`
 """

@@ -42,7 +42,7 @@ def put_lora(model: nn.Module, parts: tuple[str, ...] = MAPS) -> list[LoRA]:
 @pytest.mark.parametrize("part", MAPS)
 @pytest.mark.parametrize("name", ["v1", "v2"])
 def test_an_adapter_by_module_replacement(name: str, part: str) -> None:
-    """Equal to the model whose weights it is merged into, where these are dense; it trains, and its base does not."""
+    """Tests that only the adapter is trained and, where maps are dense, that merged weights give the same."""
     torch.manual_seed(3)
     merged = build(name, dtype=torch.float64)
     x, plain = picture(name, dtype=torch.float64), merged(picture(name, dtype=torch.float64)).detach()
@@ -89,10 +89,10 @@ def test_an_adapter_on_all_maps_has_the_gradients_of_finite_differences() -> Non
 @pytest.mark.filterwarnings("ignore:Unsupported layer type:UserWarning")
 @pytest.mark.parametrize("targets", [["proj_up", "proj_down"], list(MAPS)], ids=["linear", "all"])
 def test_peft_lora(targets: list[str]) -> None:
-    """Block-diagonal maps are no kind that peft knows: it is told of one."""
+    """Tests peft's LoRA, with a layer class for block-diagonal maps, which peft does not know."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        peft = pytest.importorskip("peft", reason="peft is not installed")
+        peft = pytest.importorskip("peft", reason="peft is missing: pip install peft")
     model, x = build("v2"), picture()
     expected = model(x).detach()
     config = peft.LoraConfig(target_modules=targets, r=2, lora_alpha=2, init_lora_weights=False)
@@ -111,7 +111,7 @@ def test_peft_lora(targets: list[str]) -> None:
 
 
 def peft_lora(peft: object) -> type[nn.Module]:
-    """A LoRA layer of peft for a map of E channels to E channels that is no nn.Linear."""
+    """Returns a LoRA layer of peft for a map of E channels to E channels that is no nn.Linear."""
 
     class MapLora(nn.Module, peft.tuners.lora.LoraLayer):
         def __init__(self, base_layer: nn.Module, adapter_name: str, config: object, r: int = 0, **options: object):

@@ -20,10 +20,19 @@ def values_and_gradients(layer: nn.Module, x: Tensor) -> dict[str, Tensor]:
     return {"y": y, "x": x.grad} | {name: parameter.grad for name, parameter in layer.named_parameters()}
 
 
+def assert_close(actual: dict[str, Tensor], expected: dict[str, Tensor], bound: float) -> None:
+    """Asserts equality within `bound` of the largest value of each tensor, or of a hundredth of all gradients'."""
+    largest = max(value.abs().max().item() for name, value in expected.items() if name != "y")
+    for name, value in expected.items():
+        # The norm behind h takes out what scales all of a sequence: this gradient is a small rest of large terms.
+        scale = largest if name.endswith("igate.bias") else max(value.abs().max().item(), 1e-2 * largest)
+        assert (actual[name].cpu().double() - value).abs().max() <= bound * scale, name
+
+
 def assert_equals_the_plain_form(
     grid: tuple[int, ...] = (3, 5), bound: float = 1e-4, half: torch.dtype | None = None, **options
 ) -> None:
-    """Within `bound` of the largest value of each tensor; the plain form in float64."""
+    """Asserts equality with the plain form in float64, within `bound` of the largest value of each tensor."""
     torch.manual_seed(0)
     plain = ViLLayer(32, ndim=len(grid), backend="recurrent", **{k: v for k, v in options.items() if k != "recompute"})
     for parameter in plain.parameters():
@@ -36,12 +45,8 @@ def assert_equals_the_plain_form(
     expected = values_and_gradients(plain.double(), x.double())
     with torch.autocast(DEVICE, dtype=half, enabled=half is not None):
         actual = values_and_gradients(fused, x.to(DEVICE))
-    largest = max(value.abs().max().item() for name, value in expected.items() if name != "y")
-    for name, value in expected.items():
-        # The norm behind h takes out what scales all of a sequence: this gradient is a small rest of large terms.
-        scale = largest if name.endswith("igate.bias") else max(value.abs().max().item(), 1e-2 * largest)
-        assert (actual[name].cpu().double() - value).abs().max() <= bound * scale, name
-        assert name == "y" or actual[name].dtype == torch.float32
+    assert_close(actual, expected, bound)
+    assert {value.dtype for name, value in actual.items() if name != "y"} == {torch.float32}
 
 
 @pytest.mark.parametrize("options", [V1, {}], ids=["v1", "v2"])
@@ -52,7 +57,7 @@ def test_equals_the_plain_form(options: dict, order: str) -> None:
 
 @pytest.mark.parametrize("recompute", [True, False])
 def test_several_traversals(recompute: bool) -> None:
-    """Their down-projection is outside of the operator."""
+    """Tests a layer whose down-projection is outside of the operator."""
     assert_equals_the_plain_form(orders=("rows", "columns-reversed"), recompute=recompute)
 
 
@@ -95,7 +100,7 @@ def test_second_derivatives_are_refused() -> None:
 
 @pytest.fixture
 def fused_norms(monkeypatch) -> list[str]:
-    """Which kernels of the norm ran."""
+    """Returns the list of the norm's kernels that ran."""
     from vil_dense.ops.gpu import norm
 
     ran, launch = [], norm.launch
@@ -106,7 +111,7 @@ def fused_norms(monkeypatch) -> list[str]:
 
 
 def blocks(**options) -> tuple[ViLBlock, FusedViLBlock]:
-    """A plain block in float64 and a fused one with the same weights, nothing at zero."""
+    """Returns a plain block in float64 and a fused one with the same weights, no parameter at zero."""
     torch.manual_seed(0)
     plain = ViLBlock(32, backend="recurrent", **options)
     for parameter in plain.parameters():
@@ -119,18 +124,15 @@ def blocks(**options) -> tuple[ViLBlock, FusedViLBlock]:
 def assert_equal_blocks(
     plain: ViLBlock, fused: nn.Module, bound: float = 1e-4, half: torch.dtype | None = None
 ) -> None:
-    """Within `bound` of the largest value of each tensor."""
+    """Asserts equality within `bound` of the largest value of each tensor."""
     x = torch.randn(3, 3, 5, 32)
     torch.manual_seed(1)  # of the samples that stochastic depth draws
     expected = values_and_gradients(plain, x.double())
     torch.manual_seed(1)
     with torch.autocast(DEVICE, dtype=half, enabled=half is not None):
         actual = values_and_gradients(fused, x.to(DEVICE))
-    largest = max(value.abs().max().item() for name, value in expected.items() if name != "y")
-    for name, value in expected.items():
-        scale = largest if name.endswith("igate.bias") else max(value.abs().max().item(), 1e-2 * largest)
-        assert (actual[name].cpu().double() - value).abs().max() <= bound * scale, name
-        assert actual[name].dtype == torch.float32
+    assert_close(actual, expected, bound)
+    assert {value.dtype for value in actual.values()} == {torch.float32}
 
 
 @pytest.mark.parametrize("options", [{}, dict(norm_bias=False, layerscale=0.5)], ids=["", "layerscale"])
@@ -140,7 +142,7 @@ def test_block_equals_the_plain_block(options: dict, fused_norms: list[str]) -> 
 
 
 def test_block_under_autocast(fused_norms: list[str]) -> None:
-    """Its norm is written in the dtype of autocast."""
+    """Tests that the norm is written in the dtype of autocast."""
     plain, fused = blocks()
     written = []
     fused.layer.register_forward_pre_hook(lambda layer, args: written.append(args[0].dtype))
@@ -151,7 +153,7 @@ def test_block_under_autocast(fused_norms: list[str]) -> None:
 @pytest.mark.skipif(DEVICE != "cpu", reason="a GPU draws other samples")
 @pytest.mark.parametrize("form", ["bernoulli", "subset"])
 def test_block_with_stochastic_depth(form: str, fused_norms: list[str]) -> None:
-    """Where the branch gets a part of x only, the residual's gradient is added outside of the kernel."""
+    """Tests blocks whose branch may get a part of x only: the residual's gradient is added outside of the kernel."""
     assert_equal_blocks(*blocks(drop_path=1 / 3, drop_path_form=form))
     assert fused_norms == ["norm_forward", "norm_gradients"]
 

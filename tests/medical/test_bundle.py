@@ -234,7 +234,7 @@ def test_the_command_line(bundle: Path, data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_onnx_is_the_eager_network(bundle: Path, weights: dict) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is missing: pip install '.[bundle]'")
     files = dict(meta_file="configs/metadata.json", config_file="configs/inference.json", ckpt_file="models/model.pt")
     monai.bundle.onnx_export(net_id="network_def", filepath="models/model.onnx", **files)
     session = onnxruntime.InferenceSession(bundle / "models/model.onnx", providers=["CPUExecutionProvider"])

@@ -1,6 +1,5 @@
 """ViL in MMEngine: found from every child, taps of the right shape and place, strict about options and weights."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -8,14 +7,15 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.registry import MODELS
 from mmseg.registry import MODELS as SEG_MODELS
+from pickle_trap import Trap
 from published_order import in_published_order
 
 import vil_dense.mm  # noqa: F401
 from vil_dense.backbones import VARIANTS, VisionLSTM, variant
-from vil_dense.backbones.checkpoint import write_state
 from vil_dense.layers import FusedViLLayer
 from vil_dense.mm import CompileHook
 from vil_dense.ops.compiled import compiler_problem
+from vil_dense.state_files import write_state
 
 SMALL = dict(type="ViL", variant="vil2-tiny", dim=32, depth=4, grid=(4, 4), out_indices=(0, 1, -1))
 
@@ -142,16 +142,8 @@ def test_a_runs_checkpoint_gives_its_backbone(tmp_path: Path) -> None:
         assert torch.equal(value, weights[f"backbone.{key}"]), key
 
 
-class RunsCode:
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple:
-        return os.mkdir, (str(self.target),)
-
-
 def test_init_cfg_runs_no_code_and_refuses_in_words(tmp_path: Path) -> None:
-    torch.save(dict(state_dict=RunsCode(tmp_path / "ran")), tmp_path / "evil.pth")
+    torch.save(dict(state_dict=Trap(tmp_path / "ran")), tmp_path / "evil.pth")
     with pytest.raises(ValueError, match=r"evil.pth was refused: it holds .*mkdir, and loading that could run code"):
         build(init_cfg=dict(type="Pretrained", checkpoint=str(tmp_path / "evil.pth"))).init_weights()
     assert not (tmp_path / "ran").exists()

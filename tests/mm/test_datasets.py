@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-pytest.importorskip("mmseg")
+pytest.importorskip("mmseg", reason="mmsegmentation is missing: pip install '.[seg]'")
 
 from mmengine.registry import init_default_scope
 from mmseg.evaluation import IoUMetric

@@ -91,7 +91,7 @@ def test_the_mean_of_a_cross_entropy_is_the_same(smoothing: float):
 
 
 def test_the_loss_of_volumes_takes_that_form():
-    losses = pytest.importorskip("monai.losses")
+    losses = pytest.importorskip("monai.losses", reason="MONAI is missing: pip install '.[medical]'")
     model = nn.ModuleList([losses.DiceCELoss(softmax=True, to_onehot_y=True)])
     logits, label = torch.randn(1, 3, 4, 4, 4), torch.randint(0, 3, (1, 1, 4, 4, 4)).float()
     before = model[0](logits, label)

@@ -13,15 +13,13 @@ import pytest
 import torch
 from mmengine.config import Config
 from PIL import Image
+from run_torchrun import NEEDS_GLOO, ROOT, TORCHRUN, lines_of_processes, run_torchrun
 
 from vil_dense.mm.distributed import LAUNCHERS, settle_processes, start_processes
 from vil_dense.mm.safe_load import load_safely
 from vil_dense.mm.scenes import write_sample
 
-ROOT = Path(__file__).parents[2]
-GLOO = torch.distributed.is_available() and torch.distributed.is_gloo_available()
-pytestmark = pytest.mark.skipif(not GLOO, reason="this torch has no gloo")
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+pytestmark = NEEDS_GLOO
 
 SEGMENTOR = """
 _base_ = "{root}/configs/vil_upernet_sample.py"
@@ -190,27 +188,17 @@ def test_two_processes_are_one_for_a_classifier(tmp_path: Path):
     ],
 )
 def test_batch_norm_over_all_processes_is_that_of_the_whole_batch(device: str):
-    command = [*TORCHRUN, "2", "tests/mm/sync_bn.py", device]
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300, check=False
-    )
+    done = run_torchrun("tests/mm/sync_bn.py", device)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(("picture", "end"), [(3, "step 4, iter_4.pth"), (15, "step 4, iter_5.pth")])
 def test_both_end_in_a_validation_when_one_is_told_to(picture: int, end: str, tmp_path: Path):
     """Or, where only one has pictures left, after the next step."""
-    done = subprocess.run(
-        [*TORCHRUN, "2", "tests/mm/stop_in_validation.py", str(tmp_path), str(picture)],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+    done = run_torchrun("tests/mm/stop_in_validation.py", tmp_path, picture)
+    assert lines_of_processes(done) == [f"process {rank}: code 75, {end}" for rank in range(2)], (
+        done.stdout + done.stderr
     )
-    said = sorted(line for line in done.stdout.splitlines() if line.startswith("process "))
-    assert said == [f"process {rank}: code 75, {end}" for rank in range(2)], done.stdout + done.stderr
 
 
 LEAVING = """

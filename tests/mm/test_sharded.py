@@ -1,39 +1,23 @@
 """Sharded models: evaluations of different lengths, the best checkpoint, state dicts, units, a fault in one part."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from run_torchrun import NEEDS_GLOO, assert_both_processes_end
 from torch.distributed.fsdp import FSDPModule
 
 from vil_dense.mm import ImageClassifier
 from vil_dense.mm.distributed import shard
 
-ROOT = Path(__file__).parents[2]
-GLOO = torch.distributed.is_available() and torch.distributed.is_gloo_available()
-pytestmark = pytest.mark.skipif(not GLOO, reason="this torch has no gloo")
+pytestmark = NEEDS_GLOO
 
 
 @pytest.mark.parametrize("what", ["evaluation", "parts"])
 def test_two_processes_do_not_wait_in_vain(what: str, tmp_path: Path):
-    """See `sharded.py`."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*command, "tests/mm/sharded.py", what, str(tmp_path)],
-        cwd=ROOT,
-        env=dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT)),
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    said = sorted(line for line in done.stdout.splitlines() if line.startswith("process "))
-    assert said == ["process 0: done", "process 1: done"], done.stdout[-3000:] + done.stderr[-6000:]
-    assert done.returncode == 0, done.stderr[-3000:]
+    """Runs `sharded.py`."""
+    assert_both_processes_end("tests/mm/sharded.py", what, tmp_path)
 
 
 @pytest.fixture

@@ -19,13 +19,13 @@ from nifti_files import write_nifti
 from torch.utils.data import DataLoader
 
 from vil_dense.backbones import VisionLSTM
-from vil_dense.backbones.checkpoint import write_state
 from vil_dense.medical.phantom import make_case, write_sample
 from vil_dense.medical.transforms import read_plan
 from vil_dense.mm import settle
 from vil_dense.mm.faults import RunFault
 from vil_dense.mm.medical import VolumeDataset, VolumeMetric, VolumeSegmentor, describe
 from vil_dense.mm.seeding import KeyedInfiniteSampler
+from vil_dense.state_files import write_state
 
 ROOT = Path(__file__).parents[2]
 # MMEngine keeps what it built under the name of the run, which in one process several runs share.

@@ -2,9 +2,6 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +11,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
+from run_torchrun import run_torchrun
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -257,9 +255,7 @@ def test_two_processes_decide_alike(tmp_path: Path):
     """Numbers of the second process alone are not finite: both leave the step out, both end, with the same weights."""
     script = tmp_path / "two.py"
     script.write_text(TWO.format(tests=str(Path(__file__).parent), folder=str(tmp_path)))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=f"{ROOT}:{ROOT / 'tests'}")
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = run_torchrun(script)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("the step is left out, 1 in a row of at most 1") == 2
     for process in (0, 1):

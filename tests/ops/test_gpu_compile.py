@@ -44,7 +44,7 @@ pytestmark = pytest.mark.slow
 
 
 def records(case: tuple[int, int, str]) -> list[dict[str, Any]]:
-    """In a process of its own, without the interpreter: it would be in the way of the compiler."""
+    """Compiles in a new process without Triton's interpreter, which replaces the compiler."""
     import json
 
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
@@ -56,7 +56,7 @@ def records(case: tuple[int, int, str]) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_compiles_without_spills(case: tuple[int, int, str]) -> None:
-    pytest.importorskip("triton")
+    pytest.importorskip("triton", reason="triton, which compiles the kernels, is missing: pip install '.[triton]'")
     found = records(case)
     assert {"hidden_states", "hidden_states STATES MAPS", "scan_gradients", "unfold_maps", "norm_gradients"} <= {
         r["kernel"] for r in found

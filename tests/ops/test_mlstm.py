@@ -5,7 +5,16 @@ import sys
 import pytest
 import torch
 from live_memory import LiveMemory
-from mlstm_cases import BACKENDS_FLOAT64, EVERY_BACKEND, GATES, device_of, hidden_states, uniform, values_and_gradients
+from mlstm_cases import (
+    BACKENDS_FLOAT64,
+    EVERY_BACKEND,
+    GATES,
+    assert_linear_memory,
+    device_of,
+    hidden_states,
+    uniform,
+    values_and_gradients,
+)
 
 from vil_dense.ops import chunkwise, mlstm, resolve_backend
 
@@ -54,7 +63,7 @@ def test_a_reversed_scan_is_a_scan_of_what_is_turned_round(
 
 @pytest.mark.parametrize("backend", EVERY_BACKEND)
 def test_a_whisper_is_not_silenced(backend: str) -> None:
-    """Input gates at which e^{-m} exceeds float32 while h, about 1e-39, does not fall below it."""
+    """Tests input gates at which e^{-m} exceeds float32 while h, about 1e-39, does not fall below it."""
     torch.manual_seed(0)
     q, k, v = torch.randn(3, 1, 1, 5, 4, dtype=torch.float64)
     i, f = torch.full((1, 1, 5), -89.5, dtype=torch.float64), torch.full((1, 1, 5), 9.0, dtype=torch.float64)
@@ -91,7 +100,7 @@ def test_finite_for_extreme_gates(backend: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("backend", EVERY_BACKEND)
 def test_float16_gradients_saturate(backend: str) -> None:
-    """A normaliser of 0 with a loud input gate: the true gradient of q is about 1e6, beyond float16."""
+    """Tests a normaliser of 0 with a loud input gate: the true gradient of q is about 1e6, beyond float16."""
     q, k, v = torch.zeros(1, 1, 3, 4), torch.ones(1, 1, 3, 4), torch.ones(1, 1, 3, 4)
     inputs = [x.half() for x in (q, k, v, torch.full((1, 1, 3), 9e3), torch.zeros(1, 1, 3))]
     gradient = values_and_gradients(inputs, torch.ones(1, 1, 3, 4), backend)[1]
@@ -100,7 +109,7 @@ def test_float16_gradients_saturate(backend: str) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS_FLOAT64)
 def test_causal(backend: str) -> None:
-    """What comes later has no say, across chunk borders too."""
+    """Tests that later tokens have no influence, across chunk borders too."""
     torch.manual_seed(0)
     q, k, v = torch.randn(3, 1, 2, 140, 8, dtype=torch.float64)
     i, f = torch.randn(2, 1, 2, 140, dtype=torch.float64)
@@ -124,19 +133,10 @@ def test_output_is_float32_or_better(backend: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("DH", [16, 96])
 def test_chunkwise_memory_is_linear(DH: int) -> None:
-    """Peak live bytes per token, forward alone and with backward, from 4k to 64k tokens."""
-    per_token: dict[str, list[float]] = {"forward": [], "training": []}
-    for S in (4096, 65536):
-        q, k, v = (torch.randn(1, 1, S, DH, requires_grad=True) for _ in range(3))
-        i, f = (torch.randn(1, 1, S, requires_grad=True) for _ in range(2))
-        with LiveMemory() as training:
-            mlstm(q, k, v, i, f, backend="chunkwise").sum().backward()
-        with torch.no_grad(), LiveMemory() as forward:
-            mlstm(q, k, v, i, f, backend="chunkwise")
-        per_token["training"].append(training.peak / S)
-        per_token["forward"].append(forward.peak / S)
-    for mode, values in per_token.items():
-        assert max(values) <= 1.15 * min(values), f"{mode}: bytes per token {values}"
+    """Tests peak live bytes per token, forward alone and with backward, from 4k to 64k tokens."""
+    assert_linear_memory(
+        [[*torch.randn(3, 1, 1, S, DH).unbind(), *torch.randn(2, 1, 1, S).unbind()] for S in (4096, 65536)], "chunkwise"
+    )
 
 
 def test_the_count_of_memory_notices_a_square() -> None:

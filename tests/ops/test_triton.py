@@ -8,8 +8,7 @@ from functools import partial
 
 import pytest
 import torch
-from live_memory import LiveMemory
-from mlstm_cases import GATES, TRITON, device_of, hidden_states, values_and_gradients
+from mlstm_cases import GATES, TRITON, assert_linear_memory, device_of, hidden_states, values_and_gradients
 from torch import Tensor
 
 from vil_dense.ops import mlstm
@@ -31,14 +30,14 @@ def unwritten_memory_is_nan(monkeypatch) -> None:
 
 @pytest.fixture(params=[64, 256])
 def chunk(request, monkeypatch) -> int:
-    """Chunks of 64 tokens, between which states lie in memory; and sequences of one chunk."""
+    """Sets chunks of 64 tokens, between which states lie in memory, or of 256: sequences of one chunk."""
     for name in ("WHOLE", "CHUNK", "WIDE_CHUNK"):
         monkeypatch.setattr(f"vil_dense.ops.gpu.plan.{name}", request.param)
     return request.param
 
 
 def example(B: int, NH: int, S: int, DH: int, gates: str, dtype: torch.dtype = torch.float32) -> list[Tensor]:
-    """q, k, v, i, f and a cotangent."""
+    """Returns q, k, v, i, f and a cotangent."""
     torch.manual_seed(S + DH)
     i, f = (x[:B, :NH].float() for x in GATES[gates](S))
     q, k, v, cotangent = torch.randn(4, B, NH, S, DH)
@@ -48,7 +47,7 @@ def example(B: int, NH: int, S: int, DH: int, gates: str, dtype: torch.dtype = t
 def assert_equals_the_recurrence(
     tensors: list[Tensor], reverse: bool = False, bound: float = 1e-4, bound_of_gradients: float | None = None
 ) -> None:
-    """Within `bound` of the largest value.
+    """Asserts equality within `bound` of the largest value.
 
     A gradient that cancels is held to the rounding of the others and of the recurrence in float32, and below the normal
     numbers of float32 all are held to 128 of its smallest ones.
@@ -107,7 +106,7 @@ def test_reversed(S: int, gates: str, chunk: int) -> None:
 @pytest.mark.parametrize("S", [64, 70])
 @pytest.mark.parametrize("alike", [True, False])
 def test_takes_tensors_as_they_lie(alike: bool, S: int, reverse: bool) -> None:
-    """Views of (B, S, NH, DH), gates in any order of their axes; and q, k and v that lie in different ways."""
+    """Tests views of (B, S, NH, DH), gates in any order of their axes; and q, k and v of different strides."""
     q, k, v, i, f, cotangent = example(2, 2, S, 16, "mild")
     run = partial(values_and_gradients, backend="triton", reverse=reverse)
     expected = run([q, k, v, i, f], cotangent)
@@ -148,22 +147,12 @@ def test_float16_gradients_that_are_no_numbers_stay_so() -> None:
 
 
 def test_memory_is_linear() -> None:
-    per_token: dict[str, list[float]] = {"forward": [], "training": []}
-    for S in (256, 1024):
-        inputs = [x.to(DEVICE).requires_grad_() for x in example(1, 1, S, 16, "mild")[:5]]
-        with LiveMemory() as training:
-            mlstm(*inputs, backend="triton").sum().backward()
-        with torch.no_grad(), LiveMemory() as forward:
-            mlstm(*inputs, backend="triton")
-        per_token["training"].append(training.peak / S)
-        per_token["forward"].append(forward.peak / S)
-    for mode, values in per_token.items():
-        assert max(values) <= 1.15 * min(values), f"{mode}: bytes per token {values}"
+    assert_linear_memory([example(1, 1, S, 16, "mild")[:5] for S in (256, 1024)], "triton")
 
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_forward_pass_runs_once(compiled: bool, monkeypatch) -> None:
-    """Eager training saves what the backward pass reads; within a graph the operator computes it again."""
+    """Tests that eager training saves what the backward pass reads; within a graph the operator computes it again."""
     ran, launch = [], scan.launch
     monkeypatch.setattr(
         scan, "launch", lambda kernel, *args, **options: [ran.append(kernel), launch(kernel, *args, **options)]

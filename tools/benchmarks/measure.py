@@ -1,4 +1,4 @@
-"""Time and memory of contestants that have been found right."""
+"""Time and memory of contestants that have passed their checks."""
 
 import statistics
 import time
@@ -24,7 +24,7 @@ Result = dict[str, Any]
 
 
 def contest(case: Case, makers: Mapping[str, Make], repeats: int, patience: float) -> dict[str, Result]:
-    """What came of each contestant: times and memory, or why it was refused or left out."""
+    """Checks and times all contestants; returns times and memory of each, or why it was refused or left out."""
     torch._dynamo.reset()
     results: dict[str, Result] = {}
     ready: dict[str, Contestant] = {}
@@ -48,12 +48,12 @@ def contest(case: Case, makers: Mapping[str, Make], repeats: int, patience: floa
 
 
 def words(result: Result) -> str:
-    """Why a contestant has no times."""
+    """Returns why a contestant has no times."""
     return "; ".join(f"is {key.replace('_', ' ')}: {result[key]}" for key in ("refused", "left_out") if key in result)
 
 
 def admit(make: Make, case: Case) -> tuple[Contestant | None, Result]:
-    """The contestant and how far it deviates; None, and why, where it is wrong or cannot take part."""
+    """Returns the contestant and how far it deviates; None, and why, where it is wrong or cannot take part."""
     try:
         contestant = make(case)
         checks: list[Result] = [
@@ -71,7 +71,7 @@ def admit(make: Make, case: Case) -> tuple[Contestant | None, Result]:
 
 
 def trouble(error: Exception) -> Result:
-    """Left out where memory, a compiler or a part is missing; refused where the contestant's own code fails."""
+    """Says why a contestant is left out (memory, a compiler or a part is missing) or refused (its own code fails)."""
     said = " ".join(str(error).split())[:300]
     if isinstance(error, LeftOut):
         return dict(left_out=said)
@@ -85,7 +85,7 @@ def trouble(error: Exception) -> Result:
 def take_turns(
     ready: Mapping[str, Contestant], repeats: int, patience: float, device: torch.device
 ) -> dict[str, list[float] | Result]:
-    """Seconds of each call, round after round, or why there are none; slower than `patience` gets fewer rounds."""
+    """Times calls in rounds, fewer for those slower than `patience`; returns seconds, or why there are none."""
     times: dict[str, list[float]] = {name: [] for name in ready}
     lost: dict[str, Result] = {}
     slow: set[str] = set()
@@ -107,7 +107,7 @@ def take_turns(
 
 
 def stopwatch(step: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one call, the device's work included."""
+    """Returns the seconds of one call, the device's work included."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     start = time.perf_counter()
@@ -131,7 +131,7 @@ def memory(contestant: Contestant, device: torch.device) -> Result:
 
 
 def peak_memory(step: Callable[[], object], device: torch.device) -> int:
-    """Bytes above what lived before, see `MEMORY`. Gradients of the calls before are dropped by the step itself."""
+    """Returns bytes above what lived before, see `MEMORY`. The step itself drops the gradients of the calls before."""
     if device.type == "cuda":
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)

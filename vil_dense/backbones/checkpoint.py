@@ -1,4 +1,4 @@
-"""Published weights into ours: pure functions from state dict to state dict, and loading that runs no code of the file.
+"""Converts published weights into our layout, by pure functions from state dict to state dict, and loads them strictly.
 
 Layouts: `raw` the files at the authors' server (key `state_dict`), `v1` and `v2` the stand-alone package, `own` ours.
 Ours differs in four things: norm weights are stored whole and not as an offset from 1; a block's q, k, v, convolution,
@@ -6,22 +6,15 @@ gates and norm lie together in `scans.<n>`; the grid convolution of a reversed p
 its kernel is stored turned by 180 degrees; and the inner channels are grouped (`layers.vil.BlockDiagonalLinear`).
 """
 
-import errno
-import pickle
 import re
-import warnings
-import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from vil_dense.backbones.vision_lstm import DIRECTIONS, VisionLSTM
-from vil_dense.files import check_sums, write_whole
 from vil_dense.layers.embed import resize_positions
 from vil_dense.ops.cell_weights import NUM_HEADS, QKV_BLOCK
 
@@ -37,73 +30,8 @@ _STEM = {"patch_embed.proj": "patch_embed.proj", "pos_embed": "pos_embed"}
 _OPTIONAL = ("post_norm", "head_norm", "head", "cls_token")
 
 
-def read_state(path: str | Path) -> State:
-    """The tensors of a `.safetensors`, `.th` or `.pth` file, unwrapped from `state_dict`; no code of the file is run.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        OSError, MemoryError: it cannot be read, see `check_damage`.
-        ValueError: it is damaged, holds more than tensors and plain values, or no tensors.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
-    try:
-        if path.suffix == ".safetensors":
-            content: Any = safetensors.torch.load_file(path)
-        else:
-            check_sums(path)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # an unusual pickle protocol is refused below or harmless
-                content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} was not loaded: it holds objects other than tensors and plain values, which could run code, "
-            f"or it is damaged ({str(error).splitlines()[0]})"
-        ) from error
-    except Exception as error:  # torch's unpickler fails on damaged files in every way, IndexError and others
-        check_damage(error, path)
-        raise ValueError(
-            f"{path} is not a whole checkpoint: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-        ) from error
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    state = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
-    if not state:
-        raise ValueError(f"{path} holds no tensors; expected a state dict or a file with the key 'state_dict'")
-    return state
-
-
-def check_damage(error: Exception, path: str | Path) -> None:
-    """Of an error while a checkpoint is read: raises it again where the content is not to blame.
-
-    Raises:
-        OSError: the disk, the network or the rights are; names the file.
-        MemoryError, RuntimeError: there is no memory for what it holds.
-    """
-    if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that of a seek to where a damaged offset points
-        raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
-    no_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-    # a file of torch's old format, which has no checksums, may have been damaged where it says how large a tensor is
-    if no_memory or ("DefaultCPUAllocator" in str(error) and zipfile.is_zipfile(path)):
-        raise error
-
-
-def write_state(state: State, path: str | Path) -> None:
-    """Writes `.safetensors`, or `.pth` as dict(state_dict=...), to a temporary name first, then renames it."""
-    path = Path(path)
-
-    def write(part: Path) -> None:
-        if path.suffix == ".safetensors":
-            safetensors.torch.save_file({k: v.contiguous() for k, v in state.items()}, part)
-        else:
-            torch.save(dict(state_dict=state), part)
-
-    write_whole(path, write)
-
-
 def layout_of(state: Mapping[str, Tensor]) -> str:
-    """`raw`, `v1`, `v2` or `own`; ValueError where the keys are of none of them."""
+    """Returns the layout of a state dict, `raw`, `v1`, `v2` or `own`; raises ValueError for keys of none of them."""
     marks = {
         "raw": r"xlstm\.blocks\.",
         "v2": r"\.rowwise_from_",
@@ -119,7 +47,7 @@ def layout_of(state: Mapping[str, Tensor]) -> str:
 
 
 def to_own(state: Mapping[str, Tensor], *, direction: str = "bi-alternating", layout: str | None = None) -> State:
-    """The same weights under our names; `own` layouts lose the prefix of a segmentor or classifier.
+    """Returns the same weights under our names; `own` layouts lose the prefix of a segmentor or classifier.
 
     Args:
         state: tensors of one of the layouts.
@@ -177,13 +105,13 @@ def _group_channels(state: Mapping[str, Tensor]) -> State:
 
 
 def _direction_of(own: Mapping[str, Tensor], direction: str) -> str:
-    """The block design: from the number of scans in a block where that tells it, else `direction`."""
+    """Returns the block design: from the number of scans in a block where that tells it, else `direction`."""
     scans = 1 + max((int(key.split(".")[4]) for key in own if ".layer.scans." in key), default=0)
     return {2: "bi", 4: "quad"}.get(scans, direction)
 
 
 def _strip_prefix(state: Mapping[str, Tensor]) -> State:
-    """Without `module.`, `backbone.` and `net.`; of a whole segmentor only the backbone stays."""
+    """Removes `module.`, `backbone.` and `net.`; of a whole segmentor only the backbone stays."""
     state = {key.removeprefix("module."): value for key, value in state.items()}
     if any(key.startswith("backbone.") for key in state):
         state = {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
@@ -191,7 +119,7 @@ def _strip_prefix(state: Mapping[str, Tensor]) -> State:
 
 
 def _rename(key: str, layout: str) -> tuple[str, bool]:
-    """Our name of a key, and whether its value is an offset from 1."""
+    """Returns our name of a key, and whether its value is an offset from 1."""
     for theirs, ours in {**_STEM, **_HEADS[layout]}.items():
         if match := re.fullmatch(rf"{re.escape(theirs)}\.(weight|bias|embed)", key):
             return f"{ours}.{match[1]}", ours == "post_norm" and match[1] == "weight"
@@ -225,7 +153,7 @@ def _rename_in_block(key: str, block: str, rest: str) -> tuple[str, bool]:
 
 
 def _turn(key: str, value: Tensor, direction: str) -> Tensor:
-    """The kernel of a reversed pass's grid convolution, turned into the image's frame."""
+    """Turns the kernel of a reversed pass's grid convolution into the image's frame."""
     match = re.fullmatch(r"blocks\.(\d+)\.layer\.scans\.(\d+)\.conv\.weight", key)
     if match is None or value.ndim < 4:
         return value
@@ -238,7 +166,7 @@ def _turn(key: str, value: Tensor, direction: str) -> Tensor:
 
 
 def inflate_blocks(state: Mapping[str, Tensor]) -> State:
-    """The blocks of a picture's weights in our layout for volumes; the rest is left out.
+    """Returns the blocks of a picture's weights, in our layout, for volumes; the rest is left out.
 
     A grid convolution k x k becomes k x k x k with the picture's in the middle slice and zeros elsewhere, so that a
     volume one voxel deep gives what the picture gives; everything else does not know the number of axes.
@@ -252,7 +180,7 @@ def inflate_blocks(state: Mapping[str, Tensor]) -> State:
 
 
 def infer_options(state: Mapping[str, Tensor], direction: str = "bi-alternating") -> dict[str, Any]:
-    """The options with which `VisionLSTM` takes weights in our layout; `direction` where the weights cannot tell."""
+    """Returns the options of a `VisionLSTM` for weights in our layout; `direction` where the weights cannot tell."""
     first = "blocks.0.layer.scans.0."
     if first + "conv.weight" not in state:
         raise ValueError("not the weights of a ViL in this project's layout: blocks.0.layer.scans.0 is missing")
@@ -327,7 +255,7 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor]) -> str:
 
 
 def _design(state: Mapping[str, Tensor]) -> dict[str, str]:
-    """What tells one network from another, as far as weights in our layout show it."""
+    """Describes a design for comparison with another, as far as weights in our layout show it."""
     conv, patch = (state.get(key) for key in ("blocks.0.layer.scans.0.conv.weight", "patch_embed.proj.weight"))
     scans = {key.split(".")[4] for key in state if key.startswith("blocks.0.layer.scans.")}
     passes = f"{len(scans)} set(s) of weights in a block" if scans else "attention blocks"
@@ -352,8 +280,7 @@ def _differences(theirs: Mapping[str, str], ours: Mapping[str, str]) -> str:
 
 
 def verified(state: State, direction: str = "bi-alternating") -> tuple[dict[str, Any], int]:
-    """Options inferred for a state in our layout, and its number of parameters; raises ValueError where they do not
-    fit."""
+    """Returns the options for weights in our layout and their number; raises ValueError where the two do not fit."""
     options = infer_options(state, direction)
     with torch.device("meta"):
         model = VisionLSTM(**options)

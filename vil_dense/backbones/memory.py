@@ -1,4 +1,4 @@
-"""Bytes: what a device still has, and a count of live tensors, allocator and resident size left aside."""
+"""Memory in bytes: what is free on a device, and the sum of live tensors, without the allocator's own."""
 
 import weakref
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from vil_dense.ops.operators import KERNELS
 
 
 def free_memory(device: torch.device | str) -> int | None:
-    """Bytes that `device` still has for this process; None where the system does not say.
+    """Returns the bytes that `device` still has for this process; None where the system does not say.
 
     On a GPU what torch has taken and uses no more is free as well: the next tensors are put there.
     """
@@ -29,7 +29,7 @@ def free_memory(device: torch.device | str) -> int | None:
 
 
 class LiveMemory(TorchDispatchMode):
-    """Inside the `with` block, `peak` is the largest number of bytes of storages made there and alive at one time."""
+    """Counts live bytes: `peak` is the largest sum of the storages made in the `with` block."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -22,18 +22,18 @@ CLS_POOLINGS = ("first-cls", "middle-cls")
 
 
 def cls_position(pooling: str, tokens: int) -> int:
-    """Where the CLS token lies among `tokens` tokens, itself counted: first, or after the larger half of the others."""
+    """Returns the place of the CLS token among `tokens` tokens: first, or after the larger half of the others."""
     return 0 if pooling == "first-cls" else tokens // 2
 
 
 def insert_cls(x: Tensor, cls_token: Tensor, pooling: str) -> Tensor:
-    """(B, S, C) and a token (1, 1, C) -> (B, S + 1, C)."""
+    """Inserts the CLS token (1, 1, C): (B, S, C) -> (B, S + 1, C)."""
     position = cls_position(pooling, x.shape[1] + 1)
     cls_token = cls_token.expand(x.shape[0], -1, -1)
     return torch.cat([x[:, :position], cls_token, x[:, position:]], dim=1)
 
 
 def remove_cls(x: Tensor, pooling: str) -> Tensor:
-    """(B, S + 1, C) -> (B, S, C): the inverse of `insert_cls`."""
+    """Removes the CLS token: (B, S + 1, C) -> (B, S, C), the inverse of `insert_cls`."""
     position = cls_position(pooling, x.shape[1])
     return torch.cat([x[:, :position], x[:, position + 1 :]], dim=1)

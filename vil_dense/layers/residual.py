@@ -1,4 +1,4 @@
-"""What the residual branches of every block share: LayerScale and stochastic depth."""
+"""Parts of the residual branches of every block: LayerScale and stochastic depth."""
 
 from collections.abc import Callable
 
@@ -20,7 +20,7 @@ class LayerScale(nn.Module):
 
 
 class Residual(nn.Module):
-    """x + branch(x), the branch left out at random for whole samples in training (stochastic depth, arXiv 1603.09382).
+    """Adds x to branch(x), left out at random for whole samples in training (stochastic depth, arXiv 1603.09382).
 
     Args:
         rate: probability of leaving the branch out, in [0, 1).

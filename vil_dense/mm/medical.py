@@ -21,7 +21,7 @@ from monai.losses import DeepSupervisionLoss, DiceCELoss
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vil_dense.backbones.checkpoint import read_state, to_own
+from vil_dense.backbones.checkpoint import to_own
 from vil_dense.medical.cache import GIB, Cases
 from vil_dense.medical.checks import Counts, check_cases
 from vil_dense.medical.datalist import Case, read_datalist
@@ -35,6 +35,7 @@ from vil_dense.mm.hooks import read_scalars
 from vil_dense.mm.patience import patiently
 from vil_dense.mm.pretrained import naming
 from vil_dense.mm.seeding import SampleKey
+from vil_dense.state_files import read_state
 
 
 def say(line: str) -> None:

@@ -6,8 +6,9 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from vil_dense.backbones.checkpoint import read_state, to_own
+from vil_dense.backbones.checkpoint import to_own
 from vil_dense.mm.safe_load import check_finite, load_safely, weights_of
+from vil_dense.state_files import read_state
 
 DEFAULT_DIRECTION = "bi-alternating"
 

@@ -16,8 +16,8 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
-from vil_dense.backbones.checkpoint import check_damage, read_state
 from vil_dense.files import check_sums
+from vil_dense.state_files import check_damage, read_state
 
 
 def _history_statistic(owner: object, name: str) -> object:

@@ -42,7 +42,8 @@ EPS = 1e-6
 
 
 def resolve_backend(backend: str) -> str:
-    """The key of `BACKENDS` that `backend` stands for; `auto` is `chunkwise`, whatever the length and the device.
+    """Returns the key of `BACKENDS` that `backend` stands for; `auto` is `chunkwise`, whatever the length and the
+    device.
 
     Raises:
         ValueError: the name is not known.
@@ -64,7 +65,8 @@ def mlstm(
     backend: str = "auto",
     eps: float = EPS,
 ) -> Tensor:
-    """Hidden states of the matrix LSTM over a sequence (xLSTM, arXiv 2405.04517, section 2.3, equations 19 to 27).
+    """Computes the hidden states of a matrix LSTM over a sequence (xLSTM, arXiv 2405.04517, section 2.3, equations 19
+    to 27).
 
     h_t = C_t^T q_t / (max(|n_t . q_t|, e^{-m_t}) + eps), with C and n scaled by e^{-m}. Keys are divided by sqrt(DH).
     The gradient is the full one, through the normaliser and the stabiliser too. Values and gradients are finite for

@@ -7,8 +7,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Order:
-    """One reading of a grid: the axis that runs fastest, counted from the last one, and whether it is read from the
-    end."""
+    """Holds the fastest axis of a reading, counted from the last one, and whether it starts at the end."""
 
     fastest_axis: int
     reverse: bool
@@ -37,33 +36,32 @@ def check_order(order: str, ndim: int) -> None:
 
 
 def frame_axes(order: str, ndim: int) -> tuple[int, ...]:
-    """The spatial axes of a grid from slowest to fastest; (0, 1, ...) for `rows`."""
+    """Returns the spatial axes of a grid from slowest to fastest; (0, 1, ...) for `rows`."""
     fastest = ndim + ORDERS[order].fastest_axis
     return tuple((fastest + 1 + axis) % ndim for axis in range(ndim))
 
 
 def to_frame(x: Tensor, order: str) -> Tensor:
-    """(B, *grid, C) -> (B, *grid', C): axes exchanged so that the rows of grid' are read as `order` reads the grid, but
-    for the direction."""
+    """Permutes axes so that rows come in `order`, but for the direction: (B, *grid, C) -> (B, *grid', C)."""
     axes = frame_axes(order, x.ndim - 2)
     return x.permute(0, *(axis + 1 for axis in axes), x.ndim - 1)
 
 
 def from_frame(x: Tensor, order: str) -> Tensor:
-    """The inverse of `to_frame`."""
+    """Undoes `to_frame`."""
     axes = frame_axes(order, x.ndim - 2)
     back = sorted(range(len(axes)), key=lambda position: axes[position])
     return x.permute(0, *(axis + 1 for axis in back), x.ndim - 1)
 
 
 def to_sequence(x: Tensor, order: str) -> Tensor:
-    """(B, *grid, C) -> (B, S, C), the tokens in `order` (a key of `ORDERS`)."""
+    """Reads a grid as a sequence, (B, *grid, C) -> (B, S, C), the tokens in `order` (a key of `ORDERS`)."""
     x = to_frame(x, order).flatten(1, -2)
     return x.flip(1) if ORDERS[order].reverse else x
 
 
 def to_grid(x: Tensor, order: str, grid: tuple[int, ...]) -> Tensor:
-    """(B, S, C) -> (B, *grid, C): the inverse of `to_sequence`."""
+    """Lays a sequence out on a grid, (B, S, C) -> (B, *grid, C): the inverse of `to_sequence`."""
     x = x.flip(1) if ORDERS[order].reverse else x
     x = x.unflatten(1, [grid[axis] for axis in frame_axes(order, len(grid))])
     return from_frame(x, order)

@@ -1,0 +1,80 @@
+"""Reads and writes files of state dicts. No code of a file is run, and a damaged file is an error that names it."""
+
+import errno
+import pickle
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from vil_dense.files import check_sums, write_whole
+
+
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """Reads the tensors of a `.safetensors`, `.th` or `.pth` file, unwrapped from `state_dict`; runs no code of it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError, MemoryError: it cannot be read, see `check_damage`.
+        ValueError: it is damaged, holds more than tensors and plain values, or no tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    try:
+        if path.suffix == ".safetensors":
+            content: Any = safetensors.torch.load_file(path)
+        else:
+            check_sums(path)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # an unusual pickle protocol is refused below or harmless
+                content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} was not loaded: it holds objects other than tensors and plain values, which could run code, "
+            f"or it is damaged ({str(error).splitlines()[0]})"
+        ) from error
+    except Exception as error:  # torch's unpickler fails on damaged files in every way, IndexError and others
+        check_damage(error, path)
+        raise ValueError(
+            f"{path} is not a whole checkpoint: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        ) from error
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    state = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
+    if not state:
+        raise ValueError(f"{path} holds no tensors; expected a state dict or a file with the key 'state_dict'")
+    return state
+
+
+def check_damage(error: Exception, path: str | Path) -> None:
+    """Raises an error that occurred while a checkpoint was read again, unless the content may be damaged.
+
+    Raises:
+        OSError: the disk, the network or the rights are to blame; names the file.
+        MemoryError, RuntimeError: there is no memory for what it holds.
+    """
+    if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that of a seek to where a damaged offset points
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
+    no_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    # a file of torch's old format, which has no checksums, may have been damaged where it says how large a tensor is
+    if no_memory or ("DefaultCPUAllocator" in str(error) and zipfile.is_zipfile(path)):
+        raise error
+
+
+def write_state(state: dict[str, Tensor], path: str | Path) -> None:
+    """Writes `.safetensors`, or `.pth` as dict(state_dict=...), to a temporary name first, then renames it."""
+    path = Path(path)
+
+    def write(part: Path) -> None:
+        if path.suffix == ".safetensors":
+            safetensors.torch.save_file({k: v.contiguous() for k, v in state.items()}, part)
+        else:
+            torch.save(dict(state_dict=state), part)
+
+    write_whole(path, write)
