@@ -1,10 +1,10 @@
-"""Command lines with the bad inputs of `bad_inputs.py`, and what is said of each."""
+"""Command lines with the bad inputs of `bad_inputs.py`, and the error that each of them reports."""
 
 from typing import NamedTuple
 
 
 class Bad(NamedTuple):
-    """A command line, what its sentence holds, and its exit code: 1 where a run went on with what was sound."""
+    """Holds a command line, a part of its error message, and its exit code: 1 if a run went on with sound inputs."""
 
     command: str
     says: str

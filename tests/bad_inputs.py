@@ -62,13 +62,13 @@ def write_png(path: Path, array: np.ndarray) -> None:
 
 
 def cut(path: Path, share: float = 0.5) -> None:
-    """Leave the first part of a file."""
+    """Cuts a file down to its first part."""
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
 
 
 def png_of_size(width: int, height: int) -> bytes:
-    """A PNG whose header claims a size, without the pixels."""
+    """Makes a PNG whose header claims a size, without the pixels."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0")), (b"IEND", b""))
     packed = [
@@ -122,7 +122,7 @@ ALL_LABELS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def write_data(root: Path) -> Path:
-    """A sound data set in the sample's layout: two pairs a split, ids 0 to 12."""
+    """Writes a sound data set in the sample's layout: two pairs in each split, ids 0 to 12."""
     for split in ("training", "validation"):
         for n, name in enumerate("ab"):
             for folder in ("images", "annotations"):
@@ -277,7 +277,7 @@ def write_configs(folder: Path, good: Path) -> None:
 
 
 def write_sound(root: Path) -> None:
-    """Configs, checkpoints of the networks that they begin with, and data."""
+    """Writes sound configs, checkpoints of their untrained networks, and data."""
     from mmengine.registry import MODELS
 
     from vil_dense.mm import settle
@@ -300,7 +300,7 @@ def write_sound(root: Path) -> None:
 
 
 def write_runs(folder: Path, config: Path, colours: Path) -> None:
-    """What commands left, damaged since."""
+    """Writes damaged results of commands, and labels that are colours in the layout of CamVid."""
     header = "case,structure,dice,hd95_mm,nsd\n"
     for name, content in {
         "table/metrics.csv": b"case,dice\na,1\n",
@@ -318,7 +318,7 @@ def write_runs(folder: Path, config: Path, colours: Path) -> None:
 
 
 def write_bad_inputs(root: Path) -> Path:
-    """All of it below `root`, which is returned."""
+    """Writes all bad inputs, and the sound ones, below `root`; returns `root`."""
     root.mkdir(parents=True, exist_ok=True)
     write_sound(root)
     for name in ("pictures", "labels", "volumes", "lists", "plans", "checkpoints", "configs", "runs"):

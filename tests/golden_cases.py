@@ -31,7 +31,7 @@ def part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tenso
 
 
 def assert_near(actual: torch.Tensor, expected: torch.Tensor, bound: float, what: str) -> None:
-    """Within `bound` times the largest value of `expected`."""
+    """Asserts that `actual` is within `bound` times the largest value of `expected`."""
     atol = bound * expected.double().abs().max().item()
     torch.testing.assert_close(
         actual.double(), expected.double(), rtol=0, atol=atol, msg=lambda text: f"{what}: {text}"
@@ -39,7 +39,7 @@ def assert_near(actual: torch.Tensor, expected: torch.Tensor, bound: float, what
 
 
 def direction_of(kwargs: dict) -> str:
-    """Our name of the block design that a case's constructor arguments ask for."""
+    """Returns our name of the block design that a case's constructor arguments ask for."""
     if "bidirectional" not in kwargs and "quaddirectional" not in kwargs and "alternation" not in kwargs:
         return "uni"
     base = "bi" if kwargs.get("bidirectional") or kwargs.get("alternation") == "bidirectional" else "quad"
@@ -47,7 +47,7 @@ def direction_of(kwargs: dict) -> str:
 
 
 def pooling_of(meta: dict) -> str | None:
-    """Our name of the classification design."""
+    """Returns our name of the classification design."""
     kwargs, standalone = meta["kwargs"], not meta["cls"].startswith("src")
     if standalone:
         default = "bilateral_flatten" if meta["cls"].endswith("2") else "bilateral_avg"
@@ -63,7 +63,7 @@ def pooling_of(meta: dict) -> str | None:
 
 
 def build(meta: dict, state: dict[str, torch.Tensor]) -> tuple[VisionLSTM, str, str]:
-    """Our model with the case's weights, its layout and direction."""
+    """Returns our model with the case's weights, its layout and direction."""
     kwargs = meta["kwargs"]
     direction = direction_of(kwargs) if meta["cls"].startswith("src") else "bi-alternating"
     layout = layout_of(state)

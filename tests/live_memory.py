@@ -1,4 +1,4 @@
-"""What tests measure memory with."""
+"""The counter of live tensors, under the name by which tests import it."""
 
 from vil_dense.backbones.memory import LiveMemory
 

@@ -1,4 +1,4 @@
-"""What tests of the mLSTM share: its backends, where they run, and gates of every kind."""
+"""Cases for tests of the mLSTM: its backends, where they run, and gates of every kind."""
 
 import os
 from importlib.util import find_spec
@@ -14,7 +14,7 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def triton_problem() -> str | None:
-    """Why the backend triton cannot run here; None where it can."""
+    """Returns why the backend triton cannot run here, or None where it can."""
     if find_spec("triton") is None:
         return "the backend triton needs the package triton: pip install triton"
     if not INTERPRETED and not torch.cuda.is_available():
@@ -55,12 +55,12 @@ GATES = {
 
 
 def hidden_states(inputs: list[Tensor], backend: str, **options: Any) -> Tensor:
-    """h on the CPU, from inputs on the CPU, computed where the backend runs."""
+    """Computes h where the backend runs, from inputs on the CPU; returns it on the CPU."""
     return mlstm(*(x.to(device_of(backend)) for x in inputs), backend=backend, **options).cpu()
 
 
 def values_and_gradients(inputs: list[Tensor], cotangent: Tensor, backend: str, **options: Any) -> list[Tensor]:
-    """h, and the gradients of q, k, v, i, f."""
+    """Computes h, and the gradients of q, k, v, i, f."""
     leaves = [x.detach().requires_grad_() for x in inputs]
     h = hidden_states(leaves, backend, **options)
     return [h.detach(), *torch.autograd.grad(h, leaves, cotangent)]

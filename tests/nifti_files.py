@@ -8,7 +8,7 @@ import numpy as np
 
 
 def oblique() -> np.ndarray:
-    """A rotation about two axes."""
+    """Returns a rotation about two axes."""
     a, b = 0.3, -0.2
     about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
     about_z = np.array([[np.cos(b), -np.sin(b), 0], [np.sin(b), np.cos(b), 0], [0, 0, 1]])
@@ -16,7 +16,7 @@ def oblique() -> np.ndarray:
 
 
 def affine(orientation: str = "RAS", spacing_mm: Sequence[float] = (1.0, 1.0, 1.0)) -> np.ndarray:
-    """Voxels to mm: `orientation` is axis letters, or "oblique"."""
+    """Returns the map from voxels to mm: `orientation` is axis letters, or "oblique"."""
     if orientation == "oblique":
         turn = oblique()
     else:
@@ -33,7 +33,7 @@ def affine(orientation: str = "RAS", spacing_mm: Sequence[float] = (1.0, 1.0, 1.
 def write_nifti(
     path: Path, voxels: np.ndarray, place: np.ndarray | None = None, *, endian: str = "<", slope: float | None = None
 ) -> Path:
-    """Write `voxels` as they are stored; units mm and s, a qform of code 2 and an sform of code 1, a description."""
+    """Writes `voxels` as they are stored; units mm and s, a qform of code 2 and an sform of code 1, a description."""
     header = nibabel.Nifti1Header(endianness=endian)
     header.set_data_dtype(voxels.dtype)
     header.set_xyzt_units("mm", "sec")

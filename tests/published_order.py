@@ -8,7 +8,7 @@ THIRDS = ("igate.weight", "fgate.weight")
 
 
 def neighbours(E: int) -> Tensor:
-    """The place in our order of each channel of the published one: of 4 b + j in a head, b + j DH / 4."""
+    """Returns the place in our order of each channel of the published one: of 4 b + j in a head, b + j DH / 4."""
     DH = E // 4
     return torch.tensor(
         [head * DH + block + j * (DH // 4) for head in range(4) for block in range(DH // 4) for j in range(4)]

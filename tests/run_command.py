@@ -13,8 +13,11 @@ ROOT = Path(__file__).parents[1]
 
 
 def run_command(line: str, monkeypatch: pytest.MonkeyPatch) -> int:
-    """The exit code of `tools/<first word>.py` with the other words. What takes a second of each run and does not
-    matter here is left out: asking compilers for their versions, laying out the config."""
+    """Runs `tools/<first word>.py` with the other words; returns its exit code.
+
+    What takes a second of each run and does not matter here is left out: asking compilers for their versions, laying
+    out the config.
+    """
     tool, *arguments = shlex.split(line)
     with monkeypatch.context() as patch:
         patch.chdir(ROOT)

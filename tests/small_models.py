@@ -23,7 +23,7 @@ NUM_HEADS = 4
 
 
 def build(name: str = "v2", *, dtype: torch.dtype = torch.float32, **options: Any) -> VisionLSTM:
-    """A network of 32 channels and two blocks, or as `options` say; the same weights at each call.
+    """Makes a network of 32 channels and two blocks, or as `options` say; the same weights at each call.
 
     Every parameter is moved away from its initial value: gates whose weights are 0 would hide what they read.
     """
@@ -37,7 +37,7 @@ def build(name: str = "v2", *, dtype: torch.dtype = torch.float32, **options: An
 
 
 def picture(name: str = "v2", batch: int = 2, grid: tuple[int, ...] | None = None, **options: Any) -> Tensor:
-    """A batch of random pictures or volumes of `grid` tokens, by default one token off the stored grid."""
+    """Makes a batch of random pictures or volumes of `grid` tokens, by default one token off the stored grid."""
     grid = grid or tuple(length + 1 for length in MODELS[name]["grid"])
     generator = torch.Generator().manual_seed(1)
     return torch.randn(batch, 3, *(PATCH * length for length in grid), generator=generator, dtype=torch.float32).to(
@@ -46,12 +46,12 @@ def picture(name: str = "v2", batch: int = 2, grid: tuple[int, ...] | None = Non
 
 
 def random_like(y: Tensor) -> Tensor:
-    """Fixed numbers without order: a cotangent of `y`. No random operation, which transforms refuse."""
+    """Returns fixed numbers without order, a cotangent of `y`, by no random operation: transforms refuse those."""
     return torch.arange(1.0, y.numel() + 1, dtype=torch.float64).square().sin().view(y.shape).to(y)
 
 
 def gradients(model: nn.Module, *inputs: Tensor, of: Callable[..., Tensor] | None = None) -> dict[str, Tensor]:
-    """Gradients of a fixed random projection of the output, by parameter name, after a pass of `of` or `model`."""
+    """Computes gradients of a fixed projection of the output of `of` or `model`, by parameter name."""
     model.zero_grad()
     y = (model if of is None else of)(*inputs)
     (y * random_like(y)).sum().backward()
@@ -59,31 +59,31 @@ def gradients(model: nn.Module, *inputs: Tensor, of: Callable[..., Tensor] | Non
 
 
 def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = 1e-4) -> None:
-    """Every tensor to within `tolerance` of its own largest entry."""
+    """Asserts that every tensor is within `tolerance` of its own largest entry."""
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert_close(found[name], value, tolerance, name)
 
 
 def assert_close(found: Tensor, expected: Tensor, tolerance: float = 1e-4, name: str = "output") -> None:
-    """Equal to within `tolerance` of the largest entry of `expected`."""
+    """Asserts that `found` is within `tolerance` of the largest entry of `expected`."""
     bound = tolerance * expected.abs().max().item() if expected.numel() else 0
     torch.testing.assert_close(found, expected, rtol=0, atol=bound, msg=lambda text: f"{name}: {text}")
 
 
 def cell_of(layer: nn.Module) -> nn.Module:
-    """The module that holds the parameters of a layer's traversal."""
+    """Returns the module that holds the parameters of a layer's traversal."""
     return next(module for module in layer.modules() if hasattr(module, "q_proj"))
 
 
 def tokens(x: Tensor) -> Tensor:
-    """Rows of channels in one order whatever the layout: (..., C), or heads (B, NH, S, DH), to (N, C)."""
+    """Sorts rows of channels, so that their order does not matter: (..., C), or heads (B, NH, S, DH), to (N, C)."""
     rows = x.detach().flatten(0, -2)
     return rows[rows[:, 0].argsort()]
 
 
 def block_equations(block: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
-    """A ViL block of one traversal from its parameters alone, on a grid (B, *grid, C).
+    """Computes a ViL block of one traversal from its parameters alone, on a grid (B, *grid, C).
 
     Returns:
         the output, and input and output of each module by its last name, channels last.
@@ -119,7 +119,7 @@ def block_equations(block: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, tupl
 
 
 def network_equations(model: VisionLSTM, x: Tensor) -> Tensor:
-    """The network from `block_equations`; embeddings and last norms are torch's own modules."""
+    """Computes the network by `block_equations`; embeddings and last norms are the network's own modules."""
     grid = model.pos_embed(model.patch_embed(x))
     for block in model.blocks:
         grid, _ = block_equations(block, grid)
@@ -144,10 +144,10 @@ def _block_diagonal(module: nn.Module, x: Tensor) -> Tensor:
 
 
 def of_kind(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
-    """Sub-modules by full name whose last name is one of `names`."""
+    """Returns sub-modules, by full name, whose last name is one of `names`."""
     return {name: module for name, module in model.named_modules() if name.rpartition(".")[2] in set(names)}
 
 
 def is_reversed(layer: nn.Module) -> bool:
-    """Whether the layer's first traversal starts at the last token."""
+    """Returns whether the layer's first traversal starts at the last token."""
     return ORDERS[layer.orders[0]].reverse

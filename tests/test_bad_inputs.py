@@ -28,7 +28,7 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def command(capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
-    """Runs a command line: its exit code, stdout and the lines of stderr."""
+    """Returns a function that runs a command line and returns its exit code, stdout and the lines of stderr."""
 
     def run(line: str) -> tuple[int, str, list[str]]:
         code = run_command(line, monkeypatch)
@@ -39,7 +39,7 @@ def command(capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
 
 
 def left(folder: Path) -> list[str]:
-    """Files that a refused command wrote, beside the log, the config and the lock of a training."""
+    """Returns files that a refused command wrote, beside the log, the config and the lock of a training."""
     files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     return [
         name for name in files if not re.search(r"\.log$|^\.lock$|^config\.py$|^\w+\.py$|/vis_data/config\.py$", name)
@@ -73,7 +73,7 @@ def test_pictures_that_are_taken(mode: str, bad: Path, tmp_path: Path, command) 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_picture_that_breaks_a_run_is_named(workers: int, bad: Path, tmp_path: Path, command) -> None:
-    """After its check, in this process or in one that loads data: a sentence, and the traceback in the log."""
+    """Tests that a picture which cannot be loaded, here or in a worker, is named; the log has the traceback."""
     root = write_data(tmp_path / "data")
     broken = root / "images/training/a.jpg"
     broken.write_bytes(b"nothing")
@@ -121,7 +121,7 @@ def test_a_test_without_memory(bad: Path, tmp_path: Path, command, monkeypatch: 
 
 
 def test_options_of_ours_fit_a_config_that_is_not_based_on_ours(bad: Path, tmp_path: Path, command) -> None:
-    """`label_check` and `compile_blocks`, which the tools look for in every config."""
+    """Tests `label_check` and `compile_blocks`, which the tools look for in every config."""
     config = tmp_path / "config.py"
     config.write_text(
         f"from mmengine.config import Config as _Config\n"
@@ -149,7 +149,7 @@ def test_every_tool_has_debug(tool: str, command) -> None:
 
 @pytest.mark.parametrize("name", ["config: syntax", "picture: cut PNG"])
 def test_in_a_process_of_its_own(name: str, bad: Path, tmp_path: Path) -> None:
-    """As a user sees it: nothing else catches what is raised."""
+    """Tests commands as a user sees them: nothing else catches what is raised."""
     tool, *arguments = CASES[name].command.replace("{bad}", str(bad)).replace("{out}", str(tmp_path / "out")).split()
     for debug in ([], ["--debug"]) if name == "config: syntax" else ([],):
         line = [sys.executable, f"tools/{tool}.py", *arguments, *debug]

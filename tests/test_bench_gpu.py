@@ -36,7 +36,7 @@ def precision() -> Iterator[None]:
 
 
 def ended(argv: list[str]) -> int:
-    """The exit code of the command."""
+    """Runs the command and returns its exit code."""
     try:
         return bench_gpu.main(argv)
     except SystemExit as end:
@@ -44,7 +44,7 @@ def ended(argv: list[str]) -> int:
 
 
 def part(session: Session, steps: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What a part with these steps leaves on the disk."""
+    """Runs a part with these steps and returns what it leaves on the disk."""
     monkeypatch.setitem(bench_gpu.PARTS, "card", (1, steps))
     bench_gpu.run_part("card", session)
     return json.loads((session.out / "parts/card.json").read_text())

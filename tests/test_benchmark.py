@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 
 
 def ended(argv: list[str]) -> int:
-    """The exit code of the command."""
+    """Runs the command and returns its exit code."""
     try:
         return benchmark.main(argv)
     except SystemExit as end:
@@ -149,7 +149,7 @@ def tf32_allowed() -> Iterator[None]:
 
 @pytest.mark.parametrize(("dtype", "tf32"), [("float32", False), ("bfloat16", True)])
 def test_float32_is_no_tf32(dtype: str, tf32: bool, out: Path, tf32_allowed: None):
-    """Which torch allows in convolutions unless it is told otherwise."""
+    """Tests that float32 switches off TF32, which torch allows in convolutions by default."""
     run("op", out, "--sizes", "20x1", "--contestants", "floor", "--dtype", dtype)
     assert torch.backends.cudnn.allow_tf32 is torch.backends.cuda.matmul.allow_tf32 is tf32
     assert json.loads((out / "op.json").read_text())["tf32"] == dict(convolutions=tf32, products=tf32)
@@ -222,8 +222,11 @@ def test_peak_memory_is_of_what_lives_at_one_time():
 
 @pytest.mark.parametrize(("size", "mode"), [(1024, "op"), (400, "backbone"), (416, "train")])
 def test_the_floor_is_the_products_of_our_forward(size: int, mode: str, monkeypatch: pytest.MonkeyPatch):
-    """But for convolutions, products with a vector, those of weights alone, and the
-    q k v maps, which are products in eager mode only."""
+    """Tests the floor against torch's count of our forward.
+
+    Left out are convolutions, products with a vector, those of weights alone, and the q k v maps, which are products in
+    eager mode only.
+    """
     # The counter's hooks on all modules would ask for the plain form.
     monkeypatch.setattr("vil_dense.layers.fused._has_any_global_hook", lambda: False)
     one = case(mode=mode, size=size, dim=64)

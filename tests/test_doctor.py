@@ -21,7 +21,7 @@ def states(findings) -> list[str]:
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch):
-    """Sets which packages are installed."""
+    """Returns a function that sets which packages are installed."""
     return lambda packages: monkeypatch.setattr(doctor, "installed", packages.get)
 
 
@@ -120,7 +120,7 @@ def test_kernels_that_compute_something_else(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_kernels_of_triton_are_run(monkeypatch: pytest.MonkeyPatch):
-    """With a stand-in here: a result within the bound, one beyond it, and what is raised without a GPU or triton."""
+    """Tests the comparison of kernels, with a stand-in that is within the bound, one beyond it, and an error."""
     from vil_dense import ops
 
     real = ops.mlstm

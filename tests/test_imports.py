@@ -13,7 +13,7 @@ FRAMEWORKS = {"matplotlib", "mmcv", "mmengine", "mmseg", "monai", "triton"}
 
 
 def loaded(statement: str, path: Path = ROOT) -> set[str]:
-    """The frameworks that a new Python, which looks in `path` first, holds after `statement`."""
+    """Returns the frameworks that a new Python, which looks in `path` first, holds after `statement`."""
     code = f"import sys; {statement}; print(*sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(path)}
     run = subprocess.run([sys.executable, "-c", code], env=environment, cwd=path, capture_output=True, text=True)
@@ -26,7 +26,10 @@ def test_core_pulls_in_no_framework() -> None:
 
 
 def test_a_framework_in_the_core_is_noticed(tmp_path: Path) -> None:
-    """In a copy, one core module imports empty stand-ins of the frameworks (torch looks for triton by itself)."""
+    """Tests a copy in which one core module imports empty stand-ins of the frameworks.
+
+    torch looks for triton by itself, so triton has none.
+    """
     shutil.copytree(ROOT / "vil_dense", tmp_path / "vil_dense", ignore=shutil.ignore_patterns("__pycache__"))
     intruders = FRAMEWORKS - {"triton"}
     for name in intruders:

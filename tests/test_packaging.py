@@ -1,4 +1,4 @@
-"""What holds for the project as a whole: one version, short files, a bare top level."""
+"""The project as a whole: one version, short files, a bare top level."""
 
 import subprocess
 from importlib.metadata import version
@@ -24,7 +24,7 @@ def test_files_are_short() -> None:
 
 
 def test_top_level_is_bare() -> None:
-    """Everything that git holds or would take up; what it ignores does not count."""
+    """Tests everything that git holds or would take up; what it ignores does not count."""
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
     listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]

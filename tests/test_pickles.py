@@ -38,14 +38,14 @@ class Trap:
 
 
 def _zip(trap: Trap) -> bytes:
-    """torch's format; a weight stands beside the trap."""
+    """Writes torch's format; a weight stands beside the trap."""
     file = io.BytesIO()
     torch.save(dict(state_dict=dict(weight=torch.zeros(2), trap=trap), meta=dict(trap=trap)), file)
     return file.getvalue()
 
 
 def _legacy(trap: Trap) -> bytes:
-    """torch's format before 1.6."""
+    """Writes torch's format before 1.6."""
     file = io.BytesIO()
     torch.save(dict(state_dict=dict(weight=torch.zeros(2), trap=trap)), file, _use_new_zipfile_serialization=False)
     return file.getvalue()
@@ -95,7 +95,7 @@ CLASSIFIER = "model.dim=32 model.depth=2 model.grid=(4,4) model.num_classes=2"
 PICTURES = "train_dataloader.dataset.data_root={folder}"
 
 KINDS = {".npy": ["array"], ".npz": ["arrays"], ".yaml": ["yaml"], ".yml": ["yaml"], ".old": ["plain"]}
-"""By the ending of a file; of every other the pickles."""
+"""Kinds of traps by the ending of a file; all other endings get the three kinds of pickles."""
 
 # Each command reads a file of ours, {trap}, under every name that it takes.
 PLACES = {
@@ -162,7 +162,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MMEngine's own loaders, as a new process has them: what a command of an earlier test installed is no help."""
+    """Restores MMEngine's own loaders, as a new process has them: what an earlier test installed is no help."""
     handlers = dict(pkl=PickleHandler(), pickle=PickleHandler(), yml=YamlHandler(), yaml=YamlHandler())
     for suffix, handler in handlers.items():
         monkeypatch.setitem(file_handlers, suffix, handler)
@@ -176,7 +176,7 @@ def trap(tmp_path: Path) -> Trap:
 
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
-    """Runs a command line: its exit code and the end of stderr."""
+    """Returns a function that runs a command line and returns its exit code and the end of stderr."""
 
     def run(line: str) -> tuple[int, str]:
         code = run_command(line, monkeypatch)
@@ -187,7 +187,7 @@ def command(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_the_traps_spring(kind: str, trap: Trap, tmp_path: Path) -> None:
-    """What is tested below could run code."""
+    """Tests that the traps of the tests below could run code."""
     path = tmp_path / "trap"
     path.write_bytes(FORMATS[kind](trap))
     with warnings.catch_warnings():
@@ -228,7 +228,7 @@ def test_no_trap_in_a_folder_springs(place: str, data: Path, trap: Trap, tmp_pat
 
 
 def test_a_config_that_is_measured_runs_nothing(data: Path, trap: Trap, tmp_path: Path) -> None:
-    """`benchmark.py infer`, of a config that names a file."""
+    """Tests `benchmark.py infer` with a config that names a file."""
     path, config = tmp_path / "weight.pkl", tmp_path / "config.py"
     path.write_bytes(_plain(trap))
     loss = f"decode_head=dict(loss_decode=dict(class_weight={str(path)!r}))"
@@ -257,14 +257,14 @@ def test_every_tool_reads_configs_by_the_function_that_makes_it_safe() -> None:
 
 
 def run_folder(path: Path, pointer: bytes) -> Path:
-    """A work folder whose `last_checkpoint` holds `pointer`."""
+    """Makes a work folder whose `last_checkpoint` holds `pointer`."""
     path.mkdir()
     (path / "last_checkpoint").write_bytes(pointer)
     return path
 
 
 def test_resuming_runs_nothing(data: Path, trap: Trap, tmp_path: Path, command) -> None:
-    """Neither what the pointer names nor a pointer that is a pickle itself."""
+    """Tests a file that the pointer names, and pointers that are pickles themselves."""
     for number, pointer in enumerate((b"iter_2.pth", _plain(trap), _zip(trap))):
         folder = run_folder(tmp_path / f"run_{number}", pointer)
         (folder / "iter_2.pth").write_bytes(_zip(trap))
@@ -310,7 +310,10 @@ def test_pictures_weights_of_a_volume_network_run_nothing(trap: Trap, tmp_path: 
 
 
 def test_a_config_in_a_checkpoint_is_not_run(data: Path, trap: Trap, tmp_path: Path, command) -> None:
-    """MMEngine would run `meta.config` when a run is resumed; `meta.cfg` is read for the design it was trained with."""
+    """Tests the configs in a checkpoint, of which MMEngine would run `meta.config` when a run is resumed.
+
+    `meta.cfg` is read for the design that was trained.
+    """
     program = f"import os\nos.mkdir({str(trap.canary)!r})\nmodel = dict(type='ViL')\n"
     content = torch.load(data / "good.pth", weights_only=True)
     content["meta"] = dict(config=program, cfg=program, iter=0, epoch=0, experiment_name="x", seed=0)

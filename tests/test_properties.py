@@ -1,4 +1,4 @@
-"""What holds for any size, gates and dtype, tried on drawn examples; the draws are fixed."""
+"""Properties that hold for any size, gates and dtype, tried on drawn examples; the draws are fixed."""
 
 import torch
 from hypothesis import given, settings
@@ -12,7 +12,7 @@ FEWER = settings(EXAMPLES, max_examples=12)
 
 
 def inputs(S: int, DH: int, scale: float, seed: int, dtype: torch.dtype) -> list[torch.Tensor]:
-    """q, k, v (2, 2, S, DH) and gates (2, 2, S) of deviation `scale`, cut at 1e4."""
+    """Draws q, k, v (2, 2, S, DH) and gates (2, 2, S) of deviation `scale`, cut at 1e4."""
     draw = torch.Generator().manual_seed(seed)
     tokens = [torch.randn(2, 2, S, DH, generator=draw, dtype=torch.float64) for _ in range(3)]
     gates = [(scale * torch.randn(2, 2, S, generator=draw, dtype=torch.float64)).clamp(-1e4, 1e4) for _ in range(2)]
@@ -44,7 +44,7 @@ def test_mlstm_is_the_recurrence(S: int, DH: int, scale: float, reverse: bool, s
     reverse=st.booleans(), seed=st.integers(0, 99),
 )  # fmt: skip
 def test_mlstm_in_fewer_bits(S: int, scale: float, dtype: torch.dtype, reverse: bool, seed: int):
-    """Finite for every gate, and right."""
+    """Tests that h and its gradients are finite for every gate, and that h is right for moderate ones."""
     given_inputs = inputs(S, 8, scale, seed, dtype)
     h = mlstm(*given_inputs, reverse=reverse, backend="chunkwise")
     h.square().sum().backward()

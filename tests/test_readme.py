@@ -1,4 +1,4 @@
-"""What README shows runs as it stands there."""
+"""Tests that what README shows runs as it stands there."""
 
 import re
 from pathlib import Path

@@ -50,7 +50,7 @@ PACKAGES = ("torch", "triton", "vil_dense", "einops", "mamba_ssm", "mlstm_kernel
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line; what argparse cannot know is checked in `make_cases` and `choose`."""
+    """Parses the command line; `check_arguments`, `make_cases` and `choose` check what argparse cannot know."""
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--sizes", nargs="+", metavar="SIDExBATCH", help="default: by mode")
     shared.add_argument("--contestants", nargs="+", metavar="NAME", help="default: all that can take part")
@@ -91,7 +91,7 @@ def check_name(option: str, name: str, known: Sequence[str]) -> None:
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """ValueError in words where the command line makes no sense."""
+    """Raises ValueError where the command line makes no sense."""
     check_name("dtype", args.dtype, list(DTYPES))
     devices = ["cpu", "cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     check_name("device", args.device, devices if torch.cuda.is_available() else ["cpu"])
@@ -108,7 +108,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 
 def make_cases(args: argparse.Namespace) -> list[Case]:
-    """Every variant at every size."""
+    """Returns a case for every variant at every size."""
     device = torch.device(args.device)
     if not args.memory_limit:
         host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -124,7 +124,7 @@ def make_cases(args: argparse.Namespace) -> list[Case]:
 
 
 def size_of(text: str) -> tuple[int, int]:
-    """`224x8` as (224, 8)."""
+    """Parses a size: `224x8` is (224, 8)."""
     numbers = text.split("x")
     if len(numbers) != 2 or not all(number.isdigit() and int(number) > 0 for number in numbers):
         raise ValueError(f"a size is SIDExBATCH, like 224x8; got {text!r}")
@@ -132,7 +132,7 @@ def size_of(text: str) -> tuple[int, int]:
 
 
 def choose(args: argparse.Namespace) -> dict[str, Make]:
-    """The contestants asked for, or all but those whose clone is not named."""
+    """Returns the requested contestants, or all but those whose clone is not named."""
     makers = contestants(args.mode, getattr(args, "direction", ()))
     waiting = {
         name: option
@@ -147,7 +147,7 @@ def choose(args: argparse.Namespace) -> dict[str, Make]:
 
 
 def surroundings(args: argparse.Namespace) -> Result:
-    """Everything beside the sizes that a number depends on."""
+    """Returns everything beside the sizes that a number depends on."""
     device = torch.device(args.device)
     on_gpu = device.type == "cuda"
     versions = dict(python=platform.python_version(), **({"cuda": torch.version.cuda} if on_gpu else {}))
@@ -188,7 +188,7 @@ def processor() -> str:
 
 
 def commit(folder: Path) -> str | None:
-    """Of a checkout, with a + where files differ from it; None without git."""
+    """Returns the commit of a checkout, with a + where files differ from it, or None without git."""
     try:
         texts = [
             subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True).stdout
@@ -200,7 +200,7 @@ def commit(folder: Path) -> str | None:
 
 
 def work(case: Case) -> int:
-    """What the time of a case is about proportional to; checks and compilation cost small cases much, too."""
+    """Estimates the time of a case, up to a factor; checks and compilation cost small cases much, too."""
     return FIXED_WORK + case.batch * case.tokens * case.options["dim"] ** 2 * case.options["depth"]
 
 
@@ -218,7 +218,7 @@ def show_tables(files: Sequence[Path]) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0, or 1 where a contestant was refused."""
+    """Measures all cases; returns the exit code, 1 where a contestant was refused."""
     check_arguments(args)
     cases, makers, out = make_cases(args), choose(args), Path(args.out)
     out.mkdir(parents=True, exist_ok=True)

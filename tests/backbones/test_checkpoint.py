@@ -26,7 +26,10 @@ def small(name: str = "vil2-tiny", **options) -> VisionLSTM:
 
 
 def as_raw(state: dict[str, torch.Tensor], turned: set[tuple[int, int]]) -> dict[str, torch.Tensor]:
-    """Our layout as the published files have it, written out by hand once more; `turned`: reversed (block, scan)."""
+    """Returns weights of ours in the layout of the published files; `turned` lists reversed pairs (block, scan).
+
+    The layout is written out by hand, apart from the code that is tested.
+    """
     heads = {"post_norm.": "xlstm.post_blocks_norm.", "head_norm.": "head.0.", "head.": "head.1."}
     raw = {}
     for key, value in in_published_order(state).items():
@@ -62,7 +65,7 @@ TURNED = {"bi-alternating": {(block, 0) for block in range(1, 12, 2)}, "bi": {(b
 @pytest.mark.parametrize("name", ["vil-tiny", "vil2-tiny"])
 @pytest.mark.parametrize("direction", ["uni", "bi-alternating", "bi", "quad"])
 def test_raw_layout_comes_back(name: str, direction: str) -> None:
-    """Twelve blocks: block 1 and blocks 10 and 11 must not be mixed up."""
+    """Tests that `to_own` undoes `as_raw`; with twelve blocks, as 1, 10 and 11 could be mixed up."""
     if name == "vil2-tiny" and direction == "quad":
         pytest.skip("the official code has no grid convolution in this design")
     model = small(name, direction=direction, num_classes=5)

@@ -53,13 +53,13 @@ def test_twelve_sizes_need_three_graphs(direction: str) -> None:
 
 @pytest.mark.parametrize("tokens", [640, 300])
 def test_so_do_long_sequences(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of one and of several segments, at each size both."""
+    """Tests that three graphs also suffice for short segments: some sizes have one, others several."""
     monkeypatch.setattr(chunkwise, "SEGMENT_TOKENS", tokens)
     assert graphs([1] * 12) <= 3
 
 
 def test_so_do_sequences_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a GPU; batches of two or more."""
+    """Tests that three graphs also suffice in the form for GPUs, with batches of two or more."""
     for module in (cell, chunkwise):
         monkeypatch.setattr(module, "on_gpu", lambda x: True)
     assert graphs([2, 3, 5] * 4) <= 3

@@ -29,7 +29,10 @@ def small(direction: str = "bi-alternating", **options: object) -> VisionLSTM:
 
 @pytest.mark.parametrize("direction", ["bi-alternating", "bi-shared", "quad"])
 def test_parts_of_a_small_network(direction: str):
-    """Two pictures of 12 x 20 px, 15 tokens each; width 32, inner width 64, four heads of 16."""
+    """Tests the MACs of each part for two pictures of 12 x 20 px, with 15 tokens each.
+
+    The width is 32, the inner width 64, in four heads of 16.
+    """
     S, D, E = 15, 32, 64
     orders = {"bi-alternating": 1, "bi-shared": 2, "quad": 4}[direction]
     scan = 9 * E + 3 * 4 * E + 8 * 3 * E  # convolution; q, k and v in blocks of four; gates from q, k and v
@@ -49,7 +52,11 @@ def test_parts_of_a_small_network(direction: str):
 @pytest.mark.parametrize("S", [1, 15, 65])
 @pytest.mark.parametrize("backend", ["parallel", "recurrent"])
 def test_formula_is_what_its_code_multiplies(backend: str, S: int):
-    """The recurrence writes to its state element by element, and only reads it by a product that torch counts."""
+    """Tests that a formula gives what torch counts while the operator runs.
+
+    The recurrence writes to its state element by element, which torch does not count, and reads it by a product, which
+    it counts.
+    """
     DH = 16
     q = torch.zeros(1, 1, S, DH)
     with FlopCounterMode(display=False) as counter:
@@ -60,7 +67,10 @@ def test_formula_is_what_its_code_multiplies(backend: str, S: int):
 
 @pytest.mark.parametrize("chunks", [1, 3, 40])
 def test_chunkwise_by_hand(chunks: int):
-    """q k^T and w v, and of several chunks k^T v and q C, q n; the decays between chunks come on top."""
+    """Tests the count against q k^T and w v and, of several chunks, k^T v, q C and q n.
+
+    The decays between chunks come on top.
+    """
     DH = 96
     by_hand = chunks * (2 * CHUNK * CHUNK * DH + (chunks > 1) * CHUNK * (2 * DH * DH + DH))
     assert by_hand <= OPERATORS["chunkwise"](chunks * CHUNK, DH) < 1.15 * by_hand

@@ -11,7 +11,7 @@ from vil_dense.backbones.checkpoint import infer_options, layout_of, load_weight
 
 
 def run(model: VisionLSTM, x: torch.Tensor, blocks: dict[int, torch.Tensor]) -> torch.Tensor:
-    """The output; `blocks` collects what each block puts out, as tokens (B, S, C)."""
+    """Returns the output; `blocks` collects what each block puts out, as tokens (B, S, C)."""
     hooks = [
         block.register_forward_hook(lambda _m, _i, out, index=index: blocks.__setitem__(index, out.flatten(1, -2)))
         for index, block in enumerate(model.blocks)
@@ -23,7 +23,7 @@ def run(model: VisionLSTM, x: torch.Tensor, blocks: dict[int, torch.Tensor]) -> 
 
 
 def as_official(output: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
-    """Features as the case stores them: maps, or tokens (B, S, C)."""
+    """Returns features as the case stores them: maps, or tokens (B, S, C)."""
     return output if output.shape == expected.shape else output.flatten(2).mT
 
 
@@ -110,7 +110,7 @@ def test_cell(name: str, backend: str) -> None:
 
 @names("dyn_")
 def test_training_dynamics(name: str) -> None:
-    """The official model's losses over AdamW steps: gradients, groups and clipping at once."""
+    """Tests that steps of AdamW, with groups and clipping, give the official model's losses, norms and weights."""
     meta, tensors = read(name)
     model, layout, direction = build(meta, part(tensors, "state."))
     model = model.double().train()

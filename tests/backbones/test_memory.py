@@ -26,7 +26,7 @@ def peak_bytes(model: VisionLSTM, *size: int, train: bool = False) -> int:
 
 
 def bytes_of_a_token(dim: int, sizes: list[tuple[int, ...]], train: bool, recompute: bool) -> list[float]:
-    """At each of the `sizes`, in tokens."""
+    """Returns the peak memory divided by the number of tokens, at each of the `sizes`, in tokens."""
     found = []
     for size in sizes:
         model = VisionLSTM(dim=dim, depth=2, patch_size=4, in_channels=1, grid=(8,) * len(size), recompute=recompute)
@@ -44,13 +44,13 @@ def bytes_of_a_token(dim: int, sizes: list[tuple[int, ...]], train: bool, recomp
     ],
 )
 def test_memory_is_linear(dim: int, train: bool, recompute: bool, sides: tuple[int, int]) -> None:
-    """In pictures, and in a volume of 96 voxels a side on the same line."""
+    """Tests that pictures of two sizes and a volume of 96 voxels a side take as many bytes for each token."""
     few, *others = bytes_of_a_token(dim, [*((side, side) for side in sides), (24, 24, 24)], train, recompute)
     torch.testing.assert_close(others, [few] * 2, rtol=0.15, atol=0)
 
 
 class Written(TorchDispatchMode):
-    """Counts the numbers that operations write, views none."""
+    """Counts the numbers that operations write; views write none."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,7 +73,10 @@ def written_for_a_token(function: Callable[..., torch.Tensor], *inputs: torch.Te
 
 
 def test_work_in_training_is_linear() -> None:
-    """Of the operator and of the network, over many segments, at 4096 and at 16,384 tokens."""
+    """Tests that operator and network write as many numbers for each token at 4096 as at 16,384 tokens.
+
+    Both lengths have many segments.
+    """
     model, found = VisionLSTM(dim=32, depth=1, patch_size=4, in_channels=1), []
     for side in (64, 128):
         S = side**2
@@ -99,7 +102,7 @@ def test_training_takes_no_more_than_a_vit(with_cp: bool, share: float) -> None:
 
 
 def test_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a GPU with what torch holds and uses no more."""
+    """Tests that memory which torch holds on a GPU and does not use counts as free."""
     for name, value in dict(mem_get_info=(5, 90), memory_reserved=40, memory_allocated=10).items():
         monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
     assert free_memory("cuda") == free_memory(torch.device("cuda", 0)) == 35

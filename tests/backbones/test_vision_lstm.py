@@ -63,7 +63,7 @@ def test_parameters_of_variants(name: str) -> None:
 
 
 def test_parameters_of_vil2_large() -> None:
-    """Unpublished, but counted with the authors' code."""
+    """Tests the count of a ViL2-L, which is unpublished, against that of the authors' code."""
     assert count(**{**variant("vil2-tiny"), "dim": 1024, "depth": 48}) == 310_489_448
 
 
@@ -91,7 +91,7 @@ def test_odd_pictures_at_full_patch_size(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("name", ["vil-tiny", "vil2-tiny"])
 def test_no_size_is_remembered(name: str) -> None:
-    """One model fed four sizes gives what a model that saw nothing else gives."""
+    """Tests that a model which is fed four sizes gives for each what a new model gives."""
     # the second of each has as many tokens as the first, in another shape
     sizes = [(16, 16), (32, 8), (20, 8), (12, 28), (16, 16)]
     volumes = [(8, 16, 12), (16, 8, 12), (4, 8, 20), (9, 7, 5), (8, 16, 12)]
@@ -102,7 +102,7 @@ def test_no_size_is_remembered(name: str) -> None:
 
 
 def test_a_step_in_the_picture_stays_where_it_is() -> None:
-    """Padding goes to the right and the bottom: what is added there never moves the rest."""
+    """Tests that the padding lies at the bottom: zeros that are added there by hand change nothing."""
     model = small(pooling=None, direction="uni", conv="causal", conv_kernel=4)
     picture = torch.randn(1, 3, 10, 16)
     (cut,) = model.features(picture, (-1,))
@@ -172,7 +172,7 @@ def test_what_is_computed_again_changes_no_number() -> None:
 
 
 def test_how_often_a_layer_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its convolution runs once more in the backward pass unless all is kept, and with `with_cp` no more often."""
+    """Tests that a layer's convolution runs twice in training, also with `with_cp`, and once where all is kept."""
     runs, convolve = [], cell.convolve
     for options in (dict(), dict(recompute=False), dict(with_cp=True)):
         model, found = small(num_classes=3, **options).train(), []
@@ -222,7 +222,7 @@ def test_input_is_refused_in_words() -> None:
 
 @pytest.fixture
 def official(monkeypatch: pytest.MonkeyPatch):
-    """The authors' stand-alone package from a clone of NX-AI/vision-lstm."""
+    """Yields both versions of the authors' stand-alone package, from a clone of NX-AI/vision-lstm."""
     clone = os.environ.get("VIL_DENSE_OFFICIAL")
     if not clone or not (Path(clone) / "vision_lstm").is_dir():
         pytest.skip("set VIL_DENSE_OFFICIAL to a clone of NX-AI/vision-lstm to compare with the official code")

@@ -1,6 +1,6 @@
-"""Run by torchrun, by `test_distributed.py`: two processes on half a batch each equal one on the whole.
+"""Checks, run by torchrun, that two processes on half a batch each equal one on the whole batch.
 
-`shard_two.py fsdp | ddp NAME`
+`test_distributed.py` runs it as `shard_two.py fsdp | ddp NAME`.
 """
 
 import datetime

@@ -12,7 +12,7 @@ MAPS = ("proj_up", "proj_down", "q_proj", "k_proj", "v_proj")
 
 
 class LoRA(nn.Module):
-    """A frozen map and a trained product of two narrow ones beside it."""
+    """Adds the trained product of two narrow maps to a frozen map."""
 
     def __init__(self, base: nn.Module, width_in: int, width_out: int, rank: int = 2) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ def put_lora(model: nn.Module, parts: tuple[str, ...] = MAPS) -> list[LoRA]:
 @pytest.mark.parametrize("part", MAPS)
 @pytest.mark.parametrize("name", ["v1", "v2"])
 def test_an_adapter_by_module_replacement(name: str, part: str) -> None:
-    """Equal to the model whose weights it is merged into, where these are dense; it trains, and its base does not."""
+    """Tests that an adapter trains and its base does not; on a dense map it equals merged weights."""
     torch.manual_seed(3)
     merged = build(name, dtype=torch.float64)
     x, plain = picture(name, dtype=torch.float64), merged(picture(name, dtype=torch.float64)).detach()
@@ -89,7 +89,7 @@ def test_an_adapter_on_all_maps_has_the_gradients_of_finite_differences() -> Non
 @pytest.mark.filterwarnings("ignore:Unsupported layer type:UserWarning")
 @pytest.mark.parametrize("targets", [["proj_up", "proj_down"], list(MAPS)], ids=["linear", "all"])
 def test_peft_lora(targets: list[str]) -> None:
-    """Block-diagonal maps are no kind that peft knows: it is told of one."""
+    """Tests LoRA by peft, which does not know block-diagonal maps: the test registers a layer for them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         peft = pytest.importorskip("peft", reason="peft is not installed")
@@ -111,7 +111,7 @@ def test_peft_lora(targets: list[str]) -> None:
 
 
 def peft_lora(peft: object) -> type[nn.Module]:
-    """A LoRA layer of peft for a map of E channels to E channels that is no nn.Linear."""
+    """Returns a class of LoRA layers for peft, for a map of E channels to E channels that is no nn.Linear."""
 
     class MapLora(nn.Module, peft.tuners.lora.LoraLayer):
         def __init__(self, base_layer: nn.Module, adapter_name: str, config: object, r: int = 0, **options: object):

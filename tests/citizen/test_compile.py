@@ -41,7 +41,7 @@ def fresh_compiler() -> None:
 
 @pytest.fixture(params=["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def backend(request: pytest.FixtureRequest) -> Counted:
-    """Without and with generated code."""
+    """Returns a backend that counts graphs, one without and one with generated code."""
     if request.param == "inductor" and (problem := compiler_problem("cpu")):
         pytest.skip(f"nothing can be compiled here ({problem})")
     torch._dynamo.reset()
@@ -87,7 +87,10 @@ def test_twelve_sizes_in_four_graphs(dynamic: bool | None, backend: Counted) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["v1", "v2-3d"])
 def test_many_sizes_and_batches_in_training(name: str) -> None:
-    """Batches of 2 and more: a batch of one is a graph of its own for any module."""
+    """Tests that four graphs serve all sizes and batches in training.
+
+    Batches are of 2 and more: a batch of one is a graph of its own for any module.
+    """
     model, backend = build(name, depth=1), Counted("aot_eager")
     compiled = torch.compile(copy.deepcopy(model), fullgraph=True, backend=backend)
     sizes = SIZES if model.ndim == 2 else VOLUMES

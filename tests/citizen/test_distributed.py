@@ -19,7 +19,7 @@ SLOW = [("fsdp", "v1"), ("ddp", "v2"), ("fsdp", "v2-3d"), ("ddp", "v2-3d")]
 
 @pytest.mark.parametrize(("kind", "name"), [*FAST, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)])
 def test_two_processes_equal_one(kind: str, name: str) -> None:
-    """Outputs, gradients and weights of three steps; see `shard_two.py`."""
+    """Tests outputs, gradients and weights of three steps; see `shard_two.py`."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     done = subprocess.run(

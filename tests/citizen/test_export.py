@@ -15,7 +15,7 @@ SIZES = {2: [(20, 20), (16, 16), (33, 41), (8, 64), (36, 40)], 3: [(12, 16, 20),
 
 
 def axes(ndim: int) -> dict[int, object]:
-    """The batch and every spatial axis."""
+    """Returns the dynamic axes: the batch and every spatial axis."""
     return {axis: Dim.AUTO for axis in (0, *range(2, 2 + ndim))}
 
 
@@ -27,7 +27,7 @@ def exported(model: torch.nn.Module, name: str) -> torch.export.ExportedProgram:
     "name", ["v2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("v1", "v1-3d", "v2-3d"))]
 )
 def test_dynamic_batch_and_sizes(name: str) -> None:
-    """Twice in one process, the second time after passes of the first."""
+    """Tests an exported program at several batches and sizes, and a second export after passes of the first."""
     model = build(name)
     for _ in range(2):
         program = exported(model, name)
@@ -56,7 +56,7 @@ def test_an_exported_program_is_saved_and_loaded() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["v1", "v2"])
 def test_core_operators(name: str) -> None:
-    """`run_decompositions`, which every runtime starts from, keeps values and gradients possible."""
+    """Tests that `run_decompositions`, which every runtime starts from, keeps the values."""
     model, x = build(name), picture(name, 3)
     program = exported(model, name).run_decompositions()
     assert_close(program.module()(x), model(x))

@@ -25,7 +25,7 @@ IN_BLOCK = ("norm", "proj_up", "conv", "q_proj", "k_proj", "v_proj", "igate", "f
 
 
 def channels_last(name: str, x: Tensor, dim: int) -> Tensor:
-    """What a module reads or puts out as rows of `dim` channels, whatever layout a core has chosen."""
+    """Returns what a module reads or puts out as rows of `dim` channels, whatever its layout."""
     if name == "conv":
         x = x.movedim(1, -1)
         x = x.flatten(0, -2)
@@ -71,7 +71,7 @@ def test_hooks_fire_once_and_see_the_equations(name: str, training: bool) -> Non
 @pytest.mark.parametrize("part", IN_BLOCK)
 @pytest.mark.parametrize("name", ["v1", "v2"])
 def test_what_a_hook_puts_in_place_of_an_output_counts(name: str, part: str) -> None:
-    """Twice the output equals twice the weights of the module."""
+    """Tests that a hook which doubles an output equals doubled weights of the module."""
     model, x = build(name, dtype=torch.float64), picture(name, dtype=torch.float64)
     plain = model(x).detach()
     doubled = copy.deepcopy(model)
@@ -112,7 +112,7 @@ def test_global_hooks_fire_for_every_module() -> None:
 
 @pytest.mark.parametrize("part", ["proj_up", "q_proj", "conv", "igate", "outnorm"])
 def test_parametrized_weights(part: str) -> None:
-    """Half the weight, as a parametrisation and in place; the gradient reaches the original."""
+    """Tests that a parametrisation which halves a weight equals half the weight, also in the gradient."""
 
     class Half(nn.Module):
         def forward(self, weight: Tensor) -> Tensor:
@@ -159,7 +159,7 @@ def test_weight_norm_spectral_norm_and_pruning() -> None:
 
 
 def rounded(weight: Tensor) -> Tensor:
-    """To the int8 grid of each row's largest entry."""
+    """Rounds to the int8 grid of each row's largest entry."""
     step = weight.abs().amax(1, keepdim=True) / 127.5
     return (weight / step).round().clamp(-128, 127) * step
 

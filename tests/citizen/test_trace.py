@@ -49,7 +49,10 @@ def test_a_trace_with_gradients(name: str) -> None:
 @pytest.mark.parametrize("where", ["the stored grid", "another grid"])
 @pytest.mark.parametrize("name", MODELS)
 def test_a_trace_at_other_sizes(name: str, where: str) -> None:
-    """Of whole patches; the positions of the stored grid are not resized, those of others are."""
+    """Tests a trace at other grids of whole patches.
+
+    A trace at the stored grid does not resize the positions, one at another grid does.
+    """
     model = build(name)
     with torch.no_grad():
         trace = traced(model, picture(name, grid=MODELS[name]["grid"] if where == "the stored grid" else None))
@@ -87,7 +90,7 @@ def test_features_are_traced(name: str) -> None:
 
 
 def test_the_tracer_checks_itself() -> None:
-    """torch.jit.trace's own comparison of a second run, on by default."""
+    """Tests that torch.jit.trace's own comparison with a second run passes; it is on by default."""
     model, x = build("v2"), picture()
     with torch.no_grad():
         assert_close(torch.jit.trace(model, x)(x), model(x))

@@ -34,7 +34,7 @@ def shifted(model: nn.Module, by: float = 0.05) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_network_equals_its_equations(name: str) -> None:
-    """What the other tests compare with, in value and gradient; a grid of several chunks."""
+    """Tests the equations with which other tests compare, in values and gradients, on several chunks."""
     model = build(name, dtype=torch.float64)
     x = picture(name, 1, (9, 15) if model.ndim == 2 else (3, 5, 9), dtype=torch.float64)
     with torch.no_grad():
@@ -68,7 +68,7 @@ def test_functional_call(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["v1", "v2", "v2-3d"])
 def test_vmap_over_weights(name: str) -> None:
-    """An ensemble, and gradients for each sample."""
+    """Tests vmap over the weights of an ensemble, and over samples, for the gradients of each."""
     models = [build(name, depth=2), build(name, depth=2)]
     models[1].load_state_dict(shifted(models[0]))
     weights, buffers = stack_module_state(models)
@@ -105,7 +105,7 @@ def test_per_sample_jacobian() -> None:
 )
 @pytest.mark.parametrize("name", MODELS)
 def test_copies(name: str, again: object, tmp_path: Path) -> None:
-    """Equal before and after a pass, and independent of the original."""
+    """Tests that copies made before and after a pass equal the original and are independent of it."""
 
     def saved(model: nn.Module) -> nn.Module:
         torch.save(model, buffer := io.BytesIO())
@@ -124,7 +124,7 @@ def test_copies(name: str, again: object, tmp_path: Path) -> None:
 
 
 def test_weights_stacked_or_prepared_by_a_pass_are_not_remembered() -> None:
-    """After a step, `load_state_dict`, an in-place change: the next pass sees the new weights."""
+    """Tests that a pass sees the weights of a step, of `load_state_dict` and of an in-place change before it."""
     model, x = build("v2"), picture()
     with torch.no_grad():
         model(x)
@@ -188,7 +188,7 @@ def test_default_dtype_float64(name: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("name", MODELS)
 def test_half_precision_modules(name: str, dtype: torch.dtype) -> None:
-    """Everything comes back in the dtype, within some roundings of the wide result; gradients too."""
+    """Tests that output and gradients are in the dtype, and within some roundings of those in float64."""
     wide = build(name).to(dtype).double()  # its weights are those of the narrow one
     narrow = copy.deepcopy(wide).bfloat16() if dtype == torch.bfloat16 else copy.deepcopy(wide).half()
     x = picture(name).to(dtype)
@@ -263,8 +263,11 @@ def test_a_batch_of_none(name: str) -> None:
 @pytest.mark.parametrize("backend", ["auto", "chunkwise", "parallel", "recurrent"])
 @pytest.mark.parametrize("name", ["v1", "v2", "v2-3d"])
 def test_second_derivatives_are_right_or_refused_in_words(name: str, backend: str) -> None:
-    """A gradient penalty, against finite differences. `once_differentiable` refuses only where the incoming gradient
-    needs one; here that is a constant, and the result would be wrong without a word."""
+    """Tests that a gradient penalty equals finite differences or raises an error.
+
+    `once_differentiable` raises only where the incoming gradient requires a gradient; here that is a constant, and the
+    result would be wrong without an error.
+    """
     model = build(name, dtype=torch.float64, backend=backend)
     x = picture(name, 1, (2,) * model.ndim, dtype=torch.float64).requires_grad_()
     y = model(x)

@@ -42,7 +42,7 @@ def fresh() -> Any:
 
 
 def settings() -> dict:
-    """The model of configs/_base_/models/vil_upernet.py, small."""
+    """Returns the model of configs/_base_/models/vil_upernet.py, made small."""
     model = Config.fromfile(ROOT / "configs/_base_/models/vil_upernet.py").model.to_dict()
     norm = dict(type="BN", requires_grad=True)
     model.update(neck=None, auxiliary_head=None, test_cfg=dict(mode="whole"))
@@ -86,7 +86,12 @@ def test_forward_compiled_whole(backend: str) -> None:
 
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_training_step_of_the_compiled_parts(backend: str) -> None:
-    """The loss of the head reads lists of data samples, which no graph takes."""
+    """Tests a training step whose backbone and head are compiled as one graph each, without mmseg's loss.
+
+    The loss reads numbers out of tensors: `cross_entropy` calls `item()`, and `accuracy` selects by a mask. There
+    torch.compile breaks the graph; with fullgraph=True inductor fails in torch 2.13, and aot_eager does not
+    (`test_loss_compiled_whole`).
+    """
     model, x = build().double().train(), picture().double()
     other = copy.deepcopy(model)
     other.backbone.compile(fullgraph=True, dynamic=False, backend=backend)
@@ -108,7 +113,7 @@ def test_loss_compiled_whole() -> None:
 
 @pytest.mark.parametrize("size", [(40, 36), (32, 52)], ids=str)
 def test_export(size: tuple[int, int]) -> None:
-    """With a dynamic batch, at each of two sizes."""
+    """Tests an export with a dynamic batch, at each of two sizes."""
     model = build()
     program = torch.export.export(
         model, (picture(2, *size),), dict(mode="tensor"), dynamic_shapes=dict(inputs={0: Dim.AUTO}, mode=None)
@@ -119,7 +124,7 @@ def test_export(size: tuple[int, int]) -> None:
 
 
 def run(folder: Path, compile: bool | dict) -> tuple[dict[str, Tensor], nn.Module]:
-    """Three steps of a Runner from the same weights."""
+    """Trains for three steps with a Runner, from the same weights each time; returns the weights and the model."""
     samples = [dict(inputs=picture(1)[0] * 50 + 100, data_samples=labels(1, 40, 36)[0]) for _ in range(6)]
     model = settings()
     model["data_preprocessor"]["size"] = (40, 36)
@@ -145,7 +150,7 @@ def run(folder: Path, compile: bool | dict) -> tuple[dict[str, Tensor], nn.Modul
 
 
 def test_mmengine_compile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`compile` of MMEngine's config compiles `train_step` and the like."""
+    """Tests that `compile` of MMEngine's config, which compiles `train_step` and the like, keeps the weights."""
     monkeypatch.setattr(Runner, "_log_env", lambda self, env_cfg: None)
     expected, _ = run(tmp_path / "eager", False)
     forget_runs()

@@ -18,7 +18,7 @@ DEPTHWISE = ("depth", "depth-reversed")
 
 
 def pair(ndim: int = 2, **options) -> tuple[ViLLayer, FusedViLLayer]:
-    """A plain and a fused layer with the same weights, float64, nothing at zero."""
+    """Makes a plain and a fused layer with the same weights, in float64, none of them at its initial zero."""
     torch.manual_seed(0)
     fused = FusedViLLayer(32, ndim=ndim, **options).double()
     for parameter in fused.parameters():
@@ -40,7 +40,7 @@ def values_and_gradients(layer: nn.Module, x: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("ndim", [2, 3])
 def test_equals_the_plain_form(options: dict, direction: str, ndim: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one segment and in several, with sequences side by side and one after another."""
+    """Tests one segment and several, with sequences side by side and one after another."""
     design = {key: value for key, value in DIRECTIONS[direction].items() if key != "alternate"}
     layers = [dict(design, orders=(order,)) for order in design["orders"]]
     if "alternate" not in DIRECTIONS[direction]:
@@ -60,7 +60,7 @@ def test_equals_the_plain_form(options: dict, direction: str, ndim: int, monkeyp
 def test_sequences_side_by_side_are_those_one_after_the_other(
     order: str, grid: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The form for GPUs: one chunk, some, several segments."""
+    """Tests the form for GPUs against that for CPUs: one chunk, some, and several segments."""
     x, results = torch.randn(3, *grid, 32, dtype=torch.float64), []
     for gpu in (False, True):
         monkeypatch.setattr(chunkwise, "on_gpu", lambda x, gpu=gpu: gpu)
@@ -78,7 +78,7 @@ def test_equals_the_plain_form_in_depth(order: str) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_half_precision_is_as_near_as_the_plain_form(dtype: torch.dtype) -> None:
-    """Both against float64; autocast and weights in half precision."""
+    """Tests both forms against float64, under autocast and with weights in half precision."""
     plain, fused = pair()
     x = torch.randn(2, 9, 20, 32, dtype=torch.float64)
     expected = plain(x)
@@ -138,7 +138,10 @@ def test_forms_are_described() -> None:
 def test_recomputed_gradients_are_those_of_saved_tensors(
     frozen: tuple[str, ...], dtype: torch.dtype | None, inside: bool
 ) -> None:
-    """Wherever the backward pass is called: autocast does not reach inside. Frozen parameters get none."""
+    """Tests that recomputing changes no gradient, whether the backward pass is called within autocast or after it.
+
+    Frozen parameters get no gradient.
+    """
     x, gradients = torch.randn(2, 5, 7, 32), []
     for recompute in (False, True):
         layer = pair(recompute=recompute)[1].float()
@@ -156,7 +159,7 @@ def test_recomputed_gradients_are_those_of_saved_tensors(
 
 
 def test_only_inputs_are_saved() -> None:
-    """Of a layer: its input and its up-projection."""
+    """Tests that a layer which recomputes saves nothing but its input and its up-projection."""
     x, saved = torch.randn(1, 24, 24, 32, requires_grad=True), []
     for recompute in (False, True):
         layer = FusedViLLayer(32, recompute=recompute)

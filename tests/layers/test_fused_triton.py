@@ -23,7 +23,7 @@ def values_and_gradients(layer: nn.Module, x: Tensor) -> dict[str, Tensor]:
 def assert_equals_the_plain_form(
     grid: tuple[int, ...] = (3, 5), bound: float = 1e-4, half: torch.dtype | None = None, **options
 ) -> None:
-    """Within `bound` of the largest value of each tensor; the plain form in float64."""
+    """Asserts that each tensor is within `bound` of the largest value of the plain form's in float64."""
     torch.manual_seed(0)
     plain = ViLLayer(32, ndim=len(grid), backend="recurrent", **{k: v for k, v in options.items() if k != "recompute"})
     for parameter in plain.parameters():
@@ -52,7 +52,7 @@ def test_equals_the_plain_form(options: dict, order: str) -> None:
 
 @pytest.mark.parametrize("recompute", [True, False])
 def test_several_traversals(recompute: bool) -> None:
-    """Their down-projection is outside of the operator."""
+    """Tests several traversals, whose down-projection is outside of the operator."""
     assert_equals_the_plain_form(orders=("rows", "columns-reversed"), recompute=recompute)
 
 
@@ -95,7 +95,7 @@ def test_second_derivatives_are_refused() -> None:
 
 @pytest.fixture
 def fused_norms(monkeypatch) -> list[str]:
-    """Which kernels of the norm ran."""
+    """Returns a list that collects which kernels of the norm run."""
     from vil_dense.ops.gpu import norm
 
     ran, launch = [], norm.launch
@@ -106,7 +106,7 @@ def fused_norms(monkeypatch) -> list[str]:
 
 
 def blocks(**options) -> tuple[ViLBlock, FusedViLBlock]:
-    """A plain block in float64 and a fused one with the same weights, nothing at zero."""
+    """Makes a plain block in float64 and a fused one with the same weights, none at its initial zero."""
     torch.manual_seed(0)
     plain = ViLBlock(32, backend="recurrent", **options)
     for parameter in plain.parameters():
@@ -119,7 +119,7 @@ def blocks(**options) -> tuple[ViLBlock, FusedViLBlock]:
 def assert_equal_blocks(
     plain: ViLBlock, fused: nn.Module, bound: float = 1e-4, half: torch.dtype | None = None
 ) -> None:
-    """Within `bound` of the largest value of each tensor."""
+    """Asserts that each tensor is within `bound` of the largest value of the plain block's."""
     x = torch.randn(3, 3, 5, 32)
     torch.manual_seed(1)  # of the samples that stochastic depth draws
     expected = values_and_gradients(plain, x.double())
@@ -140,7 +140,7 @@ def test_block_equals_the_plain_block(options: dict, fused_norms: list[str]) -> 
 
 
 def test_block_under_autocast(fused_norms: list[str]) -> None:
-    """Its norm is written in the dtype of autocast."""
+    """Tests that a block's norm writes in the dtype of autocast."""
     plain, fused = blocks()
     written = []
     fused.layer.register_forward_pre_hook(lambda layer, args: written.append(args[0].dtype))
@@ -151,7 +151,7 @@ def test_block_under_autocast(fused_norms: list[str]) -> None:
 @pytest.mark.skipif(DEVICE != "cpu", reason="a GPU draws other samples")
 @pytest.mark.parametrize("form", ["bernoulli", "subset"])
 def test_block_with_stochastic_depth(form: str, fused_norms: list[str]) -> None:
-    """Where the branch gets a part of x only, the residual's gradient is added outside of the kernel."""
+    """Tests that the residual's gradient is added outside of the kernel where the branch may get a part of x."""
     assert_equal_blocks(*blocks(drop_path=1 / 3, drop_path_form=form))
     assert fused_norms == ["norm_forward", "norm_gradients"]
 

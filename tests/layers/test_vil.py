@@ -13,7 +13,7 @@ V1 = dict(conv="causal", conv_kernel=4, bias=False, norm_bias=False)
 
 
 def shaken(module: torch.nn.Module) -> torch.nn.Module:
-    """The module in float64 with every parameter moved, so that nothing hides at zero."""
+    """Returns the module in float64 with every parameter moved, so that nothing hides at zero."""
     torch.manual_seed(1)
     for parameter in module.double().parameters():
         parameter.data += 0.2 * torch.randn_like(parameter)
@@ -22,7 +22,7 @@ def shaken(module: torch.nn.Module) -> torch.nn.Module:
 
 @pytest.mark.parametrize("dim", [16, 48, 64])
 def test_block_diagonal_maps_mix_four_channels_of_a_head(dim: int) -> None:
-    """Equals a dense matrix whose blocks join channels DH / 4 apart."""
+    """Tests a map against a dense matrix whose blocks join channels DH / 4 apart."""
     layer, DH = BlockDiagonalLinear(dim, True, 1.0), dim // 4
     layer.bias.data.normal_()
     dense = torch.zeros(dim, dim)

@@ -11,7 +11,7 @@ NUM_HEADS = 4
 
 
 def cell(u: Tensor, z: Tensor, w: CellWeights, causal: bool, reverse: bool, eps: float = 1e-6) -> Tensor:
-    """The gated output of a cell, step by step; (B, *grid, E) in and out."""
+    """Computes the gated output of a cell, step by step: (B, *grid, E) -> (B, *grid, E)."""
     grid = u.shape[1:-1]
     c = F.silu(causal_conv(u, w, reverse) if causal else grid_conv(u, w))
     u, z = u.flatten(1, -2), z.flatten(1, -2)
@@ -47,7 +47,7 @@ def block_map(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def random_weights(E: int, kernel: tuple[int, ...], bias: bool = True, gate_scale: float = 1.0) -> CellWeights:
-    """Weights with which every term has a part; gates within about +-3 times `gate_scale`."""
+    """Draws weights with which every term has a part; gates are within about +-3 times `gate_scale`."""
 
     def noise(*shape: int, scale: float = 1.0) -> Tensor:
         return torch.randn(*shape) * scale

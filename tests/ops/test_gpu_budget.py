@@ -48,7 +48,10 @@ def test_launches_and_memory_of_training(size: str, tokens: str) -> None:
 @pytest.mark.parametrize("tokens", TOKENS)
 @pytest.mark.parametrize("size", SIZES)
 def test_training_without_recomputation(size: str, tokens: str) -> None:
-    """It meets the bar, but keeps more than a ViT does: so a layer computes again unless told otherwise."""
+    """Tests that a layer without recomputation meets the bar, but saves more than half a ViT block does.
+
+    So a layer recomputes by default.
+    """
     ours, vit = costs(size, tokens, train=True, recompute=False)
     assert ours.bytes <= BAR * vit.bytes / 2
     assert ours.launches <= 40
@@ -56,7 +59,7 @@ def test_training_without_recomputation(size: str, tokens: str) -> None:
 
 
 def test_the_block_that_is_counted_launches_its_kernels() -> None:
-    """A block that stepped aside for the plain form would be counted, too, but as something else."""
+    """Tests that the block is in the fused form: the plain form would be counted without an error."""
     with FakeTensorMode(), count_launches() as launches, CountKernels():
         x = torch.empty(2, 4, 4, 64, requires_grad=True)
         FusedViLBlock(64, backend="triton")(x).sum().backward()

@@ -51,7 +51,7 @@ def assert_equals_definition(
     dtype: torch.dtype = torch.float32,
     bound: float = 3e-5,
 ) -> None:
-    """Within `bound` of the largest value of each tensor."""
+    """Asserts that each tensor is within `bound` of the largest value of the definition's."""
     torch.manual_seed(sum(grid))
     weights = random_weights(E, kernel, bias, gate_scale)
     u, z = torch.randn(B, *grid, 2 * E).to(dtype).chunk(2, -1)
@@ -120,13 +120,13 @@ def test_head_of_a_block_and_a_part(small_chunks: None) -> None:
 
 
 def test_wide_blocks_in_half_precision() -> None:
-    """The gradients of the map of v read its tiles in parts."""
+    """Tests a width at which the gradients of the map of v read its tiles in parts."""
     assert_equals_definition((3, 5), (3, 3), E=768, dtype=torch.float16, bound=2e-2)
 
 
 @pytest.mark.parametrize("gate_scale", [30.0, 1000.0])
 def test_extreme_gates(gate_scale: float, small_chunks: None) -> None:
-    """Pre-activations far outside what exp can hold: all is finite, and values agree."""
+    """Tests pre-activations far outside what exp can hold: all is finite, and values agree."""
     torch.manual_seed(0)
     weights = random_weights(64, (3, 3), gate_scale=gate_scale)
     u, z = torch.randn(1, 9, 11, 128).chunk(2, -1)

@@ -44,7 +44,7 @@ pytestmark = pytest.mark.slow
 
 
 def records(case: tuple[int, int, str]) -> list[dict[str, Any]]:
-    """In a process of its own, without the interpreter: it would be in the way of the compiler."""
+    """Returns the records of a case, from a process without the interpreter, which would be in the compiler's way."""
     import json
 
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}

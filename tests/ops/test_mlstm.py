@@ -54,7 +54,7 @@ def test_a_reversed_scan_is_a_scan_of_what_is_turned_round(
 
 @pytest.mark.parametrize("backend", EVERY_BACKEND)
 def test_a_whisper_is_not_silenced(backend: str) -> None:
-    """Input gates at which e^{-m} exceeds float32 while h, about 1e-39, does not fall below it."""
+    """Tests input gates at which e^{-m} exceeds float32 while h, about 1e-39, does not fall below it."""
     torch.manual_seed(0)
     q, k, v = torch.randn(3, 1, 1, 5, 4, dtype=torch.float64)
     i, f = torch.full((1, 1, 5), -89.5, dtype=torch.float64), torch.full((1, 1, 5), 9.0, dtype=torch.float64)
@@ -91,7 +91,7 @@ def test_finite_for_extreme_gates(backend: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("backend", EVERY_BACKEND)
 def test_float16_gradients_saturate(backend: str) -> None:
-    """A normaliser of 0 with a loud input gate: the true gradient of q is about 1e6, beyond float16."""
+    """Tests a normaliser of 0 with a loud input gate: the true gradient of q is about 1e6, beyond float16."""
     q, k, v = torch.zeros(1, 1, 3, 4), torch.ones(1, 1, 3, 4), torch.ones(1, 1, 3, 4)
     inputs = [x.half() for x in (q, k, v, torch.full((1, 1, 3), 9e3), torch.zeros(1, 1, 3))]
     gradient = values_and_gradients(inputs, torch.ones(1, 1, 3, 4), backend)[1]
@@ -100,7 +100,7 @@ def test_float16_gradients_saturate(backend: str) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS_FLOAT64)
 def test_causal(backend: str) -> None:
-    """What comes later has no say, across chunk borders too."""
+    """Tests that later tokens do not change earlier outputs, across chunk borders too."""
     torch.manual_seed(0)
     q, k, v = torch.randn(3, 1, 2, 140, 8, dtype=torch.float64)
     i, f = torch.randn(2, 1, 2, 140, dtype=torch.float64)
@@ -124,7 +124,7 @@ def test_output_is_float32_or_better(backend: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("DH", [16, 96])
 def test_chunkwise_memory_is_linear(DH: int) -> None:
-    """Peak live bytes per token, forward alone and with backward, from 4k to 64k tokens."""
+    """Tests that 4k and 64k tokens take about as many live bytes per token, forward alone and with backward."""
     per_token: dict[str, list[float]] = {"forward": [], "training": []}
     for S in (4096, 65536):
         q, k, v = (torch.randn(1, 1, S, DH, requires_grad=True) for _ in range(3))

@@ -18,7 +18,7 @@ from vil_dense.ops.gpu import scan
 pytestmark = TRITON
 DEVICE = device_of("triton")
 LAYOUTS = (((0, 2, 1), (0, 2, 1)), ((1, 0, 2), (1, 0, 2)))
-"""Of gates: how axes lie in memory, and the way back; the second as in networks."""
+"""Permutations of the axes of gates in memory, each with its inverse; the second is that of networks."""
 SMALLEST = 2.0**-149
 """The least positive number in float32."""
 
@@ -31,14 +31,14 @@ def unwritten_memory_is_nan(monkeypatch) -> None:
 
 @pytest.fixture(params=[64, 256])
 def chunk(request, monkeypatch) -> int:
-    """Chunks of 64 tokens, between which states lie in memory; and sequences of one chunk."""
+    """Sets chunks of 64 tokens, between which states lie in memory, or makes each sequence one chunk."""
     for name in ("WHOLE", "CHUNK", "WIDE_CHUNK"):
         monkeypatch.setattr(f"vil_dense.ops.gpu.plan.{name}", request.param)
     return request.param
 
 
 def example(B: int, NH: int, S: int, DH: int, gates: str, dtype: torch.dtype = torch.float32) -> list[Tensor]:
-    """q, k, v, i, f and a cotangent."""
+    """Makes q, k, v, i, f and a cotangent."""
     torch.manual_seed(S + DH)
     i, f = (x[:B, :NH].float() for x in GATES[gates](S))
     q, k, v, cotangent = torch.randn(4, B, NH, S, DH)
@@ -48,7 +48,7 @@ def example(B: int, NH: int, S: int, DH: int, gates: str, dtype: torch.dtype = t
 def assert_equals_the_recurrence(
     tensors: list[Tensor], reverse: bool = False, bound: float = 1e-4, bound_of_gradients: float | None = None
 ) -> None:
-    """Within `bound` of the largest value.
+    """Asserts that h and all gradients are within `bound` of their largest value in float64.
 
     A gradient that cancels is held to the rounding of the others and of the recurrence in float32, and below the normal
     numbers of float32 all are held to 128 of its smallest ones.
@@ -163,7 +163,7 @@ def test_memory_is_linear() -> None:
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_forward_pass_runs_once(compiled: bool, monkeypatch) -> None:
-    """Eager training saves what the backward pass reads; within a graph the operator computes it again."""
+    """Tests that eager training saves what the backward pass reads; in a graph the operator computes it again."""
     ran, launch = [], scan.launch
     monkeypatch.setattr(
         scan, "launch", lambda kernel, *args, **options: [ran.append(kernel), launch(kernel, *args, **options)]

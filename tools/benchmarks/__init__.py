@@ -1,1 +1,1 @@
-"""What `tools/benchmark.py` is made of: the contestants, how they are measured, and the report."""
+"""The parts of `tools/benchmark.py`: the contestants, how they are measured, and the report."""

@@ -1,4 +1,4 @@
-"""What the contestants of a benchmark share: the case they are made for, and how a result is compared with another."""
+"""The case that contestants of a benchmark are made for, and how a result is compared with another."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from vil_dense.ops.compiled import compiler_problem
 
 NUM_HEADS, PATCH = 4, 16
 TOLERANCES = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
-"""Of the largest value, for outputs and the operator's gradients; a network's gradients get ten times as much in
-float32 and twice as much else."""
+"""Largest deviation relative to the largest value, of outputs and the operator's gradients; a network's gradients get
+ten times as much in float32 and twice as much else."""
 
 
 class LeftOut(Exception):
-    """A contestant that cannot take part here; the message says why."""
+    """Raised where a contestant cannot take part; the message says why."""
 
 
 class Check(NamedTuple):
@@ -61,17 +61,17 @@ class Case:
 
     @property
     def side(self) -> int:
-        """Tokens along one axis of the grid."""
+        """Returns the number of tokens along one axis of the grid."""
         return -(-self.size // PATCH)
 
     @property
     def tokens(self) -> int:
-        """S of one sample."""
+        """Returns the number of tokens S of one sample."""
         return self.size if self.mode == "op" else self.side**2
 
     @property
     def options(self) -> dict[str, Any]:
-        """Of our network, with the norms that the official one of the same version has."""
+        """Returns the options of our network, with the norms that the official one of the same version has."""
         options = {**variant(self.variant), "pooling": None, "grid": (self.side, self.side)}
         options.update({key: value for key, value in (("dim", self.dim), ("depth", self.depth)) if value})
         return options if options["conv"] == "causal" else {**options, "head_norm": False, "post_norm_eps": 1e-6}
@@ -82,7 +82,7 @@ class Case:
 
     @property
     def input_dtype(self) -> torch.dtype:
-        """Of pictures and weights: half precision comes from autocast."""
+        """Returns the dtype of pictures and weights: half precision comes from autocast."""
         return torch.promote_types(self.dtype, torch.float32)
 
     def autocast(self) -> torch.autocast:
@@ -90,12 +90,12 @@ class Case:
         return torch.autocast(self.device.type, dtype=self.dtype if half else None, enabled=half)
 
     def random(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Normal values, the same for the same shape."""
+        """Draws normal values, the same for the same shape."""
         return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.device, dtype)
 
 
 def deviation(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:
-    """Largest difference relative to the largest value expected, the worst of all tensors; NaN where one has NaN.
+    """Returns the largest difference relative to the largest expected value, over all tensors; NaN where one has NaN.
 
     Gradients that cancel are rounding alone: none is measured by less than a hundredth of the largest gradient.
 
@@ -121,7 +121,7 @@ def drop_gradients(tensors: Iterable[Tensor]) -> None:
 
 
 def refuse_quadratic(case: Case, matrices: float) -> None:
-    """LeftOut where so many S x S float32 matrices per head and sample would not fit."""
+    """Raises LeftOut where so many S x S float32 matrices per head and sample would not fit."""
     need = matrices * case.batch * NUM_HEADS * case.tokens**2 * 4
     if need > case.memory_limit:
         sizes = f"about {need / 2**30:.0f} GiB of S x S matrices, the limit is {case.memory_limit / 2**30:.0f} GiB"
@@ -137,14 +137,14 @@ def refuse_missing_triton(case: Case, backend: str | None) -> None:
 
 
 def refuse_uncompiled(case: Case) -> None:
-    """LeftOut where nothing can be compiled; and room for all graphs, since modules share one cache of them."""
+    """Raises LeftOut where nothing can be compiled; else makes room for all graphs, as modules share one cache."""
     if problem := compiler_problem(case.device.type):
         raise LeftOut(f"nothing can be compiled here ({problem})")
     torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = 4096
 
 
 def compile_each(blocks: Iterable[nn.Module], case: Case) -> None:
-    """torch.compile of each block for the sizes of the run, in place: the fast mode of the others."""
+    """Compiles each block in place with torch.compile, for the sizes of the run: the fast mode of the others."""
     refuse_uncompiled(case)
     for block in blocks:
         block.compile(dynamic=False)

@@ -121,7 +121,7 @@ def learn(session: Session) -> Iterator[Result]:
 def train(
     model: nn.Module, pictures: Tensor, labels: Tensor, seconds: float, most: int | None
 ) -> tuple[list[float], float]:
-    """Steps of AdamW under bfloat16 autocast for `seconds`, the rate falling with the time; returns the losses.
+    """Trains with AdamW under bfloat16 autocast for `seconds`, the rate falling; returns losses and seconds.
 
     The first step, which compiles, is not part of the time.
     """

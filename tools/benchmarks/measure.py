@@ -24,7 +24,7 @@ Result = dict[str, Any]
 
 
 def contest(case: Case, makers: Mapping[str, Make], repeats: int, patience: float) -> dict[str, Result]:
-    """What came of each contestant: times and memory, or why it was refused or left out."""
+    """Returns times and memory of each contestant, or why it was refused or left out."""
     torch._dynamo.reset()
     results: dict[str, Result] = {}
     ready: dict[str, Contestant] = {}
@@ -48,12 +48,12 @@ def contest(case: Case, makers: Mapping[str, Make], repeats: int, patience: floa
 
 
 def words(result: Result) -> str:
-    """Why a contestant has no times."""
+    """Says why a contestant has no times."""
     return "; ".join(f"is {key.replace('_', ' ')}: {result[key]}" for key in ("refused", "left_out") if key in result)
 
 
 def admit(make: Make, case: Case) -> tuple[Contestant | None, Result]:
-    """The contestant and how far it deviates; None, and why, where it is wrong or cannot take part."""
+    """Returns the contestant and how far it deviates, or None and why, where it is wrong or cannot take part."""
     try:
         contestant = make(case)
         checks: list[Result] = [
@@ -71,7 +71,10 @@ def admit(make: Make, case: Case) -> tuple[Contestant | None, Result]:
 
 
 def trouble(error: Exception) -> Result:
-    """Left out where memory, a compiler or a part is missing; refused where the contestant's own code fails."""
+    """Returns why an error takes a contestant out.
+
+    It is left out where memory, a compiler or a part is missing, and refused where its own code fails.
+    """
     said = " ".join(str(error).split())[:300]
     if isinstance(error, LeftOut):
         return dict(left_out=said)
@@ -85,7 +88,10 @@ def trouble(error: Exception) -> Result:
 def take_turns(
     ready: Mapping[str, Contestant], repeats: int, patience: float, device: torch.device
 ) -> dict[str, list[float] | Result]:
-    """Seconds of each call, round after round, or why there are none; slower than `patience` gets fewer rounds."""
+    """Times each call in seconds, round after round, or returns why it failed.
+
+    Contestants slower than `patience` get fewer rounds.
+    """
     times: dict[str, list[float]] = {name: [] for name in ready}
     lost: dict[str, Result] = {}
     slow: set[str] = set()
@@ -107,7 +113,7 @@ def take_turns(
 
 
 def stopwatch(step: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one call, the device's work included."""
+    """Measures the seconds of one call, the device's work included."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     start = time.perf_counter()
@@ -131,7 +137,7 @@ def memory(contestant: Contestant, device: torch.device) -> Result:
 
 
 def peak_memory(step: Callable[[], object], device: torch.device) -> int:
-    """Bytes above what lived before, see `MEMORY`. Gradients of the calls before are dropped by the step itself."""
+    """Measures the bytes above what lived before, see `MEMORY`; the step itself drops gradients of earlier calls."""
     if device.type == "cuda":
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)

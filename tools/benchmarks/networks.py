@@ -27,12 +27,12 @@ from benchmarks.case import (
 from vil_dense.backbones import VisionLSTM, variant
 
 EXACT_PX = {"recurrent": 96, "parallel": 512}
-"""Up to which side a picture is compared with float64 and another form of the mLSTM: the definition, which is slow, and
-the quadratic one, for as many tokens as make several segments."""
+"""Largest side of a picture that is compared with float64 and another form of the mLSTM: the definition, which is slow,
+and the quadratic one, for as many tokens as make several segments."""
 
 
 def seeded(build: Callable[[], nn.Module], case: Case) -> Any:
-    """The network that `build` makes, the same each time, on the run's device."""
+    """Returns the network that `build` makes, the same each time, on the run's device."""
     torch.manual_seed(0)
     model = build()
     with torch.no_grad():
@@ -50,7 +50,7 @@ def cotangent_of(case: Case) -> Tensor:
 
 
 def run_pass(model: nn.Module, x: Tensor, cotangent: Tensor, case: Case) -> Tensor:
-    """What `model` puts out for pictures; in training every parameter's gradient, too."""
+    """Returns what `model` puts out for pictures; in training it also fills every parameter's gradient."""
     with torch.set_grad_enabled(case.backward), case.autocast():
         y = model(x)
     if case.backward:
@@ -59,7 +59,7 @@ def run_pass(model: nn.Module, x: Tensor, cotangent: Tensor, case: Case) -> Tens
 
 
 def outcome(model: nn.Module, case: Case) -> dict[str, Tensor]:
-    """Output (B, S, C) and, in training, gradients."""
+    """Returns the output (B, S, C) and, in training, gradients."""
     output = run_pass(model, pictures(case), cotangent_of(case), case)
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     drop_gradients(model.parameters())
@@ -67,7 +67,7 @@ def outcome(model: nn.Module, case: Case) -> dict[str, Tensor]:
 
 
 def timed(model: nn.Module, case: Case, cotangent: Tensor) -> Callable[[], None]:
-    """The step: forward, in training backward, and the gradients dropped."""
+    """Returns the step that is timed: forward, in training backward, and the gradients dropped."""
     x = pictures(case)
 
     def step() -> None:
@@ -87,7 +87,7 @@ def check_network(case: Case, against: str, found: Callable[[], dict], expected:
 
 
 def check_exact(model: nn.Module, case: Case, px: int, build: Callable[[], nn.Module], form: str = "") -> Check:
-    """Against what `build` makes, with the same weights in float64, on one picture of at most `px`."""
+    """Compares with what `build` makes, with the same weights in float64, on one picture of at most `px`."""
     small = replace(case, size=min(case.size, px), batch=1)
 
     def expected() -> dict[str, Tensor]:
@@ -135,7 +135,7 @@ def own_network(
 
 
 def vit_options(case: Case) -> dict[str, Any]:
-    """The transformer of our network's width: one of its blocks, attention and MLP, for two of ours."""
+    """Returns the options of a transformer of our network's width: one of its blocks for two of ours."""
     dim, depth = case.options["dim"], case.options["depth"]
     shape = dict(dim=dim, depth=-(-depth // 2), num_heads=max(1, dim // 64), grid=(case.side, case.side))
     return {**variant("deit3-tiny"), **shape, "pooling": None}

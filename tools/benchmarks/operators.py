@@ -38,7 +38,7 @@ CHECK_TOKENS = 600  # more than a segment, and no whole chunks
 
 
 def inputs_of(case: Case) -> tuple[Tensor, ...]:
-    """q, k, v (B, NH, S, DH), and i, f (B, NH, S) in float32; f remembers, as when trained."""
+    """Draws q, k, v (B, NH, S, DH), and i, f (B, NH, S) in float32; f remembers, as when trained."""
     B, NH, S, DH = case.batch, NUM_HEADS, case.tokens, case.head_dim
     q, k, v = case.random(3, B, NH, S, DH, dtype=case.dtype)
     i, f = case.random(2, B, NH, S)
@@ -46,7 +46,7 @@ def inputs_of(case: Case) -> tuple[Tensor, ...]:
 
 
 def run_pass(case: Case, function: Callable, inputs: tuple[Tensor, ...], cotangent: Tensor, norm: bool) -> Tensor:
-    """Hidden states, and with backward the gradients of all inputs; `norm` puts the block's head norm behind."""
+    """Computes hidden states, and with backward the gradients of all inputs; `norm` adds the block's head norm."""
     with torch.set_grad_enabled(case.backward):
         h = function(*inputs)
         h = F.layer_norm(h, h.shape[-1:], eps=1e-6) if norm else h
@@ -73,7 +73,10 @@ def check_against(case: Case, function: Callable, backend: str, norm: bool, reve
 
 
 def operator(case: Case, function: Callable, family: str, norm: bool = False) -> Contestant:
-    """Held to the recurrence at a short length, and to the chunkwise form at the run's where that is longer."""
+    """Makes a contestant that is compared with the recurrence at a short length.
+
+    At longer ones it is also compared with the chunkwise form, at the length of the run.
+    """
     short = replace(case, size=min(case.tokens, CHECK_TOKENS), batch=1)
     checks = [check_against(short, function, "recurrent", norm)]
     if case.tokens > CHECK_TOKENS:
@@ -102,7 +105,7 @@ def own_operator(case: Case, backend: str, compiled: bool = False) -> Contestant
 
 
 def mlstm_kernels(case: Case) -> Contestant:
-    """NX-AI's Triton kernels. They want DH in multiples of 64 and S in whole chunks: padding is part of the time.
+    """Runs NX-AI's Triton kernels, which want DH in multiples of 64 and S in whole chunks: padding is part of the time.
 
     Their gradient is right only behind a norm of each head, so it is compared behind one.
     """
@@ -129,7 +132,7 @@ Shapes = list[tuple[tuple[int, ...], tuple[int, ...]]]
 
 
 def chunk_products(case: Case) -> Shapes:
-    """Left and right factors of the mLSTM's matrix products: in chunks, and over the states of each segment."""
+    """Returns the shapes of both factors of the mLSTM's matrix products: in chunks, and over states of each segment."""
     B, S, DH = case.batch * NUM_HEADS, case.tokens, case.head_dim
     N, L = chunk_shape(S)
     shapes: Shapes = [((B * N, L, DH), (B * N, DH, L)), ((B * N, L, L), (B * N, L, DH))]  # q k^T, W v
@@ -142,15 +145,15 @@ def chunk_products(case: Case) -> Shapes:
 
 
 def projections(case: Case) -> Shapes:
-    """Those of a block beside the mLSTM: up, down, and the gates, which read two tensors of the inner width E."""
+    """Returns the shapes of a block's other products: up, down, and the gates, which read two tensors of width E."""
     S, E, dim = case.batch * case.tokens, NUM_HEADS * case.head_dim, case.options["dim"]
     return [((S, dim), (dim, 2 * E)), ((S, E), (E, dim)), *2 * [((S, E), (E, 2 * NUM_HEADS))]]
 
 
 def floor(case: Case) -> Contestant:
-    """The matrix products of our forward alone, with backward also theirs, once for each block; nothing is checked.
+    """Runs only the matrix products of our forward, with backward also theirs, once for each block; nothing is checked.
 
-    Those of the mLSTM are in float32 whatever the network's precision; on a GPU in TF32 beside half precision.
+    The products of the mLSTM are in float32 whatever the network's precision; on a GPU in TF32 beside half precision.
     """
     in_network = projections(case) if case.mode != "op" else []
     depth = case.options["depth"] if case.mode != "op" else 1

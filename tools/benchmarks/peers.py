@@ -15,7 +15,7 @@ from vil_dense.backbones import VisionLSTM
 
 
 def import_from(folder: Path, name: str) -> Any:
-    """A module of a clone, which is on the path for the import alone."""
+    """Imports a module of a clone, which is on the path for the import alone."""
     sys.path.insert(0, str(folder))
     try:
         return import_module(name)
@@ -26,7 +26,7 @@ def import_from(folder: Path, name: str) -> Any:
 
 
 def build_official(case: Case) -> nn.Module:
-    """The authors' stand-alone model for this size; it puts out (B, S, C)."""
+    """Builds the authors' stand-alone model for this size; it puts out (B, S, C)."""
     options = dict(dim=case.options["dim"], input_shape=(3, case.size, case.size), pooling=None, output_shape=None)
     depth, clone = case.options["depth"], Path(str(case.official))
     if case.options["conv"] == "causal":
@@ -38,7 +38,7 @@ def build_official(case: Case) -> nn.Module:
 
 
 def official(case: Case, compiled: bool = False) -> Contestant:
-    """Held to ours with its weights: outputs, and in training every gradient under our names."""
+    """Runs the authors' model, compared with ours with its weights: outputs, and in training every gradient."""
     try:
         from vil_dense.backbones.checkpoint import infer_options, load_weights, to_own
     except ImportError as error:
@@ -71,7 +71,7 @@ def official(case: Case, compiled: bool = False) -> Contestant:
 
 
 def vim(case: Case) -> Contestant:
-    """Vision Mamba with the authors' CUDA kernels; another function than ours, so there is nothing to hold it to."""
+    """Runs Vision Mamba with the authors' CUDA kernels; it is another function than ours, so nothing is compared."""
     if case.device.type == "cpu":
         raise LeftOut("its kernels need a GPU")
     for kernels in ("mamba_ssm", "causal_conv1d"):

@@ -16,11 +16,11 @@ PAPER_HOURS = {
 }
 """Table 4 of the paper: hours of an epoch on A100s for ViL with torch.compile and for Vim."""
 COMPARED = ("ours", "ours-parallel")
-"""Of our own families those that the others of ours are compared with, too."""
+"""Those of our own families that our other families are compared with, too."""
 
 
 def best(results: Mapping[str, Result]) -> dict[str, tuple[str, Result]]:
-    """Of each family the fastest contestant, with its name."""
+    """Returns the fastest contestant of each family, with its name."""
     found: dict[str, tuple[str, Result]] = {}
     for name, result in results.items():
         if "peak_bytes" in result:
@@ -35,7 +35,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def ratios(rows: Sequence[Result]) -> str:
-    """Ours over the others, each in its best mode, which is named."""
+    """Returns the table of ours over the others, each in its best mode, which is named."""
     families = list(dict.fromkeys(family for row in rows for family in best(row["contestants"])))
     own = [family for family in families if family.startswith("ours")]
     others = [family for family in families if family not in own or (family in COMPARED and len(own) > 1)]
@@ -61,12 +61,12 @@ def compared(ours: Result, other: tuple[str, Result] | None, key: str) -> str:
 
 
 def entries(rows: Sequence[Result], key: str) -> Iterator[tuple[Result, str, Result]]:
-    """Row, contestant's name and its result, of those that have `key`."""
+    """Yields row, contestant's name and its result, of those that have `key`."""
     return ((row, name, r) for row in rows for name, r in row["contestants"].items() if key in r)
 
 
 def each(rows: Sequence[Result]) -> str:
-    """Every contestant that was timed."""
+    """Returns the table of every contestant that was timed."""
     lines = []
     for row, name, r in entries(rows, "peak_bytes"):
         times = [f"{1e3 * t:.1f}" for t in (r["median_s"], r["min_s"], *r["quartiles_s"])]
@@ -87,7 +87,7 @@ def absent(rows: Sequence[Result]) -> str:
 
 
 def epochs(found: Result) -> str:
-    """Hours of one ImageNet epoch on this device, from the step at 224 px; nothing in other modes."""
+    """Returns hours of one ImageNet epoch on this device, from the step at 224 px; nothing in other modes."""
     lines = []
     for row in found["rows"] if found["mode"] == "train" else ():
         fastest = best(row["contestants"])
@@ -104,7 +104,7 @@ def epochs(found: Result) -> str:
 
 
 def page(found: Result) -> str:
-    """The Markdown page."""
+    """Returns the Markdown page."""
     keys = ("device", "dtype", "tf32", "threads", "environment", "config", "versions", "commits", "compile", "memory")
     facts = "\n".join(f"- {key}: {found[key]}" for key in keys if found.get(key))
     title = f"# {found['mode']}\n\n{facts}"
@@ -115,7 +115,7 @@ def page(found: Result) -> str:
 
 
 def plot(found: Result, path: Path) -> None:
-    """Time and memory of one sample against its tokens, a line for each contestant."""
+    """Plots time and memory of one sample against its tokens, a line for each contestant."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 5), layout="constrained")
@@ -143,7 +143,7 @@ def plot(found: Result, path: Path) -> None:
 
 
 def write(found: Result, folder: Path) -> None:
-    """JSON, page and plot, each whole or not at all."""
+    """Writes JSON, page and plot, each whole or not at all."""
     writers: dict[str, Callable[[Path], object]] = {
         "json": lambda path: path.write_text(json.dumps(found, indent=1) + "\n"),
         "md": lambda path: path.write_text(page(found)),

@@ -14,7 +14,7 @@ from benchmarks.networks import EXACT_PX, check_network, pictures, seeded, vit_o
 
 
 def variant_of(config: str) -> str:
-    """The variant of a config's backbone.
+    """Returns the variant of a config's backbone.
 
     Raises:
         ValueError: it has none of ours.
@@ -28,7 +28,7 @@ def variant_of(config: str) -> str:
 
 
 def build_segmentor(case: Case, attention: bool, **options: Any) -> Any:
-    """The config's network; `attention` puts the transformer's blocks in place of ours, --dim and --depth shrink it."""
+    """Builds the config's network, with `attention` of the transformer's blocks; --dim and --depth shrink it."""
     from mmengine.registry import MODELS, init_default_scope
 
     from vil_dense.mm import settle
@@ -57,7 +57,7 @@ def build_segmentor(case: Case, attention: bool, **options: Any) -> Any:
 
 
 def segmentor(case: Case, attention: bool = False, windows: bool = False, compiled: bool = False) -> Contestant:
-    """As in a test: preprocessing, windows, the best class; by mmseg, or with `windows` by our `label_map`."""
+    """Runs a test: preprocessing, windows, the best class; by mmseg, or with `windows` by our `label_map`."""
     model = seeded(partial(build_segmentor, case, attention), case)
     eager = copy.deepcopy(model)
     family = "vit" if attention else "ours"
@@ -79,7 +79,7 @@ def segmentor(case: Case, attention: bool = False, windows: bool = False, compil
 
 
 def samples(case: Case) -> dict[str, list]:
-    """What mmseg's preprocessor takes: pictures (3, H, W) of uint8, each at its own size."""
+    """Makes what mmseg's preprocessor takes: pictures (3, H, W) of uint8, each at its own size."""
     from mmseg.structures import SegDataSample
 
     images = [(picture * 64 + 128).clamp(0, 255).to(torch.uint8) for picture in pictures(case).cpu()]
@@ -104,7 +104,7 @@ def logits(model: Any, case: Case) -> dict[str, Tensor]:
 
 
 def label_windows(case: Case) -> Callable[[Any], list[Tensor]]:
-    """Class maps by `mm.windows`, which keeps no logits of whole pictures."""
+    """Returns a function that makes class maps by `mm.windows`, which keeps no logits of whole pictures."""
     try:
         from vil_dense.mm.windows import label_map
     except ImportError as error:
@@ -121,7 +121,7 @@ def label_windows(case: Case) -> Callable[[Any], list[Tensor]]:
 
 
 def check_exact(model: Any, case: Case, attention: bool) -> Check:
-    """Logits of one picture against float64, there with the parallel form of the mLSTM."""
+    """Compares logits of one picture with float64, there with the parallel form of the mLSTM."""
     side = min(case.size, EXACT_PX["parallel"])
 
     def measured(model: Any, case: Case) -> dict[str, Tensor]:
@@ -138,7 +138,7 @@ def check_exact(model: Any, case: Case, attention: bool) -> Check:
 
 
 def check_labels(case: Case, found: Callable[[], list], expected: Callable[[], list]) -> Check:
-    """The share of px with another class: near ties of random weights may fall either way."""
+    """Measures the fraction of px with another class: near ties of random weights may fall either way."""
 
     def share() -> float:
         pairs = zip(found(), expected(), strict=True)

@@ -1,4 +1,4 @@
-"""What the parts of a measurement on a GPU share: device, time limit, toy sizes or real ones."""
+"""The settings that the parts of a measurement on a GPU share: device, time limit, toy sizes or real ones."""
 
 import os
 import time
@@ -31,7 +31,7 @@ class Session:
 
     @property
     def left(self) -> float:
-        """Seconds until the deadline."""
+        """Returns the seconds until the deadline."""
         return self.deadline - time.monotonic()
 
     def case(self, mode: str, **fields: Any) -> Case:
@@ -40,7 +40,7 @@ class Session:
 
     @property
     def memory(self) -> float:
-        """Bytes of the device."""
+        """Returns the bytes of the device's memory."""
         if self.device.type == "cuda":
             return float(torch.cuda.get_device_properties(self.device).total_memory)
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

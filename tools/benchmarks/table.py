@@ -1,4 +1,4 @@
-"""Who takes part in which mode."""
+"""The contestants of each mode."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,7 +16,7 @@ Make = Callable[[Case], Contestant]
 
 
 def contestants(mode: str, directions: Sequence[str] = ()) -> dict[str, Make]:
-    """Names in the order in which they take turns; `directions` get a network of ours each."""
+    """Returns makers by name, in the order in which they take turns; `directions` get a network of ours each."""
     if mode == "op":
         own = {backend: partial(own_operator, backend=backend) for backend in BACKENDS}
         compiled = partial(own_operator, backend="chunkwise", compiled=True)

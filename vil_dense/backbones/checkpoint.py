@@ -1,4 +1,4 @@
-"""Published weights into ours: pure functions from state dict to state dict, and loading that runs no code of the file.
+"""Converts published weights to ours, by pure functions of a state dict, and loads files without running their code.
 
 Layouts: `raw` the files at the authors' server (key `state_dict`), `v1` and `v2` the stand-alone package, `own` ours.
 Ours differs in four things: norm weights are stored whole and not as an offset from 1; a block's q, k, v, convolution,
@@ -38,7 +38,7 @@ _OPTIONAL = ("post_norm", "head_norm", "head", "cls_token")
 
 
 def read_state(path: str | Path) -> State:
-    """The tensors of a `.safetensors`, `.th` or `.pth` file, unwrapped from `state_dict`; no code of the file is run.
+    """Reads the tensors of a `.safetensors`, `.th` or `.pth` file, unwrapped from `state_dict`; runs no code of it.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -75,7 +75,7 @@ def read_state(path: str | Path) -> State:
 
 
 def check_damage(error: Exception, path: str | Path) -> None:
-    """Of an error while a checkpoint is read: raises it again where the content is not to blame.
+    """Raises an error of reading a checkpoint again where the content is not to blame.
 
     Raises:
         OSError: the disk, the network or the rights are; names the file.
@@ -103,7 +103,7 @@ def write_state(state: State, path: str | Path) -> None:
 
 
 def layout_of(state: Mapping[str, Tensor]) -> str:
-    """`raw`, `v1`, `v2` or `own`; ValueError where the keys are of none of them."""
+    """Returns `raw`, `v1`, `v2` or `own`; raises ValueError where the keys are of none of them."""
     marks = {
         "raw": r"xlstm\.blocks\.",
         "v2": r"\.rowwise_from_",
@@ -119,7 +119,7 @@ def layout_of(state: Mapping[str, Tensor]) -> str:
 
 
 def to_own(state: Mapping[str, Tensor], *, direction: str = "bi-alternating", layout: str | None = None) -> State:
-    """The same weights under our names; `own` layouts lose the prefix of a segmentor or classifier.
+    """Returns the same weights under our names; `own` layouts lose the prefix of a segmentor or classifier.
 
     Args:
         state: tensors of one of the layouts.
@@ -177,13 +177,13 @@ def _group_channels(state: Mapping[str, Tensor]) -> State:
 
 
 def _direction_of(own: Mapping[str, Tensor], direction: str) -> str:
-    """The block design: from the number of scans in a block where that tells it, else `direction`."""
+    """Returns the block design: from the number of scans in a block where that tells it, else `direction`."""
     scans = 1 + max((int(key.split(".")[4]) for key in own if ".layer.scans." in key), default=0)
     return {2: "bi", 4: "quad"}.get(scans, direction)
 
 
 def _strip_prefix(state: Mapping[str, Tensor]) -> State:
-    """Without `module.`, `backbone.` and `net.`; of a whole segmentor only the backbone stays."""
+    """Removes `module.`, `backbone.` and `net.`; of a whole segmentor only the backbone stays."""
     state = {key.removeprefix("module."): value for key, value in state.items()}
     if any(key.startswith("backbone.") for key in state):
         state = {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
@@ -191,7 +191,7 @@ def _strip_prefix(state: Mapping[str, Tensor]) -> State:
 
 
 def _rename(key: str, layout: str) -> tuple[str, bool]:
-    """Our name of a key, and whether its value is an offset from 1."""
+    """Returns our name of a key, and whether its value is an offset from 1."""
     for theirs, ours in {**_STEM, **_HEADS[layout]}.items():
         if match := re.fullmatch(rf"{re.escape(theirs)}\.(weight|bias|embed)", key):
             return f"{ours}.{match[1]}", ours == "post_norm" and match[1] == "weight"
@@ -225,7 +225,7 @@ def _rename_in_block(key: str, block: str, rest: str) -> tuple[str, bool]:
 
 
 def _turn(key: str, value: Tensor, direction: str) -> Tensor:
-    """The kernel of a reversed pass's grid convolution, turned into the image's frame."""
+    """Turns the kernel of a reversed pass's grid convolution into the image's frame."""
     match = re.fullmatch(r"blocks\.(\d+)\.layer\.scans\.(\d+)\.conv\.weight", key)
     if match is None or value.ndim < 4:
         return value
@@ -238,7 +238,7 @@ def _turn(key: str, value: Tensor, direction: str) -> Tensor:
 
 
 def inflate_blocks(state: Mapping[str, Tensor]) -> State:
-    """The blocks of a picture's weights in our layout for volumes; the rest is left out.
+    """Converts the blocks of a picture's weights in our layout to those for volumes; the rest is left out.
 
     A grid convolution k x k becomes k x k x k with the picture's in the middle slice and zeros elsewhere, so that a
     volume one voxel deep gives what the picture gives; everything else does not know the number of axes.
@@ -252,7 +252,7 @@ def inflate_blocks(state: Mapping[str, Tensor]) -> State:
 
 
 def infer_options(state: Mapping[str, Tensor], direction: str = "bi-alternating") -> dict[str, Any]:
-    """The options with which `VisionLSTM` takes weights in our layout; `direction` where the weights cannot tell."""
+    """Infers the options of `VisionLSTM` from weights in our layout; `direction` counts where they cannot tell."""
     first = "blocks.0.layer.scans.0."
     if first + "conv.weight" not in state:
         raise ValueError("not the weights of a ViL in this project's layout: blocks.0.layer.scans.0 is missing")
@@ -327,7 +327,7 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor]) -> str:
 
 
 def _design(state: Mapping[str, Tensor]) -> dict[str, str]:
-    """What tells one network from another, as far as weights in our layout show it."""
+    """Describes what tells one network from another, as far as weights in our layout show it."""
     conv, patch = (state.get(key) for key in ("blocks.0.layer.scans.0.conv.weight", "patch_embed.proj.weight"))
     scans = {key.split(".")[4] for key in state if key.startswith("blocks.0.layer.scans.")}
     passes = f"{len(scans)} set(s) of weights in a block" if scans else "attention blocks"
@@ -352,8 +352,10 @@ def _differences(theirs: Mapping[str, str], ours: Mapping[str, str]) -> str:
 
 
 def verified(state: State, direction: str = "bi-alternating") -> tuple[dict[str, Any], int]:
-    """Options inferred for a state in our layout, and its number of parameters; raises ValueError where they do not
-    fit."""
+    """Returns the options inferred for a state in our layout, and its number of parameters.
+
+    Raises ValueError where the options do not fit.
+    """
     options = infer_options(state, direction)
     with torch.device("meta"):
         model = VisionLSTM(**options)

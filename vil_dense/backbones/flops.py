@@ -1,9 +1,9 @@
 """Multiply-adds of networks with ViL blocks, for each form of the operator.
 
 The unit is one multiply-add (MAC), that of the papers' GFLOPs; torch's FlopCounterMode counts two FLOPs for it.
-Counted are the products with weights (projections, convolutions, the block-diagonal q, k and v maps, gates) and those
-between activations (attention, the mLSTM's matrices). Not counted is element-wise work: norms, activations,
-exponentials, biases, residuals, pooling, resizing.
+The products with weights (projections, convolutions, the block-diagonal q, k and v maps, gates) and those between
+activations (attention, the mLSTM's matrices) are counted. Element-wise work is not: norms, activations, exponentials,
+biases, residuals, pooling, resizing.
 
 A ViL block is counted as the paper defines it, not as its code happens to be fused: each weight is used once for each
 token and order. All else runs under FlopCounterMode, on tensors without memory.
@@ -27,18 +27,18 @@ from vil_dense.ops.chunkwise import mlstm_chunkwise
 
 
 def parallel_macs(S: int, DH: int) -> int:
-    """q k^T and w v, the whole squares: the masked half is computed too."""
+    """Counts q k^T and w v, the whole squares: the masked half is computed too."""
     return 2 * S * S * DH
 
 
 def recurrent_macs(S: int, DH: int) -> int:
-    """Each token writes k v^T to C and k to n, and reads q C and q n."""
+    """Counts what each token does: it writes k v^T to C and k to n, and reads q C and q n."""
     return S * 2 * (DH * DH + DH)
 
 
 @cache
 def chunkwise_macs(S: int, DH: int) -> int:
-    """What the operator itself multiplies: squares inside chunks, states written and read, decays between chunks."""
+    """Counts what the operator multiplies: squares inside chunks, states written and read, decays between chunks."""
     q = torch.zeros(1, 1, S, DH)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         mlstm_chunkwise(q, q, q, q[..., 0], q[..., 0], 0.0, False)
@@ -62,7 +62,7 @@ class Part(NamedTuple):
 
 
 def count(model: nn.Module, shape: Sequence[int], backend: str = "chunkwise") -> dict[str, Part]:
-    """Parameters and MACs of each part of `model`, by module name; parts that have neither are left out.
+    """Counts parameters and MACs of each part of `model`, by module name; parts that have neither are left out.
 
     Args:
         model: a `VisionLSTM`, or a network with one inside that takes a tensor alone. Its state does not change.
@@ -92,19 +92,19 @@ def count(model: nn.Module, shape: Sequence[int], backend: str = "chunkwise") ->
 
 
 def table_2(backend: str, size: int = 224, dim: int = 192, depth: int = 24) -> dict[str, Part]:
-    """The whole network for each design of `DIRECTIONS`, v1 with 1000 classes: what the paper's table 2 compares."""
+    """Counts the whole network for each design of `DIRECTIONS`, v1 with 1000 classes, as the paper's table 2 does."""
     options = dict(VARIANTS["vil-tiny"], dim=dim, depth=depth, num_classes=1000)
     nets = {direction: VisionLSTM(**options, direction=direction) for direction in DIRECTIONS}
     return {direction: total(count(net, (1, 3, size, size), backend)) for direction, net in nets.items()}
 
 
 def total(parts: dict[str, Part]) -> Part:
-    """All parts together."""
+    """Adds up all parts."""
     return Part(*(sum(numbers) for numbers in zip(*parts.values(), strict=True)))
 
 
 def _parts(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """The modules on the way from `model` down to the `VisionLSTM` in it, that one taken apart."""
+    """Yields the parts of `model` by name: the children of the `VisionLSTM` in it, and all modules beside it."""
     for name, child in model.named_children():
         if not isinstance(model, VisionLSTM) and any(isinstance(module, VisionLSTM) for module in child.modules()):
             yield from _parts(child, f"{prefix}{name}.")
@@ -113,7 +113,7 @@ def _parts(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]
 
 
 def _flops(counted: dict[str, int], name: str, module: nn.Module) -> int:
-    """Of a module and all in it; a container is never called, its modules are."""
+    """Returns the FLOPs of a module and all in it; a container is never called, its modules are."""
     if name in counted:
         return counted[name]
     return sum(_flops(counted, f"{name}.{child}", inner) for child, inner in module.named_children())
@@ -121,7 +121,7 @@ def _flops(counted: dict[str, int], name: str, module: nn.Module) -> int:
 
 @contextmanager
 def _blocks_left_out(model: nn.Module) -> Iterator[list[tuple[ViLBlock, tuple[int, ...]]]]:
-    """Inside, ViL blocks hand their input on; the list gets the block and the shape of each call."""
+    """Makes ViL blocks return their input inside the context; yields a list of each call's block and shape."""
     calls: list[tuple[ViLBlock, tuple[int, ...]]] = []
     blocks = [module for module in model.modules() if isinstance(module, ViLBlock)]
 
@@ -142,7 +142,7 @@ def _blocks_left_out(model: nn.Module) -> Iterator[list[tuple[ViLBlock, tuple[in
 
 
 def _block_macs(block: ViLBlock, shape: tuple[int, ...], backend: str) -> tuple[int, int]:
-    """Products with weights, and the operator's, of a block on tokens (B, *grid, C)."""
+    """Counts products with weights, and the operator's, of a block on tokens (B, *grid, C)."""
     layer = block.layer
     B, S, orders = shape[0], torch.Size(shape[1:-1]).numel(), len(layer.orders)
     E = layer.proj_down.in_features

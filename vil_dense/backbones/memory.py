@@ -1,4 +1,4 @@
-"""Bytes: what a device still has, and a count of live tensors, allocator and resident size left aside."""
+"""Free memory of a device, and a count of live tensors, whatever the allocator holds beside them."""
 
 import weakref
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from vil_dense.ops.operators import KERNELS
 
 
 def free_memory(device: torch.device | str) -> int | None:
-    """Bytes that `device` still has for this process; None where the system does not say.
+    """Returns the bytes that `device` still has for this process, or None where the system does not say.
 
     On a GPU what torch has taken and uses no more is free as well: the next tensors are put there.
     """

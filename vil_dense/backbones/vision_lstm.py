@@ -54,7 +54,7 @@ BLOCKS = {"vil": FusedViLBlock, "attention": AttentionBlock}
 
 
 def variant(name: str) -> dict[str, Any]:
-    """The options of a row of `VARIANTS`, a new dict.
+    """Returns the options of a row of `VARIANTS`, a new dict.
 
     Raises:
         ValueError: unknown name; the known ones are listed.
@@ -147,7 +147,7 @@ class VisionLSTM(nn.Module):
             nn.init.zeros_(self.head.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, num_classes); without a head the pooled vector (B, C); without pooling the grid (B, *grid, C)."""
+        """Computes logits (B, num_classes); without a head vectors (B, C); without pooling the grid (B, *grid, C)."""
         tokens = self._embed(x)
         for block in self.blocks:
             tokens = self._run(block, tokens)
@@ -158,7 +158,7 @@ class VisionLSTM(nn.Module):
         return pooled if self.head is None else self.head(pooled)
 
     def features(self, x: Tensor, out_indices: Sequence[int]) -> list[Tensor]:
-        """What the blocks `out_indices` put out, raw, each (B, C, *grid), in the order of `out_indices`.
+        """Returns what the blocks `out_indices` put out, raw, each (B, C, *grid), in the order of `out_indices`.
 
         Indices count single blocks from 0; negative ones from the end. Blocks after the last one asked for do not run.
         """
@@ -177,13 +177,13 @@ class VisionLSTM(nn.Module):
         )
 
     def compile_blocks(self) -> "VisionLSTM":
-        """See the function of this name."""
+        """Calls the function of this name for this network, and returns the network."""
         compile_blocks(self)
         return self
 
     @property
     def with_cp(self) -> bool:
-        """Whether each block is computed again in the backward pass; then its layer need not do so once more."""
+        """Returns whether blocks are computed again in the backward pass; their layers then need not do so, too."""
         return self._with_cp
 
     @with_cp.setter
@@ -194,7 +194,7 @@ class VisionLSTM(nn.Module):
                 module.recompute = self.recompute and not value
 
     def block_index(self, index: int) -> int:
-        """`index` counted from 0; ValueError where there is no such block."""
+        """Returns `index` counted from 0; raises ValueError where there is no such block."""
         if not -len(self.blocks) <= index < len(self.blocks):
             raise ValueError(f"there is no block {index}: the network has {len(self.blocks)} blocks, counted from 0")
         return index % len(self.blocks)
@@ -240,7 +240,7 @@ def compile_blocks(network: nn.Module) -> None:
 def _make_block(
     name: str, dim: int, index: int, depth: int, ndim: int, direction: str, options: dict[str, Any]
 ) -> nn.Module:
-    """Block `index` of `depth`, its orders taken from `direction`."""
+    """Makes block `index` of `depth`, its orders taken from `direction`."""
     if name not in BLOCKS:
         raise ValueError(f"unknown block {name!r}; known: {', '.join(BLOCKS)}")
     if direction not in DIRECTIONS:
@@ -259,7 +259,7 @@ def _make_block(
 
 
 def _options_of(name: str) -> list[str]:
-    """What may be passed on to a block: its keywords, less those that the network sets itself."""
+    """Returns what may be passed on to a block: its keywords, less those that the network sets itself."""
     constructors = {"vil": (ViLBlock, ViLLayer), "attention": (AttentionBlock,)}[name]
     parameters = [parameter for constructor in constructors for parameter in signature(constructor).parameters]
     return sorted({*parameters} - {"dim", "ndim", "depth", "orders", "shared", "layer"})

@@ -13,7 +13,7 @@ CONVS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 
 def per_axis(value: int | Sequence[int], ndim: int, name: str) -> tuple[int, ...]:
-    """One positive integer for each spatial axis.
+    """Returns one positive integer for each spatial axis.
 
     Raises:
         ValueError: as many numbers as axes were expected, each at least 1.
@@ -42,7 +42,7 @@ class PatchEmbed(nn.Module):
         nn.init.zeros_(self.proj.bias)
 
     def grid(self, size: Sequence[int]) -> tuple[int, ...]:
-        """The number of tokens along each axis for an input of `size` px or voxels."""
+        """Returns the number of tokens along each axis for an input of `size` px or voxels."""
         axes = zip(size, self.patch_size, self.stride, strict=True)
         return tuple(max(0, -(-(length - patch) // stride)) + 1 for length, patch, stride in axes)
 
@@ -78,10 +78,10 @@ class PosEmbed(nn.Module):
 
 
 def resize_positions(embed: Tensor, grid: tuple[int, ...]) -> Tensor:
-    """A position embedding (1, *grid_0, C) on another grid, (1, *grid, C), in its dtype.
+    """Resizes a position embedding (1, *grid_0, C) to another grid, (1, *grid, C), in its dtype.
 
-    The last two axes bicubic (align_corners False, no antialias: as the official code), the one before them linear.
-    So a volume's embedding one voxel deep is resized as a picture's.
+    The last two axes are resized bicubically (align_corners False, no antialias: as the official code does), the one
+    before them linearly. So a volume's embedding one voxel deep is resized as a picture's.
 
     Raises:
         ValueError: the numbers of axes differ.
@@ -109,8 +109,10 @@ def resize_positions(embed: Tensor, grid: tuple[int, ...]) -> Tensor:
 
 
 def _resize_by_products(embed: Tensor, grid: tuple[int, ...]) -> Tensor:
-    """The same as a product for each axis; on a GPU torch has no backward of bicubic interpolation that sums in one
-    order."""
+    """Computes the same as a product for each axis.
+
+    On a GPU torch has no backward of bicubic interpolation that sums in one order.
+    """
     x = embed.float() if embed.dtype in (torch.float16, torch.bfloat16) else embed
     for axis, size in enumerate(grid, start=1):
         before = x.shape[axis]

@@ -48,7 +48,7 @@ class FusedViLLayer(ViLLayer):
     """Whether the fused form is compiled; `backbones.compile_blocks` and torch.compile set it."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, *grid, C) -> (B, *grid, C)."""
+        """Computes the layer: (B, *grid, C) -> (B, *grid, C)."""
         if traced() or reason_against(self):
             return super().forward(x)
         # A layer of one traversal works in its frame as a whole: the input is narrower than what a scan reads. Its
@@ -82,7 +82,7 @@ class FusedViLBlock(ViLBlock):
     layer_type = FusedViLLayer
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, *grid, C) -> (B, *grid, C)."""
+        """Computes the block: (B, *grid, C) -> (B, *grid, C)."""
         if traced() or not self._fuses_norm(x):
             return super().forward(x)
         device = x.device.type

@@ -15,25 +15,25 @@ POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "first-cls": lambda x: x[:, cls_position("first-cls", x.shape[1])],
     "middle-cls": lambda x: x[:, cls_position("middle-cls", x.shape[1])],
 }
-"""(B, S, C) in row-major order -> (B, C), `bilateral-concat` -> (B, 2C). The `cls` designs read the token that
-`insert_cls` put in."""
+"""Designs by name: (B, S, C) in row-major order -> (B, C), `bilateral-concat` -> (B, 2C). The `cls` designs read the
+token that `insert_cls` put in."""
 
 CLS_POOLINGS = ("first-cls", "middle-cls")
 
 
 def cls_position(pooling: str, tokens: int) -> int:
-    """Where the CLS token lies among `tokens` tokens, itself counted: first, or after the larger half of the others."""
+    """Returns the place of the CLS token in a sequence of `tokens`: first, or after the larger half of the others."""
     return 0 if pooling == "first-cls" else tokens // 2
 
 
 def insert_cls(x: Tensor, cls_token: Tensor, pooling: str) -> Tensor:
-    """(B, S, C) and a token (1, 1, C) -> (B, S + 1, C)."""
+    """Inserts a token (1, 1, C): (B, S, C) -> (B, S + 1, C)."""
     position = cls_position(pooling, x.shape[1] + 1)
     cls_token = cls_token.expand(x.shape[0], -1, -1)
     return torch.cat([x[:, :position], cls_token, x[:, position:]], dim=1)
 
 
 def remove_cls(x: Tensor, pooling: str) -> Tensor:
-    """(B, S + 1, C) -> (B, S, C): the inverse of `insert_cls`."""
+    """Removes the token that `insert_cls` put in: (B, S + 1, C) -> (B, S, C)."""
     position = cls_position(pooling, x.shape[1])
     return torch.cat([x[:, :position], x[:, position + 1 :]], dim=1)

@@ -1,4 +1,4 @@
-"""What the residual branches of every block share: LayerScale and stochastic depth."""
+"""LayerScale and stochastic depth, which the residual branches of every block share."""
 
 from collections.abc import Callable
 
@@ -20,7 +20,7 @@ class LayerScale(nn.Module):
 
 
 class Residual(nn.Module):
-    """x + branch(x), the branch left out at random for whole samples in training (stochastic depth, arXiv 1603.09382).
+    """Computes x + branch(x), in training without the branch for random samples (stochastic depth, arXiv 1603.09382).
 
     Args:
         rate: probability of leaving the branch out, in [0, 1).

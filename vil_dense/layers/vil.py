@@ -114,12 +114,12 @@ class Scan(nn.Module):
 
 
 def split_heads(x: Tensor) -> Tensor:
-    """(B, S, NH * D) -> (B, NH, S, D)."""
+    """Splits channels into heads: (B, S, NH * D) -> (B, NH, S, D)."""
     return x.unflatten(-1, (NUM_HEADS, -1)).transpose(1, 2)
 
 
 def merge_heads(x: Tensor) -> Tensor:
-    """(B, NH, S, D) -> (B, S, NH * D)."""
+    """Joins heads to channels: (B, NH, S, D) -> (B, S, NH * D)."""
     return x.transpose(1, 2).flatten(2)
 
 

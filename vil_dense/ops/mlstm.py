@@ -31,8 +31,8 @@ OPERATORS = {"chunkwise", "triton"}
 """Backends that run as one operator of torch, `torch.ops.vil_dense.mlstm`; tracers see plain operators instead."""
 
 SAVES = {"triton"}
-"""Those of them that save what their own backward pass reads. Within a graph of torch.compile the operator computes it
-again; eager code calls them as they are."""
+"""Backends of `OPERATORS` that save what their own backward pass reads. Within a graph of torch.compile the operator
+computes it again; eager code calls them as they are."""
 
 TAKES_HALF = {"triton"}
 """Backends that read q, k and v in half precision; for the others they are widened."""
@@ -42,7 +42,7 @@ EPS = 1e-6
 
 
 def resolve_backend(backend: str) -> str:
-    """The key of `BACKENDS` that `backend` stands for; `auto` is `chunkwise`, whatever the length and the device.
+    """Returns the key of `BACKENDS` that `backend` stands for; `auto` is `chunkwise`, whatever length and device.
 
     Raises:
         ValueError: the name is not known.
@@ -64,7 +64,7 @@ def mlstm(
     backend: str = "auto",
     eps: float = EPS,
 ) -> Tensor:
-    """Hidden states of the matrix LSTM over a sequence (xLSTM, arXiv 2405.04517, section 2.3, equations 19 to 27).
+    """Computes hidden states of the matrix LSTM (xLSTM, arXiv 2405.04517, section 2.3, equations 19 to 27).
 
     h_t = C_t^T q_t / (max(|n_t . q_t|, e^{-m_t}) + eps), with C and n scaled by e^{-m}. Keys are divided by sqrt(DH).
     The gradient is the full one, through the normaliser and the stabiliser too. Values and gradients are finite for

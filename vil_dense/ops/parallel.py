@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def mlstm_parallel(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: float, reverse: bool) -> Tensor:
-    """The parallel form (xLSTM, arXiv 2405.04517, appendix A.3); see `ops.mlstm`."""
+    """Computes the parallel form (xLSTM, arXiv 2405.04517, appendix A.3); see `ops.mlstm`."""
     if reverse:
         q, k, v, i, f = (x.flip(2) for x in (q, k, v, i, f))
     S, DH = q.shape[2:]

@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def mlstm_recurrent(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: float, reverse: bool) -> Tensor:
-    """The recurrence of xLSTM (arXiv 2405.04517, equations 19 to 27), one token after another; see `ops.mlstm`.
+    """Computes the recurrence of xLSTM (arXiv 2405.04517, equations 19 to 27), token by token; see `ops.mlstm`.
 
     The output is scaled by e^{-max(m, 0)} and not by e^{-m}: the same number, but e^{-m} never overflows.
     """

@@ -37,33 +37,35 @@ def check_order(order: str, ndim: int) -> None:
 
 
 def frame_axes(order: str, ndim: int) -> tuple[int, ...]:
-    """The spatial axes of a grid from slowest to fastest; (0, 1, ...) for `rows`."""
+    """Returns the spatial axes of a grid from slowest to fastest; (0, 1, ...) for `rows`."""
     fastest = ndim + ORDERS[order].fastest_axis
     return tuple((fastest + 1 + axis) % ndim for axis in range(ndim))
 
 
 def to_frame(x: Tensor, order: str) -> Tensor:
-    """(B, *grid, C) -> (B, *grid', C): axes exchanged so that the rows of grid' are read as `order` reads the grid, but
-    for the direction."""
+    """Exchanges axes: (B, *grid, C) -> (B, *grid', C).
+
+    The rows of grid' are read as `order` reads the grid, but for the direction.
+    """
     axes = frame_axes(order, x.ndim - 2)
     return x.permute(0, *(axis + 1 for axis in axes), x.ndim - 1)
 
 
 def from_frame(x: Tensor, order: str) -> Tensor:
-    """The inverse of `to_frame`."""
+    """Undoes `to_frame`."""
     axes = frame_axes(order, x.ndim - 2)
     back = sorted(range(len(axes)), key=lambda position: axes[position])
     return x.permute(0, *(axis + 1 for axis in back), x.ndim - 1)
 
 
 def to_sequence(x: Tensor, order: str) -> Tensor:
-    """(B, *grid, C) -> (B, S, C), the tokens in `order` (a key of `ORDERS`)."""
+    """Puts the tokens in `order`, a key of `ORDERS`: (B, *grid, C) -> (B, S, C)."""
     x = to_frame(x, order).flatten(1, -2)
     return x.flip(1) if ORDERS[order].reverse else x
 
 
 def to_grid(x: Tensor, order: str, grid: tuple[int, ...]) -> Tensor:
-    """(B, S, C) -> (B, *grid, C): the inverse of `to_sequence`."""
+    """Undoes `to_sequence`: (B, S, C) -> (B, *grid, C)."""
     x = x.flip(1) if ORDERS[order].reverse else x
     x = x.unflatten(1, [grid[axis] for axis in frame_axes(order, len(grid))])
     return from_frame(x, order)
