@@ -51,7 +51,7 @@ def test_a_trace_with_gradients(name: str) -> None:
 def test_a_trace_at_other_sizes(name: str, where: str) -> None:
     """Tests a trace at other grids of whole patches.
 
-    A trace at the stored grid does not resize the positions, one at another grid does.
+    A trace resizes the positions to any grid, also where it was made at the stored one.
     """
     model = build(name)
     with torch.no_grad():
