@@ -21,7 +21,7 @@ def states(findings) -> list[str]:
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch):
-    """Sets which packages are installed."""
+    """Returns a function that sets which packages are installed."""
     return lambda packages: monkeypatch.setattr(doctor, "installed", packages.get)
 
 

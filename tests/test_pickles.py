@@ -85,7 +85,7 @@ CLASSIFIER = "model.dim=32 model.depth=2 model.grid=(4,4) model.num_classes=2"
 PICTURES = "train_dataloader.dataset.data_root={folder}"
 
 KINDS = {".npy": ["array"], ".npz": ["arrays"], ".yaml": ["yaml"], ".yml": ["yaml"], ".old": ["plain"]}
-"""By the ending of a file; of every other the pickles."""
+"""Kinds of traps by the ending of a file; all other endings get the three kinds of pickles."""
 
 # Each command reads a file of ours, {trap}, under every name that it takes.
 PLACES = {

@@ -1,6 +1,6 @@
 """Compares two processes, each on half a batch, with one on the whole; `test_distributed.py` runs this by torchrun.
 
-`shard_two.py fsdp | ddp NAME`
+`test_distributed.py` runs it as `shard_two.py fsdp | ddp NAME`.
 """
 
 import datetime

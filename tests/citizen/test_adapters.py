@@ -12,7 +12,7 @@ MAPS = ("proj_up", "proj_down", "q_proj", "k_proj", "v_proj")
 
 
 class LoRA(nn.Module):
-    """A frozen map and a trained product of two narrow ones beside it."""
+    """Adds the trained product of two narrow maps to a frozen map."""
 
     def __init__(self, base: nn.Module, width_in: int, width_out: int, rank: int = 2) -> None:
         super().__init__()

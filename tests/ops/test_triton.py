@@ -17,7 +17,7 @@ from vil_dense.ops.gpu import scan
 pytestmark = TRITON
 DEVICE = device_of("triton")
 LAYOUTS = (((0, 2, 1), (0, 2, 1)), ((1, 0, 2), (1, 0, 2)))
-"""Of gates: how axes lie in memory, and the way back; the second as in networks."""
+"""Permutations of the axes of gates in memory, each with its inverse; the second is that of networks."""
 SMALLEST = 2.0**-149
 """The least positive number in float32."""
 

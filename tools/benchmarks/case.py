@@ -13,12 +13,12 @@ from vil_dense.ops.compiled import compiler_problem
 
 NUM_HEADS, PATCH = 4, 16
 TOLERANCES = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
-"""Of the largest value, for outputs and the operator's gradients; a network's gradients get ten times as much in
-float32 and twice as much else."""
+"""Largest deviation relative to the largest value, of outputs and the operator's gradients; a network's gradients get
+ten times as much in float32 and twice as much else."""
 
 
 class LeftOut(Exception):
-    """A contestant that cannot take part here; the message says why."""
+    """Raised where a contestant cannot take part; the message says why."""
 
 
 class Check(NamedTuple):

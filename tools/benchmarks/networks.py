@@ -27,8 +27,8 @@ from benchmarks.case import (
 from vil_dense.backbones import VisionLSTM, variant
 
 EXACT_PX = {"recurrent": 96, "parallel": 512}
-"""Up to which side a picture is compared with float64 and another form of the mLSTM: the definition, which is slow, and
-the quadratic one, for as many tokens as make several segments."""
+"""Largest side of a picture that is compared with float64 and another form of the mLSTM: the definition, which is slow,
+and the quadratic one, for as many tokens as make several segments."""
 
 
 def seeded(build: Callable[[], nn.Module], case: Case) -> Any:

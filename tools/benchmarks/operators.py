@@ -151,7 +151,7 @@ def floor(case: Case) -> Contestant:
     """Runs the matrix products of our forward alone, with backward also theirs, once for each block; nothing is
     checked.
 
-    Those of the mLSTM are in float32 whatever the network's precision; on a GPU in TF32 beside half precision.
+    The products of the mLSTM are in float32 whatever the network's precision; on a GPU in TF32 beside half precision.
     """
     in_network = projections(case) if case.mode != "op" else []
     depth = case.options["depth"] if case.mode != "op" else 1

@@ -16,7 +16,7 @@ PAPER_HOURS = {
 }
 """Table 4 of the paper: hours of an epoch on A100s for ViL with torch.compile and for Vim."""
 COMPARED = ("ours", "ours-parallel")
-"""Of our own families those that the others of ours are compared with, too."""
+"""Those of our own families that our other families are compared with, too."""
 
 
 def best(results: Mapping[str, Result]) -> dict[str, tuple[str, Result]]:

@@ -1,9 +1,9 @@
 """Multiply-adds of networks with ViL blocks, for each form of the operator.
 
 The unit is one multiply-add (MAC), that of the papers' GFLOPs; torch's FlopCounterMode counts two FLOPs for it.
-Counted are the products with weights (projections, convolutions, the block-diagonal q, k and v maps, gates) and those
-between activations (attention, the mLSTM's matrices). Not counted is element-wise work: norms, activations,
-exponentials, biases, residuals, pooling, resizing.
+The products with weights (projections, convolutions, the block-diagonal q, k and v maps, gates) and those between
+activations (attention, the mLSTM's matrices) are counted. Element-wise work is not: norms, activations, exponentials,
+biases, residuals, pooling, resizing.
 
 A ViL block is counted as the paper defines it, not as its code happens to be fused: each weight is used once for each
 token and order. All else runs under FlopCounterMode, on tensors without memory.

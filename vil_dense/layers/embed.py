@@ -80,8 +80,8 @@ class PosEmbed(nn.Module):
 def resize_positions(embed: Tensor, grid: tuple[int, ...]) -> Tensor:
     """Resizes a position embedding, (1, *grid_0, C) -> (1, *grid, C), in its dtype.
 
-    The last two axes bicubic (align_corners False, no antialias: as the official code), the one before them linear.
-    So a volume's embedding one voxel deep is resized as a picture's.
+    The last two axes are resized bicubically (align_corners False, no antialias: as the official code does), the one
+    before them linearly. So a volume's embedding one voxel deep is resized as a picture's.
 
     Raises:
         ValueError: the numbers of axes differ.

@@ -15,8 +15,8 @@ POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "first-cls": lambda x: x[:, cls_position("first-cls", x.shape[1])],
     "middle-cls": lambda x: x[:, cls_position("middle-cls", x.shape[1])],
 }
-"""(B, S, C) in row-major order -> (B, C), `bilateral-concat` -> (B, 2C). The `cls` designs read the token that
-`insert_cls` put in."""
+"""Designs by name: (B, S, C) in row-major order -> (B, C), `bilateral-concat` -> (B, 2C). The `cls` designs read the
+token that `insert_cls` put in."""
 
 CLS_POOLINGS = ("first-cls", "middle-cls")
 

@@ -28,9 +28,10 @@ SEGMENT_TOKENS = 640
 GPU_CHUNKS = 32
 """Number of chunks in a segment on a GPU, where a few large kernels take less time than many small ones."""
 OPERATOR_CHUNKS = 8
-"""Largest number of chunks in a segment of the operator on a CPU ..."""
+"""Largest number of chunks in a segment of the operator on a CPU."""
 CHANNELS_PER_CHUNK = 24
-"""... one for so many channels: narrow heads, whose L x L weights outweigh q, k and v, get short segments."""
+"""Channels of a head for each chunk in such a segment: narrow heads, whose L x L weights outweigh q, k and v, get short
+segments."""
 NEVER = -(2.0**100)
 """The logarithm of a weight that is zero; finite, so that the difference of two is finite."""
 

@@ -31,8 +31,8 @@ OPERATORS = {"chunkwise", "triton"}
 """Backends that run as one operator of torch, `torch.ops.vil_dense.mlstm`; tracers see plain operators instead."""
 
 SAVES = {"triton"}
-"""Those of them that save what their own backward pass reads. Within a graph of torch.compile the operator computes it
-again; eager code calls them as they are."""
+"""Backends of `OPERATORS` that save what their own backward pass reads. Within a graph of torch.compile the operator
+computes it again; eager code calls them as they are."""
 
 TAKES_HALF = {"triton"}
 """Backends that read q, k and v in half precision; for the others they are widened."""

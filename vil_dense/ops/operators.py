@@ -19,8 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode, register_flop_formula
 LIBRARY = Library("vil_dense", "FRAGMENT")
 
 KERNELS: dict[Any, Callable[..., Any]] = {}
-"""What each operator runs: a TorchDispatchMode that wants to see the operations inside calls it in place of the
-operator."""
+"""The function that each operator runs: a TorchDispatchMode that wants to see the operations inside calls it in place
+of the operator."""
 
 
 def register(

@@ -29,7 +29,7 @@ BACKWARD = {128: Tile(64, 16, 4, 2), 256: Tile(32, 64, 8, 2), 384: Tile(32, 32, 
 """Tiles of half-precision inputs, up to so many channels of a head: the largest that spill no registers."""
 FULL_FORWARD = {128: Tile(32, 32, 8, 1), 512: Tile(32, 32, 8, 1)}
 FULL_BACKWARD = {128: Tile(32, 32, 8, 1), 512: Tile(16, 16, 8, 1)}
-"""The same of float32."""
+"""Tiles of float32 inputs, by the same rule."""
 
 
 class Plan(NamedTuple):

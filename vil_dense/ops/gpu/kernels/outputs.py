@@ -67,7 +67,7 @@ def output_gradients(
     BT: tl.constexpr, REVERSE: tl.constexpr, LARGE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Computes, of one head at STEPS tiles of tokens, the gradients of z and of h before the map of v.
+    """Computes the gradients of z and of h before the map of v, of one head at STEPS tiles of tokens.
 
     inverse, dden, dm, (B * NH, S): the inverse of the normaliser, the gradients of n . q and of m.
     parts, (programs of tokens, B, NH, 8, DH): gradients of norm, norm_bias, skip, v_map_bias, and of v_map's blocks.
