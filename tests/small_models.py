@@ -119,7 +119,7 @@ def block_equations(block: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, tupl
 
 
 def network_equations(model: VisionLSTM, x: Tensor) -> Tensor:
-    """Computes the network from `block_equations`; embeddings and last norms are torch's own modules."""
+    """Computes the network from `block_equations`; its embeddings and last norms are called as modules."""
     grid = model.pos_embed(model.patch_embed(x))
     for block in model.blocks:
         grid, _ = block_equations(block, grid)

@@ -49,7 +49,7 @@ def test_a_trace_with_gradients(name: str) -> None:
 @pytest.mark.parametrize("where", ["the stored grid", "another grid"])
 @pytest.mark.parametrize("name", MODELS)
 def test_a_trace_at_other_sizes(name: str, where: str) -> None:
-    """Tests sizes of whole patches; positions are not resized on the stored grid, and are on others."""
+    """Tests sizes of whole patches, of traces at the stored grid and at others; all of them resize the positions."""
     model = build(name)
     with torch.no_grad():
         trace = traced(model, picture(name, grid=MODELS[name]["grid"] if where == "the stored grid" else None))
