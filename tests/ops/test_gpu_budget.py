@@ -48,7 +48,7 @@ def test_launches_and_memory_of_training(size: str, tokens: str) -> None:
 @pytest.mark.parametrize("tokens", TOKENS)
 @pytest.mark.parametrize("size", SIZES)
 def test_training_without_recomputation(size: str, tokens: str) -> None:
-    """Tests that it meets the bar and saves more than half a ViT block does, which is why layers recompute by default."""
+    """Tests that it meets the bar, but saves more than half a ViT block: the reason to recompute by default."""
     ours, vit = costs(size, tokens, train=True, recompute=False)
     assert ours.bytes <= BAR * vit.bytes / 2
     assert ours.launches <= 40
