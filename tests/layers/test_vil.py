@@ -5,11 +5,13 @@ import math
 import pytest
 import torch
 
+from vil_dense.layers import FusedViLBlock, FusedViLLayer
 from vil_dense.layers.pool import POOLINGS, insert_cls, remove_cls
 from vil_dense.layers.residual import Residual
 from vil_dense.layers.vil import BlockDiagonalLinear, HeadNorm, ViLBlock, ViLLayer
 
 V1 = dict(conv="causal", conv_kernel=4, bias=False, norm_bias=False)
+plain_and_fused = pytest.mark.parametrize("block_type", [ViLBlock, FusedViLBlock], ids=["plain", "fused"])
 
 
 def shaken(module: torch.nn.Module) -> torch.nn.Module:
@@ -41,12 +43,15 @@ def test_head_norm_normalises_each_head() -> None:
     torch.testing.assert_close(y.var(-1, unbiased=False), torch.ones(2, 3, 4), rtol=0, atol=1e-2)
 
 
+@plain_and_fused
 @pytest.mark.parametrize("options", [V1, {}], ids=["v1", "v2"])
 @pytest.mark.parametrize("order", ["rows", "rows-reversed", "columns", "columns-reversed"])
 @pytest.mark.parametrize("grid", [(3, 5), (1, 7), (7, 1), (1, 1), (9, 8)])
-def test_a_volume_one_voxel_deep_equals_the_picture(options: dict, order: str, grid: tuple[int, int]) -> None:
-    flat = shaken(ViLBlock(16, orders=(order,), **options))
-    deep = ViLBlock(16, ndim=3, orders=(order,), **options).double().eval()
+def test_a_volume_one_voxel_deep_equals_the_picture(
+    block_type: type[ViLBlock], options: dict, order: str, grid: tuple[int, int]
+) -> None:
+    flat = shaken(block_type(16, orders=(order,), **options))
+    deep = block_type(16, ndim=3, orders=(order,), **options).double().eval()
     state = flat.state_dict()
     kernel = "layer.scans.0.conv.weight"
     if state[kernel].ndim == 4:
@@ -57,19 +62,21 @@ def test_a_volume_one_voxel_deep_equals_the_picture(options: dict, order: str, g
     torch.testing.assert_close(deep(x[:, None])[:, 0], flat(x))
 
 
-def test_columns_are_the_rows_of_the_transposed_grid() -> None:
-    rows = shaken(ViLBlock(16, orders=("rows",), **V1))
-    columns = ViLBlock(16, orders=("columns",), **V1).double().eval()
+@plain_and_fused
+def test_columns_are_the_rows_of_the_transposed_grid(block_type: type[ViLBlock]) -> None:
+    rows = shaken(block_type(16, orders=("rows",), **V1))
+    columns = block_type(16, orders=("columns",), **V1).double().eval()
     columns.load_state_dict(rows.state_dict())
     x = torch.randn(2, 3, 5, 16, dtype=torch.float64)
     torch.testing.assert_close(columns(x.transpose(1, 2)).transpose(1, 2), rows(x))
 
 
-def test_a_shared_scan_counts_once_and_directions_add() -> None:
-    both = shaken(ViLLayer(16, orders=("rows", "columns"), shared=True))
+@pytest.mark.parametrize("layer_type", [ViLLayer, FusedViLLayer], ids=["plain", "fused"])
+def test_a_shared_scan_counts_once_and_directions_add(layer_type: type[ViLLayer]) -> None:
+    both = shaken(layer_type(16, orders=("rows", "columns"), shared=True))
     assert len(both.scans) == 1
     x = torch.randn(1, 3, 4, 16, dtype=torch.float64)
-    halves = (ViLLayer(16, orders=(order,)).double() for order in ("rows", "columns"))
+    halves = (layer_type(16, orders=(order,)).double() for order in ("rows", "columns"))
     expected = -both.proj_down.bias  # which each half adds
     for half in halves:
         half.load_state_dict(both.state_dict())
@@ -77,10 +84,13 @@ def test_a_shared_scan_counts_once_and_directions_add() -> None:
     torch.testing.assert_close(both(x), expected)
 
 
+@plain_and_fused
 @pytest.mark.parametrize("order", ["rows", "columns-reversed"])
 @pytest.mark.parametrize("grid", [(5, 7), (9, 15)])  # one chunk, and three of which the last is not full
-def test_pictures_of_a_batch_do_not_see_each_other(order: str, grid: tuple[int, int]) -> None:
-    block = shaken(ViLBlock(16, orders=(order,)))
+def test_pictures_of_a_batch_do_not_see_each_other(
+    block_type: type[ViLBlock], order: str, grid: tuple[int, int]
+) -> None:
+    block = shaken(block_type(16, orders=(order,)))
     x = torch.randn(3, *grid, 16, dtype=torch.float64)
     torch.testing.assert_close(block(x), torch.cat([block(picture[None]) for picture in x]))
 
@@ -118,10 +128,11 @@ def test_initialisation(form: str, blocks: int) -> None:
     assert torch.equal(scan.outnorm.weight, torch.ones(2 * dim))
 
 
+@plain_and_fused
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_half_precision_and_autocast(dtype: torch.dtype) -> None:
+def test_half_precision_and_autocast(block_type: type[ViLBlock], dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    block = ViLBlock(16)
+    block = block_type(16)
     x = torch.randn(2, 5, 7, 16)
     expected = block(x)
     with torch.autocast("cpu", dtype=dtype):
