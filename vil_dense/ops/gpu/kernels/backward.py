@@ -21,6 +21,7 @@ from vil_dense.ops.gpu.kernels.tiles import (
     log_sums,
     query_tiles,
     store_tile,
+    tile_positions,
     tokens_at,
     zero_tiles,
 )
@@ -54,9 +55,7 @@ def query_gradient(
     """
     plane = heads * S
     chunk = tile * BT // L
-    position = tile * BT + tl.arange(0, BT)
-    token = tokens_at(position, S, REVERSE, LARGE)
-    inside = position < S
+    position, token, inside = tile_positions(tile, S, BT, REVERSE, LARGE)
     row, row_low = log_sums(stats, plane, position, S)
     beta = load_vector(stats, 5 * plane + position, inside) if MAPS else tl.zeros((BT,), tl.float32)
     inverse_tile = load_vector(inverse, position, inside)

@@ -19,6 +19,7 @@ from vil_dense.ops.gpu.kernels.tiles import (
     query_tiles,
     silu,
     store_tile,
+    tile_positions,
     tokens_at,
     zero_tiles,
 )
@@ -205,9 +206,7 @@ def hidden_states(
     batch, n = head // NH, head % NH
     plane = heads * S
     chunk = tile * BT // L
-    position = tile * BT + tl.arange(0, BT)
-    token = tokens_at(position, S, REVERSE, LARGE)
-    inside = position < S
+    position, token, inside = tile_positions(tile, S, BT, REVERSE, LARGE)
     q, k = at_head((q, k), batch, n, q_B, q_NH)
     v += batch * v_B + n * v_NH
     stats += head * S

@@ -14,6 +14,7 @@ from vil_dense.ops.gpu.kernels.tiles import (
     load_vector,
     log_sums,
     store_tile,
+    tile_positions,
     tokens_at,
     zero_tiles,
 )
@@ -31,9 +32,7 @@ def state_gradients(
     """
     plane = heads * S
     chunk = tile * BT // L
-    position = tile * BT + tl.arange(0, BT)
-    token = tokens_at(position, S, REVERSE, LARGE)
-    inside = position < S
+    position, token, inside = tile_positions(tile, S, BT, REVERSE, LARGE)
     state = head * N + chunk
     vector = dvectors + state * (2 * DH + 1)
     column, column_low = log_sums(stats + 2 * plane, plane, position, S)
@@ -118,9 +117,7 @@ def key_value_gradient(
     """
     plane = heads * S
     chunk = tile * BT // L
-    position = tile * BT + tl.arange(0, BT)
-    token = tokens_at(position, S, REVERSE, LARGE)
-    inside = position < S
+    position, token, inside = tile_positions(tile, S, BT, REVERSE, LARGE)
     column, column_low = log_sums(stats + 2 * plane, plane, position, S)
     dk_tiles = zero_tiles(NB, BT, BD)
     dv_tiles = zero_tiles(NB, BT, BD)

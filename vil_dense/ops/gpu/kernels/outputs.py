@@ -13,7 +13,7 @@ from vil_dense.ops.gpu.kernels.tiles import (
     load_vector,
     sigmoid,
     store_tile,
-    tokens_at,
+    tile_positions,
 )
 
 
@@ -84,9 +84,7 @@ def output_gradients(
     EVEN: tl.constexpr = DH % BD == 0
     # One block of channels after the other; sums over all of them come first, for every tile.
     for step in range(STEPS):
-        position = (tl.program_id(0) * STEPS + step) * BT + tl.arange(0, BT)
-        inside = position < S
-        token = tokens_at(position, S, REVERSE, LARGE)
+        position, token, inside = tile_positions(tl.program_id(0) * STEPS + step, S, BT, REVERSE, LARGE)
         den = load_vector(out_stats, position, inside)
         mean = load_vector(out_stats, plane + position, inside)
         deviation = load_vector(out_stats, 2 * plane + position, inside)

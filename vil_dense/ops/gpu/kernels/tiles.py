@@ -53,6 +53,13 @@ def tokens_at(position, S, REVERSE: tl.constexpr, LARGE: tl.constexpr):
 
 
 @triton.jit
+def tile_positions(tile, S, BT: tl.constexpr, REVERSE: tl.constexpr, LARGE: tl.constexpr):
+    """Returns the positions of a tile in the scan, their tokens, and which of them are before the end."""
+    position = tile * BT + tl.arange(0, BT)
+    return position, tokens_at(position, S, REVERSE, LARGE), position < S
+
+
+@triton.jit
 def channels_of(block, DH: tl.constexpr, BD: tl.constexpr, MAPS: tl.constexpr):
     """Returns the channels of a head that the lanes of a tile of BD hold; DH, which is none, behind the last.
 
