@@ -39,7 +39,7 @@ def recurrent_macs(S: int, DH: int) -> int:
 @cache
 def chunkwise_macs(S: int, DH: int) -> int:
     """Counts the operator's own products: squares inside chunks, states written and read, decays between chunks."""
-    q = torch.zeros(1, 1, S, DH)
+    q = torch.empty(1, 1, S, DH, device="meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         mlstm_chunkwise(q, q, q, q[..., 0], q[..., 0], 0.0, False)
     return counter.get_total_flops() // 2
