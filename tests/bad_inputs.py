@@ -280,7 +280,7 @@ def write_sound(root: Path) -> None:
     """Writes configs, checkpoints of the networks that they begin with, and data."""
     from mmengine.registry import MODELS
 
-    from vil_dense.mm import settle
+    from vil_dense.mm.engine import settle
 
     texts = {
         "config.py": PICTURES_CONFIG.format(root=ROOT, data=write_data(root / "sample")),

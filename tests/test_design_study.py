@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config, DictAction
 
-from vil_dense.mm import ImageClassifier, settle
+from vil_dense.mm import ImageClassifier
+from vil_dense.mm.engine import settle
 
 ROOT = Path(__file__).parents[1]
 STUDY = runpy.run_path(str(ROOT / "tools/design_study.py"))

@@ -243,7 +243,7 @@ def test_a_config_that_is_measured_runs_nothing(data: Path, trap: Trap, tmp_path
 
 def test_every_tool_reads_configs_by_the_function_that_makes_it_safe() -> None:
     for path in (ROOT / "tools").rglob("*.py"):
-        assert "Config.fromfile" not in path.read_text(), f"{path}: load_config of vil_dense.mm.command does it"
+        assert "Config.fromfile" not in path.read_text(), f"{path}: load_config of vil_dense.mm.cli.arguments does it"
 
 
 def run_folder(path: Path, pointer: bytes) -> Path:
@@ -288,7 +288,7 @@ def test_data_lists_run_nothing(name: str, data: Path, trap: Trap, tmp_path: Pat
 
 
 def test_pictures_weights_of_a_volume_network_run_nothing(trap: Trap, tmp_path: Path) -> None:
-    from vil_dense.mm.medical import VolumeSegmentor
+    from vil_dense.mm.volumes.cases import VolumeSegmentor
 
     network = dict(type="ViLUNet3D", channels=(8, 8), depths=(0, 1), deep_supervision=1)
     for kind in ("zip", "legacy", "plain"):

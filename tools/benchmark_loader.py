@@ -12,9 +12,9 @@ import torch
 from mmengine.registry import DATASETS
 from torch.utils.data import DataLoader, default_collate
 
-from vil_dense.mm import settle
-from vil_dense.mm.command import one_sentence, parser, read_config
-from vil_dense.mm.seeding import SampleKey
+from vil_dense.mm.cli.arguments import one_sentence, parser, read_config
+from vil_dense.mm.datasets.seeding import SampleKey
+from vil_dense.mm.engine import settle
 
 
 def step_times(dataset: torch.utils.data.Dataset, count: int) -> dict[str, float]:

@@ -14,7 +14,7 @@ from scipy.stats import wilcoxon
 
 from vil_dense.files import save_csv
 from vil_dense.medical.metrics import VALUES
-from vil_dense.mm.command import one_sentence, plain_parser
+from vil_dense.mm.cli.arguments import one_sentence, plain_parser
 
 Cases = dict[str, float]
 

@@ -15,9 +15,9 @@ from datetime import timedelta
 from pathlib import Path
 
 from vil_dense.files import write_whole
-from vil_dense.mm.command import one_sentence, plain_parser
-from vil_dense.mm.draw import save_csv
-from vil_dense.mm.hooks import read_scalars
+from vil_dense.mm.cli.arguments import one_sentence, plain_parser
+from vil_dense.mm.engine.hooks.reports import read_scalars
+from vil_dense.mm.visualization.draw import save_csv
 
 ROOT = Path(__file__).parents[1]
 DESIGNS = sorted(path for kind in ("blocks", "pooling") for path in (ROOT / "configs/imagenet").glob(f"{kind}_*.py"))

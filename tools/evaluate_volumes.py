@@ -13,8 +13,8 @@ from pathlib import Path
 
 from mmengine.utils import ProgressBar
 
-from vil_dense.mm import settle
-from vil_dense.mm.command import check_folders, one_sentence, parser, read_config
+from vil_dense.mm.cli.arguments import check_folders, one_sentence, parser, read_config
+from vil_dense.mm.engine import settle
 
 
 def arguments() -> argparse.Namespace:
@@ -30,7 +30,7 @@ def arguments() -> argparse.Namespace:
 
 def pairs(masks: Path, labels: Path, section: str | None, fold: int | None) -> Iterator[tuple[str, Path, Path]]:
     """Case, mask and label of every label."""
-    from vil_dense.medical.inputs import find_cases
+    from vil_dense.medical.data.inputs import find_cases
 
     found = {case.name: case.images[0] for case in find_cases(masks)}
     truths = find_cases(labels, section=section, fold=fold)
@@ -56,9 +56,9 @@ def main() -> int:
         cfg = read_config(args)
         check_folders(args.out)
         settle.settle_plan(cfg)
+        from vil_dense.medical.data.transforms import read_plan
+        from vil_dense.medical.io.nifti import check_same_grid, read_label
         from vil_dense.medical.metrics import save_scores, score_case
-        from vil_dense.medical.nifti import check_same_grid, read_label
-        from vil_dense.medical.transforms import read_plan
 
         if args.tolerance_mm < 0:
             raise ValueError(f"--tolerance-mm is 0 or more, got {args.tolerance_mm}")

@@ -15,9 +15,9 @@ from pathlib import Path
 from mmengine.config import Config
 from torch import nn
 
-from vil_dense.mm import settle
-from vil_dense.mm.command import load_config, one_sentence, plain_parser
-from vil_dense.mm.safe_load import load_exactly, load_safely, weights_of
+from vil_dense.mm.cli.arguments import load_config, one_sentence, plain_parser
+from vil_dense.mm.engine import settle
+from vil_dense.mm.utils.safe_load import load_exactly, load_safely, weights_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -94,8 +94,8 @@ def main() -> int:
         run = Path(args.run)
         cfg = run_config(run)
         from vil_dense.medical.bundle import write_bundle
-        from vil_dense.medical.nets import build_network
-        from vil_dense.medical.transforms import read_plan
+        from vil_dense.medical.data.transforms import read_plan
+        from vil_dense.medical.networks.nets import build_network
 
         plan = cfg.model.plan = dict(read_plan(cfg.model.plan))
         checkpoint = Path(args.checkpoint) if args.checkpoint else last_checkpoint(run)

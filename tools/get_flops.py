@@ -10,8 +10,8 @@ import sys
 from mmengine.registry import MODELS
 
 from vil_dense.backbones.flops import OPERATORS, Part, count, table_2, total
-from vil_dense.mm import settle
-from vil_dense.mm.command import one_sentence, parser, read_config
+from vil_dense.mm.cli.arguments import one_sentence, parser, read_config
+from vil_dense.mm.engine import settle
 
 CONVENTION = (
     "one multiply-add = 1 (GMAC, the papers' GFLOPs; twice as many FLOPs); "

@@ -25,11 +25,10 @@ import torch
 from PIL import Image
 
 from vil_dense.files import save_json
-from vil_dense.medical import phantom
-from vil_dense.mm import scenes
-from vil_dense.mm.checkpoints import newest
-from vil_dense.mm.command import one_sentence, plain_parser
-from vil_dense.mm.safe_load import load_safely
+from vil_dense.mm.cli.arguments import one_sentence, plain_parser
+from vil_dense.mm.engine.checkpoints import newest
+from vil_dense.mm.utils.safe_load import load_safely
+from vil_dense.synthetic import scenes, volumes
 
 ROOT = Path(__file__).parents[1]
 COMMON = (
@@ -107,7 +106,7 @@ KINDS = {
     "pictures": Kind("vil_upernet_sample.py", PICTURES, lambda root: scenes.write_sample(root, train=6, val=2), SPLITS),
     "classes": Kind("vil_imagenet.py", CLASSES, make_classes, SPLITS),
     "volumes": Kind(
-        "vil_unet3d_sample.py", VOLUMES, lambda root: phantom.write_sample(root, train=3, val=1), ("data_root",)
+        "vil_unet3d_sample.py", VOLUMES, lambda root: volumes.write_sample(root, train=3, val=1), ("data_root",)
     ),
 }
 

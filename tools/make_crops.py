@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 from vil_dense.mm import CamVidDataset
-from vil_dense.mm.command import one_sentence, plain_parser
-from vil_dense.mm.crops import cut_crops
+from vil_dense.mm.cli.arguments import one_sentence, plain_parser
+from vil_dense.mm.datasets.crops import cut_crops
 
 
 def progress(start: float, done: int, total: int) -> None:

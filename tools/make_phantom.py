@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vil_dense.medical.phantom import LABELS, make_case, write_sample
 from vil_dense.medical.progress import Progress
-from vil_dense.mm.command import one_sentence, plain_parser
+from vil_dense.mm.cli.arguments import one_sentence, plain_parser
+from vil_dense.synthetic.volumes import LABELS, make_case, write_sample
 
 PALETTE = np.array([(0, 0, 0), (200, 90, 70), (90, 130, 220), (240, 200, 60), (90, 200, 120)])
 

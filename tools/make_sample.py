@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
-from vil_dense.mm.command import one_sentence, plain_parser
-from vil_dense.mm.scenes import CLASSES, PALETTE, write_sample
+from vil_dense.mm.cli.arguments import one_sentence, plain_parser
+from vil_dense.synthetic.scenes import CLASSES, PALETTE, write_sample
 
 
 def parse_args() -> argparse.Namespace:

@@ -14,8 +14,8 @@ from mmengine.config import Config
 from vil_dense.backbones import VisionLSTM, variant
 from vil_dense.backbones.flops import Part, count, total
 from vil_dense.files import write_whole
-from vil_dense.mm import draw
-from vil_dense.mm.command import load_config, one_sentence, plain_parser
+from vil_dense.mm.cli.arguments import load_config, one_sentence, plain_parser
+from vil_dense.mm.visualization import draw
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 LEGEND = (

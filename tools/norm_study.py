@@ -28,8 +28,8 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from vil_dense.files import read_json, write_whole
-from vil_dense.mm import settle
-from vil_dense.mm.command import Overrides, load_config, one_sentence, plain_parser
+from vil_dense.mm.cli.arguments import Overrides, load_config, one_sentence, plain_parser
+from vil_dense.mm.engine import settle
 
 CURVES = "curves.json"
 POOL = "decode_head.psp_modules.0."

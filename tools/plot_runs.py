@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from vil_dense.files import write_whole
-from vil_dense.mm.command import one_sentence, plain_parser
-from vil_dense.mm.hooks import read_scalars
+from vil_dense.mm.cli.arguments import one_sentence, plain_parser
+from vil_dense.mm.engine.hooks.reports import read_scalars
 
 
 def read_group(runs: list[str], metric: str) -> dict:

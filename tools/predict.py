@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
-from vil_dense.mm.command import check_folders, one_sentence, parser, read_config
-from vil_dense.mm.predict import Predictor, find_pictures
-from vil_dense.mm.windows import choose_windows
+from vil_dense.mm.cli.arguments import check_folders, one_sentence, parser, read_config
+from vil_dense.mm.inference.predict import Predictor, find_pictures
+from vil_dense.mm.inference.sliding_window import choose_windows
 
 
 def main() -> int:

@@ -23,14 +23,13 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from vil_dense.backbones.memory import free_memory
-from vil_dense.mm import settle
-from vil_dense.mm.command import check_folders, one_sentence, parser, read_config
-from vil_dense.mm.estimate import GIB
-from vil_dense.mm.safe_load import load_exactly, load_safely, weights_of
+from vil_dense.backbones.memory import GIB, free_memory
+from vil_dense.mm.cli.arguments import check_folders, one_sentence, parser, read_config
+from vil_dense.mm.engine import settle
+from vil_dense.mm.utils.safe_load import load_exactly, load_safely, weights_of
 
 if TYPE_CHECKING:
-    from vil_dense.medical.folder import Survey
+    from vil_dense.medical.inference.batch import Survey
 
 
 def networks(cfg: Config, checkpoints: list[str], device: str) -> list[torch.nn.Module]:
@@ -49,7 +48,7 @@ def networks(cfg: Config, checkpoints: list[str], device: str) -> list[torch.nn.
 
 def say_what_comes(survey: "Survey", models: list[torch.nn.Module], device: str) -> None:
     """What is there already, and the memory of the largest volume; a warning where it may not be there."""
-    from vil_dense.medical.estimate import estimate
+    from vil_dense.medical.inference.volume_memory import estimate
 
     if len(survey.todo) < len(survey.cases):
         print(f"{len(survey.cases) - len(survey.todo)} of {len(survey.cases)} cases are there already")
@@ -85,8 +84,8 @@ def main() -> int:
         check_folders(args.out)
         settle.settle_plan(cfg)
         # importing the config has made sure that monai is there
-        from vil_dense.medical.folder import Folder
-        from vil_dense.medical.inputs import find_cases
+        from vil_dense.medical.data.inputs import find_cases
+        from vil_dense.medical.inference.batch import Folder
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         models = networks(cfg, args.checkpoints, device)

@@ -19,10 +19,10 @@ from mmengine.runner import Runner, set_random_seed
 from torch import Tensor
 
 from vil_dense.files import write_whole
-from vil_dense.mm import settle
-from vil_dense.mm.command import one_sentence, parser, read_config
-from vil_dense.mm.draw import save_csv
-from vil_dense.mm.probe import L2S, features, knn_scores, linear_scores, top
+from vil_dense.mm.cli.arguments import one_sentence, parser, read_config
+from vil_dense.mm.engine import settle
+from vil_dense.mm.evaluation.probe import L2S, features, knn_scores, linear_scores, top
+from vil_dense.mm.visualization.draw import save_csv
 
 FEATURES = "tokens pooled as the classifier pools them, between its norms; frozen, evaluation mode, no augmentation"
 KNN = "cosine, k = {k}, votes weighted by exp(cosine / {temperature})"

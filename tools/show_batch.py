@@ -11,9 +11,10 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS
 from torch.utils.data import default_collate
 
-from vil_dense.mm import draw, settle
-from vil_dense.mm.command import check_file, one_sentence, parser, read_config
-from vil_dense.mm.seeding import SampleKey
+from vil_dense.mm.cli.arguments import check_file, one_sentence, parser, read_config
+from vil_dense.mm.datasets.seeding import SampleKey
+from vil_dense.mm.engine import settle
+from vil_dense.mm.visualization import draw
 
 
 def stages(cfg: Config, keys: list[SampleKey]) -> list[np.ndarray]:

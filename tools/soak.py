@@ -20,8 +20,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vil_dense.files import save_csv, save_json, write_whole
-from vil_dense.mm.command import one_sentence, plain_parser
-from vil_dense.mm.scenes import write_sample
+from vil_dense.mm.cli.arguments import one_sentence, plain_parser
+from vil_dense.synthetic.scenes import write_sample
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs/vil_upernet_sample.py"

@@ -6,13 +6,14 @@ import torch
 from mmengine.dist import get_world_size
 from mmengine.runner import Runner
 
-from vil_dense.mm import ImageClassifier, settle
-from vil_dense.mm.command import check_folders, one_sentence, parser, read_config
-from vil_dense.mm.distributed import end_processes, leaving, settle_processes
-from vil_dense.mm.faults import in_words
-from vil_dense.mm.label_check import check_labels
-from vil_dense.mm.protocols import PROTOCOLS
-from vil_dense.mm.safe_load import load_exactly, read_weights
+from vil_dense.mm import ImageClassifier
+from vil_dense.mm.cli.arguments import check_folders, one_sentence, parser, read_config
+from vil_dense.mm.datasets.label_check import check_labels
+from vil_dense.mm.engine import settle
+from vil_dense.mm.engine.distributed import end_processes, leaving, settle_processes
+from vil_dense.mm.engine.failures import in_words
+from vil_dense.mm.evaluation.protocols import PROTOCOLS
+from vil_dense.mm.utils.safe_load import load_exactly, read_weights
 
 
 def build(args: argparse.Namespace) -> Runner:

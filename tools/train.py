@@ -7,17 +7,18 @@ from mmengine.dist import get_world_size, is_main_process
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from vil_dense.mm import ImageClassifier, ViL, settle
-from vil_dense.mm.checkpoints import settle_start
-from vil_dense.mm.command import check_folders, one_sentence, parser, read_config
-from vil_dense.mm.distributed import end_processes, leaving, settle_processes
-from vil_dense.mm.faults import in_words
-from vil_dense.mm.imagenet import check_loaders
-from vil_dense.mm.label_check import check_labels
-from vil_dense.mm.safe_load import check_backbone, load_exactly, load_safely, weights_of
-from vil_dense.mm.stop import requeued
-from vil_dense.mm.training_memory import say_training
-from vil_dense.mm.workdir import hold
+from vil_dense.mm import ImageClassifier, ViL
+from vil_dense.mm.cli.arguments import check_folders, one_sentence, parser, read_config
+from vil_dense.mm.cli.work_dir_lock import hold
+from vil_dense.mm.datasets.class_folders import check_loaders
+from vil_dense.mm.datasets.label_check import check_labels
+from vil_dense.mm.engine import settle
+from vil_dense.mm.engine.checkpoints import settle_start
+from vil_dense.mm.engine.distributed import end_processes, leaving, settle_processes
+from vil_dense.mm.engine.failures import in_words
+from vil_dense.mm.engine.hooks.preemption import requeued
+from vil_dense.mm.engine.training_memory import say_training
+from vil_dense.mm.utils.safe_load import check_backbone, load_exactly, load_safely, weights_of
 
 
 def build(args: argparse.Namespace) -> Runner:

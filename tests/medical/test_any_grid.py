@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from nifti_files import affine, write_nifti
 from torch import nn
 
-from vil_dense.medical.nifti import read_image, read_label, write_mask
-from vil_dense.medical.predict import predict
+from vil_dense.medical.inference.volume_predictor import predict
+from vil_dense.medical.io.nifti import read_image, read_label, write_mask
 
 # Every way to name three axes, each from either end.
 ORIENTATIONS = [

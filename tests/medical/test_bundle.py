@@ -17,8 +17,8 @@ from nifti_files import affine, write_nifti
 
 from vil_dense.medical import build_network
 from vil_dense.medical.bundle import network_config, save_torchscript, write_bundle
-from vil_dense.medical.nifti import read_image
-from vil_dense.medical.predict import predict
+from vil_dense.medical.inference.volume_predictor import predict
+from vil_dense.medical.io.nifti import read_image
 
 PLAN = dict(
     channels=["MR"],

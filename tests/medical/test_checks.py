@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from nifti_files import affine, write_nifti
 
-from vil_dense.medical.checks import Counts, check_cases
-from vil_dense.medical.datalist import Case
+from vil_dense.medical.data.checks import Counts, check_cases
+from vil_dense.medical.data.datalist import Case
 
 IMAGE = np.arange(4 * 5 * 6, dtype=np.float32).reshape(4, 5, 6)
 LABEL = (IMAGE > 60).astype(np.uint8)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vil_dense.medical.datalist import case_name, read_datalist
+from vil_dense.medical.data.datalist import case_name, read_datalist
 
 
 def touch(root: Path, *names: str) -> Path:

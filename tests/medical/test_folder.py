@@ -16,10 +16,10 @@ from nifti_files import affine, write_nifti
 from PIL import Image
 from torch import Tensor, nn
 
-from vil_dense.medical.estimate import estimate
-from vil_dense.medical.folder import Folder
-from vil_dense.medical.inputs import find_cases
-from vil_dense.medical.nifti import read_grid
+from vil_dense.medical.data.inputs import find_cases
+from vil_dense.medical.inference.batch import Folder
+from vil_dense.medical.inference.volume_memory import estimate
+from vil_dense.medical.io.nifti import read_grid
 
 PLAN = dict(
     channels=["MR"],
@@ -184,8 +184,8 @@ def test_the_estimate_counts_what_grows(images: Path, tmp_path: Path) -> None:
 def test_the_estimate_of_a_gpu(images: Path, scores_on: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Any device that is not the CPU: weights and network lie there, the scores where they fit."""
     grid, inside = read_grid(images / "a.nii.gz"), 2**28
-    monkeypatch.setattr("vil_dense.medical.estimate.network_bytes", lambda network, plan: inside)
-    monkeypatch.setattr("vil_dense.medical.estimate.stitch_device", lambda device, stitched: scores_on)
+    monkeypatch.setattr("vil_dense.medical.inference.volume_memory.network_bytes", lambda network, plan: inside)
+    monkeypatch.setattr("vil_dense.medical.inference.volume_memory.stitch_device", lambda device, stitched: scores_on)
     on_cpu, found = (estimate([Counted().to(device)], grid, PLAN) for device in ("cpu", "meta"))
     assert found.weights == 0 and found[1:4] == on_cpu[1:4]
     assert on_cpu.windows > inside > found.windows

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from vil_dense.medical.datalist import read_datalist
-from vil_dense.medical.inputs import find_cases
+from vil_dense.medical.data.datalist import read_datalist
+from vil_dense.medical.data.inputs import find_cases
 
 
 def touch(folder: Path, *names: str) -> Path:

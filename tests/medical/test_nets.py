@@ -6,8 +6,8 @@ import torch
 from vil_dense.backbones import VisionLSTM
 from vil_dense.layers import ViLBlock
 from vil_dense.medical import NETWORKS, SEQUENCE_BLOCKS, ViLUNet3D, ViLUNETR3D, build_network, sequence_share
-from vil_dense.medical.nets import crop, logits_of, pad, padded_size, topology, total_stride
-from vil_dense.medical.sequence import AXIS_ORDERS, SequenceStage, load_picture_blocks
+from vil_dense.medical.networks.nets import crop, logits_of, pad, padded_size, topology, total_stride
+from vil_dense.medical.networks.sequence import AXIS_ORDERS, SequenceStage, load_picture_blocks
 from vil_dense.ops import ORDERS
 
 SMALL = {

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from nifti_files import affine, write_nifti
 
-from vil_dense.medical.nifti import check_same_grid, read_grid, read_image, read_label, write_mask
+from vil_dense.medical.io.nifti import check_same_grid, read_grid, read_image, read_label, write_mask
 
 SHAPE = (5, 6, 4)
 RAMP = np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE)

@@ -8,12 +8,19 @@ import numpy as np
 import pytest
 from nifti_files import write_nifti
 
-from vil_dense.medical.cache import Cases, preprocessed_bytes
-from vil_dense.medical.datalist import read_datalist
-from vil_dense.medical.nets import build_network
-from vil_dense.medical.phantom import LABELS, make_case, write_sample
-from vil_dense.medical.plan import choose_batch, choose_network, choose_patch, make_plan, target_spacing, training_bytes
-from vil_dense.medical.transforms import read_plan, training_cases
+from vil_dense.medical.data.cache import Cases, preprocessed_bytes
+from vil_dense.medical.data.datalist import read_datalist
+from vil_dense.medical.data.plan import (
+    choose_batch,
+    choose_network,
+    choose_patch,
+    make_plan,
+    target_spacing,
+    training_bytes,
+)
+from vil_dense.medical.data.transforms import read_plan, training_cases
+from vil_dense.medical.networks.nets import build_network
+from vil_dense.synthetic.volumes import LABELS, make_case, write_sample
 
 
 @pytest.fixture(scope="module")

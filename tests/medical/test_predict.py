@@ -13,11 +13,11 @@ from monai.transforms import Compose, Invertd, LoadImaged, Orientationd, Spacing
 from nifti_files import affine, write_nifti
 from torch import Tensor, nn
 
-from vil_dense.medical import resample
+from vil_dense.medical.data import resample
+from vil_dense.medical.data.transforms import AXIS_NAMES, normalise
+from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS, predict
+from vil_dense.medical.io.nifti import Grid, read_image, read_label, write_mask
 from vil_dense.medical.metrics import score_case
-from vil_dense.medical.nifti import Grid, read_image, read_label, write_mask
-from vil_dense.medical.predict import PROBABILITY_STEPS, predict
-from vil_dense.medical.transforms import AXIS_NAMES, normalise
 
 LABELS = dict(background=0, one=1, two=2)
 

@@ -8,8 +8,8 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Spacing
 
-from vil_dense.medical import resample
-from vil_dense.medical.resample import Axis, new_length, to_spacing
+from vil_dense.medical.data import resample
+from vil_dense.medical.data.resample import Axis, new_length, to_spacing
 
 
 @pytest.mark.parametrize("slab_bytes", [1, 2**20])

@@ -9,7 +9,7 @@ import torch
 from monai.transforms import LoadImaged
 from nifti_files import affine, write_nifti
 
-from vil_dense.medical.transforms import (
+from vil_dense.medical.data.transforms import (
     augmentation,
     axes_in,
     draw,

@@ -5,7 +5,7 @@ import torch
 from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
-from vil_dense.medical.windows import score_rows, stream_axis, window_count
+from vil_dense.medical.inference.volume_windows import score_rows, stream_axis, window_count
 
 
 def network(seed: int = 0, channels: int = 2, classes: int = 3) -> nn.Module:

@@ -17,9 +17,9 @@ from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 
 from vil_dense.mm import ImageClassifier, ShardedRunner
-from vil_dense.mm.distributed import end_processes, shard
-from vil_dense.mm.origin import first_not_finite
-from vil_dense.mm.safe_load import load_safely
+from vil_dense.mm.engine.distributed import end_processes, shard
+from vil_dense.mm.engine.hooks.nan_trace import first_not_finite
+from vil_dense.mm.utils.safe_load import load_safely
 
 
 class Windows(ImageClassifier):

@@ -13,7 +13,7 @@ import torch
 from torch import distributed
 from torch.utils.data import DataLoader
 
-from vil_dense.mm.faults import last_checkpoint
+from vil_dense.mm.engine.failures import last_checkpoint
 
 
 class Told(list):

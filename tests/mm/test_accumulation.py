@@ -12,9 +12,9 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from vil_dense.mm import safe_load
-from vil_dense.mm.checkpoints import POINTER, newest
-from vil_dense.mm.hooks import read_scalars
+from vil_dense.mm.engine.checkpoints import POINTER, newest
+from vil_dense.mm.engine.hooks.reports import read_scalars
+from vil_dense.mm.utils import safe_load
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 STEPS = dict(type="IterBasedTrainLoop", max_iters=11, val_interval=3)

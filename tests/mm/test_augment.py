@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from vil_dense.mm import augment
-from vil_dense.mm.augment import (
+from vil_dense.mm.datasets.transforms import imagenet
+from vil_dense.mm.datasets.transforms.imagenet import (
     FlipPicture,
     LoadPicture,
     PackPicture,
@@ -28,12 +28,12 @@ def pixels(image: Image.Image) -> np.ndarray:
 
 
 def test_grey_is_luminance_in_three_channels():
-    seen = pixels(augment.grey(Image.new("RGB", (2, 2), (200, 100, 50))))
+    seen = pixels(imagenet.grey(Image.new("RGB", (2, 2), (200, 100, 50))))
     assert (seen == round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)).all() and seen.shape == (2, 2, 3)
 
 
 def test_solarise_turns_over_128_and_more():
-    assert pixels(augment.solarise(Image.new("RGB", (1, 1), (127, 128, 255))))[0, 0].tolist() == [127, 127, 0]
+    assert pixels(imagenet.solarise(Image.new("RGB", (1, 1), (127, 128, 255))))[0, 0].tolist() == [127, 127, 0]
 
 
 def test_blur_spreads_a_point(monkeypatch: pytest.MonkeyPatch):
@@ -42,7 +42,7 @@ def test_blur_spreads_a_point(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(np.random, "uniform", lambda low, high: radii.append((low, high)) or 2.0)
     point = np.zeros((31, 31, 3), dtype=np.uint8)
     point[15, 15] = 255
-    seen = pixels(augment.blur(Image.fromarray(point)))[..., 0]
+    seen = pixels(imagenet.blur(Image.fromarray(point)))[..., 0]
     assert radii == [(0.1, 2.0)]
     assert seen[15, 15] == pytest.approx(255 / (2 * np.pi * 4), abs=2) and seen[15, 15] == seen.max()
     assert seen.sum() == pytest.approx(255, rel=0.2)
@@ -51,8 +51,8 @@ def test_blur_spreads_a_point(monkeypatch: pytest.MonkeyPatch):
 def test_exactly_one_of_three(image: Image.Image, monkeypatch: pytest.MonkeyPatch):
     calls = []
     marked = [lambda x, name=name: calls.append(name) or x for name in ("grey", "solarise", "blur")]
-    assert [step.__name__ for step in augment.THREE] == ["grey", "solarise", "blur"]
-    monkeypatch.setattr(augment, "THREE", marked)
+    assert [step.__name__ for step in imagenet.THREE] == ["grey", "solarise", "blur"]
+    monkeypatch.setattr(imagenet, "THREE", marked)
     np.random.seed(0)
     for _ in range(600):
         ThreeAugment().transform(dict(img=image))
@@ -61,7 +61,7 @@ def test_exactly_one_of_three(image: Image.Image, monkeypatch: pytest.MonkeyPatc
 
 def test_jitter_strengths_and_order(image: Image.Image, monkeypatch: pytest.MonkeyPatch):
     calls = []
-    for name in augment.ENHANCE:
+    for name in imagenet.ENHANCE:
 
         class Marked:
             def __init__(self, image: Image.Image, name: str = name) -> None:
@@ -71,7 +71,7 @@ def test_jitter_strengths_and_order(image: Image.Image, monkeypatch: pytest.Monk
                 calls.append((self.name, factor))
                 return self.image
 
-        monkeypatch.setitem(augment.ENHANCE, name, Marked)
+        monkeypatch.setitem(imagenet.ENHANCE, name, Marked)
     np.random.seed(0)
     for _ in range(200):
         PictureJitter(0.3, 0.3, 0.3).transform(dict(img=image))

@@ -18,8 +18,9 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
 
-from vil_dense.mm import checkpoints, safe_load
-from vil_dense.mm.checkpoints import POINTER, SafeCheckpointHook, WholeFiles, newest
+from vil_dense.mm.engine import checkpoints
+from vil_dense.mm.engine.checkpoints import POINTER, SafeCheckpointHook, WholeFiles, newest
+from vil_dense.mm.utils import safe_load
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 ROOT = Path(__file__).parents[2]

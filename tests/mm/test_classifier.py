@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from vil_dense.backbones.checkpoint import to_own
 from vil_dense.mm import ImageClassifier
-from vil_dense.mm.metrics import TopAccuracy
+from vil_dense.mm.evaluation.metrics import TopAccuracy
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 TINY = dict(variant="vil-tiny", dim=32, depth=2, grid=(2, 2))

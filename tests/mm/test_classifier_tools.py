@@ -19,8 +19,8 @@ from mmengine.runner import Runner
 from PIL import Image
 from safetensors.torch import save_file
 
-from vil_dense.mm.safe_load import read_weights
-from vil_dense.mm.seeding import StepSeedHook
+from vil_dense.mm.datasets.seeding import StepSeedHook
+from vil_dense.mm.utils.safe_load import read_weights
 
 # MMEngine keeps what it built under the name of the run, which in one process several runs share.
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
@@ -240,7 +240,7 @@ def test_loader_is_timed(data: Path, capsys: pytest.CaptureFixture):
     ("command", "part"),
     [
         (("benchmark_loader", CONFIG, "--pictures", "32", "--workers", "1"), "torch.utils.data.DataLoader"),
-        (("probe", CONFIG, "none", "--knn"), "vil_dense.mm.probe.knn_scores"),
+        (("probe", CONFIG, "none", "--knn"), "vil_dense.mm.evaluation.probe.knn_scores"),
     ],
     ids=["benchmark_loader", "probe"],
 )

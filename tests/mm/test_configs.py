@@ -10,8 +10,8 @@ from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from vil_dense.mm import settle
-from vil_dense.mm.protocols import describe
+from vil_dense.mm.engine import settle
+from vil_dense.mm.evaluation.protocols import describe
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*upernet*.py"))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vil_dense.mm.crops import cut_crops, majority
-from vil_dense.mm.imagenet import LabelledPictures
+from vil_dense.mm.datasets.class_folders import LabelledPictures
+from vil_dense.mm.datasets.crops import cut_crops, majority
 
 CLASSES = ("left", "right", "rare")
 

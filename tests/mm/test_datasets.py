@@ -14,9 +14,9 @@ from mmengine.registry import init_default_scope
 from mmseg.evaluation import IoUMetric
 from mmseg.registry import DATASETS
 
-import vil_dense.mm.datasets  # noqa: F401
-from vil_dense.mm.metrics import ClassIoUMetric
-from vil_dense.mm.scenes import CLASSES, write_sample
+import vil_dense.mm.datasets.segmentation  # noqa: F401
+from vil_dense.mm.evaluation.metrics import ClassIoUMetric
+from vil_dense.synthetic.scenes import CLASSES, write_sample
 
 PIPELINE = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations"), dict(type="PackSegInputs")]
 DATA = Path(os.environ.get("VIL_DENSE_DATA", Path(__file__).parents[2] / "../shared/data"))

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from vil_dense.mm.deterministic import DeterministicHook, ProductPool2d, SummedCrossEntropy
-from vil_dense.mm.safe_load import load_safely
-from vil_dense.mm.scenes import write_sample
+from vil_dense.mm.engine.hooks.deterministic import DeterministicHook, ProductPool2d, SummedCrossEntropy
+from vil_dense.mm.utils.safe_load import load_safely
+from vil_dense.synthetic.scenes import write_sample
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")

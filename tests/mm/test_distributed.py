@@ -15,9 +15,9 @@ from mmengine.config import Config
 from PIL import Image
 from run_torchrun import NEEDS_GLOO, ROOT, TORCHRUN, lines_of_processes, run_torchrun
 
-from vil_dense.mm.distributed import LAUNCHERS, settle_processes, start_processes
-from vil_dense.mm.safe_load import load_safely
-from vil_dense.mm.scenes import write_sample
+from vil_dense.mm.engine.distributed import LAUNCHERS, settle_processes, start_processes
+from vil_dense.mm.utils.safe_load import load_safely
+from vil_dense.synthetic.scenes import write_sample
 
 pytestmark = NEEDS_GLOO
 
@@ -203,7 +203,7 @@ def test_both_end_in_a_validation_when_one_is_told_to(picture: int, end: str, tm
 
 LEAVING = """
 import atexit, os, sys
-from vil_dense.mm.distributed import leaving
+from vil_dense.mm.engine.distributed import leaving
 
 class Late:
     def __del__(self):

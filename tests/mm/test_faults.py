@@ -18,9 +18,9 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from vil_dense.mm.command import one_sentence
-from vil_dense.mm.faults import RunFault, explain, in_words
-from vil_dense.mm.safe_load import load_safely
+from vil_dense.mm.cli.arguments import one_sentence
+from vil_dense.mm.engine.failures import RunFault, explain, in_words
+from vil_dense.mm.utils.safe_load import load_safely
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
@@ -89,9 +89,9 @@ KILLED = """
 import os, signal
 from functools import partial
 from torch.utils.data import DataLoader
-from vil_dense.mm.command import one_sentence
-from vil_dense.mm.faults import in_words
-from vil_dense.mm.stop import outlast_sigterm
+from vil_dense.mm.cli.arguments import one_sentence
+from vil_dense.mm.engine.failures import in_words
+from vil_dense.mm.engine.hooks.preemption import outlast_sigterm
 
 
 class Data:

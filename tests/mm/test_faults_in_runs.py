@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from vil_dense.mm.faults import last_checkpoint
-from vil_dense.mm.safe_load import load_safely
-from vil_dense.mm.scenes import write_sample
+from vil_dense.mm.engine.failures import last_checkpoint
+from vil_dense.mm.utils.safe_load import load_safely
+from vil_dense.synthetic.scenes import write_sample
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """

@@ -8,7 +8,7 @@ from PIL import Image
 from scipy.io import savemat
 from torch.utils.data import DataLoader
 
-from vil_dense.mm.imagenet import DEVKIT, LabelledPictures, check_loaders
+from vil_dense.mm.datasets.class_folders import DEVKIT, LabelledPictures, check_loaders
 
 WNIDS = ("n03", "n01", "n02")  # by ILSVRC number 1, 2, 3
 

@@ -12,7 +12,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import METRICS, MODELS, TRANSFORMS, init_default_scope
 
 import vil_dense.mm  # noqa: F401
-from vil_dense.mm import settle
+from vil_dense.mm.engine import settle
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = [ROOT / "configs/vil_imagenet.py", *sorted((ROOT / "configs/imagenet").glob("*.py"))]

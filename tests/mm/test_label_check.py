@@ -10,10 +10,10 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 from PIL import Image
 
-import vil_dense.mm.datasets  # noqa: F401
+import vil_dense.mm.datasets.segmentation  # noqa: F401
 from vil_dense.files import evenly
-from vil_dense.mm import label_check
-from vil_dense.mm.label_check import Survey, doubts, judge, look_at, read_pair, table, trained_ids
+from vil_dense.mm.datasets import label_check
+from vil_dense.mm.datasets.label_check import Survey, doubts, judge, look_at, read_pair, table, trained_ids
 
 PIPELINE = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations"), dict(type="PackSegInputs")]
 

@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from nifti_files import affine, write_nifti
 
-from vil_dense.mm import settle
+from vil_dense.mm.engine import settle
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.distributions import Beta
 
-from vil_dense.mm import mixing
-from vil_dense.mm.mixing import PicturePreprocessor, cutmix, cutmix_box, mixup
+from vil_dense.mm.models import data_preprocessor
+from vil_dense.mm.models.data_preprocessor import PicturePreprocessor, cutmix, cutmix_box, mixup
 
 
 def numbered(count: int, height: int = 4, width: int = 6) -> torch.Tensor:
@@ -62,7 +62,7 @@ def test_normalises_and_leaves_alone_outside_training():
 
 def test_every_batch_is_mixed_one_way_and_with_one_share(monkeypatch: pytest.MonkeyPatch):
     alphas = []
-    monkeypatch.setattr(mixing, "Beta", lambda *both: alphas.append(both) or Beta(*both))
+    monkeypatch.setattr(data_preprocessor, "Beta", lambda *both: alphas.append(both) or Beta(*both))
     torch.manual_seed(0)
     preprocessor = PicturePreprocessor(num_classes=4, mixup=0.8, cutmix=1.0)
     kinds = []

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vil_dense.mm.origin import first_not_finite, is_finite
+from vil_dense.mm.engine.hooks.nan_trace import first_not_finite, is_finite
 
 
 class NaNGradient(torch.autograd.Function):

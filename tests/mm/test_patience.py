@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from vil_dense.medical.phantom import write_sample as write_volumes
-from vil_dense.mm import patience
-from vil_dense.mm.datasets import SampleDataset
-from vil_dense.mm.imagenet import LabelledPictures
-from vil_dense.mm.label_check import read_pair
-from vil_dense.mm.scenes import write_sample
-from vil_dense.mm.seeding import SampleKey
+from vil_dense.mm.datasets import retry
+from vil_dense.mm.datasets.class_folders import LabelledPictures
+from vil_dense.mm.datasets.label_check import read_pair
+from vil_dense.mm.datasets.seeding import SampleKey
+from vil_dense.mm.datasets.segmentation import SampleDataset
+from vil_dense.synthetic.scenes import write_sample
+from vil_dense.synthetic.volumes import write_sample as write_volumes
 
 
 class Share:
@@ -25,9 +25,9 @@ class Share:
         self.folder, self.back, self.now, self.sleeps = folder, back, 0.0, []
         self.away = folder.with_name("away")
         self.said = []
-        monkeypatch.setattr(patience.time, "sleep", self.sleep)
-        monkeypatch.setattr(patience.time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(patience, "print_log", lambda *line: self.said.append(line))
+        monkeypatch.setattr(retry.time, "sleep", self.sleep)
+        monkeypatch.setattr(retry.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(retry, "print_log", lambda *line: self.said.append(line))
         folder.rename(self.away)
 
     def sleep(self, seconds: float) -> None:
@@ -56,7 +56,7 @@ def classes(root: Path):
 
 
 def volumes(root: Path):
-    from vil_dense.mm.medical import VolumeDataset
+    from vil_dense.mm.volumes.cases import VolumeDataset
 
     write_volumes(root, train=2, val=1)
     plan = dict(
@@ -104,6 +104,6 @@ def test_what_will_not_mend_fails_at_once(what: str, tmp_path: Path, monkeypatch
     path = tmp_path / "share/train/b/x.png"
     Image.new("RGB", (9, 9)).save(path.with_name("other.png"))
     path.unlink() if what == "missing" else path.write_bytes(b"no picture")
-    monkeypatch.setattr(patience.time, "sleep", lambda seconds: pytest.fail("waited"))
+    monkeypatch.setattr(retry.time, "sleep", lambda seconds: pytest.fail("waited"))
     with pytest.raises(ValueError, match=r"x\.png"):
         read()

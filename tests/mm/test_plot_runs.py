@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vil_dense.mm.hooks import read_scalars
+from vil_dense.mm.engine.hooks.reports import read_scalars
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,10 +11,10 @@ import torch
 from mmseg.registry import MODELS
 from PIL import Image
 
-from vil_dense.mm.classifier import ImageClassifier
-from vil_dense.mm.pretrained import trained_direction
-from vil_dense.mm.safe_load import load_safely
-from vil_dense.mm.scenes import write_sample
+from vil_dense.mm.models.classifier import ImageClassifier
+from vil_dense.mm.models.pretrained import trained_direction
+from vil_dense.mm.utils.safe_load import load_safely
+from vil_dense.synthetic.scenes import write_sample
 
 ROOT = Path(__file__).parents[2]
 NET = dict(variant="vil2-tiny", dim=32, depth=2, grid=(3, 3))
@@ -38,7 +38,7 @@ def backbone(path: Path, **options):
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     lines: list[str] = []
-    monkeypatch.setattr("vil_dense.mm.backbone.print_log", lambda text, *_, **__: lines.append(text))
+    monkeypatch.setattr("vil_dense.mm.models.backbone.print_log", lambda text, *_, **__: lines.append(text))
     return lines
 
 

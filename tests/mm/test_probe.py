@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from vil_dense.mm import probe
-from vil_dense.mm.classifier import ImageClassifier
+from vil_dense.mm.evaluation import probe
+from vil_dense.mm.models.classifier import ImageClassifier
 
 ROOT = Path(__file__).parents[2]
 

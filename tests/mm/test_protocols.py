@@ -14,7 +14,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor
 
-from vil_dense.mm.protocols import PROTOCOLS, describe
+from vil_dense.mm.evaluation.protocols import PROTOCOLS, describe
 
 ROOT = Path(__file__).parents[2]
 

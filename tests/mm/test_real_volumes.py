@@ -8,10 +8,10 @@ import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
 
-from vil_dense.medical.datalist import read_datalist
-from vil_dense.medical.plan import make_plan
-from vil_dense.mm.medical import VolumeDataset, VolumeSegmentor
-from vil_dense.mm.seeding import SampleKey
+from vil_dense.medical.data.datalist import read_datalist
+from vil_dense.medical.data.plan import make_plan
+from vil_dense.mm.datasets.seeding import SampleKey
+from vil_dense.mm.volumes.cases import VolumeDataset, VolumeSegmentor
 
 DATA = Path(os.environ.get("VIL_DENSE_DATA", Path(__file__).parents[3] / "shared/data")) / "volumes"
 CASES = {

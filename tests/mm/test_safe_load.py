@@ -11,8 +11,8 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
-from vil_dense.mm import safe_load
-from vil_dense.mm.checkpoints import newest
+from vil_dense.mm.engine.checkpoints import newest
+from vil_dense.mm.utils import safe_load
 from vil_dense.state_files import read_state
 
 

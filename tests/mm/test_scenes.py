@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vil_dense.mm import scenes
-from vil_dense.mm.scenes import CLASSES, PALETTE, draw_size, make_scene, write_sample
+from vil_dense.synthetic import scenes
+from vil_dense.synthetic.scenes import CLASSES, PALETTE, draw_size, make_scene, write_sample
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from mmengine.registry import PARAM_SCHEDULERS
 
-from vil_dense.mm import settle
-from vil_dense.mm.schedule import WarmupCosineLR, rate_at
+from vil_dense.mm.engine import settle
+from vil_dense.mm.engine.schedules import WarmupCosineLR, rate_at
 
 
 def rates(scheduler, optimizer, steps: int) -> list[float]:

@@ -9,7 +9,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATA_SAMPLERS
 from torch.utils.data import DataLoader
 
-from vil_dense.mm.seeding import KeyedInfiniteSampler, KeyedSampler, SeedSample, StepSeedHook
+from vil_dense.mm.datasets.seeding import KeyedInfiniteSampler, KeyedSampler, SeedSample, StepSeedHook
 
 
 class Draws(BaseDataset):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from vil_dense.mm import settle
+from vil_dense.mm.engine import settle
 
 ROOT = Path(__file__).parents[2]
 

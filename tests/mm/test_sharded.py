@@ -9,7 +9,7 @@ from run_torchrun import NEEDS_GLOO, assert_both_processes_end
 from torch.distributed.fsdp import FSDPModule
 
 from vil_dense.mm import ImageClassifier
-from vil_dense.mm.distributed import shard
+from vil_dense.mm.engine.distributed import shard
 
 pytestmark = NEEDS_GLOO
 

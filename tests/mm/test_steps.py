@@ -3,8 +3,8 @@
 from mmengine.runner import IterBasedTrainLoop
 from torch.utils.data import DataLoader
 
-from vil_dense.mm.seeding import KeyedInfiniteSampler
-from vil_dense.mm.steps import Steps, begin_late
+from vil_dense.mm.datasets.seeding import KeyedInfiniteSampler
+from vil_dense.mm.engine.step_loop import Steps, begin_late
 
 
 class Read(list):

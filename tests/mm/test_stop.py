@@ -17,12 +17,12 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from vil_dense.mm.checkpoints import newest
-from vil_dense.mm.faults import last_checkpoint
-from vil_dense.mm.hooks import read_scalars
-from vil_dense.mm.safe_load import install, load_safely
-from vil_dense.mm.seeding import KeyedInfiniteSampler, KeyedSampler
-from vil_dense.mm.stop import REQUEUE, Deaf, StopHook, outlast_sigterm
+from vil_dense.mm.datasets.seeding import KeyedInfiniteSampler, KeyedSampler
+from vil_dense.mm.engine.checkpoints import newest
+from vil_dense.mm.engine.failures import last_checkpoint
+from vil_dense.mm.engine.hooks.preemption import REQUEUE, Deaf, StopHook, outlast_sigterm
+from vil_dense.mm.engine.hooks.reports import read_scalars
+from vil_dense.mm.utils.safe_load import install, load_safely
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
@@ -230,7 +230,7 @@ from functools import partial
 from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
-from vil_dense.mm.stop import Deaf, outlast_sigterm
+from vil_dense.mm.engine.hooks.preemption import Deaf, outlast_sigterm
 
 class Masks(list):
     def __getitem__(self, index):
@@ -290,7 +290,7 @@ def test_a_clock_that_is_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 EARLY = """
 import os, signal, subprocess, sys, time
-from vil_dense.mm.stop import requeued
+from vil_dense.mm.engine.hooks.preemption import requeued
 reading, writing = os.pipe()
 with requeued():
     child = os.fork()

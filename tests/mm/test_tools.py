@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from vil_dense.mm.safe_load import load_safely, weights_of
-from vil_dense.mm.scenes import PALETTE, write_sample
+from vil_dense.mm.utils.safe_load import load_safely, weights_of
+from vil_dense.synthetic.scenes import PALETTE, write_sample
 
 ROOT = Path(__file__).parents[2]
 # MMEngine keeps what it built under the name of the run, which in one process several runs share.
@@ -233,7 +233,7 @@ def test_train_refuses(options: list[str], sentence: str, capsys, monkeypatch, t
 @pytest.mark.parametrize("tool", ["train", "test", "predict"])
 def test_no_config(tool: str, capsys, monkeypatch, tmp_path: Path):
     args = dict(train=[], test=["none.pth"], predict=["none.pth", ".", "--out", tmp_path])[tool]
-    monkeypatch.setattr("vil_dense.mm.predict.find_pictures", lambda inputs: {})
+    monkeypatch.setattr("vil_dense.mm.inference.predict.find_pictures", lambda inputs: {})
     assert refused(capsys, monkeypatch, tool, "none.py", *args) == "no config at none.py"
 
 

@@ -12,11 +12,11 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
-from vil_dense.backbones.memory import LiveMemory
-from vil_dense.mm import settle, training_memory
-from vil_dense.mm.faults import RunFault, in_words
-from vil_dense.mm.scenes import write_sample
-from vil_dense.mm.training_memory import GIB, Step, estimate_training, own_step, say_training, smaller
+from vil_dense.backbones.memory import GIB, LiveMemory
+from vil_dense.mm.engine import settle, training_memory
+from vil_dense.mm.engine.failures import RunFault, in_words
+from vil_dense.mm.engine.training_memory import Step, estimate_training, own_step, say_training, smaller
+from vil_dense.synthetic.scenes import write_sample
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
@@ -192,7 +192,7 @@ def test_out_of_memory_in_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_volumes_and_classes():
-    from vil_dense.mm.medical import VolumeSegmentor
+    from vil_dense.mm.volumes.cases import VolumeSegmentor
 
     plan = dict(
         channels=["CT"],

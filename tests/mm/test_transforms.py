@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from vil_dense.mm.transforms import ADJUST, ColorJitter, shift_hue
+from vil_dense.mm.datasets.transforms.color_jitter import ADJUST, ColorJitter, shift_hue
 
 
 @pytest.fixture

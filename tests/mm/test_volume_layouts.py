@@ -11,8 +11,8 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from nifti_files import affine, write_nifti
 
-from vil_dense.mm import settle
-from vil_dense.mm.seeding import SampleKey
+from vil_dense.mm.datasets.seeding import SampleKey
+from vil_dense.mm.engine import settle
 
 ROOT = Path(__file__).parents[2]
 

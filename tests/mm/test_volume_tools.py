@@ -17,7 +17,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from nifti_files import affine, write_nifti
 
-from vil_dense.mm import settle
+from vil_dense.backbones.memory import GIB
+from vil_dense.mm.engine import settle
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("VIL_DENSE_DATA", ROOT / "../shared/data"))
@@ -91,11 +92,11 @@ def images(tmp_path: Path) -> Path:
 
 def test_a_warning_for_each_device(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     """A large volume on a GPU: there the network and, where they fit, the scores; the rest on the CPU."""
-    from vil_dense.medical import estimate
+    from vil_dense.medical.inference import volume_memory
 
-    expected = estimate.Estimate(0, 1, 1, 1, windows=estimate.GIB, gpu=3 * estimate.GIB)
-    monkeypatch.setattr(estimate, "estimate", lambda *inputs: expected)
-    free = dict(cpu=2 * estimate.GIB, cuda=4 * estimate.GIB)
+    expected = volume_memory.Estimate(0, 1, 1, 1, windows=GIB, gpu=3 * GIB)
+    monkeypatch.setattr(volume_memory, "estimate", lambda *inputs: expected)
+    free = dict(cpu=2 * GIB, cuda=4 * GIB)
     monkeypatch.setattr("vil_dense.backbones.memory.free_memory", free.get)
     say = runpy.run_path(str(ROOT / "tools/predict_volumes.py"))["say_what_comes"]
     grid = SimpleNamespace(shape=(9, 9, 9))

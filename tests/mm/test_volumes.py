@@ -19,13 +19,13 @@ from nifti_files import write_nifti
 from torch.utils.data import DataLoader
 
 from vil_dense.backbones import VisionLSTM
-from vil_dense.medical.phantom import make_case, write_sample
-from vil_dense.medical.transforms import read_plan
-from vil_dense.mm import settle
-from vil_dense.mm.faults import RunFault
-from vil_dense.mm.medical import VolumeDataset, VolumeMetric, VolumeSegmentor, describe
-from vil_dense.mm.seeding import KeyedInfiniteSampler
+from vil_dense.medical.data.transforms import read_plan
+from vil_dense.mm.datasets.seeding import KeyedInfiniteSampler
+from vil_dense.mm.engine import settle
+from vil_dense.mm.engine.failures import RunFault
+from vil_dense.mm.volumes.cases import VolumeDataset, VolumeMetric, VolumeSegmentor, describe
 from vil_dense.state_files import write_state
+from vil_dense.synthetic.volumes import make_case, write_sample
 
 ROOT = Path(__file__).parents[2]
 # MMEngine keeps what it built under the name of the run, which in one process several runs share.
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been
 CONFIGS = sorted(
     path
     for path in (ROOT / "configs").glob("*.py")
-    if "vil_dense.mm.medical" in path.read_text()
+    if "vil_dense.mm.volumes.cases" in path.read_text()
     or any(word in path.stem for word in ("unet3d", "unetr3d", "hippocampus"))
 )
 PLAN = dict(

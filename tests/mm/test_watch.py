@@ -15,9 +15,9 @@ from run_torchrun import run_torchrun
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from vil_dense.mm.faults import RunFault
-from vil_dense.mm.safe_load import load_safely
-from vil_dense.mm.watch import LabelledAccuracyHook, WatchHook, loss_scale
+from vil_dense.mm.engine.failures import RunFault
+from vil_dense.mm.engine.hooks.nan_guard import LabelledAccuracyHook, WatchHook, loss_scale
+from vil_dense.mm.utils.safe_load import load_safely
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
@@ -237,7 +237,7 @@ from mmengine.dist import get_rank
 from torch import distributed
 from mmengine.model import MMDistributedDataParallel
 from test_watch import WatchHook, runner
-from vil_dense.mm.faults import RunFault
+from vil_dense.mm.engine.failures import RunFault
 distributed.init_process_group("gloo")
 bad = (5, 9, 11) if get_rank() == 1 else ()
 run = runner(Path({folder!r}), *bad, hook=WatchHook(max_skipped=1))

@@ -14,8 +14,9 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 from torch import Tensor
 
-from vil_dense.mm import banded, predict, settle, windows
-from vil_dense.mm import estimate as estimates
+from vil_dense.mm.engine import settle
+from vil_dense.mm.inference import memory as estimates
+from vil_dense.mm.inference import predict, sliding_window, tiled_upernet
 
 ROOT = Path(__file__).parents[2]
 WHOLE = dict(mode="whole")
@@ -63,13 +64,13 @@ def compare(model: EncoderDecoder, inputs: Tensor, size: tuple[int, int], paddin
     with torch.no_grad():
         sample = model.predict(inputs, [sample])[0]
     expected = sample.seg_logits.data
-    bands = list(windows.logit_bands(model, inputs, size, padding=padding, **options))
+    bands = list(sliding_window.logit_bands(model, inputs, size, padding=padding, **options))
     assert [start for start, _ in bands] == [sum(x.shape[1] for _, x in bands[:index]) for index in range(len(bands))]
     logits = torch.cat([x for _, x in bands], 1)
     if model.out_channels == 1:
         logits = logits.sigmoid()
     torch.testing.assert_close(logits, expected, rtol=1e-9, atol=1e-10)
-    label = windows.label_map(model, inputs, size, padding=padding, **options)
+    label = sliding_window.label_map(model, inputs, size, padding=padding, **options)
     assert label.dtype == torch.uint8
     assert torch.equal(label.long(), sample.pred_sem_seg.data[0].long())
     assert label.unique().numel() > 1
@@ -78,8 +79,8 @@ def compare(model: EncoderDecoder, inputs: Tensor, size: tuple[int, int], paddin
 @pytest.fixture(autouse=True)
 def narrow_bands(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bands of few rows, in small pictures too."""
-    monkeypatch.setattr(windows, "BAND_BYTES", 20_000)
-    monkeypatch.setattr(banded, "BAND_BYTES", 100_000)
+    monkeypatch.setattr(sliding_window, "BAND_BYTES", 20_000)
+    monkeypatch.setattr(tiled_upernet, "BAND_BYTES", 100_000)
 
 
 @pytest.mark.parametrize(
@@ -137,21 +138,21 @@ def test_a_head_that_predicts_in_its_own_way():
 def test_which_heads_run_in_bands(neck: str, norm: str, bands: bool):
     model = segmentor(WHOLE, neck=neck, norm=norm)
     taps = [torch.zeros(1, 32, 40, 30, dtype=torch.float64)] * 4
-    rows = banded.band_rows(model.decode_head, model.neck if model.with_neck else None, taps)
+    rows = tiled_upernet.band_rows(model.decode_head, model.neck if model.with_neck else None, taps)
     assert (rows is not None) == bands
 
 
 def test_small_maps_are_not_banded(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.undo()
     model = segmentor(WHOLE)
-    assert banded.band_rows(model.decode_head, model.neck, [torch.zeros(1, 32, 32, 32)] * 4) is None
+    assert tiled_upernet.band_rows(model.decode_head, model.neck, [torch.zeros(1, 32, 32, 32)] * 4) is None
 
 
 @pytest.mark.parametrize("after", [(7, 4), (10, 6), (23, 31), (1, 1)])
 @pytest.mark.parametrize("align_corners", [False, True])
 def test_rows_of_a_resized_map(after: tuple[int, int], align_corners: bool):
     x = torch.randn(3, 10, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    resize = banded.Resize((10, 6), after, align_corners)
+    resize = tiled_upernet.Resize((10, 6), after, align_corners)
     whole = torch.nn.functional.interpolate(x[None], after, mode="bilinear", align_corners=align_corners)[0]
     for start in range(after[0]):
         for stop in range(start + 1, after[0] + 1):
@@ -198,7 +199,7 @@ def test_batches_of_no_windows():
 def test_progress_counts_windows():
     said = []
     model = segmentor(slide((64, 64), (43, 43)))
-    windows.label_map(model, picture(96, 160), (96, 160), batch=3, progress=lambda *pair: said.append(pair))
+    sliding_window.label_map(model, picture(96, 160), (96, 160), batch=3, progress=lambda *pair: said.append(pair))
     assert said == [(3, 8), (4, 8), (7, 8), (8, 8)]
 
 
@@ -212,20 +213,20 @@ def with_classes(model: EncoderDecoder, classes: int) -> EncoderDecoder:
 def peak(model: EncoderDecoder, height: int, width: int, batch: int = 2) -> int:
     x = torch.zeros(1, 3, height, width)
     with LiveMemory() as memory:
-        windows.label_map(model, x, (height, width), batch=batch)
+        sliding_window.label_map(model, x, (height, width), batch=batch)
     return memory.peak - height * width
 
 
 @pytest.mark.parametrize("test_cfg", [WHOLE, slide((128, 128), (85, 85))], ids=["whole", "windows"])
 def test_memory_is_far_below_the_logits(test_cfg: dict, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(windows, "BAND_BYTES", 2**21)
-    monkeypatch.setattr(banded, "BAND_BYTES", 2**21)
+    monkeypatch.setattr(sliding_window, "BAND_BYTES", 2**21)
+    monkeypatch.setattr(tiled_upernet, "BAND_BYTES", 2**21)
     model = with_classes(segmentor(test_cfg), 150)
     assert peak(model, 256, 384) < 4 * 150 * 256 * 384 / 3
 
 
 def test_memory_in_windows_does_not_grow_with_the_height(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(windows, "BAND_BYTES", 2**20)
+    monkeypatch.setattr(sliding_window, "BAND_BYTES", 2**20)
     model = with_classes(segmentor(slide((64, 64), (43, 43))), 150)
     assert peak(model, 64 + 6 * 43, 107) < 1.1 * peak(model, 64 + 3 * 43, 107)
 
@@ -237,9 +238,9 @@ def test_memory_in_windows_does_not_grow_with_the_height(monkeypatch: pytest.Mon
 )
 @pytest.mark.parametrize("classes", [5, 150])
 def test_estimate(test_cfg: dict, batch: int, classes: int, monkeypatch: pytest.MonkeyPatch):
-    for module in (windows, estimates):
+    for module in (sliding_window, estimates):
         monkeypatch.setattr(module, "BAND_BYTES", 2**20)
-    monkeypatch.setattr(banded, "BAND_BYTES", 2**22)
+    monkeypatch.setattr(tiled_upernet, "BAND_BYTES", 2**22)
     model = with_classes(segmentor(test_cfg), classes)
     size = 320, 256
     estimate = estimates.estimate(model, size, size, batch)
@@ -269,7 +270,7 @@ def test_estimate_in_words():
     ],
 )
 def test_windows_from_the_command_line(chosen: dict, test_cfg: dict):
-    assert windows.choose_windows(slide((512, 512), (341, 341)), **chosen) == test_cfg
+    assert sliding_window.choose_windows(slide((512, 512), (341, 341)), **chosen) == test_cfg
 
 
 @pytest.mark.parametrize(
@@ -284,7 +285,7 @@ def test_windows_from_the_command_line(chosen: dict, test_cfg: dict):
 )
 def test_windows_that_cannot_be(chosen: dict, sentence: str):
     with pytest.raises(ValueError, match=f"^{sentence}"):
-        windows.choose_windows(WHOLE, **chosen)
+        sliding_window.choose_windows(WHOLE, **chosen)
 
 
 def test_progress_in_words(monkeypatch: pytest.MonkeyPatch):

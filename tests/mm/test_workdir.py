@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from vil_dense.mm import workdir
+from vil_dense.mm.cli import work_dir_lock
 
 ROOT = Path(__file__).parents[2]
-HOLDER = "import sys, time; from vil_dense.mm.workdir import hold; hold(sys.argv[1]); print('held', flush=True); {then}"
+HOLDER = (
+    "import sys, time; from vil_dense.mm.cli.work_dir_lock import hold; "
+    "hold(sys.argv[1]); print('held', flush=True); {then}"
+)
 
 
 def process(folder: Path, then: str) -> subprocess.Popen:
@@ -30,7 +33,7 @@ def test_a_second_run_is_refused_until_the_first_is_gone(tmp_path: Path):
     child = int(first.stdout.readline())
     try:
         with pytest.raises(OSError) as refused:
-            workdir.hold(str(tmp_path / "run"))
+            work_dir_lock.hold(str(tmp_path / "run"))
         assert str(refused.value) == (
             f"the work folder {tmp_path / 'run'} is in use by process {first.pid} on {socket.gethostname()}: "
             "wait for its end, or choose another with --work-dir"
@@ -38,8 +41,8 @@ def test_a_second_run_is_refused_until_the_first_is_gone(tmp_path: Path):
         first.kill()
         first.wait()
         os.kill(child, 0)  # is alive
-        workdir.hold(str(tmp_path / "run"))
-        workdir.hold(str(tmp_path / "run"))  # one's own
+        work_dir_lock.hold(str(tmp_path / "run"))
+        work_dir_lock.hold(str(tmp_path / "run"))  # one's own
     finally:
         os.kill(child, 9)
         first.stdout.close()
@@ -52,7 +55,7 @@ def test_a_folder_that_cannot_be_made(folder: str, tmp_path: Path):
     with pytest.raises(
         OSError, match=r"^the work folder \S+ cannot be written to \((Not a directory|File exists)\): choo"
     ):
-        workdir.hold(str(tmp_path / folder))
+        work_dir_lock.hold(str(tmp_path / folder))
 
 
 def test_a_read_only_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -61,13 +64,13 @@ def test_a_read_only_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(OSError, match=rf"^the work folder {tmp_path} cannot be written to \(Read-only file system\): "):
-        workdir.hold(str(tmp_path))
+        work_dir_lock.hold(str(tmp_path))
 
 
 def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
     def refuse(*args: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(workdir.fcntl, "flock", refuse)
-    workdir.hold(str(tmp_path))
+    monkeypatch.setattr(work_dir_lock.fcntl, "flock", refuse)
+    work_dir_lock.hold(str(tmp_path))
     assert "not locked against a second run" in capsys.readouterr().out

@@ -31,7 +31,7 @@ RATE, WARM_UP = 1.5e-3, 20
 
 def scenes() -> ModuleType:
     """Loads the painter of the sample by its file, since its package needs OpenMMLab."""
-    spec = importlib.util.spec_from_file_location("scenes", ROOT / "vil_dense/mm/scenes.py")
+    spec = importlib.util.spec_from_file_location("scenes", ROOT / "vil_dense/synthetic/scenes.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     try:

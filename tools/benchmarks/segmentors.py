@@ -19,7 +19,7 @@ def variant_of(config: str) -> str:
     Raises:
         ValueError: it has none of ours.
     """
-    from vil_dense.mm.command import load_config
+    from vil_dense.mm.cli.arguments import load_config
 
     backbone = load_config(config).model.backbone
     if backbone.type != "ViL" or backbone.variant.startswith("deit3"):
@@ -31,8 +31,8 @@ def build_segmentor(case: Case, attention: bool, **options: Any) -> Any:
     """Builds the config's network, shrunk by --dim and --depth; `attention` takes the transformer's blocks."""
     from mmengine.registry import MODELS, init_default_scope
 
-    from vil_dense.mm import settle
-    from vil_dense.mm.command import load_config
+    from vil_dense.mm.cli.arguments import load_config
+    from vil_dense.mm.engine import settle
 
     init_default_scope("mmseg")
     cfg = load_config(case.config)
@@ -106,7 +106,7 @@ def logits(model: Any, case: Case) -> dict[str, Tensor]:
 def label_windows(case: Case) -> Callable[[Any], list[Tensor]]:
     """Returns a function that computes class maps by `mm.windows`, which keeps no logits of whole pictures."""
     try:
-        from vil_dense.mm.windows import label_map
+        from vil_dense.mm.inference.sliding_window import label_map
     except ImportError as error:
         raise LeftOut(f"there is no label_map here ({error})") from error
 

@@ -11,6 +11,9 @@ from torch.utils._pytree import tree_leaves
 
 from vil_dense.ops.operators import KERNELS
 
+GIB = 2**30
+"""Bytes of a gibibyte."""
+
 
 def free_memory(device: torch.device | str) -> int | None:
     """Returns the bytes that `device` still has for this process; None where the system does not say.

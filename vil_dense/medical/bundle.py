@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 from vil_dense import __version__
 from vil_dense.files import save_json, whole_folder
-from vil_dense.medical.nets import network_options
-from vil_dense.medical.transforms import Plan
+from vil_dense.medical.data.transforms import Plan
+from vil_dense.medical.networks.nets import network_options
 
 SCHEMA_URL = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 OWN = ("ViLUNet3D", "ViLUNETR3D")
 DEVICE = "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')"
-TRANSFORMS = "vil_dense.medical.transforms"
+TRANSFORMS = "vil_dense.medical.data.transforms"
 
 
 def network_config(plan: Plan, network: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def inference(plan: Plan, network: Mapping[str, Any]) -> dict[str, Any]:
             "$import pathlib",
             "$import numpy as np",
             "$import torch",
-            "$from vil_dense.medical.inputs import find_cases",
+            "$from vil_dense.medical.data.inputs import find_cases",
         ],
         "bundle_root": ".",
         "dataset_dir": "$@bundle_root + '/data'",
@@ -104,7 +104,7 @@ def train(
             "$import monai",
             "$import torch",
             "$import torch.distributed as dist",
-            "$from vil_dense.medical.datalist import read_datalist",
+            "$from vil_dense.medical.data.datalist import read_datalist",
         ],
         "bundle_root": ".",
         "ckpt_dir": "$@bundle_root + '/models'",

@@ -8,7 +8,11 @@ except ImportError as error:
         f"vil_dense.mm needs mmengine and mmsegmentation: pip install 'vil_dense[seg]' ({error})"
     ) from error
 
-from vil_dense.mm.augment import (
+from vil_dense.mm.datasets.class_folders import LabelledPictures
+from vil_dense.mm.datasets.seeding import KeyedInfiniteSampler, KeyedSampler, SeedSample, StepSeedHook
+from vil_dense.mm.datasets.segmentation import CamVidDataset, CheckedADE20KDataset, SampleDataset
+from vil_dense.mm.datasets.transforms.color_jitter import ColorJitter
+from vil_dense.mm.datasets.transforms.imagenet import (
     FlipPicture,
     LoadPicture,
     PackPicture,
@@ -17,24 +21,20 @@ from vil_dense.mm.augment import (
     ResizeCentreCrop,
     ThreeAugment,
 )
-from vil_dense.mm.backbone import ViL
-from vil_dense.mm.checkpoints import SafeCheckpointHook
-from vil_dense.mm.classifier import ImageClassifier
-from vil_dense.mm.datasets import CamVidDataset, CheckedADE20KDataset, SampleDataset
-from vil_dense.mm.deterministic import DeterministicHook
-from vil_dense.mm.distributed import MeanLossHook, ShardedRunner
-from vil_dense.mm.epochs import EpochLoop
-from vil_dense.mm.hooks import ClassReportHook, CompileHook, OverlayHook, ReportHook
-from vil_dense.mm.imagenet import LabelledPictures
-from vil_dense.mm.layer_decay import ViLLayerDecay
-from vil_dense.mm.metrics import ClassIoUMetric, TopAccuracy
-from vil_dense.mm.mixing import PicturePreprocessor
-from vil_dense.mm.schedule import WarmupCosineLR
-from vil_dense.mm.seeding import KeyedInfiniteSampler, KeyedSampler, SeedSample, StepSeedHook
-from vil_dense.mm.stop import StopHook
-from vil_dense.mm.transforms import ColorJitter
-from vil_dense.mm.tta import MeanTTAModel
-from vil_dense.mm.watch import LabelledAccuracyHook, WatchHook
+from vil_dense.mm.engine.checkpoints import SafeCheckpointHook
+from vil_dense.mm.engine.distributed import MeanLossHook, ShardedRunner
+from vil_dense.mm.engine.epoch_loop import EpochLoop
+from vil_dense.mm.engine.hooks.deterministic import DeterministicHook
+from vil_dense.mm.engine.hooks.nan_guard import LabelledAccuracyHook, WatchHook
+from vil_dense.mm.engine.hooks.preemption import StopHook
+from vil_dense.mm.engine.hooks.reports import ClassReportHook, CompileHook, OverlayHook, ReportHook
+from vil_dense.mm.engine.layer_decay import ViLLayerDecay
+from vil_dense.mm.engine.schedules import WarmupCosineLR
+from vil_dense.mm.evaluation.metrics import ClassIoUMetric, TopAccuracy
+from vil_dense.mm.models.backbone import ViL
+from vil_dense.mm.models.classifier import ImageClassifier
+from vil_dense.mm.models.data_preprocessor import PicturePreprocessor
+from vil_dense.mm.models.tta import MeanTTAModel
 
 __all__ = [
     "CamVidDataset",

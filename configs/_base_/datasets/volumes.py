@@ -1,5 +1,5 @@
 """Volumes of a fold: patches by draw for training, whole volumes for validation. The config's `plan`, `data_root`,
-`datalist`, `fold` and `patient` go here too (vil_dense/mm/settle.py)."""
+`datalist`, `fold` and `patient` go here too (vil_dense/mm/engine/settle.py)."""
 
 datalist = None
 fold = 0

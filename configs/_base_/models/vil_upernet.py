@@ -2,7 +2,7 @@
 
 `neck` is a name: none, deconv (the paper's pyramid of strides 4 to 32) or bilinear; `norm_cfg` of type "auto" becomes
 BatchNorm, SyncBN or GroupNorm when the run's world size and batch are known. Both are settled by the tools
-(`vil_dense.mm.settle`) and written out in full to the config in the work folder.
+(`vil_dense.mm.engine.settle`) and written out in full to the config in the work folder.
 
 Taps are the outputs of blocks 7, 11, 15, 23 of 24, without a norm. Test pictures are padded on the right and the bottom
 to a multiple of 32 and the logits cropped again, so that they lie where the picture is.

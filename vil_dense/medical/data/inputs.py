@@ -1,0 +1,93 @@
+"""What a user names for prediction or evaluation, a file, a folder or a data list, as cases."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from vil_dense.files import read_json
+from vil_dense.medical.data.datalist import Case, check_entry, with_folds
+from vil_dense.medical.io.nifti import SUFFIXES, stem
+
+SECTIONS = ("testing", "test", "validation", "training")
+"""Lists of a data list's JSON, the first that has entries is taken."""
+CHANNEL_NUMBER = re.compile(r"(.+)_(\d{4})")
+
+
+def find_cases(source: Path, channels: int = 1, section: str | None = None, fold: int | None = None) -> list[Case]:
+    """The cases of `source`, in order of their names; whether their files are sound is not looked at.
+
+    Args:
+        source: a NIfTI file, a folder of them, or a JSON list (Decathlon's, MONAI's) with paths relative to it. In a
+            folder `NAME_0000.nii.gz`, `NAME_0001.nii.gz`, ... are the channels of one case where there are as many as
+            `channels`.
+        section: list of the JSON.
+        fold: only entries of that fold; of a list `training` the same cases as a training's.
+
+    Raises:
+        FileNotFoundError: nothing there, or nothing of that kind in it.
+        ValueError: two cases of one name, or a JSON of another form.
+    """
+    if source.suffix == ".json":
+        cases = _listed(source, section, fold)
+    elif section is not None or fold is not None:
+        raise ValueError(f"--section and --fold choose from a JSON list, and {source} is none")
+    elif source.is_dir():
+        files = sorted(path for path in source.iterdir() if path.name.endswith(SUFFIXES) and path.name[0] != ".")
+        cases = _grouped(files, channels)
+        if not cases:
+            raise FileNotFoundError(f"no volumes in {source} (looked for {' '.join(SUFFIXES)})")
+    elif source.is_file():
+        cases = [Case(stem(source), (source,), None)]
+    else:
+        raise FileNotFoundError(f"no volume, folder or data list at {source}")
+    owner: dict[str, Case] = {}
+    for case in cases:
+        if owner.setdefault(case.name, case) is not case:
+            first, second = owner[case.name].images[0], case.images[0]
+            raise ValueError(f"{first} and {second} would both be the case {case.name}")
+    return sorted(cases, key=lambda case: case.name)
+
+
+def _grouped(files: list[Path], channels: int) -> list[Case]:
+    groups: dict[str, dict[int, Path]] = {}
+    for path in files:
+        match = CHANNEL_NUMBER.fullmatch(stem(path))
+        if match:
+            groups.setdefault(match[1], {})[int(match[2])] = path
+    cases, taken = [], set()
+    for name, parts in groups.items():
+        # numbers of four digits can be case numbers, too
+        if sorted(parts) == list(range(channels)):
+            cases.append(Case(name, tuple(parts[number] for number in range(channels)), None))
+            taken.update(parts.values())
+    return cases + [Case(stem(path), (path,), None) for path in files if path not in taken]
+
+
+def _listed(path: Path, section: str | None, fold: int | None) -> list[Case]:
+    if not path.is_file():
+        raise FileNotFoundError(f"no data list at {path}")
+    content = read_json(path)
+    lists = (
+        {key: value for key, value in content.items() if isinstance(value, list)} if isinstance(content, dict) else {}
+    )
+    chosen = section or next((name for name in SECTIONS if lists.get(name)), None)
+    if not lists.get(chosen or ""):
+        known = ", ".join(lists) or "none"
+        raise ValueError(f"{path} has no cases in {section or ', '.join(SECTIONS)}; its lists: {known}")
+    cases = [_entry(path, entry) for entry in lists[chosen]]
+    if fold is not None and chosen == "training" and not lists.get("validation"):
+        cases = with_folds(sorted(cases, key=lambda case: case.name), path.parent / "splits_final.json")
+    cases = [case for case in cases if fold is None or case.fold == fold]
+    if not cases:
+        raise ValueError(f"{path} has no cases of fold {fold} in {chosen}")
+    return cases
+
+
+def _entry(path: Path, entry: Any) -> Case:
+    entry = dict(image=entry) if isinstance(entry, str) else entry
+    images = check_entry(path, entry)
+    name = stem(Path(images[0]))
+    numbered = CHANNEL_NUMBER.fullmatch(name)
+    name = numbered[1] if numbered and len(images) > 1 else name
+    label = path.parent / entry["label"] if entry.get("label") else None
+    return Case(name, tuple(path.parent / image for image in images), label, entry.get("fold"))

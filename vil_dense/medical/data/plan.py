@@ -1,0 +1,265 @@
+"""The plan of a data set: what is measured in its files, and what follows for spacing, patch, intensities and network.
+
+The rules are those of nnU-Net's planner (Isensee et al., Nat. Methods 18:203, 2021, supplement), simplified: median
+spacing, a patch in the proportions of the median volume, percentile clipping of CT and z-scores of everything else.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+
+from vil_dense.backbones.memory import LiveMemory
+from vil_dense.medical.data.checks import Loaded, check_cases
+from vil_dense.medical.data.datalist import Case, DataList
+from vil_dense.medical.data.resample import new_length
+from vil_dense.medical.data.transforms import axes_in, check_values
+from vil_dense.medical.io.nifti import read_grid
+from vil_dense.medical.networks.nets import FEWEST_VOX, ViLUNet3D, build_network, logits_of, topology, total_stride
+
+THICK = 3.0
+"""Slices are thick from this ratio to the finest axis on; then their spacing is the 10th percentile, not the median."""
+WIDTHS = (32, 64, 128, 256, 320)
+MOST_TOKENS = 4096
+"""Sequence blocks begin at the finest scale whose patch has no more."""
+SAMPLES = 2000
+"""Foreground voxels of each case and channel that the data set's statistics are taken from."""
+CHOICES = ("orientation", "spacing_mm", "patch_vox", "batch_size", "intensity", "network")
+
+
+class Study:
+    """Collects what the plan needs from one case after another; axes in the order of `orientation`."""
+
+    def __init__(self, orientation: str = "RAS") -> None:
+        self.orientation = orientation
+        self.cases: list[dict[str, Any]] = []
+        self.foreground: list[np.ndarray] = []
+
+    def __call__(self, case: Case, loaded: Loaded) -> None:
+        image, label, grid = loaded
+        order = axes_in(self.orientation, grid.affine)
+        counts = np.bincount(label.ravel()) if label is not None else np.zeros(1, int)
+        inside = image[:, label > 0] if label is not None and label.any() else image.reshape(len(image), -1)
+        picked = np.random.default_rng(0).integers(inside.shape[1], size=SAMPLES)
+        self.foreground.append(inside[:, picked])
+        self.cases.append(
+            dict(
+                case=case.name,
+                shape_vox=[int(grid.shape[axis]) for axis in order],
+                spacing_mm=[round(float(grid.spacing_mm[axis]), 4) for axis in order],
+                orientation=grid.orientation,
+                intensity=[
+                    dict(
+                        zip(("min", "median", "max"), np.quantile(channel, (0, 0.5, 1)).round(3).tolist(), strict=True)
+                    )
+                    for channel in image
+                ],
+                voxels_of_class=counts.tolist(),
+            )
+        )
+
+
+def make_plan(
+    listed: DataList,
+    *,
+    set_values: Mapping[str, Any] | None = None,
+    patch_budget_vox: int = 96**3,
+    report: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Reads and checks every case once; `data` (measured), `plan` (chosen) and `cost` of a training step.
+
+    Sizes and spacings are in the order of the plan's orientation (RAS unless given), whatever the files' own.
+
+    Args:
+        set_values: keys of `CHOICES`, `channels` or `labels` with values to take in place of the rule's; what
+            depends on them follows.
+        patch_budget_vox: most voxels of a patch.
+
+    Raises:
+        ValueError: faults of the data, or a key or a value that a plan cannot have.
+    """
+    given = dict(set_values or {})
+    if unknown := set(given) - {*CHOICES, "channels", "labels"}:
+        known = ", ".join(("channels", "labels", *CHOICES))
+        raise ValueError(f"a plan has no {', '.join(sorted(unknown))}; known: {known}")
+    channels = given.get("channels") or listed.channels or [f"channel {n}" for n in range(_channels(listed))]
+    given["channels"] = channels = [channels] if isinstance(channels, str) else list(channels)
+    if labels := given.get("labels") or listed.labels:
+        given["labels"] = labels
+    if "intensity" in given:
+        given["intensity"] = _rules(given["intensity"], len(channels))
+    check_values(given)
+    study = Study(given.get("orientation", "RAS"))
+    check_cases(listed.cases, len(channels), sorted(labels.values()) if labels else range(256), report, study)
+    chosen = _choose(study, channels, dict(labels or _found_labels(study)), given, patch_budget_vox)
+    return dict(data=_summary(study, chosen["labels"]), plan=chosen, cost=_cost(chosen), cases=study.cases)
+
+
+def _rules(intensity: Any, channels: int) -> list[Any]:
+    """A rule for each channel; one, or its name alone, stands for all of them."""
+    rules = list(intensity) if isinstance(intensity, (list, tuple)) else [intensity] * channels
+    return [dict(rule=rule) if isinstance(rule, str) else rule for rule in rules]
+
+
+def _found_labels(study: Study) -> dict[str, int]:
+    """Classes by the values that the labels hold, where no file names them."""
+    found = sorted({n for case in study.cases for n, count in enumerate(case["voxels_of_class"]) if count})
+    if found not in ([*range(len(found))], [*range(1, len(found) + 1)]) or found in ([], [0]):
+        raise ValueError(
+            f"the labels hold the values {', '.join(map(str, found[:8]))}{', ...' * (len(found) > 8)}: classes are "
+            "0, 1, ... without a gap; renumber them, or name classes that no voxel has: --set labels.NAME=VALUE ..."
+        )
+    return {"background" if n == 0 else f"class {n}": n for n in range(found[-1] + 1)}
+
+
+def _channels(listed: DataList) -> int:
+    """Channels of the first case's files."""
+    return sum(read_grid(path).channels for path in listed.cases[0].images)
+
+
+def _choose(
+    study: Study, channels: list[str], labels: dict[str, int], given: Mapping[str, Any], budget: int
+) -> dict[str, Any]:
+    spacing = [
+        float(mm) for mm in given.get("spacing_mm") or target_spacing([case["spacing_mm"] for case in study.cases])
+    ]
+    sizes = [
+        [
+            new_length(n, before, after)
+            for n, before, after in zip(case["shape_vox"], case["spacing_mm"], spacing, strict=True)
+        ]
+        for case in study.cases
+    ]
+    median = np.median(sizes, axis=0).astype(int).tolist()
+    patch = [int(n) for n in given.get("patch_vox") or choose_patch(median, spacing, budget)]
+    batch = int(given.get("batch_size") or choose_batch(patch, budget, prod(median) * len(sizes)))
+    values = np.concatenate(study.foreground, axis=1)
+    intensity = given.get("intensity") or [
+        intensity_rule(name, values[channel], [case["intensity"][channel]["min"] for case in study.cases])
+        for channel, name in enumerate(channels)
+    ]
+    return dict(
+        channels=channels,
+        labels=labels,
+        orientation=study.orientation,
+        spacing_mm=spacing,
+        patch_vox=patch,
+        intensity=intensity,
+        batch_size=batch,
+        network={**choose_network(patch, spacing), **given.get("network", {})},
+        median_size_vox=median,
+    )
+
+
+def target_spacing(spacings_mm: Sequence[Sequence[float]]) -> list[float]:
+    """The median along each axis; along thick slices the 10th percentile, so that few are made thicker."""
+    spacing = np.median(spacings_mm, axis=0)
+    thick = int(np.argmax(spacing))
+    if spacing[thick] >= THICK * spacing.min():
+        spacing[thick] = max(np.percentile(spacings_mm, 10, axis=0)[thick], np.delete(spacing, thick).max())
+    return spacing.round(4).tolist()
+
+
+def choose_patch(median_vox: Sequence[int], spacing_mm: Sequence[float], budget_vox: int) -> list[int]:
+    """The median volume, shortened along its longest axis in mm until it is in the budget; whole strides."""
+    size = [max(int(n), FEWEST_VOX) for n in median_vox]
+    while True:
+        strides = total_stride(topology(spacing_mm, len(WIDTHS), size)[0])
+        patch = [-(-n // stride) * stride for n, stride in zip(size, strides, strict=True)]
+        long = [axis for axis in range(3) if size[axis] > FEWEST_VOX]
+        if prod(patch) <= budget_vox or not long:
+            return patch
+        longest = max(long, key=lambda axis: size[axis] * spacing_mm[axis])
+        size[longest] = max(size[longest] - strides[longest], FEWEST_VOX)
+
+
+def choose_batch(patch_vox: Sequence[int], budget_vox: int, dataset_vox: int) -> int:
+    """At least 2 patches; more where they are small, up to two budgets and a twentieth of the data."""
+    return max(2, min(2 * budget_vox // prod(patch_vox), dataset_vox // 20 // prod(patch_vox), 12))
+
+
+def intensity_rule(channel: str, foreground: np.ndarray, lowest: Sequence[float]) -> dict[str, Any]:
+    """CT, by its name or by values as low as air's, is clipped to the foreground's percentiles; else z-scores."""
+    named_ct = channel.strip().upper() == "CT"
+    unnamed = channel.startswith("channel ")
+    if named_ct or (unnamed and np.median(lowest) <= -500):
+        low, high = np.percentile(foreground, (0.5, 99.5))
+        mean, std = foreground.mean(), max(float(foreground.std()), 1e-8)
+        return dict(
+            rule="ct", **{k: round(float(v), 3) for k, v in dict(low=low, high=high, mean=mean, std=std).items()}
+        )
+    return dict(rule="zscore")
+
+
+def choose_network(patch_vox: Sequence[int], spacing_mm: Sequence[float]) -> dict[str, Any]:
+    """Widths of as many scales as the patch can be halved to, and sequence blocks: 4 at the finest scale behind two
+    halvings with no more than `MOST_TOKENS`, 2 at each coarser one."""
+    strides, _ = topology(spacing_mm, len(WIDTHS), patch_vox)
+    levels = 1 + sum(max(stride) > 1 for stride in strides)
+    tokens = [prod(patch_vox) // prod(total_stride(strides[: level + 1])) for level in range(levels)]
+    first = next((level for level in range(2, levels) if tokens[level] <= MOST_TOKENS), levels - 1)
+    depths = [0 if level < first else 4 if level == first else 2 for level in range(levels)]
+    return dict(channels=list(WIDTHS[:levels]), depths=depths, deep_supervision=max(1, min(3, levels - 1)))
+
+
+def _summary(study: Study, labels: Mapping[str, int]) -> dict[str, Any]:
+    spacings = np.array([case["spacing_mm"] for case in study.cases])
+    shapes = np.array([case["shape_vox"] for case in study.cases])
+    counts = np.zeros(len(labels), np.int64)
+    for case in study.cases:
+        counts[: len(case["voxels_of_class"])] += case["voxels_of_class"]
+    total = max(int(counts.sum()), 1)
+    return dict(
+        cases=len(study.cases),
+        spacing_mm=_spread(spacings),
+        shape_vox=_spread(shapes),
+        orientations=sorted({case["orientation"] for case in study.cases}),
+        foreground_intensity=[
+            dict(zip(("p0.5", "mean", "std", "p99.5"), _moments(values), strict=True))
+            for values in np.concatenate(study.foreground, axis=1)
+        ],
+        share_of_class={name: round(int(counts[value]) / total, 6) for name, value in labels.items()},
+        cases_with_class={
+            name: sum(value < len(c["voxels_of_class"]) and c["voxels_of_class"][value] > 0 for c in study.cases)
+            for name, value in labels.items()
+        },
+    )
+
+
+def _spread(values: np.ndarray) -> dict[str, list[float]]:
+    return {
+        name: np.quantile(values, q, axis=0).round(4).tolist() for name, q in (("min", 0), ("median", 0.5), ("max", 1))
+    }
+
+
+def _moments(values: np.ndarray) -> list[float]:
+    low, high = np.percentile(values, (0.5, 99.5))
+    return [round(float(x), 4) for x in (low, values.mean(), values.std(), high)]
+
+
+def _cost(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Tokens of a patch, parameters, and an estimate of a float32 training step's memory."""
+    network = build_network(plan, "ViLUNet3D")
+    assert isinstance(network, ViLUNet3D)
+    return dict(
+        tokens=network.tokens(plan["patch_vox"]),
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        training_gib=round(training_bytes(network, plan["patch_vox"], plan["batch_size"]) / 2**30, 2),
+    )
+
+
+def training_bytes(network: torch.nn.Module, patch_vox: Sequence[int], batch_size: int) -> int:
+    """Bytes of a training step in float32: weights, gradients, AdamW's state, and what is kept for the backward pass.
+
+    The last is counted on a small patch and grows with voxels, as ViL and convolutions do.
+    """
+    small = [min(n, 16 if n <= 32 else 32) for n in patch_vox]
+    channels = next(network.parameters()).shape[1]
+    with LiveMemory() as memory:
+        loss = sum(logits.square().mean() for logits in logits_of(network(torch.zeros(1, channels, *small))))
+        torch.autograd.backward(loss)
+    weights = sum(4 * parameter.numel() for parameter in network.parameters())
+    network.zero_grad()
+    return 4 * weights + max(memory.peak - weights, 0) * batch_size * prod(patch_vox) // prod(small)

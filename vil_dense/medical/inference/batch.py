@@ -1,0 +1,239 @@
+"""Predictions of many cases in one folder, which an interrupted run goes on with.
+
+DIR/masks/NAME.nii.gz, DIR/overlays/NAME.png, DIR/probabilities/NAME.nii (on request) and, written last,
+DIR/reports/NAME.json: a case with a report is done. DIR/settings.json says with what it was made, DIR/volumes.csv has
+all reports.
+"""
+
+import glob
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+import numpy as np
+import torch
+from torch import nn
+
+from vil_dense.files import read_json, save_csv, save_json, write_whole
+from vil_dense.medical.data.datalist import Case
+from vil_dense.medical.data.transforms import Plan
+from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS, Layout, predict
+from vil_dense.medical.io.nifti import Grid, check_channels, mask_header, read_grid, read_image, write_mask
+from vil_dense.medical.report import describe_mask, keep_largest, three_planes
+
+
+class Progress:
+    """One line on `stream`: which case, which window, and for how long it will go on."""
+
+    def __init__(self, windows: Mapping[str, int], stream: TextIO) -> None:
+        self.windows, self.stream = windows, stream
+        self.case, self.done, self.before = "", 0, 0
+        self.start = self.said = time.monotonic()
+
+    def begin(self, case: str) -> None:
+        self.case, self.before = case, self.done
+
+    def end(self) -> None:
+        """The case is done, or could not be read."""
+        self.done = self.before + self.windows[self.case]
+        self._say(time.monotonic())
+
+    def __call__(self) -> None:
+        """A window is done; said once a second."""
+        self.done += 1
+        now = time.monotonic()
+        if now - self.said >= 1:
+            self._say(now)
+
+    def _say(self, now: float) -> None:
+        self.said = now
+        rest = timedelta(seconds=round((now - self.start) * (sum(self.windows.values()) / self.done - 1)))
+        number = list(self.windows).index(self.case) + 1
+        window = f"window {self.done - self.before} of {self.windows[self.case]}"
+        line = f"case {number} of {len(self.windows)} ({self.case}), {window}, ETA {rest}"
+        self.stream.write(f"\r{line:<90}")
+        self.stream.flush()
+
+
+class Survey(NamedTuple):
+    """What a run will do: of all `cases` those `todo`; by name of a case its grid, its number of windows, or a sentence
+    that says why it cannot be read."""
+
+    cases: Sequence[Case]
+    todo: Sequence[Case]
+    grids: dict[str, Grid]
+    windows: dict[str, int]
+    failed: dict[str, str]
+
+    def largest(self, plan: Plan) -> Grid | None:
+        """The grid whose prediction needs the most memory."""
+        sizes = {
+            name: math.prod(grid.shape) + math.prod(Layout.of(grid, plan).after) for name, grid in self.grids.items()
+        }
+        return self.grids[max(sizes, key=sizes.__getitem__)] if sizes else None
+
+
+class Folder:
+    """Predicts cases into a folder.
+
+    Args:
+        out: the folder.
+        networks: in eval mode on `device`, see `predict.predict`.
+        plan: see `transforms`.
+        settings: what else the result depends on (checkpoints, options), as plain values: goes to settings.json.
+        mirror, largest, probabilities: average over mirror images; keep the largest component of each structure; write
+            class probabilities.
+
+    Raises:
+        ValueError: the folder holds what was made with other settings.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        networks: Sequence[nn.Module],
+        plan: Plan,
+        settings: Mapping[str, Any],
+        *,
+        device: torch.device | str = "cpu",
+        mirror: bool = False,
+        largest: bool = False,
+        probabilities: bool = False,
+    ) -> None:
+        self.out, self.networks, self.plan, self.device = out, networks, plan, device
+        self.mirror, self.largest, self.probabilities = mirror, largest, probabilities
+        options = dict(mirror=mirror, largest=largest, probabilities=probabilities)
+        # as JSON gives it back
+        self.settings = json.loads(json.dumps(dict(settings) | dict(plan=_plain(plan)) | options))
+        path = out / "settings.json"
+        if path.is_file():
+            before = read_json(path)
+            changed = [key for key in self.settings if before.get(key) != self.settings[key]]
+            if changed:
+                raise ValueError(
+                    f"{out} holds predictions of another {' and '.join(changed)}: choose another --out, or delete it"
+                )
+
+    def survey(self, cases: Sequence[Case]) -> Survey:
+        """Look at the headers of what is still to do."""
+        todo = [case for case in cases if not self._is_done(case)]
+        survey = Survey(cases, todo, {}, {}, {})
+        for case in todo:
+            try:
+                grids = [read_grid(path) for path in case.images]
+                check_channels(grids, len(self.plan["channels"]))
+            except (FileNotFoundError, ValueError) as error:
+                survey.failed[case.name] = str(error)
+            else:
+                survey.grids[case.name] = grids[0]
+                survey.windows[case.name] = Layout.of(grids[0], self.plan).windows(self.plan)
+        return survey
+
+    def predict_all(self, survey: Survey, stream: TextIO) -> dict[str, str]:
+        """Write what is to do; returns a sentence for each case that could not be read.
+
+        Raises:
+            OSError: something could not be written; nothing half written is left.
+        """
+        failed = dict(survey.failed)
+        progress = Progress(survey.windows, stream)
+        for case in (case for case in survey.todo if case.name in survey.windows):
+            progress.begin(case.name)
+            try:
+                image, grid = read_image(case.images, len(self.plan["channels"]))
+            except (FileNotFoundError, ValueError) as error:
+                failed[case.name] = str(error)
+            else:
+                self._write(case, image, grid, progress)
+            progress.end()
+        if survey.windows:
+            print(file=stream)
+        self._gather(survey.cases)
+        return failed
+
+    def _write(self, case: Case, image: np.ndarray, grid: Grid, done: Callable[[], None]) -> None:
+        """Mask, overlay, probabilities and, last, the report of one case."""
+        save_json(self.out / "settings.json", self.settings)
+        labels = self.plan["labels"]
+        shares = self.out / "probabilities" / f"{case.name}.nii" if self.probabilities else None
+        with _probabilities(shares, grid, len(labels)) as array:
+            options = dict(mirror=self.mirror, device=self.device, probabilities=array, done=done)
+            mask = predict(self.networks, image, grid, self.plan, **options)
+        if self.largest:
+            keep_largest(mask, [value for value in labels.values() if value > 0])
+        write_mask(self.out / "masks" / f"{case.name}.nii.gz", mask, grid)
+        save_png(self.out / "overlays" / f"{case.name}.png", three_planes(image[0], mask, grid))
+        rows = describe_mask(mask, labels, grid)
+        save_json(self._report(case), dict(case=case.name, images=_names(case), structures=rows))
+
+    def _report(self, case: Case) -> Path:
+        return self.out / "reports" / f"{case.name}.json"
+
+    def _is_done(self, case: Case) -> bool:
+        path = self._report(case)
+        return path.is_file() and read_json(path)["images"] == _names(case)
+
+    def _gather(self, cases: Sequence[Case]) -> None:
+        """volumes.csv from the reports of all cases that have one."""
+        reports = [read_json(self._report(case)) for case in cases if self._is_done(case)]
+        rows = [dict(case=report["case"]) | row for report in reports for row in report["structures"]]
+        if rows:
+            save_csv(self.out / "volumes.csv", rows)
+
+
+def save_png(path: Path, picture: np.ndarray) -> None:
+    """Write (H, W, 3) uint8."""
+    from PIL import Image
+
+    write_whole(path, lambda part: Image.fromarray(picture).save(part))
+
+
+@contextmanager
+def _probabilities(path: Path | None, grid: Grid, classes: int) -> Iterator[np.ndarray | None]:
+    """An array (I, J, K, classes) of uint16 that is the voxels of a NIfTI file, there once the block is left.
+
+    The file is not compressed: it is filled slab by slab, and may be larger than memory.
+    """
+    if path is None:
+        yield None
+        return
+    header = mask_header(grid, np.dtype(np.uint16), classes)
+    header.extensions.clear()
+    offset = header.single_vox_offset
+    header.set_data_offset(offset)
+    header.set_slope_inter(1 / PROBABILITY_STEPS, 0)
+    dtype = np.dtype(np.uint16).newbyteorder(header.endianness)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".part-*-{glob.escape(path.name)}"):  # of full size, by a process that was killed
+        left.unlink()
+    part = path.with_name(f".part-{os.getpid()}-{path.name}")
+    try:
+        with part.open("wb") as file:
+            header.write_to(file)
+            # a full disk says so here, not by a signal when the pages are written
+            os.posix_fallocate(file.fileno(), 0, offset + math.prod(grid.shape) * classes * dtype.itemsize)
+        array = np.memmap(part, dtype, "r+", offset, (*grid.shape, classes), order="F")
+        yield array
+        array.flush()
+        os.replace(part, path)
+    except OSError as error:
+        raise OSError(f"{path} could not be written: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _names(case: Case) -> list[str]:
+    return [str(path.resolve()) for path in case.images]
+
+
+def _plain(value: Any) -> Any:
+    """Mappings and sequences of a config as dicts and lists."""
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, Sequence) and not isinstance(value, str) else value

@@ -1,0 +1,231 @@
+"""What the command-line tools share: arguments, configs, and errors of the user's in one sentence."""
+
+import argparse
+import inspect
+import logging
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from weakref import WeakSet
+
+from mmengine.config import Config, DictAction
+from mmengine.logging import MMLogger
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+
+from vil_dense.mm.engine import checkpoints
+from vil_dense.mm.engine.distributed import start_processes
+from vil_dense.mm.engine.failures import RunFault
+from vil_dense.mm.utils import safe_load
+from vil_dense.outcome import seen_in, spoken
+
+USER_ERRORS = (ImportError, KeyError, OSError, RunFault, SyntaxError, TypeError, ValueError)
+FROM_CONFIG = ("activation_checkpointing", "compile", "find_unused_parameters", "model_wrapper_cfg", "runner_type")
+OURS = ("compile_blocks", "label_check")
+RUNNER_OPTIONS = {*inspect.signature(Runner).parameters, *FROM_CONFIG, *OURS}
+
+
+@contextmanager
+def one_sentence(debug: bool = False, *, code: int = 2) -> Iterator[None]:
+    """Turn what goes wrong into one sentence on stderr and an exit code; its traceback goes to the log of the run.
+
+    Args:
+        debug: let the traceback through, as `--debug` asks for.
+        code: 2 while a run is set up, when a mistake is the user's to mend; 1 for what happens to it later.
+    """
+    log: str | None = None
+
+    def words(error: Exception) -> str:
+        text = sentence(error)
+        if lacking := re.fullmatch(r"'ConfigDict' object has no attribute '(\w+)'", text):
+            return f"the config has no {lacking[1]}"
+        return text if isinstance(error, USER_ERRORS) else f"{type(error).__name__}: {text} {seen_in(log)}"
+
+    with spoken(debug, code, words), nullcontext() if debug else _quiet_logs():
+        try:
+            yield
+        except Exception as error:
+            log = _keep_traceback(error)
+            raise
+
+
+def sentence(error: Exception) -> str:
+    """What an error says, on one line."""
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    ends = [match.end() for match in re.finditer(r"^(\w+\.)*\w*(Error|Exception): ", text, re.MULTILINE)]
+    if "Original Traceback" in text and ends:  # torch puts that of a data-loading process into the message
+        text = text[ends[-1] :]
+    text = re.sub(r"^(class `\w+` in \S+: )+", "", text)  # MMEngine's registry names the class it built
+    text = re.sub(r"(?s) Please check whether the value of .*|, the current sys\.path is: .*", "", text)
+    return " ".join(text.split()) or type(error).__name__
+
+
+def _keep_traceback(error: Exception) -> str | None:
+    """Write it to the log file of the run, if one has begun, and return the file where that can be written."""
+    logger = MMLogger.get_current_instance() if MMLogger._instance_dict else None
+    files = [handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)] if logger else []
+    for handler in files:
+        handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, sentence(error), (), sys.exc_info()))
+    return next((handler.baseFilename for handler in files if handler not in _LOST), None)
+
+
+_LOST: WeakSet[logging.Handler] = WeakSet()
+"""Whose lines can no longer be written."""
+
+
+@contextmanager
+def _quiet_logs() -> Iterator[None]:
+    """Where a log cannot be written, as on a full disk: one line once, not logging's traceback for every line of it."""
+    before = logging.Handler.handleError
+
+    def say_once(handler: logging.Handler, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            before(handler, record)
+        elif handler not in _LOST:
+            _LOST.add(handler)
+            name = getattr(handler, "baseFilename", "on the screen")
+            print(f"warning: the log {name} cannot be written, its lines are lost: {error}", file=sys.stderr)
+
+    logging.Handler.handleError = say_once  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        logging.Handler.handleError = before  # type: ignore[method-assign]
+
+
+def plain_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser with what every tool has: `--debug`."""
+    arguments = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return arguments
+
+
+class Overrides(DictAction):
+    """MMEngine's action for `key=value ...`; what is not of that form ends in argparse's sentence."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Sequence[str],
+        option_string: str | None = None,
+    ) -> None:
+        for value in values:
+            key, equals, _ = value.partition("=")
+            if not (key and equals) or "" in key.split("."):
+                raise argparse.ArgumentError(self, f"expected key=value with dots in the key, got {value!r}")
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except AssertionError as error:  # brackets that do not match
+            raise argparse.ArgumentError(self, str(error)) from None
+
+
+def parser(description: str, config: str | None = None) -> argparse.ArgumentParser:
+    """mmseg's arguments that all tools have: the config ("?" where it may be left out), its overrides, the work folder,
+    the launcher."""
+    arguments = plain_parser(description)
+    arguments.add_argument("config", nargs=config, help="config file")
+    arguments.add_argument("--work-dir", help="folder for logs and results (default: work_dirs/<config>)")
+    arguments.add_argument("--cfg-options", nargs="+", action=Overrides, default={}, help="overrides, key=value")
+    arguments.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    arguments.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
+    return arguments
+
+
+def check_folders(*folders: str | Path | None) -> None:
+    """Before a run: can results be written to these folders? What exists of their paths is tried, nothing stays there.
+
+    Raises:
+        OSError: no; which part is a file, or cannot be written to.
+    """
+    for folder in filter(None, folders):
+        path = Path(folder).absolute()
+        there = next(part for part in (path, *path.parents) if part.exists())
+        if not there.is_dir():
+            raise NotADirectoryError(f"{there} is a file, and results need a folder: name another one than {folder}")
+        try:
+            tempfile.TemporaryFile(dir=there).close()
+        except OSError as error:
+            raise OSError(f"{folder} cannot be written to: {there}: {error.strerror}") from None
+
+
+def check_file(path: str | Path) -> None:
+    """As `check_folders`, for a file to write."""
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{path} is a folder, and a file to write was expected")
+    check_folders(Path(path).parent)
+
+
+NUMBERS: dict[str, tuple[type | tuple[type, ...], float]] = {
+    **{f"{split}_dataloader.batch_size": (int, 1) for split in ("train", "val", "test")},
+    **{f"{split}_dataloader.num_workers": (int, 0) for split in ("train", "val", "test")},
+    **{f"train_cfg.{key}": (int, 1) for key in ("max_iters", "max_epochs", "val_interval")},
+    "optim_wrapper.optimizer.lr": ((int, float), 0),
+}
+"""Numbers of a config that fail late or without their name: what they are, and the least."""
+
+
+def check_numbers(cfg: Config) -> None:
+    """Raises ValueError: one of `NUMBERS` is none, or less than its least; None is left to whoever reads it."""
+    for key, (kind, least) in NUMBERS.items():
+        value = cfg._cfg_dict
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        sound = isinstance(value, kind) and not isinstance(value, bool) and least <= value < float("inf")
+        if value is not None and not sound:
+            raise ValueError(f"{key} is a {'whole ' if kind is int else ''}number from {least} on, got {value!r}")
+
+
+def read_config(args: argparse.Namespace, subfolder: str = "") -> Config:
+    """The config with the command line merged in; work folder, safe loading, scope and processes are set up.
+
+    Args:
+        args: of `parser`.
+        subfolder: of the default work folder, so that a test does not write over what training left there.
+    """
+    cfg = load_config(args.config)
+    for option in args.cfg_options:
+        if option.split(".")[0] not in {*cfg, *RUNNER_OPTIONS}:
+            raise ValueError(f"unknown option {option}: {args.config} has no {option.split('.')[0]}")
+    try:
+        cfg.merge_from_dict(args.cfg_options)
+    except Exception as error:  # MMEngine has a kind each for lists, numbers and dicts
+        raise ValueError(f"--cfg-options do not fit {args.config}: {_short(sentence(error))}") from error
+    check_numbers(cfg)
+    cfg.launcher = args.launcher
+    work_dir = Path(args.work_dir or cfg.get("work_dir") or f"work_dirs/{Path(args.config).stem}")
+    cfg.work_dir = str(work_dir if args.work_dir else work_dir / subfolder)
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    if args.launcher != "none":
+        start_processes(args.launcher, cfg.env_cfg.dist_cfg)
+    init_default_scope(cfg.get("default_scope", "mmseg"))
+    checkpoints.install()
+    return cfg
+
+
+def load_config(path: str | Path) -> Config:
+    """The config in a file, which is run as a program; what it names is from here on read safely.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it does not run through, or has no model.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"no config at {path}")
+    safe_load.install()  # here, as every tool with a config comes by
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:  # a program can fail in any way
+        raise ValueError(f"{path} is no usable config, {type(error).__name__}: {_short(sentence(error))}") from error
+    if "model" not in cfg:
+        raise ValueError(f"{path} is no config of a run: it has no model")
+    return cfg
+
+
+def _short(text: str, most: int = 300) -> str:
+    return text if len(text) <= most else f"{text[:most]} ..."

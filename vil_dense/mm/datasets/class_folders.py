@@ -1,0 +1,157 @@
+"""Labelled pictures from folders of classes, from ImageNet's flat validation folder, or from a list."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS
+from torch.utils.data import DataLoader
+
+from vil_dense.mm.datasets.retry import patiently
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+DEVKIT = "ILSVRC2012_devkit_t12/data"
+HOW_TO_GET = (
+    "ImageNet-1K is at https://image-net.org after registration: unpack the training tars to train/WNID/*.JPEG and the "
+    "validation tar to val/ beside ILSVRC2012_devkit_t12, and set data_root to the folder that holds them"
+)
+
+
+@DATASETS.register_module()
+class LabelledPictures(BaseDataset):
+    """Pictures of `data_root/split` with the index of their class.
+
+    Labels come from a list, if `ann_file` names one; else from the folders in it, one for each class, in sorted order;
+    else, in a flat folder, from ImageNet's devkit in `data_root/ILSVRC2012_devkit_t12`, whose own numbers of classes
+    are turned into the order of the sorted WordNet ids. Arguments beside: see mmengine's `BaseDataset`.
+
+    Args:
+        split: a folder below `data_root`.
+        ann_file: below `data_root`; a line for each picture, its path below the split and the index of its class.
+        num_classes: of the model; a data set with another number is refused.
+        first: only the first so many classes (in sorted order) are read.
+
+    Raises:
+        FileNotFoundError: nothing at the root, the split, the list; or a folder without pictures.
+        ValueError: another number of classes, or a list or devkit that does not fit; says where.
+    """
+
+    def __init__(
+        self,
+        data_root: str,
+        split: str,
+        *,
+        ann_file: str = "",
+        num_classes: int | None = None,
+        first: int | None = None,
+        **options,
+    ) -> None:
+        self.split, self.num_classes, self.first = split, num_classes, first
+        super().__init__(data_root=data_root, ann_file=ann_file, **options)
+
+    def load_data_list(self) -> list[dict]:
+        folder = Path(self.data_root) / self.split
+        for what, path in (("data root", self.data_root), ("folder", folder), ("list", self.ann_file)):
+            if path and not os.path.exists(path):
+                raise FileNotFoundError(f"LabelledPictures found no {what} at {path}: {HOW_TO_GET}")
+        classes, pairs = self._read(folder)
+        if self.first is not None:
+            classes, pairs = classes[: self.first], [pair for pair in pairs if pair[1] < self.first]
+        if self.num_classes is not None and len(classes) != self.num_classes:
+            raise ValueError(
+                f"{folder} holds {len(classes)} classes and the model has num_classes={self.num_classes}: "
+                "set model.num_classes, or mend the folders"
+            )
+        self._metainfo["classes"] = tuple(classes)
+        return [dict(img_path=path, label=label) for path, label in pairs]
+
+    def prepare_data(self, idx: int) -> Any:
+        """A sample through the pipeline; waits where its file is out of reach for a while."""
+        picture = self.get_data_info(idx)
+        return patiently(lambda: self.pipeline(picture.copy()), [picture["img_path"]])
+
+    def _read(self, folder: Path) -> tuple[list[str], list[tuple[str, int]]]:
+        """Names of the classes, and (path, class index) of all pictures."""
+        if self.ann_file:
+            return self._from_list(folder)
+        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+        if names:
+            return names, from_folders(folder, names[: self.first])
+        devkit = Path(self.data_root) / DEVKIT
+        if not devkit.is_dir():
+            raise FileNotFoundError(
+                f"LabelledPictures found neither class folders in {folder} nor the devkit that labels a flat one at "
+                f"{devkit}: {HOW_TO_GET}"
+            )
+        return from_devkit(folder, devkit)
+
+    def _from_list(self, folder: Path) -> tuple[list[str], list[tuple[str, int]]]:
+        pairs = []
+        for number, line in enumerate(Path(self.ann_file).read_text().splitlines(), 1):
+            name, _, label = line.strip().rpartition(" ")
+            if not label:
+                continue
+            if not name or not label.isdecimal() or int(label) >= (self.num_classes or int(label) + 1):
+                raise ValueError(
+                    f"{self.ann_file}, line {number}: expected a picture and the index of its class, "
+                    f"0 to {(self.num_classes or 1000) - 1}, got {line.strip()!r}"
+                )
+            pairs.append((str(folder / name), int(label)))
+        count = self.num_classes or 1 + max((label for _, label in pairs), default=-1)
+        return [str(index) for index in range(count)], pairs
+
+
+def check_loaders(train: DataLoader, val: DataLoader | None) -> None:
+    """Raises ValueError: less than a batch of training pictures, or other class folders in validation."""
+    if not isinstance(train.dataset, LabelledPictures):
+        return
+    if len(train) == 0:
+        raise ValueError(
+            f"{train.dataset.data_root}/{train.dataset.split} holds {len(train.dataset)} pictures, "
+            f"less than a batch of {train.batch_size} for each process: set train_dataloader.batch_size"
+        )
+    if val is None or train.dataset.ann_file or val.dataset.ann_file:
+        return
+    if others := sorted({*train.dataset.metainfo["classes"]} ^ {*val.dataset.metainfo["classes"]}):
+        raise ValueError(
+            f"{val.dataset.data_root}/{val.dataset.split} has not the classes of training: {', '.join(others[:3])} "
+            f"{'are' if len(others) > 1 else 'is'} in one of them only"
+        )
+
+
+def pictures_in(folder: Path) -> list[str]:
+    """Sorted paths of the pictures directly in `folder`; FileNotFoundError where there is none."""
+    found = sorted(entry.path for entry in os.scandir(folder) if entry.name.lower().endswith(SUFFIXES))
+    if not found:
+        raise FileNotFoundError(f"no pictures in {folder} (looked for {' '.join(SUFFIXES)})")
+    return found
+
+
+def from_folders(folder: Path, names: list[str]) -> list[tuple[str, int]]:
+    """(path, index in `names`) of the pictures in the folders `names`."""
+    return [(path, label) for label, name in enumerate(names) for path in pictures_in(folder / name)]
+
+
+def from_devkit(folder: Path, devkit: Path) -> tuple[list[str], list[tuple[str, int]]]:
+    """Sorted WordNet ids, and (path, index among them) of ImageNet's validation pictures.
+
+    `meta.mat` gives each class a number from 1 that does not follow the sorted ids; the ground truth lists these
+    numbers in the order of the pictures' names.
+    """
+    from scipy.io import loadmat
+
+    truth_file, meta_file = devkit / "ILSVRC2012_validation_ground_truth.txt", devkit / "meta.mat"
+    for path in (truth_file, meta_file):
+        if not path.exists():
+            raise FileNotFoundError(f"LabelledPictures found no {path.name} at {path}: {HOW_TO_GET}")
+    synsets = loadmat(meta_file, squeeze_me=True)["synsets"]
+    leaves = synsets[synsets["num_children"] == 0]
+    wnid_of = {int(number): str(wnid) for number, wnid in zip(leaves["ILSVRC2012_ID"], leaves["WNID"], strict=True)}
+    names = sorted(wnid_of.values())
+    index_of = {number: names.index(wnid) for number, wnid in wnid_of.items()}
+    numbers = [int(line) for line in truth_file.read_text().split()]
+    paths = pictures_in(folder)
+    if len(paths) != len(numbers):
+        raise ValueError(f"{folder} holds {len(paths)} pictures and {truth_file} labels {len(numbers)}")
+    return names, [(path, index_of[number]) for path, number in zip(paths, numbers, strict=True)]

@@ -1,0 +1,106 @@
+"""Labelled pictures from a data set of label maps: square crops, each with the class that most of its pixels have."""
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vil_dense.mm.datasets.label_check import read_pair
+
+
+def majority(label: np.ndarray, size: int, stride: int, classes: int, share: float) -> list[tuple[int, int, int]]:
+    """(top, left, class) of the `size` x `size` px crops, every `stride` px, of which one class has at least `share`.
+
+    `label` is (H, W); ids from `classes` on are unlabelled. Crops lie whole inside the picture.
+    """
+    found = []
+    for top in range(0, label.shape[0] - size + 1, stride):
+        for left in range(0, label.shape[1] - size + 1, stride):
+            counts = np.bincount(label[top : top + size, left : left + size].ravel(), minlength=classes)[:classes]
+            if counts.max() >= share * size * size:
+                found.append((top, left, int(counts.argmax())))
+    return found
+
+
+def cut_crops(
+    source: Path,
+    out: Path,
+    classes: Sequence[str],
+    *,
+    size: int = 64,
+    stride: int = 32,
+    share: float = 0.5,
+    most: int = 1000,
+    least: int = 50,
+    held_out: float = 0.1,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, tuple[int, int]]:
+    """Crops of the training pictures of `source` as `out/{train,val}/CLASS/*.jpg`; (train, val) counts of each class.
+
+    The last `held_out` of the pictures, in the order of their names, give the validation crops: frames of a video that
+    lie side by side do not end up on both sides. Of a class with more than `most` training crops (a tenth of that for
+    validation), evenly spread ones are kept; classes with fewer than `least`, or none to validate, are left out.
+
+    Raises:
+        FileNotFoundError: no pictures or a picture without labels.
+        FileExistsError: `out` is there already; nothing is written.
+        ValueError: no class is left, or a picture or label that cannot be used.
+    """
+    pictures = sorted((source / "images/train").glob("*.jpg"))
+    if not pictures:
+        raise FileNotFoundError(f"no *.jpg picture in {source / 'images/train'}")
+    if out.exists():
+        raise FileExistsError(f"{out} is there already: remove it, or name another folder")
+    first_held = round(len(pictures) * (1 - held_out))
+    places: dict[str, dict[int, list]] = {split: {k: [] for k in range(len(classes))} for split in ("train", "val")}
+    for index, path in enumerate(pictures):
+        label_path = source / "annotations/train" / f"{path.stem}.png"
+        if not label_path.is_file():
+            raise FileNotFoundError(f"no labels of {path} at {label_path}")
+        label = read_pair(str(path), str(label_path))
+        for top, left, k in majority(label, size, stride, len(classes), share):
+            places["train" if index < first_held else "val"][k].append((path, top, left))
+    kept = [k for k in range(len(classes)) if len(places["train"][k]) >= least and places["val"][k]]
+    if not kept:
+        raise ValueError(f"no class has {least} crops of {size} px with a share of {share}; choose smaller numbers")
+    chosen = {
+        (split, k): _spread(places[split][k], most if split == "train" else most // 10)
+        for split in places
+        for k in kept
+    }
+    part = out.with_name(f".{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        _write({(split, classes[k]): crops for (split, k), crops in chosen.items()}, part, size, report)
+        os.replace(part, out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return {classes[k]: (len(chosen["train", k]), len(chosen["val", k])) for k in kept}
+
+
+def _spread(items: list, most: int) -> list:
+    """At most `most` of the items, evenly spread."""
+    return items if len(items) <= most else [items[i] for i in np.linspace(0, len(items) - 1, most).round().astype(int)]
+
+
+def _write(
+    crops: dict[tuple[str, str], list[tuple[Path, int, int]]],
+    folder: Path,
+    size: int,
+    report: Callable[[int, int], None],
+) -> None:
+    by_picture: dict[Path, list[tuple[Path, int, int]]] = {}
+    for (split, name), places in crops.items():
+        (folder / split / name).mkdir(parents=True)
+        for path, top, left in places:
+            by_picture.setdefault(path, []).append((folder / split / name, top, left))
+    for done, (path, places) in enumerate(sorted(by_picture.items()), 1):
+        with Image.open(path) as image:
+            picture = image.convert("RGB")
+        for target, top, left in places:
+            crop = picture.crop((left, top, left + size, top + size))
+            crop.save(target / f"{path.stem}_{top}_{left}.jpg", quality=95)
+        report(done, len(by_picture))

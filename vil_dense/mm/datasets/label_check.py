@@ -1,0 +1,273 @@
+"""Label pictures looked at before the first step, so that a wrong setup stops with a sentence.
+
+mmseg reads a label of any kind as uint8: ids beyond 255 wrap, colours become ids, and what is neither a class nor void
+ends in an error of the loss on a CPU, in a device-side assert on a GPU, or nowhere and a useless run.
+"""
+
+import io
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from mmengine import fileio
+from mmengine.dataset import BaseDataset
+from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.runner import Runner
+from mmseg.datasets import BaseSegDataset
+from PIL import ExifTags, Image, UnidentifiedImageError
+from torch import nn
+
+from vil_dense.files import evenly
+from vil_dense.mm.datasets.retry import patiently
+
+SECONDS = 60.0
+"""How long all data sets of a run are looked at together, unless the config says otherwise."""
+VOID = 255
+"""What mmseg's datasets and transforms write for pixels without a class."""
+SHOWN = 3
+
+
+@dataclass
+class Survey:
+    """What the pairs of a data set hold that were read.
+
+    Args:
+        pairs: of the data set.
+        read: of them.
+        pixels: by id as training sees it, (256,) int64.
+        pictures: that hold the id, (256,) int64.
+        raw: pixels by id as the files have it, (256,) int64.
+        example: a file for each id as training sees it.
+        faults: a sentence for each pair that cannot be used.
+    """
+
+    pairs: int
+    read: int = 0
+    pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
+    pictures: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
+    raw: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
+    example: dict[int, str] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+
+def check_labels(runner: Runner, options: dict | None, splits: Sequence[str]) -> None:
+    """Read labels of a segmentor's data, evenly spread, and log a table of each data set.
+
+    Data sets other than mmseg's, and those without labels, are left out. In a run of several processes one reads.
+
+    Args:
+        options: `seconds` for all data sets together; None leaves the check out.
+        splits: of `train`, `val` and `test`; one for which the runner has no loop is left out.
+
+    Raises:
+        ValueError: what is wrong with labels or setup.
+    """
+    if options is None:
+        runner.logger.info("labels: not checked, label_check is None")
+        return
+    if unknown := [key for key in options if key != "seconds"]:
+        raise ValueError(f"label_check takes seconds, got {', '.join(unknown)}")
+    network = getattr(runner.model, "module", runner.model)
+    loops = {split: getattr(runner, f"{split}_loop") for split in splits}
+    found = [(split, part) for split, loop in loops.items() if loop for part in _parts(loop.dataloader.dataset)]
+    if not found or not hasattr(network, "decode_head"):
+        return
+    verdict: list[str | None] = [None]
+    if is_main_process():
+        try:
+            for split, dataset in found:
+                _check(split, dataset, network, options.get("seconds", SECONDS) / len(found), runner.logger.info)
+        except ValueError as error:
+            verdict = [str(error)]
+    broadcast_object_list(verdict)
+    if verdict[0]:
+        raise ValueError(verdict[0])
+
+
+def _parts(dataset: BaseDataset) -> Iterator[BaseSegDataset]:
+    """The labelled data sets that one consists of."""
+    if isinstance(dataset, BaseSegDataset):
+        if len(dataset) and "seg_map_path" in dataset.get_data_info(0):
+            yield dataset
+        return
+    for part in getattr(dataset, "datasets", [getattr(dataset, "dataset", None)]):
+        if part is not None:
+            yield from _parts(part)
+
+
+def _check(split: str, dataset: BaseSegDataset, network: nn.Module, seconds: float, say: Callable[[str], None]) -> None:
+    heads = [head for name in ("decode_head", "auxiliary_head") for head in _heads(getattr(network, name, None))]
+    names = dataset.metainfo.get("classes") or ()
+    for head in heads:
+        if names and head.num_classes != len(names):
+            raise ValueError(
+                f"a head of the model has num_classes={head.num_classes} and the {split} data, "
+                f"{type(dataset).__name__}, have {len(names)} classes: "
+                "set num_classes of decode_head and auxiliary_head"
+            )
+    classes, void, reduced = heads[0].num_classes, heads[0].ignore_index, dataset.reduce_zero_label
+    names = names or [str(number) for number in range(classes)]
+    survey = look_at(dataset, seconds)
+    say(table(split, survey, names, void))
+    if fault := judge(survey, classes, void, reduced, train=split == "train"):
+        raise ValueError(f"labels of the {split} data: {fault}")
+    for doubt in doubts(survey, names, void, reduced):
+        say(f"warning: {doubt}")
+
+
+def _heads(head: nn.Module | None) -> list[nn.Module]:
+    return [] if head is None else list(head) if isinstance(head, nn.ModuleList) else [head]
+
+
+def look_at(dataset: BaseSegDataset, seconds: float) -> Survey:
+    """Read pairs of picture and label, evenly spread, until all are read or the time is up; one at least."""
+    survey, end = Survey(len(dataset)), time.monotonic() + seconds
+    as_trained = trained_ids(dataset)
+    for index in evenly(len(dataset)):
+        pair = dataset.get_data_info(index)
+        survey.read += 1
+        try:
+            label = read_pair(pair["img_path"], pair["seg_map_path"], dataset.backend_args)
+        except ValueError as error:
+            survey.faults.append(str(error))
+        else:
+            counts = np.bincount(label.ravel(), minlength=256)
+            here = np.bincount(as_trained, counts, 256).astype(np.int64)
+            survey.raw += counts
+            survey.pixels += here
+            survey.pictures += here > 0
+            for id_ in np.flatnonzero(here).tolist():
+                survey.example.setdefault(id_, pair["seg_map_path"])
+        if time.monotonic() > end:
+            break
+    return survey
+
+
+def trained_ids(dataset: BaseSegDataset) -> np.ndarray:
+    """(256,): the id that mmseg's LoadAnnotations gives each id of a file."""
+    ids = np.arange(256)
+    if dataset.reduce_zero_label:
+        ids = np.where((ids == 0) | (ids == VOID), VOID, ids - 1)
+    mapped = ids.copy()
+    for old, new in (dataset.label_map or {}).items():
+        mapped[ids == old] = new
+    return mapped
+
+
+def read_pair(picture: str, label: str, backend_args: dict | None = None) -> np.ndarray:
+    """Ids of a label picture, (H, W) uint8, after a look at the picture that it belongs to.
+
+    Raises:
+        ValueError: one of them is missing or damaged, they differ in size, or the label holds no ids from 0 to 255.
+    """
+    ids = _decode(label, "label", backend_args)
+    if ids.ndim != 2:
+        raise ValueError(f"{label} has {ids.shape[2]} channels: a label has one, of ids of classes and not of colours")
+    if ids.dtype.kind not in "biu":
+        raise ValueError(f"{label} holds {ids.dtype} numbers: ids of classes are integers")
+    if ids.min() < 0 or ids.max() > 255:
+        raise ValueError(f"{label} holds the id {ids.min() if ids.min() < 0 else ids.max()}: ids are 0 to 255")
+    size = _decode(picture, "picture", backend_args).shape[:2]
+    if size != ids.shape:
+        height, width = ids.shape
+        raise ValueError(f"{picture} is {size[0]} x {size[1]} px and its label {label} {height} x {width}")
+    return ids.astype(np.uint8)
+
+
+def _decode(path: str, what: str, backend_args: dict | None) -> np.ndarray:
+    """The pixels of a file, waited for where it is out of reach for a while.
+
+    A picture is turned as its EXIF note says, which OpenCV does in training.
+    """
+    try:
+        read = patiently(lambda: fileio.get(path, backend_args=backend_args), [] if backend_args else [path])
+        content = io.BytesIO(read)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # from half of Pillow's limit on
+            with Image.open(content) as image:
+                pixels = np.asarray(image)
+                turned = what == "picture" and image.getexif().get(ExifTags.Base.Orientation, 1) > 4
+    except FileNotFoundError:
+        raise ValueError(f"there is no {what} at {path}") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        why = "it is of no known kind" if isinstance(error, UnidentifiedImageError) else error
+        raise ValueError(f"{path} is no whole {what}: {why}") from None
+    return pixels.swapaxes(0, 1) if turned else pixels
+
+
+def table(split: str, survey: Survey, names: Sequence[str], void: int) -> str:
+    """Share of the pixels that each class and void have, and in how many pictures they occur."""
+    total = max(int(survey.pixels.sum()), 1)
+    named = {**dict(enumerate(names)), void: "void"}
+    rows = [*named, *(id_ for id_ in np.flatnonzero(survey.pixels).tolist() if id_ not in named)]
+    lines = [
+        f"labels of the {split} data: {survey.read} of {survey.pairs} pairs read, evenly spread",
+        f"{'id':>5}  {'class':<20} {'% of pixels':>12} {'pictures':>9}",
+    ]
+    for id_ in rows:
+        share = 100 * int(survey.pixels[id_]) / total
+        name = named.get(id_, "no class, not void")
+        lines.append(f"{id_:>5}  {name:<20} {share:>12.2f} {int(survey.pictures[id_]):>9}")
+    return "\n".join(lines)
+
+
+def judge(survey: Survey, classes: int, void: int, reduce_zero_label: bool, train: bool = True) -> str:
+    """What is wrong, in one sentence; an empty string where nothing is.
+
+    Args:
+        classes: number of them.
+        void: the id that the loss leaves out.
+        reduce_zero_label: of the data set.
+        train: it is learned from, which one class alone does not allow.
+    """
+    if survey.faults:
+        more = f"; and {len(survey.faults) - SHOWN} more" if len(survey.faults) > SHOWN else ""
+        some = "; ".join(survey.faults[:SHOWN])
+        return f"{len(survey.faults)} of {survey.read} pairs that were read cannot be used: {some}{more}"
+    present = np.flatnonzero(survey.pixels).tolist()
+    outside = [id_ for id_ in present if id_ >= classes and id_ != void]
+    inside = [id_ for id_ in present if id_ < classes and id_ != void]
+    if outside:
+        share = 100 * survey.pixels[outside].sum() / survey.pixels.sum()
+        after = " once reduce_zero_label took 1 off" if reduce_zero_label else ""
+        return (
+            f"{share:.2g} % of the pixels have ids that are none of the {classes} classes, 0 to {classes - 1}, and not "
+            f"void, {void}: {_few(outside)}{after}, the first in {survey.example[outside[0]]}; "
+            + _remedy(outside, classes, void, reduce_zero_label)
+        )
+    files = f"the files hold {_few(np.flatnonzero(survey.raw).tolist())}"
+    zero = " and reduce_zero_label=True makes 0 void" if reduce_zero_label and survey.raw[0] else ""
+    if not inside:
+        return f"every pixel is void, {void}: {files}{zero}"
+    if train and len(inside) == 1 and classes > 1:
+        masks = ", and 255 is void: write 1 in its place" if survey.raw[VOID] and not zero else ""
+        return f"class {inside[0]} is the only one, so nothing can be learned: {files}{zero}{masks}"
+    return ""
+
+
+def doubts(survey: Survey, names: Sequence[str], void: int, reduce_zero_label: bool) -> list[str]:
+    """What may be meant so, a line each: classes without a pixel, ids that seem to be counted from 0 already."""
+    absent = [name for id_, name in enumerate(names) if not survey.pixels[id_] and id_ != void]
+    some = ", ".join(absent[:SHOWN]) + (f" and {len(absent) - SHOWN} more classes" if len(absent) > SHOWN else "")
+    lines = [f"no pixel that was read is of {some}"] if absent else []
+    if reduce_zero_label and survey.raw[0] and not survey.raw[len(names)]:
+        lines.append(
+            f"reduce_zero_label=True makes id 0 void, and no pixel that was read has id {len(names)}: "
+            f"if the files count the classes from 0 to {len(names) - 1}, set it to False"
+        )
+    return lines
+
+
+def _remedy(outside: list[int], classes: int, void: int, reduce_zero_label: bool) -> str:
+    if VOID in outside:
+        return f"mmseg writes {VOID} for void: set ignore_index={VOID} in the heads"
+    if outside == [classes] and not reduce_zero_label:
+        return "if the files count the classes from 1 and have 0 for what is none, set reduce_zero_label=True"
+    return "set num_classes and the classes of the data set, or mend the labels"
+
+
+def _few(ids: list[int]) -> str:
+    shown = ", ".join(map(str, ids[:8])) + (", ..." if len(ids) > 8 else "")
+    return f"id{'s' * (len(ids) > 1)} {shown}"

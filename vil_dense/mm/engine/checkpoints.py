@@ -1,0 +1,249 @@
+"""Checkpoints that are whole whenever the process is stopped, and the newest of them that can be read.
+
+MMEngine writes over a file in place, deletes old checkpoints before the new one is there, and resumes after the
+validation that the saved step was due for. `WholeFiles` and `SafeCheckpointHook` do otherwise; `newest` finds where to
+go on.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dist import is_main_process, master_only
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.hooks import CheckpointHook
+from mmengine.registry import HOOKS
+from mmengine.runner import IterBasedTrainLoop, Runner
+
+from vil_dense.files import sweep, write_whole
+from vil_dense.mm.engine.epoch_loop import SAMPLES_READ, EpochLoop
+from vil_dense.mm.utils.safe_load import BrokenFile, load_safely
+
+POINTER = "last_checkpoint"
+WITHIN_EPOCH = "epoch_{}_step_{}.pth"
+"""Whole epochs, and steps of the next one."""
+
+
+class WholeFiles(LocalBackend):
+    """MMEngine's files on local disks, written whole or not at all."""
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        write_whole(Path(filepath), lambda part: part.write_bytes(obj))
+
+    def put_text(self, obj: str, filepath: str | Path, encoding: str = "utf-8") -> None:
+        write_whole(Path(filepath), lambda part: part.write_text(obj, encoding))
+
+
+def install() -> None:
+    """Make `WholeFiles` MMEngine's backend for local paths."""
+    register_backend("local", WholeFiles, force=True, prefixes="")
+
+
+@HOOKS.register_module()
+class SafeCheckpointHook(CheckpointHook):
+    """MMEngine's `CheckpointHook`; what is old goes only after the new one is whole.
+
+    A run that goes on at a step whose validation was cut off, or at its end, validates first: metrics, the best
+    checkpoint and the report are those of the unbroken run.
+
+    With accumulated gradients, which no checkpoint holds, one that is due between two updates is saved after the next
+    update and named after its step; in a loop over epochs that is no `EpochLoop`, after the next epoch that ends with
+    an update.
+    """
+
+    waits = False
+    """A checkpoint is due and was not saved yet."""
+
+    _default_greater_keys = (*CheckpointHook._default_greater_keys, "dice", "nsd")
+    _default_less_keys = (*CheckpointHook._default_less_keys, "hd95")
+
+    def before_train(self, runner: Runner) -> None:
+        super().before_train(runner)
+        if is_main_process():
+            sweep(Path(self.out_dir))
+        self.last_ckpt = runner.message_hub.runtime_info.get("last_ckpt")
+        if runner.iter and runner.val_loop is not None and self._owes_validation(runner):
+            runner.val_loop.run()
+
+    def _owes_validation(self, runner: Runner) -> bool:
+        loop = runner.train_loop
+        steps = isinstance(loop, IterBasedTrainLoop)
+        done, last = (loop.iter, loop.max_iters) if steps else (loop.epoch, loop.max_epochs)
+        due = done >= loop.val_begin and (done % loop.val_interval == 0 or done == last)
+        return due and (done == last or runner.message_hub.runtime_info.get("last_validation") != done)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
+        if self.waits and runner.optim_wrapper.should_update():
+            if not self.by_epoch:
+                self._save_checkpoint(runner)
+            elif isinstance(runner.train_loop, EpochLoop):
+                self.save_within_epoch(runner, batch_idx + 1)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        super().after_train_epoch(runner)
+        if self.by_epoch and self.waits and runner.optim_wrapper.should_update():
+            self._save_checkpoint(runner)
+
+    def after_train(self, runner: Runner) -> None:
+        if self.waits:  # of a run that was ended early, as by MMEngine's EarlyStoppingHook, no update follows
+            step = runner.epoch if self.by_epoch else runner.iter
+            self._save_step(runner, step, meta=dict(epoch=runner.epoch, iter=runner.iter))
+        super().after_train(runner)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        loop = runner.train_loop
+        runner.message_hub.update_info(
+            "last_validation", loop.iter if isinstance(loop, IterBasedTrainLoop) else loop.epoch
+        )
+        super().after_val_epoch(runner, metrics or {})
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        if runner.optim_wrapper.should_update():
+            self._save_step(runner, step, meta)
+        else:
+            self.waits = True
+            runner.logger.info("checkpoint: waits for the update, whose gradients are not complete")
+
+    def _save_step(self, runner: Runner, step: int, meta: dict) -> None:
+        outdated: list[int] = []
+        if self.max_keep_ckpts > 0:
+            steps = [*(kept for kept in self.keep_ckpt_ids if kept != step), step]
+            outdated = steps[: -self.max_keep_ckpts]
+            self.keep_ckpt_ids.extend(steps)  # its length is limited, so the outdated fall out
+            runner.message_hub.update_info("keep_ckpt_ids", list(self.keep_ckpt_ids))
+        within = list(Path(self.out_dir).glob(WITHIN_EPOCH.format("*", "*")))
+        self._save(runner, self._path(step), meta)
+        self._remove([*map(self._path, outdated), *map(str, within)])
+
+    def save_within_epoch(self, runner: Runner, step: int) -> None:
+        """A checkpoint after `step` steps of an epoch, to go on from; it goes after the next one of a whole epoch."""
+        read = step * runner.train_dataloader.batch_size * runner.world_size
+        runner.message_hub.update_info(SAMPLES_READ, read)
+        path = self.file_backend.join_path(self.out_dir, WITHIN_EPOCH.format(runner.epoch, step))
+        self._save(runner, path, meta=dict(epoch=runner.epoch, iter=runner.iter + 1))
+        runner.message_hub.update_info(SAMPLES_READ, 0)  # the next one may be of a whole epoch
+
+    def _save(self, runner: Runner, path: str, meta: dict) -> None:
+        self.last_ckpt = path
+        runner.message_hub.update_info("last_ckpt", path)
+        runner.save_checkpoint(
+            self.out_dir,
+            Path(path).name,
+            self.file_client_args,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=self.by_epoch,
+            backend_args=self.backend_args,
+            **self.args,
+        )
+        self._point(runner.work_dir)
+        self.waits = False
+
+    @master_only
+    def _point(self, work_dir: str) -> None:
+        write_whole(Path(work_dir) / POINTER, lambda part: part.write_text(self.last_ckpt))
+
+    @master_only
+    def _remove(self, paths: list[str]) -> None:
+        for path in filter(self.file_backend.isfile, paths):
+            self.file_backend.remove(path)
+
+    def _path(self, step: int) -> str:
+        return self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(step))
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, float]) -> None:
+        if not self.save_best:
+            return
+        # Unknown to the base class, the old ones are not deleted by it.
+        before = self._best()
+        self._set_best(dict.fromkeys(before))
+        super()._save_best_checkpoint(runner, metrics)
+        after = self._best()
+        self._set_best({key: after.get(key) or path for key, path in before.items()})
+        for key, path in before.items():
+            # That of another run, whose checkpoint this one began with, stays.
+            own = path and Path(path).absolute().parent == Path(self.out_dir).absolute()
+            if own and after.get(key) not in (None, path):
+                self._remove([path])
+
+    def _best(self) -> dict[str | None, str | None]:
+        """The path of the best checkpoint by metric; the metric is None where there is one only."""
+        several = len(self.key_indicators) > 1
+        return dict(self.best_ckpt_path_dict) if several else {None: self.best_ckpt_path}
+
+    def _set_best(self, paths: dict[str | None, str | None]) -> None:
+        if len(self.key_indicators) > 1:
+            self.best_ckpt_path_dict.update(paths)
+        else:
+            self.best_ckpt_path = paths[None]
+
+
+def settle_start(cfg: Config, go_on: bool) -> list[str]:
+    """Set `cfg.load_from`, where the run begins, and `cfg.resume`, whether it goes on there.
+
+    The last checkpoint of the work folder, if it is to `go_on` and there is one; else `load_from`: its weights, or
+    all of it with MMEngine's `resume=True`. That without a `load_from` is to go on.
+
+    Returns:
+        A line on each checkpoint that cannot be read.
+
+    Raises:
+        ValueError: see `newest`; or `load_from` is to be resumed and holds weights alone.
+    """
+    chosen = cfg.get("load_from") if cfg.get("resume") else None
+    last, broken = newest(cfg.work_dir) if go_on or (cfg.get("resume") and not chosen) else (None, [])
+    if chosen and not last and not {"meta", "optimizer"} <= load_safely(chosen).keys():
+        raise ValueError(
+            f"resume=True goes on from a checkpoint of a run, and {chosen} holds weights alone: leave it out"
+        )
+    cfg.load_from = last or cfg.get("load_from")
+    cfg.resume = bool(last or chosen)
+    return broken
+
+
+def newest(work_dir: str) -> tuple[str | None, list[str]]:
+    """The last checkpoint of a run that can be read, None where there is none yet; and a line on each that cannot.
+
+    Raises:
+        ValueError: a checkpoint holds objects whose loading could run code, or there are checkpoints and none is whole,
+            or the last one is not where the pointer says.
+    """
+    lines: list[str] = []
+    pointer = Path(work_dir) / POINTER
+    last = Path(pointer.read_text(errors="replace").strip()) if pointer.is_file() else Path()
+    paths = _by_age(_folder_of(last, Path(work_dir)), last.name)
+    for path in paths:
+        try:
+            load_safely(str(path))
+        except BrokenFile as error:
+            lines.append(f"{error}: the one before it is taken")
+        else:
+            return str(path), lines
+    if paths:
+        raise ValueError(f"no checkpoint in {paths[0].parent} is whole ({len(paths)} tried): remove them to start anew")
+    if last.name:
+        raise ValueError(f"no checkpoint at {last}, where {pointer} has the last one: remove that file to start anew")
+    return None, []
+
+
+def _folder_of(last: Path, work_dir: Path) -> Path:
+    """The folder of checkpoints: the work folder, which may have been moved, or the hook's `out_dir`."""
+    return last.parent if last.is_file() and not (work_dir / last.name).is_file() else work_dir
+
+
+def _by_age(folder: Path, last: str) -> list[Path]:
+    """Checkpoints of the run, the last first; what an earlier, longer run has left in the folder does not count."""
+    steps = {path: step for path in folder.glob("*.pth") if (step := _step_of(path))}
+    end = steps.get(folder / last, max(steps.values(), default=(0, 0)))
+    return sorted((path for path in steps if steps[path] <= end), key=lambda path: steps[path], reverse=True)
+
+
+def _step_of(path: Path) -> tuple[int, int] | None:
+    """Steps or whole epochs, and steps after these; None for a file of another name."""
+    name = re.fullmatch(r"(?:iter|epoch)_(\d+)(?:_step_(\d+))?", path.stem)
+    return (int(name[1]), int(name[2] or 0)) if name else None

@@ -1,0 +1,186 @@
+"""SIGTERM, with which schedulers take a machine back: a checkpoint after the step, then an exit code of its own.
+
+The code is 75, `EX_TEMPFAIL` of sysexits.h: "try again". In a batch script:
+`srun python tools/train.py ... --resume; [ $? -eq 75 ] && scontrol requeue $SLURM_JOB_ID`.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import get_start_method
+from multiprocessing.context import ForkContext, ForkProcess
+from pathlib import Path
+from threading import Thread
+from types import FrameType, TracebackType
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
+
+from vil_dense.mm.engine.checkpoints import WITHIN_EPOCH, SafeCheckpointHook
+from vil_dense.mm.engine.distributed import end_processes
+from vil_dense.mm.engine.epoch_loop import EpochLoop
+from vil_dense.mm.engine.failures import last_checkpoint
+from vil_dense.mm.engine.step_loop import begin_late
+
+REQUEUE = 75
+PICTURES = 8
+"""In a validation several processes ask each other whether one was told to stop every so many batches: they would wait
+for the slowest at each."""
+
+
+class Stopped(SystemExit):
+    """The run was told to stop and can go on later."""
+
+    def __init__(self) -> None:
+        super().__init__(REQUEUE)
+
+
+@contextmanager
+def requeued() -> Iterator[None]:
+    """Where no `StopHook` handles it, as while a run is set up, SIGTERM ends this process at once with the same code.
+
+    Nothing is to be saved then. In several processes none waits for another. Child processes end as they always do.
+    """
+    own = os.getpid()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != own:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        print(f"stopped by SIGTERM, with nothing to save: --resume goes on (exit code {REQUEUE})", file=sys.stderr)
+        raise Stopped
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@HOOKS.register_module()
+class StopHook(Hook):
+    """While training: at SIGTERM all processes end together after the step, with a checkpoint of it and exit code 75.
+
+    With accumulated gradients after the update. In a validation nothing is saved that the checkpoint hook has not
+    saved, nor in a loop over epochs that is no `EpochLoop`: the run goes on from its last checkpoint.
+
+    Raises:
+        Stopped: after that.
+    """
+
+    priority = "LOWEST"  # all that belongs to a step is done
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def before_run(self, runner: Runner) -> None:
+        # Not later: a checkpoint hook may validate before the first step, and loader processes may stay.
+        for loop in (runner._train_loop, runner._val_loop):
+            if isinstance(loop, BaseLoop):
+                loader = loop.dataloader
+                loader.worker_init_fn = partial(outlast_sigterm, loader.worker_init_fn)
+                if loader.num_workers and not loader.multiprocessing_context and get_start_method() == "fork":
+                    loader.multiprocessing_context = Deaf()
+
+    def before_train(self, runner: Runner) -> None:
+        begin_late(runner.train_loop)
+        self.before = signal.signal(signal.SIGTERM, self._ask)
+
+    def after_train(self, runner: Runner) -> None:
+        signal.signal(signal.SIGTERM, self.before)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        step = runner.iter + 1
+        if not runner.optim_wrapper.should_update() or not self._told():
+            return
+        within, steps = (isinstance(runner.train_loop, loop) for loop in (EpochLoop, IterBasedTrainLoop))
+        name = WITHIN_EPOCH.format(runner.epoch, batch_idx + 1) if within else f"iter_{step}.pth"
+        for hook in [] if saved_last(runner, name) else runner.hooks:
+            if isinstance(hook, SafeCheckpointHook) and within:
+                hook.save_within_epoch(runner, batch_idx + 1)
+            elif isinstance(hook, CheckpointHook) and steps:
+                hook._save_checkpoint_with_step(runner, step, meta=dict(epoch=runner.epoch, iter=step))
+        self._stop(runner, f"step {step}")
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        batches = torch.tensor(len(runner.val_dataloader))
+        all_reduce(batches, "min")
+        self.shared_batches = int(batches)
+
+    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        # A process may have more batches than others, which would wait for none of those in vain.
+        ask = runner.world_size == 1 or batch_idx % PICTURES == 0
+        if ask and batch_idx < self.shared_batches and self._told():
+            self._stop(runner, "a validation")
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+
+    def _told(self) -> bool:
+        """Has any process been?"""
+        told = torch.tensor(float(self.asked))
+        all_reduce(told, "max")
+        return bool(told)
+
+    def _stop(self, runner: Runner, where: str) -> None:
+        signal.signal(signal.SIGTERM, self.before)
+        saved = last_checkpoint(runner.work_dir)
+        runner.logger.warning(f"stopped by SIGTERM after {where}: --resume goes on from {saved} (exit code {REQUEUE})")
+        end_processes()
+        raise Stopped
+
+
+def saved_last(runner: Runner, name: str) -> bool:
+    """Is `name` the last checkpoint of this run? The pointer in the work folder may be an earlier run's."""
+    return Path(runner.message_hub.runtime_info.get("last_ckpt") or "").name == name
+
+
+class DeafProcess(ForkProcess):
+    """Begins with SIGTERM blocked, as do all of its threads; torch starts some before `worker_init_fn` is called."""
+
+    def start(self) -> None:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class Deaf(ForkContext):
+    """For loader processes that `outlast_sigterm`."""
+
+    Process = DeafProcess
+
+
+def outlast_sigterm(init: Callable[[int], None] | None, worker_id: int) -> None:
+    """Begin a loader process with `init`, its `worker_init_fn`; then SIGTERM ends it only where its parent sends it.
+
+    Slurm sends one to all processes of a step, and the step needs its batch. A run that ends says why itself: what a
+    loader process has to say of the connection that it loses then is left out.
+    """
+    if init is not None:
+        init(worker_id)
+    sys.excepthook = _all_but_lost_connections  # of the thread that hands over batches
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    Thread(target=_obey, args=(os.getppid(),), daemon=True).start()
+
+
+def _all_but_lost_connections(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
+    if not issubclass(kind, (ConnectionError, EOFError)):
+        sys.__excepthook__(kind, error, at)
+
+
+def _obey(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)

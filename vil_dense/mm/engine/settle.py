@@ -1,0 +1,259 @@
+"""Settles what a config leaves open until the run is known: neck, norm, classes, rate, warm-up, mixed precision.
+
+Every function changes the config in place and returns one line for the log, or an empty string. The config that
+MMEngine writes to the work folder is the settled one, in mmseg's own words.
+"""
+
+import math
+import os
+import re
+
+import torch
+from mmengine.config import Config, ConfigDict
+
+
+def _no_neck(dim: int, rescales: list[float], norm_cfg: dict) -> None:
+    return None
+
+
+def _deconv_neck(dim: int, rescales: list[float], norm_cfg: dict) -> dict:
+    return dict(type="Feature2Pyramid", embed_dim=dim, rescales=rescales, norm_cfg=norm_cfg)
+
+
+def _bilinear_neck(dim: int, rescales: list[float], norm_cfg: dict) -> dict:
+    return dict(type="MultiLevelNeck", in_channels=[dim] * 4, out_channels=dim, scales=rescales, norm_cfg=norm_cfg)
+
+
+NECKS = {"none": _no_neck, "deconv": _deconv_neck, "bilinear": _bilinear_neck}
+"""From four maps of one stride to a pyramid of strides 4, 8, 16, 32; `none` leaves them as they are."""
+
+_RESCALES = {16: [4, 2, 1, 0.5], 8: [2, 1, 0.5, 0.25]}
+
+
+def settle_neck(cfg: Config) -> str:
+    """`model.neck` from a name of `NECKS`; a dict is left as it is."""
+    name = cfg.model.get("neck")
+    if name is None or isinstance(name, dict):
+        return ""
+    if name not in NECKS:
+        raise ValueError(f"unknown neck {name!r}, known: {', '.join(NECKS)}")
+    stride = cfg.model.backbone.get("stride") or cfg.model.backbone.get("patch_size", 16)
+    if not isinstance(stride, int) and len(set(stride)) == 1:
+        stride = stride[0]
+    if stride not in tuple(_RESCALES) and name != "none":
+        raise ValueError(f"the neck {name!r} makes strides 4 to 32 from tokens every 8 or 16 px, not {stride}")
+    head = cfg.model.decode_head
+    cfg.model.neck = NECKS[name](head.in_channels[-1], _RESCALES.get(stride) if name != "none" else None, head.norm_cfg)
+    strides = "4, 8, 16, 32" if cfg.model.neck else f"{stride} four times"
+    return f"neck: {name}, strides {strides}"
+
+
+def choose_norm(world_size: int, batch_size: int, widths: list[int], cuda: bool) -> dict:
+    """Norm of neck and heads, by how many pictures its statistics would see.
+
+    Four or more: BatchNorm, over all ranks (SyncBN) if there are several. Fewer: GroupNorm, because UperNet's 1 x 1
+    pool has one value per picture. GroupNorm as well for several ranks on CPUs, where SyncBN does not exist.
+    """
+    if world_size * batch_size >= 4 and (world_size == 1 or cuda):
+        return dict(type="SyncBN" if world_size > 1 else "BN", requires_grad=True)
+    return group_norm(widths)
+
+
+def group_norm(widths: list[int]) -> dict:
+    """GroupNorm with at most 32 groups and at least two channels in each (one channel of a 1 x 1 map has no spread)."""
+    return dict(type="GN", num_groups=math.gcd(32, *(width // 2 for width in widths)), requires_grad=True)
+
+
+def settle_norm(cfg: Config, world_size: int, cuda: bool, weights: dict | None = None) -> str:
+    """Replace `norm_cfg=dict(type="auto")` everywhere in the model; trained `weights` decide where they are given."""
+    open_norms = [part for part in _dicts(cfg.model) if _is_auto(part.get("norm_cfg"))]
+    if not open_norms:
+        return ""
+    widths = [_width(part) for part in open_norms]
+    batch_size = cfg.train_dataloader.batch_size
+    if not any(key.startswith("decode_head.") for key in weights or ()):
+        norm, why = choose_norm(world_size, batch_size, widths, cuda), f"{world_size} x {batch_size} pictures a step"
+    else:
+        batch_norm = any(key.startswith("decode_head.") and key.endswith("running_mean") for key in weights)
+        sync = batch_norm and world_size > 1 and cuda
+        norm = dict(type="SyncBN" if sync else "BN", requires_grad=True) if batch_norm else group_norm(widths)
+        why = "as in the checkpoint"
+    for part in open_norms:
+        part["norm_cfg"] = dict(norm)
+    return f"norm of neck and heads: {norm['type']} ({why})"
+
+
+def settle_warmup(cfg: Config) -> str:
+    """Shorten a warm-up that would outlast the run to a tenth of it, and start the next schedule there."""
+    schedule, steps = cfg.get("param_scheduler"), cfg.train_cfg.get("max_iters")
+    if isinstance(schedule, list) and schedule and schedule[0].type == "WarmupCosineLR":
+        return _settle_warmup_epochs(schedule[0], cfg.train_cfg.max_epochs)
+    if not isinstance(schedule, list) or len(schedule) < 2 or schedule[0].type not in ("LinearLR", "ConstantLR"):
+        return ""
+    if not steps or schedule[0].get("end", 0) < steps:
+        return ""
+    if steps < 4:
+        cfg.param_scheduler = []
+        return f"learning rate: constant, {steps} steps are too few for a schedule"
+    asked, schedule[0].end = schedule[0].end, max(2, steps // 10)
+    for part in schedule[1:]:
+        part.begin = schedule[0].end
+    return f"warm-up: {schedule[0].end} steps, since {asked} would outlast the run of {steps}"
+
+
+def _settle_warmup_epochs(schedule: ConfigDict, epochs: int) -> str:
+    asked = schedule.warmup
+    if asked < epochs:
+        return ""
+    schedule.warmup = epochs // 10
+    return f"warm-up: {schedule.warmup} epochs, since {asked} would outlast the run of {epochs}"
+
+
+def settle_classes(cfg: Config) -> str:
+    """A classifier's number of classes for its data sets, which refuse to have another."""
+    if cfg.model.type != "ImageClassifier":
+        return ""
+    for loader in filter(None, (cfg.get(f"{split}_dataloader") for split in ("train", "val", "test"))):
+        loader.dataset.num_classes = cfg.model.num_classes
+    return ""
+
+
+def settle_rate(cfg: Config, world_size: int) -> str:
+    """The learning rate by the pictures of an update, where the config has `auto_scale_lr=dict(base_batch_size=...)`.
+
+    The entry is taken out, so that the written config has the rate it ran with and scales no second time.
+    """
+    base = (cfg.pop("auto_scale_lr", None) or {}).get("base_batch_size")
+    if not base:
+        return ""
+    batch, updates = cfg.train_dataloader.batch_size, cfg.optim_wrapper.get("accumulative_counts", 1)
+    total, asked = world_size * batch * updates, cfg.optim_wrapper.optimizer.lr
+    cfg.optim_wrapper.optimizer.lr = asked * total / base
+    pictures = f"{world_size} x {batch}" + (f" x {updates}" if updates > 1 else "")
+    return f"learning rate: {cfg.optim_wrapper.optimizer.lr:.4g}, {asked:g} for {base} pictures, {pictures} an update"
+
+
+def settle_loaders(cfg: Config, cuda: bool) -> str:
+    """No more workers than the cores that this process has; pinned memory only where there is a GPU to copy to."""
+    cores, asked = own_cores(cfg.get("launcher")), 0
+    for loader in (cfg.get(f"{split}_dataloader") for split in ("train", "val", "test")):
+        if loader is None:
+            continue
+        if not cuda:
+            loader.pop("pin_memory", None)
+        if loader.get("num_workers", 0) > cores:
+            asked, loader.num_workers = max(asked, loader.num_workers), cores
+    return f"loaders: {cores} workers, {asked} were asked for, but {cores} cores are here" if asked else ""
+
+
+def own_cores(launcher: str | None) -> int:
+    """Cores that this process may run on, shared with the others of its launcher on this machine.
+
+    Slurm may have bound each process to its own part of them: then this part counts, and is not shared again.
+    """
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if launcher == "slurm":
+        machine = int(os.environ.get("SLURM_CPUS_ON_NODE", here))
+        return max(1, min(here, machine // _slurm_tasks()))
+    processes = "OMPI_COMM_WORLD_LOCAL_SIZE" if launcher == "mpi" else "LOCAL_WORLD_SIZE"
+    return max(1, here // int(os.environ.get(processes, 1)))
+
+
+def _slurm_tasks() -> int:
+    """Processes of this step on this machine: of `8(x2),4`, three machines, those of the machine's own number."""
+    said = os.environ.get("SLURM_STEP_TASKS_PER_NODE") or os.environ.get("SLURM_NTASKS_PER_NODE", "1")
+    counts = [int(tasks) for tasks, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", said) for _ in range(int(times or 1))]
+    return counts[min(int(os.environ.get("SLURM_NODEID", 0)), len(counts) - 1)]
+
+
+def settle_compile(cfg: Config) -> None:
+    """`compile_blocks=True` becomes the hook that does it, and says so."""
+    if cfg.pop("compile_blocks", False):
+        cfg.setdefault("custom_hooks", []).append(dict(type="CompileHook"))
+
+
+def settle_deterministic(cfg: Config) -> None:
+    """Only operations that give the same numbers in every run; torch raises where an operation has no such form."""
+    cfg.setdefault("randomness", {}).update(deterministic=True)
+    cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), dict(type="DeterministicHook")]
+    cfg.env_cfg.cudnn_benchmark = False
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS when it begins
+
+
+def settle_amp(cfg: Config, asked: bool, cuda: bool) -> str:
+    """Mixed precision on a GPU, float32 elsewhere. With it the products that stay in float32, those of the mLSTM, may
+    be in TF32, which holds half-precision inputs exactly: on tensor cores, where others are not."""
+    wrapper = cfg.optim_wrapper
+    if not asked and wrapper.get("type") != "AmpOptimWrapper":
+        return ""
+    if cuda:
+        wrapper.type = "AmpOptimWrapper"
+        wrapper.setdefault("loss_scale", "dynamic")
+        torch.set_float32_matmul_precision("high")
+        scaling = " with loss scaling" if wrapper.loss_scale == "dynamic" else ""
+        return f"precision: {wrapper.get('dtype', 'float16')}{scaling}, mLSTM in TF32"
+    wrapper.type = "OptimWrapper"
+    for key in ("loss_scale", "dtype"):
+        wrapper.pop(key, None)
+    return "precision: float32, mixed precision was asked for but needs a GPU"
+
+
+def say_start(cfg: Config, checkpoint: str | None) -> str:
+    """Where the weights come from; a recipe made for pretrained ones runs without, and the log should show it."""
+    if checkpoint:
+        return f"start: {'resumed from' if cfg.resume else 'weights of'} {checkpoint}"
+    part = "backbone" if "backbone" in cfg.model else "network"
+    pretrained = cfg.model.get("backbone", cfg.model).get("init_cfg")
+    return f"start: {part} from {pretrained.checkpoint}" if pretrained else "start: random weights, none pretrained"
+
+
+SHARED = ("plan", "data_root", "datalist", "fold", "patient")
+"""What a volume config says once."""
+
+
+def settle_plan(cfg: Config) -> str:
+    """What a volume config says once goes to the model, the data sets and the metrics, where these have none of their
+    own; `label_check` goes to the data sets, and a batch size of None becomes the plan's.
+
+    The values of a plan that is the path of a JSON take its place, so that a run's own config stays what it was. What
+    was handed out is kept as `shared`: in a run's own config it is not the parts' own.
+    """
+    if "plan" not in cfg:
+        return ""
+    from vil_dense.medical.data.transforms import read_plan  # needs MONAI, which pictures do without
+
+    source = cfg.plan if isinstance(cfg.plan, str) else "of the config"
+    cfg.plan = dict(read_plan(cfg.plan))
+    before, check = cfg.get("shared", {}), cfg.get("label_check", {})
+    cfg.shared = {key: cfg[key] for key in SHARED if key in cfg}
+
+    def share(part: ConfigDict, *keys: str) -> None:
+        free = [key for key in keys if key not in part or (key in before and part[key] == before[key])]
+        part.update({key: cfg[key] for key in free if key in cfg})
+
+    for split, part_of_time in (("train", 0.5), ("val", 0.5), ("test", 1.0)):
+        if not (loader := cfg.get(f"{split}_dataloader")):
+            continue
+        share(loader.dataset, *SHARED)
+        if check is None or "seconds" in check:
+            loader.dataset.setdefault("check_s", None if check is None else part_of_time * check["seconds"])
+        if loader.batch_size is None:
+            loader.batch_size = cfg.plan.get("batch_size", 2)
+    for part in (cfg.model, cfg.get("val_evaluator"), cfg.get("test_evaluator")):
+        if part:
+            share(part, "plan")
+    return f"plan: {source}, data: {cfg.get('data_root')}"
+
+
+def _is_auto(norm_cfg: object) -> bool:
+    return isinstance(norm_cfg, dict) and norm_cfg.get("type") == "auto"
+
+
+def _dicts(node: object) -> list[dict]:
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ()
+    return [*([node] if isinstance(node, dict) else []), *(found for child in children for found in _dicts(child))]
+
+
+def _width(part: dict) -> int:
+    """Channels that the norms of a head or a neck see."""
+    return next(part[key] for key in ("channels", "embed_dim", "out_channels") if key in part)

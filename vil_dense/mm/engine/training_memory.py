@@ -1,0 +1,218 @@
+"""How much memory a training step will take, before it takes it, and what would make it less."""
+
+import copy
+import math
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from mmengine.device import get_device
+from mmengine.model import is_model_wrapper, revert_sync_batchnorm
+from mmengine.runner import Runner
+from mmseg.models.segmentors import EncoderDecoder
+from mmseg.models.utils import resize
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed.tensor import DTensor
+
+from vil_dense.backbones import VisionLSTM
+from vil_dense.backbones.memory import GIB, LiveMemory, free_memory
+from vil_dense.mm.datasets.transforms.imagenet import RandomResizedCrop
+from vil_dense.mm.models.classifier import ImageClassifier
+
+OVERHEAD = 1.25
+"""Resident over live bytes, for allocator and convolutions. Measured on a CPU with ViL-T and UperNet: 1.05 for a step
+of 2 x 512 x 512 px, 1.29 and 1.33 for 2 and 4 of 256 x 256, 1.25 with blocks recomputed."""
+STATES = dict(AdamW=2, Adam=2, SGD=1)
+"""Tensors of a parameter's size that an optimizer keeps for each."""
+PROBE = {2: (8, 128), 3: (1, 128)}
+"""Largest batch and side at which pictures and volumes are counted. Bytes were proportional to batch x size: ViL-T with
+UperNet took 0.45 GiB for 8 x 128 x 128 px and for 2 x 256 x 256."""
+
+
+class Step(NamedTuple):
+    """What the size of a step depends on."""
+
+    batch: int
+    size: tuple[int, ...]  # (H, W) px or (I, J, K) voxels
+    with_cp: bool  # blocks are computed again in the backward pass
+
+    def __str__(self) -> str:
+        recomputed = ", blocks recomputed" if self.with_cp else ""
+        return f"{self.batch} x {' x '.join(map(str, self.size))}{recomputed}"
+
+
+class Training(NamedTuple):
+    """Bytes in a process: weights, optimizer states and buckets stay; `step` is the peak of batch, activations and
+    gradients."""
+
+    weights: int
+    states: int
+    step: int
+    buckets: int = 0  # where DDP sums gradients over processes: a second copy of them
+
+    @property
+    def total(self) -> float:
+        return OVERHEAD * sum(self)
+
+    def __str__(self) -> str:
+        sizes = {name: size for name, size in self._asdict().items() if size or name != "buckets"}
+        parts = ", ".join(f"{name} {size / GIB:.2f}" for name, size in sizes.items())
+        return f"about {self.total / GIB:.2f} GiB ({parts}; times {OVERHEAD} for the allocator)"
+
+
+def estimate_training(runner: Runner, step: Step | None = None) -> Training | None:
+    """What a step of the run takes, the run's own unless `step` says another; None for a model that is none of ours,
+    or is sharded. Counted in a step on tensors without memory."""
+    model = _unwrapped(runner)
+    step = step or own_step(runner)
+    if step is None or any(isinstance(parameter, DTensor) for parameter in model.parameters()):
+        return None
+    optimizer = (
+        runner.optim_wrapper["optimizer"] if isinstance(runner.optim_wrapper, dict) else runner.optim_wrapper.optimizer
+    )
+    kind = optimizer["type"] if isinstance(optimizer, dict) else type(optimizer).__name__
+    trained = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
+    return Training(
+        weights=sum(x.nbytes for x in (*model.parameters(), *model.buffers())),
+        states=STATES.get(kind, 2) * trained,
+        step=_step_bytes(model, step, _autocast(runner)),
+        buckets=trained if _copies_gradients(runner.model) else 0,
+    )
+
+
+def own_step(runner: Runner) -> Step | None:
+    """The step that the run takes; None where its model is none of ours."""
+    model, loader = _unwrapped(runner), runner.train_dataloader
+    if isinstance(model, EncoderDecoder):
+        size = getattr(model.data_preprocessor, "size", None)
+    elif isinstance(model, ImageClassifier):
+        crops = [part for part in loader.dataset.pipeline.transforms if isinstance(part, RandomResizedCrop)]
+        size = (crops[-1].size,) * 2 if crops else None
+    else:
+        size = model.plan["patch_vox"] if hasattr(model, "plan") else None
+    with_cp = any(network.with_cp for network in _networks(model))
+    return Step(loader.batch_size, tuple(size), with_cp) if size else None
+
+
+def say_training(runner: Runner) -> list[str]:
+    """Lines for the log: the estimate, and whether there is as much; or why a model of others has no estimate."""
+    try:
+        expected = estimate_training(runner)
+    except Exception as error:  # of any kind; the step itself may do without what failed here
+        return [f"memory: not estimated, {type(error).__name__}: {' '.join(str(error).split())[:200]}"]
+    if expected is None:
+        return []
+    lines = [f"memory: a step of {own_step(runner)} takes {expected}"]
+    free = free_memory(get_device())
+    if free is not None and expected.total > free:
+        lines.append(f"warning: {free / GIB:.2f} GiB are free; {said_smaller(runner)}")
+    return lines
+
+
+def said_smaller(runner: Runner) -> str:
+    """What would make a step of the run smaller, each with its estimate, the most effective first."""
+    found = [(estimate_training(runner, step), words) for words, step in smaller(runner)]
+    ranked = sorted((expected.total, words) for expected, words in found if expected is not None)
+    options = "; ".join(f"{words}: {total / GIB:.2f} GiB" for total, words in ranked)
+    return f"smaller steps: {options}" if options else "a smaller batch or crop needs less"
+
+
+def smaller(runner: Runner) -> list[tuple[str, Step]]:
+    """Settings and the steps that they make."""
+    step, model = own_step(runner), _unwrapped(runner)
+    if step is None:
+        return []
+    found = []
+    if _networks(model) and not step.with_cp:
+        key = "model.with_cp" if isinstance(model, ImageClassifier) else "model.backbone.with_cp"
+        found.append((f"{key}=True, which takes longer", step._replace(with_cp=True)))
+    if step.batch > 1:
+        half = step.batch // 2
+        words = (
+            f"train_dataloader.batch_size={half} (optim_wrapper.accumulative_counts=2 keeps the pictures of an update)"
+        )
+        found.append((words, step._replace(batch=half)))
+    grain = 32 if len(step.size) == 2 else 8
+    size = tuple(max(grain, 3 * length // 4 // grain * grain) for length in step.size)
+    if size != step.size:
+        what = "crops" if len(size) == 2 else "a planned patch_vox"
+        found.append((f"{what} of {' x '.join(map(str, size))}", step._replace(size=size)))
+    return found
+
+
+def _step_bytes(model: nn.Module, step: Step, autocast: torch.dtype | None) -> int:
+    """Most bytes that a step makes and keeps at one time: batch, activations, gradients.
+
+    Counted at a smaller step, as each operation takes its time even without numbers, and scaled by batch and size.
+    """
+    with FakeTensorMode(allow_non_fake_inputs=True) as without_numbers:
+        empty = {id(x): nn.Parameter(torch.empty_like(x, device="cpu"), x.requires_grad) for x in model.parameters()}
+        empty |= {id(x): torch.empty_like(x, device="cpu") for x in model.buffers()}
+    # Not `to_empty`: it fails where modules share a weight, as DynUNet's do.
+    model = revert_sync_batchnorm(copy.deepcopy(model, empty)).train()
+    for network in _networks(model):
+        network.with_cp = step.with_cp
+    batch, most = PROBE[len(step.size)]
+    probe = step._replace(batch=min(batch, step.batch), size=tuple(min(most, length) for length in step.size))
+    with without_numbers, LiveMemory() as memory, torch.autocast("cpu", autocast) if autocast else nullcontext():
+        _loss(model, probe).backward()
+    return memory.peak * (step.batch * math.prod(step.size)) // (probe.batch * math.prod(probe.size))
+
+
+def _loss(model: nn.Module, step: Step) -> Tensor:
+    """A loss of a batch of that size; put together here where mmseg's and MONAI's look at values of labels."""
+    if isinstance(model, ImageClassifier):
+        labels = torch.zeros(step.batch, model.num_classes)
+        return model(torch.zeros(step.batch, 3, *step.size), labels, mode="loss")["loss"]
+    label = torch.zeros(step.batch, *step.size, dtype=torch.long)
+    if not isinstance(model, EncoderDecoder):
+        logits = model(torch.zeros(step.batch, len(model.plan["channels"]), *step.size))
+        overlap = (logits.softmax(1) * F.one_hot(label, logits.shape[1]).movedim(-1, 1).float()).sum()
+        return overlap + F.cross_entropy(logits, label)
+    features = model.extract_feat(torch.zeros(step.batch, 3, *step.size))
+    logits = _logits(model.decode_head, features)
+    if model.with_auxiliary_head:
+        extra = model.auxiliary_head
+        heads = extra if isinstance(extra, nn.ModuleList) else [extra]
+        logits += [out for head in heads for out in _logits(head, features)]
+    losses = [
+        F.cross_entropy(resize(out, step.size, mode="bilinear", align_corners=model.align_corners), label)
+        for out in logits
+    ]
+    return torch.stack(losses).sum()
+
+
+def _logits(head: nn.Module, features: Sequence[Tensor]) -> list[Tensor]:
+    """What a head predicts; of the heads of a cascade, each of which is given what the one before it predicts."""
+    logits: list[Tensor] = []
+    for part in head if isinstance(head, nn.ModuleList) else [head]:
+        out = part(features, *logits[-1:])
+        logits.append(out if isinstance(out, Tensor) else out[0])  # mmseg's EncHead gives its second loss, too
+    return logits
+
+
+def _unwrapped(runner: Runner) -> nn.Module:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def _copies_gradients(model: nn.Module) -> bool:
+    return isinstance(model, nn.parallel.DistributedDataParallel) and not model.gradient_as_bucket_view
+
+
+def _networks(model: nn.Module) -> list[VisionLSTM]:
+    return [module for module in model.modules() if isinstance(module, VisionLSTM)]
+
+
+def _autocast(runner: Runner) -> torch.dtype | None:
+    """The type in which the run's network computes in mixed precision."""
+    wrapper = runner.optim_wrapper
+    if isinstance(wrapper, dict):
+        kind, dtype = wrapper.get("type"), wrapper.get("dtype")
+    else:
+        kind, dtype = type(wrapper).__name__, getattr(wrapper, "cast_dtype", None)
+    if kind != "AmpOptimWrapper":
+        return None
+    return getattr(torch, dtype) if isinstance(dtype, str) else dtype or torch.float16

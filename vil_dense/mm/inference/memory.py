@@ -1,0 +1,89 @@
+"""How much memory a picture will take, before it takes it."""
+
+import copy
+from typing import NamedTuple
+
+import torch
+from mmseg.models.segmentors import EncoderDecoder
+
+from vil_dense.backbones.memory import GIB, LiveMemory
+from vil_dense.mm.inference.sliding_window import BAND_BYTES, cut, keeps_head_resolution
+from vil_dense.mm.inference.tiled_upernet import Size, decode
+from vil_dense.mm.models.backbone import ViL
+
+BLOCK_MAPS = 12
+"""Arrays of the size of a tap that live at one time inside a ViL block, measured on the chunkwise backend."""
+SCAN_MAPS = 33
+"""Those of the chunks that are scanned at one time, 512 tokens."""
+STREAM_BANDS = 3
+"""Arrays of `BAND_BYTES` that live while a band of rows becomes classes."""
+OVERHEAD = 1.25
+"""Resident over live bytes, for allocator and convolutions; on a CPU, 4096 x 4096 px took 1.27 whole, 1.56 in windows
+of 512."""
+
+
+class Estimate(NamedTuple):
+    """Bytes, in float32. Model, picture and waiting logits stay; backbone, head and streamed rows come in turn."""
+
+    model: int  # weights
+    picture: int  # as read, as the network sees it, and its label
+    waiting: int  # logits of windows whose neighbours are still to come
+    backbone: int  # taps and the inside of a block, for the windows that run at one time
+    head: int  # taps, pyramid and head, with its logits
+    rows: int  # these logits, and the bands of full resolution that become classes
+
+    @property
+    def working(self) -> int:
+        """Live bytes on top of model and picture."""
+        return self.waiting + max(self.backbone, self.head, self.rows)
+
+    @property
+    def needed(self) -> float:
+        """Resident bytes on top of model and picture."""
+        return OVERHEAD * self.working
+
+    @property
+    def total(self) -> float:
+        return self.model + self.picture + self.needed
+
+    def __str__(self) -> str:
+        stay, turn = (
+            ", ".join(f"{name} {getattr(self, field) / GIB:.2f}" for field, name in names.items())
+            for names in (
+                dict(model="model", picture="picture", waiting="waiting windows"),
+                dict(backbone="backbone features", head="head", rows="streamed rows"),
+            )
+        )
+        return f"about {self.total / GIB:.1f} GiB ({stay}; in turn {turn}; a quarter for overhead)"
+
+
+def estimate(model: EncoderDecoder, inputs: Size, size: Size, batch: int = 1) -> Estimate | None:
+    """What `label_map` needs for a picture of `size` px that the network sees as `inputs`; None where the backbone is
+    no ViL, or the head one that predicts in its own way."""
+    if not isinstance(model.backbone, ViL) or not keeps_head_resolution(model):
+        return None
+    windows = cut(inputs, model.test_cfg)
+    batch = min(batch, len(windows.lefts))
+    grid = model.backbone.net.patch_embed.grid(windows.window)
+    tokens, dim, taps = grid[0] * grid[1], model.backbone.net.dim, len(model.backbone.out_indices)
+    maps = (taps + BLOCK_MAPS) * tokens + SCAN_MAPS * min(tokens, 512)
+    head, logits = _head(model, (batch, dim, *grid), taps)
+    overlapping = sum(top < windows.window[0] for top in windows.tops)
+    band = min(BAND_BYTES, 4 * model.out_channels * max(size[0] * size[1], inputs[0] * inputs[1]))
+    return Estimate(
+        model=sum(x.numel() * x.element_size() for x in (*model.parameters(), *model.buffers())),
+        picture=(2 * 3 + 1) * size[0] * size[1] + 4 * 3 * inputs[0] * inputs[1],
+        waiting=(overlapping * len(windows.lefts) - batch) * logits // batch,
+        backbone=4 * batch * dim * maps,
+        head=head,
+        rows=logits + STREAM_BANDS * band,
+    )
+
+
+def _head(model: EncoderDecoder, tap: tuple[int, ...], taps: int) -> tuple[int, int]:
+    """Bytes that pyramid and head need at most, and those of their logits: counted in a run without any memory."""
+    head = copy.deepcopy(model.decode_head).to("meta")
+    neck = copy.deepcopy(model.neck).to("meta") if model.with_neck else None
+    with torch.no_grad(), LiveMemory() as memory:
+        logits = decode(head, neck, [torch.empty(tap, device="meta") for _ in range(taps)])
+    return memory.peak, logits.nbytes

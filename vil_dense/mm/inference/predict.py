@@ -1,0 +1,200 @@
+"""A trained segmentor on pictures without labels."""
+
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from inspect import signature
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+from mmcv.transforms import Compose
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import MODELS
+from mmseg.registry import DATASETS
+from PIL import Image, ImageOps
+
+from vil_dense.backbones.memory import GIB, free_memory
+from vil_dense.mm.engine import settle
+from vil_dense.mm.engine.failures import RunFault, no_memory, out_of_memory
+from vil_dense.mm.inference.memory import estimate
+from vil_dense.mm.inference.sliding_window import cut, label_map
+from vil_dense.mm.inference.tiled_upernet import Size
+from vil_dense.mm.utils.safe_load import load_exactly, load_safely, weights_of
+from vil_dense.mm.visualization import draw
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+
+def find_pictures(inputs: Sequence[str]) -> dict[Path, Path]:
+    """Every picture of `inputs` -> where its result goes below the output folder, without suffix.
+
+    Raises:
+        FileNotFoundError: an input that is not there, or a folder without pictures.
+        ValueError: two pictures whose results would have one name.
+    """
+    found: dict[Path, Path] = {}
+    for entry in map(Path, inputs):
+        if entry.is_dir():
+            inside = sorted(path for path in entry.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+            if not inside:
+                raise FileNotFoundError(f"no pictures in {entry} (looked for {' '.join(SUFFIXES)})")
+            found.update({path: path.relative_to(entry).with_suffix("") for path in inside})
+        elif entry.is_file():
+            found[entry] = Path(entry.stem)
+        else:
+            raise FileNotFoundError(f"no picture or folder at {entry}")
+    owner: dict[Path, Path] = {}
+    for path, name in found.items():
+        if owner.setdefault(name, path) != path:
+            raise ValueError(f"{owner[name]} and {path} would both be written as {name}.png")
+    return found
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """A picture as mmcv reads it, (H, W, 3) BGR uint8, turned as its EXIF note says.
+
+    Raises:
+        OSError: it is damaged.
+        ValueError: its pixels have more than 8 bits, which Pillow would cut off at 255.
+        Image.DecompressionBombError: it is larger than Pillow's limit of 179 million px.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # from half the limit on
+        picture = Image.open(path)
+    with picture:
+        if picture.mode.startswith(("I", "F")):
+            raise ValueError(f"its pixels are of Pillow's mode {picture.mode}, and 8 bits a channel were expected")
+        return np.ascontiguousarray(np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))[..., ::-1])
+
+
+class Progress:
+    """One line on `stream` that says which window of which picture is done and for how long it will go on."""
+
+    def __init__(self, pictures: int, stream: TextIO) -> None:
+        self.pictures, self.stream = pictures, stream
+        self.picture = 0
+        self.start = self.said = time.monotonic()
+
+    def __call__(self, done: int, count: int) -> None:
+        """Windows done in this picture; said once a second, and when a picture is done."""
+        now = time.monotonic()
+        if now - self.said < 1 and done < count:
+            return
+        self.said = now
+        share = (self.picture + done / count) / self.pictures
+        rest = timedelta(seconds=round((now - self.start) * (1 - share) / share))
+        windows = f", window {done} of {count}" if count > 1 else ""
+        line = f"picture {self.picture + 1} of {self.pictures}{windows}, ETA {rest}"
+        self.stream.write(f"\r{line:<70}")
+        self.stream.flush()
+
+
+class Predictor:
+    """A config's segmentor with the weights of a checkpoint; scales and cuts pictures as the config's test does.
+
+    Args:
+        cfg: its `model.test_cfg` says how pictures are cut, see `windows.choose_windows`.
+        checkpoint: its weights.
+        device: cpu or cuda.
+        own_size: leave out the scaling of the config's test.
+        batch: how many windows the network sees at one time.
+
+    Raises:
+        ValueError, FileNotFoundError: a checkpoint or a config that cannot be used.
+    """
+
+    def __init__(self, cfg: Config, checkpoint: str, device: str, *, own_size: bool = False, batch: int = 1) -> None:
+        if batch < 1:
+            raise ValueError(f"--window-batch is at least 1, got {batch}")
+        content = load_safely(checkpoint)
+        settle.settle_neck(cfg)
+        settle.settle_norm(cfg, world_size=1, cuda=False, weights=weights_of(content))
+        dataset = cfg.test_dataloader.dataset
+        kind = DATASETS.get(dataset.type)
+        self.classes = content.get("meta", {}).get("dataset_meta") or kind.METAINFO
+        default = signature(kind).parameters.get("reduce_zero_label")
+        self.reduce_zero_label = dataset.get("reduce_zero_label", default.default if default else False)
+        left_out = {"LoadAnnotations", *(["Resize"] if own_size else [])}
+        steps = [step for step in dataset.pipeline[1:] if step.type not in left_out]
+        self.prepare = Compose([dict(type="LoadImageFromNDArray"), *steps])
+        self.model = MODELS.build(cfg.model)
+        load_exactly(self.model, weights_of(content), checkpoint)
+        self.model.to(device).eval()
+        self.device, self.batch = device, batch
+        self.largest = 0
+
+    def label(self, image: np.ndarray, progress: Callable[[int, int], None] = lambda done, count: None) -> np.ndarray:
+        """Class indices, (H, W) uint8, of a BGR picture; `progress` is told the windows done and their number."""
+        data = self.model.data_preprocessor(pseudo_collate([self.prepare(dict(img=image))]), False)
+        inputs, meta = data["inputs"], data["data_samples"][0].metainfo
+        padding = meta.get("img_padding_size", meta.get("padding_size", (0, 0, 0, 0)))
+        size, seen = image.shape[:2], tuple(inputs.shape[2:])
+        if size[0] * size[1] > self.largest:
+            self.largest = size[0] * size[1]
+            self._say_memory(seen, size)
+        found = label_map(self.model, inputs, size, padding=padding, batch=self.batch, progress=progress)
+        return found.numpy()
+
+    def write_all(self, pictures: dict[Path, Path], out: Path) -> list[str]:
+        """Label and overlay of each picture below `out`; returns the names of those that could not be read.
+
+        Raises:
+            RunFault: there is no memory for a picture; what would need less.
+        """
+        unread = []
+        first_id = 1 if self.reduce_zero_label else 0
+        progress = Progress(len(pictures), sys.stdout)
+        for index, (path, name) in enumerate(pictures.items()):
+            progress.picture = index
+            try:
+                image = read_picture(path)
+            except Image.DecompressionBombError:
+                unread.append(f"{path} (more than the {2 * Image.MAX_IMAGE_PIXELS:,} px that Pillow opens)")
+                continue
+            except (OSError, SyntaxError):
+                unread.append(str(path))
+                continue
+            except ValueError as error:
+                unread.append(f"{path} ({error})")
+                continue
+            try:
+                label = self.label(image, progress)
+            except (MemoryError, RuntimeError) as error:
+                if not no_memory(error):
+                    raise
+                raise RunFault(f"{path}: {out_of_memory(error)}{self._less_memory()}") from error
+            draw.save_png(out / "labels" / f"{name}.png", label + np.uint8(first_id))
+            seen = draw.overlay(image[..., ::-1], label.astype(np.int16), self.classes["palette"])
+            draw.save_png(out / "overlays" / f"{name}.png", seen)
+        print()
+        return unread
+
+    def _less_memory(self) -> str:
+        if self.model.test_cfg.get("mode", "whole") != "slide":
+            return "windows need less: --window 512, and no --whole"
+        size = " x ".join(map(str, self.model.test_cfg.crop_size))
+        fewer = f", or --window-batch of less than {self.batch}" if self.batch > 1 else ""
+        return f"a --window smaller than {size} needs less{fewer}"
+
+    def _say_memory(self, inputs: Size, size: Size) -> None:
+        """Prints what a picture will take, and a warning where it may not be there."""
+        windows = cut(inputs, self.model.test_cfg)
+        count = len(windows.tops) * len(windows.lefts)
+        how = f"{count} windows of {windows.window[0]} x {windows.window[1]}" if count > 1 else "whole"
+        print(f"largest so far: {size[0]} x {size[1]} px, to the network {inputs[0]} x {inputs[1]}, {how}")
+        expected = estimate(self.model, inputs, size, self.batch)
+        if expected is None:
+            print("memory: no estimate, it knows ViL under heads that predict as mmseg's do")
+            return
+        print(f"memory: {expected}")
+        free = free_memory(self.device)
+        if free is not None and expected.needed > free:
+            print(
+                f"warning: {free / GIB:.1f} GiB are free and about {expected.needed / GIB:.1f} GiB more are needed: "
+                "smaller --window or --window-batch need less",
+                file=sys.stderr,
+            )

@@ -1,0 +1,116 @@
+"""ViL as a backbone for mmsegmentation and every other child of MMEngine."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.logging import print_log
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from vil_dense.backbones import VisionLSTM
+from vil_dense.backbones import variant as variant_options
+from vil_dense.backbones.checkpoint import load_weights
+from vil_dense.layers.fused import describe_forms
+from vil_dense.mm.models.pretrained import naming, read_pretrained
+from vil_dense.ops import resolve_backend
+
+
+@MODELS.register_module(name="ViL")
+class ViL(BaseModule):
+    """Multi-scale taps of a `VisionLSTM`: (B, C_in, H, W) -> a tuple of maps (B, C, ceil(H / p), ceil(W / p)).
+
+    Args:
+        variant: a key of `backbones.VARIANTS`, e.g. `vil2-tiny`.
+        out_indices: blocks whose output is put out, counted from 0, negative ones from the end.
+        out_norm: a LayerNorm for each tap (the official segmentation models have none).
+        frozen_stages: -1 trains everything; n >= 0 freezes the embeddings and the first n blocks.
+        init_cfg: `dict(type="Pretrained", checkpoint=FILE)` loads the weights of a classifier or segmentor of ours, or
+            published ones in any layout that `backbones.checkpoint` knows, strictly and without running code from the
+            file; the log says what was placed, resized, dropped and left new.
+        **options: any option of `VisionLSTM`, in place of the variant's.
+
+    Attributes:
+        out_channels, strides: of each tap; strides in px, one number for square patches.
+
+    Raises:
+        ValueError: an unknown variant or option, or a block that does not exist.
+    """
+
+    def __init__(
+        self,
+        variant: str = "vil2-tiny",
+        *,
+        out_indices: Sequence[int] = (7, 11, 15, 23),
+        out_norm: bool = False,
+        frozen_stages: int = -1,
+        init_cfg: dict | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(init_cfg)
+        if fixed := {"post_norm", "head_norm", "num_classes"} & set(options):
+            raise ValueError(f"ViL puts out raw maps and takes no {', '.join(sorted(fixed))}; out_norm=True norms them")
+        options = {**variant_options(variant), "pooling": None, **options}
+        self.net = VisionLSTM(post_norm=False, head_norm=False, **options)
+        if not out_indices or not -1 <= frozen_stages <= len(self.net.blocks):
+            raise ValueError(
+                f"out_indices names at least one block and frozen_stages lies in -1 to {len(self.net.blocks)}, "
+                f"got {out_indices} and {frozen_stages}"
+            )
+        self.direction = options.get("direction", "bi-alternating")
+        self.out_indices = tuple(self.net.block_index(index) for index in out_indices)
+        self.out_norms = nn.ModuleList(nn.LayerNorm(self.net.dim) for _ in self.out_indices) if out_norm else None
+        self.out_channels = (self.net.dim,) * len(self.out_indices)
+        stride = self.net.patch_embed.stride
+        self.strides = ((stride[0] if len(set(stride)) == 1 else stride),) * len(self.out_indices)
+        self.frozen_stages = frozen_stages
+        self._freeze()
+        if options.get("block", "vil") == "vil":
+            asked = options.get("backend", "auto")
+            backend = f"mLSTM backend {resolve_backend(asked)} (requested: {asked})"
+            print_log(f"ViL {variant}: {backend}, {describe_forms(self.net)}", "current")
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        maps = self.net.features(x, self.out_indices)
+        if self.out_norms is not None:
+            maps = [norm(x.movedim(1, -1)).movedim(-1, 1) for norm, x in zip(self.out_norms, maps, strict=True)]
+        return tuple(maps)
+
+    def init_weights(self) -> None:
+        """Loads `init_cfg`'s checkpoint; without one the parameters keep their initialisation from construction."""
+        if self.init_cfg is None or self._is_init:
+            return
+        if not isinstance(self.init_cfg, dict) or set(self.init_cfg) != {"type", "checkpoint"}:
+            raise ValueError(f"ViL takes init_cfg=dict(type='Pretrained', checkpoint=FILE), got {self.init_cfg}")
+        path = str(self.init_cfg["checkpoint"])
+        with naming(path):
+            own, kind = read_pretrained(path, self.direction)
+            norms = {key.removeprefix("out_norms."): own.pop(key) for key in list(own) if key.startswith("out_norms.")}
+            report = load_weights(self.net, own)
+        if self.out_norms is not None:
+            report += self._load_out_norms(norms)
+        print_log(f"ViL {kind} from {path}: {report}", "current")
+        self._is_init = True
+
+    def _load_out_norms(self, norms: dict[str, Tensor]) -> str:
+        """The norms of the taps from a run that had the same number of them; what the report says of them."""
+        if {key: value.shape for key, value in norms.items()} != {
+            k: v.shape for k, v in self.out_norms.state_dict().items()
+        }:
+            return f", left new out_norms ({len(self.out_norms.state_dict())} tensors)"
+        self.out_norms.load_state_dict(norms)
+        return f", {len(norms)} tensors of out_norms"
+
+    def train(self, mode: bool = True) -> "ViL":
+        super().train(mode)
+        self._freeze()
+        return self
+
+    def _freeze(self) -> None:
+        if self.frozen_stages < 0:
+            return
+        if self.net.cls_token is not None:
+            self.net.cls_token.requires_grad_(False)
+        frozen: list[nn.Module] = [self.net.patch_embed, self.net.pos_embed, *self.net.blocks[: self.frozen_stages]]
+        for module in frozen:
+            module.eval().requires_grad_(False)

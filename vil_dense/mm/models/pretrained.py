@@ -1,0 +1,71 @@
+"""Weights of a finished run, or published ones, for the backbone of another: which they are, and whether they fit."""
+
+import ast
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor
+
+from vil_dense.backbones.checkpoint import to_own
+from vil_dense.mm.utils.safe_load import check_finite, load_safely, weights_of
+from vil_dense.state_files import read_state
+
+DEFAULT_DIRECTION = "bi-alternating"
+
+
+@contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Puts the file before what is said of its contents."""
+    try:
+        yield
+    except ValueError as error:
+        raise error if path in str(error) else ValueError(f"{path}: {error}") from None
+
+
+def read_pretrained(path: str, direction: str) -> tuple[dict[str, Tensor], str]:
+    """A network's weights under our names, those of heads and of a segmentor's other parts as `to_own` leaves them, and
+    in words which they are: where a run kept an average of its weights (EMA), that.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_safely`, `read_state` and `to_own`; or the run that wrote the file read
+            its grids in other directions, which the weights themselves do not always show.
+    """
+    if path.endswith(".safetensors"):
+        weights = read_state(path)
+        check_finite(weights, path)
+        return to_own(weights, direction=direction), "weights"
+    checkpoint = load_safely(path)
+    trained = trained_direction(checkpoint)
+    if trained not in (None, direction):
+        raise ValueError(f"{path} was trained with direction={trained!r}, and this network has direction={direction!r}")
+    # MMEngine's EMAHook puts the average into `state_dict` and the weights of the last step beside it.
+    kind = "EMA weights" if "ema_state_dict" in checkpoint else "weights"
+    check_finite(weights_of(checkpoint), path)
+    return to_own(weights_of(checkpoint), direction=direction), kind
+
+
+def trained_direction(checkpoint: dict) -> str | None:
+    """`direction` in the config that a run of ours keeps in its checkpoint; None where it keeps none.
+
+    The config is read as text: nothing in it is run.
+    """
+    meta = checkpoint.get("meta")
+    text = meta.get("cfg") if isinstance(meta, dict) else None
+    try:
+        statements = ast.parse(text).body if isinstance(text, str) else []
+    except (SyntaxError, ValueError):
+        return None
+    for statement in statements:
+        if isinstance(statement, ast.Assign) and any(
+            isinstance(t, ast.Name) and t.id == "model" for t in statement.targets
+        ):
+            options = [node for node in ast.walk(statement.value) if isinstance(node, ast.keyword)]
+            values = {option.arg: option.value.value for option in options if isinstance(option.value, ast.Constant)}
+            kinds = [
+                option.value.value
+                for option in options
+                if option.arg == "type" and isinstance(option.value, ast.Constant)
+            ]
+            if {"ViL", "ImageClassifier"} & set(kinds):
+                return values.get("direction", DEFAULT_DIRECTION)
+    return None
