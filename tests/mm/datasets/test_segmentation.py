@@ -1,0 +1,162 @@
+"""Datasets: labels as loss and metric want them, and missing data told in one sentence before training starts."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+pytest.importorskip("mmseg", reason="mmsegmentation is missing: pip install '.[seg]'")
+
+from mmengine.registry import init_default_scope
+from mmseg.evaluation import IoUMetric
+from mmseg.registry import DATASETS
+
+import vil_dense.mm.datasets.segmentation  # noqa: F401
+from vil_dense.mm.evaluation.metrics import ClassIoUMetric
+from vil_dense.synthetic.scenes import CLASSES, write_sample
+
+PIPELINE = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations"), dict(type="PackSegInputs")]
+DATA = Path(os.environ.get("VIL_DENSE_DATA", Path(__file__).parents[3] / "../shared/data"))
+ALL = ["SampleDataset", "CamVidDataset", "CheckedADE20KDataset"]
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sample(tmp_path_factory.mktemp("data") / "sample", train=3, val=2)
+
+
+def build(kind: str, root: Path, split: str = "training", **options):
+    init_default_scope("mmseg")
+    prefix = dict(img_path=f"images/{split}", seg_map_path=f"annotations/{split}")
+    return DATASETS.build(dict(type=kind, data_root=str(root), data_prefix=prefix, pipeline=PIPELINE) | options)
+
+
+def real(folder: str) -> Path:
+    if not (DATA / folder).is_dir():
+        pytest.skip(f"no real data at {DATA / folder}: set VIL_DENSE_DATA to the folder that holds {folder}")
+    return DATA / folder
+
+
+def labels_of(dataset, n: int = 0) -> torch.Tensor:
+    return dataset[n]["data_samples"].gt_sem_seg.data[0]
+
+
+def write_pair(root: Path, label: np.ndarray) -> Path:
+    for folder, picture, suffix in (
+        ("images", np.zeros((*label.shape, 3), np.uint8), "jpg"),
+        ("annotations", label, "png"),
+    ):
+        (root / folder / "training").mkdir(parents=True)
+        Image.fromarray(picture).save(root / folder / "training" / f"a.{suffix}")
+    return root
+
+
+def test_sample_takes_other_as_255_and_classes_from_0(sample: Path) -> None:
+    dataset = build("SampleDataset", sample)
+    assert dataset.metainfo["classes"] == CLASSES and len(dataset.metainfo["palette"]) == 12
+    assert len(dataset) == 3
+    written = np.asarray(Image.open(sample / "annotations/training/training_00000.png")).astype(int)
+    assert np.array_equal(labels_of(dataset).numpy(), np.where(written == 0, 255, written - 1))
+
+
+def test_camvid_takes_unlabelled_as_255(tmp_path: Path) -> None:
+    dataset = build("CamVidDataset", write_pair(tmp_path, np.arange(12, dtype=np.uint8).reshape(3, 4)))
+    assert labels_of(dataset).flatten().tolist() == [*range(11), 255]
+
+
+def test_camvid_with_fewer_classes_still_ignores_unlabelled(tmp_path: Path) -> None:
+    root = write_pair(tmp_path, np.arange(12, dtype=np.uint8).reshape(3, 4))
+    dataset = build("CamVidDataset", root, metainfo=dict(classes=("Car", "Sky")))
+    assert labels_of(dataset).flatten().tolist() == [1, *[255] * 7, 0, 255, 255, 255]
+    assert dataset.metainfo["palette"] == [[64, 0, 128], [128, 128, 128]]
+
+
+def test_camvid_unlabelled_counts_in_neither_loss_nor_metric(tmp_path: Path) -> None:
+    label = labels_of(build("CamVidDataset", write_pair(tmp_path, np.array([[0, 3], [8, 11]], np.uint8))))
+    scores = torch.nn.functional.one_hot(torch.tensor([[0, 3], [8, 5]]), 11).movedim(-1, 0).float() * 50
+    assert torch.nn.functional.cross_entropy(scores[None], label[None].long(), ignore_index=255) < 1e-9
+    areas = IoUMetric.intersect_and_union(scores.argmax(0), label, 11, 255)
+    assert [area.sum().item() for area in areas] == [3, 3, 3, 3]
+
+
+def test_ade20k_has_mmsegs_150_classes(tmp_path: Path) -> None:
+    dataset = build("CheckedADE20KDataset", write_pair(tmp_path, np.array([[0, 1], [2, 150]], np.uint8)))
+    assert len(dataset.metainfo["classes"]) == len(dataset.metainfo["palette"]) == 150
+    assert labels_of(dataset).flatten().tolist() == [255, 0, 1, 149]
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_missing_root_is_told(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=rf"^{kind} found no data root at {tmp_path}/gone: .*set data_root to"):
+        build(kind, tmp_path / "gone")
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_empty_root_is_told(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=f"found no folder of pictures at {tmp_path}/images/training: "):
+        build(kind, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_empty_folder_is_told(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "images/training").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match=f"found no folder of labels at {tmp_path}/annotations/training: "):
+        build(kind, tmp_path)
+    (tmp_path / "annotations/training").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match=rf"found no \*\.jpg picture at {tmp_path}/images/training: "):
+        build(kind, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_missing_label_is_told(kind: str, tmp_path: Path) -> None:
+    root = write_pair(tmp_path, np.ones((2, 2), np.uint8))
+    (root / "annotations/training/a.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"found no label of \S+/a\.jpg at \S+/annotations/training/a\.png: "):
+        build(kind, root)
+
+
+def test_listed_pictures_are_looked_for(tmp_path: Path) -> None:
+    root = write_pair(tmp_path, np.ones((2, 2), np.uint8))
+    with pytest.raises(FileNotFoundError, match=r"found no list of pictures at \S+/train\.txt: "):
+        build("SampleDataset", root, ann_file="train.txt")
+    (root / "train.txt").write_text("a\nb\n")
+    with pytest.raises(FileNotFoundError, match=r"found no picture at \S+/images/training/b\.jpg: "):
+        build("SampleDataset", root, ann_file="train.txt")
+
+
+def test_pictures_without_labels_can_be_listed(sample: Path) -> None:
+    dataset = build("SampleDataset", sample, data_prefix=dict(img_path="images/validation"), pipeline=PIPELINE[:1])
+    assert len(dataset) == 2 and dataset[0]["img"].ndim == 3
+
+
+def test_all_of_camvid_loads() -> None:
+    root = real("camvid")
+    assert [len(build("CamVidDataset", root, split)) for split in ("train", "val")] == [367, 101]
+    dataset = build("CamVidDataset", root, "val")
+    seen = torch.cat([labels_of(dataset, n).unique() for n in range(0, 101, 20)]).unique()
+    assert labels_of(dataset).shape == (360, 480)
+    assert seen.tolist() == [*range(11), 255]
+
+
+def test_true_ade20k_pairs_load() -> None:
+    root = real("ade20k")
+    for split in ("training", "validation"):
+        dataset = build("CheckedADE20KDataset", root, split)
+        assert len(dataset) == 3
+        for item in dataset:
+            label = item["data_samples"].gt_sem_seg.data[0]
+            written = np.asarray(Image.open(item["data_samples"].seg_map_path)).astype(int)
+            assert label.shape == item["inputs"].shape[1:]
+            assert np.array_equal(label.numpy(), np.where(written == 0, 255, written - 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+def test_areas_are_those_of_mmseg(dtype: torch.dtype):
+    prediction, label = torch.randint(0, 7, (2, 50, 60)).to(dtype)
+    label[:9] = 255
+    found = ClassIoUMetric.intersect_and_union(prediction, label, 9, 255)
+    expected = IoUMetric.intersect_and_union(prediction, label, 9, 255)
+    torch.testing.assert_close(found, tuple(area.double() for area in expected), rtol=0, atol=0)

@@ -1,0 +1,322 @@
+"""Several processes: the same losses as one, on CPUs with gloo; sharded weights; statistics of SyncBN."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+from run_torchrun import NEEDS_GLOO, ROOT, TORCHRUN, lines_of_processes, run_torchrun
+
+from vil_dense.mm.engine.distributed import LAUNCHERS, settle_processes, start_processes
+from vil_dense.mm.utils.safe_load import load_safely
+from vil_dense.synthetic.scenes import write_sample
+
+pytestmark = NEEDS_GLOO
+
+SEGMENTOR = """
+_base_ = "{root}/configs/vil_upernet_sample.py"
+norm_cfg = dict(type="GN", num_groups=4)
+loss = dict(avg_non_ignore=False)
+taps = [32, 32, 32, 32]
+model = dict(
+    data_preprocessor=dict(size=(64, 64)),
+    backbone=dict(variant="vil-large", dim=32, depth=2, patch_size=16, grid=(4, 4), out_indices=(0, 0, 1, 1)),
+    decode_head=dict(in_channels=taps, channels=16, norm_cfg=norm_cfg, loss_decode=loss),
+    auxiliary_head=dict(in_channels=32, channels=16, norm_cfg=norm_cfg, loss_decode=loss),
+)
+train_dataloader = dict(
+    batch_size={batch},
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(
+        data_root="{data}",
+        pipeline=[
+            dict(type="LoadImageFromFile"),
+            dict(type="LoadAnnotations"),
+            dict(type="Resize", scale=(64, 64), keep_ratio=False),
+            dict(type="PackSegInputs"),
+        ],
+    ),
+)
+val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root="{data}"))
+test_dataloader = val_dataloader
+param_scheduler = []
+# With Adam's usual eps, gradients that are nearly zero move weights by the sign of their rounding.
+optim_wrapper = dict(optimizer=dict(eps=1e-4))
+train_cfg = dict(max_iters=6, val_interval=100)
+default_hooks = dict(checkpoint=dict(interval=6), logger=dict(interval=1))
+log_processor = dict(window_size=1)
+randomness = dict(seed=0, diff_rank_seed=False)
+custom_hooks = []
+"""
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sample(tmp_path_factory.mktemp("sample"), train=8, val=1)
+
+
+def environment() -> dict[str, str]:
+    return dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT))
+
+
+def train(folder: Path, text: str, processes: int, *options: str) -> str:
+    """Trains a config of `text` in `folder`; what was printed."""
+    config = folder / "config.py"
+    config.write_text(text)
+    start = [*TORCHRUN, str(processes)] if processes > 1 else [sys.executable]
+    command = [*start, "tools/train.py", str(config)]
+    command += ["--work-dir", str(folder / "run"), *(["--launcher", "pytorch"] if processes > 1 else []), *options]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def losses(folder: Path) -> torch.Tensor:
+    """The loss of every step that a run logged."""
+    rows = [
+        json.loads(row)
+        for file in sorted((folder / "run").glob("*/vis_data/scalars.json"))
+        for row in file.read_text().splitlines()
+    ]
+    by_step = {row["step"]: row["loss"] for row in rows if "loss" in row}
+    return torch.tensor([by_step[step] for step in sorted(by_step)], dtype=torch.float64)
+
+
+def checkpoint(folder: Path) -> dict:
+    return load_safely((folder / "run/last_checkpoint").read_text())
+
+
+@pytest.fixture(scope="module")
+def alone(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one process with four pictures a step."""
+    folder = tmp_path_factory.mktemp("alone")
+    train(folder, SEGMENTOR.format(root=ROOT, data=sample, batch=4), 1)
+    return folder
+
+
+def assert_same_run(folder: Path, other: Path, steps: int = 6) -> None:
+    expected = losses(other)
+    assert len(expected) == steps and expected[0] - expected[-1] > 0.01, "the run must move"
+    torch.testing.assert_close(losses(folder), expected, rtol=0, atol=1e-5)
+    own, theirs = checkpoint(folder)["state_dict"], checkpoint(other)["state_dict"]
+    assert list(own) == list(theirs)
+    for name, value in own.items():
+        torch.testing.assert_close(
+            value, theirs[name], rtol=0, atol=5e-5, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+def test_two_processes_are_one_for_upernet(alone: Path, sample: Path, tmp_path: Path):
+    printed = train(tmp_path, SEGMENTOR.format(root=ROOT, data=sample, batch=2), 2)
+    assert "processes: 2 x 2 a step, by gloo; losses are their mean" in printed
+    assert_same_run(tmp_path, alone)
+
+
+@pytest.mark.slow
+def test_sharded_processes_are_one_also_stopped_and_resumed(alone: Path, sample: Path, tmp_path: Path):
+    """Every checkpoint is whole: weights and optimizer states of the run that was not sharded."""
+    text = SEGMENTOR.format(root=ROOT, data=sample, batch=2) + 'runner_type = "ShardedRunner"\n'
+    first = text.replace("max_iters=6", "max_iters=3").replace("interval=6", "interval=3")
+    for config, extra in ((first, []), (text, ["--resume"])):
+        printed = train(tmp_path, config, 2, *extra)
+        here, whole = re.search(r"sharded: (\S+) of (\S+) parameters", printed).groups()
+        parameters = sum(value.numel() for value in checkpoint(alone)["state_dict"].values())
+        assert int(whole.replace(",", "")) == parameters and int(here.replace(",", "")) < 0.6 * parameters
+    assert "resumed from" in printed
+    assert_same_run(tmp_path, alone)
+    own, theirs = (checkpoint(folder)["optimizer"] for folder in (tmp_path, alone))
+    assert list(own["state"]) == list(theirs["state"])
+    for index, state in own["state"].items():
+        for name, value in state.items():
+            torch.testing.assert_close(value, theirs["state"][index][name], rtol=1e-3, atol=1e-4)
+
+
+CLASSIFIER = """
+_base_ = "{root}/configs/vil_crops_camvid.py"
+model = dict(dim=32, depth=2, num_classes=3, grid=(3, 3))
+loader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root="{data}"))
+train_dataloader = dict(loader, batch_size={batch})
+val_dataloader = loader
+test_dataloader = loader
+param_scheduler = []
+optim_wrapper = dict(optimizer=dict(lr=5e-3))
+train_cfg = dict(max_epochs=2, val_interval=2)
+log_processor = dict(window_size=1)
+default_hooks = dict(logger=dict(interval=1))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_for_a_classifier(tmp_path: Path):
+    """With augmentation, which is keyed by sample."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 4), ("val", 1)):
+        for shade, name in enumerate(("dark", "light", "loud")):
+            (tmp_path / "data" / split / name).mkdir(parents=True)
+            for index in range(count):
+                pixels = rng.integers(70 * shade, 70 * shade + 80, (60, 50, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "data" / split / name / f"{index}.png")
+    for processes in (1, 2):
+        (tmp_path / str(processes)).mkdir()
+        text = CLASSIFIER.format(root=ROOT, data=tmp_path / "data", batch=4 // processes)
+        train(tmp_path / str(processes), text, processes)
+    assert_same_run(tmp_path / "2", tmp_path / "1")
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=[
+                pytest.mark.gpu,
+                pytest.mark.skipif(torch.cuda.device_count() < 2, reason="SyncBatchNorm needs two GPUs here"),
+            ],
+        ),
+    ],
+)
+def test_batch_norm_over_all_processes_is_that_of_the_whole_batch(device: str):
+    done = run_torchrun("tests/mm/engine/sync_bn.py", device)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("picture", "end"), [(3, "step 4, iter_4.pth"), (15, "step 4, iter_5.pth")])
+def test_both_end_in_a_validation_when_one_is_told_to(picture: int, end: str, tmp_path: Path):
+    """Or, where only one has pictures left, after the next step."""
+    done = run_torchrun("tests/mm/engine/stop_in_validation.py", tmp_path, picture)
+    assert lines_of_processes(done) == [f"process {rank}: code 75, {end}" for rank in range(2)], (
+        done.stdout + done.stderr
+    )
+
+
+LEAVING = """
+import atexit, os, sys
+from vil_dense.mm.engine.distributed import leaving
+
+class Late:
+    def __del__(self):
+        os.write(1, b"ended\\n")
+
+late, os.environ["WORLD_SIZE"] = Late(), sys.argv[1]
+atexit.register(print, "at exit")
+with leaving():
+    print("said")
+    sys.exit(75)
+"""
+
+
+@pytest.mark.parametrize(("processes", "said"), [("2", ["said", "at exit"]), ("1", ["said", "at exit", "ended"])])
+def test_of_several_processes_none_ends_the_interpreter(processes: str, said: list[str]):
+    command = [sys.executable, "-u", "-c", LEAVING, processes]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300, check=False
+    )
+    assert (done.returncode, done.stdout.splitlines()[-len(said) :]) == (75, said), done.stdout + done.stderr
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """No launcher's variables, no GPU, and no process group afterwards."""
+    for name in [*(name for names in LAUNCHERS.values() for name in names), "MASTER_ADDR", "MASTER_PORT"]:
+        monkeypatch.setenv(name, "")  # so that what a test leaves there goes with it
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    yield monkeypatch
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_slurm_without_gpus_starts_gloo_at_the_first_host(bare: pytest.MonkeyPatch, tmp_path: Path):
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text('#!/bin/sh\n[ "$1 $2 $3" = "show hostnames here[1-2]" ] && printf "127.0.0.1\\nhere2\\n"\n')
+    scontrol.chmod(0o755)
+    bare.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    slurm = dict(SLURM_PROCID="0", SLURM_NTASKS="1", SLURM_LOCALID="0", SLURM_NODELIST="here[1-2]")
+    for name, value in {**slurm, "MASTER_PORT": str(free_port())}.items():
+        bare.setenv(name, value)
+    start_processes("slurm", dict(backend="nccl", timeout=60))
+    assert torch.distributed.get_backend() == "gloo" and torch.distributed.get_world_size() == 1
+    assert [os.environ[name] for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")] == ["0", "1", "0"]
+    assert os.environ["MASTER_ADDR"] == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("launcher", "sentence"),
+    [
+        ("pytorch", "processes started by `torchrun --nproc-per-node N tools/train.py ...`, and RANK is not set"),
+        ("slurm", "processes started by `srun --ntasks N tools/train.py ...`, and SLURM_PROCID is not set"),
+        ("mpi", "processes started by `mpirun -n N tools/train.py ...`, and OMPI_COMM_WORLD_RANK is not set"),
+    ],
+)
+def test_a_process_of_its_own_is_refused(launcher: str, sentence: str, bare: pytest.MonkeyPatch):
+    with pytest.raises(ValueError, match=re.escape(f"--launcher {launcher} is for {sentence}")):
+        start_processes(launcher, {})
+
+
+def test_more_processes_than_gpus_are_refused(bare: pytest.MonkeyPatch):
+    for name, value in zip(LAUNCHERS["pytorch"], ("2", "3", "2"), strict=True):
+        bare.setenv(name, value)
+    bare.setattr(torch.cuda, "is_available", lambda: True)
+    bare.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match="each process needs a GPU of its own: process 3 of this machine found 2"):
+        start_processes("pytorch", {})
+
+
+@pytest.mark.parametrize(
+    ("launcher", "number", "gpus", "chosen"),
+    [
+        ("slurm", "3", 1, 0),  # srun --gpus-per-task=1 shows each process its own
+        ("slurm", "3", 8, 3),
+        ("mpi", "3", 8, 3),
+    ],
+)
+def test_each_process_has_its_gpu_under_slurm_and_mpi(
+    launcher: str, number: str, gpus: int, chosen: int, bare: pytest.MonkeyPatch
+):
+    """MMEngine's DDP takes it from LOCAL_RANK, which a tool has set to 0 before."""
+    variables = dict(zip(LAUNCHERS[launcher], ("0", "1", number), strict=True), LOCAL_RANK="0")
+    places = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()), SLURM_NODELIST="here")
+    for name, value in {**variables, **places}.items():
+        bare.setenv(name, value)
+    taken = []
+    bare.setattr(torch.cuda, "is_available", lambda: True)
+    bare.setattr(torch.cuda, "device_count", lambda: gpus)
+    bare.setattr(torch.cuda, "set_device", taken.append)
+    bare.setattr(torch.multiprocessing, "set_start_method", lambda method: None)
+    start_processes(launcher, dict(backend="gloo", timeout=60))
+    assert taken == [chosen] and os.environ["LOCAL_RANK"] == str(chosen)
+
+
+def settled(world_size: int, cuda: bool, **entries) -> Config:
+    cfg = Config(dict(train_dataloader=dict(batch_size=4), randomness=dict(seed=0), **entries))
+    settle_processes(cfg, world_size, cuda)
+    return cfg
+
+
+def test_what_several_processes_need():
+    assert settled(1, False).to_dict() == dict(train_dataloader=dict(batch_size=4), randomness=dict(seed=0))
+    cpu, gpu = settled(2, False), settled(8, True)
+    assert cpu.model_wrapper_cfg.device_ids is None and "model_wrapper_cfg" not in gpu
+    for cfg in (cpu, gpu):
+        assert cfg.custom_hooks[-1].type == "MeanLossHook" and cfg.randomness.diff_rank_seed
+    assert "diff_rank_seed" not in settled(2, False, custom_hooks=[dict(type="StepSeedHook")]).randomness
+    own = dict(type="MMDistributedDataParallel", device_ids=None, find_unused_parameters=True)
+    assert settled(2, False, model_wrapper_cfg=own).model_wrapper_cfg == own

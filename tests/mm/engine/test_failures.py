@@ -1,0 +1,290 @@
+"""What ends a run from outside ends it in one sentence, with the last checkpoint whole."""
+
+import logging
+import os
+import re
+import resource
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from vil_dense.mm.cli.arguments import one_sentence
+from vil_dense.mm.engine.failures import RunFault, explain, in_words
+from vil_dense.mm.utils.safe_load import load_safely
+
+ROOT = Path(__file__).parents[3]
+pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
+
+
+class Run:
+    """What `explain` looks at of a runner."""
+
+    rank, world_size = 0, 2
+
+    def __init__(self, work_dir: Path, workers: int = 2) -> None:
+        self.work_dir, self.model = str(work_dir), nn.Linear(1, 1)
+        self.train_dataloader = self.test_dataloader = type("Loader", (), dict(num_workers=workers, batch_size=1))()
+
+
+def test_ctrl_c(tmp_path: Path, capsys: pytest.CaptureFixture):
+    said, run = [], Run(tmp_path)
+    run.logger = type("Logger", (), dict(warning=lambda self, text: said.append(text)))()
+    with pytest.raises(SystemExit) as end, one_sentence(code=1), in_words(run):
+        raise KeyboardInterrupt
+    assert end.value.code == 130 and capsys.readouterr().err == "stopped by Ctrl-C\n"
+    assert said == ["stopped by Ctrl-C: --resume goes on from none"]
+    with pytest.raises(KeyboardInterrupt), one_sentence(debug=True):
+        raise KeyboardInterrupt
+
+
+@pytest.fixture
+def full_log():
+    """A logger of MMEngine's whose file is on a full disk."""
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    logger, handler = MMLogger.get_instance("full"), logging.FileHandler("/dev/full")
+    logger.addHandler(handler)
+    yield logger
+    MMLogger._instance_dict.pop("full")
+    with suppress(OSError):
+        handler.close()
+
+
+def test_a_log_on_a_full_disk(full_log: MMLogger, capsys: pytest.CaptureFixture):
+    """The run goes on, is said once that lines are lost, and ends by its own error."""
+    with pytest.raises(SystemExit), one_sentence(code=1):
+        full_log.info("a line")
+        full_log.info("another")
+        raise RuntimeError("odd")
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: the log /dev/full cannot be written, its lines are lost: [Errno 28] No space left on device",
+        "error: RuntimeError: odd (the traceback: --debug)",
+    ]
+
+
+def test_only_debug_shows_why_a_line_of_the_log_is_lost(full_log: MMLogger, capsys: pytest.CaptureFixture):
+    with one_sentence(debug=True):
+        full_log.info("a line")
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_line_that_is_no_line_keeps_its_traceback(full_log: MMLogger, capsys: pytest.CaptureFixture):
+    """It is a mistake in the code, not the disk's."""
+    with one_sentence():
+        full_log.info("%d", "no number")
+    assert "TypeError" in capsys.readouterr().err
+
+
+KILLED = """
+import os, signal
+from functools import partial
+from torch.utils.data import DataLoader
+from vil_dense.mm.cli.arguments import one_sentence
+from vil_dense.mm.engine.failures import in_words
+from vil_dense.mm.engine.hooks.preemption import outlast_sigterm
+
+
+class Data:
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        if index == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return index
+
+
+class Run:
+    train_dataloader = DataLoader(Data(), num_workers=2, worker_init_fn=partial(outlast_sigterm, None))
+
+
+with one_sentence(code=1), in_words(Run()):
+    list(Run.train_dataloader)
+"""
+
+
+def test_a_killed_worker():
+    """In a process of its own, as torch goes on to raise in the one that lost it."""
+    environment = dict(os.environ, PYTHONPATH=str(ROOT))
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert re.fullmatch(
+        r"error: loader process \d+ was killed \(SIGKILL\), as the system does where memory runs out: set "
+        r"train_dataloader.num_workers to less than 2, or ask for more memory, then --resume",
+        done.stderr.splitlines()[-1],
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "begins"),
+    [
+        (RuntimeError("unable to allocate shared memory(shm) for file </torch_1>"), "shared memory (/dev/shm), "),
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's"),
+            "shared memory (/dev/shm), ",
+        ),
+        (
+            RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"),
+            "loader process 7, 8 ended without a word: its own lines above say more; ",
+        ),
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Segmentation fault. "),
+            "loader process 7 was ended by a signal (Segmentation fault): ",
+        ),
+        (OSError(28, "No space left on device"), "[Errno 28] No space left on device; the last whole checkpoint: none"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+            "out of memory (CUDA out of memory. Tried",
+        ),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory"),
+            "out of memory (",
+        ),
+        (MemoryError(), "out of memory (MemoryError); a smaller batch or crop needs less"),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+            "out of memory (CUDA error: CUBLAS_STATUS_ALLOC_FAILED when",
+        ),
+        (
+            RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+            "out of memory (cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        ),
+        (
+            RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+            "out of memory (cuDNN error: ",
+        ),
+        (
+            RuntimeError("CUDA error: out of memory\nSearch for `cudaErrorMemoryAllocation'"),
+            "out of memory (CUDA error: out of memory); ",
+        ),
+    ],
+    ids=lambda value: value[:20] if isinstance(value, str) else type(value).__name__,
+)
+def test_known_errors(error: Exception, begins: str, tmp_path: Path):
+    assert explain(error, Run(tmp_path)).startswith(begins)
+
+
+NCCL = """NCCL error in: NCCLUtils.cpp:94, unhandled cuda error (run with NCCL_DEBUG=INFO for details), NCCL 2.27
+ncclUnhandledCudaError: Call to CUDA function failed.
+Last error:
+Cuda failure {}"""
+
+
+def test_an_error_of_nccl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What it says last is the cause, and may be memory."""
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    said = explain(torch.distributed.DistBackendError(NCCL.format("2 'out of memory'")), Run(tmp_path))
+    assert said.startswith("out of memory (NCCL error in: ")
+    assert said.endswith(", NCCL 2.27: Cuda failure 2 'out of memory'); a smaller batch or crop needs less")
+    said = explain(torch.distributed.DistBackendError(NCCL.format("700 'an illegal memory access'")), Run(tmp_path))
+    assert said.startswith("process 0 of 2 has lost another one, ")
+    assert said.endswith(", NCCL 2.27: Cuda failure 700 'an illegal memory access'); start all again with --resume")
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("mat1 and mat2 shapes cannot be multiplied"), OSError("odd"), KeyError("x")]
+)
+def test_other_errors_stay_as_they_are(error: Exception, tmp_path: Path):
+    with pytest.raises(type(error)) as end, in_words(Run(tmp_path)):
+        raise error
+    assert end.value is error
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (
+            RuntimeError("unable to allocate shared memory(shm) for file </torch_1>"),
+            "set test_dataloader.num_workers to less than 2",
+        ),
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
+            "set test_dataloader.num_workers to less than 2, or ask for more memory",
+        ),
+        (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), "test_dataloader.num_workers=0 shows"),
+        (OSError(28, "No space left on device"), "[Errno 28] No space left on device; make room"),
+        (MemoryError(), "out of memory (MemoryError); end other processes, or ask for more memory"),
+    ],
+    ids=["shared memory", "killed", "exited", "disk", "memory"],
+)
+def test_known_errors_of_a_test(error: Exception, says: str, tmp_path: Path):
+    """Which has nothing to resume, and a loader of its own."""
+    said = explain(error, Run(tmp_path), "test")
+    assert says in said and "--resume" not in said and "train_" not in said
+
+
+def test_what_helps_a_test_that_has_no_memory(tmp_path: Path):
+    run, error = Run(tmp_path), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+    run.model.decode_head = nn.Identity()
+    assert explain(error, run, "test").endswith(
+        "; smaller windows need less: model.test_cfg.mode=slide, and crop_size and stride in model.test_cfg"
+    )
+    run.test_dataloader.batch_size = 8
+    assert explain(error, run, "test").endswith("; set test_dataloader.batch_size to less than 8")
+
+
+def test_ctrl_c_in_a_test_speaks_of_no_resuming(tmp_path: Path):
+    with pytest.raises(KeyboardInterrupt), in_words(Run(tmp_path), "test"):  # which has no logger
+        raise KeyboardInterrupt
+
+
+def test_memory_that_is_not_there(tmp_path: Path):
+    """The allocator's own words, whatever they are in this torch."""
+    with pytest.raises(RunFault, match=r"^out of memory \("), in_words(Run(tmp_path)):
+        torch.empty(2**58)
+
+
+def test_a_disk_that_fills_up(tmp_path: Path):
+    """From step 5 on no file may grow beyond 30 kB, and a checkpoint has 100: the one of step 4 stays."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    class Fill(Hook):
+        def before_train_iter(self, run, batch_idx, data_batch=None) -> None:
+            if run.iter == 4:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, before[1]))
+
+    run = wide_run(tmp_path)
+    run.register_hook(Fill())
+    try:
+        with pytest.raises(RunFault) as end, in_words(run):
+            run.train()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert re.search(
+        rf"(File too large|No space).*; the last whole checkpoint: {tmp_path}/iter_4.pth; make room", str(end.value)
+    )
+    assert load_safely((tmp_path / "last_checkpoint").read_text())["meta"]["iter"] == 4
+
+
+class WideNet(BaseModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 6000)
+
+    def forward(self, inputs: Tensor, mode: str) -> dict[str, Tensor]:
+        return dict(loss=self.head(inputs).square().mean())
+
+
+def wide_run(work_dir: Path) -> Runner:
+    return Runner(
+        WideNet(),
+        str(work_dir),
+        train_dataloader=DataLoader([dict(inputs=torch.ones(3))] * 24, batch_size=2),
+        train_cfg=dict(type="IterBasedTrainLoop", max_iters=12),
+        optim_wrapper=dict(optimizer=dict(type="SGD", lr=0.01)),
+        default_hooks=dict(checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=4)),
+        log_processor=dict(by_epoch=False),
+        experiment_name=work_dir.name,
+    )

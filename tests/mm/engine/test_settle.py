@@ -1,0 +1,233 @@
+"""What a config leaves open is settled by the run: norm, neck, warm-up, precision."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from vil_dense.mm.engine import settle
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def precision_restored():
+    yield
+    torch.set_float32_matmul_precision("highest")
+
+
+def camvid() -> Config:
+    return Config.fromfile(ROOT / "configs/vil_upernet_camvid.py")
+
+
+@pytest.mark.parametrize(
+    ("world_size", "batch_size", "cuda", "norm"),
+    [
+        (1, 16, True, "BN"),
+        (1, 4, False, "BN"),
+        (1, 3, True, "GN"),
+        (1, 1, False, "GN"),
+        (8, 2, True, "SyncBN"),
+        (4, 1, True, "SyncBN"),
+        (2, 1, True, "GN"),
+        (2, 8, False, "GN"),
+    ],
+)
+def test_norm_follows_the_pictures_it_sees(world_size: int, batch_size: int, cuda: bool, norm: str):
+    assert settle.choose_norm(world_size, batch_size, [192, 64], cuda)["type"] == norm
+
+
+@pytest.mark.parametrize("widths", [[192, 64], [384], [32, 16], [96, 64], [50]])
+def test_groups_hold_two_channels_or_more(widths: list[int]):
+    groups = settle.group_norm(widths)["num_groups"]
+    assert groups <= 32 and all(width % groups == 0 and width // groups >= 2 for width in widths)
+
+
+def test_norm_is_set_everywhere_and_said():
+    cfg = camvid()
+    settle.settle_neck(cfg)
+    line = settle.settle_norm(cfg, world_size=1, cuda=False)
+    assert line == "norm of neck and heads: BN (1 x 4 pictures a step)"
+    parts = (cfg.model.neck, cfg.model.decode_head, cfg.model.auxiliary_head)
+    assert [part.norm_cfg.type for part in parts] == ["BN"] * 3
+
+
+def test_a_norm_that_the_config_names_stays():
+    cfg = camvid()
+    settle.settle_neck(cfg)
+    for part in (cfg.model.neck, cfg.model.decode_head, cfg.model.auxiliary_head):
+        part.norm_cfg = dict(type="LN2d")
+    assert settle.settle_norm(cfg, world_size=1, cuda=False) == ""
+    assert cfg.model.decode_head.norm_cfg.type == "LN2d"
+
+
+@pytest.mark.parametrize(("key", "norm"), [("running_mean", "BN"), ("weight", "GN")])
+def test_trained_weights_decide(key: str, norm: str):
+    cfg = camvid()
+    settle.settle_norm(cfg, world_size=1, cuda=False, weights={f"decode_head.bottleneck.bn.{key}": None})
+    assert cfg.model.decode_head.norm_cfg.type == norm
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "line"),
+    [
+        ("none", None, "neck: none, strides 16 four times"),
+        ("deconv", "Feature2Pyramid", "neck: deconv, strides 4, 8, 16, 32"),
+        ("bilinear", "MultiLevelNeck", "neck: bilinear, strides 4, 8, 16, 32"),
+    ],
+)
+def test_necks_by_name(name: str, kind: str | None, line: str):
+    cfg = camvid()
+    cfg.model.neck = name
+    assert settle.settle_neck(cfg) == line
+    assert (cfg.model.neck or {}).get("type") == kind
+
+
+def test_unknown_neck():
+    cfg = camvid()
+    cfg.model.neck = "fpn"
+    with pytest.raises(ValueError, match=r"^unknown neck 'fpn', known: none, deconv, bilinear$"):
+        settle.settle_neck(cfg)
+
+
+def test_neck_refuses_a_stride_without_a_pyramid():
+    cfg = camvid()
+    cfg.model.backbone.patch_size = 14
+    with pytest.raises(ValueError, match=r"makes strides 4 to 32 from tokens every 8 or 16 px, not 14$"):
+        settle.settle_neck(cfg)
+
+
+def test_neck_follows_the_stride_of_overlapping_patches():
+    cfg = camvid()
+    cfg.model.backbone.update(patch_size=[16, 16], stride=8)
+    assert settle.settle_neck(cfg) == "neck: deconv, strides 4, 8, 16, 32"
+    assert cfg.model.neck.rescales == [2, 1, 0.5, 0.25]
+
+
+def test_weights_without_a_head_do_not_choose_its_norm():
+    cfg = camvid()
+    line = settle.settle_norm(cfg, world_size=1, cuda=False, weights={"backbone.net.pos_embed.embed": None})
+    assert line == "norm of neck and heads: BN (1 x 4 pictures a step)"
+
+
+def test_schedules_that_are_no_warmup_stay():
+    cfg = camvid()
+    cfg.param_scheduler = [dict(type="PolyLR", begin=0, end=1200, by_epoch=False)]
+    assert settle.settle_warmup(cfg) == ""
+    assert cfg.param_scheduler[0].end == 1200
+
+
+def test_a_run_of_three_steps_needs_no_schedule():
+    cfg = camvid()
+    cfg.train_cfg.max_iters = 3
+    assert settle.settle_warmup(cfg) == "learning rate: constant, 3 steps are too few for a schedule"
+    assert cfg.param_scheduler == []
+
+
+def test_warmup_fits_the_run():
+    cfg = camvid()
+    assert settle.settle_warmup(cfg) == ""
+    cfg.train_cfg.max_iters = 50
+    assert settle.settle_warmup(cfg) == "warm-up: 5 steps, since 100 would outlast the run of 50"
+    assert (cfg.param_scheduler[0].end, cfg.param_scheduler[1].begin) == (5, 5)
+
+
+def test_precision_follows_the_device():
+    cfg = camvid()
+    assert settle.settle_amp(cfg, asked=False, cuda=True) == ""
+    assert "needs a GPU" in settle.settle_amp(cfg, asked=True, cuda=False)
+    assert cfg.optim_wrapper.type == "OptimWrapper"
+    assert settle.settle_amp(cfg, asked=True, cuda=True) == "precision: float16 with loss scaling, mLSTM in TF32"
+    assert torch.get_float32_matmul_precision() == "high"
+    assert (cfg.optim_wrapper.type, cfg.optim_wrapper.loss_scale) == ("AmpOptimWrapper", "dynamic")
+
+
+def imagenet() -> Config:
+    return Config.fromfile(ROOT / "configs/vil_imagenet.py")
+
+
+def test_classes_are_set_where_they_have_to_agree():
+    cfg = imagenet()
+    cfg.model.num_classes = 7
+    assert settle.settle_classes(cfg) == ""
+    loaders = (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader)
+    assert [loader.dataset.num_classes for loader in loaders] == [7] * 3
+
+
+def test_what_is_no_classifier_keeps_its_classes_and_rate():
+    cfg = camvid()
+    before = cfg.to_dict()
+    assert settle.settle_classes(cfg) == settle.settle_rate(cfg, world_size=8) == ""
+    assert cfg.to_dict() == before
+
+
+def test_workers_and_pinned_memory_follow_the_machine(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(12)))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    cfg = imagenet()
+    assert settle.settle_loaders(cfg, cuda=False) == "loaders: 6 workers, 8 were asked for, but 6 cores are here"
+    assert [cfg[f"{split}_dataloader"].num_workers for split in ("train", "val", "test")] == [6, 4, 4]
+    assert "pin_memory" not in cfg.train_dataloader
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+    cfg = imagenet()
+    assert settle.settle_loaders(cfg, cuda=True) == "" and cfg.train_dataloader.pin_memory
+
+
+@pytest.mark.parametrize(
+    ("launcher", "said", "workers"),
+    [
+        ("slurm", dict(SLURM_NTASKS_PER_NODE="4"), 3),
+        ("slurm", dict(SLURM_STEP_TASKS_PER_NODE="4(x2),2", SLURM_NTASKS_PER_NODE="6"), 3),
+        ("slurm", dict(SLURM_STEP_TASKS_PER_NODE="4(x2),2", SLURM_NODEID="2"), 6),
+        ("slurm", dict(SLURM_STEP_TASKS_PER_NODE="4", SLURM_CPUS_ON_NODE="24"), 6),
+        ("slurm", dict(SLURM_STEP_TASKS_PER_NODE="4", SLURM_CPUS_ON_NODE="48"), 8),  # bound to 12 of its own
+        ("mpi", dict(OMPI_COMM_WORLD_LOCAL_SIZE="4"), 3),
+        ("none", dict(SLURM_NTASKS_PER_NODE="4"), 8),  # one process of a job that could have started more
+    ],
+)
+def test_processes_of_other_launchers_share_the_cores(
+    launcher: str, said: dict[str, str], workers: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(12)))
+    for name in ("STEP_TASKS_PER_NODE", "NTASKS_PER_NODE", "NODEID", "CPUS_ON_NODE"):  # of a job that runs the tests
+        monkeypatch.delenv(f"SLURM_{name}", raising=False)
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    cfg = imagenet()
+    cfg.launcher = launcher
+    settle.settle_loaders(cfg, cuda=True)
+    assert cfg.train_dataloader.num_workers == workers
+
+
+def test_warmup_of_epochs_fits_the_run():
+    cfg = imagenet()
+    assert settle.settle_warmup(cfg) == ""
+    cfg.train_cfg.max_epochs = 5
+    assert settle.settle_warmup(cfg) == "warm-up: 0 epochs, since 5 would outlast the run of 5"
+    assert cfg.param_scheduler[0].warmup == 0
+
+
+def test_bfloat16_needs_no_loss_scaling():
+    cfg = imagenet()
+    assert settle.settle_amp(cfg, asked=False, cuda=True) == "precision: bfloat16, mLSTM in TF32"
+    assert cfg.optim_wrapper.loss_scale == 1.0
+
+
+def test_compiling_is_a_hook():
+    for asked in (False, True):
+        cfg = imagenet()
+        cfg.compile_blocks = asked
+        settle.settle_compile(cfg)
+        assert ("CompileHook" in [hook["type"] for hook in cfg.custom_hooks]) is asked
+        assert "compile_blocks" not in cfg
+    cfg = camvid()
+    settle.settle_compile(cfg)
+    assert "CompileHook" not in [hook["type"] for hook in cfg.get("custom_hooks", [])]
+
+
+def test_a_classifier_s_start_is_said():
+    cfg = imagenet()
+    assert settle.say_start(cfg, None) == "start: random weights, none pretrained"
+    cfg.model.init_cfg = dict(type="Pretrained", checkpoint="a.pth")
+    assert settle.say_start(cfg, None) == "start: network from a.pth"

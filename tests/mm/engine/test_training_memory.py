@@ -1,0 +1,222 @@
+"""What a training step takes is counted before it is taken, and what would make it smaller."""
+
+import re
+import runpy
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.model import MMDistributedDataParallel
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner
+
+from vil_dense.backbones.memory import GIB, LiveMemory
+from vil_dense.mm.engine import settle, training_memory
+from vil_dense.mm.engine.failures import RunFault, in_words
+from vil_dense.mm.engine.training_memory import Step, estimate_training, own_step, say_training, smaller
+from vil_dense.synthetic.scenes import write_sample
+
+ROOT = Path(__file__).parents[3]
+pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
+TINY = {
+    "model.backbone.dim": 32, "model.backbone.depth": 2, "model.backbone.out_indices": (0, 0, 1, 1),
+    "model.decode_head.in_channels": [32] * 4, "model.decode_head.channels": 16,
+    "model.auxiliary_head.in_channels": 32, "model.auxiliary_head.channels": 16,
+}  # fmt: skip
+
+
+def upernet(**options) -> Runner:
+    """As much of a runner as is looked at."""
+    init_default_scope("mmseg")
+    cfg = Config.fromfile(ROOT / "configs/vil_upernet_sample.py")
+    cfg.merge_from_dict({**TINY, **options})
+    settle.settle_neck(cfg)
+    settle.settle_norm(cfg, 1, cuda=False)
+    loader = Namespace(batch_size=cfg.train_dataloader.batch_size)
+    return Namespace(model=MODELS.build(cfg.model), train_dataloader=loader, optim_wrapper=cfg.optim_wrapper)
+
+
+def test_counted_as_a_step_is():
+    """Live bytes of the same step with numbers: a loss of mmseg's own, and the gradients."""
+    run = upernet(**{"train_dataloader.batch_size": 2})
+    expected = estimate_training(run)
+    weights = sum(parameter.nbytes for parameter in run.model.parameters())
+    assert expected.states == 2 * weights and weights <= expected.weights < 1.01 * weights
+    with LiveMemory() as memory:
+        training_memory._loss(run.model.train(), Step(2, (128, 128), False)).backward()
+    assert expected.step == memory.peak
+    assert str(expected).startswith(f"about {expected.total / GIB:.2f} GiB (weights 0.00, ")
+
+
+@pytest.mark.parametrize(("as_views", "copies"), [(False, 1), (True, 0)])
+def test_ddp_has_a_copy_of_the_gradients(as_views: bool, copies: int, tmp_path: Path):
+    run = upernet()
+    alone = estimate_training(run)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        run.model = MMDistributedDataParallel(run.model, gradient_as_bucket_view=as_views)
+        found = estimate_training(run)
+    finally:
+        torch.distributed.destroy_process_group()
+    assert found == alone._replace(buckets=copies * sum(parameter.nbytes for parameter in run.model.parameters()))
+    assert ("buckets 0.00" in str(found)) == bool(copies) and "buckets" not in str(alone)
+
+
+def test_scaled_by_batch_and_size():
+    run = upernet()
+    whole = estimate_training(run, Step(8, (128, 128), False)).step
+    assert estimate_training(run, Step(32, (128, 128), False)).step == 4 * whole
+    assert estimate_training(run, Step(2, (256, 256), False)).step == pytest.approx(whole, rel=0.1)
+
+
+def test_mixed_precision_and_recomputing_take_less():
+    step = Step(8, (128, 128), False)
+    whole = estimate_training(upernet(), step)
+    assert estimate_training(upernet(), step._replace(with_cp=True)).step < whole.step
+    mixed = upernet(**{"optim_wrapper.type": "AmpOptimWrapper", "optim_wrapper.dtype": "bfloat16"})
+    assert estimate_training(mixed, step).step < 0.9 * whole.step
+
+
+def test_the_model_is_left_alone():
+    run = upernet()
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
+    estimate_training(run, Step(8, (128, 128), True))
+    torch.testing.assert_close(run.model.state_dict(), before, rtol=0, atol=0)
+    assert own_step(run) == Step(8, (128, 128), False)
+    assert all(parameter.grad is None for parameter in run.model.parameters())
+
+
+def test_what_is_smaller():
+    assert smaller(upernet()) == [
+        ("model.backbone.with_cp=True, which takes longer", Step(8, (128, 128), True)),
+        (
+            "train_dataloader.batch_size=4 (optim_wrapper.accumulative_counts=2 keeps the pictures of an update)",
+            Step(4, (128, 128), False),
+        ),
+        ("crops of 96 x 96", Step(8, (96, 96), False)),
+    ]
+    least = upernet(**{"train_dataloader.batch_size": 1, "model.backbone.with_cp": True})
+    least.model.data_preprocessor.size = (32, 32)
+    assert smaller(least) == []
+
+
+def test_the_log_warns_where_there_is_not_as_much(monkeypatch: pytest.MonkeyPatch):
+    run = upernet()
+    monkeypatch.setattr(training_memory, "free_memory", lambda device: 64 * GIB)
+    (line,) = say_training(run)
+    assert line.startswith("memory: a step of 8 x 128 x 128 takes about 0.")
+    monkeypatch.setattr(training_memory, "free_memory", lambda device: GIB // 100)
+    _, warning = say_training(run)
+    found = re.findall(r"(?:: |; )([^;]*?): ([\d.]+) GiB", warning)
+    assert warning.startswith("warning: 0.01 GiB are free; smaller steps: ") and len(found) == 3
+    assert [float(total) for _, total in found] == sorted(float(total) for _, total in found)
+
+
+HEAD = dict(num_classes=6, norm_cfg=dict(type="GN", num_groups=1), channels=16)
+CASCADE = [
+    dict(HEAD, type="FCNHead", in_channels=32, num_convs=1, in_index=0),
+    dict(HEAD, type="OCRHead", in_channels=32, ocr_channels=8, in_index=0),
+]
+
+
+def test_a_head_of_two_outputs_and_a_cascade():
+    run = upernet()
+    plain = estimate_training(run).step
+    common = dict(HEAD, in_channels=[32] * 4, in_index=[0, 1, 2, 3])
+    run.model.decode_head = MODELS.build(dict(common, type="EncHead", num_codes=4))
+    assert 0 < estimate_training(run).step < plain
+    cfg = Config.fromfile(ROOT / "configs/vil_upernet_sample.py")
+    cfg.merge_from_dict(TINY)
+    settle.settle_neck(cfg)
+    settle.settle_norm(cfg, 1, cuda=False)
+    cfg.model.update(type="CascadeEncoderDecoder", num_stages=2, decode_head=CASCADE)
+    run.model = MODELS.build(cfg.model)
+    both = estimate_training(run).step
+    run.model.decode_head = run.model.decode_head[:1]
+    assert 0 < estimate_training(run).step < both
+
+
+def test_what_cannot_be_estimated_stops_nothing(tmp_path: Path):
+    run = upernet()
+    run.model.decode_head.forward = lambda features: dict(masks=features)
+    assert say_training(run) == ["memory: not estimated, KeyError: 0"]
+    with (
+        pytest.raises(RunFault, match=r"^out of memory \(.*allocate.*\); a smaller batch or crop needs less$"),
+        in_words(run),
+    ):
+        torch.empty(2**58)
+
+
+def test_another_model_has_no_estimate():
+    run = Namespace(model=torch.nn.Linear(2, 2), train_dataloader=Namespace(batch_size=2))
+    assert own_step(run) is None and smaller(run) == []
+
+
+@pytest.mark.parametrize("name", ["dynunet", "segresnet"])
+def test_the_peers_of_ours(name: str):
+    """MONAI's DynUNet holds some of its modules, so their weights, twice."""
+    cfg = Config.fromfile(ROOT / f"configs/{name}_hippocampus_small.py")
+    init_default_scope("mmengine")
+    model = MODELS.build({**cfg.model, "plan": cfg.plan})
+    run = Namespace(model=model, train_dataloader=Namespace(batch_size=1), optim_wrapper=cfg.optim_wrapper)
+    assert estimate_training(run, Step(1, (16, 16, 16), False)).step > 0
+
+
+def build(config: str, work_dir: Path, options: dict) -> Runner:
+    """As tools/train.py does."""
+    args = Namespace(
+        config=str(ROOT / "configs" / config), work_dir=str(work_dir), cfg_options=options, launcher="none",
+        local_rank=0, resume=False, amp=False, deterministic=False, debug=False,
+    )  # fmt: skip
+    return runpy.run_path(str(ROOT / "tools/train.py"))["build"](args)
+
+
+def test_out_of_memory_in_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_sample(tmp_path / "sample", train=2, val=1)
+    loaders = ("train_dataloader", "val_dataloader")
+    data = {f"{name}.dataset.data_root": str(tmp_path / "sample") for name in loaders}
+    data |= {
+        f"{name}.{key}": value for name in loaders for key, value in (("num_workers", 0), ("persistent_workers", False))
+    }
+    run = build("vil_upernet_sample.py", tmp_path / "work", {**TINY, **data})
+    run.model.register_forward_pre_hook(lambda module, args: torch.empty(2**58))
+    with pytest.raises(RunFault) as end, in_words(run):
+        run.train()
+    said = str(end.value)
+    assert re.match(r"out of memory \(.*allocate.*\); a step of 8 x 128 x 128 takes about [\d.]+ GiB \(weights", said)
+    assert "\n" not in said and all(key in said for key in ("with_cp=True", "batch_size=4", "crops of 96 x 96"))
+    log = next((tmp_path / "work").glob("*/*.log")).read_text()
+    assert "memory: a step of 8 x 128 x 128 takes about " in log
+
+
+def test_volumes_and_classes():
+    from vil_dense.mm.volumes.cases import VolumeSegmentor
+
+    plan = dict(
+        channels=["CT"],
+        labels=dict(background=0, liver=1),
+        orientation="RAS",
+        spacing_mm=(2.0, 2.0, 5.0),
+        patch_vox=(16, 16, 16),
+        intensity=[dict(rule="zscore")],
+    )
+    model = VolumeSegmentor(plan, dict(type="ViLUNet3D", channels=(4, 8), depths=(0, 1), deep_supervision=1))
+    optimizer = dict(type="OptimWrapper", optimizer=dict(type="SGD"))
+    run = Namespace(model=model, train_dataloader=Namespace(batch_size=2), optim_wrapper=optimizer)
+    one, two = (estimate_training(run, Step(batch, (16, 16, 16), False)).step for batch in (1, 2))
+    assert own_step(run) == Step(2, (16, 16, 16), False) and two == 2 * one > 0
+    assert smaller(run) == [
+        (
+            "train_dataloader.batch_size=1 (optim_wrapper.accumulative_counts=2 keeps the pictures of an update)",
+            Step(1, (16, 16, 16), False),
+        ),
+        ("a planned patch_vox of 8 x 8 x 8", Step(2, (8, 8, 8), False)),
+    ]
+    cfg = Config.fromfile(ROOT / "configs/vil_imagenet.py")
+    cfg.model.update(dim=32, depth=2)
+    run = Namespace(
+        model=MODELS.build(cfg.model), train_dataloader=Namespace(batch_size=4), optim_wrapper=cfg.optim_wrapper
+    )
+    assert estimate_training(run, Step(4, (64, 64), False)).step > 0

@@ -1,0 +1,98 @@
+"""Every protocol says what it does, and puts logits where the picture is."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from mmcv.transforms import Compose
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS, init_default_scope
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from torch import Tensor
+
+from vil_dense.mm.evaluation.protocols import PROTOCOLS, describe
+
+ROOT = Path(__file__).parents[3]
+
+
+@MODELS.register_module()
+class StepBackbone(BaseModule):
+    """The picture's mean intensity in cells of 4 px, padded to whole patches of 16 px as ViL pads."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        height, width = x.shape[2:]
+        x = F.pad(x.mean(1, keepdim=True), (0, -width % 16, 0, -height % 16))
+        return (F.avg_pool2d(x, 4),)
+
+
+@MODELS.register_module()
+class StepHead(BaseDecodeHead):
+    """Class 1 where the picture is bright, else 0; never 2 (mmseg warns of heads with two classes)."""
+
+    def forward(self, inputs: tuple[Tensor]) -> Tensor:
+        return torch.cat([-inputs[0], inputs[0], torch.full_like(inputs[0], -1e3)], 1)
+
+
+def stub(size: int) -> Config:
+    """CamVid's config with a stub for a model, trained at `size` px."""
+    init_default_scope("mmseg")
+    cfg = Config.fromfile(ROOT / "configs/vil_upernet_camvid.py")
+    cfg.model.backbone = dict(type="StepBackbone")
+    cfg.model.neck = cfg.model.auxiliary_head = None
+    loss = cfg.model.decode_head.loss_decode
+    cfg.model.decode_head = dict(type="StepHead", in_channels=1, channels=1, num_classes=3, loss_decode=loss)
+    cfg.model.data_preprocessor.update(size=(size, size), mean=[128.0] * 3, std=[1.0] * 3)
+    return cfg
+
+
+def predict(cfg: Config, image: np.ndarray) -> np.ndarray:
+    """The label map of a picture under the config's test pipeline."""
+    steps = [dict(type="LoadImageFromNDArray"), *cfg.test_dataloader.dataset.pipeline[1:]]
+    for step in steps:
+        if step["type"] == "TestTimeAug":
+            step.transforms = [row for row in step.transforms if row[0].type != "LoadAnnotations"]
+    steps = [step for step in steps if step["type"] != "LoadAnnotations"]
+    model = MODELS.build(cfg.model).eval()
+    data = pseudo_collate([Compose(steps)(dict(img=image, img_path="x.png"))])
+    return np.atleast_2d(model.test_step(data)[0].pred_sem_seg.data.squeeze().numpy())
+
+
+@pytest.mark.parametrize("protocol", [None, *PROTOCOLS])
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("shape", [(33, 47), (64, 64), (50, 131)])
+def test_an_edge_stays_where_it_is(protocol: str | None, axis: int, shape: tuple[int, int]):
+    edge = shape[axis] * 5 // 8
+    image = np.zeros((*shape, 3), dtype=np.uint8)
+    (image if axis == 0 else image.swapaxes(0, 1))[edge:] = 255
+    cfg = stub(size=64)
+    if protocol:
+        PROTOCOLS[protocol](cfg)
+    label = predict(cfg, image)
+    assert label.shape == shape
+    found = np.argmax(label, axis=axis)
+    assert np.abs(found - edge).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("protocol", "words"),
+    [
+        ("mmseg", "short side 512, windows of 512 every 341"),
+        ("squash", "squashed to 512 x 512, whole picture"),
+        ("multiscale", "0.75 to 1.75 times the own size with flips, windows of 512 every 341"),
+    ],
+)
+def test_words(protocol: str, words: str):
+    cfg = Config.fromfile(ROOT / "configs/vil_upernet_ade20k.py")
+    PROTOCOLS[protocol](cfg)
+    assert describe(cfg, "test") == words
+
+
+def test_mmseg_is_what_the_ade20k_config_says():
+    cfg = Config.fromfile(ROOT / "configs/vil_upernet_ade20k.py")
+    before = cfg.test_dataloader.to_dict(), cfg.model.test_cfg.to_dict()
+    PROTOCOLS["mmseg"](cfg)
+    assert (cfg.test_dataloader.to_dict(), cfg.model.test_cfg.to_dict()) == before

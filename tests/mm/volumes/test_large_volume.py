@@ -1,0 +1,50 @@
+"""A CT of 512 x 512 x 600 voxels on a small machine: python -m pytest -m slow tests/mm/volumes/test_large_volume.py"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from nifti_files import affine, write_nifti
+
+from vil_dense.mm.engine import settle
+
+ROOT = Path(__file__).parents[3]
+CONFIG = """
+_base_ = ["{base}"]
+plan = dict(
+    channels=["CT"],
+    labels={{f"class {{n}}" if n else "background": n for n in range(14)}},
+    orientation="RAS",
+    spacing_mm=(1.5, 1.5, 1.5),
+    patch_vox=(96, 96, 96),
+    intensity=[dict(rule="range", low=-175.0, high=250.0)],
+)
+network = dict(type="ViLUNet3D", channels=(8, 16, 32), depths=(0, 0, 1), deep_supervision=1)
+model = dict(type="VolumeSegmentor", network=network)
+"""
+
+
+@pytest.mark.slow
+def test_fourteen_classes_within_8_gib(tmp_path: Path) -> None:
+    """MONAI's Spacing alone would take 12.8 GiB for the scores on the image's grid."""
+    config, checkpoint, image = tmp_path / "config.py", tmp_path / "weights.pth", tmp_path / "ct.nii"
+    config.write_text(CONFIG.format(base=ROOT / "configs/_base_/volumes_runtime.py"))
+    cfg = Config.fromfile(config)
+    settle.settle_plan(cfg)
+    torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), checkpoint)
+    slab = np.random.default_rng(0).integers(-1000, 1000, (512, 512, 6)).astype(np.int16)
+    write_nifti(image, np.tile(slab, (1, 1, 100)), affine("LPS", (0.78, 0.78, 0.8)))
+    command = [sys.executable, ROOT / "tools/predict_volumes.py", config, checkpoint, image, "--out", tmp_path / "out"]
+    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, timeout=3600, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    expected, peak = (float(re.search(rf"{said}([\d.]+) GiB", done.stdout)[1]) for said in ("about ", "peak memory: "))
+    assert peak < 8 and abs(peak - expected) < 1
+    source, mask = nibabel.load(image), nibabel.load(tmp_path / "out/masks/ct.nii.gz")
+    assert mask.shape == source.shape and (mask.affine == source.affine).all()

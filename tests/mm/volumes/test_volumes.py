@@ -1,0 +1,339 @@
+"""Volumes on the Runner: every config is a lab note and takes a step; draws, resuming, scores, and what is refused."""
+
+import argparse
+import csv
+import json
+import re
+import runpy
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner
+from nifti_files import write_nifti
+from torch.utils.data import DataLoader
+
+from vil_dense.backbones import VisionLSTM
+from vil_dense.medical.data.transforms import read_plan
+from vil_dense.mm.datasets.seeding import KeyedInfiniteSampler
+from vil_dense.mm.engine import settle
+from vil_dense.mm.engine.failures import RunFault
+from vil_dense.mm.volumes.cases import VolumeDataset, VolumeMetric, VolumeSegmentor, describe
+from vil_dense.state_files import write_state
+from vil_dense.synthetic.volumes import make_case, write_sample
+
+ROOT = Path(__file__).parents[3]
+# MMEngine keeps what it built under the name of the run, which in one process several runs share.
+pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
+CONFIGS = sorted(
+    path
+    for path in (ROOT / "configs").glob("*.py")
+    if "vil_dense.mm.volumes.cases" in path.read_text()
+    or any(word in path.stem for word in ("unet3d", "unetr3d", "hippocampus"))
+)
+PLAN = dict(
+    channels=["CT"],
+    labels=dict(background=0, liver=1, spleen=2, vessel=3, gland=4),
+    orientation="RAS",
+    spacing_mm=(2.0, 2.0, 5.0),
+    patch_vox=(16, 16, 8),
+    intensity=[dict(rule="ct", low=-100.0, high=300.0, mean=100.0, std=60.0)],
+)
+SMALL = dict(type="ViLUNet3D", channels=(4, 8), depths=(0, 1), deep_supervision=1)
+
+each_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+
+
+def read(path: Path) -> Config:
+    init_default_scope("mmengine")
+    cfg = Config.fromfile(path)
+    if isinstance(cfg.plan, str):
+        cfg.plan = dict(PLAN)
+    settle.settle_plan(cfg)
+    settle.settle_amp(cfg, False, cuda=False)
+    return cfg
+
+
+def shrink(network: dict) -> None:
+    """The same parts with few channels and blocks."""
+    name = network["type"]
+    if name == "ViLUNet3D":
+        levels = len(network.get("channels", (1, 1)))
+        network.update(channels=(8,) * levels, depths=[min(n, 1) for n in network.get("depths", (0, 1))])
+    elif name == "ViLUNETR3D":
+        network.update(channels=(4,) * len(network["channels"]), dim=8, depth=4)
+    elif name == "DynUNet":
+        network.update(filters=[4] * len(network["filters"]))
+    else:
+        network.update(init_filters=8)
+
+
+def test_the_configs_are_found() -> None:
+    assert {"vil_unet3d_hippocampus", "vil_unet3d_sample", "vil_unet3d_brats", "dynunet_hippocampus_small"} <= {
+        path.stem for path in CONFIGS
+    }
+
+
+@each_config
+def test_docstring_is_a_lab_note(path: Path) -> None:
+    note = path.read_text().split('"""')[1]
+    assert f"configs/{path.name}" in note and "\nCommand:" in note and "\nResult:" in note
+
+
+@each_config
+def test_builds_whole(path: Path) -> None:
+    """On the plan's patch a ViL network's scales are whole: nothing is padded in training."""
+    cfg = read(path)
+    read_plan(cfg.plan)
+    with torch.device("meta"):
+        model = MODELS.build(cfg.model)
+    if cfg.model.network.type.startswith("ViL") and path.stem != "vil_unet3d_volumes":  # whose plan is the user's
+        strides = [[stride[axis] for stride in model.network.strides] for axis in range(3)]
+        assert all(n % torch.tensor(s).prod().item() == 0 for n, s in zip(cfg.plan.patch_vox, strides, strict=True))
+        assert max(model.network.tokens(cfg.plan.patch_vox).values()) >= 500, "too few tokens to tell blocks apart"
+
+
+@each_config
+def test_shrunk_takes_a_step(path: Path) -> None:
+    cfg = read(path)
+    cfg.plan.patch_vox = (16, 16, 16)
+    shrink(cfg.model.network)
+    model = MODELS.build({**cfg.model, "plan": cfg.plan})
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    generator = torch.Generator().manual_seed(0)
+    size = (2, len(cfg.plan.channels), *cfg.plan.patch_vox)
+    batch = dict(
+        image=torch.randn(size, generator=generator),
+        label=torch.randint(len(cfg.plan.labels), (2, 1, *cfg.plan.patch_vox), generator=generator),
+    )
+    losses = model.train().train_step(batch, build_optim_wrapper(model, cfg.optim_wrapper))
+    assert torch.isfinite(losses["loss"])
+    still = [name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])]
+    assert not still, f"not trained: {still}"
+
+
+def test_twins_differ_in_the_network_alone() -> None:
+    twins = [path for path in CONFIGS if path.stem.endswith("_small") or "_small_" in path.stem]
+    rest = []
+    for path in twins:
+        cfg = Config.fromfile(path).to_dict()
+        cfg["model"].pop("network")
+        rest.append(cfg)
+    assert len(twins) == 7 and all(cfg == rest[0] for cfg in rest)
+    blocks = {Config.fromfile(path).model.network.get("block", "vil") for path in twins if "unet3d" in path.stem}
+    assert blocks == {"vil", "identity", "dwconv", "attention"}
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sample(tmp_path_factory.mktemp("volumes") / "phantom", train=3, val=1)
+
+
+def dataset(sample: Path, **options) -> VolumeDataset:
+    return VolumeDataset(str(sample), PLAN, check_s=None, **options)
+
+
+def test_two_workers_and_two_epochs_differ(sample: Path) -> None:
+    """Each worker would repeat the others' chance, and each epoch the one before, if the state were the transforms'."""
+    data = dataset(sample)
+    loaders = [DataLoader(data, 1, sampler=KeyedInfiniteSampler(data, seed=3), num_workers=n) for n in (0, 2)]
+    alone, together = ([next(rows)["image"] for _ in range(6)] for rows in map(iter, loaders))
+    torch.testing.assert_close(alone, together, rtol=0, atol=0)
+    keys = list(islice(KeyedInfiniteSampler(data, seed=3), 6))
+    assert [key.epoch for key in keys] == [0, 0, 0, 1, 1, 1] and sorted(keys[:3]) == sorted(keys[3:]) == [0, 1, 2]
+    for first in range(3):
+        second = 3 + keys[3:].index(keys[first])
+        assert not torch.equal(alone[first], alone[second]), "a case's patch differs between epochs"
+    with pytest.raises(ValueError, match="need the keys of a KeyedInfiniteSampler"):
+        data[0]
+
+
+def test_validation_cases_are_whole(sample: Path) -> None:
+    data = dataset(sample, train=False)
+    assert len(data) == 1
+    item = data[0]
+    assert item["image"].shape == item["label"].shape == (1, 72, 64, 28) and item["name"] == "phantom_003"
+    assert type(item["image"]) is torch.Tensor
+
+
+def test_windows_give_what_the_whole_gives() -> None:
+    """A network that looks at single voxels does not notice windows."""
+    model = VolumeSegmentor(PLAN, SMALL).eval()
+    model.network = torch.nn.Conv3d(1, 5, 1)
+    volume = torch.randn(1, 1, 19, 33, 9)
+    with torch.no_grad():
+        torch.testing.assert_close(model.logits(volume), model.network(volume), atol=1e-5, rtol=1e-5)
+        (found,) = model(volume, torch.zeros(1, 1, 19, 33, 9), ["x"], mode="predict")
+    assert found["name"] == "x" and found["prediction"].dtype == found["truth"].dtype == torch.uint8
+    assert torch.equal(found["prediction"].long(), model.network(volume).argmax(1)[0])
+
+
+def test_metric_counts_missed_structures() -> None:
+    metric = VolumeMetric(PLAN, classes=dict(liver=1, organs=[1, 2]))
+    truth = torch.zeros(6, 6, 6, dtype=torch.uint8)
+    truth[1:3] = 1
+    metric.process(
+        None, [dict(name="a", prediction=truth, truth=truth), dict(name="b", prediction=truth * 0, truth=truth)]
+    )
+    assert metric.evaluate(2)["Dice"] == pytest.approx(0.5)
+    assert [(score.case, score.structure, score.outcome) for score in metric.scores] == [
+        ("a", "liver", "both"), ("a", "organs", "both"), ("b", "liver", "missed"), ("b", "organs", "missed"),
+    ]  # fmt: skip
+
+
+def test_picture_weights_start_the_blocks(tmp_path: Path) -> None:
+    picture = VisionLSTM(dim=8, depth=2, patch_size=4, grid=(3, 3))
+    write_state(picture.state_dict(), tmp_path / "vil.safetensors")
+    model = VolumeSegmentor(PLAN, SMALL, picture_weights=str(tmp_path / "vil.safetensors"))
+    block = model.network.stages[1].blocks[0]
+    torch.testing.assert_close(block.layer.proj_up.weight, picture.blocks[0].layer.proj_up.weight)
+
+
+def test_log_line_says_share_and_tokens() -> None:
+    line = describe(VolumeSegmentor(PLAN, SMALL).network, PLAN["patch_vox"])
+    assert line.startswith("network: ViLUNet3D, ") and line.endswith("a patch of 16x16x8: 512 at /2x2x1")
+    assert "% in sequence blocks" in line
+
+
+def runner(sample: Path | str, work_dir: Path, *, resume: bool = False, **options) -> Runner:
+    """As tools/train.py builds it, from its arguments."""
+    values = {
+        "data_root": str(sample), "model.network.channels": (4, 8, 8), "model.network.depths": (0, 0, 2),
+        "model.network.drop_path": 0.5,
+        "model.overlap": 0.0, "model.window_batch": 8, "plan.patch_vox": (16, 16, 8), "train_cfg.max_iters": 4,
+        "train_cfg.val_interval": 4, "default_hooks.checkpoint.interval": 2, "default_hooks.logger.interval": 1,
+        **options,
+    }  # fmt: skip
+    args = argparse.Namespace(
+        config=str(ROOT / "configs/vil_unet3d_sample.py"), work_dir=str(work_dir), cfg_options=values,
+        launcher="none", local_rank=0, resume=resume, amp=True, deterministic=False,
+    )  # fmt: skip
+    return runpy.run_path(str(ROOT / "tools/train.py"))["build"](args)
+
+
+def test_trains_validates_and_resumes_as_if_never_stopped(sample: Path, tmp_path: Path) -> None:
+    """With stochastic depth, a cosine rate, and averaged weights, which are what is validated."""
+    ema = dict(
+        custom_hooks=[dict(type="StepSeedHook"), dict(type="VolumeReportHook"), dict(type="EMAHook", momentum=0.3)],
+        param_scheduler=[dict(type="CosineAnnealingLR", eta_min=0.0, by_epoch=False, begin=1)],
+    )
+    whole = runner(sample, tmp_path / "whole", **ema)
+    whole.train()
+    rows = list(csv.DictReader((tmp_path / "whole/validation/metrics.csv").read_text().splitlines()))
+    assert [row["structure"] for row in rows] == ["liver", "spleen", "vessel", "gland"]
+    assert json.loads((tmp_path / "whole/validation/metrics.json").read_text())["cases"] == 1
+    (tmp_path / "half").mkdir()
+    (tmp_path / "whole/iter_2.pth").rename(tmp_path / "half/iter_2.pth")
+    (tmp_path / "half/last_checkpoint").write_text(str(tmp_path / "half/iter_2.pth"))
+    half = runner(sample, tmp_path / "half", resume=True, **ema)
+    half.train()
+    assert half.iter == 4
+    rates = half.optim_wrapper.get_lr()
+    assert rates == whole.optim_wrapper.get_lr() and 0 < rates["lr"][0] < 0.3 * 3e-3
+    torch.testing.assert_close(half.model.state_dict(), whole.model.state_dict(), rtol=0, atol=0)
+    for run in ("whole", "half"):
+        assert "ema_state_dict" in torch.load(tmp_path / run / "iter_4.pth", weights_only=False)
+    tables = [(tmp_path / run / "validation/metrics.csv").read_text() for run in ("whole", "half")]
+    assert tables[0] == tables[1]
+
+
+def test_a_run_that_diverges_names_its_cases(sample: Path, tmp_path: Path) -> None:
+    run = runner(sample, tmp_path, **{"optim_wrapper.optimizer.lr": 1e30, "param_scheduler": []})
+    with pytest.raises(
+        RunFault, match=r"^step 2: the loss is nan, first in \S+.* \(\w+\).*; the last good checkpoint: none"
+    ):
+        run.train()
+    (report,) = json.loads((tmp_path / "faults/step_2.json").read_text())
+    assert len(report["files"]) == 2 and all(name.startswith("phantom_") for name in report["files"])
+    assert not list(tmp_path.glob("*.pth"))
+
+
+def main(tool: str, monkeypatch: pytest.MonkeyPatch, *args: object) -> None:
+    monkeypatch.setattr("sys.argv", [f"tools/{tool}.py", *map(str, args)])
+    runpy.run_path(str(ROOT / f"tools/{tool}.py"), run_name="__main__")
+
+
+def test_plan_tool(sample: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    small = ("network.channels=(4,8)", "network.depths=(0,1)", "batch_size=5")
+    main("plan_volumes", monkeypatch, sample, "--out", tmp_path / "plan.json", "--set", *small)
+    assert "cases: 4, classes: background, liver, spleen, vessel, gland, channels: CT" in capsys.readouterr().out
+    plan = json.loads((tmp_path / "plan.json").read_text())["plan"]
+    assert plan["batch_size"] == 5 and plan["network"]["channels"] == [4, 8]
+    cfg = Config.fromfile(ROOT / "configs/vil_unet3d_volumes.py")
+    cfg.merge_from_dict(dict(plan=str(tmp_path / "plan.json"), data_root=str(sample)))
+    cfg.test_dataloader.dataset.fold = None  # its own: all cases
+    settle.settle_plan(cfg)
+    assert cfg.test_dataloader.dataset.fold is None and cfg.val_dataloader.dataset.fold == 0
+    assert cfg.train_dataloader.batch_size == 5 and cfg.train_dataloader.dataset.data_root == str(sample)
+    assert MODELS.build(cfg.model).network.encoder.levels[1].conv1.conv.out_channels == 8
+    # A run's own config holds the plan, and still takes what is said of it on the command line.
+    cfg.dump(tmp_path / "run.py")
+    (tmp_path / "plan.json").unlink()
+    own = Config.fromfile(tmp_path / "run.py")
+    own.merge_from_dict({"fold": 1, "plan.batch_size": 7, "label_check": None})
+    own.train_dataloader.dataset.data_root = "elsewhere"
+    settle.settle_plan(own)
+    data, held_out = own.train_dataloader.dataset, own.val_dataloader.dataset
+    assert data.fold == held_out.fold == 1 and data.plan.batch_size == own.model.plan.batch_size == 7
+    assert data.data_root == "elsewhere" and held_out.data_root == str(sample)
+    with pytest.raises(SystemExit, match="2"):
+        main("plan_volumes", monkeypatch, tmp_path, "--out", tmp_path / "none.json")
+    assert "error: " in capsys.readouterr().err and not (tmp_path / "none.json").exists()
+
+
+def test_compare_tool(tmp_path: Path, monkeypatch, capsys) -> None:
+    """Eight cases, each worse by the same rank order: the exact two-sided p of the signed-rank test is 2 / 2^8."""
+    for run, loss in (("a", 0.0), ("b", 0.01)):
+        rows = ["case,structure,outcome,dice,hd95_mm,nsd"]
+        for n in range(8):
+            rows += [f"c{n},x,both,{0.9 - loss * (n + 1)},{n + 1},1", f"c{n},y,both,0.5,{n + 1},1", f"c{n},z,absent,,,"]
+        (tmp_path / run / "validation").mkdir(parents=True)
+        (tmp_path / run / "validation/metrics.csv").write_text("\n".join(rows))
+    main("compare_volumes", monkeypatch, tmp_path / "a", tmp_path / "b", "--out", tmp_path / "table.csv")
+    assert "dice: 0.6775 over 8 cases, difference -0.0225, p 0.00781" in capsys.readouterr().out
+    rows = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
+    assert [row["metric"] for row in rows] == ["dice", "hd95_mm", "nsd"] * 2 and rows[4]["wilcoxon_p"] == "nan"
+    with pytest.raises(SystemExit, match="2"):
+        main("compare_volumes", monkeypatch, tmp_path / "none")
+    assert "no metrics.csv at" in capsys.readouterr().err
+
+
+def test_phantom_tool(tmp_path: Path, monkeypatch, capsys) -> None:
+    main("make_phantom", monkeypatch, "--out", tmp_path / "made", "--train", 1, "--val", 1)
+    assert "(1 + 1 volumes, classes background, liver" in capsys.readouterr().out
+    assert (tmp_path / "made_sheet.png").is_file() and len([*(tmp_path / "made/labelsTr").iterdir()]) == 2
+
+
+def test_labels_are_looked_at_first(sample: Path, capsys) -> None:
+    VolumeDataset(str(sample), PLAN)
+    said = capsys.readouterr().out
+    assert "labels of the training cases: 3 of 3 read, evenly spread" in said
+    total, found = 3 * 72 * 64 * 28, sum(int((make_case(n)[1] == 4).sum()) for n in range(3))
+    assert re.search(rf"    4  gland +{100 * found / total:.3f} +3\n", said) and "warning" not in said
+    VolumeDataset(str(sample), PLAN, check_s=0.0)
+    assert "labels of the training cases: 1 of 3 read, evenly spread" in capsys.readouterr().out
+
+
+def test_one_class_alone_cannot_be_learned(tmp_path: Path, capsys) -> None:
+    for name in "abcdef":
+        for folder in ("images", "labels"):
+            write_nifti(tmp_path / folder / f"{name}.nii.gz", np.zeros((8, 8, 8), np.uint8))
+    plan = {**PLAN, "labels": dict(background=0, organ=1)}
+    with pytest.raises(ValueError, match="every voxel of the 4 training cases is of one class: nothing to learn"):
+        VolumeDataset(str(tmp_path), plan)
+    # Cases that were not read may hold others.
+    for options in (dict(train=False), dict(check_s=0.0)):
+        VolumeDataset(str(tmp_path), plan, **options)
+        assert "warning: no voxel that was read is of organ" in capsys.readouterr().out
+
+
+def test_bad_data_is_refused_before_the_first_step(sample: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no data folder at nowhere"):
+        runner("nowhere", tmp_path)
+    with pytest.raises(ValueError, match=r"cases cannot be used: case phantom_000: \S+ holds the label 4"):
+        runner(sample, tmp_path, **{"plan.labels": dict(_delete_=True, background=0, a=1, b=2, c=3)})
