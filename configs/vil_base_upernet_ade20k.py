@@ -17,6 +17,7 @@ dim = 768
 channels = 384
 model = dict(
     backbone=dict(variant="vil2-base", drop_path=0.1, drop_path_decay=True),
+    neck=dict(embed_dim=dim),
     decode_head=dict(in_channels=[dim] * 4, channels=channels),
     auxiliary_head=dict(in_channels=dim, channels=channels),
 )

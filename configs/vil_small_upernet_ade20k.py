@@ -16,6 +16,7 @@ _base_ = [
 dim = 384
 model = dict(
     backbone=dict(variant="vil2-small", drop_path=0.05, drop_path_decay=True),
+    neck=dict(embed_dim=dim),
     decode_head=dict(in_channels=[dim] * 4, channels=dim),
     auxiliary_head=dict(in_channels=dim, channels=dim),
 )

@@ -13,7 +13,7 @@ _base_ = [
 ]
 
 model = dict(
-    neck="none",
+    neck=None,
     decode_head=dict(channels=512),
     auxiliary_head=dict(channels=256),
 )

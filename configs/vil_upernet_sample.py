@@ -19,6 +19,7 @@ num_classes = 12
 model = dict(
     data_preprocessor=dict(size=(128, 128)),
     backbone=dict(dim=dim, depth=8, patch_size=8, grid=(16, 16), out_indices=(1, 3, 5, 7)),
+    neck=dict(embed_dim=dim, rescales=[2, 1, 0.5, 0.25]),
     decode_head=dict(in_channels=[dim] * 4, channels=channels, num_classes=num_classes),
     auxiliary_head=dict(in_channels=dim, channels=channels, num_classes=num_classes),
     test_cfg=dict(_delete_=True, mode="whole"),

@@ -296,16 +296,16 @@ CASES = {
         "model.neck", "argument --cfg-options: expected key=value with dots in the key, got 'model.neck'"
     ),
     "option: no key": train("=3", "expected key=value with dots in the key, got '=3'"),
-    "option: two dots": train("model..neck=none", "expected key=value with dots in the key, got 'model..neck=none'"),
+    "option: two dots": train("model..neck=None", "expected key=value with dots in the key, got 'model..neck=None'"),
     "option: brackets": train("model.neck=(1,[2)", "Imbalanced brackets"),
-    "option: unknown": train("modle.neck=none", "unknown option modle.neck: {bad}/config.py has no modle"),
+    "option: unknown": train("modle.neck=None", "unknown option modle.neck: {bad}/config.py has no modle"),
     "option: unknown below": train("model.backbone.dpeth=2", "dpeth"),
     "option: no such entry": train(
         "train_dataloader.dataset.pipeline.9.type=X", "--cfg-options do not fit {bad}/config.py: "
     ),
     "option: below a number": train("model.decode_head.channels.x=3", "--cfg-options do not fit {bad}/config.py: "),
     "option: unknown variant": train("model.backbone.variant=vil9", "unknown variant 'vil9'; known: "),
-    "option: unknown neck": train("model.neck=fpn", "unknown neck 'fpn', known: "),
+    "option: unknown neck": train("model.neck.type=Pyramid", "Pyramid is not in the "),
     "option: depth 0": train("model.backbone.depth=0", "there is no block 0: the network has 0 blocks"),
     "option: dim -8": train("model.backbone.dim=-8", "dim"),
     "option: batch of 0": train(

@@ -26,6 +26,7 @@ PICTURES_CONFIG = """
 _base_ = ["{root}/configs/vil_upernet_sample.py"]
 model = dict(
     backbone=dict(dim=32, depth=2, out_indices=(0, 0, 1, 1)),
+    neck=dict(embed_dim=32),
     decode_head=dict(in_channels=[32] * 4, channels=16),
     auxiliary_head=dict(in_channels=32, channels=16),
 )
@@ -291,7 +292,6 @@ def write_sound(root: Path) -> None:
         cfg = Config.fromfile(root / name)
         init_default_scope(cfg.default_scope)
         settle.settle_plan(cfg)
-        settle.settle_neck(cfg)
         if "decode_head" in cfg.model:
             settle.settle_norm(cfg, 1, False)
         torch.manual_seed(0)

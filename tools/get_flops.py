@@ -55,7 +55,6 @@ def main() -> None:
         size = args.shape or list(cfg.model.data_preprocessor.get("size", tested))
         if len(size) > 2 or min(size) < 1:
             raise ValueError(f"--shape takes H W, or one number for both, in px; got {' '.join(map(str, size))}")
-        settle.settle_neck(cfg)
         settle.settle_norm(cfg, world_size=1, cuda=False)
         shape = (1, 3, size[0], size[-1])
         parts = count(MODELS.build(cfg.model).eval(), shape, args.backend)

@@ -46,6 +46,7 @@ PICTURES = (
     "model.backbone.depth=2",
     "model.backbone.out_indices=(0,0,1,1)",
     "model.backbone.drop_path=0.2",
+    "model.neck.embed_dim=32",
     "model.decode_head.in_channels=[32,32,32,32]",
     "model.decode_head.channels=16",
     "model.auxiliary_head.in_channels=32",

@@ -104,11 +104,10 @@ def split_norms(model: nn.Module, parts: int, chosen: Callable[[str], bool]) -> 
 def build(cfg: Config, norm: str) -> nn.Module:
     """The segmentor with BN or GN wherever the config leaves the norm open."""
     cfg = copy.deepcopy(cfg)
-    settle.settle_neck(cfg)
     # choose_norm's rule by batch: one picture gives GroupNorm, many give BatchNorm
     cfg.train_dataloader.batch_size = 1 if norm == "GN" else 16
     if not settle.settle_norm(cfg, world_size=1, cuda=False):
-        raise ValueError("the study needs a config that leaves its norm open: norm_cfg=dict(type='auto')")
+        raise ValueError("the study needs a config that leaves its norm open: norm_cfg=dict(type='SyncBN')")
     return MODELS.build(cfg.model)
 
 

@@ -29,7 +29,6 @@ def build(args: argparse.Namespace) -> Runner:
     weights = read_weights(args.checkpoint)
     cfg.model.pop("picture_weights", None)  # what training began with
     settle.settle_plan(cfg)
-    settle.settle_neck(cfg)
     settle.settle_norm(cfg, get_world_size(), torch.cuda.is_available(), weights)
     settle.settle_loaders(cfg, torch.cuda.is_available())
     settle.settle_classes(cfg)

@@ -35,7 +35,6 @@ def build(args: argparse.Namespace) -> Runner:
     lines = [
         *broken,
         settle.settle_plan(cfg),
-        settle.settle_neck(cfg),
         settle.settle_norm(cfg, get_world_size(), cuda, weights),
         settle.settle_classes(cfg),
         settle.settle_rate(cfg, get_world_size()),

@@ -11,6 +11,7 @@ crop_size = (160, 160)
 model = dict(
     data_preprocessor=dict(size=crop_size),
     backbone=dict(dim=dim, depth=6, grid=(10, 10), out_indices=(1, 2, 3, 5)),
+    neck=dict(embed_dim=dim),
     decode_head=dict(in_channels=[dim] * 4, channels=channels, num_classes=11),
     auxiliary_head=dict(in_channels=dim, channels=channels, num_classes=11),
     test_cfg=dict(_delete_=True, mode="whole"),

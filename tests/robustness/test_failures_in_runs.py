@@ -19,6 +19,7 @@ CONFIG = """
 _base_ = "{root}/configs/vil_upernet_sample.py"
 model = dict(
     backbone=dict(dim=32, depth=2, out_indices=(0, 0, 1, 1)),
+    neck=dict(embed_dim=32),
     decode_head=dict(in_channels=[32, 32, 32, 32], channels=16),
     auxiliary_head=dict(in_channels=32, channels=16),
 )

@@ -24,6 +24,7 @@ TINY = (
     "model.backbone.dim=32",
     "model.backbone.depth=2",
     "model.backbone.out_indices=(0,0,1,1)",
+    "model.neck.embed_dim=32",
     "model.decode_head.in_channels=[32,32,32,32]",
     "model.decode_head.channels=16",
     "model.auxiliary_head.in_channels=32",
@@ -206,8 +207,8 @@ KNOWN = "vil-tiny, vil-tinyplus, vil-small, vil-smallplus, vil-base, vil-large, 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["modle.neck=none"], f"unknown option modle.neck: {CONFIG} has no modle"),
-        (["model.neck=fpn"], "unknown neck 'fpn', known: none, deconv, bilinear"),
+        (["modle.neck=None"], f"unknown option modle.neck: {CONFIG} has no modle"),
+        (["model.neck.type=Pyramid"], "Pyramid is not in the mmseg::model registry."),
         (
             ["model.backbone.variant=vil9"],
             f"unknown variant 'vil9'; known: {KNOWN}, deit3-tiny, deit3-small, deit3-base",

@@ -43,6 +43,8 @@ def build_segmentor(case: Case, attention: bool, **options: Any) -> Any:
         taps = [max(0, (n + 1) * case.depth // len(taps) - 1) for n in range(len(taps))]
     if case.dim:
         cfg.model.decode_head.in_channels = [case.dim] * len(taps)
+        if cfg.model.get("neck"):
+            cfg.model.neck.embed_dim = case.dim
         cfg.model.auxiliary_head.in_channels = case.dim
     shape = {key: value for key, value in (("dim", case.dim), ("depth", case.depth)) if value}
     backbone.update(out_indices=taps, **shape, **options)
@@ -51,7 +53,6 @@ def build_segmentor(case: Case, attention: bool, **options: Any) -> Any:
         backbone.update(variant="deit3-tiny", out_indices=[tap // 2 for tap in taps], **shape)
     if case.whole:
         cfg.model.test_cfg = dict(mode="whole")
-    settle.settle_neck(cfg)
     settle.settle_norm(cfg, world_size=1, cuda=case.device.type == "cuda")
     return MODELS.build(cfg.model)
 

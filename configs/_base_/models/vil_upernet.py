@@ -1,15 +1,15 @@
 """ViL-T (v2) + UperNet as in the ViL paper's ADE20K experiments.
 
-`neck` is a name: none, deconv (the paper's pyramid of strides 4 to 32) or bilinear; `norm_cfg` of type "auto" becomes
-BatchNorm, SyncBN or GroupNorm when the run's world size and batch are known. Both are settled by the tools
-(`vil_dense.mm.engine.settle`) and written out in full to the config in the work folder.
+The neck is the paper's pyramid of strides 4 to 32 by transposed convolutions; `neck=None` leaves four maps of stride
+16. `tools/train.py` replaces SyncBN by BatchNorm for one process, and by GroupNorm for fewer than four pictures a step
+(`vil_dense.mm.engine.settle.settle_norm`); the config in the work folder has the norm that was trained.
 
 Taps are the outputs of blocks 7, 11, 15, 23 of 24, without a norm. Test pictures are padded on the right and the bottom
 to a multiple of 32 and the logits cropped again, so that they lie where the picture is.
 """
 
 dim = 192
-norm_cfg = dict(type="auto")
+norm_cfg = dict(type="SyncBN", requires_grad=True)
 
 data_preprocessor = dict(
     type="SegDataPreProcessor",
@@ -25,7 +25,7 @@ model = dict(
     type="EncoderDecoder",
     data_preprocessor=data_preprocessor,
     backbone=dict(type="ViL", variant="vil2-tiny", grid=(32, 32), out_indices=(7, 11, 15, 23)),
-    neck="deconv",
+    neck=dict(type="Feature2Pyramid", embed_dim=dim, rescales=[4, 2, 1, 0.5], norm_cfg=norm_cfg),
     decode_head=dict(
         type="UPerHead",
         in_channels=[dim] * 4,

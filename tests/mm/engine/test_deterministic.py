@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been
 OPTIONS = {
     "model.backbone.dim": 32, "model.backbone.depth": 2, "model.backbone.out_indices": (0, 0, 1, 1),
     "model.backbone.drop_path": 0.3,
-    "model.decode_head.in_channels": [32] * 4, "model.decode_head.channels": 16,
+    "model.neck.embed_dim": 32, "model.decode_head.in_channels": [32] * 4, "model.decode_head.channels": 16,
     "model.auxiliary_head.in_channels": 32, "model.auxiliary_head.channels": 16,
     "train_cfg.max_iters": 3, "train_cfg.val_interval": 10, "train_dataloader.batch_size": 2,
     "default_hooks.checkpoint.interval": 3,

@@ -29,6 +29,7 @@ taps = [32, 32, 32, 32]
 model = dict(
     data_preprocessor=dict(size=(64, 64)),
     backbone=dict(variant="vil-large", dim=32, depth=2, patch_size=16, grid=(4, 4), out_indices=(0, 0, 1, 1)),
+    neck=dict(embed_dim=32, rescales=[4, 2, 1, 0.5], norm_cfg=norm_cfg),
     decode_head=dict(in_channels=taps, channels=16, norm_cfg=norm_cfg, loss_decode=loss),
     auxiliary_head=dict(in_channels=32, channels=16, norm_cfg=norm_cfg, loss_decode=loss),
 )

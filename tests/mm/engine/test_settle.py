@@ -1,4 +1,4 @@
-"""What a config leaves open is settled by the run: norm, neck, warm-up, precision."""
+"""What a config leaves open is settled by the run: norm, warm-up, precision."""
 
 from pathlib import Path
 
@@ -46,7 +46,6 @@ def test_groups_hold_two_channels_or_more(widths: list[int]):
 
 def test_norm_is_set_everywhere_and_said():
     cfg = camvid()
-    settle.settle_neck(cfg)
     line = settle.settle_norm(cfg, world_size=1, cuda=False)
     assert line == "norm of neck and heads: BN (1 x 4 pictures a step)"
     parts = (cfg.model.neck, cfg.model.decode_head, cfg.model.auxiliary_head)
@@ -55,7 +54,6 @@ def test_norm_is_set_everywhere_and_said():
 
 def test_a_norm_that_the_config_names_stays():
     cfg = camvid()
-    settle.settle_neck(cfg)
     for part in (cfg.model.neck, cfg.model.decode_head, cfg.model.auxiliary_head):
         part.norm_cfg = dict(type="LN2d")
     assert settle.settle_norm(cfg, world_size=1, cuda=False) == ""
@@ -67,42 +65,6 @@ def test_trained_weights_decide(key: str, norm: str):
     cfg = camvid()
     settle.settle_norm(cfg, world_size=1, cuda=False, weights={f"decode_head.bottleneck.bn.{key}": None})
     assert cfg.model.decode_head.norm_cfg.type == norm
-
-
-@pytest.mark.parametrize(
-    ("name", "kind", "line"),
-    [
-        ("none", None, "neck: none, strides 16 four times"),
-        ("deconv", "Feature2Pyramid", "neck: deconv, strides 4, 8, 16, 32"),
-        ("bilinear", "MultiLevelNeck", "neck: bilinear, strides 4, 8, 16, 32"),
-    ],
-)
-def test_necks_by_name(name: str, kind: str | None, line: str):
-    cfg = camvid()
-    cfg.model.neck = name
-    assert settle.settle_neck(cfg) == line
-    assert (cfg.model.neck or {}).get("type") == kind
-
-
-def test_unknown_neck():
-    cfg = camvid()
-    cfg.model.neck = "fpn"
-    with pytest.raises(ValueError, match=r"^unknown neck 'fpn', known: none, deconv, bilinear$"):
-        settle.settle_neck(cfg)
-
-
-def test_neck_refuses_a_stride_without_a_pyramid():
-    cfg = camvid()
-    cfg.model.backbone.patch_size = 14
-    with pytest.raises(ValueError, match=r"makes strides 4 to 32 from tokens every 8 or 16 px, not 14$"):
-        settle.settle_neck(cfg)
-
-
-def test_neck_follows_the_stride_of_overlapping_patches():
-    cfg = camvid()
-    cfg.model.backbone.update(patch_size=[16, 16], stride=8)
-    assert settle.settle_neck(cfg) == "neck: deconv, strides 4, 8, 16, 32"
-    assert cfg.model.neck.rescales == [2, 1, 0.5, 0.25]
 
 
 def test_weights_without_a_head_do_not_choose_its_norm():

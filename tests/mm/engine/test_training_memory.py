@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 TINY = {
     "model.backbone.dim": 32, "model.backbone.depth": 2, "model.backbone.out_indices": (0, 0, 1, 1),
-    "model.decode_head.in_channels": [32] * 4, "model.decode_head.channels": 16,
+    "model.neck.embed_dim": 32, "model.decode_head.in_channels": [32] * 4, "model.decode_head.channels": 16,
     "model.auxiliary_head.in_channels": 32, "model.auxiliary_head.channels": 16,
 }  # fmt: skip
 
@@ -32,7 +32,6 @@ def upernet(**options) -> Runner:
     init_default_scope("mmseg")
     cfg = Config.fromfile(ROOT / "configs/vil_upernet_sample.py")
     cfg.merge_from_dict({**TINY, **options})
-    settle.settle_neck(cfg)
     settle.settle_norm(cfg, 1, cuda=False)
     loader = Namespace(batch_size=cfg.train_dataloader.batch_size)
     return Namespace(model=MODELS.build(cfg.model), train_dataloader=loader, optim_wrapper=cfg.optim_wrapper)
@@ -129,7 +128,6 @@ def test_a_head_of_two_outputs_and_a_cascade():
     assert 0 < estimate_training(run).step < plain
     cfg = Config.fromfile(ROOT / "configs/vil_upernet_sample.py")
     cfg.merge_from_dict(TINY)
-    settle.settle_neck(cfg)
     settle.settle_norm(cfg, 1, cuda=False)
     cfg.model.update(type="CascadeEncoderDecoder", num_stages=2, decode_head=CASCADE)
     run.model = MODELS.build(cfg.model)

@@ -11,10 +11,11 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.structures import SegDataSample
+from necks import NECKS
+from necks import neck as make_neck
 from PIL import Image
 from torch import Tensor
 
-from vil_dense.mm.engine import settle
 from vil_dense.mm.inference import memory as estimates
 from vil_dense.mm.inference import predict, sliding_window, tiled_upernet
 
@@ -31,8 +32,9 @@ def small_config(test_cfg: dict, *, neck: str = "deconv", norm: str = "BN", **he
     init_default_scope("mmseg")
     cfg = Config.fromfile(ROOT / "configs/vil_upernet_ade20k.py")
     cfg.model.backbone.update(dim=32, depth=2, out_indices=(0, 0, 1, 1), grid=(4, 4))
-    cfg.model.neck, cfg.model.auxiliary_head, cfg.model.test_cfg = neck, None, test_cfg
+    cfg.model.auxiliary_head, cfg.model.test_cfg = None, test_cfg
     norm_cfg = dict(type=norm, num_groups=4) if norm == "GN" else dict(type=norm)
+    cfg.model.neck = make_neck(neck, 32, norm_cfg)
     cfg.model.decode_head.update(in_channels=[32] * 4, channels=16, num_classes=5, norm_cfg=norm_cfg, **head)
     return cfg
 
@@ -40,7 +42,6 @@ def small_config(test_cfg: dict, *, neck: str = "deconv", norm: str = "BN", **he
 def segmentor(test_cfg: dict, **options: object) -> EncoderDecoder:
     """The model of `small_config` in float64, with norms that do something."""
     cfg = small_config(test_cfg, **options)
-    settle.settle_neck(cfg)
     torch.manual_seed(0)
     model = MODELS.build(cfg.model).double().eval()
     for name, x in model.state_dict().items():
@@ -106,7 +107,7 @@ def test_as_mmseg(inputs: tuple, size: tuple, padding: tuple, test_cfg: dict, al
 
 
 @pytest.mark.parametrize("norm", ["BN", "GN"])
-@pytest.mark.parametrize("neck", settle.NECKS)
+@pytest.mark.parametrize("neck", NECKS)
 def test_every_neck_and_norm(neck: str, norm: str):
     compare(segmentor(WHOLE, neck=neck, norm=norm), picture(96, 128), (96, 128))
 

@@ -150,6 +150,7 @@ def test_round_trip_from_a_classifier_with_ema_to_a_segmentor(tmp_path: Path) ->
         f"init_cfg = dict(type='Pretrained', checkpoint='{path}')\n"
         "small = dict(dim=32, depth=2, patch_size=16, grid=(4, 4), out_indices=(0, 0, 1, 1))\n"
         "model = dict(backbone=dict(small, init_cfg=init_cfg),\n"
+        "    neck=dict(embed_dim=32, rescales=[4, 2, 1, 0.5]),\n"
         "    decode_head=dict(in_channels=[32] * 4, channels=16), auxiliary_head=dict(in_channels=32, channels=16))\n"
         f"loader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root='{sample}'))\n"
         "train_dataloader = dict(loader, batch_size=2)\nval_dataloader = loader\ntest_dataloader = loader\n"

@@ -1,4 +1,4 @@
-"""Settles what a config leaves open until the run is known: neck, norm, classes, rate, warm-up, mixed precision.
+"""Settles what a config leaves open until the run is known: norm, classes, rate, warm-up, mixed precision.
 
 Every function changes the config in place and returns one line for the log, or an empty string. The config that
 MMEngine writes to the work folder is the settled one, in mmseg's own words.
@@ -10,42 +10,6 @@ import re
 
 import torch
 from mmengine.config import Config, ConfigDict
-
-
-def _no_neck(dim: int, rescales: list[float], norm_cfg: dict) -> None:
-    return None
-
-
-def _deconv_neck(dim: int, rescales: list[float], norm_cfg: dict) -> dict:
-    return dict(type="Feature2Pyramid", embed_dim=dim, rescales=rescales, norm_cfg=norm_cfg)
-
-
-def _bilinear_neck(dim: int, rescales: list[float], norm_cfg: dict) -> dict:
-    return dict(type="MultiLevelNeck", in_channels=[dim] * 4, out_channels=dim, scales=rescales, norm_cfg=norm_cfg)
-
-
-NECKS = {"none": _no_neck, "deconv": _deconv_neck, "bilinear": _bilinear_neck}
-"""From four maps of one stride to a pyramid of strides 4, 8, 16, 32; `none` leaves them as they are."""
-
-_RESCALES = {16: [4, 2, 1, 0.5], 8: [2, 1, 0.5, 0.25]}
-
-
-def settle_neck(cfg: Config) -> str:
-    """`model.neck` from a name of `NECKS`; a dict is left as it is."""
-    name = cfg.model.get("neck")
-    if name is None or isinstance(name, dict):
-        return ""
-    if name not in NECKS:
-        raise ValueError(f"unknown neck {name!r}, known: {', '.join(NECKS)}")
-    stride = cfg.model.backbone.get("stride") or cfg.model.backbone.get("patch_size", 16)
-    if not isinstance(stride, int) and len(set(stride)) == 1:
-        stride = stride[0]
-    if stride not in tuple(_RESCALES) and name != "none":
-        raise ValueError(f"the neck {name!r} makes strides 4 to 32 from tokens every 8 or 16 px, not {stride}")
-    head = cfg.model.decode_head
-    cfg.model.neck = NECKS[name](head.in_channels[-1], _RESCALES.get(stride) if name != "none" else None, head.norm_cfg)
-    strides = "4, 8, 16, 32" if cfg.model.neck else f"{stride} four times"
-    return f"neck: {name}, strides {strides}"
 
 
 def choose_norm(world_size: int, batch_size: int, widths: list[int], cuda: bool) -> dict:
@@ -65,8 +29,11 @@ def group_norm(widths: list[int]) -> dict:
 
 
 def settle_norm(cfg: Config, world_size: int, cuda: bool, weights: dict | None = None) -> str:
-    """Replace `norm_cfg=dict(type="auto")` everywhere in the model; trained `weights` decide where they are given."""
-    open_norms = [part for part in _dicts(cfg.model) if _is_auto(part.get("norm_cfg"))]
+    """Replaces SyncBN everywhere in the model by the norm that fits the run; trained `weights` decide where given.
+
+    All other norms stay, so a config that names BN gets BN.
+    """
+    open_norms = [part for part in _dicts(cfg.model) if _is_sync(part.get("norm_cfg"))]
     if not open_norms:
         return ""
     widths = [_width(part) for part in open_norms]
@@ -245,8 +212,8 @@ def settle_plan(cfg: Config) -> str:
     return f"plan: {source}, data: {cfg.get('data_root')}"
 
 
-def _is_auto(norm_cfg: object) -> bool:
-    return isinstance(norm_cfg, dict) and norm_cfg.get("type") == "auto"
+def _is_sync(norm_cfg: object) -> bool:
+    return isinstance(norm_cfg, dict) and norm_cfg.get("type") == "SyncBN"
 
 
 def _dicts(node: object) -> list[dict]:

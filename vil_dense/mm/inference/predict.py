@@ -111,7 +111,6 @@ class Predictor:
         if batch < 1:
             raise ValueError(f"--window-batch is at least 1, got {batch}")
         content = load_safely(checkpoint)
-        settle.settle_neck(cfg)
         settle.settle_norm(cfg, world_size=1, cuda=False, weights=weights_of(content))
         dataset = cfg.test_dataloader.dataset
         kind = DATASETS.get(dataset.type)
