@@ -1,7 +1,7 @@
 """The fused form of the ViL block: the modules and parameters of `vil.py`, in less time and memory.
 
-The up-projection is called as a module. What follows is one operator, `torch.ops.vil_dense.cell`, which reads the
-parameters of the scans (see `ops.cell`). `reason_against` says when a layer takes the plain form instead.
+The up-projection is called as a module. What follows is one operator for each traversal,
+`torch.ops.vil_dense.cell`, which reads the parameters of its scan (see `ops.cell`). `reason_against` says when a layer takes the plain form instead.
 """
 
 import torch
@@ -45,13 +45,13 @@ class FusedViLLayer(ViLLayer):
     """Computes a ViL layer in the fused form where that is possible, else module by module."""
 
     compiled = False
-    """Whether the fused form is compiled; `backbones.compile_blocks` and torch.compile set it."""
+    """True after `VisionLSTM.compile_blocks`: the fused form is compiled, also outside of torch.compile."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Computes the layer: (B, *grid, C) -> (B, *grid, C)."""
         if traced() or reason_against(self):
             return super().forward(x)
-        # A layer of one traversal works in its frame as a whole: the input is narrower than what a scan reads. Its
+        # With one traversal, x with its C channels is permuted once, and not u and z with their 2 E. Its
         # down-projection belongs to the operator, which then need not save the gated output for the backward pass.
         frame, down = (self.orders[0], self.proj_down) if len(self.orders) == 1 else ("rows", None)
         if down is not None and not _is_plain(down, nn.Linear):
@@ -62,7 +62,11 @@ class FusedViLLayer(ViLLayer):
         return from_frame(y if down else self.proj_down(y), frame)
 
     def _scan(self, scan: Scan, order: str, up: Tensor, frame: str, down: nn.Linear | None) -> Tensor:
-        """Computes the gated output of one traversal, (B, *grid, E), from u and z side by side, (B, *grid, 2 E)."""
+        """Computes the gated output of one traversal, (B, *grid, E), or with `down` its projection (B, *grid, C).
+
+        Args:
+            up: u and z side by side, (B, *grid, 2 E).
+        """
         up = up if order == frame else to_frame(up, order).contiguous()
         compiling = torch.compiler.is_compiling()
         projection = (down.weight, down.bias) if down else (None, None)
@@ -94,7 +98,7 @@ class FusedViLBlock(ViLBlock):
         return x + self.layerscale(self.layer(y))
 
     def _fuses_norm(self, x: Tensor) -> bool:
-        """Returns whether nothing but the kernel of the norm could be meant by a call of it."""
+        """Returns whether norm and residual are plain modules, so that the kernel can stand for the call of the norm."""
         plain = _is_plain(self.norm, nn.LayerNorm) and _is_plain(self.residual, Residual)
         kernels = all(scan.backend == "triton" for scan, _ in self.layer.traversals()) and can_launch(x)
         return plain and kernels and x.dtype in NORM_DTYPES and reason_against(self.layer) is None

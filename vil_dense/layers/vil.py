@@ -25,8 +25,8 @@ DOWN_INITS = ("original", "by-depth")
 class BlockDiagonalLinear(nn.Module):
     """Mixes the channels in blocks of four, (..., E) -> (..., E): a linear map with a block-diagonal matrix.
 
-    The four channels of a block lie DH / 4 apart in their head, not side by side as in the published weights: products
-    of whole rows take less time. `backbones.checkpoint` reorders published weights; nothing else depends on the order.
+    A head has DH channels. The four channels of a block lie DH / 4 apart in it, not side by side as in the published
+    weights: then each product has contiguous operands, which takes less time. `backbones.checkpoint` reorders published weights; nothing else depends on the order.
     """
 
     def __init__(self, dim: int, bias: bool, std: float) -> None:
@@ -43,7 +43,7 @@ class BlockDiagonalLinear(nn.Module):
 
 
 class HeadNorm(nn.Module):
-    """Normalises each head by itself, (..., E) -> (..., E), then scales all channels."""
+    """Normalises each head by itself, (..., E) -> (..., E), then applies a scale and a bias per channel."""
 
     def __init__(self, dim: int, bias: bool) -> None:
         super().__init__()
@@ -57,14 +57,14 @@ class HeadNorm(nn.Module):
 
 
 class Scan(nn.Module):
-    """Reads the grid along one traversal with an mLSTM cell, (B, *grid, E) -> (B, *grid, E).
+    """Applies convolution, q, k, v, mLSTM, head norm and skip along one traversal, (B, *grid, E) -> (B, *grid, E).
 
     Args:
         dim: E, the number of channels.
         ndim: number of spatial axes.
         conv: `causal` (along the traversal) or `grid` (on the grid, whatever the traversal).
-        conv_kernel: its size.
-        bias, norm_bias: biases in q, k, v and in the head norm.
+        conv_kernel: kernel size of the convolution.
+        bias, norm_bias: biases of q, k, v and of the head norm.
         std: standard deviation of the initial q, k and v maps.
         backend: see `ops.mlstm`.
     """
@@ -89,6 +89,7 @@ class Scan(nn.Module):
         self.fgate.bias.data.copy_(torch.linspace(3, 6, NUM_HEADS))
 
     def forward(self, u: Tensor, order: str) -> Tensor:
+        # u: the tokens, projected up; c: their neighbourhood; h: what the mLSTM reads out.
         grid = u.shape[1:-1]
         c = F.silu(self.convolve(u, order))
         q, k, v = self.q_proj(c), self.k_proj(c), self.v_proj(u)
@@ -114,12 +115,12 @@ class Scan(nn.Module):
 
 
 def split_heads(x: Tensor) -> Tensor:
-    """Splits channels into heads: (B, S, NH * D) -> (B, NH, S, D)."""
+    """Splits channels into heads: (B, S, NH * DH) -> (B, NH, S, DH)."""
     return x.unflatten(-1, (NUM_HEADS, -1)).transpose(1, 2)
 
 
 def merge_heads(x: Tensor) -> Tensor:
-    """Joins the channels of all heads: (B, NH, S, D) -> (B, S, NH * D)."""
+    """Joins the channels of all heads: (B, NH, S, DH) -> (B, S, NH * DH)."""
     return x.transpose(1, 2).flatten(2)
 
 
@@ -127,25 +128,26 @@ class ViLLayer(nn.Module):
     """Projects up, reads the grid along each traversal, gates, and projects down; (B, *grid, C) -> (B, *grid, C).
 
     Args:
-        dim: C, a multiple of 8.
+        dim: C, a multiple of 8 unless `inner_dim` is given.
         ndim: number of spatial axes.
         orders: the traversals, keys of `ops.ORDERS`; their outputs are summed before the gate.
         shared: uses one set of weights for all traversals.
         inner_dim: E, twice `dim` unless given; a multiple of 16.
         conv: `causal` (v1, along the sequence) or `grid` (v2, on the grid; an odd kernel).
-        conv_kernel: its size.
-        bias: biases in the projections.
+        conv_kernel: kernel size of the convolution.
+        bias: biases of the projections up and down and of q, k and v.
         norm_bias: a bias in the head norm.
         down_init: standard deviation of the down-projection, 2 / sqrt(C) (`original`: of all published models) or
             2 / (depth * sqrt(C)) (`by-depth`: what the authors meant).
         depth: number of blocks of the network, for `by-depth`.
         backend: see `ops.mlstm`.
-        recompute: saves only the layer's input and up-projection for the backward pass and computes the rest again
-            there; False takes less time and more memory, still linear in the number of tokens. Under torch.compile the
-            rest is always computed again.
+        recompute: for `FusedViLLayer` alone: saves only the layer's input and up-projection for the backward pass and
+            computes the rest again there; False takes less time and more memory, still linear in the number of tokens.
+            Under torch.compile the rest is always computed again.
 
     Raises:
-        ValueError: an unknown name, or numbers that do not fit.
+        ValueError: an unknown convolution, initialisation, order or backend, an even kernel on the grid, or an inner
+            width that is no multiple of 16.
     """
 
     def __init__(
@@ -181,12 +183,12 @@ class ViLLayer(nn.Module):
             check_order(order, ndim)
         self.orders, self.recompute = tuple(orders), recompute
         self.proj_up = nn.Linear(dim, 2 * E, bias)
-        # The q, k and v maps have a fan-in of 4 and yet this deviation, as published.
+        # The deviation of proj_up; q, k and v take it, too, although their fan-in is 4: so does the official code.
         small = math.sqrt(2 / (5 * dim))
         scan: dict[str, Any] = dict(
             conv=conv, conv_kernel=conv_kernel, bias=bias, std=small, backend=resolve_backend(backend)
         )
-        # As published: of several scans only the first has a bias in its norm.
+        # As in the official code, only the first scan has a bias in its head norm.
         self.scans = nn.ModuleList(
             Scan(E, ndim, norm_bias=norm_bias and index == 0, **scan) for index in range(1 if shared else len(orders))
         )
@@ -209,7 +211,7 @@ class ViLLayer(nn.Module):
 
 
 class ViLBlock(nn.Module):
-    """Adds a ViL layer to its normalised input, x + layer(norm(x)), (B, *grid, C) in and out.
+    """Computes a pre-norm residual block, x + layerscale(layer(norm(x))), (B, *grid, C) in and out.
 
     Args:
         dim: C.

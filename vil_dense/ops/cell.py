@@ -1,4 +1,4 @@
-"""The mLSTM cell, fused: everything between the up- and the down-projection of a ViL layer, for one traversal.
+"""The mLSTM cell, fused: what follows the up-projection of a ViL layer, for one traversal.
 
 The plain form is `layers.vil`: modules that are called one after another. This form computes the same numbers segment
 by segment, so that q, k, v and h of a whole sequence never exist at once; compiled, a segment is a few loops beside its
@@ -65,7 +65,7 @@ def cell(
     The result has the dtype of `up`.
 
     Args:
-        up: (B, *grid, 2 * E), u and z side by side, the tokens in row-major order of the traversal.
+        up: (B, *grid, 2 * E), u and z side by side, already permuted to the frame of the traversal (`to_frame`), not reversed.
         conv ... skip: the fields of `CellWeights`; a kernel on the grid is given in the frame of the traversal, too.
         down, down_bias: the down-projection, (C, E) and (C); None to leave it to the caller.
         reverse: the traversal runs from the last token to the first.
@@ -76,7 +76,7 @@ def cell(
         conv, conv_bias, q, q_bias, k, k_bias, v, v_bias, igate, igate_bias, fgate, fgate_bias, norm, norm_bias, skip
     )
     dtype = up.dtype
-    if dtype == torch.float16 and backend != "triton":  # its sums over tokens would leave the range
+    if dtype == torch.float16 and backend != "triton":  # its sums over tokens can overflow
         up = widen(up, torch.float32)
     if down is not None:
         down, down_bias = down.to(up.dtype), None if down_bias is None else down_bias.to(up.dtype)
@@ -128,7 +128,7 @@ def _cell(up: Tensor, weights: CellWeights, reverse: bool, compile: bool) -> Ten
     ) -> tuple[Tensor, State | None]:
         if compile and len(u) == 1:  # the stride of an axis of one would ask for a graph of its own
             u, c, z = (x.squeeze(0).unsqueeze(0) for x in (u, c, z))
-        if compile and not (last and state is None):  # of several segments all take the same graph
+        if compile and not (last and state is None):  # first, middle and last segments share one graph
             state, last = state or _no_state(gates.tokens, E // NUM_HEADS), False
         return process(u, c, z, prepared, gates, state, last)
 

@@ -8,8 +8,9 @@ All exponents come from one float64 computation over the whole sequence (`gate_w
 
     A_t = a_1 + ... + a_t,    z_t = max over s <= t of (i_s - A_s),    m_t = A_t + z_t    (the stabiliser)
 
-token s has the weight exp(A_t - A_s + i_s - m_t) at token t. A state is stored divided by exp(z) of the last token that
-it contains: forget gates cancel in it, and since z never falls, no factor between two states exceeds 1.
+token s has the weight exp(A_t - A_s + i_s - m_t) at token t. The state after token t is stored divided by exp(m_t), as the
+sum of exp(i_s - A_s - z_t) k_s v_s^T: forget gates cancel in it, and since z never falls, no factor between two states
+exceeds 1.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +27,7 @@ CHUNK = 64
 SEGMENT_TOKENS = 640
 """Largest number of tokens of all sequences in a segment of the cell on a CPU: its arrays should fit the caches."""
 GPU_CHUNKS = 32
-"""Number of chunks in a segment on a GPU, where a few large kernels take less time than many small ones."""
+"""Largest number of chunks in a segment on a GPU, where a few large kernels take less time than many small ones."""
 OPERATOR_CHUNKS = 8
 """Largest number of chunks in a segment of the operator on a CPU."""
 CHANNELS_PER_CHUNK = 24
@@ -36,7 +37,7 @@ NEVER = -(2.0**100)
 """The logarithm of a weight that is zero; finite, so that the difference of two is finite."""
 
 State = tuple[Tensor, Tensor]
-"""The matrix memory C (H, DH, DH) and the normaliser n (H, DH), both divided by exp(z)."""
+"""The matrix memory C (H, DH, DH) and the normaliser n (H, DH), both divided by exp(m) of their last token."""
 
 
 class GateWeights(NamedTuple):
@@ -44,20 +45,20 @@ class GateWeights(NamedTuple):
 
     `tokens` has eight rows: the two terms of the exponent inside a chunk (row, col) as sums of a high and a low part
     (high row, high col, low row, low col); `read`, the factor of the state before the chunk; `write`, the factor of the
-    token in the state after its chunk; `floor`, exp(-m), the least normaliser; `eps`, added to the normaliser. `read`,
-    `floor`, `eps` and the exponents leave out exp(-max(m, 0)), by which numerator and normaliser are divided.
+    token in the state after its chunk; `floor`, exp(-max(m, 0)), the least normaliser; `eps`, added to the normaliser. Numerator
+    and normaliser are both multiplied by exp(m - max(m, 0)): `read`, `eps` and the exponents include it.
     """
 
     tokens: Tensor  # (8, H, N, L), in the dtype of the computation
     z_of_states: Tensor  # (H, N + 1), float64: z of the state before each chunk, and of the state after the segment
     z_of_writes: Tensor  # (H, N + 1), float64: z of the state before the segment, and of what each chunk adds
-    contained: Tensor  # (N + 1, N + 1), 0 or -inf: whether the state of the row contains the addition of the column
+    contained: Tensor  # (N + 1, N + 1), 0 where the state of the row contains the addition of the column, else -inf
     causal: Tensor  # (L, L), 0 or -inf: whether the token of the row sees the token of the column
 
 
 Step = Callable[[Tensor, Tensor, Tensor, GateWeights, State | None, bool], tuple[Tensor, State | None]]
-"""Processes one segment: three tensors (B, N, L, E), gates, the state before it (None before the first one) and whether
-it is the last one, to its output (B, N, L, E) and the state after it (None after the last one)."""
+"""Maps a segment (three tensors (B, N, L, E), gates, the state before it, None before the first one, and whether it is the
+last one) to its output (B, N, L, E) and the state after it (None after the last one)."""
 
 
 def mlstm_chunkwise(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: float, reverse: bool) -> Tensor:
@@ -91,7 +92,7 @@ def run_segments(
 ) -> list[Tensor]:
     """Applies `step` to consecutive segments, carrying the state; returns its outputs (B, tokens, ...) in tensor order.
 
-    The last chunk is filled up with tokens that are neither written nor read.
+    The last chunk is padded with tokens that do not change the state; their output is dropped.
 
     Args:
         step: see `Step`.
@@ -131,7 +132,7 @@ def on_gpu(x: Tensor) -> bool:
 
 
 def chunk_shape(S: int) -> tuple[int, int]:
-    """Returns the number of chunks N and their length L <= `CHUNK`; N * L >= S, by less than N."""
+    """Returns the number of chunks N and their length L <= `CHUNK`; 0 <= N * L - S < N."""
     N = -(-S // CHUNK)
     return N, -(-S // N)
 

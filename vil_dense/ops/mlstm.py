@@ -68,7 +68,8 @@ def mlstm(
     """Computes the hidden states of a matrix LSTM over a sequence (xLSTM, arXiv 2405.04517, section 2.3, equations 19
     to 27).
 
-    h_t = C_t^T q_t / (max(|n_t . q_t|, e^{-m_t}) + eps), with C and n scaled by e^{-m}. Keys are divided by sqrt(DH).
+    h_t = C_t^T q_t / (max(|n_t . q_t|, e^{-m_t}) + eps), with C and n scaled by e^{-m}, an exponential input gate and a
+    sigmoid forget gate; `recurrent.py` has the recursions of C, n and m. Keys are divided by sqrt(DH).
     The gradient is the full one, through the normaliser and the stabiliser too. Values and gradients are finite for
     gate pre-activations within +-1e4. Autocast is switched off inside.
 

@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-import test_stop
+import test_preemption
 import torch
 from torch import distributed
 from torch.utils.data import DataLoader
@@ -34,7 +34,7 @@ distributed.init_process_group("gloo")
 rank = distributed.get_rank()
 pictures = Told(20, picture) if rank else Told(12, None)
 loop = dict(type="IterBasedTrainLoop", max_iters=6, val_interval=4)
-run = test_stop.runner(folder, val=DataLoader(pictures, batch_size=1), **loop)
+run = test_preemption.runner(folder, val=DataLoader(pictures, batch_size=1), **loop)
 try:
     run.train()
 except SystemExit as end:
