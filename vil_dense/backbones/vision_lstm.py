@@ -81,7 +81,7 @@ class VisionLSTM(nn.Module):
         pooling: a key of `POOLINGS`, or None to keep the grid.
         num_classes: width of the classification head; None for no head.
         post_norm, head_norm: the norm after the blocks (on all tokens) and the one after pooling.
-        post_norm_eps, head_norm_eps: epsilons of the norms. The defaults are those of the published checkpoints' training.
+        post_norm_eps, head_norm_eps: epsilons of the norms, by default as in the training of published weights.
         drop_path: stochastic depth rate; with `drop_path_decay` rising linearly from 0 at the first block.
         with_cp: in training, recomputes each block in the backward pass instead of saving its activations.
         block: `vil` or `attention` (the transformer control).
@@ -147,7 +147,8 @@ class VisionLSTM(nn.Module):
             nn.init.zeros_(self.head.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Computes logits (B, num_classes); without a head a vector (B, C), for `bilateral-concat` (B, 2 C); without pooling the grid (B, *grid, C)."""
+        """Computes logits (B, num_classes); without a head a vector (B, C), or (B, 2 C) of `bilateral-concat`; without
+        pooling the grid (B, *grid, C)."""
         tokens = self._embed(x)
         for block in self.blocks:
             tokens = self._run(block, tokens)

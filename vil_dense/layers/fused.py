@@ -1,7 +1,7 @@
 """The fused form of the ViL block: the modules and parameters of `vil.py`, in less time and memory.
 
-The up-projection is called as a module. What follows is one operator for each traversal,
-`torch.ops.vil_dense.cell`, which reads the parameters of its scan (see `ops.cell`). `reason_against` says when a layer takes the plain form instead.
+The up-projection is called as a module. What follows is one operator for each traversal, `torch.ops.vil_dense.cell`,
+which reads the parameters of its scan (see `ops.cell`). `reason_against` says when a layer takes the plain form instead.
 """
 
 import torch
@@ -98,7 +98,7 @@ class FusedViLBlock(ViLBlock):
         return x + self.layerscale(self.layer(y))
 
     def _fuses_norm(self, x: Tensor) -> bool:
-        """Returns whether norm and residual are plain modules, so that the kernel can stand for the call of the norm."""
+        """Returns whether norm and residual are plain modules, whose call the kernel can replace."""
         plain = _is_plain(self.norm, nn.LayerNorm) and _is_plain(self.residual, Residual)
         kernels = all(scan.backend == "triton" for scan, _ in self.layer.traversals()) and can_launch(x)
         return plain and kernels and x.dtype in NORM_DTYPES and reason_against(self.layer) is None

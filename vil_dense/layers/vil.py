@@ -26,7 +26,8 @@ class BlockDiagonalLinear(nn.Module):
     """Mixes the channels in blocks of four, (..., E) -> (..., E): a linear map with a block-diagonal matrix.
 
     A head has DH channels. The four channels of a block lie DH / 4 apart in it, not side by side as in the published
-    weights: then each product has contiguous operands, which takes less time. `backbones.checkpoint` reorders published weights; nothing else depends on the order.
+    weights: then each product has contiguous operands, which takes less time. `backbones.checkpoint` reorders published
+    weights; nothing else depends on the order.
     """
 
     def __init__(self, dim: int, bias: bool, std: float) -> None:

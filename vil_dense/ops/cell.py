@@ -65,7 +65,7 @@ def cell(
     The result has the dtype of `up`.
 
     Args:
-        up: (B, *grid, 2 * E), u and z side by side, already permuted to the frame of the traversal (`to_frame`), not reversed.
+        up: (B, *grid, 2 * E), u and z side by side, permuted to the frame of the traversal (`to_frame`), not reversed.
         conv ... skip: the fields of `CellWeights`; a kernel on the grid is given in the frame of the traversal, too.
         down, down_bias: the down-projection, (C, E) and (C); None to leave it to the caller.
         reverse: the traversal runs from the last token to the first.

@@ -8,9 +8,9 @@ All exponents come from one float64 computation over the whole sequence (`gate_w
 
     A_t = a_1 + ... + a_t,    z_t = max over s <= t of (i_s - A_s),    m_t = A_t + z_t    (the stabiliser)
 
-token s has the weight exp(A_t - A_s + i_s - m_t) at token t. The state after token t is stored divided by exp(m_t), as the
-sum of exp(i_s - A_s - z_t) k_s v_s^T: forget gates cancel in it, and since z never falls, no factor between two states
-exceeds 1.
+token s has the weight exp(A_t - A_s + i_s - m_t) at token t. The state after token t is stored divided by exp(m_t), as
+the sum of exp(i_s - A_s - z_t) k_s v_s^T: forget gates cancel in it, and since z never falls, no factor between two
+states exceeds 1.
 """
 
 from collections.abc import Callable, Sequence
@@ -45,8 +45,8 @@ class GateWeights(NamedTuple):
 
     `tokens` has eight rows: the two terms of the exponent inside a chunk (row, col) as sums of a high and a low part
     (high row, high col, low row, low col); `read`, the factor of the state before the chunk; `write`, the factor of the
-    token in the state after its chunk; `floor`, exp(-max(m, 0)), the least normaliser; `eps`, added to the normaliser. Numerator
-    and normaliser are both multiplied by exp(m - max(m, 0)): `read`, `eps` and the exponents include it.
+    token in the state after its chunk; `floor`, exp(-max(m, 0)), the least normaliser; `eps`, added to the normaliser.
+    Numerator and normaliser are both multiplied by exp(m - max(m, 0)): `read`, `eps` and the exponents include it.
     """
 
     tokens: Tensor  # (8, H, N, L), in the dtype of the computation
@@ -57,8 +57,8 @@ class GateWeights(NamedTuple):
 
 
 Step = Callable[[Tensor, Tensor, Tensor, GateWeights, State | None, bool], tuple[Tensor, State | None]]
-"""Maps a segment (three tensors (B, N, L, E), gates, the state before it, None before the first one, and whether it is the
-last one) to its output (B, N, L, E) and the state after it (None after the last one)."""
+"""Maps a segment (three tensors (B, N, L, E), gates, the state before it, None before the first one, and whether it is
+the last one) to its output (B, N, L, E) and the state after it (None after the last one)."""
 
 
 def mlstm_chunkwise(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: float, reverse: bool) -> Tensor:

@@ -12,8 +12,8 @@ def mlstm_recurrent(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: 
 
         C_t = e^{a_t + m_{t-1} - m_t} C_{t-1} + e^{i_t - m_t} k_t v_t^T,    n_t the same with k_t alone
 
-    Numerator and normaliser of h_t are both multiplied by e^{m_t - max(m_t, 0)}: the same quotient, and e^{-m_t} does not
-    overflow where m_t is far below 0.
+    Numerator and normaliser of h_t are both multiplied by e^{m_t - max(m_t, 0)}: the same quotient, and e^{-m_t} does
+    not overflow where m_t is far below 0.
     """
     k = k / k.shape[-1] ** 0.5
     a = F.logsigmoid(f)
