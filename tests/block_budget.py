@@ -140,7 +140,7 @@ FORMS = {
     "training": (True, True),
     "training, `recompute=False`": (True, False),
 }
-"""Whether a pass trains, and whether the layer computes again in its backward pass."""
+"""Passes by name: training or not, with recomputation or without."""
 
 
 def table() -> str:

@@ -35,6 +35,7 @@ def build(args: argparse.Namespace) -> Runner:
     lines = [
         *broken,
         settle.settle_plan(cfg),
+        settle.describe_neck(cfg),
         settle.settle_norm(cfg, get_world_size(), cuda, weights),
         settle.settle_classes(cfg),
         settle.settle_rate(cfg, get_world_size()),

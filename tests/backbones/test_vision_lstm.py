@@ -171,11 +171,12 @@ def test_what_is_computed_again_changes_no_number() -> None:
         torch.testing.assert_close(others, [kept] * 2)
 
 
-def test_how_often_a_layer_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("training", [True, False])
+def test_how_often_a_layer_is_computed(training: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests that the backward pass repeats the convolution once, with `with_cp` too, and not if all is saved."""
     runs, convolve = [], cell.convolve
     for options in (dict(), dict(recompute=False), dict(with_cp=True)):
-        model, found = small(num_classes=3, **options).train(), []
+        model, found = small(num_classes=3, **options).train(training), []
         monkeypatch.setattr(cell, "convolve", lambda *args, found=found: found.append(1) or convolve(*args))
         model(torch.randn(1, 3, 16, 16)).sum().backward()
         runs.append(len(found) / len(model.blocks))

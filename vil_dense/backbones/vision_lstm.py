@@ -83,7 +83,7 @@ class VisionLSTM(nn.Module):
         post_norm, head_norm: the norm after the blocks (on all tokens) and the one after pooling.
         post_norm_eps, head_norm_eps: epsilons of the norms, by default as in the training of published weights.
         drop_path: stochastic depth rate; with `drop_path_decay` rising linearly from 0 at the first block.
-        with_cp: in training, recomputes each block in the backward pass instead of saving its activations.
+        with_cp: recomputes each block in the backward pass instead of saving its activations.
         block: `vil` or `attention` (the transformer control).
         **options: of the block, see `layers.ViLBlock`, `layers.ViLLayer`, `layers.AttentionBlock`.
 
@@ -211,7 +211,7 @@ class VisionLSTM(nn.Module):
         return insert_cls(tokens.flatten(1, -2), self.cls_token, str(self.pooling))
 
     def _run(self, block: nn.Module, tokens: Tensor) -> Tensor:
-        if not (self.with_cp and self.training and torch.is_grad_enabled()):
+        if not (self.with_cp and torch.is_grad_enabled()):
             return block(tokens)
         return checkpoint(block, tokens, use_reentrant=False)
 
@@ -222,8 +222,10 @@ class VisionLSTM(nn.Module):
 
 
 def compile_blocks(network: nn.Module) -> None:
-    """Fuses the inside of our blocks, wherever they are in `network`, with torch.compile, in place; compiled at the
-    first call, once for all sizes.
+    """Lets torch.compile fuse the inside of our blocks, wherever they are in `network`, in place.
+
+    Code is compiled at the first call, once for all sizes but those of 1, which get their own. Layers that are computed
+    module by module (see `layers.describe_forms`) stay as they are.
 
     Raises:
         RuntimeError: nothing can be compiled for the network's device, and why.

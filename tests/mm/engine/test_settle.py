@@ -1,4 +1,4 @@
-"""What a config leaves open is settled by the run: norm, warm-up, precision."""
+"""Tests what the run decides where a config leaves it open: norm, warm-up, precision."""
 
 from pathlib import Path
 
@@ -65,6 +65,23 @@ def test_trained_weights_decide(key: str, norm: str):
     cfg = camvid()
     settle.settle_norm(cfg, world_size=1, cuda=False, weights={f"decode_head.bottleneck.bn.{key}": None})
     assert cfg.model.decode_head.norm_cfg.type == norm
+
+
+@pytest.mark.parametrize(
+    ("patches", "strides"),
+    [
+        (dict(), "4, 8, 16, 32"),
+        (dict(patch_size=8), "2, 4, 8, 16"),
+        (dict(patch_size=[16, 16]), "4, 8, 16, 32"),
+        (dict(patch_size=16, stride=8), "2, 4, 8, 16"),
+    ],
+)
+def test_strides_of_the_neck_are_said(patches: dict, strides: str):
+    cfg = camvid()
+    cfg.model.backbone.update(patches)
+    assert settle.describe_neck(cfg) == f"neck: Feature2Pyramid, strides {strides}"
+    cfg.model.neck = None
+    assert settle.describe_neck(cfg) == ""
 
 
 def test_weights_without_a_head_do_not_choose_its_norm():

@@ -84,7 +84,7 @@ class Folder:
 
     Args:
         out: the folder.
-        networks: in eval mode on `device`, see `predict.predict`.
+        networks: in eval mode on `device`, see `volume_predictor.predict`.
         plan: see `transforms`.
         settings: what else the result depends on (checkpoints, options), as plain values: goes to settings.json.
         mirror, largest, probabilities: average over mirror images; keep the largest component of each structure; write

@@ -49,7 +49,7 @@ class Estimate(NamedTuple):
 
 
 def estimate(networks: Sequence[nn.Module], grid: Grid, plan: Plan) -> Estimate:
-    """What `predict.predict` needs for an image on `grid`, reading it included, on the networks' device."""
+    """What `volume_predictor.predict` needs for an image on `grid`, reading it included, on the networks' device."""
     layout = Layout.of(grid, plan)
     channels, voxels, seen = len(plan["channels"]), math.prod(grid.shape), math.prod(layout.after)
     image, resampled = 4 * channels * voxels, 4 * channels * seen

@@ -50,6 +50,20 @@ def settle_norm(cfg: Config, world_size: int, cuda: bool, weights: dict | None =
     return f"norm of neck and heads: {norm['type']} ({why})"
 
 
+def describe_neck(cfg: Config) -> str:
+    """Returns the strides of the maps that the neck of a segmentor gives, as a line for the log.
+
+    The scales of a neck are written for one patch size; with another the maps have other strides, and no error says so.
+    """
+    neck, backbone = cfg.model.get("neck"), cfg.model.get("backbone")
+    scales = neck and (neck.get("rescales") or neck.get("scales"))
+    if not scales or not backbone:
+        return ""
+    stride = backbone.get("stride") or backbone.get("patch_size") or 16
+    stride = stride if isinstance(stride, int) else stride[0]
+    return f"neck: {neck.type}, strides {', '.join(f'{stride / scale:g}' for scale in scales)}"
+
+
 def settle_warmup(cfg: Config) -> str:
     """Shorten a warm-up that would outlast the run to a tenth of it, and start the next schedule there."""
     schedule, steps = cfg.get("param_scheduler"), cfg.train_cfg.get("max_iters")

@@ -97,7 +97,7 @@ class Predictor:
     """A config's segmentor with the weights of a checkpoint; scales and cuts pictures as the config's test does.
 
     Args:
-        cfg: its `model.test_cfg` says how pictures are cut, see `windows.choose_windows`.
+        cfg: its `model.test_cfg` says how pictures are cut, see `sliding_window.choose_windows`.
         checkpoint: its weights.
         device: cpu or cuda.
         own_size: leave out the scaling of the config's test.
