@@ -225,7 +225,7 @@ def compile_blocks(network: nn.Module) -> None:
     """Lets torch.compile fuse the inside of our blocks, wherever they are in `network`, in place.
 
     Code is compiled at the first call, once for all sizes but those of 1, which get their own. Layers that are computed
-    module by module (see `layers.describe_forms`) stay as they are.
+    module by module (see `layers.fused.describe_forms`) stay as they are.
 
     Raises:
         RuntimeError: nothing can be compiled for the network's device, and why.
