@@ -5,16 +5,12 @@ nearest, and multiplies bfloat16 as if its bits were integers; the kernels widen
 """
 
 import math
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from cell_definition import cell, random_weights
 from mlstm_cases import TRITON, device_of
 from torch import Tensor
-
-sys.path.append(str(Path(__file__).parent))
-from cell_definition import cell, random_weights
 
 from vil_dense.ops.cell_weights import CellWeights
 from vil_dense.ops.gpu.cell import cell_backward, cell_forward

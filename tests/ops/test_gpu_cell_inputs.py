@@ -1,12 +1,7 @@
 """The fused cell refuses what it cannot compute; this needs neither a GPU nor Triton."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
-
-sys.path.append(str(Path(__file__).parent))
 from cell_definition import random_weights
 
 from vil_dense.ops.gpu.cell import cell_forward
