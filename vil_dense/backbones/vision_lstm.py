@@ -27,8 +27,8 @@ DIRECTIONS: dict[str, dict[str, Any]] = {
     "quad-shared": dict(orders=_QUAD, shared=True),
     "quad-alternating": dict(orders=_QUAD, alternate=True),
 }
-"""The block designs of table 2: which orders a block reads its grid in; all in each block, or one block after
-another."""
+"""The block designs of table 2, by the orders in which a block reads its grid: every block reads all of them and adds
+the results, or, with `alternate`, block n reads number n modulo their count."""
 
 _V1 = dict(conv="causal", conv_kernel=4, bias=False, norm_bias=False, pooling="bilateral-average")
 _V2 = dict(conv="grid", conv_kernel=3, bias=True, norm_bias=True, pooling="bilateral-concat")
@@ -41,7 +41,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "vil-small": dict(dim=384, depth=24, **_V1),  # 80.7 %, 22,792,360
     "vil-smallplus": dict(dim=384, depth=26, **_V1),  # 80.9 %, 24,628,664 (the paper says 26M)
     "vil-base": dict(dim=768, depth=24, **_V1),  # 81.6 %, 88,050,856
-    "vil-large": dict(dim=1024, depth=48, **_V1),  # run time only, 308,282,728
+    "vil-large": dict(dim=1024, depth=48, **_V1),  # the paper has no accuracy, only its run time; 308,282,728
     "vil2-tiny": dict(dim=192, depth=24, **_V2),  # 78.3 %, 6,391,528
     "vil2-small": dict(dim=384, depth=24, **_V2),  # 81.5 %, 23,398,696
     "vil2-base": dict(dim=768, depth=24, **_V2),  # 82.4 %, 89,263,528
@@ -65,16 +65,17 @@ def variant(name: str) -> dict[str, Any]:
 
 
 class VisionLSTM(nn.Module):
-    """Patches, positions, blocks; then a vector, logits, or maps. Pictures (B, C, H, W) and volumes (B, C, D, H, W).
+    """Vision-LSTM for pictures (B, C_in, H, W) and volumes (B, C_in, D, H, W): patches, positions, blocks, then a head.
 
-    No size is remembered: any input size works, padded with zeros at the end of each axis to whole patches.
+    A call gives a vector, logits or a grid; `features` gives maps. Any input size works: the input is padded with zeros
+    at the end of each axis to whole patches, and positions are resized to its grid.
 
     Args:
         dim: channels C of the tokens.
         depth: number of blocks (a pair of the official second version counts as two).
         patch_size, stride: px or voxels, one number or one for each axis; a stride below the patch size overlaps
         patches.
-        in_channels: channels of the input.
+        in_channels: channels of the input, C_in.
         grid: tokens along each axis for which the position embedding is stored; resized where the input's grid differs.
             Its length is the number of spatial axes, 2 or 3.
         direction: a key of `DIRECTIONS`.
@@ -88,7 +89,7 @@ class VisionLSTM(nn.Module):
         **options: of the block, see `layers.ViLBlock`, `layers.ViLLayer`, `layers.AttentionBlock`.
 
     Raises:
-        ValueError: an unknown name or option, or numbers that do not fit, said in one sentence.
+        ValueError: an unknown name or option, or numbers that do not fit.
     """
 
     def __init__(
@@ -256,7 +257,7 @@ def _make_block(
         if design.pop("alternate", False):
             design["orders"] = (design["orders"][index % len(design["orders"])],)
         if ndim == 1 and options.get("conv", "grid") == "grid":
-            raise ValueError("a CLS token makes a sequence of the grid: it needs conv='causal', got conv='grid'")
+            raise ValueError("a CLS token turns the grid into a sequence: it needs conv='causal', got conv='grid'")
         options = dict(options, ndim=ndim, depth=depth, **design)
     return BLOCKS[name](dim, **options)
 

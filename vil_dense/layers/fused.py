@@ -34,7 +34,7 @@ TYPES: dict[str, tuple[type[nn.Module], ...]] = {
 """The modules of a scan, by name, as `vil.py` makes them."""
 
 PARAMETERS = (nn.Parameter, FakeTensor)
-"""Kinds of parameters that may be read: plain ones, also without numbers, as memory estimates use them."""
+"""Kinds of parameters that may be read: plain ones, and fake ones, which have shapes only, of memory estimates."""
 
 NORM_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 

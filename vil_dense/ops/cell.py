@@ -15,11 +15,11 @@ from vil_dense.ops import chunkwise
 from vil_dense.ops.cell_weights import NUM_HEADS, QKV_BLOCK, CellWeights
 from vil_dense.ops.chunkwise import (
     GPU_CHUNKS,
-    GateWeights,
+    GateFactors,
     State,
     chunk_outputs,
     chunk_shape,
-    gate_weights,
+    gate_factors,
     on_gpu,
     run_segments,
     scan_order,
@@ -124,9 +124,9 @@ def _cell(up: Tensor, weights: CellWeights, reverse: bool, compile: bool) -> Ten
     u, z = up.flatten(1, -2).split(E, -1)
 
     def step(
-        u: Tensor, c: Tensor, z: Tensor, gates: GateWeights, state: State | None, last: bool
+        u: Tensor, c: Tensor, z: Tensor, gates: GateFactors, state: State | None, last: bool
     ) -> tuple[Tensor, State | None]:
-        if compile and len(u) == 1:  # the stride of an axis of one would ask for a graph of its own
+        if compile and len(u) == 1:  # torch.compile guards on the stride of an axis of one: a second graph
             u, c, z = (x.squeeze(0).unsqueeze(0) for x in (u, c, z))
         if compile and not (last and state is None):  # first, middle and last segments share one graph
             state, last = state or _no_state(gates.tokens, E // NUM_HEADS), False
@@ -161,7 +161,7 @@ def _prepare(
     """
     u = up[..., : up.shape[-1] // 2]
     c = F.silu(convolve(u, weights.conv, weights.conv_bias)).flatten(1, -2)
-    i, f = gates(u.flatten(1, -2), c, *fold_gates(weights))
+    i, f = gate_preactivations(u.flatten(1, -2), c, *fold_gates(weights))
     zeros = torch.zeros_like(weights.skip)
     dtype = torch.promote_types(zeros.dtype, torch.float32)
     biases = [zeros if bias is None else bias for bias in (weights.q_bias, weights.k_bias, weights.v_bias)]
@@ -171,7 +171,7 @@ def _prepare(
         torch.stack(biases).to(dtype).unflatten(1, (NUM_HEADS, QKV_BLOCK, -1)),
         torch.stack([weights.norm, norm_bias, weights.skip]).to(dtype),
     )
-    return c, gate_weights(i, f, order, EPS), segment
+    return c, gate_factors(i, f, order, EPS), segment
 
 
 def centred_kernel(weight: Tensor, reverse: bool) -> Tensor:
@@ -191,7 +191,7 @@ def convolve(u: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     A kernel (E, 1, k) runs along the sequence of tokens, others over the grid.
     """
     weight, bias = weight.to(u.dtype), None if bias is None else bias.to(u.dtype)
-    if weight.ndim == 3:  # as a picture of one row: torch keeps channels last there
+    if weight.ndim == 3:  # as a picture of one row: conv1d does not keep channels last
         row, weight = u.flatten(1, -2).unsqueeze(1), weight.unsqueeze(2)
         return _depthwise(row, weight, bias).view(u.shape)
     return _depthwise(u, weight, bias)
@@ -203,7 +203,7 @@ def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return function(x.movedim(-1, 1), weight, bias, padding=padding, groups=x.shape[-1]).movedim(1, -1)
 
 
-def gates(u: Tensor, c: Tensor, maps: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+def gate_preactivations(u: Tensor, c: Tensor, maps: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """Computes the gate pre-activations i and f, (NH * B, S) each, in float32 or float64 from u and c, (B, S, E)."""
     B, S = u.shape[:2]
     of_c = torch.addmm(bias, maps[0], c.reshape(B * S, maps.shape[-1]).to(bias.dtype).mT)
@@ -233,7 +233,7 @@ def fold_gates(weights: CellWeights) -> tuple[Tensor, Tensor]:
 
 
 def _segment(
-    u: Tensor, c: Tensor, z: Tensor, weights: SegmentWeights, gates: GateWeights, state: State | None, last: bool
+    u: Tensor, c: Tensor, z: Tensor, weights: SegmentWeights, gates: GateFactors, state: State | None, last: bool
 ) -> tuple[Tensor, State | None]:
     """Computes the gated output of a segment, (B, N, L, E), and the state after it; u, c, z are (B, N, L, E)."""
     B, N, L = u.shape[:3]
@@ -276,5 +276,5 @@ def block_diagonal(x: Tensor, maps: Tensor, bias: Tensor) -> Tensor:
     y = bias[:, None, None, None]
     for row, of_row in zip(heads.unbind(-2), maps.unbind(0), strict=True):
         y = y + row[..., None, :] * of_row.transpose(0, 1)[:, None, None, None]
-    # Stored before axes are joined: a joined axis would be indexed with a division.
+    # Stored before axes are joined: the compiled loop would index a joined axis by an integer division.
     return y.to(x.dtype).contiguous().flatten(-2)

@@ -4,7 +4,7 @@ The sequence is cut into chunks of L tokens. Inside a chunk every token sees the
 matrix (the parallel form); what came before the chunk it sees through the state (C, n). Chunks run together in
 segments, and the state is carried from one segment to the next.
 
-All exponents come from one float64 computation over the whole sequence (`gate_weights`). With a = logsigmoid(f),
+All exponents come from one float64 computation over the whole sequence (`gate_factors`). With a = logsigmoid(f),
 
     A_t = a_1 + ... + a_t,    z_t = max over s <= t of (i_s - A_s),    m_t = A_t + z_t    (the stabiliser)
 
@@ -40,7 +40,7 @@ State = tuple[Tensor, Tensor]
 """The matrix memory C (H, DH, DH) and the normaliser n (H, DH), both divided by exp(m) of their last token."""
 
 
-class GateWeights(NamedTuple):
+class GateFactors(NamedTuple):
     """Holds the factors that the gates give to a segment of N chunks of L tokens, for H heads of all sequences.
 
     `tokens` has eight rows: the two terms of the exponent inside a chunk (row, col) as sums of a high and a low part
@@ -50,13 +50,13 @@ class GateWeights(NamedTuple):
     """
 
     tokens: Tensor  # (8, H, N, L), in the dtype of the computation
-    z_of_states: Tensor  # (H, N + 1), float64: z of the state before each chunk, and of the state after the segment
-    z_of_writes: Tensor  # (H, N + 1), float64: z of the state before the segment, and of what each chunk adds
+    peak_of_states: Tensor  # (H, N + 1), float64: z of the state before each chunk, and of the state after the segment
+    peak_of_writes: Tensor  # (H, N + 1), float64: z of the state before the segment, and of what each chunk adds
     contained: Tensor  # (N + 1, N + 1), 0 where the state of the row contains the addition of the column, else -inf
     causal: Tensor  # (L, L), 0 or -inf: whether the token of the row sees the token of the column
 
 
-Step = Callable[[Tensor, Tensor, Tensor, GateWeights, State | None, bool], tuple[Tensor, State | None]]
+Step = Callable[[Tensor, Tensor, Tensor, GateFactors, State | None, bool], tuple[Tensor, State | None]]
 """Maps a segment (three tensors (B, N, L, E), gates, the state before it, None before the first one, and whether it is
 the last one) to its output (B, N, L, E) and the state after it (None after the last one)."""
 
@@ -66,7 +66,7 @@ def mlstm_chunkwise(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: 
     B, NH, S, DH = q.shape
     order = scan_order(*chunk_shape(S), reverse, q.device)
     heads = [x.reshape(B * NH, S, DH) for x in (q, k, v)]
-    gates = gate_weights(i.reshape(B * NH, S), f.reshape(B * NH, S), order, eps)
+    gates = gate_factors(i.reshape(B * NH, S), f.reshape(B * NH, S), order, eps)
     few = max(1, min(OPERATOR_CHUNKS, DH // CHANNELS_PER_CHUNK))
     parts = run_segments(chunk_outputs, heads, gates, reverse, GPU_CHUNKS if on_gpu(q) else few)
     return torch.cat(parts, 1).view(B, NH, S, DH)
@@ -82,7 +82,7 @@ def mlstm_one_segment(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps
     padding = (0, 0, 0, N * CHUNK - S)
     q, k, v = (F.pad(x, padding).reshape(B * NH, N, CHUNK, DH) for x in (q, k, v))
     order = scan_order(N, CHUNK, reverse, q.device)
-    tokens, z_before, z_after = gate_weights(i.flatten(0, 1), f.flatten(0, 1), order, eps)
+    tokens, z_before, z_after = gate_factors(i.flatten(0, 1), f.flatten(0, 1), order, eps)
     h, _ = chunk_outputs(q, k, v, _of_segment(tokens, z_before, z_after, reverse), None, last=True)
     return h.reshape(B, NH, N * CHUNK, DH)[:, :, :S]
 
@@ -97,7 +97,7 @@ def run_segments(
     Args:
         step: see `Step`.
         tensors: three, (B, S, E) each.
-        gates: the result of `gate_weights`.
+        gates: the result of `gate_factors`.
         reverse: the recurrence runs from the last token to the first, and so do the segments.
         most: largest number of chunks in a segment.
     """
@@ -149,8 +149,8 @@ def segment_chunks(N: int, most: int) -> list[int]:
     return [N * (index + 1) // count - N * index // count for index in range(count)]
 
 
-def gate_weights(i: Tensor, f: Tensor, order: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns `tokens` of `GateWeights`, (8, H, N, L), and z before and after each chunk, (H, N), float64.
+def gate_factors(i: Tensor, f: Tensor, order: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns `tokens` of `GateFactors`, (8, H, N, L), and z before and after each chunk, (H, N), float64.
 
     Float64, because differences of long sums are taken; the gates are small beside q, k and v.
 
@@ -161,10 +161,10 @@ def gate_weights(i: Tensor, f: Tensor, order: Tensor, eps: float) -> tuple[Tenso
     """
     dtype, S = i.dtype, i.shape[-1]
     token = order.flatten()
-    # Behind the last token input gates are closed and forget gates open.
+    # In the padding input gates are closed and forget gates open.
     i, f = (
-        x.double().index_select(-1, token.clamp(max=S - 1)).masked_fill(token >= S, closed).unflatten(-1, order.shape)
-        for x, closed in ((i, NEVER), (f, -NEVER))
+        x.double().index_select(-1, token.clamp(max=S - 1)).masked_fill(token >= S, fill).unflatten(-1, order.shape)
+        for x, fill in ((i, NEVER), (f, -NEVER))
     )
     A = F.logsigmoid(f).flatten(1).cumsum(-1).view_as(f)
     col = i - A
@@ -181,7 +181,7 @@ def gate_weights(i: Tensor, f: Tensor, order: Tensor, eps: float) -> tuple[Tenso
     factors = torch.stack([read, write, -m_out, m - m_out]).exp()
     factors = torch.cat([factors[:3], eps * factors[3:]])
     tokens = torch.cat([high, (exponents - high).to(dtype), factors.to(dtype)])
-    # Back into the order of the tensors; a reversal is its own inverse.
+    # Undo the scan order; a reversal is its own inverse.
     chunk = order[:, 0] // order.shape[1]
     tokens = tokens.flatten(2).index_select(-1, token).view_as(tokens)
     return tokens, z_before.index_select(-1, chunk), z_after.index_select(-1, chunk)
@@ -200,7 +200,7 @@ def _running_maximum(x: Tensor) -> Tensor:
     return x
 
 
-def _of_segment(tokens: Tensor, z_before: Tensor, z_after: Tensor, reverse: bool) -> GateWeights:
+def _of_segment(tokens: Tensor, z_before: Tensor, z_after: Tensor, reverse: bool) -> GateFactors:
     """Returns the gates of a segment from those of its tokens, (8, H, N, L), and its chunks, (H, N)."""
     N, L = tokens.shape[-2:]
     first, last = (-1, 0) if reverse else (0, -1)
@@ -212,7 +212,7 @@ def _of_segment(tokens: Tensor, z_before: Tensor, z_after: Tensor, reverse: bool
         contained = torch.cat([torch.zeros_like(contained[:, :1]), contained[:, 1:]], 1)
         contained = torch.cat([contained[:-1], torch.zeros_like(contained[:1])])
         causal = causal.mT.contiguous()
-    return GateWeights(
+    return GateFactors(
         tokens.contiguous(),
         torch.cat([z_before, z_after[:, last, None]], 1),
         torch.cat([z_before[:, first, None], z_after], 1),
@@ -222,13 +222,13 @@ def _of_segment(tokens: Tensor, z_before: Tensor, z_after: Tensor, reverse: bool
 
 
 def chunk_outputs(
-    q: Tensor, k: Tensor, v: Tensor, gates: GateWeights, state: State | None, last: bool
+    q: Tensor, k: Tensor, v: Tensor, gates: GateFactors, state: State | None, last: bool
 ) -> tuple[Tensor, State | None]:
     """Computes the hidden states of a segment, (H, N, L, DH), and the state after it.
 
     Args:
         q, k, v: (H, N, L, DH); in half precision the products are in half precision too, the sums in float32.
-        gates: see `GateWeights`; their dtype is that of the result.
+        gates: see `GateFactors`; their dtype is that of the result.
         state, last: see `Step`.
     """
     H, N, L, DH = q.shape
@@ -246,7 +246,7 @@ def chunk_outputs(
 
 
 def _states(
-    k: Tensor, v: Tensor, write: Tensor, gates: GateWeights, state: State | None, last: bool
+    k: Tensor, v: Tensor, write: Tensor, gates: GateFactors, state: State | None, last: bool
 ) -> tuple[Tensor, Tensor, State | None]:
     """Computes C (H * N, DH, DH) and n (H * N, DH, 1) before each chunk, and the state after the segment.
 
@@ -260,7 +260,7 @@ def _states(
     k_write = k * (write * DH**-0.5).view(H * N, L, 1)
     C_write = (k_write.to(v.dtype).mT @ v).view(H, N, DH * DH).to(write.dtype)
     n_write = k_write.sum(1).view(H, N, DH)
-    exponent = gates.z_of_writes[:, None, :] - gates.z_of_states[:, :, None]
+    exponent = gates.peak_of_writes[:, None, :] - gates.peak_of_states[:, :, None]
     factors = torch.exp(exponent + gates.contained).to(write.dtype)
 
     def sums(rows: slice) -> list[Tensor]:
