@@ -115,24 +115,23 @@ cell_operator = register("cell", cell, _empty_output, _gradients)
 def _cell(up: Tensor, weights: CellWeights, reverse: bool, compile: bool) -> Tensor:
     grid, E = up.shape[1:-1], up.shape[-1] // 2
     order = scan_order(*chunk_shape(grid.numel()), reverse, up.device)
-    weights = weights._replace(conv=centred_kernel(weights.conv, reverse))
+    # Not compiled: torch's compiler makes a graph of the convolution's backward pass for each width of the grid.
+    c = convolve(up[..., :E], centred_kernel(weights.conv, reverse), weights.conv_bias).flatten(1, -2)
+    up = up.flatten(1, -2)
     prepare, process = _prepare, _segment
     if compile:
-        axes = tuple(range(up.ndim - 1)), ((),) * 15, (0, 1)
-        prepare, process = compiled(_prepare, axes), compiled(_segment, _SEGMENT_AXES)
-    c, gates, prepared = prepare(up, weights, order)
-    u, z = up.flatten(1, -2).split(E, -1)
+        prepare, process = compiled(_prepare, _PREPARE_AXES), compiled(_segment, _SEGMENT_AXES)
+    c, gates, prepared = prepare(up, c, weights, order)
 
-    def step(
-        u: Tensor, c: Tensor, z: Tensor, gates: GateFactors, state: State | None, last: bool
-    ) -> tuple[Tensor, State | None]:
-        if compile and len(u) == 1:  # torch.compile guards on the stride of an axis of one: a second graph
-            u, c, z = (x.squeeze(0).unsqueeze(0) for x in (u, c, z))
+    def step(up: Tensor, c: Tensor, gates: GateFactors, state: State | None, last: bool) -> tuple[Tensor, State | None]:
+        if compile and len(up) == 1:  # torch.compile guards on the stride of an axis of one: a second graph
+            up, c = (x.squeeze(0).unsqueeze(0) for x in (up, c))
+        u, z = up.split(E, -1)
         if compile and not (last and state is None):  # first, middle and last segments share one graph
             state, last = state or _no_state(gates.tokens, E // NUM_HEADS), False
         return process(u, c, z, prepared, gates, state, last)
 
-    parts = run_segments(step, (u, c, z), gates, reverse, most_chunks(order.shape[1] * len(up), up))
+    parts = run_segments(step, (up, c), gates, reverse, most_chunks(order.shape[1] * len(up), up))
     y = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
     return y.unflatten(1, grid)
 
@@ -150,18 +149,18 @@ def _no_state(tokens: Tensor, DH: int) -> State:
 
 
 def _prepare(
-    up: Tensor, weights: CellWeights, order: Tensor
+    up: Tensor, c: Tensor, weights: CellWeights, order: Tensor
 ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor], SegmentWeights]:
     """Computes what needs the whole sequence: c (B, S, E), the factors of the gates, and the weights of segments.
 
     Args:
-        up: see `cell`.
-        weights: the kernel of the convolution is a centred one.
+        up: see `cell`; (B, S, 2 E).
+        c: the result of the convolution, (B, S, E), before its activation.
+        weights: those of the convolution are not read.
         order: see `scan_order`.
     """
-    u = up[..., : up.shape[-1] // 2]
-    c = F.silu(convolve(u, weights.conv, weights.conv_bias)).flatten(1, -2)
-    i, f = gate_preactivations(u.flatten(1, -2), c, *fold_gates(weights))
+    u, c = up[..., : c.shape[-1]], F.silu(c)
+    i, f = gate_preactivations(u, c, *fold_gates(weights))
     zeros = torch.zeros_like(weights.skip)
     dtype = torch.promote_types(zeros.dtype, torch.float32)
     biases = [zeros if bias is None else bias for bias in (weights.q_bias, weights.k_bias, weights.v_bias)]
@@ -248,6 +247,7 @@ def _segment(
     return ((h * norm + norm_bias + skip * c) * F.silu(z.to(h.dtype))).to(z.dtype), state
 
 
+_PREPARE_AXES = (0, 1), (0, 1), ((),) * len(CellWeights._fields), (0, 1)
 _SEGMENT_AXES = (
     *[(0, 1, 2)] * 3,
     ((), (), ()),
@@ -255,7 +255,7 @@ _SEGMENT_AXES = (
     ((0,), (0,)),
     (),
 )
-"""The axes of the arguments of `_segment` whose sizes change from call to call."""
+"""The axes of the arguments of `_prepare` and `_segment` whose sizes change from call to call."""
 
 
 def block_diagonal(x: Tensor, maps: Tensor, bias: Tensor) -> Tensor:

@@ -56,9 +56,9 @@ class GateFactors(NamedTuple):
     causal: Tensor  # (L, L), 0 or -inf: whether the token of the row sees the token of the column
 
 
-Step = Callable[[Tensor, Tensor, Tensor, GateFactors, State | None, bool], tuple[Tensor, State | None]]
-"""Maps a segment (three tensors (B, N, L, E), gates, the state before it, None before the first one, and whether it is
-the last one) to its output (B, N, L, E) and the state after it (None after the last one)."""
+Step = Callable[..., tuple[Tensor, State | None]]
+"""Maps a segment of all tensors (B, N, L, E), its gates, the state before it (None before the first one) and whether it
+is the last one to its output (B, N, L, E) and the state after it (None after the last one)."""
 
 
 def mlstm_chunkwise(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: float, reverse: bool) -> Tensor:
@@ -96,7 +96,7 @@ def run_segments(
 
     Args:
         step: see `Step`.
-        tensors: three, (B, S, E) each.
+        tensors: (B, S, E) each.
         gates: the result of `gate_factors`.
         reverse: the recurrence runs from the last token to the first, and so do the segments.
         most: largest number of chunks in a segment.
@@ -108,17 +108,17 @@ def run_segments(
     # Split once: the gradient of a slice is as long as the tensor that it was cut from.
     lengths = [n * L for n in chunks]
     lengths[-1] -= padding
-    first, second, third = (list(x.split(lengths, 1)) for x in tensors)
+    split = [list(x.split(lengths, 1)) for x in tensors]
     if padding:
-        for pieces in (first, second, third):
+        for pieces in split:
             pieces[-1] = F.pad(pieces[-1], (0, 0, 0, padding))
     of_tokens, of_states, of_writes = tokens.split(chunks, 2), z_before.split(chunks, 1), z_after.split(chunks, 1)
     outputs: list[Tensor] = []
     state = None
     for index in reversed(range(len(chunks))) if reverse else range(len(chunks)):
-        a, b, c = (pieces[index].unflatten(1, (-1, L)) for pieces in (first, second, third))
+        segment = [pieces[index].unflatten(1, (-1, L)) for pieces in split]
         gate = _of_segment(of_tokens[index], of_states[index], of_writes[index], reverse)
-        output, state = step(a, b, c, gate, state, len(outputs) == len(chunks) - 1)
+        output, state = step(*segment, gate, state, len(outputs) == len(chunks) - 1)
         outputs.append(output.flatten(1, 2))
     outputs = outputs[::-1] if reverse else outputs
     if padding:

@@ -47,6 +47,7 @@ def register(
     backward_operator = getattr(torch.ops.vil_dense, f"{name}_backward").default
 
     def run(*args: Any) -> Tensor:
+        args = tree_map_only(Tensor, Tensor.detach, args)  # with or without gradients: one compiled graph inside
         with torch.no_grad(), no_autocast(_tensors(args)[0]):
             return function(*args)
 
