@@ -45,10 +45,10 @@ $(READY): requirements.txt setup.cfg vil_dense/__init__.py
 
 train: $(READY)
 ifeq ($(abspath $(CONFIG)),$(abspath $(SAMPLE)))
-	$(BIN)/python tools/make_sample.py
+	$(BIN)/python tools/dataset_converters/make_sample.py
 endif
 ifeq ($(abspath $(CONFIG)),$(abspath $(VOLUMES)))
-	$(BIN)/python tools/make_phantom.py
+	$(BIN)/python tools/dataset_converters/make_phantom.py
 endif
 	$(BIN)/python tools/train.py $(CONFIG) $(ARGS)
 
@@ -77,10 +77,10 @@ check: $(READY)
 	$(BIN)/lint-imports
 
 bench: $(READY)
-	$(BIN)/python tools/benchmark.py $(or $(ARGS),backbone)
+	$(BIN)/python tools/benchmark/benchmark.py $(or $(ARGS),backbone)
 
 bench-gpu: $(READY)
-	$(BIN)/python tools/bench_gpu.py $(ARGS)
+	$(BIN)/python tools/benchmark/bench_gpu.py $(ARGS)
 
 clean:
 	rm -rf .venv .venv-official build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis

@@ -1,6 +1,6 @@
 """ViLUNet3D on any folder of volumes, as its plan says.
 
-Command:  python tools/plan_volumes.py DATA --out plan.json
+Command:  python tools/volumes/plan.py DATA --out plan.json
           python tools/train.py configs/vil_unet3d_volumes.py --cfg-options data_root=DATA plan=plan.json [fold=1]
 Result:   yours.
 """

@@ -1,6 +1,6 @@
 """A small ViL (v2, 8 blocks of 96 channels, patches of 8 px) + UperNet on the embedded sample: what `make train` runs.
 
-Command:  python tools/make_sample.py && python tools/train.py configs/vil_upernet_sample.py
+Command:  python tools/dataset_converters/make_sample.py && python tools/train.py configs/vil_upernet_sample.py
 Protocol: whole picture at its own size.
 Result:   mIoU 81.70, aAcc 92.56 on the 50 held-out scenes; 8 minutes on two cores of a busy machine (float32).
           Per class and curves: configs/results/vil_upernet_sample.

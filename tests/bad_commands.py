@@ -17,7 +17,7 @@ DEEP = ", and 8 bits a channel were expected)"
 FIRST = "labels of the train data: 1 of 2 pairs that were read cannot be used: {bad}/labels/"
 LABEL = "annotations/training/b.png"
 A_FILE = "{bad}/good.pth is a file, and results need a folder"
-NO_CASE = "predict_volumes {bad}/volumes.py {bad}/volumes.pth"
+NO_CASE = "volumes/predict {bad}/volumes.py {bad}/volumes.pth"
 
 
 def predict(rest: str, says: str, code: int = 2) -> Bad:
@@ -52,7 +52,7 @@ def plan(name: str, says: str) -> Bad:
 
 
 def datalist(name: str, says: str) -> Bad:
-    return Bad(f"plan_volumes {{bad}}/lists --datalist {name}.json --out {{out}}/plan.json", says)
+    return Bad(f"volumes/plan {{bad}}/lists --datalist {name}.json --out {{out}}/plan.json", says)
 
 
 def checkpoint(name: str, says: str, tool: str = "test") -> Bad:
@@ -248,16 +248,17 @@ CASES = {
         "nan.pth holds NaN or infinite numbers",
     ),
     "convert: cut safetensors": Bad(
-        "convert_checkpoint {bad}/checkpoints/cut.safetensors {out}/a.pth", "cut.safetensors is not a whole checkpoint"
+        "model_converters/convert_checkpoint {bad}/checkpoints/cut.safetensors {out}/a.pth",
+        "cut.safetensors is not a whole checkpoint",
     ),
     "convert: another model": Bad(
-        "convert_checkpoint {bad}/checkpoints/other_model.pth {out}/a.pth", "not the weights of a ViL"
+        "model_converters/convert_checkpoint {bad}/checkpoints/other_model.pth {out}/a.pth", "not the weights of a ViL"
     ),
     "convert: to another kind": Bad(
-        "convert_checkpoint {bad}/good.pth {out}/a.onnx", "DST must end in .pth or .safetensors"
+        "model_converters/convert_checkpoint {bad}/good.pth {out}/a.onnx", "DST must end in .pth or .safetensors"
     ),
     "volumes: another model": Bad(
-        "predict_volumes {bad}/volumes.py {bad}/good.pth {bad}/case.nii.gz --out {out}",
+        "volumes/predict {bad}/volumes.py {bad}/good.pth {bad}/case.nii.gz --out {out}",
         "good.pth is a checkpoint of another model",
     ),
     # configs
@@ -283,13 +284,13 @@ CASES = {
         "classes.py", "a head of the model has num_classes=7 and the train data, SampleDataset, have 12"
     ),
     "config: of pictures for volumes": Bad(
-        "predict_volumes {bad}/config.py {bad}/good.pth {bad}/case.nii.gz --out {out}", "segments no volumes"
+        "volumes/predict {bad}/config.py {bad}/good.pth {bad}/case.nii.gz --out {out}", "segments no volumes"
     ),
     "config: of volumes for pictures": Bad(
         "predict {bad}/volumes.py {bad}/volumes.pth " + ONE + " --out {out}", "error: the config has no "
     ),
     "config: of a segmentor for probe": Bad(
-        "probe {bad}/config.py none --work-dir {out}", "takes a classifier's config"
+        "studies/probe {bad}/config.py none --work-dir {out}", "takes a classifier's config"
     ),
     # command lines
     "option: no =": train(
@@ -345,7 +346,7 @@ CASES = {
     ),
     "out: volumes into a file": Bad(NO_CASE + " {bad}/case.nii.gz --out {bad}/good.pth", A_FILE),
     "out: a plan into a folder": Bad(
-        "plan_volumes {bad}/lists --datalist file_missing.json --out {bad}/lists", "{bad}/lists is a folder"
+        "volumes/plan {bad}/lists --datalist file_missing.json --out {bad}/lists", "{bad}/lists is a folder"
     ),
     "show dir: of a classifier": Bad(
         "test configs/vil_imagenet.py {bad}/good.pth --show-dir {out}",
@@ -359,40 +360,48 @@ CASES = {
     "argument: unknown": Bad("train {bad}/config.py --resumee", "unrecognized arguments: --resumee"),
     "argument: no config": Bad("train", "the following arguments are required: config"),
     "launcher: none there": Bad("train {bad}/config.py --launcher pytorch", "and RANK is not set"),
-    "flops: shape 0": Bad("get_flops {bad}/config.py --shape 0", "H W, or one number for both, in px; got 0"),
-    "sample: -1 pictures": Bad("make_sample --out {out} --train -1", "of the pictures of each split, got -1 and 50"),
-    "phantom: 0 volumes": Bad("make_phantom --out {out} --val 0", "of the volumes of each split, got 24 and 0"),
+    "flops: shape 0": Bad("analysis/get_flops {bad}/config.py --shape 0", "H W, or one number for both, in px; got 0"),
+    "sample: -1 pictures": Bad(
+        "dataset_converters/make_sample --out {out} --train -1", "of the pictures of each split, got -1 and 50"
+    ),
+    "phantom: 0 volumes": Bad(
+        "dataset_converters/make_phantom --out {out} --val 0", "of the volumes of each split, got 24 and 0"
+    ),
     "tolerance: negative": Bad(
-        "evaluate_volumes {bad}/volumes.py {bad}/case.nii.gz {bad}/case.nii.gz --out {out} --tolerance-mm -1",
+        "volumes/evaluate {bad}/volumes.py {bad}/case.nii.gz {bad}/case.nii.gz --out {out} --tolerance-mm -1",
         "--tolerance-mm is 0 or more, got -1.0",
     ),
-    "export: no run": Bad("export_bundle nowhere --out {out}", "no run at nowhere"),
+    "export: no run": Bad("volumes/export_bundle nowhere --out {out}", "no run at nowhere"),
     "export: no config in it": Bad(
-        "export_bundle {bad}/sample --out {out}", "is no work folder of a training: one config is expected in it, got 0"
+        "volumes/export_bundle {bad}/sample --out {out}",
+        "is no work folder of a training: one config is expected in it, got 0",
     ),
-    "plot: no run": Bad("plot_runs --group a nowhere --out {out}", "no work folder at nowhere"),
-    "compare: no run": Bad("compare_volumes nowhere there --out {out}/a.csv", "no metrics.csv at nowhere"),
+    "plot: no run": Bad("analysis/plot_runs --group a nowhere --out {out}", "no work folder at nowhere"),
+    "compare: no run": Bad("volumes/compare nowhere there --out {out}/a.csv", "no metrics.csv at nowhere"),
     "compare: a broken table": Bad(
-        "compare_volumes {bad}/runs/table {bad}/runs/table", "runs/table/metrics.csv is no table of cases: "
+        "volumes/compare {bad}/runs/table {bad}/runs/table", "runs/table/metrics.csv is no table of cases: "
     ),
     "compare: text for numbers": Bad(
-        "compare_volumes {bad}/runs/text {bad}/runs/text", "runs/text/metrics.csv is no table of cases: could not"
+        "volumes/compare {bad}/runs/text {bad}/runs/text", "runs/text/metrics.csv is no table of cases: could not"
     ),
     "compare: bytes": Bad(
-        "compare_volumes {bad}/runs/bytes {bad}/runs/bytes", "runs/bytes/metrics.csv is no table of cases: "
+        "volumes/compare {bad}/runs/bytes {bad}/runs/bytes", "runs/bytes/metrics.csv is no table of cases: "
     ),
     "plot: a broken log": Bad(
-        "plot_runs --group a {bad}/runs/log --out {out}", "scalars.json, line 1, is no line of a run's log"
+        "analysis/plot_runs --group a {bad}/runs/log --out {out}", "scalars.json, line 1, is no line of a run's log"
     ),
     "export: broken scores": Bad(
-        "export_bundle {bad}/runs/scores --out {out} --checkpoint {bad}/volumes.pth",
+        "volumes/export_bundle {bad}/runs/scores --out {out} --checkpoint {bad}/volumes.pth",
         "runs/scores/validation/metrics.json is no JSON",
     ),
     "out: of other settings": Bad(
         NO_CASE + " {bad}/case.nii.gz --out {bad}/runs/settings", "runs/settings/settings.json is no JSON"
     ),
     "crops: a label in colours": Bad(
-        "make_crops --source {bad}/runs/camvid --out {out}", "annotations/train/b.png has 3 channels: a label has one"
+        "dataset_converters/make_crops --source {bad}/runs/camvid --out {out}",
+        "annotations/train/b.png has 3 channels: a label has one",
     ),
-    "crops: no data": Bad("make_crops --source nowhere --out {out}", "no *.jpg picture in nowhere/images/train"),
+    "crops: no data": Bad(
+        "dataset_converters/make_crops --source nowhere --out {out}", "no *.jpg picture in nowhere/images/train"
+    ),
 }

@@ -14,7 +14,7 @@ from vil_dense.backbones import VisionLSTM, variant
 from vil_dense.backbones.checkpoint import infer_options, layout_of, load_weights, to_own
 from vil_dense.state_files import read_state
 
-TOOL = Path(__file__).parents[2] / "tools/convert_checkpoint.py"
+TOOL = Path(__file__).parents[2] / "tools/model_converters/convert_checkpoint.py"
 
 
 def small(name: str = "vil2-tiny", **options) -> VisionLSTM:
@@ -189,7 +189,7 @@ def test_the_tool_ends_in_one_sentence(
         raise error
 
     monkeypatch.setattr(state_files, "read_state", fail)
-    monkeypatch.setattr(sys, "argv", ["convert_checkpoint.py", "a.th", "a.pth"])
+    monkeypatch.setattr(sys, "argv", ["model_converters/convert_checkpoint.py", "a.th", "a.pth"])
     with pytest.raises(SystemExit) as end:
         runpy.run_path(str(TOOL), run_name="__main__")
     assert end.value.code == code and capsys.readouterr().err == said

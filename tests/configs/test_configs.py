@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from config_files import BY_NAME
+from config_files import SEGMENTORS as CONFIGS
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
@@ -15,12 +17,11 @@ from vil_dense.mm.engine import settle
 from vil_dense.mm.evaluation.protocols import describe
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = sorted((ROOT / "configs").glob("*upernet*.py"))
 # Official counts (backbone for 512 px, pyramid, UperNet, auxiliary head), reference of the ViL paper's code.
 PARAMETERS = {
     "vil_upernet_ade20k": 6_164_352 + 443_328 + 4_272_918 + 361_110,
-    "vil_small_upernet_ade20k": 22_945_344 + 1_771_392 + 17_024_406 + 1_385_622,
-    "vil_base_upernet_ade20k": 88_357_824 + 7_081_728 + 19_383_702 + 2_712_726,
+    "vil2-s_upernet_1xb16-160k_ade20k-512x512": 22_945_344 + 1_771_392 + 17_024_406 + 1_385_622,
+    "vil2-b_upernet_1xb16-160k_ade20k-512x512": 88_357_824 + 7_081_728 + 19_383_702 + 2_712_726,
 }
 
 each_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -69,7 +70,7 @@ def train_step(cfg: Config, batch_size: int) -> dict[str, torch.Tensor]:
 @each_config
 def test_docstring_is_a_lab_note(path: Path):
     note = path.read_text().split('"""')[1]
-    assert f"configs/{path.name}" in note and "\nCommand:" in note and "\nResult:" in note
+    assert str(path.relative_to(ROOT)) in note and "\nCommand:" in note and "\nResult:" in note
 
 
 @each_config
@@ -107,7 +108,7 @@ def test_every_neck_trains_at_every_batch(name: str, batch_size: int):
 
 def test_the_control_differs_in_the_blocks_alone():
     """What the two CamVid configs do not share is the backbone's blocks, their taps, their layers and LayerScale."""
-    ours, control = (read(ROOT / f"configs/{name}_upernet_camvid.py") for name in ("vil", "deit3"))
+    ours, control = (read(BY_NAME[f"{name}_upernet_1xb4-1200_camvid-256x256"]) for name in ("vil2-t", "deit3-t"))
     for cfg in (ours, control):
         for key in ("variant", "out_indices", "layerscale"):
             cfg.model.backbone.pop(key, None)
@@ -116,7 +117,7 @@ def test_the_control_differs_in_the_blocks_alone():
 
 
 def test_1024_doubles_every_size():
-    cfg = read(ROOT / "configs/vil_upernet_ade20k_1024.py")
+    cfg = read(ROOT / "configs/ade20k/vil2-t_upernet_1xb16-160k_ade20k-1024x1024.py")
     resize, crop = cfg.train_dataloader.dataset.pipeline[3:5]
     assert (resize.scale, crop.crop_size) == ((4096, 1024), (1024, 1024))
     assert cfg.val_dataloader == cfg.test_dataloader and cfg.test_dataloader.dataset.pipeline[1].scale == (4096, 1024)
@@ -126,10 +127,10 @@ def test_1024_doubles_every_size():
     ("name", "words"),
     [
         ("vil_upernet_ade20k", "short side 512, windows of 512 every 341"),
-        ("vil_upernet_ade20k_1024", "short side 1024, windows of 1024 every 682"),
-        ("vil_upernet_camvid", "own size, whole picture"),
+        ("vil2-t_upernet_1xb16-160k_ade20k-1024x1024", "short side 1024, windows of 1024 every 682"),
+        ("vil2-t_upernet_1xb4-1200_camvid-256x256", "own size, whole picture"),
         ("vil_upernet_sample", "own size, whole picture"),
     ],
 )
 def test_protocol_in_words(name: str, words: str):
-    assert describe(read(ROOT / f"configs/{name}.py"), "val") == words
+    assert describe(read(BY_NAME[name]), "val") == words

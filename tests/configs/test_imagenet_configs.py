@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from config_files import CLASSIFIERS as CONFIGS
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.optim import build_optim_wrapper
@@ -15,50 +16,49 @@ import vil_dense.mm  # noqa: F401
 from vil_dense.mm.engine import settle
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = [ROOT / "configs/vil_imagenet.py", *sorted((ROOT / "configs/imagenet").glob("*.py"))]
 # parameters with 1000 classes, measured of the official code (v1 and v2); the first 100 classes at 128 px
 PARAMETERS = {
     "vil_imagenet": 6_088_360,
-    "vil_tinyplus": 7_277_840,
-    "vil_small": 22_792_360,
-    "vil_smallplus": 24_628_664,
-    "vil_base": 88_050_856,
-    "vil_large": 308_282_728,
-    "vil_tinyplus_stride8": 7_277_840,
-    "vil2_tiny_224": 6_391_528,
-    "vil2_small_224": 23_398_696,
-    "vil2_base_224": 89_263_528,
-    "blocks_uni": 5_889_316,
-    "blocks_bi": 6_285_796,
-    "blocks_bi_shared": 5_889_316,
-    "blocks_quad": 7_078_756,
-    "blocks_quad_alternating": 5_889_316,
+    "vil-t-plus_800e_in1k-224": 7_277_840,
+    "vil-s_400e_in1k-224": 22_792_360,
+    "vil-s-plus_400e_in1k-224": 24_628_664,
+    "vil-b_400e_in1k-224": 88_050_856,
+    "vil-l_400e_in1k-224": 308_282_728,
+    "vil-t-plus-stride8_30e_in1k-224": 7_277_840,
+    "vil2-t_800e-20e_in1k-224": 6_391_528,
+    "vil2-s_400e-20e_in1k-224": 23_398_696,
+    "vil2-b_400e-5e_in1k-224": 89_263_528,
+    "vil-t_uni_400e_in100-128": 5_889_316,
+    "vil-t_bi_400e_in100-128": 6_285_796,
+    "vil-t_bi-shared_400e_in100-128": 5_889_316,
+    "vil-t_quad_400e_in100-128": 7_078_756,
+    "vil-t_quad-alternating_400e_in100-128": 5_889_316,
 }
 # run: epochs, pictures of an update on 8 GPUs, rate, px, warm-up epochs, last rate, clipping, decay, drop path (f.1)
 RECIPES = {
     "vil_imagenet": (800, 2048, 2e-3, 224, 5, 1e-6, 1.0, 0.05, 0.0),
-    "vil_tiny_400e": (400, 1024, 1e-3, 224, 5, 1e-6, 1.0, 0.05, 0.0),
-    "vil_tinyplus": (800, 2048, 2e-3, 224, 5, 1e-6, 1.0, 0.05, 0.0),
-    "vil_tinyplus_400e": (400, 1024, 1e-3, 224, 5, 1e-6, 1.0, 0.05, 0.0),
-    "vil_small": (400, 1024, 1e-3, 224, 5, 1e-6, 1.0, 0.05, 0.05),
-    "vil_smallplus": (400, 1024, 1e-3, 224, 5, 1e-6, 1.0, 0.05, 0.05),
-    "vil_base": (400, 2048, 2e-3, 224, 5, 1e-6, 1.0, 0.05, 0.2),
-    "vil2_tiny_192": (800, 2048, 2e-3, 192, 5, 1e-6, 1.0, 0.05, 0.0),
-    "vil2_tiny_192_400e": (400, 2048, 2e-3, 192, 5, 1e-6, 1.0, 0.05, 0.0),
-    "vil2_small_192": (400, 2048, 2e-3, 192, 5, 1e-6, 1.0, 0.05, 0.05),
-    "vil2_base_192": (400, 2048, 2e-3, 192, 5, 1e-6, 1.0, 0.05, 0.2),
-    "vil2_tiny_224": (20, 1024, 1e-5, 224, 5, 1e-6, None, 0.05, 0.0),
-    "vil2_tiny_224_400e": (20, 1024, 1e-5, 224, 5, 1e-6, None, 0.05, 0.0),
-    "vil2_small_224": (20, 1024, 1e-5, 224, 5, 1e-6, None, 0.05, 0.05),
-    "vil2_base_224": (5, 1024, 1e-5, 224, 1, 1e-6, None, 0.05, 0.2),
-    "vil_tinyplus_stride8": (30, 1024, 1e-5, 224, 5, 1e-5, None, 1e-8, 0.0),
-    "vil_smallplus_stride8": (30, 1024, 1e-5, 224, 5, 1e-5, None, 1e-8, 0.05),
-    "vil_base_stride8": (30, 1024, 1e-5, 224, 5, 1e-5, None, 1e-8, 0.2),
-    "blocks_uni": (400, 1024, 1e-3, 128, 50, 1e-6, 1.0, 0.05, 0.0),
-    "pooling_average": (400, 1024, 1e-3, 192, 5, 1e-6, 1.0, 0.05, 0.0),
-    "deit3_tiny_192": (800, 1024, 1e-3, 192, 5, 1e-6, None, 0.05, 0.0),
-    "deit3_tiny_224": (20, 1024, 1e-5, 224, 5, 1e-6, None, 0.05, 0.0),
-    "deit3_tiny_stride8": (30, 1024, 1e-5, 224, 5, 1e-5, None, 1e-8, 0.0),
+    "vil-t_400e_in1k-224": (400, 1024, 1e-3, 224, 5, 1e-6, 1.0, 0.05, 0.0),
+    "vil-t-plus_800e_in1k-224": (800, 2048, 2e-3, 224, 5, 1e-6, 1.0, 0.05, 0.0),
+    "vil-t-plus_400e_in1k-224": (400, 1024, 1e-3, 224, 5, 1e-6, 1.0, 0.05, 0.0),
+    "vil-s_400e_in1k-224": (400, 1024, 1e-3, 224, 5, 1e-6, 1.0, 0.05, 0.05),
+    "vil-s-plus_400e_in1k-224": (400, 1024, 1e-3, 224, 5, 1e-6, 1.0, 0.05, 0.05),
+    "vil-b_400e_in1k-224": (400, 2048, 2e-3, 224, 5, 1e-6, 1.0, 0.05, 0.2),
+    "vil2-t_800e_in1k-192": (800, 2048, 2e-3, 192, 5, 1e-6, 1.0, 0.05, 0.0),
+    "vil2-t_400e_in1k-192": (400, 2048, 2e-3, 192, 5, 1e-6, 1.0, 0.05, 0.0),
+    "vil2-s_400e_in1k-192": (400, 2048, 2e-3, 192, 5, 1e-6, 1.0, 0.05, 0.05),
+    "vil2-b_400e_in1k-192": (400, 2048, 2e-3, 192, 5, 1e-6, 1.0, 0.05, 0.2),
+    "vil2-t_800e-20e_in1k-224": (20, 1024, 1e-5, 224, 5, 1e-6, None, 0.05, 0.0),
+    "vil2-t_400e-20e_in1k-224": (20, 1024, 1e-5, 224, 5, 1e-6, None, 0.05, 0.0),
+    "vil2-s_400e-20e_in1k-224": (20, 1024, 1e-5, 224, 5, 1e-6, None, 0.05, 0.05),
+    "vil2-b_400e-5e_in1k-224": (5, 1024, 1e-5, 224, 1, 1e-6, None, 0.05, 0.2),
+    "vil-t-plus-stride8_30e_in1k-224": (30, 1024, 1e-5, 224, 5, 1e-5, None, 1e-8, 0.0),
+    "vil-s-plus-stride8_30e_in1k-224": (30, 1024, 1e-5, 224, 5, 1e-5, None, 1e-8, 0.05),
+    "vil-b-stride8_30e_in1k-224": (30, 1024, 1e-5, 224, 5, 1e-5, None, 1e-8, 0.2),
+    "vil-t_uni_400e_in100-128": (400, 1024, 1e-3, 128, 50, 1e-6, 1.0, 0.05, 0.0),
+    "vil-t_average_400e_in1k-192": (400, 1024, 1e-3, 192, 5, 1e-6, 1.0, 0.05, 0.0),
+    "deit3-t_800e_in1k-192": (800, 1024, 1e-3, 192, 5, 1e-6, None, 0.05, 0.0),
+    "deit3-t_800e-20e_in1k-224": (20, 1024, 1e-5, 224, 5, 1e-6, None, 0.05, 0.0),
+    "deit3-t-stride8_30e_in1k-224": (30, 1024, 1e-5, 224, 5, 1e-5, None, 1e-8, 0.0),
 }
 
 each_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -125,10 +125,10 @@ def test_recipe(name: str):
     assert preprocessor.mean[0] == 123.675 and (preprocessor.mixup, preprocessor.cutmix) == (0.8, 1.0)
 
 
-@pytest.mark.parametrize("study", ["blocks", "pooling"])
+@pytest.mark.parametrize("study", ["designs", "pooling"])
 def test_rows_of_a_study_differ_in_the_network_alone(study: str):
-    rows = [read(path) for path in CONFIGS if path.stem.startswith(study)]
-    assert len(rows) == dict(blocks=7, pooling=5)[study]
+    rows = [read(path) for path in CONFIGS if path.parent.name == study]
+    assert len(rows) == dict(designs=7, pooling=5)[study]
     for row in rows:
         row.model.pop("direction", None), row.model.pop("pooling", None)
     assert all(row.to_dict() == rows[0].to_dict() for row in rows)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "check_kernels.py"
+TOOL = Path(__file__).resolve().parents[2] / "tools/benchmark/check_kernels.py"
 SHARED_LIMIT = {80: 163 * 1024, 89: 99 * 1024, 90: 227 * 1024}
 CASES = [(cap, dim, dtype) for cap in SHARED_LIMIT for dim in (96, 192, 384, 512) for dtype in ("bfloat16", "float16")]
 SPILLS = {

@@ -138,12 +138,17 @@ def test_debug_shows_the_traceback(bad: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(FileNotFoundError, match=r"^no config at nowhere\.py$"):
         run_command("train nowhere.py --debug", monkeypatch)
     with pytest.raises(ValueError, match="is no usable config, SyntaxError"):
-        run_command(f"get_flops {bad}/configs/syntax.py --debug", monkeypatch)
+        run_command(f"analysis/get_flops {bad}/configs/syntax.py --debug", monkeypatch)
 
 
-@pytest.mark.parametrize("tool", sorted(path.stem for path in (ROOT / "tools").glob("*.py")))
+TOOLS = [
+    path.relative_to(ROOT / "tools") for path in (ROOT / "tools").rglob("*.py") if path.parent.name != "benchmarks"
+]
+
+
+@pytest.mark.parametrize("tool", sorted(str(path.with_suffix("")) for path in TOOLS))
 def test_every_tool_has_debug(tool: str, command) -> None:
-    code, said, _ = command(f"{tool} {'op ' if tool == 'benchmark' else ''}--help")
+    code, said, _ = command(f"{tool} {'op ' if tool == 'benchmark/benchmark' else ''}--help")
     assert code == 0 and "--debug" in said
 
 

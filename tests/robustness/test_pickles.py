@@ -79,7 +79,7 @@ SPRINGS = dict(
 PRETRAINED = "model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint"
 CLASS_WEIGHT = "model.decode_head.loss_decode.class_weight"
 TRAIN = "train {d}/config.py --work-dir {out} --cfg-options"
-VOLUMES = "predict_volumes {d}/volumes.py"
+VOLUMES = "volumes/predict {d}/volumes.py"
 CLASSIFIER = "model.dim=32 model.depth=2 model.grid=(4,4) model.num_classes=2"
 
 PICTURES = "train_dataloader.dataset.data_root={folder}"
@@ -101,7 +101,7 @@ PLACES = {
         ".pth .safetensors",
     ),
     "predict, picture": ("predict {d}/config.py {d}/good.pth {trap} --out {out}", ".png .jpg .npy .tif"),
-    "convert": ("convert_checkpoint {trap} {out}/a.pth", ".th .pth .safetensors"),
+    "convert": ("model_converters/convert_checkpoint {trap} {out}/a.pth", ".th .pth .safetensors"),
     "volumes, checkpoint": (f"{VOLUMES} {{trap}} {{d}}/case.nii.gz --out {{out}}", ".pth"),
     "volumes, volume": (f"{VOLUMES} {{d}}/volumes.pth {{trap}} --out {{out}}", ".nii .nii.gz .npy .npz"),
     "volumes, list": (f"{VOLUMES} {{d}}/volumes.pth {{trap}} --out {{out}}", ".json"),
@@ -109,32 +109,38 @@ PLACES = {
         f"{VOLUMES} {{d}}/volumes.pth {{d}}/case.nii.gz --out {{out}} --cfg-options plan={{trap}}",
         ".json .pkl",
     ),
-    "volumes, labels": ("evaluate_volumes {d}/volumes.py {d}/case.nii.gz {trap} --out {out}", ".nii.gz .json"),
-    "plan, list": ("plan_volumes {d} --datalist {trap} --out {out}/plan.json", ".json .pkl"),
-    "bundle": ("export_bundle {d}/run --checkpoint {trap} --out {out}", ".pth .pt"),
+    "volumes, labels": ("volumes/evaluate {d}/volumes.py {d}/case.nii.gz {trap} --out {out}", ".nii.gz .json"),
+    "plan, list": ("volumes/plan {d} --datalist {trap} --out {out}/plan.json", ".json .pkl"),
+    "bundle": ("volumes/export_bundle {d}/run --checkpoint {trap} --out {out}", ".pth .pt"),
     "probe": (
-        f"probe configs/vil_imagenet.py {{trap}} --work-dir {{out}} --cfg-options {CLASSIFIER}",
+        f"studies/probe configs/vil_imagenet.py {{trap}} --work-dir {{out}} --cfg-options {CLASSIFIER}",
         ".pth .th .safetensors",
     ),
-    "compare": ("compare_volumes {trap} {trap} --out {out}/a.csv", ".csv"),
+    "compare": ("volumes/compare {trap} {trap} --out {out}/a.csv", ".csv"),
     "norm study": (
-        f"norm_study {{d}}/config.py --out {{out}} --parts 1 --cfg-options {CLASS_WEIGHT}={{trap}}",
+        f"studies/norm_study {{d}}/config.py --out {{out}} --parts 1 --cfg-options {CLASS_WEIGHT}={{trap}}",
         ".pkl .yaml",
     ),
-    "flops": (f"get_flops {{d}}/config.py --work-dir {{out}} --cfg-options {CLASS_WEIGHT}={{trap}}", ".pkl .yaml"),
+    "flops": (
+        f"analysis/get_flops {{d}}/config.py --work-dir {{out}} --cfg-options {CLASS_WEIGHT}={{trap}}",
+        ".pkl .yaml",
+    ),
     # a training in a process of its own, so one file is enough
-    "design study": ("design_study {d}/classes --out {out} --cfg-options load_from={trap}", ".old"),
+    "design study": ("studies/design_study {d}/classes --out {out} --cfg-options load_from={trap}", ".old"),
 }
 
 # Each command reads a folder with a file of ours in it.
 FOLDERS = {
-    "plot": ("plot_runs --group a {folder} --out {out}", "vis_data/scalars.json"),
-    "crops, picture": ("make_crops --source {folder} --out {out}", "images/train/b.jpg"),
-    "crops, label": ("make_crops --source {folder} --out {out}", "annotations/train/b.png"),
-    "batch": (f"show_batch configs/vil_imagenet.py --out {{out}}.png --cfg-options {PICTURES}", "train/a/b.jpg"),
-    "loader": (f"benchmark_loader configs/vil_imagenet.py --cfg-options {PICTURES}", "train/a/b.jpg"),
-    "masks": ("evaluate_volumes {d}/volumes.py {folder} {d}/case.nii.gz --out {out}", "case.nii.gz"),
-    "norm study": ("norm_study {d}/config.py --out {folder} --parts 1", "curves.json"),
+    "plot": ("analysis/plot_runs --group a {folder} --out {out}", "vis_data/scalars.json"),
+    "crops, picture": ("dataset_converters/make_crops --source {folder} --out {out}", "images/train/b.jpg"),
+    "crops, label": ("dataset_converters/make_crops --source {folder} --out {out}", "annotations/train/b.png"),
+    "batch": (
+        f"analysis/show_batch configs/vil_imagenet.py --out {{out}}.png --cfg-options {PICTURES}",
+        "train/a/b.jpg",
+    ),
+    "loader": (f"benchmark/benchmark_loader configs/vil_imagenet.py --cfg-options {PICTURES}", "train/a/b.jpg"),
+    "masks": ("volumes/evaluate {d}/volumes.py {folder} {d}/case.nii.gz --out {out}", "case.nii.gz"),
+    "norm study": ("studies/norm_study {d}/config.py --out {folder} --parts 1", "curves.json"),
 }
 
 
@@ -224,7 +230,7 @@ def test_a_config_that_is_measured_runs_nothing(data: Path, trap: Trap, tmp_path
     loss = f"decode_head=dict(loss_decode=dict(class_weight={str(path)!r}))"
     config.write_text(f"_base_ = [{str(data / 'config.py')!r}]\nmodel = dict({loss})\n")
     command = [
-        "benchmark.py",
+        "benchmark/benchmark.py",
         "infer",
         "--config",
         config,
@@ -272,7 +278,7 @@ def test_exporting_the_last_checkpoint_runs_nothing(
     (folder / "trap.pth").write_bytes(_zip(trap))
     (folder / "validation").mkdir()
     (folder / "validation/metrics.json").write_bytes(_plain(trap))
-    code, said = command(f"export_bundle {folder} --out {tmp_path}/out")
+    code, said = command(f"volumes/export_bundle {folder} --out {tmp_path}/out")
     assert not trap.canary.exists() and code == 2 and said.startswith("error: "), said
 
 
@@ -283,7 +289,7 @@ def test_data_lists_run_nothing(name: str, data: Path, trap: Trap, tmp_path: Pat
         shutil.copy(data / "case.nii.gz", tmp_path / folder)
     (tmp_path / name).write_bytes(_plain(trap))
     choice = "--datalist list.json" if name == "list.json" else ""
-    code, said = command(f"plan_volumes {tmp_path} {choice} --out {tmp_path}/plan.json")
+    code, said = command(f"volumes/plan {tmp_path} {choice} --out {tmp_path}/plan.json")
     assert not trap.canary.exists() and code == 2 and f"{tmp_path / name} is no " in said, said
 
 

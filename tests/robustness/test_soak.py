@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-SOAK = runpy.run_path(str(Path(__file__).parents[2] / "tools/soak.py"))
+SOAK = runpy.run_path(str(Path(__file__).parents[2] / "tools/robustness/soak.py"))
 HOUR = np.arange(0, 3600, 5.0)
 
 

@@ -164,8 +164,10 @@ def test_tool_says_where_sample_and_contact_sheet_lie(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "made/sample"
-    monkeypatch.setattr("sys.argv", ["make_sample.py", "--out", str(out), "--train", "2", "--val", "1"])
-    runpy.run_path(str(Path(__file__).parents[2] / "tools/make_sample.py"), run_name="__main__")
+    monkeypatch.setattr(
+        "sys.argv", ["dataset_converters/make_sample.py", "--out", str(out), "--train", "2", "--val", "1"]
+    )
+    runpy.run_path(str(Path(__file__).parents[2] / "tools/dataset_converters/make_sample.py"), run_name="__main__")
     said = capsys.readouterr()
     assert f"sample: {out} (2 + 1 pictures, 12 classes, seed 0)" in said.out
     assert said.err.endswith("3/3 pictures, 0 s left \n")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-sys.path.append(str(Path(__file__).parents[2] / "tools"))
+sys.path.append(str(Path(__file__).parents[2] / "tools/benchmark"))
 
 import bench_gpu
 from benchmarks import checks, learn, speed, summary

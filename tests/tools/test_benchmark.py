@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-sys.path.append(str(Path(__file__).parents[2] / "tools"))
+sys.path.append(str(Path(__file__).parents[2] / "tools/benchmark"))
 
 import benchmark
 from benchmarks import measure, report
@@ -25,6 +25,7 @@ from vil_dense.ops.chunkwise import chunk_shape
 from vil_dense.ops.compiled import compiler_problem
 from vil_dense.ops.mlstm import BACKENDS
 
+DEIT = "ade20k/deit3-t_upernet_1xb16-160k_ade20k-512x512.py"
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 
@@ -357,7 +358,7 @@ KNOWN = "vil-tiny, vil-tinyplus, vil-small, vil-smallplus, vil-base, vil-large, 
         ("train --vim nowhere", "--vim: there is no nowhere/vim"),
         ("train --contestants official-compiled", "contestant 'official-compiled' needs --official"),
         ("infer --config none.py", "--config: there is no none.py"),
-        ("infer --config configs/deit3_upernet_ade20k.py", "--config: {root}/configs/deit3_upernet_ade20k.py has"),
+        (f"infer --config configs/{DEIT}", f"--config: {{root}}/configs/{DEIT} has"),
     ],
 )  # fmt: skip
 def test_refused_in_one_sentence(command: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture):

@@ -220,13 +220,23 @@ def test_a_broken_picture_is_named(data: Path, tmp_path: Path, capsys: pytest.Ca
 
 
 def test_a_batch_is_shown(data: Path, tmp_path: Path):
-    run("show_batch", CONFIG, "--out", tmp_path / "batch.png", "--pictures", "4", "--batches", "2", *options(data))
+    run(
+        "analysis/show_batch",
+        CONFIG,
+        "--out",
+        tmp_path / "batch.png",
+        "--pictures",
+        "4",
+        "--batches",
+        "2",
+        *options(data),
+    )
     seen = np.asarray(Image.open(tmp_path / "batch.png"))
     assert seen.shape == (6 * 68, 4 * 64, 3) and seen.std() > 10
 
 
 def test_loader_is_timed(data: Path, capsys: pytest.CaptureFixture):
-    run("benchmark_loader", CONFIG, "--pictures", "32", *options(data))
+    run("benchmark/benchmark_loader", CONFIG, "--pictures", "32", *options(data))
     out = capsys.readouterr().out.splitlines()
     start = out.index(f"{'step':<20}{'ms a picture':>14}")
     names = [line.split()[0] for line in out[start + 1 : -1]]
@@ -239,8 +249,8 @@ def test_loader_is_timed(data: Path, capsys: pytest.CaptureFixture):
 @pytest.mark.parametrize(
     ("command", "part"),
     [
-        (("benchmark_loader", CONFIG, "--pictures", "32", "--workers", "1"), "torch.utils.data.DataLoader"),
-        (("probe", CONFIG, "none", "--knn"), "vil_dense.mm.evaluation.probe.knn_scores"),
+        (("benchmark/benchmark_loader", CONFIG, "--pictures", "32", "--workers", "1"), "torch.utils.data.DataLoader"),
+        (("studies/probe", CONFIG, "none", "--knn"), "vil_dense.mm.evaluation.probe.knn_scores"),
     ],
     ids=["benchmark_loader", "probe"],
 )

@@ -12,7 +12,7 @@ from vil_dense.mm import ImageClassifier
 from vil_dense.mm.engine import settle
 
 ROOT = Path(__file__).parents[2]
-STUDY = runpy.run_path(str(ROOT / "tools/design_study.py"))
+STUDY = runpy.run_path(str(ROOT / "tools/studies/design_study.py"))
 
 
 def folder_of_classes(root: Path) -> Path:
@@ -22,8 +22,8 @@ def folder_of_classes(root: Path) -> Path:
 
 
 def test_seven_block_designs_and_five_poolings() -> None:
-    names = [path.stem for path in STUDY["DESIGNS"]]
-    assert len(names) == 12 and sum(name.startswith("blocks_") for name in names) == 7
+    folders = [path.parent.name for path in STUDY["DESIGNS"]]
+    assert (folders.count("designs"), folders.count("pooling")) == (7, 5)
 
 
 @pytest.mark.parametrize("design", STUDY["DESIGNS"], ids=lambda path: path.stem)
@@ -52,7 +52,7 @@ def test_the_table_adds_up() -> None:
 
 
 def test_missing_classes_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    monkeypatch.setattr(sys, "argv", ["design_study.py", str(tmp_path), "--out", str(tmp_path / "out")])
+    monkeypatch.setattr(sys, "argv", ["studies/design_study.py", str(tmp_path), "--out", str(tmp_path / "out")])
     with pytest.raises(SystemExit):
         STUDY["main"]()
     assert "no folder of classes at" in capsys.readouterr().err and not (tmp_path / "out").exists()

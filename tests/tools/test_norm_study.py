@@ -9,7 +9,7 @@ from bad_inputs import PICTURES_CONFIG, write_data
 from run_command import ROOT, run_command
 from torch import nn
 
-STUDY = runpy.run_path(str(ROOT / "tools/norm_study.py"))
+STUDY = runpy.run_path(str(ROOT / "tools/studies/norm_study.py"))
 
 
 def pair(parts: int) -> tuple[nn.Module, nn.BatchNorm2d]:
@@ -75,5 +75,5 @@ def test_a_run_that_fails_ends_in_one_sentence(
     monkeypatch.setattr("mmengine.optim.build_optim_wrapper", fail)
     config = tmp_path / "config.py"
     config.write_text(PICTURES_CONFIG.format(root=ROOT, data=write_data(tmp_path / "data")))
-    assert run_command(f"norm_study {config} --out {tmp_path}/out --parts 1 --steps 1", monkeypatch) == 1
+    assert run_command(f"studies/norm_study {config} --out {tmp_path}/out --parts 1 --steps 1", monkeypatch) == 1
     assert capsys.readouterr().err.splitlines()[-1] == "error: [Errno 12] Cannot allocate memory"

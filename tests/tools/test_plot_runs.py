@@ -22,8 +22,8 @@ def log(folder: Path, curve: dict[int, float]) -> str:
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *args: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["tools/plot_runs.py", *args])
-    runpy.run_path(str(ROOT / "tools/plot_runs.py"), run_name="__main__")
+    monkeypatch.setattr(sys, "argv", ["tools/analysis/plot_runs.py", *args])
+    runpy.run_path(str(ROOT / "tools/analysis/plot_runs.py"), run_name="__main__")
 
 
 def test_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:

@@ -221,7 +221,8 @@ KNOWN = "vil-tiny, vil-tinyplus, vil-small, vil-smallplus, vil-base, vil-large, 
         (
             data("nowhere"),
             "SampleDataset found no data root at nowhere: "
-            "make it with `python tools/make_sample.py --out data/sample` and set data_root to that folder",
+            "make it with `python tools/dataset_converters/make_sample.py --out data/sample` "
+            "and set data_root to that folder",
         ),
     ],
     ids=lambda value: value[0].split("=")[0] if isinstance(value, list) else "",

@@ -98,7 +98,7 @@ def test_a_warning_for_each_device(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.setattr(volume_memory, "estimate", lambda *inputs: expected)
     free = dict(cpu=2 * GIB, cuda=4 * GIB)
     monkeypatch.setattr("vil_dense.backbones.memory.free_memory", free.get)
-    say = runpy.run_path(str(ROOT / "tools/predict_volumes.py"))["say_what_comes"]
+    say = runpy.run_path(str(ROOT / "tools/volumes/predict.py"))["say_what_comes"]
     grid = SimpleNamespace(shape=(9, 9, 9))
     survey = SimpleNamespace(todo=[1], cases=[1], largest=lambda plan: grid, windows=dict(a=1))
     say(survey, [SimpleNamespace(plan={})], "cuda")
@@ -111,17 +111,17 @@ def test_from_images_to_masks_to_scores(trained: tuple[Path, Path], images: Path
     path, checkpoint = trained
     second = weights(path, seed=1)
     out, options = tmp_path / "out", ["--mirror", "--largest", "--probabilities"]
-    code, said, _ = run("predict_volumes", path, checkpoint, second, images, "--out", out, *options)
+    code, said, _ = run("volumes/predict", path, checkpoint, second, images, "--out", out, *options)
     assert code == 0 and said.splitlines()[-1] == f"2 of 2 volumes segmented in {out}"
     assert "memory: about " in said and "peak memory: " in said and "ETA 0:00:00" in said
     mask, image = nibabel.load(out / "masks/a.nii.gz"), nibabel.load(images / "a.nii.gz")
     assert mask.shape == image.shape and (mask.affine == image.affine).all()
     settings = json.loads((out / "settings.json").read_text())
     assert len(set(settings["checkpoints"])) == 2 and settings["mirror"] is True
-    code, said, _ = run("predict_volumes", path, checkpoint, second, images, "--out", out, *options)
+    code, said, _ = run("volumes/predict", path, checkpoint, second, images, "--out", out, *options)
     assert code == 0 and "2 of 2 cases are there already" in said
 
-    code, said, _ = run("evaluate_volumes", path, out / "masks", out / "masks", "--out", tmp_path / "scores")
+    code, said, _ = run("volumes/evaluate", path, out / "masks", out / "masks", "--out", tmp_path / "scores")
     assert code == 0 and "mean: Dice 1, HD95 0 mm, NSD 1" in said
     with (tmp_path / "scores/metrics.csv").open() as file:
         assert [(row["case"], row["structure"], row["dice"]) for row in csv.DictReader(file)] == [
@@ -142,12 +142,12 @@ def test_a_data_list(trained: tuple[Path, Path], images: Path, tmp_path: Path, r
     listed = tmp_path / "list.json"
     listed.write_text(json.dumps(dict(training=entries)))
     choice = ["--section", "training", "--fold", "1"]
-    code, said, _ = run("predict_volumes", *trained, listed, "--out", tmp_path / "out", *choice)
+    code, said, _ = run("volumes/predict", *trained, listed, "--out", tmp_path / "out", *choice)
     assert code == 0 and "1 of 1 volumes segmented" in said
     masks = tmp_path / "out/masks"
-    code, said, _ = run("evaluate_volumes", trained[0], masks, listed, "--out", tmp_path / "scores", *choice)
+    code, said, _ = run("volumes/evaluate", trained[0], masks, listed, "--out", tmp_path / "scores", *choice)
     assert code == 0 and "1 cases scored" in said
-    code, _, error = run("evaluate_volumes", trained[0], masks, listed, "--out", tmp_path / "more")
+    code, _, error = run("volumes/evaluate", trained[0], masks, listed, "--out", tmp_path / "more")
     assert code == 2 and error[-1] == f"error: no mask for {tmp_path / 'labels/a.nii.gz'} in {masks}"
     assert not (tmp_path / "more").exists()
 
@@ -173,7 +173,7 @@ def test_real_volumes(name: str, tmp_path: Path, run) -> None:
     plan, work = tmp_path / "plan.json", tmp_path / "work"
     small = ["network.channels=(8,8)", "network.depths=(0,1)", "network.deep_supervision=1", "batch_size=1"]
     chosen = [f"spacing_mm={spacing}".replace(" ", ""), "patch_vox=(32,32,16)", *small]
-    code, said, error = run("plan_volumes", tmp_path / "data", "--out", plan, "--set", *chosen)
+    code, said, error = run("volumes/plan", tmp_path / "data", "--out", plan, "--set", *chosen)
     assert code == 0 and said.splitlines()[-1] == f"plan: {plan}", error
     values = [f"data_root={tmp_path / 'data'}", f"plan={plan}", "fold=None", "model.overlap=0.0"]
     values += ["train_cfg.max_iters=2", "train_cfg.val_interval=2", "default_hooks.logger.interval=1"]
@@ -182,16 +182,16 @@ def test_real_volumes(name: str, tmp_path: Path, run) -> None:
     assert code == 0 and "result: Dice " in said, error
     plan.unlink()  # the run has it
     own = work / "vil_unet3d_volumes.py"
-    code, _, error = run("predict_volumes", own, work / "iter_2.pth", image, "--out", tmp_path / "out")
+    code, _, error = run("volumes/predict", own, work / "iter_2.pth", image, "--out", tmp_path / "out")
     assert code == 0, error
     (mask,) = (tmp_path / "out/masks").iterdir()
-    code, said, error = run("evaluate_volumes", own, mask, label, "--out", tmp_path / "scores")
+    code, said, error = run("volumes/evaluate", own, mask, label, "--out", tmp_path / "scores")
     assert code == 0 and "1 cases scored" in said, error
     source, written = nibabel.load(image), nibabel.load(mask)
     assert written.shape == source.shape and (written.affine == source.affine).all()
-    code, said, _ = run("evaluate_volumes", own, label, label, "--out", tmp_path / "truth")
+    code, said, _ = run("volumes/evaluate", own, label, label, "--out", tmp_path / "truth")
     assert code == 0 and "mean: Dice 1, HD95 0 mm, NSD 1" in said
-    code, said, error = run("export_bundle", work, "--out", tmp_path / "bundle")
+    code, said, error = run("volumes/export_bundle", work, "--out", tmp_path / "bundle")
     assert code == 0 and "bundle written to " in said, error
 
 
@@ -249,7 +249,7 @@ BAD = {
 def test_images_that_are_refused(make, trained: tuple[Path, Path], tmp_path: Path, run) -> None:
     folder = tmp_path / "in"
     make(folder / "bad.nii")
-    code, said, error = run("predict_volumes", *trained, folder, "--out", tmp_path / "out")
+    code, said, error = run("volumes/predict", *trained, folder, "--out", tmp_path / "out")
     assert code == 1 and said.splitlines()[-1] == f"0 of 1 volumes segmented in {tmp_path / 'out'}"
     assert error[-1] == f"error: 1 of 1 volumes were not: {folder}/{BAD[make]}"
     assert not any("Traceback" in line for line in error) and not (tmp_path / "out").exists()
@@ -257,7 +257,7 @@ def test_images_that_are_refused(make, trained: tuple[Path, Path], tmp_path: Pat
 
 def test_a_missing_channel(images: Path, tmp_path: Path, run) -> None:
     path = config(tmp_path, channels=2)
-    code, _, error = run("predict_volumes", path, weights(path), images / "a.nii.gz", "--out", tmp_path / "out")
+    code, _, error = run("volumes/predict", path, weights(path), images / "a.nii.gz", "--out", tmp_path / "out")
     sentence = f"{images / 'a.nii.gz'} and what belongs to it are 1 of the 2 channels that were expected"
     assert code == 1 and error[-1] == f"error: 1 of 1 volumes were not: {sentence}"
     assert not (tmp_path / "out").exists()
@@ -269,7 +269,7 @@ def test_a_full_disk(trained: tuple[Path, Path], images: Path, tmp_path: Path, r
 
     monkeypatch.setattr(nibabel, "save", full)
     out = tmp_path / "out"
-    code, _, error = run("predict_volumes", *trained, images, "--out", out)
+    code, _, error = run("volumes/predict", *trained, images, "--out", out)
     sentence = f"error: {out / 'masks/a.nii.gz'} could not be written: No space left on device"
     assert code == 1 and error[-1] == sentence and "Traceback" not in "".join(error)
     assert [path.name for path in out.rglob("*") if path.is_file()] == ["settings.json"]
@@ -292,7 +292,7 @@ def test_labels_that_are_refused(make: str, trained: tuple[Path, Path], tmp_path
         shape=f"{mask} and {path} are not on one grid: 20 x 20 x 20 and 19 x 20 x 20 voxels",
         truncated=f"{path} is cut off or damaged (Compressed file ended before the end-of-stream marker was reached)",
     )[make]
-    code, _, error = run("evaluate_volumes", trained[0], mask.parent, path.parent, "--out", tmp_path / "scores")
+    code, _, error = run("volumes/evaluate", trained[0], mask.parent, path.parent, "--out", tmp_path / "scores")
     assert code == 2 and error[-1] == f"error: {sentence}"
     assert not (tmp_path / "scores").exists()
 
@@ -301,7 +301,7 @@ def test_what_else_is_refused(trained: tuple[Path, Path], images: Path, tmp_path
     path, checkpoint = trained
 
     def sentence(*args: object) -> str:
-        code, _, error = run("predict_volumes", *args, "--out", tmp_path / "out")
+        code, _, error = run("volumes/predict", *args, "--out", tmp_path / "out")
         assert code == 2 and not (tmp_path / "out").exists()
         return error[-1]
 
@@ -322,7 +322,7 @@ def test_what_else_is_refused(trained: tuple[Path, Path], images: Path, tmp_path
 def test_a_checkpoint_that_would_run_code(trained: tuple[Path, Path], images: Path, tmp_path: Path, run) -> None:
     trap = type("Trap", (), {"__reduce__": lambda self: (exec, (f"open({str(tmp_path / 'sprung')!r}, 'w')",))})()
     torch.save(dict(state_dict=trap), tmp_path / "trap.pth")
-    code, _, error = run("predict_volumes", trained[0], tmp_path / "trap.pth", images, "--out", tmp_path / "out")
+    code, _, error = run("volumes/predict", trained[0], tmp_path / "trap.pth", images, "--out", tmp_path / "out")
     assert code == 2 and "was refused: it holds exec, and loading that could run code" in error[-1]
     assert not (tmp_path / "sprung").exists() and not (tmp_path / "out").exists()
 
@@ -332,12 +332,12 @@ def trained_run(tmp_path: Path) -> Path:
     """A work folder as a training leaves it."""
     folder = tmp_path / "work"
     folder.mkdir()
-    cfg = Config.fromfile(ROOT / "configs/vil_unet3d_hippocampus.py")
+    cfg = Config.fromfile(ROOT / "configs/volumes/vil-unet3d_2500_hippocampus.py")
     cfg.plan.patch_vox = (16, 16, 16)
     cfg.plan.network = dict(channels=(8, 8), depths=(0, 1), deep_supervision=1)  # as the plan step leaves it
     cfg.model.network = dict(type="ViLUNet3D")
-    cfg.dump(folder / "vil_unet3d_hippocampus.py")
-    weights(folder / "vil_unet3d_hippocampus.py").rename(folder / "iter_4.pth")
+    cfg.dump(folder / "vil-unet3d_2500_hippocampus.py")
+    weights(folder / "vil-unet3d_2500_hippocampus.py").rename(folder / "iter_4.pth")
     (folder / "last_checkpoint").write_text("/elsewhere/work/iter_4.pth")
     (folder / "validation").mkdir()
     (folder / "validation/metrics.json").write_text(json.dumps(dict(mean=dict(dice=0.75, hd95_mm=2.5, nsd=None))))
@@ -349,7 +349,7 @@ def test_a_run_becomes_a_bundle(trained_run: Path, tmp_path: Path, run) -> None:
     import monai.bundle
 
     out = tmp_path / "bundle"
-    code, said, error = run("export_bundle", trained_run, "--out", out)
+    code, said, error = run("volumes/export_bundle", trained_run, "--out", out)
     assert code == 0, error
     assert said.splitlines()[-1] == f"bundle written to {out}" and "TorchScript for windows of 16 x 16 x 16" in said
     parser = monai.bundle.ConfigParser()
@@ -365,13 +365,13 @@ def test_a_run_becomes_a_bundle(trained_run: Path, tmp_path: Path, run) -> None:
     assert (out / "LICENSE").read_text().strip().startswith("Apache License")
     parser.read_config(out / "configs/train.json")
     assert parser["fold"] == 0 and parser["train"]["dataset"]["transform"]["flip_axes"] == [0, 2]
-    code, _, error = run("export_bundle", trained_run, "--out", out)
+    code, _, error = run("volumes/export_bundle", trained_run, "--out", out)
     assert code == 2 and error[-1] == f"error: {out} is not empty: a bundle needs a folder of its own"
 
 
 def test_runs_that_are_refused(trained_run: Path, tmp_path: Path, run) -> None:
     def sentence(*args: object) -> str:
-        code, _, error = run("export_bundle", *args, "--out", tmp_path / "bundle")
+        code, _, error = run("volumes/export_bundle", *args, "--out", tmp_path / "bundle")
         assert code == 2 and not (tmp_path / "bundle").exists()
         return error[-1]
 

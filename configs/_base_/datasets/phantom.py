@@ -1,4 +1,4 @@
-"""The embedded sample of volumes: made CT-like abdomens with thick slices (tools/make_phantom.py), 24 and 6."""
+"""The embedded sample of volumes: made CT-like abdomens with thick slices (tools/dataset_converters/make_phantom.py), 24 and 6."""
 
 _base_ = ["volumes.py"]
 

@@ -1,4 +1,4 @@
-"""The embedded sample: made scenes in ADE20K's layout (tools/make_sample.py), tested whole at their own size."""
+"""The embedded sample: made scenes in ADE20K's layout (tools/dataset_converters/make_sample.py), tested whole at their own size."""
 
 data_root = "data/sample"
 train_pipeline = [

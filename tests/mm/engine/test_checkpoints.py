@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from config_files import BY_NAME
 from forget_runs import forget_runs
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
@@ -296,13 +297,13 @@ def test_one_that_would_run_code_is_no_reason_to_take_another(run: Path):
     "kind", ["pictures", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("classes", "volumes"))]
 )
 def test_kill_test(kind: str, tmp_path: Path):
-    command = [sys.executable, "tools/kill_test.py", "--out", str(tmp_path), "--kills", "1", "--kinds", kind]
+    command = [sys.executable, "tools/robustness/kill_test.py", "--out", str(tmp_path), "--kills", "1", "--kinds", kind]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "kills.json").read_text())[kind]
     assert found["kills"] == 1 and found["trainings"] >= 1 and found["differences"] == []
 
 
-@pytest.mark.parametrize("config", ["vil_upernet_ade20k", "vil_imagenet", "vil_unet3d_btcv"])
+@pytest.mark.parametrize("config", ["vil_upernet_ade20k", "vil_imagenet", "vil-unet3d_40k_btcv"])
 def test_the_configs_have_the_hook(config: str):
-    assert Config.fromfile(ROOT / f"configs/{config}.py").default_hooks.checkpoint.type == SafeCheckpointHook.__name__
+    assert Config.fromfile(BY_NAME[config]).default_hooks.checkpoint.type == SafeCheckpointHook.__name__

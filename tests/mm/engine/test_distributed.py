@@ -144,7 +144,7 @@ def test_sharded_processes_are_one_also_stopped_and_resumed(alone: Path, sample:
 
 
 CLASSIFIER = """
-_base_ = "{root}/configs/vil_crops_camvid.py"
+_base_ = "{root}/configs/camvid/vil2-6x64_8e_camvid-crops-96.py"
 model = dict(dim=32, depth=2, num_classes=3, grid=(3, 3))
 loader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root="{data}"))
 train_dataloader = dict(loader, batch_size={batch})

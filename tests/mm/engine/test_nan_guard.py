@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from config_files import EXPERIMENTS
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
@@ -203,9 +204,7 @@ def test_loss_scaling_is_left_to_the_scaler_down_to_one(tmp_path: Path):
     torch.testing.assert_close([parameter.detach() for parameter in run.model.parameters()], before, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "configs").glob("*.py")) + sorted((ROOT / "configs/imagenet").glob("*.py"))
-)
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_config_watches_and_stops_at_once(path: Path):
     hooks = Config.fromfile(path).default_hooks
     assert hooks.watch == dict(type="WatchHook", max_skipped=0) and hooks.stop == dict(type="StopHook")

@@ -18,7 +18,7 @@ def precision_restored():
 
 
 def camvid() -> Config:
-    return Config.fromfile(ROOT / "configs/vil_upernet_camvid.py")
+    return Config.fromfile(ROOT / "configs/camvid/vil2-t_upernet_1xb4-1200_camvid-256x256.py")
 
 
 @pytest.mark.parametrize(

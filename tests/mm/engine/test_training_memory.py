@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from config_files import BY_NAME
 from mmengine.config import Config
 from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import MODELS, init_default_scope
@@ -155,7 +156,7 @@ def test_another_model_has_no_estimate():
 @pytest.mark.parametrize("name", ["dynunet", "segresnet"])
 def test_the_peers_of_ours(name: str):
     """MONAI's DynUNet holds some of its modules, so their weights, twice."""
-    cfg = Config.fromfile(ROOT / f"configs/{name}_hippocampus_small.py")
+    cfg = Config.fromfile(BY_NAME[f"{name}_2k_hippocampus-equal"])
     init_default_scope("mmengine")
     model = MODELS.build({**cfg.model, "plan": cfg.plan})
     run = Namespace(model=model, train_dataloader=Namespace(batch_size=1), optim_wrapper=cfg.optim_wrapper)

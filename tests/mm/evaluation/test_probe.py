@@ -107,7 +107,12 @@ def test_the_command(tmp_path: Path) -> None:
     torch.manual_seed(0)
     weights = ImageClassifier("vil2-tiny", dim=32, depth=2, grid=(3, 3), num_classes=7).state_dict()
     torch.save(dict(state_dict=weights), tmp_path / "run.pth")
-    command = [sys.executable, "tools/probe.py", "configs/vil_crops_camvid.py", tmp_path / "run.pth"]
+    command = [
+        sys.executable,
+        "tools/studies/probe.py",
+        "configs/camvid/vil2-6x64_8e_camvid-crops-96.py",
+        tmp_path / "run.pth",
+    ]
     command += ["--data-root", tmp_path / "data", "--work-dir", tmp_path / "out", "--k", "3", "--cfg-options"]
     command += ["model.dim=32", "model.depth=2", "model.grid=(3,3)"]
     command += ["val_dataloader.num_workers=0", "val_dataloader.persistent_workers=False"]

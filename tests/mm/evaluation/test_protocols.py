@@ -40,7 +40,7 @@ class StepHead(BaseDecodeHead):
 def stub(size: int) -> Config:
     """CamVid's config with a stub for a model, trained at `size` px."""
     init_default_scope("mmseg")
-    cfg = Config.fromfile(ROOT / "configs/vil_upernet_camvid.py")
+    cfg = Config.fromfile(ROOT / "configs/camvid/vil2-t_upernet_1xb4-1200_camvid-256x256.py")
     cfg.model.backbone = dict(type="StepBackbone")
     cfg.model.neck = cfg.model.auxiliary_head = None
     loss = cfg.model.decode_head.loss_decode

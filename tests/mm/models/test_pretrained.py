@@ -131,7 +131,7 @@ def test_round_trip_from_a_classifier_with_ema_to_a_segmentor(tmp_path: Path) ->
     """Both through tools/train.py; the averaged weights are taken, and said to be."""
     write_classes(tmp_path / "classes")
     (tmp_path / "pretrain.py").write_text(
-        f"_base_ = '{ROOT}/configs/vil_crops_camvid.py'\n"
+        f"_base_ = '{ROOT}/configs/camvid/vil2-6x64_8e_camvid-crops-96.py'\n"
         "model = dict(dim=32, depth=2, num_classes=3, grid=(3, 3))\n"
         f"data = dict(data_root='{tmp_path}/classes')\n"
         "loader = dict(num_workers=0, persistent_workers=False, batch_size=4, dataset=data)\n"

@@ -41,7 +41,7 @@ def test_fourteen_classes_within_8_gib(tmp_path: Path) -> None:
     torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), checkpoint)
     slab = np.random.default_rng(0).integers(-1000, 1000, (512, 512, 6)).astype(np.int16)
     write_nifti(image, np.tile(slab, (1, 1, 100)), affine("LPS", (0.78, 0.78, 0.8)))
-    command = [sys.executable, ROOT / "tools/predict_volumes.py", config, checkpoint, image, "--out", tmp_path / "out"]
+    command = [sys.executable, ROOT / "tools/volumes/predict.py", config, checkpoint, image, "--out", tmp_path / "out"]
     done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, timeout=3600, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     expected, peak = (float(re.search(rf"{said}([\d.]+) GiB", done.stdout)[1]) for said in ("about ", "peak memory: "))

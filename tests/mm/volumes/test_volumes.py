@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from config_files import VOLUMES as CONFIGS
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
@@ -30,12 +31,6 @@ from vil_dense.synthetic.volumes import make_case, write_sample
 ROOT = Path(__file__).parents[3]
 # MMEngine keeps what it built under the name of the run, which in one process several runs share.
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
-CONFIGS = sorted(
-    path
-    for path in (ROOT / "configs").glob("*.py")
-    if "vil_dense.mm.volumes.cases" in path.read_text()
-    or any(word in path.stem for word in ("unet3d", "unetr3d", "hippocampus"))
-)
 PLAN = dict(
     channels=["CT"],
     labels=dict(background=0, liver=1, spleen=2, vessel=3, gland=4),
@@ -74,15 +69,18 @@ def shrink(network: dict) -> None:
 
 
 def test_the_configs_are_found() -> None:
-    assert {"vil_unet3d_hippocampus", "vil_unet3d_sample", "vil_unet3d_brats", "dynunet_hippocampus_small"} <= {
-        path.stem for path in CONFIGS
-    }
+    assert {
+        "vil-unet3d_2500_hippocampus",
+        "vil_unet3d_sample",
+        "vil-unet3d_40k_brats",
+        "dynunet_2k_hippocampus-equal",
+    } <= {path.stem for path in CONFIGS}
 
 
 @each_config
 def test_docstring_is_a_lab_note(path: Path) -> None:
     note = path.read_text().split('"""')[1]
-    assert f"configs/{path.name}" in note and "\nCommand:" in note and "\nResult:" in note
+    assert str(path.relative_to(ROOT)) in note and "\nCommand:" in note and "\nResult:" in note
 
 
 @each_config
@@ -118,7 +116,7 @@ def test_shrunk_takes_a_step(path: Path) -> None:
 
 
 def test_twins_differ_in_the_network_alone() -> None:
-    twins = [path for path in CONFIGS if path.stem.endswith("_small") or "_small_" in path.stem]
+    twins = [path for path in CONFIGS if path.stem.endswith("-equal")]
     rest = []
     for path in twins:
         cfg = Config.fromfile(path).to_dict()
@@ -260,7 +258,7 @@ def main(tool: str, monkeypatch: pytest.MonkeyPatch, *args: object) -> None:
 
 def test_plan_tool(sample: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     small = ("network.channels=(4,8)", "network.depths=(0,1)", "batch_size=5")
-    main("plan_volumes", monkeypatch, sample, "--out", tmp_path / "plan.json", "--set", *small)
+    main("volumes/plan", monkeypatch, sample, "--out", tmp_path / "plan.json", "--set", *small)
     assert "cases: 4, classes: background, liver, spleen, vessel, gland, channels: CT" in capsys.readouterr().out
     plan = json.loads((tmp_path / "plan.json").read_text())["plan"]
     assert plan["batch_size"] == 5 and plan["network"]["channels"] == [4, 8]
@@ -282,7 +280,7 @@ def test_plan_tool(sample: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     assert data.fold == held_out.fold == 1 and data.plan.batch_size == own.model.plan.batch_size == 7
     assert data.data_root == "elsewhere" and held_out.data_root == str(sample)
     with pytest.raises(SystemExit, match="2"):
-        main("plan_volumes", monkeypatch, tmp_path, "--out", tmp_path / "none.json")
+        main("volumes/plan", monkeypatch, tmp_path, "--out", tmp_path / "none.json")
     assert "error: " in capsys.readouterr().err and not (tmp_path / "none.json").exists()
 
 
@@ -294,17 +292,17 @@ def test_compare_tool(tmp_path: Path, monkeypatch, capsys) -> None:
             rows += [f"c{n},x,both,{0.9 - loss * (n + 1)},{n + 1},1", f"c{n},y,both,0.5,{n + 1},1", f"c{n},z,absent,,,"]
         (tmp_path / run / "validation").mkdir(parents=True)
         (tmp_path / run / "validation/metrics.csv").write_text("\n".join(rows))
-    main("compare_volumes", monkeypatch, tmp_path / "a", tmp_path / "b", "--out", tmp_path / "table.csv")
+    main("volumes/compare", monkeypatch, tmp_path / "a", tmp_path / "b", "--out", tmp_path / "table.csv")
     assert "dice: 0.6775 over 8 cases, difference -0.0225, p 0.00781" in capsys.readouterr().out
     rows = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
     assert [row["metric"] for row in rows] == ["dice", "hd95_mm", "nsd"] * 2 and rows[4]["wilcoxon_p"] == "nan"
     with pytest.raises(SystemExit, match="2"):
-        main("compare_volumes", monkeypatch, tmp_path / "none")
+        main("volumes/compare", monkeypatch, tmp_path / "none")
     assert "no metrics.csv at" in capsys.readouterr().err
 
 
 def test_phantom_tool(tmp_path: Path, monkeypatch, capsys) -> None:
-    main("make_phantom", monkeypatch, "--out", tmp_path / "made", "--train", 1, "--val", 1)
+    main("dataset_converters/make_phantom", monkeypatch, "--out", tmp_path / "made", "--train", 1, "--val", 1)
     assert "(1 + 1 volumes, classes background, liver" in capsys.readouterr().out
     assert (tmp_path / "made_sheet.png").is_file() and len([*(tmp_path / "made/labelsTr").iterdir()]) == 2
 

@@ -59,7 +59,7 @@ def read_plan(plan: Plan | str | Path) -> Plan:
     if isinstance(plan, (str, Path)):
         path = Path(plan)
         if not path.is_file():
-            raise FileNotFoundError(f"no plan at {path}; make one: python tools/plan_volumes.py DATA --out {path}")
+            raise FileNotFoundError(f"no plan at {path}; make one: python tools/volumes/plan.py DATA --out {path}")
         content = read_json(path)
         try:
             return read_plan(content.get("plan", content) if isinstance(content, dict) else content)

@@ -64,7 +64,10 @@ class SampleDataset(CheckedDataset):
     """The embedded sample of `vil_dense.synthetic.scenes`. Arguments: see `BaseSegDataset`."""
 
     METAINFO: ClassVar[dict] = dict(classes=scenes.CLASSES, palette=[list(colour) for colour in scenes.PALETTE])
-    HOW_TO_GET = "make it with `python tools/make_sample.py --out data/sample` and set data_root to that folder"
+    HOW_TO_GET = (
+        "make it with `python tools/dataset_converters/make_sample.py --out data/sample` "
+        "and set data_root to that folder"
+    )
 
     def __init__(self, reduce_zero_label: bool = True, **kwargs) -> None:
         super().__init__(reduce_zero_label=reduce_zero_label, **kwargs)

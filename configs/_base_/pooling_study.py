@@ -1,9 +1,0 @@
-"""The classification designs of the ViL paper (table 3): ViL-T (v1), ImageNet-1K at 192 px, 400 epochs, batch 1024.
-
-A row sets `model.pooling`. The authors have a fine-tuning at 224 px for these runs too and do not say which of the two
-the table reports.
-"""
-
-_base_ = ["models/classifier.py", "datasets/imagenet_192.py", "schedules/imagenet.py", "runtime_epochs.py"]
-
-model = dict(grid=(12, 12))

@@ -1,0 +1,12 @@
+"""Block design quad-shared (table 2): ViL-T (v1), 100 classes, 128 px, 400 epochs, batch 1024.
+
+Command:  torchrun --nproc_per_node 8 tools/train.py configs/imagenet/designs/vil-t_quad-shared_400e_in100-128.py --launcher pytorch
+Slurm:    srun -n 8 -G 8 -c 10 python tools/train.py configs/imagenet/designs/vil-t_quad-shared_400e_in100-128.py --launcher slurm
+Paper:    72.8 % top-1, run time 7.5 times that of uni.
+Hardware: 8 x A100, about 6.1 h (49 A100 hours, from the paper's tables 2 and 4); ours to be measured.
+Result:   to be measured.
+"""
+
+_base_ = ["_base_.py"]
+
+model = dict(direction="quad-shared")

@@ -1,0 +1,14 @@
+"""ViLUNet3D at the equal budget of the hippocampus comparison, fold 0.
+
+Command:  python tools/train.py configs/volumes/vil-unet3d_2k_hippocampus-equal.py
+Result:   Dice 0.884 (Anterior 0.893, Posterior 0.875), HD95 1.42 mm, NSD 0.948; 52 held-out cases, one seed, one
+          CPU core, float32. No better than its control without sequence blocks (p 0.40); all seven: README.
+          Per case: configs/results/hippocampus_small/vil.csv.
+"""
+
+_base_ = [
+    "../_base_/models/vil_unet3d_small.py",
+    "../_base_/datasets/hippocampus.py",
+    "../_base_/schedules/adamw_volumes_equal.py",
+    "../_base_/volumes_runtime.py",
+]

@@ -1,0 +1,15 @@
+"""ViLUNet3D on AMOS22, its own validation cases.
+
+Command:  python tools/train.py configs/volumes/vil-unet3d_40k_amos.py
+Small organs: ViL at /4 too, 13,824 tokens of a patch.
+Result:   to be measured.
+"""
+
+_base_ = [
+    "../_base_/models/vil_unet3d.py",
+    "../_base_/datasets/amos.py",
+    "../_base_/schedules/adamw_volumes_40k.py",
+    "../_base_/volumes_runtime.py",
+]
+
+model = dict(network=dict(depths=(0, 0, 2, 4, 2)))

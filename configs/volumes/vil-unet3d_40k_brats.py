@@ -1,0 +1,12 @@
+"""ViLUNet3D on MSD Task01 BrainTumour, fold 0; Dice of whole tumour, core and enhancing.
+
+Command:  python tools/train.py configs/volumes/vil-unet3d_40k_brats.py
+Result:   to be measured.
+"""
+
+_base_ = [
+    "../_base_/models/vil_unet3d.py",
+    "../_base_/datasets/brats.py",
+    "../_base_/schedules/adamw_volumes_40k.py",
+    "../_base_/volumes_runtime.py",
+]

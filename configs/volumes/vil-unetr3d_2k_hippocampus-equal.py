@@ -1,0 +1,17 @@
+"""ViLUNETR3D, all its blocks on tokens at /4.
+
+Command:  python tools/train.py configs/volumes/vil-unetr3d_2k_hippocampus-equal.py
+Twin:     configs/volumes/vil-unet3d_2k_hippocampus-equal.py: same trainer, patches, steps and seed.
+Result:   Dice 0.881 (0.889, 0.872), HD95 1.48 mm, NSD 0.945; 52 held-out cases, one seed, one CPU core,
+          float32. Dice 0.004 below the ViLUNet3D twin, paired over cases, p 0.04.
+          Per case: configs/results/hippocampus_small/unetr3d.csv.
+"""
+
+_base_ = [
+    "../_base_/models/vil_unet3d_small.py",
+    "../_base_/datasets/hippocampus.py",
+    "../_base_/schedules/adamw_volumes_equal.py",
+    "../_base_/volumes_runtime.py",
+]
+
+model = dict(network=dict(_delete_=True, type="ViLUNETR3D", channels=(8, 24), dim=64, depth=8, deep_supervision=2))

@@ -1,0 +1,69 @@
+"""Parameters and multiply-adds of a config's network.
+
+Command: python tools/analysis/get_flops.py CONFIG [--shape H W] [--backend NAME]
+
+For one picture, part by part. One multiply-add counts 1; element-wise work is not counted (`vil_dense.backbones.flops`
+says what is). Heads without a part in inference count 0. --table2 needs no config: it counts the block designs of the
+paper's table 2 in the quadratic form, the paper's, and in the chunkwise one.
+"""
+
+import sys
+
+from mmengine.registry import MODELS
+
+from vil_dense.backbones.flops import OPERATORS, Part, count, table_2, total
+from vil_dense.mm.cli.arguments import one_sentence, parser, read_config
+from vil_dense.mm.engine import settle
+
+CONVENTION = (
+    "one multiply-add = 1 (GMAC, the papers' GFLOPs; twice as many FLOPs); "
+    "norms, activations and other element-wise work not counted"
+)
+
+
+def show(parts: dict[str, Part]) -> None:
+    """A table with one line for each part."""
+    print(f"{'part':<28}{'parameters':>14}{'GMAC':>12}{'of it mLSTM':>14}")
+    for name, part in {**parts, "total": total(parts)}.items():
+        print(f"{name:<28}{part.parameters:>14,}{part.macs / 1e9:>12.3f}{part.operator / 1e9:>14.3f}")
+
+
+def show_table_2() -> None:
+    """GMAC of each block design in both forms, and their ratios to `uni`."""
+    forms = {backend: table_2(backend) for backend in ("parallel", "chunkwise")}
+    print("shape: 1 x 3 x 224 x 224, 14 x 14 tokens; ViL-T (v1), 1000 classes")
+    print(f"unit: {CONVENTION}")
+    print(f"{'design':<18}{'parameters':>12}{'quadratic':>11}{'ratio':>7}{'chunkwise':>11}{'ratio':>7}")
+    for design in forms["parallel"]:
+        line = f"{design:<18}{forms['parallel'][design].parameters:>12,}"
+        for counted in forms.values():
+            line += f"{counted[design].macs / 1e9:>11.3f}{counted[design].macs / counted['uni'].macs:>7.2f}"
+        print(line)
+
+
+def main() -> None:
+    arguments = parser("Parameters and multiply-adds of a config's network.", config="?")
+    arguments.add_argument("--shape", nargs="+", type=int, metavar="PX", help="H W, or one for both (the crop)")
+    arguments.add_argument("--backend", choices=OPERATORS, default="chunkwise", help="form of the mLSTM")
+    arguments.add_argument("--table2", action="store_true", help="the paper's block designs in both forms")
+    args = arguments.parse_args()
+    with one_sentence(args.debug):
+        if args.table2:
+            return show_table_2()
+        if args.config is None:
+            raise ValueError("get_flops needs a config, or --table2")
+        cfg = read_config(args)
+        tested = [step.size for step in cfg.test_dataloader.dataset.pipeline if "size" in step]  # a classifier's
+        size = args.shape or list(cfg.model.data_preprocessor.get("size", tested))
+        if len(size) > 2 or min(size) < 1:
+            raise ValueError(f"--shape takes H W, or one number for both, in px; got {' '.join(map(str, size))}")
+        settle.settle_norm(cfg, world_size=1, cuda=False)
+        shape = (1, 3, size[0], size[-1])
+        parts = count(MODELS.build(cfg.model).eval(), shape, args.backend)
+    print(f"shape: {' x '.join(map(str, shape))}; mLSTM in its {args.backend} form")
+    print(f"unit: {CONVENTION}")
+    show(parts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""Learning curves of groups of runs.
+
+Command: python tools/analysis/plot_runs.py --group NAME RUN ... [--group NAME RUN ...] --out DIR
+
+RUN is a work folder of tools/train.py; the runs of a group differ in their seed. Writes curves.png, the mean of each
+group with the range of its runs shaded, and curves.json with every run's values, mean and standard deviation.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from vil_dense.files import write_whole
+from vil_dense.mm.cli.arguments import one_sentence, plain_parser
+from vil_dense.mm.engine.hooks.reports import read_scalars
+
+
+def read_group(runs: list[str], metric: str) -> dict:
+    """The metric of each run at the steps that all of them have, its mean and standard deviation (n - 1)."""
+    curves = {}
+    for run in runs:
+        if not Path(run).is_dir():
+            raise FileNotFoundError(f"no work folder at {run}")
+        curves[run] = read_scalars(run, metric)
+        if not curves[run]:
+            raise ValueError(f"the logs in {run} hold no {metric}")
+    steps = sorted(set.intersection(*(set(curve) for curve in curves.values())))
+    if not steps:
+        raise ValueError(f"{', '.join(runs)} have no step with {metric} in common")
+    values = np.array([[curve[step] for step in steps] for curve in curves.values()])
+    spread = values.std(0, ddof=1).tolist() if len(runs) > 1 else None
+    by_run = {run: row.tolist() for run, row in zip(curves, values, strict=True)}
+    return dict(steps=steps, runs=by_run, mean=values.mean(0).tolist(), deviation=spread)
+
+
+def plot(groups: dict[str, dict], metric: str, path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, group in groups.items():
+        values = np.array(list(group["runs"].values()))
+        (line,) = axes.plot(group["steps"], group["mean"], "o-", label=f"{name}, {len(values)} run(s)")
+        axes.fill_between(group["steps"], values.min(0), values.max(0), alpha=0.2, color=line.get_color())
+    axes.set(xlabel="step", ylabel=metric)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    write_whole(path, lambda part: figure.savefig(part, dpi=120))
+
+
+def main() -> None:
+    parser = plain_parser(__doc__)
+    parser.add_argument("--group", nargs="+", action="append", required=True, metavar=("NAME", "RUN"))
+    parser.add_argument("--metric", default="mIoU", help="a name in the logs' scalars (default: mIoU)")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    args = parser.parse_args()
+    with one_sentence(args.debug):
+        groups = {}
+        for name, *runs in args.group:
+            if not runs or name in groups:
+                raise ValueError(f"--group takes a name of its own and at least one run, got {name} {' '.join(runs)}")
+            groups[name] = read_group(runs, args.metric)
+        content = dict(metric=args.metric, groups=groups)
+        write_whole(args.out / "curves.json", lambda part: part.write_text(json.dumps(content, indent=1)))
+        plot(groups, args.metric, args.out / "curves.png")
+    for name, group in groups.items():
+        spread = f" +- {group['deviation'][-1]:.2f}" if group["deviation"] else ""
+        runs, last = len(group["runs"]), group["steps"][-1]
+        print(f"{name}: {args.metric} {group['mean'][-1]:.2f}{spread} at step {last}, {runs} run(s)")
+    print(f"curves: {args.out / 'curves.png'}, {args.out / 'curves.json'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""What a classifier is trained on, as one PNG: python tools/analysis/show_batch.py CONFIG --out FILE.png [--pictures N]
+
+Three rows a batch: pictures as the test sees them, augmented, and mixed as a batch.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS, MODELS
+from torch.utils.data import default_collate
+
+from vil_dense.mm.cli.arguments import check_file, one_sentence, parser, read_config
+from vil_dense.mm.datasets.seeding import SampleKey
+from vil_dense.mm.engine import settle
+from vil_dense.mm.visualization import draw
+
+
+def stages(cfg: Config, keys: list[SampleKey]) -> list[np.ndarray]:
+    """The training pictures `keys` as tested, augmented and mixed, each (B, H, W, 3) uint8."""
+    train = cfg.train_dataloader.dataset
+    plain, augmented = (
+        default_collate([dataset[key] for key in keys])
+        for dataset in (
+            DATASETS.build({**train, "pipeline": cfg.val_dataloader.dataset.pipeline}),
+            DATASETS.build(train),
+        )
+    )
+    preprocessor = MODELS.build({**cfg.model.data_preprocessor, "num_classes": cfg.model.num_classes})
+    mixed = preprocessor(augmented, training=True)["inputs"]
+    if preprocessor.normalises:
+        mixed = mixed * preprocessor.std + preprocessor.mean
+    rows = plain["inputs"], augmented["inputs"], mixed.round().clamp(0, 255).byte()
+    return [row.movedim(1, -1).numpy() for row in rows]
+
+
+def main() -> None:
+    arguments = parser("What a classifier is trained on, as one PNG.")
+    arguments.add_argument("--out", required=True, help="PNG to write")
+    arguments.add_argument("--pictures", type=int, default=10, help="in a row")
+    arguments.add_argument("--batches", type=int, default=3, help="each mixed by itself")
+    arguments.add_argument("--seed", type=int, default=0)
+    args = arguments.parse_args()
+    with one_sentence(args.debug):
+        check_file(args.out)
+        cfg = read_config(args)
+        settle.settle_classes(cfg)
+        torch.manual_seed(args.seed)
+        count = len(DATASETS.build(cfg.train_dataloader.dataset))
+        picked = np.random.default_rng(args.seed).permutation(count)[: args.pictures]
+        rows = [
+            row
+            for batch in range(args.batches)
+            for row in stages(cfg, [SampleKey(int(index), args.seed, batch) for index in picked])
+        ]
+        draw.save_png(Path(args.out), draw.stack([np.hstack(list(row)) for row in rows]))
+    print(f"{args.batches} batches of {len(picked)} pictures, as tested, augmented and mixed: {args.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,1 +1,0 @@
-"""The parts of `tools/benchmark.py`: the contestants, how they are measured, and the report."""

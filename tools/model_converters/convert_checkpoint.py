@@ -1,0 +1,44 @@
+"""Published ViL weights into this project's layout: python tools/model_converters/convert_checkpoint.py SRC DST
+
+SRC: a raw published .th file, or the stand-alone package's keys, as .th, .pth or .safetensors. No code of it is run.
+DST: .pth or .safetensors, for init_cfg=dict(type="Pretrained", checkpoint=DST).
+"""
+
+import argparse
+
+from vil_dense.backbones import DIRECTIONS
+from vil_dense.backbones.checkpoint import layout_of, to_own, verified
+from vil_dense.outcome import spoken
+from vil_dense.state_files import read_state, write_state
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("src")
+    parser.add_argument("dst")
+    parser.add_argument(
+        "--direction",
+        default="bi-alternating",
+        choices=DIRECTIONS,
+        help="block design, where the weights alone cannot tell (default: bi-alternating, of all published models)",
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    args = parser.parse_args()
+    with spoken(args.debug):
+        convert(args)
+
+
+def convert(args: argparse.Namespace) -> None:
+    if not args.dst.endswith((".pth", ".safetensors")):
+        raise ValueError(f"DST must end in .pth or .safetensors, got {args.dst}")
+    state = read_state(args.src)
+    own = to_own(state, direction=args.direction)
+    options, parameters = verified(own, args.direction)
+    write_state(own, args.dst)
+    shown = ", ".join(f"{key}={value!r}" for key, value in options.items())
+    print(f"{len(own)} of {len(state)} tensors ({layout_of(state)} layout), {parameters:,} parameters -> {args.dst}")
+    print(f"VisionLSTM({shown})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Check a frozen backbone by its features.
+
+Command: python tools/studies/probe.py CONFIG CHECKPOINT [--knn] [--linear] [--data-root DIR]
+
+CONFIG is a classifier's; its training and validation pictures are read without augmentation, as for a test. CHECKPOINT
+is of a run of ours or published, or `none` for random weights. Without --knn or --linear both are done. Writes
+probe.json and probe.csv to the work folder.
+"""
+
+import argparse
+import copy
+import json
+import sys
+import time
+from pathlib import Path
+
+import torch
+from mmengine.device import get_device
+from mmengine.registry import MODELS
+from mmengine.runner import Runner, set_random_seed
+from torch import Tensor
+
+from vil_dense.files import write_whole
+from vil_dense.mm.cli.arguments import one_sentence, parser, read_config
+from vil_dense.mm.engine import settle
+from vil_dense.mm.evaluation.probe import L2S, features, knn_scores, linear_scores, top
+from vil_dense.mm.visualization.draw import save_csv
+
+FEATURES = "tokens pooled as the classifier pools them, between its norms; frozen, evaluation mode, no augmentation"
+KNN = "cosine, k = {k}, votes weighted by exp(cosine / {temperature})"
+LINEAR = "logistic regression (L-BFGS) on standardised features, L2 by a held-out fifth of each training class"
+
+
+def build(args: argparse.Namespace) -> tuple[torch.nn.Module, dict]:
+    """The classifier with the checkpoint's weights, and a loader for each split."""
+    cfg = read_config(args, subfolder="probe")
+    if cfg.model.type != "ImageClassifier":
+        raise ValueError(f"probe.py takes a classifier's config, and {args.config} builds a {cfg.model.type}")
+    if args.k < 1 or args.temperature <= 0 or min(args.l2) < 0:
+        raise ValueError(
+            f"--k is 1 or more, --temperature above 0, --l2 0 or more, got {args.k}, {args.temperature}, {args.l2}"
+        )
+    set_random_seed(cfg.get("randomness", {}).get("seed", 0))
+    settle.settle_loaders(cfg, torch.cuda.is_available())
+    settle.settle_classes(cfg)
+    if args.checkpoint != "none":
+        cfg.model.init_cfg = dict(type="Pretrained", checkpoint=args.checkpoint)
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    loaders = {}
+    for split in ("train", "val"):
+        loader = copy.deepcopy(cfg.val_dataloader)
+        loader.dataset = copy.deepcopy(cfg[f"{split}_dataloader"].dataset)
+        loader.dataset.update(pipeline=cfg.val_dataloader.dataset.pipeline, test_mode=True)
+        loader.dataset.pop("num_classes", None)
+        if args.data_root:
+            loader.dataset.data_root = args.data_root
+        loaders[split] = Runner.build_dataloader(loader, seed=0)
+    args.work_dir = cfg.work_dir
+    return model.to(get_device()), loaders
+
+
+def progress(split: str, start: float, done: int, total: int) -> None:
+    left = (time.monotonic() - start) / done * (total - done)
+    end = "\n" if done == total else ""
+    print(f"\r{split}: {done}/{total} batches, {left:.0f} s left ", end=end, file=sys.stderr)
+
+
+def measure(args: argparse.Namespace, data: dict[str, tuple[Tensor, Tensor]], classes: int) -> list[dict]:
+    """A row for each check that was asked for."""
+    (train, train_labels), (val, val_labels) = data["train"], data["val"]
+    rows = []
+    if args.knn:
+        scores = knn_scores(train, train_labels, val, classes, args.k, args.temperature)
+        rows.append(dict(check="knn", rule=KNN.format(k=args.k, temperature=args.temperature), scores=scores))
+    if args.linear:
+        scores, l2 = linear_scores(train, train_labels, val, classes, args.l2)
+        rows.append(
+            dict(check="linear", rule=f"{LINEAR}: {l2:g} of {', '.join(f'{x:g}' for x in args.l2)}", scores=scores)
+        )
+    for row in rows:
+        scores = row.pop("scores")
+        row["top1"] = round(top(scores, val_labels, 1), 3)
+        if classes >= 5:
+            row["top5"] = round(top(scores, val_labels, 5), 3)
+    return rows
+
+
+def save(args: argparse.Namespace, data: dict[str, tuple[Tensor, Tensor]], rows: list[dict], classes: int) -> None:
+    """Writes both files and prints a line for each row."""
+    content = dict(
+        config=args.config,
+        checkpoint=args.checkpoint,
+        features=FEATURES,
+        channels=data["train"][0].shape[1],
+        classes=classes,
+        pictures={split: len(labels) for split, (_, labels) in data.items()},
+        checks=rows,
+    )
+    folder = Path(args.work_dir)
+    write_whole(folder / "probe.json", lambda part: part.write_text(json.dumps(content, indent=1)))
+    columns = ["check", "top1", *(["top5"] if "top5" in rows[0] else []), "rule"]
+    save_csv(folder / "probe.csv", columns, [[row[column] for column in columns] for row in rows])
+    for row in rows:
+        named = ", ".join(f"{key} {row[key]:.2f}" for key in ("top1", "top5") if key in row)
+        print(f"{row['check']}: {named} ({row['rule']})")
+    print(f"probe: {folder / 'probe.json'}, {folder / 'probe.csv'}")
+
+
+def main() -> None:
+    arguments = parser(__doc__.splitlines()[0])
+    arguments.add_argument("checkpoint", help="file of weights, or none for random ones")
+    arguments.add_argument("--knn", action="store_true", help="nearest neighbours")
+    arguments.add_argument("--linear", action="store_true", help="linear classifier")
+    arguments.add_argument("--data-root", help="another folder with train/CLASS/* and val/CLASS/*")
+    arguments.add_argument("--k", type=int, default=20, help="neighbours that vote")
+    arguments.add_argument("--temperature", type=float, default=0.07, help="of the votes")
+    arguments.add_argument("--l2", type=float, nargs="+", default=list(L2S), help="penalties to choose from")
+    args = arguments.parse_args()
+    if not (args.knn or args.linear):
+        args.knn = args.linear = True
+    with one_sentence(args.debug):
+        model, loaders = build(args)
+        names = [loader.dataset.metainfo["classes"] for loader in loaders.values()]
+        if list(names[0]) != list(names[1]):
+            raise ValueError(f"train and val have different classes: {', '.join(sorted({*names[0]} ^ {*names[1]}))}")
+    with one_sentence(args.debug, code=1):
+        data = {}
+        for split, loader in loaders.items():
+            start = time.monotonic()
+            data[split] = features(model, loader, lambda *at, split=split, start=start: progress(split, start, *at))
+        save(args, data, measure(args, data, len(names[0])), len(names[0]))
+
+
+if __name__ == "__main__":
+    main()

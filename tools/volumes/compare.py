@@ -1,0 +1,83 @@
+"""Compare runs case by case: python tools/volumes/compare.py RUN RUN [RUN ...] [--out FILE.csv]
+
+A run is a `metrics.csv` or the work folder of a training. Every later run is compared with the first: mean of each
+metric over the cases (a case counts with its mean over structures), mean of the paired differences, and the two-sided
+p of Wilcoxon's signed-rank test.
+"""
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import wilcoxon
+
+from vil_dense.files import save_csv
+from vil_dense.medical.metrics import VALUES
+from vil_dense.mm.cli.arguments import one_sentence, plain_parser
+
+Cases = dict[str, float]
+
+
+def read_run(path: Path) -> dict[str, Cases]:
+    """Of each metric the value of each case, the mean over the structures that count."""
+    places = [path, path / "metrics.csv", path / "validation/metrics.csv"]
+    table = next((place for place in places if place.is_file()), None)
+    if table is None:
+        raise FileNotFoundError(f"no metrics.csv at {path}")
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        if not rows or {"case", *VALUES} - {*rows[0]}:
+            raise ValueError(f"it needs the columns case, {', '.join(VALUES)}")
+        return {value: _means([(row["case"], row[value]) for row in rows if row[value]]) for value in VALUES}
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{table} is no table of cases: {error}") from None
+
+
+def _means(pairs: list[tuple[str, str]]) -> Cases:
+    by_case: dict[str, list[float]] = {}
+    for case, cell in pairs:
+        by_case.setdefault(case, []).append(float(cell))
+    return {case: float(np.mean(values)) for case, values in by_case.items()}
+
+
+def compare(first: Cases, other: Cases) -> dict[str, float]:
+    """`cases` that both runs have, `mean` of the other one, mean `difference` from the first, `wilcoxon_p`.
+
+    Raises:
+        ValueError: the runs share no case.
+    """
+    shared = sorted({*first} & {*other})
+    if not shared:
+        raise ValueError("the runs have no case in common")
+    before, after = (np.array([run[case] for case in shared]) for run in (first, other))
+    difference = after - before
+    p = float(wilcoxon(difference).pvalue) if difference.any() else math.nan
+    return dict(cases=len(shared), mean=after.mean(), difference=difference.mean(), wilcoxon_p=p)
+
+
+def main() -> None:
+    parser = plain_parser(__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, help="work folders or metrics.csv; the first is compared with")
+    parser.add_argument("--out", type=Path, help="table to write, CSV")
+    args = parser.parse_args()
+    with one_sentence(args.debug):
+        runs = {str(path): read_run(path) for path in args.runs}
+        first = runs[str(args.runs[0])]
+        rows = [
+            dict(run=name, metric=value, **{key: float(x) for key, x in compare(first[value], run[value]).items()})
+            for name, run in runs.items()
+            for value in VALUES
+        ]
+        if args.out:
+            save_csv(args.out, rows)
+    for row in rows:
+        print(
+            f"{row['run']}  {row['metric']}: {row['mean']:.4f} over {row['cases']:.0f} cases, "
+            f"difference {row['difference']:+.4f}, p {row['wilcoxon_p']:.3g}"
+        )
+
+
+if __name__ == "__main__":
+    main()

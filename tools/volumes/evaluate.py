@@ -1,0 +1,87 @@
+"""Score masks against labels: python tools/volumes/evaluate.py CONFIG MASKS LABELS --out DIR
+
+MASKS is a mask or a folder of them, LABELS a label file, a folder of them, or a data list (JSON; --section and --fold
+choose from it). Files of one name belong together; every label needs its mask. The config's plan names the structures,
+its test_evaluator may name regions of several labels in their place.
+DIR gets metrics.csv (Dice, HD95 in mm, NSD of each structure in each case) and metrics.json (the same and the means).
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from mmengine.utils import ProgressBar
+
+from vil_dense.mm.cli.arguments import check_folders, one_sentence, parser, read_config
+from vil_dense.mm.engine import settle
+
+
+def arguments() -> argparse.Namespace:
+    known = parser("Score masks against labels.")
+    known.add_argument("masks", metavar="MASKS", help="mask, or folder of masks")
+    known.add_argument("labels", metavar="LABELS", help="label file, folder of them, or data list (JSON)")
+    known.add_argument("--out", required=True, help="folder for metrics.csv and metrics.json")
+    known.add_argument("--tolerance-mm", type=float, default=1.0, help="of the NSD (1 mm)")
+    known.add_argument("--section", help="list of the JSON, e.g. training (the first of testing, test, ...)")
+    known.add_argument("--fold", type=int, help="only cases of this fold of the JSON")
+    return known.parse_args()
+
+
+def pairs(masks: Path, labels: Path, section: str | None, fold: int | None) -> Iterator[tuple[str, Path, Path]]:
+    """Case, mask and label of every label."""
+    from vil_dense.medical.data.inputs import find_cases
+
+    found = {case.name: case.images[0] for case in find_cases(masks)}
+    truths = find_cases(labels, section=section, fold=fold)
+    if len(found) == len(truths) == 1 and masks.is_file():
+        found = {truths[0].name: masks}
+    for case in truths:
+        label = case.label if labels.suffix == ".json" else case.images[0]
+        if label is None:
+            raise ValueError(f"{labels}: the case {case.name} has no label")
+        if case.name not in found:
+            raise FileNotFoundError(f"no mask for {label} in {masks}")
+        yield case.name, found[case.name], label
+
+
+def line(name: str, values: Mapping[str, float | None]) -> str:
+    numbers = ["-" if values[key] is None else f"{values[key]:.4g}" for key in ("dice", "hd95_mm", "nsd")]
+    return f"{name}: Dice {numbers[0]}, HD95 {numbers[1]} mm, NSD {numbers[2]}"
+
+
+def main() -> int:
+    args = arguments()
+    with one_sentence(args.debug):
+        cfg = read_config(args)
+        check_folders(args.out)
+        settle.settle_plan(cfg)
+        from vil_dense.medical.data.transforms import read_plan
+        from vil_dense.medical.io.nifti import check_same_grid, read_label
+        from vil_dense.medical.metrics import save_scores, score_case
+
+        if args.tolerance_mm < 0:
+            raise ValueError(f"--tolerance-mm is 0 or more, got {args.tolerance_mm}")
+        known = read_plan(cfg.model.plan)["labels"]
+        regions = (cfg.get("test_evaluator") or {}).get("classes")
+        classes = regions or {name: value for name, value in known.items() if value > 0}
+        found = list(pairs(Path(args.masks), Path(args.labels), args.section, args.fold))
+    scores, bar = [], ProgressBar(len(found))
+    with one_sentence(args.debug):
+        for case, mask_path, label_path in found:
+            mask, grid = read_label(mask_path, known.values())
+            label, label_grid = read_label(label_path, known.values())
+            check_same_grid(grid, label_grid)
+            options = dict(classes=classes, spacing_mm=grid.spacing_mm, tolerance_mm=args.tolerance_mm)
+            scores += score_case(case, mask, label, **options)
+            bar.update()
+        print()
+        summary = save_scores(scores, Path(args.out), tolerance_mm=args.tolerance_mm)
+    for name, values in [*summary["structures"].items(), ("mean", summary["mean"])]:
+        print(line(name, values))
+    print(f"{summary['cases']} cases scored in {args.out} ({summary['rule']})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

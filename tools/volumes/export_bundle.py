@@ -1,0 +1,126 @@
+"""Export a training run as a MONAI bundle: python tools/volumes/export_bundle.py RUN --out DIR [--checkpoint FILE]
+
+RUN is the work folder of a volume config's training. DIR gets configs/ (train, evaluate, inference, multi-GPU, metadata
+and its schema), models/ (model.pt, and model.ts traced for windows of the plan's patch), docs/ and LICENSE. In DIR:
+
+  python -m monai.bundle run --config_file configs/inference.json --dataset_dir IMAGES --output_dir MASKS
+  python -m monai.bundle run --config_file configs/train.json --dataset_dir DATA
+  python -m monai.bundle run --config_file "['configs/train.json','configs/evaluate.json']" --dataset_dir DATA
+  python -m monai.bundle verify_metadata --meta_file configs/metadata.json --filepath configs/schema.json
+"""
+
+import sys
+from pathlib import Path
+
+from mmengine.config import Config
+from torch import nn
+
+from vil_dense.mm.cli.arguments import load_config, one_sentence, plain_parser
+from vil_dense.mm.engine import settle
+from vil_dense.mm.utils.safe_load import load_exactly, load_safely, weights_of
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_config(run: Path) -> Config:
+    """The config that training left in its work folder, with its plan in place."""
+    if not run.is_dir():
+        raise FileNotFoundError(f"no run at {run}")
+    found = sorted(run.glob("*.py"))
+    if len(found) != 1:
+        raise FileNotFoundError(
+            f"{run} is no work folder of a training: one config is expected in it, got {len(found)}"
+        )
+    cfg = load_config(found[0])
+    settle.settle_plan(cfg)
+    if cfg.model.type != "VolumeSegmentor":
+        raise ValueError(f"{found[0]} segments no volumes: its model is a {cfg.model.type}, not a VolumeSegmentor")
+    return cfg
+
+
+def last_checkpoint(run: Path) -> Path:
+    """The newest checkpoint of a run, in its folder even if that has moved since."""
+    note = run / "last_checkpoint"
+    if not note.is_file():
+        raise FileNotFoundError(f"{run} has no last_checkpoint: train first, or name one with --checkpoint")
+    return run / Path(note.read_text().strip()).name
+
+
+def scores(run: Path) -> dict[str, float | None]:
+    """Means of the run's last validation, where it left them."""
+    from vil_dense.files import read_json
+
+    path = run / "validation/metrics.json"
+    content = read_json(path) if path.is_file() else dict(mean={})
+    if not isinstance(content, dict) or not isinstance(content.get("mean"), dict):
+        raise ValueError(f"{path} holds no means of a validation")
+    return content["mean"]
+
+
+def card(cfg: Config, checkpoint: Path, measured: dict[str, float | None]) -> str:
+    """The model card."""
+    plan = cfg.model.plan
+    rows = (
+        "\n".join(f"- {name}: {value if value is None else round(value, 4)}" for name, value in measured.items())
+        or "- none was left by the run"
+    )
+    return f"""# {cfg.model.network.type}
+
+Segments {", ".join(name for name, value in plan["labels"].items() if value > 0)} in {", ".join(plan["channels"])}.
+Volumes are turned to {plan["orientation"]}, resampled to {" x ".join(map(str, plan["spacing_mm"]))} mm, and seen in
+windows of {" x ".join(map(str, plan["patch_vox"]))} voxels.
+
+## Training
+
+Data: {cfg.get("data_root", "not recorded")}, fold {cfg.get("fold", "not recorded")}. Checkpoint: {checkpoint.name}.
+Last validation of the run, on its own validation cases:
+
+{rows}
+
+## Limits
+
+For research, no medical device. Nothing is known of data from other scanners, protocols or populations.
+The configs name classes of vil_dense, which has to be installed; models/model.ts runs without it.
+"""
+
+
+def main() -> int:
+    known = plain_parser("Export a training run as a MONAI bundle.")
+    known.add_argument("run", help="work folder of a training")
+    known.add_argument("--out", required=True, help="folder of the bundle")
+    known.add_argument("--checkpoint", help="weights (default: the run's last ones)")
+    args = known.parse_args()
+    with one_sentence(args.debug):
+        run = Path(args.run)
+        cfg = run_config(run)
+        from vil_dense.medical.bundle import write_bundle
+        from vil_dense.medical.data.transforms import read_plan
+        from vil_dense.medical.networks.nets import build_network
+
+        plan = cfg.model.plan = dict(read_plan(cfg.model.plan))
+        checkpoint = Path(args.checkpoint) if args.checkpoint else last_checkpoint(run)
+        weights = weights_of(load_safely(str(checkpoint)))
+        network = build_network(plan, **cfg.model.network)
+        load_exactly(nn.ModuleDict(dict(network=network)), weights, str(checkpoint))
+        measured = scores(run)
+        said = write_bundle(
+            Path(args.out),
+            plan,
+            cfg.model.network,
+            network,
+            training=dict(
+                fold=cfg.get("fold") or 0,
+                augment=cfg.train_dataloader.dataset.get("augment"),
+                batch_size=cfg.train_dataloader.batch_size,
+                learning_rate=cfg.optim_wrapper.optimizer.lr,
+            ),
+            about=dict(eval_metrics=measured),
+            texts={"docs/README.md": card(cfg, checkpoint, measured), "LICENSE": (ROOT / "LICENSE").read_text()},
+        )
+    print(said)
+    print(f"bundle written to {args.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

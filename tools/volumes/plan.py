@@ -1,0 +1,55 @@
+"""Plan the training of a folder of volumes: python tools/volumes/plan.py DATA --out plan.json [--set KEY=VALUE ...]
+
+Reads and checks every file once and writes a JSON to read and to edit; then
+python tools/train.py configs/vil_unet3d_volumes.py --cfg-options data_root=DATA plan=plan.json
+"""
+
+import argparse
+from pathlib import Path
+
+from mmengine.config import Config
+
+from vil_dense.files import save_json
+from vil_dense.medical.data.datalist import read_datalist
+from vil_dense.medical.data.plan import make_plan
+from vil_dense.medical.progress import Progress
+from vil_dense.mm.cli.arguments import Overrides, check_file, one_sentence, plain_parser
+
+
+def parse_args() -> argparse.Namespace:
+    parser = plain_parser(__doc__)
+    parser.add_argument("data", help="folder of the data set")
+    parser.add_argument("--datalist", help="JSON in place of the folder's dataset.json; its paths are relative to DATA")
+    parser.add_argument("--out", type=Path, default=Path("plan.json"), help="file to write")
+    parser.add_argument("--patch-budget", type=int, default=96**3, help="most voxels of a patch (default 96^3)")
+    parser.add_argument("--set", nargs="+", action=Overrides, default={}, help="values to take, key=value")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    with one_sentence(args.debug):
+        check_file(args.out)
+        values = Config(dict())
+        values.merge_from_dict(args.set)
+        made = make_plan(
+            read_datalist(args.data, args.datalist),
+            set_values=values.to_dict(),
+            patch_budget_vox=args.patch_budget,
+            report=Progress("reading"),
+        )
+        save_json(args.out, made)
+        plan, cost = made["plan"], made["cost"]
+        classes, channels = (", ".join(plan[key]) for key in ("labels", "channels"))
+        print(f"cases: {made['data']['cases']}, classes: {classes}, channels: {channels}")
+        print(f"spacing: {plan['spacing_mm']} mm, median size {plan['median_size_vox']} voxels")
+        print(
+            f"patch: {plan['patch_vox']} voxels, batch {plan['batch_size']}; intensity: {plan['intensity'][0]['rule']}"
+        )
+        print(f"sequence blocks: {plan['network']['depths']} at the scales, tokens of a patch {cost['tokens']}")
+        print(f"memory of a training step: about {cost['training_gib']} GiB in float32")
+        print(f"plan: {args.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Segment volumes: python tools/volumes/predict.py CONFIG CHECKPOINT [CHECKPOINT ...] INPUT --out DIR
+
+INPUT is a NIfTI file, a folder of them, or a data list (JSON as the Decathlon or MONAI write it; --section and --fold
+choose from it). DIR gets, for each case,
+
+  masks/NAME.nii.gz         classes on the image's own grid, its header kept
+  overlays/NAME.png         axial, coronal and sagittal plane with the mask over the image
+  reports/NAME.json         ml, components and "touches the border" of each structure; all together in volumes.csv
+  probabilities/NAME.nii    with --probabilities: (I, J, K, classes), 16 bits from 0 to 1
+
+The scores of several checkpoints are averaged. The same command again goes on where it stopped. Scores are never held
+for a whole volume; the memory that the run will take is printed before it, and the peak after it.
+"""
+
+import argparse
+import hashlib
+import resource
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+
+from vil_dense.backbones.memory import GIB, free_memory
+from vil_dense.mm.cli.arguments import check_folders, one_sentence, parser, read_config
+from vil_dense.mm.engine import settle
+from vil_dense.mm.utils.safe_load import load_exactly, load_safely, weights_of
+
+if TYPE_CHECKING:
+    from vil_dense.medical.inference.batch import Survey
+
+
+def networks(cfg: Config, checkpoints: list[str], device: str) -> list[torch.nn.Module]:
+    """The config's segmentor with the weights of each checkpoint, in eval mode."""
+    if cfg.model.type != "VolumeSegmentor":
+        raise ValueError(f"{cfg.filename} segments no volumes: its model is a {cfg.model.type}, not a VolumeSegmentor")
+    cfg.model.pop("picture_weights", None)  # what training began with
+    found = []
+    for checkpoint in checkpoints:
+        weights = weights_of(load_safely(checkpoint))
+        model = MODELS.build(cfg.model)
+        load_exactly(model, weights, checkpoint)
+        found.append(model.to(device).eval())
+    return found
+
+
+def say_what_comes(survey: "Survey", models: list[torch.nn.Module], device: str) -> None:
+    """What is there already, and the memory of the largest volume; a warning where it may not be there."""
+    from vil_dense.medical.inference.volume_memory import estimate
+
+    if len(survey.todo) < len(survey.cases):
+        print(f"{len(survey.cases) - len(survey.todo)} of {len(survey.cases)} cases are there already")
+    grid = survey.largest(models[0].plan)
+    if grid is None:
+        return
+    expected = estimate(models, grid, models[0].plan)
+    windows = max(survey.windows.values())
+    print(f"largest volume: {' x '.join(map(str, grid.shape))} voxels, {windows} windows; memory: {expected}")
+    for where, needed in (("cpu", expected.total), (device, expected.gpu_total)):
+        free = free_memory(where)
+        if free is not None and needed > free:
+            print(f"warning: {free / GIB:.1f} GiB are free{' on the GPU' * (where != 'cpu')}", file=sys.stderr)
+
+
+def arguments() -> argparse.Namespace:
+    known = parser("Segment volumes with a trained network.")
+    known.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help="checkpoint files of this config's model")
+    known.add_argument("input", metavar="INPUT", help="NIfTI file, folder of them, or data list (JSON)")
+    known.add_argument("--out", required=True, help="folder for masks, overlays and reports")
+    known.add_argument("--mirror", action="store_true", help="average over the mirror images: eight times the work")
+    known.add_argument("--largest", action="store_true", help="keep only the largest component of each structure")
+    known.add_argument("--probabilities", action="store_true", help="write class probabilities, too")
+    known.add_argument("--section", help="list of the JSON, e.g. training (the first of testing, test, ...)")
+    known.add_argument("--fold", type=int, help="only cases of this fold of the JSON")
+    return known.parse_args()
+
+
+def main() -> int:
+    args = arguments()
+    with one_sentence(args.debug):
+        cfg = read_config(args)
+        check_folders(args.out)
+        settle.settle_plan(cfg)
+        # importing the config has made sure that monai is there
+        from vil_dense.medical.data.inputs import find_cases
+        from vil_dense.medical.inference.batch import Folder
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        models = networks(cfg, args.checkpoints, device)
+        plan = models[0].plan
+        cases = find_cases(Path(args.input), len(plan["channels"]), args.section, args.fold)
+        paths = [Path(path) for path in args.checkpoints]
+        settings = dict(checkpoints=[f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in paths])
+        options = dict(mirror=args.mirror, largest=args.largest, probabilities=args.probabilities)
+        folder = Folder(Path(args.out), models, plan, settings, device=device, **options)
+        survey = folder.survey(cases)
+    with one_sentence(args.debug, code=1):
+        say_what_comes(survey, models, device)
+        failed = folder.predict_all(survey, sys.stdout)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    gpu = f", on the GPU {torch.cuda.max_memory_allocated() / GIB:.2f} GiB" if device == "cuda" else ""
+    print(f"peak memory: {peak / GIB:.2f} GiB{gpu}")
+    print(f"{len(cases) - len(failed)} of {len(cases)} volumes segmented in {args.out}")
+    if failed:
+        print(f"error: {len(failed)} of {len(cases)} volumes were not: {'; '.join(failed.values())}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
