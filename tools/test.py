@@ -6,11 +6,12 @@ import torch
 from mmengine.dist import get_world_size
 from mmengine.runner import Runner
 
+from vil_dense.files import check_folders
 from vil_dense.mm import ImageClassifier
-from vil_dense.mm.cli.arguments import check_folders, one_sentence, parser, read_config
+from vil_dense.mm.cli.arguments import one_sentence, parser, read_config
 from vil_dense.mm.datasets.label_check import check_labels
 from vil_dense.mm.engine import settle
-from vil_dense.mm.engine.distributed import end_processes, leaving, settle_processes
+from vil_dense.mm.engine.distributed import end_processes, leaving
 from vil_dense.mm.engine.failures import in_words
 from vil_dense.mm.evaluation.protocols import PROTOCOLS
 from vil_dense.mm.utils.safe_load import load_exactly, read_weights
@@ -28,11 +29,7 @@ def build(args: argparse.Namespace) -> Runner:
     check_folders(cfg.work_dir, args.out, args.show_dir)
     weights = read_weights(args.checkpoint)
     cfg.model.pop("picture_weights", None)  # what training began with
-    settle.settle_plan(cfg)
-    settle.settle_norm(cfg, get_world_size(), torch.cuda.is_available(), weights)
-    settle.settle_loaders(cfg, torch.cuda.is_available())
-    settle.settle_classes(cfg)
-    settle_processes(cfg, get_world_size(), torch.cuda.is_available())
+    settle.settle_run(cfg, get_world_size(), torch.cuda.is_available(), weights)
     if protocol:
         PROTOCOLS[protocol](cfg)
     if args.out:

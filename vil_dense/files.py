@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -109,3 +110,27 @@ def evenly(count: int) -> list[int]:
     """0 to `count` - 1 in an order that is about evenly spread wherever it is left."""
     step = next(step for step in range(max(1, round(0.618 * count)), 0, -1) if math.gcd(step, count) == 1)
     return [number * step % count for number in range(count)]
+
+
+def check_folders(*folders: str | Path | None) -> None:
+    """Before a run: can results be written to these folders? What exists of their paths is tried, nothing stays there.
+
+    Raises:
+        OSError: no; which part is a file, or cannot be written to.
+    """
+    for folder in filter(None, folders):
+        path = Path(folder).absolute()
+        there = next(part for part in (path, *path.parents) if part.exists())
+        if not there.is_dir():
+            raise NotADirectoryError(f"{there} is a file, and results need a folder: name another one than {folder}")
+        try:
+            tempfile.TemporaryFile(dir=there).close()
+        except OSError as error:
+            raise OSError(f"{folder} cannot be written to: {there}: {error.strerror}") from None
+
+
+def check_file(path: str | Path) -> None:
+    """As `check_folders`, for a file to write."""
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{path} is a folder, and a file to write was expected")
+    check_folders(Path(path).parent)

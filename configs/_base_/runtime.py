@@ -1,6 +1,7 @@
 """What every experiment shares: scope, seed, log, checkpoints, report."""
 
 default_scope = "mmseg"
+runner_type = "ViLRunner"
 custom_imports = dict(imports=["vil_dense.mm"], allow_failed_imports=False)
 
 env_cfg = dict(

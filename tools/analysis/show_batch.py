@@ -11,7 +11,8 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS
 from torch.utils.data import default_collate
 
-from vil_dense.mm.cli.arguments import check_file, one_sentence, parser, read_config
+from vil_dense.files import check_file
+from vil_dense.mm.cli.arguments import one_sentence, parser, read_config
 from vil_dense.mm.datasets.seeding import SampleKey
 from vil_dense.mm.engine import settle
 from vil_dense.mm.visualization import draw

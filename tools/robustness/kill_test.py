@@ -157,7 +157,7 @@ def half_written(folder: Path) -> bool:
 
 def outcome(work_dir: Path) -> dict[str, Any]:
     """What must not depend on stops: the contents of the last checkpoint, and the logged values by step."""
-    path, _ = newest(str(work_dir))
+    path, _, _ = newest(str(work_dir))
     checkpoint = load_safely(str(path))
     history = checkpoint.pop("message_hub")["log_scalars"]
     checkpoint.pop("meta")

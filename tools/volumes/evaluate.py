@@ -13,7 +13,8 @@ from pathlib import Path
 
 from mmengine.utils import ProgressBar
 
-from vil_dense.mm.cli.arguments import check_folders, one_sentence, parser, read_config
+from vil_dense.files import check_folders
+from vil_dense.mm.cli.arguments import one_sentence, parser, read_config
 from vil_dense.mm.engine import settle
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from vil_dense.files import save_json
+from vil_dense.files import check_file, save_json
 from vil_dense.medical.data.datalist import read_datalist
 from vil_dense.medical.data.plan import make_plan
 from vil_dense.medical.progress import Progress
-from vil_dense.mm.cli.arguments import Overrides, check_file, one_sentence, plain_parser
+from vil_dense.mm.cli.arguments import Overrides, one_sentence, plain_parser
 
 
 def parse_args() -> argparse.Namespace:

@@ -24,7 +24,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from vil_dense.backbones.memory import GIB, free_memory
-from vil_dense.mm.cli.arguments import check_folders, one_sentence, parser, read_config
+from vil_dense.files import check_folders
+from vil_dense.mm.cli.arguments import one_sentence, parser, read_config
 from vil_dense.mm.engine import settle
 from vil_dense.mm.utils.safe_load import load_exactly, load_safely, weights_of
 

@@ -22,13 +22,14 @@ from vil_dense.mm.datasets.transforms.imagenet import (
     ThreeAugment,
 )
 from vil_dense.mm.engine.checkpoints import SafeCheckpointHook
-from vil_dense.mm.engine.distributed import MeanLossHook, ShardedRunner
+from vil_dense.mm.engine.distributed import MeanLossHook
 from vil_dense.mm.engine.epoch_loop import EpochLoop
 from vil_dense.mm.engine.hooks.deterministic import DeterministicHook
 from vil_dense.mm.engine.hooks.nan_guard import LabelledAccuracyHook, WatchHook
 from vil_dense.mm.engine.hooks.preemption import StopHook
 from vil_dense.mm.engine.hooks.reports import ClassReportHook, CompileHook, OverlayHook, ReportHook
 from vil_dense.mm.engine.layer_decay import ViLLayerDecay
+from vil_dense.mm.engine.runner import ViLRunner
 from vil_dense.mm.engine.schedules import WarmupCosineLR
 from vil_dense.mm.evaluation.metrics import ClassIoUMetric, TopAccuracy
 from vil_dense.mm.models.backbone import ViL
@@ -64,13 +65,13 @@ __all__ = [
     "SafeCheckpointHook",
     "SampleDataset",
     "SeedSample",
-    "ShardedRunner",
     "StepSeedHook",
     "StopHook",
     "ThreeAugment",
     "TopAccuracy",
     "ViL",
     "ViLLayerDecay",
+    "ViLRunner",
     "WarmupCosineLR",
     "WatchHook",
 ]

@@ -5,7 +5,7 @@ An exponential average of the weights is not part of the recipe; it is one line:
 custom_hooks = [dict(type="EMAHook", momentum=1e-4), ...].
 """
 
-auto_scale_lr = dict(base_batch_size=1024)
+auto_scale_lr = dict(base_batch_size=1024, enable=True)
 optim_wrapper = dict(
     type="AmpOptimWrapper",
     dtype="bfloat16",

@@ -20,7 +20,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from vil_dense.mm.engine import checkpoints
-from vil_dense.mm.engine.checkpoints import POINTER, SafeCheckpointHook, WholeFiles, newest
+from vil_dense.mm.engine.checkpoints import POINTER, AtomicBackend, SafeCheckpointHook, newest
 from vil_dense.mm.utils import safe_load
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
@@ -73,7 +73,6 @@ def line_runner(
     """Eight steps of a linear model, a checkpoint and a validation at every second."""
     forget_runs()
     safe_load.install()
-    checkpoints.install()
     torch.manual_seed(0)
     data = dict(batch_size=1, num_workers=0, dataset=[torch.ones(1)] * 4)
     start = newest(str(work_dir))[0] if resume else None
@@ -112,6 +111,13 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir() if path.is_file() and not path.name.endswith(".py")}
 
 
+def last_of(work_dir: Path) -> str | None:
+    """Returns the path of the last checkpoint, of a folder whose checkpoints are all whole."""
+    path, _, broken = newest(str(work_dir))
+    assert broken == []
+    return path
+
+
 def scores(work_dir: Path) -> dict[int, float]:
     rows = [
         json.loads(row)
@@ -135,7 +141,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, full_disk):
-    backend, path = WholeFiles(), tmp_path / "folder/file"
+    backend, path = AtomicBackend(), tmp_path / "folder/file"
     backend.put(b"old", path)
     backend.put_text("text", tmp_path / "text")
     full_disk()
@@ -171,7 +177,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, full_disk):
     with pytest.raises(OSError, match=r"iter_6\.pth could not be written: No space left on device"):
         line_runner(tmp_path, resume=True).train()
     assert names(tmp_path) == kept == {"iter_4.pth", "best_score_iter_4.pth", POINTER}
-    assert newest(str(tmp_path)) == (str(tmp_path / "iter_4.pth"), [])
+    assert last_of(tmp_path) == str(tmp_path / "iter_4.pth")
 
 
 @pytest.mark.parametrize(
@@ -210,8 +216,8 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_the_newest_is_that_of_the_run(run: Path):
-    assert newest(str(run)) == (str(run / "iter_6.pth"), [])
-    assert newest(str(run / "nothing")) == (None, [])
+    assert last_of(run) == str(run / "iter_6.pth")
+    assert newest(str(run / "nothing")) == (None, None, [])
 
 
 def test_a_broken_newest_is_named_and_the_one_before_taken(run: Path):
@@ -219,21 +225,21 @@ def test_a_broken_newest_is_named_and_the_one_before_taken(run: Path):
     value = torch.full((64,), 6).numpy().tobytes()
     for broken in (b"", whole[:100], whole[:-100], b"<html>", whole.replace(value, value[:-1] + b"\1")):
         (run / "iter_6.pth").write_bytes(broken)
-        path, lines = newest(str(run))
-        assert path == str(run / "iter_4.pth")
+        path, content, lines = newest(str(run))
+        assert path == str(run / "iter_4.pth") and content["meta"]["iter"] == 4
         assert lines == [f"{run}/iter_6.pth is truncated, damaged or no checkpoint: the one before it is taken"]
 
 
 @pytest.mark.parametrize("pointer", ["", None, "iter_3.pth"])
 def test_without_a_pointer_the_highest_step_is_taken(run: Path, pointer: str | None):
     (run / POINTER).unlink() if pointer is None else (run / POINTER).write_text(pointer)
-    assert newest(str(run)) == (str(run / "iter_10.pth"), [])
+    assert last_of(run) == str(run / "iter_10.pth")
 
 
 def test_checkpoints_in_another_folder(tmp_path: Path):
     with pytest.raises(KeyboardInterrupt):
         line_runner(tmp_path / "run", Stop(5), out_dir=tmp_path / "out").train()
-    assert newest(str(tmp_path / "run")) == (str(tmp_path / "out/run/iter_4.pth"), [])
+    assert last_of(tmp_path / "run") == str(tmp_path / "out/run/iter_4.pth")
     line_runner(tmp_path / "run", resume=True, out_dir=tmp_path / "out").train()
     assert scores(tmp_path / "run") == dict(zip((2, 4, 6, 8), SCORES, strict=True))
     assert names(tmp_path / "out/run") == {"iter_8.pth", "best_score_iter_8.pth"}
@@ -247,8 +253,8 @@ def test_where_a_run_begins(run: Path, tmp_path_factory: pytest.TempPathFactory)
     torch.save(dict(state_dict={}, meta=dict(iter=2), optimizer={}), chosen)
 
     def begin(work_dir: Path, go_on: bool, **options: object) -> tuple[str | None, bool]:
-        cfg = Config(dict(options, work_dir=str(work_dir)))
-        checkpoints.settle_start(cfg, go_on)
+        cfg = Config(dict(options, work_dir=str(work_dir), auto_resume=go_on))
+        checkpoints.find_start(cfg)
         return cfg.load_from, cfg.resume
 
     last = str(run / "iter_6.pth")

@@ -50,7 +50,7 @@ def read(path: Path) -> Config:
     if isinstance(cfg.plan, str):
         cfg.plan = dict(PLAN)
     settle.settle_plan(cfg)
-    settle.settle_amp(cfg, False, cuda=False)
+    settle.settle_amp(cfg, cuda=False)
     return cfg
 
 

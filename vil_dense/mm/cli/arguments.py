@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -17,7 +16,6 @@ from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
-from vil_dense.mm.engine import checkpoints
 from vil_dense.mm.engine.distributed import start_processes
 from vil_dense.mm.engine.failures import RunFault
 from vil_dense.mm.utils import safe_load
@@ -137,30 +135,6 @@ def parser(description: str, config: str | None = None) -> argparse.ArgumentPars
     return arguments
 
 
-def check_folders(*folders: str | Path | None) -> None:
-    """Before a run: can results be written to these folders? What exists of their paths is tried, nothing stays there.
-
-    Raises:
-        OSError: no; which part is a file, or cannot be written to.
-    """
-    for folder in filter(None, folders):
-        path = Path(folder).absolute()
-        there = next(part for part in (path, *path.parents) if part.exists())
-        if not there.is_dir():
-            raise NotADirectoryError(f"{there} is a file, and results need a folder: name another one than {folder}")
-        try:
-            tempfile.TemporaryFile(dir=there).close()
-        except OSError as error:
-            raise OSError(f"{folder} cannot be written to: {there}: {error.strerror}") from None
-
-
-def check_file(path: str | Path) -> None:
-    """As `check_folders`, for a file to write."""
-    if Path(path).is_dir():
-        raise IsADirectoryError(f"{path} is a folder, and a file to write was expected")
-    check_folders(Path(path).parent)
-
-
 NUMBERS: dict[str, tuple[type | tuple[type, ...], float]] = {
     **{f"{split}_dataloader.batch_size": (int, 1) for split in ("train", "val", "test")},
     **{f"{split}_dataloader.num_workers": (int, 0) for split in ("train", "val", "test")},
@@ -204,7 +178,6 @@ def read_config(args: argparse.Namespace, subfolder: str = "") -> Config:
     if args.launcher != "none":
         start_processes(args.launcher, cfg.env_cfg.dist_cfg)
     init_default_scope(cfg.get("default_scope", "mmseg"))
-    checkpoints.install()
     return cfg
 
 

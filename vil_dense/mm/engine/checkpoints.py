@@ -1,8 +1,8 @@
 """Checkpoints that are whole whenever the process is stopped, and the newest of them that can be read.
 
 MMEngine writes over a file in place, deletes old checkpoints before the new one is there, and resumes after the
-validation that the saved step was due for. `WholeFiles` and `SafeCheckpointHook` do otherwise; `newest` finds where to
-go on.
+validation that the saved step was due for. `AtomicBackend` and `SafeCheckpointHook` do otherwise; `newest` finds where
+to go on.
 """
 
 import re
@@ -25,19 +25,15 @@ WITHIN_EPOCH = "epoch_{}_step_{}.pth"
 """Whole epochs, and steps of the next one."""
 
 
-class WholeFiles(LocalBackend):
-    """MMEngine's files on local disks, written whole or not at all."""
+@register_backend("atomic")
+class AtomicBackend(LocalBackend):
+    """MMEngine's files on local disks, each written to a temporary name and renamed."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         write_whole(Path(filepath), lambda part: part.write_bytes(obj))
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = "utf-8") -> None:
         write_whole(Path(filepath), lambda part: part.write_text(obj, encoding))
-
-
-def install() -> None:
-    """Make `WholeFiles` MMEngine's backend for local paths."""
-    register_backend("local", WholeFiles, force=True, prefixes="")
 
 
 @HOOKS.register_module()
@@ -57,6 +53,9 @@ class SafeCheckpointHook(CheckpointHook):
 
     _default_greater_keys = (*CheckpointHook._default_greater_keys, "dice", "nsd")
     _default_less_keys = (*CheckpointHook._default_less_keys, "hd95")
+
+    def __init__(self, *args: Any, backend_args: dict | None = None, **options: Any) -> None:
+        super().__init__(*args, backend_args=backend_args or dict(backend="atomic"), **options)
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
@@ -183,31 +182,38 @@ class SafeCheckpointHook(CheckpointHook):
             self.best_ckpt_path = paths[None]
 
 
-def settle_start(cfg: Config, go_on: bool) -> list[str]:
-    """Set `cfg.load_from`, where the run begins, and `cfg.resume`, whether it goes on there.
+def find_start(cfg: Config) -> tuple[dict | None, list[str]]:
+    """Decides where a run begins, and reads the checkpoint there.
 
-    The last checkpoint of the work folder, if it is to `go_on` and there is one; else `load_from`: its weights, or
-    all of it with MMEngine's `resume=True`. That without a `load_from` is to go on.
+    `cfg.load_from` becomes its path, and `cfg.resume` says whether the run goes on from it.
+
+    With `auto_resume=True` the run goes on from the last checkpoint of the work folder, if there is one. Else it begins
+    with `load_from`: with its weights, or with all of it where MMEngine's `resume=True` says so. `resume=True` without
+    a `load_from` is `auto_resume=True`.
 
     Returns:
-        A line on each checkpoint that cannot be read.
+        The contents of the checkpoint, None where there is none; and a line on each checkpoint that cannot be read.
 
     Raises:
         ValueError: see `newest`; or `load_from` is to be resumed and holds weights alone.
     """
-    chosen = cfg.get("load_from") if cfg.get("resume") else None
-    last, broken = newest(cfg.work_dir) if go_on or (cfg.get("resume") and not chosen) else (None, [])
-    if chosen and not last and not {"meta", "optimizer"} <= load_safely(chosen).keys():
-        raise ValueError(
-            f"resume=True goes on from a checkpoint of a run, and {chosen} holds weights alone: leave it out"
-        )
-    cfg.load_from = last or cfg.get("load_from")
-    cfg.resume = bool(last or chosen)
-    return broken
+    given, resume = cfg.get("load_from"), cfg.get("resume")
+    auto = cfg.pop("auto_resume", False) or (resume and not given)
+    path, content, broken = newest(cfg.work_dir) if auto else (None, None, [])
+    cfg.resume = bool(path or (resume and given))
+    cfg.load_from = path or given
+    if content is None and given:
+        content = load_safely(given)
+        if cfg.resume and not {"meta", "optimizer"} <= content.keys():
+            raise ValueError(
+                f"resume=True goes on from a checkpoint of a run, and {given} holds weights alone: leave it out"
+            )
+    return content, broken
 
 
-def newest(work_dir: str) -> tuple[str | None, list[str]]:
-    """The last checkpoint of a run that can be read, None where there is none yet; and a line on each that cannot.
+def newest(work_dir: str) -> tuple[str | None, dict | None, list[str]]:
+    """Finds the last checkpoint of a run that can be read: its path and contents, None where there is none yet; and a
+    line on each that cannot.
 
     Raises:
         ValueError: a checkpoint holds objects whose loading could run code, or there are checkpoints and none is whole,
@@ -219,16 +225,14 @@ def newest(work_dir: str) -> tuple[str | None, list[str]]:
     paths = _by_age(_folder_of(last, Path(work_dir)), last.name)
     for path in paths:
         try:
-            load_safely(str(path))
+            return str(path), load_safely(str(path)), lines
         except BrokenFile as error:
             lines.append(f"{error}: the one before it is taken")
-        else:
-            return str(path), lines
     if paths:
         raise ValueError(f"no checkpoint in {paths[0].parent} is whole ({len(paths)} tried): remove them to start anew")
     if last.name:
         raise ValueError(f"no checkpoint at {last}, where {pointer} has the last one: remove that file to start anew")
-    return None, []
+    return None, None, []
 
 
 def _folder_of(last: Path, work_dir: Path) -> Path:

@@ -8,8 +8,32 @@ import math
 import os
 import re
 
-import torch
 from mmengine.config import Config, ConfigDict
+
+from vil_dense.mm.engine.distributed import settle_processes
+
+
+def settle_run(cfg: Config, world_size: int, cuda: bool, weights: dict | None = None) -> list[str]:
+    """Resolves what a config leaves open until the run is known, in place, and returns a line of each for the log.
+
+    Args:
+        cfg: of a training or a test.
+        world_size: number of processes.
+        cuda: whether there is a GPU.
+        weights: of the checkpoint that the run begins with; they decide on the norm.
+    """
+    settle_compile(cfg)
+    settle_deterministic(cfg)
+    lines = [
+        settle_plan(cfg),
+        describe_neck(cfg),
+        settle_norm(cfg, world_size, cuda, weights),
+        settle_loaders(cfg, cuda),
+    ]
+    settle_classes(cfg)
+    if cfg.get("optim_wrapper"):
+        lines += [settle_warmup(cfg), settle_amp(cfg, cuda)]
+    return [line for line in (*lines, settle_processes(cfg, world_size, cuda)) if line]
 
 
 def choose_norm(world_size: int, batch_size: int, widths: list[int], cuda: bool) -> dict:
@@ -99,21 +123,6 @@ def settle_classes(cfg: Config) -> str:
     return ""
 
 
-def settle_rate(cfg: Config, world_size: int) -> str:
-    """The learning rate by the pictures of an update, where the config has `auto_scale_lr=dict(base_batch_size=...)`.
-
-    The entry is taken out, so that the written config has the rate it ran with and scales no second time.
-    """
-    base = (cfg.pop("auto_scale_lr", None) or {}).get("base_batch_size")
-    if not base:
-        return ""
-    batch, updates = cfg.train_dataloader.batch_size, cfg.optim_wrapper.get("accumulative_counts", 1)
-    total, asked = world_size * batch * updates, cfg.optim_wrapper.optimizer.lr
-    cfg.optim_wrapper.optimizer.lr = asked * total / base
-    pictures = f"{world_size} x {batch}" + (f" x {updates}" if updates > 1 else "")
-    return f"learning rate: {cfg.optim_wrapper.optimizer.lr:.4g}, {asked:g} for {base} pictures, {pictures} an update"
-
-
 def settle_loaders(cfg: Config, cuda: bool) -> str:
     """No more workers than the cores that this process has; pinned memory only where there is a GPU to copy to."""
     cores, asked = own_cores(cfg.get("launcher")), 0
@@ -154,23 +163,22 @@ def settle_compile(cfg: Config) -> None:
 
 
 def settle_deterministic(cfg: Config) -> None:
-    """Only operations that give the same numbers in every run; torch raises where an operation has no such form."""
-    cfg.setdefault("randomness", {}).update(deterministic=True)
+    """Adds what MMEngine's `randomness.deterministic=True` needs beside it; torch raises where an operation has no
+    deterministic form."""
+    if not (cfg.get("randomness") or {}).get("deterministic"):
+        return
     cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), dict(type="DeterministicHook")]
     cfg.env_cfg.cudnn_benchmark = False
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS when it begins
 
 
-def settle_amp(cfg: Config, asked: bool, cuda: bool) -> str:
-    """Mixed precision on a GPU, float32 elsewhere. With it the products that stay in float32, those of the mLSTM, may
-    be in TF32, which holds half-precision inputs exactly: on tensor cores, where others are not."""
+def settle_amp(cfg: Config, cuda: bool) -> str:
+    """Keeps mixed precision on a GPU and replaces it by float32 elsewhere, where `AmpOptimWrapper` fails."""
     wrapper = cfg.optim_wrapper
-    if not asked and wrapper.get("type") != "AmpOptimWrapper":
+    if wrapper.get("type") != "AmpOptimWrapper":
         return ""
     if cuda:
-        wrapper.type = "AmpOptimWrapper"
         wrapper.setdefault("loss_scale", "dynamic")
-        torch.set_float32_matmul_precision("high")
         scaling = " with loss scaling" if wrapper.loss_scale == "dynamic" else ""
         return f"precision: {wrapper.get('dtype', 'float16')}{scaling}, mLSTM in TF32"
     wrapper.type = "OptimWrapper"

@@ -7,11 +7,14 @@ for every kind of path, so that `load_from`, `resume` and `init_cfg` cannot reac
 import os
 import pickle
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 import yaml
 from mmengine.fileio import PickleHandler, YamlHandler, register_handler
+from mmengine.fileio.handlers import file_handlers
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from torch import nn
@@ -161,6 +164,19 @@ class SafeYamlHandler(YamlHandler):
 
     def load_from_fileobj(self, file: object, **kwargs: object) -> object:
         return super().load_from_fileobj(file, Loader=yaml.SafeLoader)
+
+
+@contextmanager
+def safe_files() -> Iterator[None]:
+    """Applies `install` within the context and puts MMEngine's tables back after it."""
+    schemes, handlers = dict(CheckpointLoader._schemes), dict(file_handlers)
+    install()
+    try:
+        yield
+    finally:
+        CheckpointLoader._schemes = schemes
+        file_handlers.clear()
+        file_handlers.update(handlers)
 
 
 def install() -> None:

@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 _held: dict[Path, int] = {}
 
 
-def hold(work_dir: str) -> None:
+def lock_work_dir(work_dir: str) -> None:
     """Make the folder and lock it until this process ends, however it does (the system lets go of the lock then).
 
     Raises:

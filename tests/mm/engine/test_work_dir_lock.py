@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from vil_dense.mm.cli import work_dir_lock
+from vil_dense.mm.engine import work_dir_lock
 
 ROOT = Path(__file__).parents[3]
 HOLDER = (
-    "import sys, time; from vil_dense.mm.cli.work_dir_lock import hold; "
-    "hold(sys.argv[1]); print('held', flush=True); {then}"
+    "import sys, time; from vil_dense.mm.engine.work_dir_lock import lock_work_dir; "
+    "lock_work_dir(sys.argv[1]); print('held', flush=True); {then}"
 )
 
 
@@ -33,7 +33,7 @@ def test_a_second_run_is_refused_until_the_first_is_gone(tmp_path: Path):
     child = int(first.stdout.readline())
     try:
         with pytest.raises(OSError) as refused:
-            work_dir_lock.hold(str(tmp_path / "run"))
+            work_dir_lock.lock_work_dir(str(tmp_path / "run"))
         assert str(refused.value) == (
             f"the work folder {tmp_path / 'run'} is in use by process {first.pid} on {socket.gethostname()}: "
             "wait for its end, or choose another with --work-dir"
@@ -41,8 +41,8 @@ def test_a_second_run_is_refused_until_the_first_is_gone(tmp_path: Path):
         first.kill()
         first.wait()
         os.kill(child, 0)  # is alive
-        work_dir_lock.hold(str(tmp_path / "run"))
-        work_dir_lock.hold(str(tmp_path / "run"))  # one's own
+        work_dir_lock.lock_work_dir(str(tmp_path / "run"))
+        work_dir_lock.lock_work_dir(str(tmp_path / "run"))  # one's own
     finally:
         os.kill(child, 9)
         first.stdout.close()
@@ -55,7 +55,7 @@ def test_a_folder_that_cannot_be_made(folder: str, tmp_path: Path):
     with pytest.raises(
         OSError, match=r"^the work folder \S+ cannot be written to \((Not a directory|File exists)\): choo"
     ):
-        work_dir_lock.hold(str(tmp_path / folder))
+        work_dir_lock.lock_work_dir(str(tmp_path / folder))
 
 
 def test_a_read_only_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -64,7 +64,7 @@ def test_a_read_only_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(OSError, match=rf"^the work folder {tmp_path} cannot be written to \(Read-only file system\): "):
-        work_dir_lock.hold(str(tmp_path))
+        work_dir_lock.lock_work_dir(str(tmp_path))
 
 
 def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
@@ -72,5 +72,5 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(work_dir_lock.fcntl, "flock", refuse)
-    work_dir_lock.hold(str(tmp_path))
+    work_dir_lock.lock_work_dir(str(tmp_path))
     assert "not locked against a second run" in capsys.readouterr().out

@@ -1,0 +1,154 @@
+"""The runner of every config: whichever launcher of MMEngine builds it, a run gets the same checks and settings."""
+
+import copy
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import get_world_size, is_distributed, is_main_process
+from mmengine.model import is_model_wrapper
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.registry import RUNNERS, init_default_scope
+from mmengine.runner import Runner
+from mmengine.runner.checkpoint import load_state_dict
+from torch import nn
+
+from vil_dense.files import check_folders
+from vil_dense.mm.datasets.class_folders import check_loaders
+from vil_dense.mm.datasets.label_check import check_labels
+from vil_dense.mm.engine import settle
+from vil_dense.mm.engine.checkpoints import find_start
+from vil_dense.mm.engine.distributed import start_processes
+from vil_dense.mm.engine.failures import in_words
+from vil_dense.mm.engine.training_memory import say_training
+from vil_dense.mm.engine.work_dir_lock import lock_work_dir
+from vil_dense.mm.models.backbone import ViL
+from vil_dense.mm.models.classifier import ImageClassifier
+from vil_dense.mm.utils.safe_load import check_backbone, load_exactly, load_safely, safe_files, weights_of
+
+
+@RUNNERS.register_module()
+class ViLRunner(Runner):
+    """MMEngine's `Runner` for training, with what a config leaves open resolved, and with checks before the first step.
+
+    `runner_type="ViLRunner"` in a config selects it. `from_cfg` starts the processes, finds the checkpoint to resume
+    from, resolves norm, plan, workers, warm-up and precision (`settle_run`), and locks the work folder. `train` checks
+    weights, labels and memory first. Files are read without running code in them and are written atomically.
+    """
+
+    checkpoint: dict | None = None
+    """The contents of `load_from`, read once, until the model has them."""
+    prepared = False
+
+    @classmethod
+    def from_cfg(cls, cfg: Config) -> "ViLRunner":
+        """Builds a runner from a config, which is not changed.
+
+        Raises:
+            OSError: the work folder cannot be written to, or another process trains in it.
+            ValueError: the config does not fit the machine or the checkpoint.
+        """
+        cfg = copy.deepcopy(cfg)
+        launcher, cuda = cfg.get("launcher", "none"), torch.cuda.is_available()
+        if launcher != "none" and not is_distributed():
+            start_processes(launcher, cfg.env_cfg.dist_cfg)
+        init_default_scope(cfg.get("default_scope", "mmengine"))
+        check_folders(cfg.work_dir)
+        with safe_files():
+            checkpoint, broken = find_start(cfg)
+            weights = weights_of(checkpoint) if checkpoint else None
+            lines = [*broken, *settle.settle_run(cfg, get_world_size(), cuda, weights)]
+            lines.append(settle.say_start(cfg, cfg.load_from))
+            if is_main_process():
+                lock_work_dir(cfg.work_dir)
+            runner = super().from_cfg(cfg)
+        runner.checkpoint = checkpoint
+        for line in lines:
+            runner.logger.info(line)
+        return runner
+
+    def prepare(self) -> None:
+        """Checks weights, data and memory before the first step, while mistakes are still the user's to correct.
+
+        Raises:
+            ValueError: weights of another model, or labels that do not fit it.
+            FileNotFoundError: no data.
+        """
+        if self.prepared:
+            return
+        with safe_files():
+            if self.checkpoint is not None:
+                check = load_exactly if self._resume else check_backbone
+                check(self.model, weights_of(self.checkpoint), self._load_from)
+            for network in self.model.modules():
+                if isinstance(network, (ViL, ImageClassifier)):
+                    network.init_weights()
+            check_loaders(self.train_loop.dataloader, self.val_loop.dataloader if self.val_loop else None)
+            check_labels(self, self.cfg.get("label_check", {}), ("train", "val"))
+            for line in say_training(self) if is_main_process() else []:
+                self.logger.info(line)
+        self.prepared = True
+
+    def train(self) -> nn.Module:
+        """Trains as MMEngine's runner does, after `prepare`, and leaves the process as it was before.
+
+        Raises:
+            RunFault: what ended the run from outside, in one sentence.
+        """
+        self.prepare()
+        with safe_files(), in_words(self), restored_process():
+            return super().train()
+
+    def build_optim_wrapper(self, optim_wrapper: dict | OptimWrapper) -> OptimWrapper:
+        wrapper = super().build_optim_wrapper(optim_wrapper)
+        if isinstance(wrapper, AmpOptimWrapper):
+            # The products that stay in float32 are those of the mLSTM; TF32 holds half-precision inputs exactly.
+            torch.set_float32_matmul_precision("high")
+        return wrapper
+
+    def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:
+        """Scales the learning rate by the images of an update, where MMEngine counts those of a step."""
+        if auto_scale_lr and auto_scale_lr.get("enable"):
+            updates = getattr(optim_wrapper, "_accumulative_counts", 1)
+            auto_scale_lr = {**auto_scale_lr, "base_batch_size": auto_scale_lr["base_batch_size"] / updates}
+        super().scale_lr(optim_wrapper, auto_scale_lr)
+
+    def load_checkpoint(
+        self,
+        filename: str,
+        map_location: str | Callable = "cpu",
+        strict: bool = False,
+        revise_keys: list | None = None,
+    ) -> dict:
+        """Loads a checkpoint into the model without running code of the file, and returns its contents on the CPU.
+
+        `map_location` and `revise_keys` are MMEngine's and are not used: tensors are read to the CPU, whence the model
+        copies them, and checkpoints of wrapped models hold no prefix.
+        """
+        checkpoint, self.checkpoint = self.checkpoint, None
+        if checkpoint is None or filename != self._load_from:
+            checkpoint = load_safely(filename)
+        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        load_state_dict(model, weights_of(checkpoint), strict, self.logger)
+        self._has_loaded = True
+        self.logger.info(f"loaded checkpoint {filename}")
+        return checkpoint
+
+
+@contextmanager
+def restored_process() -> Iterator[None]:
+    """Puts back the handler of SIGTERM and the float32 precision, which a run may change."""
+    main = threading.current_thread() is threading.main_thread()
+    handler: Any = signal.getsignal(signal.SIGTERM)
+    precision = torch.get_float32_matmul_precision()
+    try:
+        yield
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, handler)
+        torch.set_float32_matmul_precision(precision)
