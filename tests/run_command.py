@@ -21,7 +21,8 @@ def run_command(line: str, monkeypatch: pytest.MonkeyPatch) -> int:
         patch.delenv("RANK", raising=False)
         patch.setattr(Runner, "_log_env", lambda self, env_cfg: None)
         patch.setattr("yapf.yapflib.yapf_api.FormatCode", lambda text, **options: (text, False))
-        patch.setattr(sys, "path", [str(ROOT / "tools"), *sys.path])  # where Python puts a script's folder
+        folder = (ROOT / f"tools/{tool}.py").parent  # which Python puts first for a script
+        patch.setattr(sys, "path", [str(folder), *sys.path])
         patch.setattr(sys, "argv", [f"tools/{tool}.py", *arguments])
         try:
             runpy.run_path(f"tools/{tool}.py", run_name="__main__")
