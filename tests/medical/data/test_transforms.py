@@ -147,5 +147,5 @@ def test_plan_from_a_file_and_its_faults(tmp_path: Path) -> None:
             read_plan({**PLAN, **change})
     with pytest.raises(ValueError, match="missing: intensity"):
         read_plan({key: value for key, value in PLAN.items() if key != "intensity"})
-    with pytest.raises(FileNotFoundError, match=r"tools/plan_volumes\.py DATA --out"):
+    with pytest.raises(FileNotFoundError, match=r"tools/volumes/plan\.py DATA --out"):
         read_plan(tmp_path / "none.json")

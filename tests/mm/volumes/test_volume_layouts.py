@@ -71,7 +71,8 @@ LAYOUTS: dict[str, Callable[[Path, dict], None]] = dict(
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_public_layout(name: str, tmp_path: Path) -> None:
     init_default_scope("mmengine")
-    cfg = Config.fromfile(ROOT / f"configs/vil_unet3d_{name}.py")
+    (path,) = (ROOT / "configs/volumes").glob(f"vil-unet3d_*_{name}.py")
+    cfg = Config.fromfile(path)
     cfg.plan.patch_vox = (8, 8, 8)
     (tmp_path / "data").mkdir()
     LAYOUTS[name](tmp_path / "data", cfg.plan)

@@ -55,8 +55,10 @@ def read(path: Path) -> Config:
 
 
 def shrink(network: dict) -> None:
-    """The same parts with few channels and blocks."""
+    """Makes the same parts with few channels and blocks, none of which stochastic depth may leave out of the step."""
     name = network["type"]
+    if name.startswith("ViL"):
+        network.update(drop_path=0.0)
     if name == "ViLUNet3D":
         levels = len(network.get("channels", (1, 1)))
         network.update(channels=(8,) * levels, depths=[min(n, 1) for n in network.get("depths", (0, 1))])
