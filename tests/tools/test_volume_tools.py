@@ -101,7 +101,7 @@ def test_a_warning_for_each_device(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     say = runpy.run_path(str(ROOT / "tools/volumes/predict.py"))["say_what_comes"]
     grid = SimpleNamespace(shape=(9, 9, 9))
     survey = SimpleNamespace(todo=[1], cases=[1], largest=lambda plan: grid, windows=dict(a=1))
-    say(survey, [SimpleNamespace(plan={})], "cuda")
+    say(survey, [SimpleNamespace(plan={}, windows=None)], "cuda")
     said = capsys.readouterr()
     assert said.err == "warning: 4.0 GiB are free on the GPU\n"
     assert said.out.endswith("two fifths for overhead); about 4.2 GiB beside the weights on the GPU\n")

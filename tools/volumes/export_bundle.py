@@ -94,7 +94,8 @@ def main() -> int:
         run = Path(args.run)
         cfg = run_config(run)
         from vil_dense.medical.bundle import write_bundle
-        from vil_dense.medical.data.transforms import read_plan
+        from vil_dense.medical.data.plan_schema import read_plan
+        from vil_dense.medical.inference.volume_windows import SlidingWindow
         from vil_dense.medical.networks.nets import build_network
 
         plan = cfg.model.plan = dict(read_plan(cfg.model.plan))
@@ -103,11 +104,13 @@ def main() -> int:
         network = build_network(plan, **cfg.model.network)
         load_exactly(nn.ModuleDict(dict(network=network)), weights, str(checkpoint))
         measured = scores(run)
+        windows = dict(overlap=cfg.model.get("overlap", 0.5), batch=cfg.model.get("window_batch", 1))
         said = write_bundle(
             Path(args.out),
             plan,
             cfg.model.network,
             network,
+            windows=SlidingWindow.of(plan, **windows),
             training=dict(
                 fold=cfg.get("fold") or 0,
                 augment=cfg.train_dataloader.dataset.get("augment"),

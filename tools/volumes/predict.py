@@ -55,7 +55,7 @@ def say_what_comes(survey: "Survey", models: list[torch.nn.Module], device: str)
     grid = survey.largest(models[0].plan)
     if grid is None:
         return
-    expected = estimate(models, grid, models[0].plan)
+    expected = estimate(models, grid, models[0].plan, models[0].windows)
     windows = max(survey.windows.values())
     print(f"largest volume: {' x '.join(map(str, grid.shape))} voxels, {windows} windows; memory: {expected}")
     for where, needed in (("cpu", expected.total), (device, expected.gpu_total)):
@@ -93,7 +93,9 @@ def main() -> int:
         cases = find_cases(Path(args.input), len(plan["channels"]), args.section, args.fold)
         paths = [Path(path) for path in args.checkpoints]
         settings = dict(checkpoints=[f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in paths])
-        options = dict(mirror=args.mirror, largest=args.largest, probabilities=args.probabilities)
+        options = dict(
+            windows=models[0].windows, mirror=args.mirror, largest=args.largest, probabilities=args.probabilities
+        )
         folder = Folder(Path(args.out), models, plan, settings, device=device, **options)
         survey = folder.survey(cases)
     with one_sentence(args.debug, code=1):

@@ -1,4 +1,4 @@
-"""Dice, HD95 and NSD of every structure in every case, with a rule for structures that are not there.
+"""Computes Dice, HD95 and NSD of every structure in every case, with a rule for structures that are absent.
 
 MONAI leaves a missed structure out of the mean (its HD95 is infinite or nan), so that missing it pays. Here:
 
@@ -36,7 +36,7 @@ Classes = Mapping[str, int | Sequence[int]]
 
 @dataclass(frozen=True)
 class Score:
-    """One structure of one case. `outcome` is one of `OUTCOMES`; `dice`, `nsd` in [0, 1]; None where absent."""
+    """Scores one structure of one case. `outcome` is one of `OUTCOMES`; `dice`, `nsd` in [0, 1]; None where absent."""
 
     case: str
     structure: str
@@ -48,6 +48,11 @@ class Score:
     predicted_ml: float
 
 
+def structures(labels: Mapping[str, int]) -> Classes:
+    """Returns the classes of a plan that are scored: all but the background, in order of their labels."""
+    return {name: value for name, value in sorted(labels.items(), key=lambda item: item[1]) if value > 0}
+
+
 def score_case(
     case: str,
     prediction: np.ndarray | torch.Tensor,
@@ -57,7 +62,7 @@ def score_case(
     spacing_mm: Sequence[float],
     tolerance_mm: float = TOLERANCE_MM,
 ) -> list[Score]:
-    """One `Score` for each of `classes`.
+    """Returns a `Score` for each of `classes`.
 
     Args:
         prediction, truth: labels on one grid, (I, J, K) integers.
@@ -88,7 +93,7 @@ def score_case(
 
 
 def summarise(scores: Sequence[Score]) -> dict:
-    """Means by structure over the cases in which it counts, and over structures the mean of these means.
+    """Computes means by structure over the cases in which it counts, and over structures the mean of these means.
 
     Returns:
         `{"rule", "cases", "mean": {value: mean or None}, "structures": {name: {value: mean or None, outcome: count}}}`.
@@ -103,7 +108,7 @@ def summarise(scores: Sequence[Score]) -> dict:
 
 
 def save_scores(scores: Sequence[Score], folder: Path, *, tolerance_mm: float = TOLERANCE_MM) -> dict:
-    """Write `metrics.csv` (a row for each structure of each case) and `metrics.json` (the summary and the rows).
+    """Writes `metrics.csv` (a row for each structure of each case) and `metrics.json` (the summary and the rows).
 
     Returns:
         The summary, see `summarise`.
@@ -122,7 +127,7 @@ def _outcome(true: bool, found: bool) -> str:
 def _overlap_and_distances(
     found: np.ndarray, true: np.ndarray, spacing_mm: Sequence[float], tolerance_mm: float
 ) -> tuple[float, float, float]:
-    """Dice, HD95 in mm and NSD of two masks that both hold something; only their common box is looked at."""
+    """Computes Dice, HD95 in mm and NSD of two masks that both hold something, within their common box."""
     either = found | true
     box = []
     for axis in range(either.ndim):

@@ -17,7 +17,7 @@ _FOLDERS = (("imagesTr", "labelsTr"), ("images", "labels"))
 
 @dataclass(frozen=True)
 class Case:
-    """One patient: files of the channels (one file may hold them all), the label's file, and its validation fold."""
+    """Names a case's files: one for each channel or one that holds them all, the label's, and its validation fold."""
 
     name: str
     images: tuple[Path, ...]
@@ -25,10 +25,17 @@ class Case:
     fold: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """For MONAI's dictionary transforms: `name`, `image` (a path, or one for each channel), `label` if any."""
+        """Returns `name`, `image` (a path, or one for each channel) and `label` if any, for MONAI's transforms."""
         paths = [str(path) for path in self.images]
         item: dict[str, Any] = dict(name=self.name, image=paths[0] if len(paths) == 1 else paths)
         return item if self.label is None else {**item, "label": str(self.label)}
+
+    @classmethod
+    def from_dict(cls, item: Mapping[str, Any]) -> "Case":
+        """Returns the case of such a dictionary; one without a name has that of its first file."""
+        images = item["image"] if isinstance(item["image"], (list, tuple)) else [item["image"]]
+        label = Path(item["label"]) if item.get("label") else None
+        return cls(item.get("name") or case_name(images[0]), tuple(map(Path, images)), label)
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,16 @@ import numpy as np
 import torch
 
 from vil_dense.backbones.memory import LiveMemory
-from vil_dense.medical.data.checks import Loaded, check_cases
+from vil_dense.medical.data.checks import check_cases
 from vil_dense.medical.data.datalist import Case, DataList
+from vil_dense.medical.data.plan_schema import check_values
+from vil_dense.medical.data.reader import LoadedCase
 from vil_dense.medical.data.resample import new_length
-from vil_dense.medical.data.transforms import axes_in, check_values
 from vil_dense.medical.io.nifti import read_grid
-from vil_dense.medical.networks.nets import FEWEST_VOX, ViLUNet3D, build_network, logits_of, topology, total_stride
+from vil_dense.medical.io.orientation import axis_order
+from vil_dense.medical.networks.nets import build_network, logits_of
+from vil_dense.medical.networks.topology import FEWEST_VOX, topology, total_stride
+from vil_dense.medical.networks.vil_unet import ViLUNet3D
 
 THICK = 3.0
 """Slices are thick from this ratio to the finest axis on; then their spacing is the 10th percentile, not the median."""
@@ -37,9 +41,9 @@ class Study:
         self.cases: list[dict[str, Any]] = []
         self.foreground: list[np.ndarray] = []
 
-    def __call__(self, case: Case, loaded: Loaded) -> None:
+    def __call__(self, case: Case, loaded: LoadedCase) -> None:
         image, label, grid = loaded
-        order = axes_in(self.orientation, grid.affine)
+        order = axis_order(grid.affine, self.orientation)
         counts = np.bincount(label.ravel()) if label is not None else np.zeros(1, int)
         inside = image[:, label > 0] if label is not None and label.any() else image.reshape(len(image), -1)
         picked = np.random.default_rng(0).integers(inside.shape[1], size=SAMPLES)
