@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from monai.metrics import compute_dice, compute_hausdorff_distance, compute_surface_dice
+from monai.metrics import compute_dice
+from monai.metrics.utils import get_edge_surface_distance
 
 from vil_dense.files import save_csv, save_json
 
@@ -133,15 +134,18 @@ def _overlap_and_distances(
     for axis in range(either.ndim):
         inside = np.flatnonzero(either.any(axis=tuple(other for other in range(either.ndim) if other != axis)))
         box.append(slice(int(inside[0]), int(inside[-1]) + 1))
-    pair = [torch.from_numpy(np.ascontiguousarray(mask[tuple(box)]))[None, None] for mask in (found, true)]
-    spacing = [float(size) for size in spacing_mm]
-    dice = compute_dice(*pair)
+    pair = [torch.from_numpy(np.ascontiguousarray(mask[tuple(box)])) for mask in (found, true)]
+    dice = compute_dice(*(mask[None, None] for mask in pair))
     with warnings.catch_warnings():
         # MONAI 1.6 calls a function of its own with an argument that it has deprecated
         warnings.filterwarnings("ignore", "monai.metrics.utils get_mask_edges", FutureWarning)
-        distance = compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=spacing)
-        nsd = compute_surface_dice(*pair, class_thresholds=[tolerance_mm], include_background=True, spacing=spacing)
-    return float(dice), float(distance), float(nsd)
+        # MONAI's `compute_hausdorff_distance` and `compute_surface_dice` each take these same distances: 6.9 s for a
+        # structure in 512 x 512 x 200 voxels, and 4.1 s so. The former also fails on surfaces of more than 2^24 voxels,
+        # the limit of torch.quantile.
+        _, distances, _ = get_edge_surface_distance(*pair, spacing=[float(size) for size in spacing_mm], symmetric=True)
+    both = np.concatenate([distance.numpy() for distance in distances])
+    hd95 = max(np.percentile(distance.numpy(), 95) for distance in distances)
+    return float(dice), float(hd95), float(np.mean(both <= tolerance_mm))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -1,4 +1,7 @@
-"""Resamples by slab: the values of MONAI's `Spacing`, in a few bytes per voxel where that takes 87."""
+"""Resamples by slab: the values of MONAI's `Spacing`, in less memory.
+
+From 266 x 266 x 320 to 398 x 398 x 480 voxels `Spacing` took 59 bytes per new voxel, `linear` 8.
+"""
 
 import math
 from collections.abc import Iterator, Sequence
