@@ -29,7 +29,7 @@ def arguments() -> argparse.Namespace:
 
 
 def pairs(masks: Path, labels: Path, section: str | None, fold: int | None) -> Iterator[tuple[str, Path, Path]]:
-    """Case, mask and label of every label."""
+    """Yields case, mask and label of every label."""
     from vil_dense.medical.data.inputs import find_cases
 
     found = {case.name: case.images[0] for case in find_cases(masks)}

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def run_config(run: Path) -> Config:
-    """The config that training left in its work folder, with its plan in place."""
+    """Reads the config that training left in its work folder, with its plan in place."""
     if not run.is_dir():
         raise FileNotFoundError(f"no run at {run}")
     found = sorted(run.glob("*.py"))
@@ -39,7 +39,7 @@ def run_config(run: Path) -> Config:
 
 
 def last_checkpoint(run: Path) -> Path:
-    """The newest checkpoint of a run, in its folder even if that has moved since."""
+    """Finds the newest checkpoint of a run, in its folder even if that has moved since."""
     note = run / "last_checkpoint"
     if not note.is_file():
         raise FileNotFoundError(f"{run} has no last_checkpoint: train first, or name one with --checkpoint")
@@ -47,7 +47,7 @@ def last_checkpoint(run: Path) -> Path:
 
 
 def scores(run: Path) -> dict[str, float | None]:
-    """Means of the run's last validation, where it left them."""
+    """Reads the means of the run's last validation, where it left them."""
     from vil_dense.files import read_json
 
     path = run / "validation/metrics.json"
@@ -58,7 +58,7 @@ def scores(run: Path) -> dict[str, float | None]:
 
 
 def card(cfg: Config, checkpoint: Path, measured: dict[str, float | None]) -> str:
-    """The model card."""
+    """Writes the model card."""
     plan = cfg.model.plan
     rows = (
         "\n".join(f"- {name}: {value if value is None else round(value, 4)}" for name, value in measured.items())

@@ -7,7 +7,7 @@ MONAI leaves a missed structure out of the mean (its HD95 is infinite or nan), s
   `false_positive` (prediction only).
 
 A distance is taken between voxels of the two boundaries, in mm by the voxel spacing. HD95 is the larger of the two
-directed 95th percentiles. NSD is the share of boundary voxels, of both, that lie within the tolerance of the other's
+directed 95th percentiles. NSD is the fraction of boundary voxels, of both, that lie within the tolerance of the other's
 (arXiv:1809.04430 weighs them by area; MONAI's default, taken here, counts them).
 """
 

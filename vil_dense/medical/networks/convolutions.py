@@ -1,4 +1,4 @@
-"""Convolutional encoder and decoder of the volume networks."""
+"""Defines the convolutional encoder and decoder of the volume networks."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""ViLUNet3D: a U-Net with rows of sequence blocks on its coarse scales."""
+"""Defines ViLUNet3D, a U-Net with rows of sequence blocks on its coarse scales."""
 
 from collections.abc import Sequence
 from math import prod

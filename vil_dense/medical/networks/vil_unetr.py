@@ -1,4 +1,4 @@
-"""ViLUNETR3D: sequence blocks on one row of tokens, decoded from several depths."""
+"""Defines ViLUNETR3D, sequence blocks on one row of tokens, decoded from several depths."""
 
 from collections.abc import Sequence
 from math import prod
