@@ -6,7 +6,7 @@ A mean of the weights of late steps is kept and validated with one hook more: di
 _base_ = ["runtime.py"]
 
 default_scope = "mmengine"
-custom_imports = dict(imports=["vil_dense.mm.volumes.cases"])
+custom_imports = dict(imports=["vil_dense.mm.volumes"])
 default_hooks = dict(checkpoint=dict(interval=250), sampler_seed=None)
 custom_hooks = [dict(type="StepSeedHook"), dict(type="VolumeReportHook")]
 visualizer = dict(type="Visualizer")

@@ -16,9 +16,14 @@ from monai.transforms import RandFlipd
 from nifti_files import affine, write_nifti
 
 from vil_dense.medical import build_network
-from vil_dense.medical.bundle import network_config, save_torchscript, write_bundle
+from vil_dense.medical.bundle import write_bundle
+from vil_dense.medical.bundle.configs import network_config
+from vil_dense.medical.bundle.torchscript import save_torchscript
+from vil_dense.medical.data.datalist import Case, read_datalist
+from vil_dense.medical.data.reader import read_case
 from vil_dense.medical.inference.volume_predictor import predict
 from vil_dense.medical.io.nifti import read_image
+from vil_dense.medical.metrics import score_case
 
 PLAN = dict(
     channels=["MR"],
@@ -71,8 +76,8 @@ def data(tmp_path: Path) -> Path:
         label = np.zeros((18, 20, 17), dtype=np.uint8)
         label[4:11, 5:12, 3:9] = 1
         image = (label * 200 + rng.normal(0, 20, label.shape)).astype(np.int16)
-        write_nifti(tmp_path / f"data/imagesTr/c{number}.nii.gz", image, affine("LPS"))
-        write_nifti(tmp_path / f"data/labelsTr/c{number}.nii.gz", label, affine("LPS"))
+        write_nifti(tmp_path / f"data/imagesTr/c{number}.nii.gz", image, affine("LPS", (1.0, 1.2, 1.4)))
+        write_nifti(tmp_path / f"data/labelsTr/c{number}.nii.gz", label, affine("LPS", (1.0, 1.2, 1.4)))
     return tmp_path / "data"
 
 
@@ -114,21 +119,43 @@ def test_training_and_evaluation(bundle: Path, data: Path, weights: dict) -> Non
     assert state.keys() == weights.keys()
     assert any(not torch.equal(state[name], weights[name]) for name in weights)
     monai.bundle.run(config_file=[train, "configs/evaluate.json"], dataset_dir=str(data))
-    assert "val_mean_dice" in (bundle / "eval/metrics.csv").read_text()
-    assert (bundle / "eval/val_mean_dice_raw.csv").is_file()
+    (line,) = (bundle / "eval/metrics.csv").read_text().splitlines()
+    assert line.split(",")[0] == "val_mean_dice" and (bundle / "eval/val_mean_dice_raw.csv").is_file()
+    network = build_network(PLAN, **NETWORK).eval()
+    network.load_state_dict(state)
+    assert float(line.split(",")[1]) == pytest.approx(np.mean([own_dice(network, case) for case in held_out(data)]))
+
+
+def held_out(data: Path) -> list[Case]:
+    return read_datalist(data).split(1)[1]
+
+
+def own_dice(network: torch.nn.Module, case: Case) -> float:
+    """Scores the mask of a case on the grid of its file."""
+    image, label, grid = read_case(case, 1, (0, 1))
+    mask = predict([network], image, grid.affine, PLAN)
+    (score,) = score_case("a", mask, label, classes=dict(organ=1), spacing_mm=grid.spacing_mm)
+    assert score.outcome == "both"
+    return score.dice
 
 
 def test_inference_gives_our_masks(bundle: Path, data: Path, weights: dict, tmp_path: Path) -> None:
-    images = data / "imagesTr"
-    out = tmp_path / "masks"
+    """Voxel by voxel, also of an oblique volume of thick slices."""
+    images, out = data / "imagesTr", tmp_path / "masks"
+    voxels = np.random.default_rng(0).integers(0, 300, (18, 20, 9)).astype(np.int16)
+    write_nifti(images / "oblique.nii.gz", voxels, affine("oblique", (0.8, 1.3, 2.5)))
     monai.bundle.run(config_file="configs/inference.json", dataset_dir=str(images), output_dir=str(out))
-    assert sorted(path.name for path in out.iterdir()) == [f"c{number}_seg.nii.gz" for number in range(6)]
+    names = [*(f"c{number}" for number in range(6)), "oblique"]
+    assert sorted(path.name for path in out.iterdir()) == [f"{name}_seg.nii.gz" for name in names]
     network = build_network(PLAN, **NETWORK).eval()
     network.load_state_dict(weights)
-    ours = predict([network], *read_image([images / "c1.nii.gz"]), PLAN)
-    theirs = nibabel.load(out / "c1_seg.nii.gz")
-    np.testing.assert_allclose(theirs.affine, affine("LPS"))
-    assert (np.asarray(theirs.dataobj) == ours).mean() > 0.999 and len(np.unique(ours)) == 2
+    for name in names:
+        image, grid = read_image([images / f"{name}.nii.gz"])
+        ours = predict([network], image, grid.affine, PLAN)
+        theirs = nibabel.load(out / f"{name}_seg.nii.gz")
+        np.testing.assert_allclose(theirs.affine, grid.affine, atol=1e-5)
+        np.testing.assert_array_equal(theirs.dataobj, ours)
+        assert len(np.unique(ours)) == 2
 
 
 def test_a_file_for_each_channel(tmp_path: Path) -> None:
@@ -203,7 +230,7 @@ def test_nothing_stays_of_a_bundle_that_fails(tmp_path: Path, monkeypatch: pytes
     def fail(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("vil_dense.medical.bundle.save_torchscript", fail)
+    monkeypatch.setattr("vil_dense.medical.bundle.write.save_torchscript", fail)
     with pytest.raises(OSError, match="No space left"):
         write_bundle(tmp_path / "bundle", PLAN, NETWORK, build_network(PLAN, **NETWORK))
     assert not list(tmp_path.iterdir())

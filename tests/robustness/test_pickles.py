@@ -294,7 +294,7 @@ def test_data_lists_run_nothing(name: str, data: Path, trap: Trap, tmp_path: Pat
 
 
 def test_pictures_weights_of_a_volume_network_run_nothing(trap: Trap, tmp_path: Path) -> None:
-    from vil_dense.mm.volumes.cases import VolumeSegmentor
+    from vil_dense.mm.volumes import VolumeSegmentor
 
     network = dict(type="ViLUNet3D", channels=(8, 8), depths=(0, 1), deep_supervision=1)
     for kind in ("zip", "legacy", "plain"):

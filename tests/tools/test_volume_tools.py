@@ -101,7 +101,7 @@ def test_a_warning_for_each_device(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     say = runpy.run_path(str(ROOT / "tools/volumes/predict.py"))["say_what_comes"]
     grid = SimpleNamespace(shape=(9, 9, 9))
     survey = SimpleNamespace(todo=[1], cases=[1], largest=lambda plan: grid, windows=dict(a=1))
-    say(survey, [SimpleNamespace(plan={})], "cuda")
+    say(survey, [SimpleNamespace(plan={}, windows=None)], "cuda")
     said = capsys.readouterr()
     assert said.err == "warning: 4.0 GiB are free on the GPU\n"
     assert said.out.endswith("two fifths for overhead); about 4.2 GiB beside the weights on the GPU\n")
@@ -117,7 +117,7 @@ def test_from_images_to_masks_to_scores(trained: tuple[Path, Path], images: Path
     mask, image = nibabel.load(out / "masks/a.nii.gz"), nibabel.load(images / "a.nii.gz")
     assert mask.shape == image.shape and (mask.affine == image.affine).all()
     settings = json.loads((out / "settings.json").read_text())
-    assert len(set(settings["checkpoints"])) == 2 and settings["mirror"] is True
+    assert len(set(settings["checkpoints"])) == 2 and settings["mirror"] is True and settings["overlap"] == 0.5
     code, said, _ = run("volumes/predict", path, checkpoint, second, images, "--out", out, *options)
     assert code == 0 and "2 of 2 cases are there already" in said
 
@@ -129,6 +129,10 @@ def test_from_images_to_masks_to_scores(trained: tuple[Path, Path], images: Path
             ("b", "organ", "1"),
         ]
     assert json.loads((tmp_path / "scores/metrics.json").read_text())["mean"]["dice"] == 1
+    for options, tolerance_mm in (("--cfg-options test_evaluator.tolerance_mm=2.5", 2.5), ("--tolerance-mm 3", 3.0)):
+        where = tmp_path / f"scores_{tolerance_mm}"
+        code, _, _ = run("volumes/evaluate", path, out / "masks", out / "masks", "--out", where, *options.split())
+        assert code == 0 and json.loads((where / "metrics.json").read_text())["nsd_tolerance_mm"] == tolerance_mm
 
 
 def test_a_data_list(trained: tuple[Path, Path], images: Path, tmp_path: Path, run) -> None:
@@ -336,6 +340,7 @@ def trained_run(tmp_path: Path) -> Path:
     cfg.plan.patch_vox = (16, 16, 16)
     cfg.plan.network = dict(channels=(8, 8), depths=(0, 1), deep_supervision=1)  # as the plan step leaves it
     cfg.model.network = dict(type="ViLUNet3D")
+    cfg.model.update(overlap=0.25, window_batch=4)
     cfg.dump(folder / "vil-unet3d_2500_hippocampus.py")
     weights(folder / "vil-unet3d_2500_hippocampus.py").rename(folder / "iter_4.pth")
     (folder / "last_checkpoint").write_text("/elsewhere/work/iter_4.pth")
@@ -355,6 +360,7 @@ def test_a_run_becomes_a_bundle(trained_run: Path, tmp_path: Path, run) -> None:
     parser = monai.bundle.ConfigParser()
     parser.read_config(out / "configs/inference.json")
     network = parser.get_parsed_content("network_def")
+    assert (parser["inferer"]["overlap"], parser["inferer"]["window_batch"]) == (0.25, 4), "the run's windows"
     own = torch.load(trained_run / "iter_4.pth", weights_only=True)["state_dict"]
     state = torch.load(out / "models/model.pt", weights_only=True)
     network.load_state_dict(state)
@@ -365,6 +371,7 @@ def test_a_run_becomes_a_bundle(trained_run: Path, tmp_path: Path, run) -> None:
     assert (out / "LICENSE").read_text().strip().startswith("Apache License")
     parser.read_config(out / "configs/train.json")
     assert parser["fold"] == 0 and parser["train"]["dataset"]["transform"]["flip_axes"] == [0, 2]
+    assert parser["validate"]["inferer"]["overlap"] == 0.25
     code, _, error = run("volumes/export_bundle", trained_run, "--out", out)
     assert code == 2 and error[-1] == f"error: {out} is not empty: a bundle needs a folder of its own"
 

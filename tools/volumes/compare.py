@@ -20,7 +20,7 @@ Cases = dict[str, float]
 
 
 def read_run(path: Path) -> dict[str, Cases]:
-    """Of each metric the value of each case, the mean over the structures that count."""
+    """Reads the value of each metric for each case, the mean over the structures that count."""
     places = [path, path / "metrics.csv", path / "validation/metrics.csv"]
     table = next((place for place in places if place.is_file()), None)
     if table is None:

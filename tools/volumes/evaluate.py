@@ -23,14 +23,14 @@ def arguments() -> argparse.Namespace:
     known.add_argument("masks", metavar="MASKS", help="mask, or folder of masks")
     known.add_argument("labels", metavar="LABELS", help="label file, folder of them, or data list (JSON)")
     known.add_argument("--out", required=True, help="folder for metrics.csv and metrics.json")
-    known.add_argument("--tolerance-mm", type=float, default=1.0, help="of the NSD (1 mm)")
+    known.add_argument("--tolerance-mm", type=float, help="of the NSD (default: that of the config's test_evaluator)")
     known.add_argument("--section", help="list of the JSON, e.g. training (the first of testing, test, ...)")
     known.add_argument("--fold", type=int, help="only cases of this fold of the JSON")
     return known.parse_args()
 
 
 def pairs(masks: Path, labels: Path, section: str | None, fold: int | None) -> Iterator[tuple[str, Path, Path]]:
-    """Case, mask and label of every label."""
+    """Yields case, mask and label of every label."""
     from vil_dense.medical.data.inputs import find_cases
 
     found = {case.name: case.images[0] for case in find_cases(masks)}
@@ -57,15 +57,17 @@ def main() -> int:
         cfg = read_config(args)
         check_folders(args.out)
         settle.settle_plan(cfg)
-        from vil_dense.medical.data.transforms import read_plan
+        from vil_dense.medical.data.plan_schema import read_plan
         from vil_dense.medical.io.nifti import check_same_grid, read_label
-        from vil_dense.medical.metrics import save_scores, score_case
+        from vil_dense.medical.metrics import TOLERANCE_MM, save_scores, score_case, structures
 
-        if args.tolerance_mm < 0:
-            raise ValueError(f"--tolerance-mm is 0 or more, got {args.tolerance_mm}")
-        known = read_plan(cfg.model.plan)["labels"]
-        regions = (cfg.get("test_evaluator") or {}).get("classes")
-        classes = regions or {name: value for name, value in known.items() if value > 0}
+        known, evaluator = read_plan(cfg.model.plan)["labels"], cfg.get("test_evaluator") or {}
+        classes = evaluator.get("classes") or structures(known)
+        tolerance_mm = args.tolerance_mm
+        if tolerance_mm is None:
+            tolerance_mm = evaluator.get("tolerance_mm", TOLERANCE_MM)
+        if tolerance_mm < 0:
+            raise ValueError(f"--tolerance-mm is 0 or more, got {tolerance_mm}")
         found = list(pairs(Path(args.masks), Path(args.labels), args.section, args.fold))
     scores, bar = [], ProgressBar(len(found))
     with one_sentence(args.debug):
@@ -73,11 +75,11 @@ def main() -> int:
             mask, grid = read_label(mask_path, known.values())
             label, label_grid = read_label(label_path, known.values())
             check_same_grid(grid, label_grid)
-            options = dict(classes=classes, spacing_mm=grid.spacing_mm, tolerance_mm=args.tolerance_mm)
+            options = dict(classes=classes, spacing_mm=grid.spacing_mm, tolerance_mm=tolerance_mm)
             scores += score_case(case, mask, label, **options)
             bar.update()
         print()
-        summary = save_scores(scores, Path(args.out), tolerance_mm=args.tolerance_mm)
+        summary = save_scores(scores, Path(args.out), tolerance_mm=tolerance_mm)
     for name, values in [*summary["structures"].items(), ("mean", summary["mean"])]:
         print(line(name, values))
     print(f"{summary['cases']} cases scored in {args.out} ({summary['rule']})")

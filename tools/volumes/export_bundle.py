@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def run_config(run: Path) -> Config:
-    """The config that training left in its work folder, with its plan in place."""
+    """Reads the config that training left in its work folder, with its plan in place."""
     if not run.is_dir():
         raise FileNotFoundError(f"no run at {run}")
     found = sorted(run.glob("*.py"))
@@ -39,7 +39,7 @@ def run_config(run: Path) -> Config:
 
 
 def last_checkpoint(run: Path) -> Path:
-    """The newest checkpoint of a run, in its folder even if that has moved since."""
+    """Finds the newest checkpoint of a run, in its folder even if that has moved since."""
     note = run / "last_checkpoint"
     if not note.is_file():
         raise FileNotFoundError(f"{run} has no last_checkpoint: train first, or name one with --checkpoint")
@@ -47,7 +47,7 @@ def last_checkpoint(run: Path) -> Path:
 
 
 def scores(run: Path) -> dict[str, float | None]:
-    """Means of the run's last validation, where it left them."""
+    """Reads the means of the run's last validation, where it left them."""
     from vil_dense.files import read_json
 
     path = run / "validation/metrics.json"
@@ -58,7 +58,7 @@ def scores(run: Path) -> dict[str, float | None]:
 
 
 def card(cfg: Config, checkpoint: Path, measured: dict[str, float | None]) -> str:
-    """The model card."""
+    """Writes the model card."""
     plan = cfg.model.plan
     rows = (
         "\n".join(f"- {name}: {value if value is None else round(value, 4)}" for name, value in measured.items())
@@ -94,7 +94,8 @@ def main() -> int:
         run = Path(args.run)
         cfg = run_config(run)
         from vil_dense.medical.bundle import write_bundle
-        from vil_dense.medical.data.transforms import read_plan
+        from vil_dense.medical.data.plan_schema import read_plan
+        from vil_dense.medical.inference.volume_windows import SlidingWindow
         from vil_dense.medical.networks.nets import build_network
 
         plan = cfg.model.plan = dict(read_plan(cfg.model.plan))
@@ -103,11 +104,13 @@ def main() -> int:
         network = build_network(plan, **cfg.model.network)
         load_exactly(nn.ModuleDict(dict(network=network)), weights, str(checkpoint))
         measured = scores(run)
+        windows = dict(overlap=cfg.model.get("overlap", 0.5), batch=cfg.model.get("window_batch", 1))
         said = write_bundle(
             Path(args.out),
             plan,
             cfg.model.network,
             network,
+            windows=SlidingWindow.of(plan, **windows),
             training=dict(
                 fold=cfg.get("fold") or 0,
                 augment=cfg.train_dataloader.dataset.get("augment"),

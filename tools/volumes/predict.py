@@ -3,7 +3,7 @@
 INPUT is a NIfTI file, a folder of them, or a data list (JSON as the Decathlon or MONAI write it; --section and --fold
 choose from it). DIR gets, for each case,
 
-  masks/NAME.nii.gz         classes on the image's own grid, its header kept
+  masks/NAME.nii.gz         classes on the image's own grid, with its header
   overlays/NAME.png         axial, coronal and sagittal plane with the mask over the image
   reports/NAME.json         ml, components and "touches the border" of each structure; all together in volumes.csv
   probabilities/NAME.nii    with --probabilities: (I, J, K, classes), 16 bits from 0 to 1
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def networks(cfg: Config, checkpoints: list[str], device: str) -> list[torch.nn.Module]:
-    """The config's segmentor with the weights of each checkpoint, in eval mode."""
+    """Builds the config's segmentor with the weights of each checkpoint, in eval mode."""
     if cfg.model.type != "VolumeSegmentor":
         raise ValueError(f"{cfg.filename} segments no volumes: its model is a {cfg.model.type}, not a VolumeSegmentor")
     cfg.model.pop("picture_weights", None)  # what training began with
@@ -48,7 +48,7 @@ def networks(cfg: Config, checkpoints: list[str], device: str) -> list[torch.nn.
 
 
 def say_what_comes(survey: "Survey", models: list[torch.nn.Module], device: str) -> None:
-    """What is there already, and the memory of the largest volume; a warning where it may not be there."""
+    """Prints how many cases are done and the memory of the largest volume; warns where less is free."""
     from vil_dense.medical.inference.volume_memory import estimate
 
     if len(survey.todo) < len(survey.cases):
@@ -56,7 +56,7 @@ def say_what_comes(survey: "Survey", models: list[torch.nn.Module], device: str)
     grid = survey.largest(models[0].plan)
     if grid is None:
         return
-    expected = estimate(models, grid, models[0].plan)
+    expected = estimate(models, grid, models[0].plan, models[0].windows)
     windows = max(survey.windows.values())
     print(f"largest volume: {' x '.join(map(str, grid.shape))} voxels, {windows} windows; memory: {expected}")
     for where, needed in (("cpu", expected.total), (device, expected.gpu_total)):
@@ -94,7 +94,9 @@ def main() -> int:
         cases = find_cases(Path(args.input), len(plan["channels"]), args.section, args.fold)
         paths = [Path(path) for path in args.checkpoints]
         settings = dict(checkpoints=[f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in paths])
-        options = dict(mirror=args.mirror, largest=args.largest, probabilities=args.probabilities)
+        options = dict(
+            windows=models[0].windows, mirror=args.mirror, largest=args.largest, probabilities=args.probabilities
+        )
         folder = Folder(Path(args.out), models, plan, settings, device=device, **options)
         survey = folder.survey(cases)
     with one_sentence(args.debug, code=1):

@@ -1,4 +1,4 @@
-"""Dice, HD95 and NSD of every structure in every case, with a rule for structures that are not there.
+"""Computes Dice, HD95 and NSD of every structure in every case, with a rule for structures that are absent.
 
 MONAI leaves a missed structure out of the mean (its HD95 is infinite or nan), so that missing it pays. Here:
 
@@ -7,7 +7,7 @@ MONAI leaves a missed structure out of the mean (its HD95 is infinite or nan), s
   `false_positive` (prediction only).
 
 A distance is taken between voxels of the two boundaries, in mm by the voxel spacing. HD95 is the larger of the two
-directed 95th percentiles. NSD is the share of boundary voxels, of both, that lie within the tolerance of the other's
+directed 95th percentiles. NSD is the fraction of boundary voxels, of both, that lie within the tolerance of the other's
 (arXiv:1809.04430 weighs them by area; MONAI's default, taken here, counts them).
 """
 
@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from monai.metrics import compute_dice, compute_hausdorff_distance, compute_surface_dice
+from monai.metrics import compute_dice
+from monai.metrics.utils import get_edge_surface_distance
 
 from vil_dense.files import save_csv, save_json
 
@@ -36,7 +37,7 @@ Classes = Mapping[str, int | Sequence[int]]
 
 @dataclass(frozen=True)
 class Score:
-    """One structure of one case. `outcome` is one of `OUTCOMES`; `dice`, `nsd` in [0, 1]; None where absent."""
+    """Scores one structure of one case. `outcome` is one of `OUTCOMES`; `dice`, `nsd` in [0, 1]; None where absent."""
 
     case: str
     structure: str
@@ -48,6 +49,11 @@ class Score:
     predicted_ml: float
 
 
+def structures(labels: Mapping[str, int]) -> Classes:
+    """Returns the classes of a plan that are scored: all but the background, in order of their labels."""
+    return {name: value for name, value in sorted(labels.items(), key=lambda item: item[1]) if value > 0}
+
+
 def score_case(
     case: str,
     prediction: np.ndarray | torch.Tensor,
@@ -57,7 +63,7 @@ def score_case(
     spacing_mm: Sequence[float],
     tolerance_mm: float = TOLERANCE_MM,
 ) -> list[Score]:
-    """One `Score` for each of `classes`.
+    """Returns a `Score` for each of `classes`.
 
     Args:
         prediction, truth: labels on one grid, (I, J, K) integers.
@@ -88,7 +94,7 @@ def score_case(
 
 
 def summarise(scores: Sequence[Score]) -> dict:
-    """Means by structure over the cases in which it counts, and over structures the mean of these means.
+    """Computes means by structure over the cases in which it counts, and over structures the mean of these means.
 
     Returns:
         `{"rule", "cases", "mean": {value: mean or None}, "structures": {name: {value: mean or None, outcome: count}}}`.
@@ -103,7 +109,7 @@ def summarise(scores: Sequence[Score]) -> dict:
 
 
 def save_scores(scores: Sequence[Score], folder: Path, *, tolerance_mm: float = TOLERANCE_MM) -> dict:
-    """Write `metrics.csv` (a row for each structure of each case) and `metrics.json` (the summary and the rows).
+    """Writes `metrics.csv` (a row for each structure of each case) and `metrics.json` (the summary and the rows).
 
     Returns:
         The summary, see `summarise`.
@@ -122,21 +128,24 @@ def _outcome(true: bool, found: bool) -> str:
 def _overlap_and_distances(
     found: np.ndarray, true: np.ndarray, spacing_mm: Sequence[float], tolerance_mm: float
 ) -> tuple[float, float, float]:
-    """Dice, HD95 in mm and NSD of two masks that both hold something; only their common box is looked at."""
+    """Computes Dice, HD95 in mm and NSD of two masks that both hold something, within their common box."""
     either = found | true
     box = []
     for axis in range(either.ndim):
         inside = np.flatnonzero(either.any(axis=tuple(other for other in range(either.ndim) if other != axis)))
         box.append(slice(int(inside[0]), int(inside[-1]) + 1))
-    pair = [torch.from_numpy(np.ascontiguousarray(mask[tuple(box)]))[None, None] for mask in (found, true)]
-    spacing = [float(size) for size in spacing_mm]
-    dice = compute_dice(*pair)
+    pair = [torch.from_numpy(np.ascontiguousarray(mask[tuple(box)])) for mask in (found, true)]
+    dice = compute_dice(*(mask[None, None] for mask in pair))
     with warnings.catch_warnings():
         # MONAI 1.6 calls a function of its own with an argument that it has deprecated
         warnings.filterwarnings("ignore", "monai.metrics.utils get_mask_edges", FutureWarning)
-        distance = compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=spacing)
-        nsd = compute_surface_dice(*pair, class_thresholds=[tolerance_mm], include_background=True, spacing=spacing)
-    return float(dice), float(distance), float(nsd)
+        # MONAI's `compute_hausdorff_distance` and `compute_surface_dice` each take these same distances: 6.9 s for a
+        # structure in 512 x 512 x 200 voxels, and 4.1 s so. The former also fails on surfaces of more than 2^24 voxels,
+        # the limit of torch.quantile.
+        _, distances, _ = get_edge_surface_distance(*pair, spacing=[float(size) for size in spacing_mm], symmetric=True)
+    both = np.concatenate([distance.numpy() for distance in distances])
+    hd95 = max(np.percentile(distance.numpy(), 95) for distance in distances)
+    return float(dice), float(hd95), float(np.mean(both <= tolerance_mm))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

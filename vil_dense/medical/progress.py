@@ -1,11 +1,11 @@
-"""How far a long loop is, and how long it will take."""
+"""Reports the progress of a long loop."""
 
 import time
 from collections.abc import Callable
 
 
 class Progress:
-    """Called with what is done and what there is to do; says so every few seconds, with the time that is left.
+    """Writes a line every few seconds when it is called with what is done and what there is to do.
 
     Args:
         what: the work, in a word.

@@ -1,4 +1,4 @@
-"""What a person wants to see of a mask: volumes and components by label, and three planes through it."""
+"""Describes a mask for a person: volumes and components by label, and three planes through it."""
 
 import colorsys
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ GAP_PX = 8
 
 
 def keep_largest(mask: np.ndarray, values: Sequence[int]) -> None:
-    """Set to 0, in place, all but the largest component of each of `values` in `mask`, (I, J, K) integers."""
+    """Sets to 0, in place, all but the largest component of each of `values` in `mask`, (I, J, K) integers."""
     for value, box in _boxes(mask, values):
         components, count = ndimage.label(mask[box] == value, TOUCHING)
         if count > 1:
@@ -27,7 +27,7 @@ def keep_largest(mask: np.ndarray, values: Sequence[int]) -> None:
 
 
 def describe_mask(mask: np.ndarray, labels: Mapping[str, int], grid: Grid) -> list[dict[str, Any]]:
-    """A row for each structure (the background, 0, is none): its volume, components, whether the border cuts it.
+    """Measures each structure (the background, 0, is none): its volume, components, whether the border cuts it.
 
     Returns:
         Dicts of `structure`, `label`, `voxels`, `ml`, `components`, `touches_border`.
@@ -50,7 +50,7 @@ def describe_mask(mask: np.ndarray, labels: Mapping[str, int], grid: Grid) -> li
 
 
 def three_planes(image: np.ndarray, mask: np.ndarray, grid: Grid) -> np.ndarray:
-    """Axial, coronal and sagittal slice through most of the mask, side by side, (H, W, 3) uint8.
+    """Draws the axial, coronal and sagittal slice through most of the mask, side by side, (H, W, 3) uint8.
 
     Radiologists' view: the patient's right, or front, is on the left; head, or front, is up. Pixels are square in mm,
     grey runs from the slices' 1st to 99th percentile.
@@ -78,12 +78,12 @@ def three_planes(image: np.ndarray, mask: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def colour(label: int) -> tuple[int, int, int]:
-    """RGB of a label from 1 on; neighbours in number are far apart in hue."""
+    """Returns the RGB of a label from 1 on; neighbours in number are far apart in hue."""
     return tuple(round(255 * part) for part in colorsys.hsv_to_rgb((label - 1) * 0.618034 % 1, 0.85, 1))
 
 
 def _blend(plane: np.ndarray, labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Grey values with the labels over them, enlarged to `size`, (W, H) px."""
+    """Draws grey values with the labels over them, enlarged to `size`, (W, H) px."""
     low, high = np.percentile(plane, (1, 99))
     grey = np.clip((plane - low) / max(high - low, 1e-6), 0, 1) * 255
     grey = np.asarray(Image.fromarray(grey.astype(np.uint8)).resize(size, Image.Resampling.BILINEAR))
@@ -96,6 +96,6 @@ def _blend(plane: np.ndarray, labels: np.ndarray, size: tuple[int, int]) -> np.n
 
 
 def _boxes(mask: np.ndarray, values: Sequence[int]) -> list[tuple[int, tuple[slice, ...]]]:
-    """Of those of `values` above 0 that `mask` holds: value and bounding box."""
+    """Returns value and bounding box of each of `values` above 0 that `mask` holds."""
     found = ndimage.find_objects(mask, max_label=max(values, default=0))
     return [(value, found[value - 1]) for value in values if value > 0 and found[value - 1] is not None]

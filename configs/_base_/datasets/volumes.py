@@ -1,5 +1,7 @@
-"""Volumes of a fold: patches by draw for training, whole volumes for validation. The config's `plan`, `data_root`,
-`datalist`, `fold` and `patient` go here too (vil_dense/mm/engine/settle.py)."""
+"""Volumes of a fold: random patches for training, whole volumes on their own grid for validation.
+
+The config's `plan`, `data_root`, `datalist`, `fold` and `patient` go here too (vil_dense/mm/engine/settle.py).
+"""
 
 datalist = None
 fold = 0
@@ -15,7 +17,7 @@ val_dataloader = dict(
     batch_size=1,
     num_workers=0,
     sampler=dict(type="DefaultSampler", shuffle=False),
-    collate_fn=dict(type="default_collate"),
+    collate_fn=dict(type="pseudo_collate"),
     dataset=dict(type="VolumeDataset", train=False),
 )
 test_dataloader = val_dataloader

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from nifti_files import write_nifti
 
-from vil_dense.medical.data.cache import Cases, preprocessed_bytes
+from vil_dense.medical.data.cache import Cases, loaded_bytes, preprocessed_bytes
 from vil_dense.medical.data.datalist import read_datalist
 from vil_dense.medical.data.plan import (
     choose_batch,
@@ -18,7 +18,9 @@ from vil_dense.medical.data.plan import (
     target_spacing,
     training_bytes,
 )
-from vil_dense.medical.data.transforms import read_plan, training_cases
+from vil_dense.medical.data.plan_schema import read_plan
+from vil_dense.medical.data.reader import read_case
+from vil_dense.medical.data.transforms import training_cases
 from vil_dense.medical.networks.nets import build_network
 from vil_dense.synthetic.volumes import LABELS, make_case, write_sample
 
@@ -147,16 +149,16 @@ def test_memory_grows_with_patch_and_batch() -> None:
 
 def test_cache_is_capped_and_its_estimate_holds(sample: Path, made: dict) -> None:
     cases, plan, said = read_datalist(sample).cases, made["plan"], []
-    size = preprocessed_bytes(cases[1], plan)
-    transform = training_cases(plan)
-    kept = Cases(cases, plan, transform, 2.5 * size / 2**30, lambda done, total: None, said.append)
-    assert len(kept) == 4 and len(kept.kept) == 2 and said[0].startswith("cache: 2 of 4 cases")
-    item = kept.kept[1]
-    held = item["image"].numel() * 4 + item["label"].numel()
-    assert size == pytest.approx(held, rel=0.02)
-    kept[1]["image"].zero_()
-    assert kept[1]["image"].any(), "an item is a copy"
-    assert kept[3]["name"] == cases[3].name, "what is not kept is made"
+    sizes = [preprocessed_bytes(case, plan) for case in cases]
+    cached = Cases(cases, training_cases(plan), sizes, 2.5 * sizes[1] / 2**30, lambda done, total: None, said.append)
+    assert len(cached) == 4 and len(cached.cached) == 2 and said[0].startswith("cache: 2 of 4 cases")
+    item = cached.cached[1]
+    assert sizes[1] == item["image"].numel() * 4 + item["label"].numel()
+    cached[1]["image"].zero_()
+    assert cached[1]["image"].any(), "an item is a copy"
+    assert cached[3]["name"] == cases[3].name, "other items are made"
+    loaded = read_case(cases[1], 1, plan["labels"].values())
+    assert loaded_bytes(cases[1], plan) == loaded.image.nbytes + loaded.label.nbytes
 
 
 def test_sample_is_made_once_and_turns_back(sample: Path) -> None:

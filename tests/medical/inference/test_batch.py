@@ -184,7 +184,9 @@ def test_the_estimate_counts_what_grows(images: Path, tmp_path: Path) -> None:
 def test_the_estimate_of_a_gpu(images: Path, scores_on: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Any device that is not the CPU: weights and network lie there, the scores where they fit."""
     grid, inside = read_grid(images / "a.nii.gz"), 2**28
-    monkeypatch.setattr("vil_dense.medical.inference.volume_memory.network_bytes", lambda network, plan: inside)
+    monkeypatch.setattr(
+        "vil_dense.medical.inference.volume_memory.network_bytes", lambda network, channels, windows: inside
+    )
     monkeypatch.setattr("vil_dense.medical.inference.volume_memory.stitch_device", lambda device, stitched: scores_on)
     on_cpu, found = (estimate([Counted().to(device)], grid, PLAN) for device in ("cpu", "meta"))
     assert found.weights == 0 and found[1:4] == on_cpu[1:4]

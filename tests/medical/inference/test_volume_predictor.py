@@ -14,9 +14,10 @@ from nifti_files import affine, write_nifti
 from torch import Tensor, nn
 
 from vil_dense.medical.data import resample
-from vil_dense.medical.data.transforms import AXIS_NAMES, normalise
+from vil_dense.medical.data.intensity import normalise
 from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS, predict
-from vil_dense.medical.io.nifti import Grid, read_image, read_label, write_mask
+from vil_dense.medical.io.nifti import read_image, read_label, write_mask
+from vil_dense.medical.io.orientation import AXIS_NAMES
 from vil_dense.medical.metrics import score_case
 
 LABELS = dict(background=0, one=1, two=2)
@@ -62,7 +63,7 @@ def test_what_monais_transforms_and_their_inverse_give(orientation: str, spacing
     image, grid = read_image([path])
     shares = np.zeros((*grid.shape, 3), dtype=np.uint16)
     with patch.object(resample, "SLAB_BYTES", 4000):
-        found = predict([network()], image, grid, given, probabilities=shares)
+        found = predict([network()], image, grid.affine, given, probabilities=shares)
 
     prepare = Compose(
         [
@@ -93,7 +94,8 @@ def test_an_oblique_volume_is_seen_along_its_own_axes(tmp_path: Path) -> None:
     results = []
     for orientation in ("oblique", "RAS"):
         path = write_nifti(tmp_path / f"{orientation}.nii", noise((13, 10, 11)), affine(orientation, (0.6, 1.7, 2.5)))
-        results.append(predict([network()], *read_image([path]), plan()))
+        image, grid = read_image([path])
+        results.append(predict([network()], image, grid.affine, plan()))
     np.testing.assert_array_equal(*results)
     assert len(np.unique(results[0])) > 1
 
@@ -107,7 +109,7 @@ def test_a_mask_equal_to_the_truth_scores_one(orientation: str, slices_mm: float
     image, grid = read_image([path])
     turned = dict(RAS=(0, 1, 2), LAS=(0, 1, 2), LPS=(0, 1, 2), PSR=(2, 0, 1), oblique=(0, 1, 2))[orientation]
     given = plan(spacing_mm=[grid.spacing_mm[axis] for axis in turned], intensity=[dict(rule="range", low=0, high=2)])
-    write_mask(tmp_path / "mask.nii.gz", predict([Nearest()], image, grid, given), grid)
+    write_mask(tmp_path / "mask.nii.gz", predict([Nearest()], image, grid.affine, given), grid)
     mask, mask_grid = read_label(tmp_path / "mask.nii.gz", LABELS.values())
     np.testing.assert_array_equal(mask_grid.affine, grid.affine)
     scores = score_case("a", mask, truth, classes=dict(one=1, two=2), spacing_mm=grid.spacing_mm)
@@ -118,10 +120,12 @@ def test_classes_survive_another_spacing() -> None:
     """A ball of 9 mm keeps its volume when the plan's voxels are twice as large."""
     distance = np.linalg.norm(np.indices((40, 40, 20)) * np.array([1, 1, 2])[:, None, None, None] - 19.5, axis=0)
     ball = (distance < 9).astype(np.float32)[None]
-    grid = _grid((40, 40, 20), (1.0, 1.0, 2.0))
+    spacing = (1.0, 1.0, 2.0)
     given = plan(spacing_mm=(2.0, 2.0, 2.0), labels=dict(background=0, ball=1), patch_vox=(16, 16, 16))
-    found = predict([Nearest(2)], ball, grid, given | dict(intensity=[dict(rule="range", low=0, high=1)]))
-    (score,) = score_case("a", found, ball[0] > 0, classes=dict(ball=1), spacing_mm=grid.spacing_mm)
+    found = predict(
+        [Nearest(2)], ball, affine("RAS", spacing), given | dict(intensity=[dict(rule="range", low=0, high=1)])
+    )
+    (score,) = score_case("a", found, ball[0] > 0, classes=dict(ball=1), spacing_mm=spacing)
     assert score.dice > 0.93 and score.hd95_mm <= 2
 
 
@@ -135,7 +139,7 @@ def test_two_channels_keep_their_order(tmp_path: Path) -> None:
             return torch.cat([-x[:, :1], x[:, :1]], dim=1)
 
     given = plan(channels=["a", "b"], labels=dict(background=0, bright=1), intensity=[dict(rule="zscore")] * 2)
-    np.testing.assert_array_equal(predict([First()], image, grid, given), volume > volume.mean())
+    np.testing.assert_array_equal(predict([First()], image, grid.affine, given), volume > volume.mean())
 
 
 def test_scores_of_the_whole_volume_are_never_held() -> None:
@@ -144,10 +148,6 @@ def test_scores_of_the_whole_volume_are_never_held() -> None:
     labels = {f"organ {c}": c for c in range(classes)}
     given = plan(labels=labels, spacing_mm=(1.0, 1.0, 0.8), patch_vox=(12, 12, 12))
     with patch.object(resample, "SLAB_BYTES", 50_000), LiveMemory() as memory:
-        found = predict([Nearest(classes)], image, _grid(shape, (1.0, 1.0, 1.0)), given)
+        found = predict([Nearest(classes)], image, affine(), given)
     assert len(np.unique(found)) > 1
     assert memory.peak < 0.6 * 4 * classes * np.prod(shape)
-
-
-def _grid(shape: tuple[int, ...], spacing: tuple[float, ...]) -> Grid:
-    return Grid(Path("a.nii"), shape, 1, affine("RAS", spacing), None, 0, (1.0, 0.0))

@@ -54,7 +54,7 @@ def test_a_mask_lies_on_the_grid_of_its_image(
             spacing_mm=[grid.spacing_mm[axis] for axis in order] if same else (1.5, 1.0, 2.0),
             patch_vox=(8, 8, 8), intensity=[dict(rule="range", low=0, high=2)],
         )  # fmt: skip
-        found = predict([Rounded()], image, grid, plan)
+        found = predict([Rounded()], image, grid.affine, plan)
         write_mask(Path(folder) / f"mask{suffix}", found, grid)
         mask, mask_grid = read_label(Path(folder) / f"mask{suffix}", (0, 1, 2))
     assert mask.shape == shape

@@ -6,8 +6,9 @@ import torch
 from vil_dense.backbones import VisionLSTM
 from vil_dense.layers import ViLBlock
 from vil_dense.medical import NETWORKS, SEQUENCE_BLOCKS, ViLUNet3D, ViLUNETR3D, build_network, sequence_share
-from vil_dense.medical.networks.nets import crop, logits_of, pad, padded_size, topology, total_stride
+from vil_dense.medical.networks.nets import logits_of
 from vil_dense.medical.networks.sequence import AXIS_ORDERS, SequenceStage, load_picture_blocks
+from vil_dense.medical.networks.topology import crop, pad, padded_size, topology, total_stride
 from vil_dense.ops import ORDERS
 
 SMALL = {
@@ -173,7 +174,7 @@ def test_picture_blocks_of_another_width_or_kind_are_refused() -> None:
         (ViLUNet3D, dict(spacing_mm=(1, 0, 1)), "three positive numbers, got"),
         (ViLUNet3D, dict(strides=[(2, 2, 2)]), "strides need three numbers for each of 5 levels"),
         (ViLUNet3D, dict(deep_supervision=0), "at least two scales, one of them with logits: got 5 and 0"),
-        (ViLUNETR3D, dict(depth=3), "4 taps need as many blocks, got 3"),
+        (ViLUNETR3D, dict(depth=3), "4 feature maps need as many blocks, got 3"),
     ],
 )
 def test_refuses_in_words(net: type, options: dict, message: str) -> None:

@@ -56,7 +56,7 @@ def classes(root: Path):
 
 
 def volumes(root: Path):
-    from vil_dense.mm.volumes.cases import VolumeDataset
+    from vil_dense.mm.volumes import VolumeDataset
 
     write_volumes(root, train=2, val=1)
     plan = dict(

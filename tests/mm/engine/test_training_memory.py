@@ -191,7 +191,7 @@ def test_out_of_memory_in_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_volumes_and_classes():
-    from vil_dense.mm.volumes.cases import VolumeSegmentor
+    from vil_dense.mm.volumes import VolumeSegmentor
 
     plan = dict(
         channels=["CT"],

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
 
 from vil_dense.medical.data.datalist import read_datalist
 from vil_dense.medical.data.plan import make_plan
 from vil_dense.mm.datasets.seeding import SampleKey
-from vil_dense.mm.volumes.cases import VolumeDataset, VolumeSegmentor
+from vil_dense.mm.volumes import VolumeDataset, VolumeSegmentor
 
 DATA = Path(os.environ.get("VIL_DENSE_DATA", Path(__file__).parents[4] / "shared/data")) / "volumes"
 CASES = {
@@ -45,5 +46,5 @@ def test_plan_train_and_predict(name: str, tmp_path: Path) -> None:
     assert torch.isfinite(loss["loss"])
     item = whole[0]
     with torch.no_grad():
-        (found,) = model.eval()(item["image"][None], item["label"][None], [item["name"]], mode="predict")
-    assert found["prediction"].shape == item["label"].shape[1:] and item["label"].any()
+        (found,) = model.eval().val_step(pseudo_collate([item]))
+    assert found["prediction"].shape == item["label"].shape == item["image"].shape[1:] and item["label"].any()

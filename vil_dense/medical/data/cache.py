@@ -1,61 +1,67 @@
-"""Preprocessed cases in memory, as many as a cap allows."""
+"""Caches cases in memory, as many as a cap allows."""
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from math import ceil
+from math import prod
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from torch.utils.data import Dataset
 
 from vil_dense.backbones.memory import GIB
 from vil_dense.medical.data.datalist import Case
-from vil_dense.medical.data.transforms import Plan, axes_in
+from vil_dense.medical.data.plan_schema import Plan
+from vil_dense.medical.data.preprocess import PlanGrid
+from vil_dense.medical.io.nifti import read_grid
+
+
+def loaded_bytes(case: Case, plan: Plan) -> int:
+    """Returns the bytes of a case as `reader.read_case` reads it, from its header: float32 channels, a uint8 label."""
+    return prod(read_grid(case.images[0]).shape) * (4 * len(plan["channels"]) + 1)
 
 
 def preprocessed_bytes(case: Case, plan: Plan) -> int:
-    """Bytes of a case after `transforms.training_cases`, from its header: float32 channels and a uint8 label."""
-    header = nib.load(case.images[0])
-    lengths_mm = np.asarray(header.shape[:3]) * nib.affines.voxel_sizes(header.affine)
-    voxels = 1
-    for place, axis in enumerate(axes_in(plan["orientation"], header.affine)):
-        voxels *= max(ceil(lengths_mm[axis] / plan["spacing_mm"][place]), plan["patch_vox"][place])
-    return voxels * (4 * len(plan["channels"]) + 1)
+    """Returns the bytes of a case after `transforms.training_cases`, from its header."""
+    file = read_grid(case.images[0])
+    shape = PlanGrid.over(file.shape, file.affine, plan).shape
+    return prod(map(max, shape, plan["patch_vox"])) * (4 * len(plan["channels"]) + 1)
 
 
 class Cases(Dataset):
-    """Cases through `transform`, the first of them kept in memory, up to `cap_gib` by `preprocessed_bytes`.
+    """Passes cases through `transform`, and holds the first of them in memory, up to a cap.
 
-    What is kept is made at once, so that worker processes share it; an item is a copy.
+    These are made at once, so that worker processes have them in common; an item is a copy.
 
     Args:
+        transform: of the dictionary of a case, see `Case.as_dict`.
+        sizes: bytes of each case after it.
+        cap_gib: largest sum of sizes to hold.
         report: called with the number of cases made and of those to make.
-        say: is told how much memory that is, before it is taken.
+        say: called with a line on how much memory that is, before it is taken.
     """
 
     def __init__(
         self,
         cases: Sequence[Case],
-        plan: Plan,
-        transform: Callable[..., Any],
+        transform: Callable[[dict[str, Any]], Any],
+        sizes: Sequence[int],
         cap_gib: float,
         report: Callable[[int, int], None],
         say: Callable[[str], None],
     ) -> None:
         self.sources = [case.as_dict() for case in cases]
         self.transform = transform
-        sizes = np.cumsum([preprocessed_bytes(case, plan) for case in cases]) / GIB
-        kept = int(np.searchsorted(sizes, cap_gib, side="right"))
-        held = sizes[kept - 1] if kept else 0.0
-        say(f"cache: {kept} of {len(cases)} cases, about {held:.2f} of {sizes[-1]:.2f} GiB (cap {cap_gib:g} GiB)")
-        self.kept = []
-        for source in self.sources[:kept]:
-            self.kept.append(transform(source))
-            report(len(self.kept), kept)
+        total = np.cumsum(sizes) / GIB
+        count = int(np.searchsorted(total, cap_gib, side="right"))
+        used = total[count - 1] if count else 0.0
+        say(f"cache: {count} of {len(cases)} cases, about {used:.2f} of {total[-1]:.2f} GiB (cap {cap_gib:g} GiB)")
+        self.cached = []
+        for source in self.sources[:count]:
+            self.cached.append(transform(source))
+            report(len(self.cached), count)
 
     def __len__(self) -> int:
         return len(self.sources)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return deepcopy(self.kept[index]) if index < len(self.kept) else self.transform(self.sources[index])
+    def __getitem__(self, index: int) -> Any:
+        return deepcopy(self.cached[index]) if index < len(self.cached) else self.transform(self.sources[index])

@@ -1,4 +1,4 @@
-"""Lists of cases: Decathlon and MONAI JSON, nnU-Net's `dataset.json`, two plain folders; and their folds."""
+"""Reads lists of cases (Decathlon and MONAI JSON, nnU-Net's `dataset.json`, two plain folders) and their folds."""
 
 import re
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _FOLDERS = (("imagesTr", "labelsTr"), ("images", "labels"))
 
 @dataclass(frozen=True)
 class Case:
-    """One patient: files of the channels (one file may hold them all), the label's file, and its validation fold."""
+    """Names a case's files: one for each channel or one that holds them all, the label's, and its validation fold."""
 
     name: str
     images: tuple[Path, ...]
@@ -25,22 +25,29 @@ class Case:
     fold: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """For MONAI's dictionary transforms: `name`, `image` (a path, or one for each channel), `label` if any."""
+        """Returns `name`, `image` (a path, or one for each channel) and `label` if any, for MONAI's transforms."""
         paths = [str(path) for path in self.images]
         item: dict[str, Any] = dict(name=self.name, image=paths[0] if len(paths) == 1 else paths)
         return item if self.label is None else {**item, "label": str(self.label)}
 
+    @classmethod
+    def from_dict(cls, item: Mapping[str, Any]) -> "Case":
+        """Returns the case of such a dictionary; one without a name has that of its first file."""
+        images = item["image"] if isinstance(item["image"], (list, tuple)) else [item["image"]]
+        label = Path(item["label"]) if item.get("label") else None
+        return cls(item.get("name") or case_name(images[0]), tuple(map(Path, images)), label)
+
 
 @dataclass(frozen=True)
 class DataList:
-    """Cases in order of their names; names of the channels; label values by name, where a file says them."""
+    """Holds cases in order of their names; names of the channels; label values by name, where a file says them."""
 
     cases: tuple[Case, ...]
     channels: tuple[str, ...] | None = None
     labels: Mapping[str, int] | None = None
 
     def split(self, fold: int) -> tuple[list[Case], list[Case]]:
-        """Cases to train on and cases to validate on.
+        """Returns cases to train on and cases to validate on.
 
         Raises:
             ValueError: no case is of that fold, or none is left to train on.
@@ -61,7 +68,7 @@ def read_datalist(
     labelled: bool = True,
     patient: str | None = None,
 ) -> DataList:
-    """The cases in a folder, or those that a JSON file lists.
+    """Reads the cases in a folder, or those that a JSON file lists.
 
     Layouts, the first that is found: `datalist` or `dataset.json` with the key `training` (Decathlon, MONAI);
     `dataset.json` with `channel_names` (nnU-Net: images `<case>_0000<ending>` and on); `imagesTr` and `labelsTr`, or
@@ -76,7 +83,7 @@ def read_datalist(
 
     Raises:
         FileNotFoundError: there is no such folder or file.
-        ValueError: no cases in it, or a JSON of another form; says what was looked for.
+        ValueError: no cases in it, or a JSON of another form; names what was expected.
     """
     root = Path(root)
     if not root.is_dir():
@@ -108,7 +115,7 @@ def read_datalist(
 
 
 def case_name(path: str | Path) -> str:
-    """A file's name without `.nii` or `.nii.gz`.
+    """Returns a file's name without `.nii` or `.nii.gz`.
 
     Raises:
         ValueError: another ending.
@@ -142,7 +149,7 @@ def _listed_cases(root: Path, source: Path, listed: Mapping[str, Any], key: str,
 
 
 def check_entry(source: Path, entry: Any, labelled: bool = False) -> list[str]:
-    """The files of an entry's image.
+    """Returns the files of an entry's image.
 
     Raises:
         ValueError: it is no object with `image`, a path or a list of them, `label`, a path, and `fold`, a number.
@@ -204,11 +211,11 @@ def _volumes(folder: Path) -> list[Path]:
 
 
 def with_folds(cases: list[Case], splits: Path, patient: str | None = None) -> list[Case]:
-    """The cases with their own folds, or those of nnU-Net's `splits_final.json`, or five made ones.
+    """Returns the cases with their own folds, or those of nnU-Net's `splits_final.json`, or five made ones.
 
     Args:
         cases: in order of their names.
-        patient: regular expression of what a name says of the patient, all of whose cases share a made fold; without
+        patient: regular expression of what a name says of the patient, all of whose cases are in one made fold; without
             it each case is a patient.
 
     Raises:
@@ -239,13 +246,13 @@ def _patient(name: str, pattern: str | None) -> str:
 
 
 def _channels(meta: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Channel names of a Decathlon (`modality`) or nnU-Net (`channel_names`) file."""
+    """Returns the channel names of a Decathlon (`modality`) or nnU-Net (`channel_names`) file."""
     named = meta.get("channel_names") or meta.get("modality")
     return tuple(str(named[key]) for key in sorted(named, key=int)) if named else None
 
 
 def _labels(meta: Mapping[str, Any]) -> dict[str, int] | None:
-    """Label values by name; Decathlon writes value: name, nnU-Net name: value."""
+    """Returns label values by name; Decathlon writes value: name, nnU-Net name: value."""
     labels = meta.get("labels")
     if not labels:
         return None

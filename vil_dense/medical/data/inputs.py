@@ -1,4 +1,4 @@
-"""What a user names for prediction or evaluation, a file, a folder or a data list, as cases."""
+"""Finds the cases of a file, a folder or a data list for prediction and evaluation."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ CHANNEL_NUMBER = re.compile(r"(.+)_(\d{4})")
 
 
 def find_cases(source: Path, channels: int = 1, section: str | None = None, fold: int | None = None) -> list[Case]:
-    """The cases of `source`, in order of their names; whether their files are sound is not looked at.
+    """Finds the cases of `source`, in order of their names, and reads none of their files.
 
     Args:
         source: a NIfTI file, a folder of them, or a JSON list (Decathlon's, MONAI's) with paths relative to it. In a

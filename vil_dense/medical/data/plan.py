@@ -1,4 +1,4 @@
-"""The plan of a data set: what is measured in its files, and what follows for spacing, patch, intensities and network.
+"""Plans a data set: measures its files and chooses spacing, patch, intensities and network.
 
 The rules are those of nnU-Net's planner (Isensee et al., Nat. Methods 18:203, 2021, supplement), simplified: median
 spacing, a patch in the proportions of the median volume, percentile clipping of CT and z-scores of everything else.
@@ -12,12 +12,16 @@ import numpy as np
 import torch
 
 from vil_dense.backbones.memory import LiveMemory
-from vil_dense.medical.data.checks import Loaded, check_cases
+from vil_dense.medical.data.checks import check_cases
 from vil_dense.medical.data.datalist import Case, DataList
+from vil_dense.medical.data.plan_schema import check_values
+from vil_dense.medical.data.reader import LoadedCase
 from vil_dense.medical.data.resample import new_length
-from vil_dense.medical.data.transforms import axes_in, check_values
 from vil_dense.medical.io.nifti import read_grid
-from vil_dense.medical.networks.nets import FEWEST_VOX, ViLUNet3D, build_network, logits_of, topology, total_stride
+from vil_dense.medical.io.orientation import axis_order
+from vil_dense.medical.networks.nets import build_network, logits_of
+from vil_dense.medical.networks.topology import FEWEST_VOX, topology, total_stride
+from vil_dense.medical.networks.vil_unet import ViLUNet3D
 
 THICK = 3.0
 """Slices are thick from this ratio to the finest axis on; then their spacing is the 10th percentile, not the median."""
@@ -37,9 +41,9 @@ class Study:
         self.cases: list[dict[str, Any]] = []
         self.foreground: list[np.ndarray] = []
 
-    def __call__(self, case: Case, loaded: Loaded) -> None:
+    def __call__(self, case: Case, loaded: LoadedCase) -> None:
         image, label, grid = loaded
-        order = axes_in(self.orientation, grid.affine)
+        order = axis_order(grid.affine, self.orientation)
         counts = np.bincount(label.ravel()) if label is not None else np.zeros(1, int)
         inside = image[:, label > 0] if label is not None and label.any() else image.reshape(len(image), -1)
         picked = np.random.default_rng(0).integers(inside.shape[1], size=SAMPLES)
@@ -68,7 +72,7 @@ def make_plan(
     patch_budget_vox: int = 96**3,
     report: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Reads and checks every case once; `data` (measured), `plan` (chosen) and `cost` of a training step.
+    """Reads and checks every case once; returns `data` (measured), `plan` (chosen) and `cost` of a training step.
 
     Sizes and spacings are in the order of the plan's orientation (RAS unless given), whatever the files' own.
 
@@ -98,13 +102,13 @@ def make_plan(
 
 
 def _rules(intensity: Any, channels: int) -> list[Any]:
-    """A rule for each channel; one, or its name alone, stands for all of them."""
+    """Returns a rule for each channel; one, or its name alone, stands for all of them."""
     rules = list(intensity) if isinstance(intensity, (list, tuple)) else [intensity] * channels
     return [dict(rule=rule) if isinstance(rule, str) else rule for rule in rules]
 
 
 def _found_labels(study: Study) -> dict[str, int]:
-    """Classes by the values that the labels hold, where no file names them."""
+    """Returns the classes by the values that the labels hold, where no file names them."""
     found = sorted({n for case in study.cases for n, count in enumerate(case["voxels_of_class"]) if count})
     if found not in ([*range(len(found))], [*range(1, len(found) + 1)]) or found in ([], [0]):
         raise ValueError(
@@ -115,7 +119,7 @@ def _found_labels(study: Study) -> dict[str, int]:
 
 
 def _channels(listed: DataList) -> int:
-    """Channels of the first case's files."""
+    """Counts the channels of the first case's files."""
     return sum(read_grid(path).channels for path in listed.cases[0].images)
 
 
@@ -154,7 +158,7 @@ def _choose(
 
 
 def target_spacing(spacings_mm: Sequence[Sequence[float]]) -> list[float]:
-    """The median along each axis; along thick slices the 10th percentile, so that few are made thicker."""
+    """Returns the median along each axis; along thick slices the 10th percentile, so that few are made thicker."""
     spacing = np.median(spacings_mm, axis=0)
     thick = int(np.argmax(spacing))
     if spacing[thick] >= THICK * spacing.min():
@@ -163,7 +167,7 @@ def target_spacing(spacings_mm: Sequence[Sequence[float]]) -> list[float]:
 
 
 def choose_patch(median_vox: Sequence[int], spacing_mm: Sequence[float], budget_vox: int) -> list[int]:
-    """The median volume, shortened along its longest axis in mm until it is in the budget; whole strides."""
+    """Returns the median volume, shortened along its longest axis in mm until it is in the budget; whole strides."""
     size = [max(int(n), FEWEST_VOX) for n in median_vox]
     while True:
         strides = total_stride(topology(spacing_mm, len(WIDTHS), size)[0])
@@ -176,12 +180,12 @@ def choose_patch(median_vox: Sequence[int], spacing_mm: Sequence[float], budget_
 
 
 def choose_batch(patch_vox: Sequence[int], budget_vox: int, dataset_vox: int) -> int:
-    """At least 2 patches; more where they are small, up to two budgets and a twentieth of the data."""
+    """Returns at least 2 patches; more where they are small, up to two budgets and a twentieth of the data."""
     return max(2, min(2 * budget_vox // prod(patch_vox), dataset_vox // 20 // prod(patch_vox), 12))
 
 
 def intensity_rule(channel: str, foreground: np.ndarray, lowest: Sequence[float]) -> dict[str, Any]:
-    """CT, by its name or by values as low as air's, is clipped to the foreground's percentiles; else z-scores."""
+    """Clips CT, known by name or by values as low as air, to the foreground's percentiles; else takes z-scores."""
     named_ct = channel.strip().upper() == "CT"
     unnamed = channel.startswith("channel ")
     if named_ct or (unnamed and np.median(lowest) <= -500):
@@ -194,8 +198,10 @@ def intensity_rule(channel: str, foreground: np.ndarray, lowest: Sequence[float]
 
 
 def choose_network(patch_vox: Sequence[int], spacing_mm: Sequence[float]) -> dict[str, Any]:
-    """Widths of as many scales as the patch can be halved to, and sequence blocks: 4 at the finest scale behind two
-    halvings with no more than `MOST_TOKENS`, 2 at each coarser one."""
+    """Returns widths of as many scales as the patch can be halved to, and the numbers of their sequence blocks.
+
+    These are 4 at the finest scale behind two halvings with no more than `MOST_TOKENS`, and 2 at each coarser one.
+    """
     strides, _ = topology(spacing_mm, len(WIDTHS), patch_vox)
     levels = 1 + sum(max(stride) > 1 for stride in strides)
     tokens = [prod(patch_vox) // prod(total_stride(strides[: level + 1])) for level in range(levels)]
@@ -240,7 +246,7 @@ def _moments(values: np.ndarray) -> list[float]:
 
 
 def _cost(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Tokens of a patch, parameters, and an estimate of a float32 training step's memory."""
+    """Returns tokens of a patch, parameters, and an estimate of a float32 training step's memory."""
     network = build_network(plan, "ViLUNet3D")
     assert isinstance(network, ViLUNet3D)
     return dict(
@@ -251,7 +257,7 @@ def _cost(plan: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def training_bytes(network: torch.nn.Module, patch_vox: Sequence[int], batch_size: int) -> int:
-    """Bytes of a training step in float32: weights, gradients, AdamW's state, and what is kept for the backward pass.
+    """Returns bytes of a training step in float32: weights, gradients, AdamW's state, saved activations.
 
     The last is counted on a small patch and grows with voxels, as ViL and convolutions do.
     """

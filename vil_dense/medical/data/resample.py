@@ -1,4 +1,7 @@
-"""Linear resampling by slab: what MONAI's `Spacing` gives, in a few bytes per voxel where that takes 87."""
+"""Resamples by slab: the values of MONAI's `Spacing`, in less memory.
+
+From 266 x 266 x 320 to 398 x 398 x 480 voxels `Spacing` took 59 bytes per new voxel, `linear` 8.
+"""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -15,11 +18,11 @@ STILL_VOX = 0.01
 
 @dataclass(frozen=True)
 class Axis:
-    """Along one axis, where the new voxels lie between the old ones: the first of each is in one place.
+    """Says where the new voxels of an axis lie between the old ones: the first of each is in one place.
 
     Args:
         lower: old voxel at or before each new one, int64.
-        weight: share of the one after it, float32 in [0, 1].
+        weight: of the old voxel after it, float32 in [0, 1).
         old: number of old voxels.
     """
 
@@ -29,7 +32,7 @@ class Axis:
 
     @classmethod
     def between(cls, old: int, new: int, ratio: float) -> "Axis":
-        """`new` voxels, each `ratio` old ones from the next; those beyond the last old one repeat it."""
+        """Places `new` voxels, each `ratio` old ones from the next; those beyond the last old one repeat it."""
         if new == old and abs(ratio - 1) * (new - 1) <= STILL_VOX:
             ratio = 1.0
         places = (torch.arange(new, dtype=torch.float64) * ratio).clamp_(max=old - 1)
@@ -38,14 +41,20 @@ class Axis:
 
     @property
     def still(self) -> bool:
+        """Says whether the new voxels are the old ones."""
         return len(self.lower) == self.old and not self.weight.any()
 
+    @property
+    def nearest(self) -> Tensor:
+        """Returns the old voxel nearest to each new one, int64; of two as near, the lower one."""
+        return self.lower + (self.weight > 0.5)
+
     def needs(self, start: int, stop: int) -> tuple[int, int]:
-        """The old voxels, from and up to, from which the new ones `start` to `stop` are made."""
+        """Returns the range of old voxels from which the new ones `start` to `stop` are made."""
         return int(self.lower[start]), min(int(self.lower[stop - 1]) + 2, self.old)
 
     def apply(self, x: Tensor, dim: int, start: int = 0, stop: int | None = None, first: int = 0) -> Tensor:
-        """The new voxels `start` to `stop` along `dim` of `x`, which begins at the old voxel `first`."""
+        """Returns the new voxels `start` to `stop` along `dim` of `x`, which begins at the old voxel `first`."""
         if self.still:
             return x.narrow(dim, start - first, (len(self.lower) if stop is None else stop) - start)
         lower = self.lower[start:stop].to(x.device) - first
@@ -55,17 +64,23 @@ class Axis:
 
 
 def new_length(old: int, old_mm: float, new_mm: float) -> int:
-    """Voxels along an axis of `old`, by MONAI's rule: as many as reach nearest to the centre of the last one."""
+    """Returns the new number of voxels along an axis, by MONAI's rule: the last centre lies nearest to the old one."""
     return int(np.round((old - 1) * old_mm / new_mm + 1))
 
 
-def to_spacing(volume: np.ndarray, before_mm: Sequence[float], after_mm: Sequence[float]) -> Tensor:
-    """(C, I, J, K) float32 of any strides -> (C, I', J', K') float32, the first voxels in one place."""
-    shape = volume.shape[1:]
-    after = [new_length(n, b, a) for n, b, a in zip(shape, before_mm, after_mm, strict=True)]
-    axes = [Axis.between(n, m, a / b) for n, m, b, a in zip(shape, after, before_mm, after_mm, strict=True)]
+def new_axes(shape: Sequence[int], before_mm: Sequence[float], after_mm: Sequence[float]) -> list[Axis]:
+    """Places the voxels of each axis of a volume of `shape` voxels of `before_mm` that is resampled to `after_mm`."""
+    return [
+        Axis.between(n, new_length(n, before, after), after / before)
+        for n, before, after in zip(shape, before_mm, after_mm, strict=True)
+    ]
+
+
+def linear(volume: np.ndarray, axes: Sequence[Axis]) -> Tensor:
+    """Resamples (C, I, J, K) float32 of any strides linearly to (C, I', J', K') float32."""
+    after = [len(axis.lower) for axis in axes]
     result = torch.empty(volume.shape[0], *after)
-    row = 4 * volume.shape[0] * max(math.prod(shape[1:]), math.prod(after[1:]))
+    row = 4 * volume.shape[0] * max(math.prod(volume.shape[2:]), math.prod(after[1:]))
     for start, stop in slabs(after[0], row):
         first, end = axes[0].needs(start, stop)
         slab = torch.from_numpy(volume[:, first:end].copy())  # an axis of one voxel may run backwards, too
@@ -74,7 +89,14 @@ def to_spacing(volume: np.ndarray, before_mm: Sequence[float], after_mm: Sequenc
     return result
 
 
+def nearest(labels: np.ndarray, axes: Sequence[Axis]) -> Tensor:
+    """Resamples labels (I, J, K) of any strides to their nearest neighbours, (I', J', K') of the same type."""
+    for dim, axis in enumerate(axes):
+        labels = np.take(labels, axis.nearest.numpy(), dim)
+    return torch.from_numpy(labels)
+
+
 def slabs(rows: int, row_bytes: int) -> Iterator[tuple[int, int]]:
-    """From and up to of consecutive rows that take `SLAB_BYTES` together, or one by one."""
+    """Yields start and stop of consecutive rows that take `SLAB_BYTES` together, or one by one."""
     step = max(SLAB_BYTES // row_bytes, 1)
     return ((start, min(start + step, rows)) for start in range(0, rows, step))

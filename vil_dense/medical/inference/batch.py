@@ -1,4 +1,4 @@
-"""Predictions of many cases in one folder, which an interrupted run goes on with.
+"""Predicts many cases into one folder; an interrupted run goes on where it stopped.
 
 DIR/masks/NAME.nii.gz, DIR/overlays/NAME.png, DIR/probabilities/NAME.nii (on request) and, written last,
 DIR/reports/NAME.json: a case with a report is done. DIR/settings.json says with what it was made, DIR/volumes.csv has
@@ -22,14 +22,16 @@ from torch import nn
 
 from vil_dense.files import read_json, save_csv, save_json, write_whole
 from vil_dense.medical.data.datalist import Case
-from vil_dense.medical.data.transforms import Plan
-from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS, Layout, predict
+from vil_dense.medical.data.plan_schema import Plan
+from vil_dense.medical.data.preprocess import PlanGrid
+from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS, predict
+from vil_dense.medical.inference.volume_windows import SlidingWindow
 from vil_dense.medical.io.nifti import Grid, check_channels, mask_header, read_grid, read_image, write_mask
 from vil_dense.medical.report import describe_mask, keep_largest, three_planes
 
 
 class Progress:
-    """One line on `stream`: which case, which window, and for how long it will go on."""
+    """Writes one line on `stream`: which case, which window, and the time that is left."""
 
     def __init__(self, windows: Mapping[str, int], stream: TextIO) -> None:
         self.windows, self.stream = windows, stream
@@ -40,12 +42,12 @@ class Progress:
         self.case, self.before = case, self.done
 
     def end(self) -> None:
-        """The case is done, or could not be read."""
+        """Counts a case as done, also one that could not be read."""
         self.done = self.before + self.windows[self.case]
         self._say(time.monotonic())
 
     def __call__(self) -> None:
-        """A window is done; said once a second."""
+        """Counts a window; writes the line once a second."""
         self.done += 1
         now = time.monotonic()
         if now - self.said >= 1:
@@ -62,8 +64,8 @@ class Progress:
 
 
 class Survey(NamedTuple):
-    """What a run will do: of all `cases` those `todo`; by name of a case its grid, its number of windows, or a sentence
-    that says why it cannot be read."""
+    """Lists what a run will do: of all `cases` those `todo`; by name of a case its grid, its number of windows, or a
+    sentence that says why it cannot be read."""
 
     cases: Sequence[Case]
     todo: Sequence[Case]
@@ -72,9 +74,10 @@ class Survey(NamedTuple):
     failed: dict[str, str]
 
     def largest(self, plan: Plan) -> Grid | None:
-        """The grid whose prediction needs the most memory."""
+        """Returns the grid whose prediction needs the most memory."""
         sizes = {
-            name: math.prod(grid.shape) + math.prod(Layout.of(grid, plan).after) for name, grid in self.grids.items()
+            name: math.prod(grid.shape) + math.prod(PlanGrid.over(grid.shape, grid.affine, plan).shape)
+            for name, grid in self.grids.items()
         }
         return self.grids[max(sizes, key=sizes.__getitem__)] if sizes else None
 
@@ -85,7 +88,8 @@ class Folder:
     Args:
         out: the folder.
         networks: in eval mode on `device`, see `volume_predictor.predict`.
-        plan: see `transforms`.
+        plan: see `plan_schema`.
+        windows: default: the plan's patch, overlapping by half.
         settings: what else the result depends on (checkpoints, options), as plain values: goes to settings.json.
         mirror, largest, probabilities: average over mirror images; keep the largest component of each structure; write
             class probabilities.
@@ -101,14 +105,16 @@ class Folder:
         plan: Plan,
         settings: Mapping[str, Any],
         *,
+        windows: SlidingWindow | None = None,
         device: torch.device | str = "cpu",
         mirror: bool = False,
         largest: bool = False,
         probabilities: bool = False,
     ) -> None:
         self.out, self.networks, self.plan, self.device = out, networks, plan, device
+        self.windows = windows or SlidingWindow.of(plan)
         self.mirror, self.largest, self.probabilities = mirror, largest, probabilities
-        options = dict(mirror=mirror, largest=largest, probabilities=probabilities)
+        options = dict(overlap=self.windows.overlap, mirror=mirror, largest=largest, probabilities=probabilities)
         # as JSON gives it back
         self.settings = json.loads(json.dumps(dict(settings) | dict(plan=_plain(plan)) | options))
         path = out / "settings.json"
@@ -121,7 +127,7 @@ class Folder:
                 )
 
     def survey(self, cases: Sequence[Case]) -> Survey:
-        """Look at the headers of what is still to do."""
+        """Reads the headers of the cases that are still to do."""
         todo = [case for case in cases if not self._is_done(case)]
         survey = Survey(cases, todo, {}, {}, {})
         for case in todo:
@@ -132,11 +138,12 @@ class Folder:
                 survey.failed[case.name] = str(error)
             else:
                 survey.grids[case.name] = grids[0]
-                survey.windows[case.name] = Layout.of(grids[0], self.plan).windows(self.plan)
+                shape = PlanGrid.over(grids[0].shape, grids[0].affine, self.plan).shape
+                survey.windows[case.name] = self.windows.count(shape)
         return survey
 
     def predict_all(self, survey: Survey, stream: TextIO) -> dict[str, str]:
-        """Write what is to do; returns a sentence for each case that could not be read.
+        """Predicts what is to do; returns a sentence for each case that could not be read.
 
         Raises:
             OSError: something could not be written; nothing half written is left.
@@ -158,13 +165,13 @@ class Folder:
         return failed
 
     def _write(self, case: Case, image: np.ndarray, grid: Grid, done: Callable[[], None]) -> None:
-        """Mask, overlay, probabilities and, last, the report of one case."""
+        """Writes mask, overlay, probabilities and, last, the report of one case."""
         save_json(self.out / "settings.json", self.settings)
         labels = self.plan["labels"]
-        shares = self.out / "probabilities" / f"{case.name}.nii" if self.probabilities else None
-        with _probabilities(shares, grid, len(labels)) as array:
+        voxels = self.out / "probabilities" / f"{case.name}.nii" if self.probabilities else None
+        with _probabilities(voxels, grid, len(labels)) as array:
             options = dict(mirror=self.mirror, device=self.device, probabilities=array, done=done)
-            mask = predict(self.networks, image, grid, self.plan, **options)
+            mask = predict(self.networks, image, grid.affine, self.plan, self.windows, **options)
         if self.largest:
             keep_largest(mask, [value for value in labels.values() if value > 0])
         write_mask(self.out / "masks" / f"{case.name}.nii.gz", mask, grid)
@@ -180,7 +187,7 @@ class Folder:
         return path.is_file() and read_json(path)["images"] == _names(case)
 
     def _gather(self, cases: Sequence[Case]) -> None:
-        """volumes.csv from the reports of all cases that have one."""
+        """Writes volumes.csv from the reports of all cases that have one."""
         reports = [read_json(self._report(case)) for case in cases if self._is_done(case)]
         rows = [dict(case=report["case"]) | row for report in reports for row in report["structures"]]
         if rows:
@@ -188,7 +195,7 @@ class Folder:
 
 
 def save_png(path: Path, picture: np.ndarray) -> None:
-    """Write (H, W, 3) uint8."""
+    """Writes a picture (H, W, 3) uint8."""
     from PIL import Image
 
     write_whole(path, lambda part: Image.fromarray(picture).save(part))
@@ -196,7 +203,7 @@ def save_png(path: Path, picture: np.ndarray) -> None:
 
 @contextmanager
 def _probabilities(path: Path | None, grid: Grid, classes: int) -> Iterator[np.ndarray | None]:
-    """An array (I, J, K, classes) of uint16 that is the voxels of a NIfTI file, there once the block is left.
+    """Gives an array (I, J, K, classes) of uint16 that is the voxels of a NIfTI file, there once the block is left.
 
     The file is not compressed: it is filled slab by slab, and may be larger than memory.
     """
@@ -233,7 +240,7 @@ def _names(case: Case) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """Mappings and sequences of a config as dicts and lists."""
+    """Returns mappings and sequences of a config as dicts and lists."""
     if isinstance(value, Mapping):
         return {key: _plain(part) for key, part in value.items()}
     return [_plain(part) for part in value] if isinstance(value, Sequence) and not isinstance(value, str) else value

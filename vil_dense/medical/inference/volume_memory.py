@@ -1,4 +1,4 @@
-"""How much memory the prediction of a volume will take, before it takes it."""
+"""Estimates the memory of a prediction before it is taken."""
 
 import math
 from collections.abc import Sequence
@@ -9,9 +9,11 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from vil_dense.backbones.memory import GIB, LiveMemory
+from vil_dense.medical.data.plan_schema import Plan
+from vil_dense.medical.data.preprocess import PlanGrid
 from vil_dense.medical.data.resample import SLAB_BYTES
-from vil_dense.medical.data.transforms import Plan
-from vil_dense.medical.inference.volume_predictor import Layout, stitch_device, stitched_bytes
+from vil_dense.medical.inference.volume_predictor import stitch_device, stitched_bytes
+from vil_dense.medical.inference.volume_windows import SlidingWindow
 from vil_dense.medical.io.nifti import Grid
 
 SLABS = 5
@@ -22,8 +24,10 @@ OVERHEAD = 1.4
 
 
 class Estimate(NamedTuple):
-    """Live bytes on the CPU, and on the GPU where the networks are on one. The weights stay; reading, resampling,
-    intensities and windows come in turn."""
+    """Counts live bytes on the CPU, and on the GPU where the networks are on one.
+
+    The weights stay; reading, resampling, intensities and windows come one after another.
+    """
 
     weights: int  # 0 where they are on a GPU
     reading: int  # voxels as stored, as float32, and a slab
@@ -34,12 +38,12 @@ class Estimate(NamedTuple):
 
     @property
     def total(self) -> float:
-        """Resident bytes on the CPU, Python and its libraries left aside."""
+        """Returns resident bytes on the CPU, Python and its libraries left aside."""
         return self.weights + OVERHEAD * max(self.reading, self.resampling, self.intensities, self.windows)
 
     @property
     def gpu_total(self) -> float:
-        """Bytes on the GPU, the weights left aside."""
+        """Returns bytes on the GPU, the weights left aside."""
         return OVERHEAD * self.gpu
 
     def __str__(self) -> str:
@@ -48,15 +52,22 @@ class Estimate(NamedTuple):
         return f"about {self.total / GIB:.1f} GiB ({weights}; in turn {', '.join(turns)}; two fifths for overhead){gpu}"
 
 
-def estimate(networks: Sequence[nn.Module], grid: Grid, plan: Plan) -> Estimate:
-    """What `volume_predictor.predict` needs for an image on `grid`, reading it included, on the networks' device."""
-    layout = Layout.of(grid, plan)
-    channels, voxels, seen = len(plan["channels"]), math.prod(grid.shape), math.prod(layout.after)
+def estimate(networks: Sequence[nn.Module], grid: Grid, plan: Plan, windows: SlidingWindow | None = None) -> Estimate:
+    """Returns what `volume_predictor.predict` needs for an image on `grid`, reading it included.
+
+    Args:
+        networks: on the device of the prediction.
+        windows: default: the plan's patch, overlapping by half.
+    """
+    windows = windows or SlidingWindow.of(plan)
+    after = PlanGrid.over(grid.shape, grid.affine, plan).shape
+    channels, voxels, seen = len(plan["channels"]), math.prod(grid.shape), math.prod(after)
     image, resampled = 4 * channels * voxels, 4 * channels * seen
     slabs = SLABS * min(SLAB_BYTES, 4 * len(plan["labels"]) * max(voxels, seen))
     weights = sum(x.nbytes for net in networks for x in (*net.parameters(), *net.buffers()))
-    device, stitched = next(networks[0].parameters()).device, stitched_bytes(layout, plan)
-    inside, scores = network_bytes(networks[0], plan), 2 * stitched
+    device = next(networks[0].parameters()).device
+    stitched = stitched_bytes(after, len(plan["labels"]), windows)
+    inside, scores = network_bytes(networks[0], len(plan["channels"]), windows), 2 * stitched
     if device.type == "cpu":
         on_cpu, on_gpu = scores + max(inside, slabs), 0
     elif torch.device(stitch_device(device, stitched)).type == "cpu":
@@ -74,8 +85,9 @@ def estimate(networks: Sequence[nn.Module], grid: Grid, plan: Plan) -> Estimate:
     )
 
 
-def network_bytes(network: nn.Module, plan: Plan) -> int:
-    """Most bytes alive inside the network at one window, counted in a run that computes nothing."""
+def network_bytes(network: nn.Module, channels: int, windows: SlidingWindow) -> int:
+    """Returns the most bytes alive inside the network at a batch of windows, counted in a run that computes nothing."""
     with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), LiveMemory() as memory:
-        network(torch.empty(1, len(plan["channels"]), *plan["patch_vox"], device=next(network.parameters()).device))
+        device = next(network.parameters()).device
+        network(torch.empty(windows.batch, channels, *windows.size, device=device))
     return memory.peak

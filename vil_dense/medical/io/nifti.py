@@ -1,7 +1,7 @@
-"""NIfTI files in and out: what is wrong with a file is said in one sentence, and masks lie on the grid of their image.
+"""Reads and writes NIfTI files: a sentence names what is wrong with one, and masks lie on the grid of their image.
 
-Arrays are (I, J, K) in the order of the file, whatever its orientation. Positions and spacings are in mm; what a header
-says of units is kept, and as everywhere in the field taken for mm.
+Arrays are (I, J, K) in the order of the file, whatever its orientation. Positions and spacings are in mm; the units of
+a header are copied to the mask and, as everywhere in the field, taken for mm.
 """
 
 import gzip
@@ -24,12 +24,12 @@ BLOCK_BYTES = 64 * 2**20
 GZIP_RATIO = 1032
 """No gzip file grows by more when it is unpacked."""
 GRID_TOLERANCE_VOX = 0.1
-"""How far the corners of two grids may lie apart, in voxels, and be one grid: what headers lose to rounding."""
+"""The corners of two grids may lie so far apart, in voxels, and be one grid: headers lose as much to rounding."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the voxels of a file lie: what a mask needs to lie there too.
+    """Says where the voxels of a file lie, so that a mask can lie there too.
 
     Args:
         path: the file.
@@ -51,22 +51,28 @@ class Grid:
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
-        """Voxel size along I, J, K."""
-        return tuple(np.linalg.norm(self.affine[:3, :3], axis=0).tolist())
+        """Returns the voxel size along I, J, K."""
+        return voxel_size(self.affine)
 
     @property
     def orientation(self) -> str:
-        """The letters of the nearest anatomical axes, to which I, J, K point: RAS, LPS, ..."""
+        """Returns the letters of the anatomical axes nearest to I, J, K: RAS, LPS, ..."""
         return "".join(nibabel.aff2axcodes(self.affine))
 
 
+def voxel_size(affine: np.ndarray) -> tuple[float, float, float]:
+    """Returns the size of a voxel along I, J, K in mm, from `affine` (4, 4)."""
+    i, j, k = np.linalg.norm(affine[:3, :3], axis=0).tolist()
+    return i, j, k
+
+
 def stem(path: Path) -> str:
-    """The name without `.nii` or `.nii.gz`."""
+    """Returns the name without `.nii` or `.nii.gz`."""
     return path.name.removesuffix(".gz").removesuffix(".nii")
 
 
 def read_grid(path: Path) -> Grid:
-    """The grid from the header alone.
+    """Reads the grid from the header alone.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -105,7 +111,7 @@ def read_grid(path: Path) -> Grid:
 
 
 def read_image(paths: Sequence[Path], channels: int = 1) -> tuple[np.ndarray, Grid]:
-    """An image and the grid of its first file.
+    """Reads an image and the grid of its first file.
 
     Args:
         paths: one file for all channels (a fourth axis), or one for each.
@@ -130,8 +136,10 @@ def read_image(paths: Sequence[Path], channels: int = 1) -> tuple[np.ndarray, Gr
 
 
 def check_channels(grids: Sequence[Grid], channels: int) -> None:
-    """Raises:
-    ValueError: the files hold another number of channels than `channels` together.
+    """Checks the number of channels that files hold together.
+
+    Raises:
+        ValueError: it is not `channels`.
     """
     if sum(grid.channels for grid in grids) == channels:
         return
@@ -145,7 +153,7 @@ def check_channels(grids: Sequence[Grid], channels: int) -> None:
 
 
 def read_label(path: Path, known: Collection[int]) -> tuple[np.ndarray, Grid]:
-    """A label map, (I, J, K) uint8 or uint16, and its grid.
+    """Reads a label map, (I, J, K) uint8 or uint16, and its grid.
 
     Raises:
         ValueError: see `read_grid`; values that are no integers or not among the `known`.
@@ -170,8 +178,10 @@ def read_label(path: Path, known: Collection[int]) -> tuple[np.ndarray, Grid]:
 
 
 def check_same_grid(one: Grid, other: Grid) -> None:
-    """Raises:
-    ValueError: two files whose voxels do not lie in the same places.
+    """Checks that the voxels of two files lie in the same places.
+
+    Raises:
+        ValueError: they do not.
     """
     if one.shape != other.shape:
         raise ValueError(
@@ -185,7 +195,7 @@ def check_same_grid(one: Grid, other: Grid) -> None:
 
 
 def write_mask(path: Path, mask: np.ndarray, grid: Grid) -> None:
-    """Write a label map on the grid of its image, to a temporary name first.
+    """Writes a label map on the grid of its image, to a temporary name first.
 
     The header is the image's, bit for bit where it says where the voxels lie (qform, sform, their codes, units), with
     the data type of the mask and no scaling.
@@ -194,7 +204,7 @@ def write_mask(path: Path, mask: np.ndarray, grid: Grid) -> None:
         mask: (I, J, K) uint8 or uint16.
 
     Raises:
-        OSError: it could not be written; nothing of it is left then.
+        OSError: it could not be written; no part of it stays on disk.
     """
     if mask.shape != grid.shape:
         raise ValueError(f"{path}: a mask of {_by(mask.shape)} voxels does not fit {grid.path}, {_by(grid.shape)}")
@@ -205,7 +215,7 @@ def write_mask(path: Path, mask: np.ndarray, grid: Grid) -> None:
 
 
 def mask_header(grid: Grid, dtype: np.dtype, channels: int = 1) -> nibabel.Nifti1Header:
-    """The header for an array on `grid`, with a fourth axis where `channels` are several."""
+    """Returns the header for an array on `grid`, with a fourth axis where `channels` are several."""
     header = grid.header.copy()
     header.set_data_shape(grid.shape if channels == 1 else (*grid.shape, channels))
     header.set_data_dtype(dtype)
@@ -214,7 +224,7 @@ def mask_header(grid: Grid, dtype: np.dtype, channels: int = 1) -> nibabel.Nifti
 
 
 def _read_voxels(grid: Grid) -> np.ndarray:
-    """The voxels as stored, unscaled, with the shape of the file; a compressed file is read to its checksum."""
+    """Reads the voxels as stored, unscaled, with the shape of the file; a compressed file is read to its checksum."""
     header, path = grid.header, grid.path
     voxels = np.empty(header.get_data_shape(), dtype=header.get_data_dtype(), order="F")
     target = memoryview(voxels.reshape(-1, order="F").view(np.uint8))
@@ -245,7 +255,7 @@ def _fill(file: BinaryIO, target: memoryview) -> int:
 
 
 def _scale(voxels: np.ndarray, grid: Grid, image: np.ndarray) -> None:
-    """Write voxels, (I, J, K) or with channels last, scaled into `image`, (C, I, J, K), slab by slab."""
+    """Writes voxels, (I, J, K) or with channels last, scaled into `image`, (C, I, J, K), slab by slab."""
     slices = max(BLOCK_BYTES // (8 * grid.shape[0] * grid.shape[1]), 1)
     bad = 0
     for channel, source in enumerate(voxels.reshape(*grid.shape, -1, order="F").transpose(3, 0, 1, 2)):

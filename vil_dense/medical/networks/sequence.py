@@ -1,4 +1,4 @@
-"""Sequence blocks on a scale of a volume network, and the controls that stand in their place."""
+"""Builds rows of sequence blocks for a scale of a volume network, and the controls that stand in their place."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,7 +16,9 @@ AXIS_ORDERS = tuple(ORDERS)
 
 
 class GatedConvBlock(nn.Module):
-    """A ViL block less its mLSTM: x + down(conv(u) * SiLU(z)), u and z from the norm of x; (B, *grid, C) in and out.
+    """Computes a ViL block less its mLSTM, x + down(conv(u) * SiLU(z)), u and z from the norm of x.
+
+    (B, *grid, C) in and out.
 
     The control of ViL's size: norm, up-projection, depthwise 3 x 3 x 3 convolution, gate and down-projection are
     ViL's; nothing looks further than the neighbouring token.
@@ -67,14 +69,14 @@ SEQUENCE_BLOCKS: dict[str, Callable[..., nn.Module]] = {
 
 
 class SequenceStage(nn.Module):
-    """A row of sequence blocks on one scale, (B, C, *grid) in and out.
+    """Runs a row of sequence blocks on one scale, (B, C, *grid) in and out.
 
     Args:
         dim: C, a multiple of 8.
         rates: stochastic depth rate of each block, as many as blocks.
         block: a key of `SEQUENCE_BLOCKS`.
         orders: keys of `ops.ORDERS`, taken in turn.
-        first: index of the first block in the whole network, where the turn starts.
+        first: index of the first block in the whole network, from which the orders are taken.
         **options: of the block, see `layers.ViLBlock`, `layers.ViLLayer`, `layers.AttentionBlock`, `GatedConvBlock`.
 
     Raises:
@@ -102,15 +104,20 @@ class SequenceStage(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.taps(x, [len(self.blocks) - 1])[0].movedim(-1, 1).contiguous()
+        return self.intermediate(x, [len(self.blocks) - 1])[0].movedim(-1, 1).contiguous()
 
-    def taps(self, x: Tensor, indices: Sequence[int]) -> list[Tensor]:
-        """What the blocks `indices` put out, each (B, *grid, C)."""
+    def intermediate(self, x: Tensor, indices: Sequence[int]) -> list[Tensor]:
+        """Returns the outputs of the blocks `indices`, each (B, *grid, C)."""
         tokens, found = x.movedim(1, -1).contiguous(), {}
         for index, block in enumerate(self.blocks):
             tokens = block(tokens)
             found[index] = tokens
         return [found[index] for index in indices]
+
+
+def drop_path_rates(drop_path: float, depth: int) -> list[float]:
+    """Returns rates of stochastic depth that rise from 0 at the first block to `drop_path` at the last one."""
+    return [drop_path * index / max(depth - 1, 1) for index in range(depth)]
 
 
 def load_picture_blocks(net: nn.Module, state: Mapping[str, Tensor]) -> str:
@@ -147,7 +154,7 @@ def load_picture_blocks(net: nn.Module, state: Mapping[str, Tensor]) -> str:
 
 
 def sequence_share(net: nn.Module) -> dict[str, int | float]:
-    """Parameters of a network: `total`, those in its sequence blocks (`sequence`), and their `share` in [0, 1]."""
+    """Counts the parameters of a network: `total`, those in its sequence blocks (`sequence`), their `share`."""
     total = sum(parameter.numel() for parameter in net.parameters())
     stages = [module for module in net.modules() if isinstance(module, SequenceStage)]
     sequence = sum(parameter.numel() for stage in stages for parameter in stage.parameters())

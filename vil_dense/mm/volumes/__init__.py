@@ -1,0 +1,11 @@
+"""Registers volumes with MMEngine: segmentor, data set, metric, report; `custom_imports` of volume configs names this.
+
+No other part of `vil_dense.mm` imports MONAI, so that pictures are segmented without it.
+"""
+
+from vil_dense.mm.volumes.dataset import VolumeDataset
+from vil_dense.mm.volumes.metric import VolumeMetric
+from vil_dense.mm.volumes.report_hook import VolumeReportHook
+from vil_dense.mm.volumes.segmentor import VolumeSegmentor
+
+__all__ = ["VolumeDataset", "VolumeMetric", "VolumeReportHook", "VolumeSegmentor"]

@@ -1,0 +1,71 @@
+"""Writes the folder of a bundle."""
+
+import json
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vil_dense.files import save_json, whole_folder
+from vil_dense.medical.bundle import configs
+from vil_dense.medical.bundle.metadata import metadata
+from vil_dense.medical.bundle.torchscript import save_torchscript
+from vil_dense.medical.data.plan_schema import Plan
+from vil_dense.medical.inference.volume_windows import SlidingWindow
+
+LICENCE = "Weights inherit the licence of the data they were trained on: name the data and its licence here.\n"
+
+
+def write_bundle(
+    out: Path,
+    plan: Plan,
+    network: Mapping[str, Any],
+    model: nn.Module,
+    *,
+    windows: SlidingWindow | None = None,
+    training: Mapping[str, Any] | None = None,
+    about: Mapping[str, Any] | None = None,
+    texts: Mapping[str, str] | None = None,
+) -> str:
+    """Writes a bundle, whole or not at all; returns one sentence about its TorchScript.
+
+    Args:
+        out: folder of the bundle; it has to be new or empty.
+        network: `type` and options, see `configs.network_config`.
+        model: the network, with its weights.
+        windows: of inference and validation; default: the plan's patch, overlapping by half.
+        training: keywords of `configs.train`.
+        about: for `metadata.metadata`.
+        texts: more files, by their paths in the bundle: docs/README.md is the model card.
+
+    Raises:
+        FileExistsError: there is something in the folder.
+        ValueError: see `configs.network_config`.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise FileExistsError(f"{out} is not empty: a bundle needs a folder of its own")
+    windows = windows or SlidingWindow.of(plan)
+    config = configs.network_config(plan, network)
+    plan = json.loads(json.dumps(plan))
+    files = {
+        "metadata": metadata(plan, about or {}),
+        "inference": configs.inference(plan, config, windows),
+        "train": configs.train(plan, config, windows, **(training or {})),
+        "evaluate": configs.evaluate(),
+        "multi_gpu_train": configs.multi_gpu_train(),
+        "multi_gpu_evaluate": configs.multi_gpu_evaluate(),
+        "schema": json.loads(resources.files("vil_dense.medical").joinpath("bundle_schema.json").read_text()),
+    }
+    with whole_folder(out) as part:
+        for folder in ("configs", "models", "docs"):
+            (part / folder).mkdir()
+        for name, content in files.items():
+            save_json(part / "configs" / f"{name}.json", content)
+        for name, text in {"docs/data_license.txt": LICENCE, **(texts or {})}.items():
+            (part / name).write_text(text)
+        torch.save(model.state_dict(), part / "models/model.pt")
+        example = torch.zeros(1, len(plan["channels"]), *plan["patch_vox"])
+        return save_torchscript(model.eval(), example, part / "models/model.ts")

@@ -1,0 +1,125 @@
+"""The plan: what its keys are, and whether a value can be.
+
+A plan is a mapping with
+  channels      names of the input's channels
+  labels        values of the classes by name, 0 (the background) upwards without a gap
+  orientation   axis codes along which the network sees a volume, e.g. `RAS`
+  spacing_mm    to which it is resampled, three numbers in that orientation
+  patch_vox     size of training patches and prediction windows, three numbers
+  intensity     for each channel a dict with `rule`, a key of `INTENSITY`, and that rule's options
+and, from the plan step, `batch_size`, `network` (options of `ViLUNet3D`) and `median_size_vox`.
+"""
+
+from collections.abc import Callable, Mapping
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from vil_dense.files import read_json
+from vil_dense.medical.data.intensity import INTENSITY
+from vil_dense.medical.io.orientation import AXIS_NAMES
+
+Plan = Mapping[str, Any]
+
+PLAN_KEYS = ("channels", "labels", "orientation", "spacing_mm", "patch_vox", "intensity")
+PLANNED = ("batch_size", "network", "median_size_vox")
+"""Keys that the plan step adds."""
+
+
+def read_plan(plan: Plan | str | Path) -> Plan:
+    """Returns a plan from a mapping, or from the JSON file that the plan step writes.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: keys or values that a plan cannot have, in one sentence.
+    """
+    if isinstance(plan, (str, Path)):
+        path = Path(plan)
+        if not path.is_file():
+            raise FileNotFoundError(f"no plan at {path}; make one: python tools/volumes/plan.py DATA --out {path}")
+        content = read_json(path)
+        try:
+            return read_plan(content.get("plan", content) if isinstance(content, dict) else content)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+    if not isinstance(plan, Mapping):
+        raise ValueError(f"a plan is an object with names and values, got a {type(plan).__name__}")
+    if missing := [key for key in PLAN_KEYS if key not in plan]:
+        raise ValueError(f"a plan needs {', '.join(PLAN_KEYS)}; missing: {', '.join(missing)}")
+    if unknown := [key for key in plan if key not in (*PLAN_KEYS, *PLANNED)]:
+        raise ValueError(f"a plan has no {', '.join(unknown)}; known: {', '.join((*PLAN_KEYS, *PLANNED))}")
+    check_values(plan)
+    return plan
+
+
+def check_values(plan: Plan) -> None:
+    """Checks the keys that a plan has.
+
+    Raises:
+        ValueError: a value that cannot be.
+    """
+    for key, check in PLAN_CHECKS.items():
+        if key not in plan:
+            continue
+        try:
+            check(plan)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"a plan's {key} cannot be {plan[key]!r} ({type(error).__name__}: {error})") from None
+
+
+def _check_labels(plan: Plan) -> None:
+    if sorted(plan["labels"].values()) != list(range(len(plan["labels"]))) or len(plan["labels"]) < 2:
+        raise ValueError(f"a plan's labels are 0, 1, ... without a gap, got {dict(plan['labels'])}")
+
+
+def _check_orientation(plan: Plan) -> None:
+    letters = plan["orientation"]
+    if len(letters) != 3 or not all(any(letter in pair for letter in letters) for pair in AXIS_NAMES):
+        raise ValueError(f"a plan's orientation has one letter each of L R, P A and I S, got {letters!r}")
+
+
+def _check_numbers(plan: Plan, key: str, kind: type | tuple[type, ...]) -> None:
+    values = plan[key]
+    if len(values) != 3 or not all(isinstance(value, kind) and 0 < value < float("inf") for value in values):
+        raise ValueError(f"a plan's {key} has three positive {'whole ' * (kind is int)}numbers, got {values}")
+
+
+def _check_intensity(plan: Plan) -> None:
+    rules, count = plan["intensity"], len(plan["channels"])
+    if not isinstance(rules, (list, tuple)) or len(rules) != count or not all(isinstance(x, Mapping) for x in rules):
+        raise ValueError(f"a plan's intensity is a list with a rule for each of {count} channels, got {rules!r}")
+    for options in rules:
+        options = dict(options)
+        rule = options.pop("rule")
+        if rule not in INTENSITY:
+            raise ValueError(f"unknown intensity rule {rule!r}; known: {', '.join(INTENSITY)}")
+        signature(INTENSITY[rule]).bind(None, **options)
+
+
+def _check_channels(plan: Plan) -> None:
+    names = plan["channels"]
+    if not isinstance(names, (list, tuple)) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"a plan's channels is a list of names, got {names!r}")
+
+
+def _check_batch_size(plan: Plan) -> None:
+    number = plan["batch_size"]
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise ValueError(f"a plan's batch_size is a whole number from 1 on, got {number!r}")
+
+
+def _check_network(plan: Plan) -> None:
+    if not isinstance(plan["network"], Mapping):
+        raise ValueError(f"a plan's network is an object with options of ViLUNet3D, got {plan['network']!r}")
+
+
+PLAN_CHECKS: dict[str, Callable[[Plan], None]] = {
+    "channels": _check_channels,
+    "labels": _check_labels,
+    "orientation": _check_orientation,
+    "spacing_mm": lambda plan: _check_numbers(plan, "spacing_mm", (int, float)),
+    "patch_vox": lambda plan: _check_numbers(plan, "patch_vox", int),
+    "intensity": _check_intensity,
+    "batch_size": _check_batch_size,
+    "network": _check_network,
+}

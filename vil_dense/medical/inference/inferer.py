@@ -1,0 +1,46 @@
+"""Gives MONAI's engines the masks of `volume_predictor.predict`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.inferers import Inferer
+from torch import Tensor
+
+from vil_dense.medical.data.plan_schema import Plan, read_plan
+from vil_dense.medical.inference.volume_predictor import predict
+from vil_dense.medical.inference.volume_windows import SlidingWindow
+
+
+class VolumeInferer(Inferer):
+    """Segments volumes on their own grid; the place of MONAI's `SlidingWindowInferer` and the `Invertd` behind it.
+
+    Those hold the scores of all classes for the whole volume, on both grids, and gave other masks than `predict` where
+    a volume is oblique.
+
+    Args:
+        plan: mapping or path, see `plan_schema`.
+        overlap: of neighbouring windows, in [0, 1).
+        window_batch: windows at a time.
+    """
+
+    def __init__(self, plan: Plan | str, overlap: float = 0.5, window_batch: int = 1) -> None:
+        super().__init__()
+        self.plan = read_plan(plan)
+        self.windows = SlidingWindow.of(self.plan, overlap, window_batch)
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> MetaTensor:
+        """Returns classes (B, 1, I, J, K) uint8 with the meta data of `inputs`.
+
+        Args:
+            inputs: MetaTensor (B, C, I, J, K) as `transforms.LoadCased` reads it, on the grid of the file.
+            network: in eval mode on the device of `inputs`.
+        """
+        masks = [
+            predict([network], image.cpu().numpy(), affine.numpy(), self.plan, self.windows, device=inputs.device)
+            for image, affine in zip(inputs.as_tensor(), inputs.affine.cpu(), strict=True)
+        ]
+        found = MetaTensor(torch.stack([torch.from_numpy(mask)[None] for mask in masks]), meta=inputs.meta)
+        found.is_batch = True
+        return found.to(inputs.device)

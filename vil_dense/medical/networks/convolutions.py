@@ -1,0 +1,62 @@
+"""Defines the convolutional encoder and decoder of the volume networks."""
+
+from collections.abc import Sequence
+
+from monai.networks.blocks.dynunet_block import UnetOutBlock, UnetResBlock, UnetUpBlock
+from torch import Tensor, nn
+
+from vil_dense.medical.networks.topology import Axes
+
+NORM = ("instance", {"affine": True})
+
+
+class ConvEncoder(nn.Module):
+    """Encodes by residual InstanceNorm convolutions, a block for each level.
+
+    (B, C_in, *size) -> a list of (B, C_level, *grid).
+    """
+
+    def __init__(
+        self, in_channels: int, channels: Sequence[int], strides: Sequence[Axes], kernels: Sequence[Axes]
+    ) -> None:
+        super().__init__()
+        widths = [in_channels, *channels]
+        self.levels = nn.ModuleList(
+            UnetResBlock(3, widths[level], widths[level + 1], kernels[level], strides[level], NORM)
+            for level in range(len(channels))
+        )
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        maps = []
+        for level in self.levels:
+            x = level(x)
+            maps.append(x)
+        return maps
+
+
+class ConvDecoder(nn.Module):
+    """Decodes from the coarsest map up, each step with its skip, to a list of logits, the finest first.
+
+    Args:
+        channels, strides, kernels: of the encoder's levels.
+        out_channels: classes.
+        heads: how many of the finest scales have logits.
+    """
+
+    def __init__(
+        self, channels: Sequence[int], strides: Sequence[Axes], kernels: Sequence[Axes], out_channels: int, heads: int
+    ) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList(
+            UnetUpBlock(3, channels[level + 1], channels[level], kernels[level], 1, strides[level + 1], NORM)
+            for level in range(len(channels) - 1)
+        )
+        self.heads = nn.ModuleList(UnetOutBlock(3, channels[level], out_channels) for level in range(heads))
+
+    def forward(self, maps: Sequence[Tensor], every_head: bool) -> list[Tensor]:
+        x, outputs = maps[-1], []
+        for level in reversed(range(len(self.steps))):
+            x = self.steps[level](x, maps[level])
+            if level < (len(self.heads) if every_head else 1):
+                outputs.append(self.heads[level](x))
+        return outputs[::-1]

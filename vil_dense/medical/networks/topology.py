@@ -1,0 +1,118 @@
+"""Chooses strides and kernels from the spacing, and fits inputs of any size to them."""
+
+from collections.abc import Sequence
+from math import prod
+
+import torch.nn.functional as F
+from torch import Tensor
+
+Axes = tuple[int, int, int]
+
+ANISOTROPIC = 2.0
+"""From this ratio to the finest axis on, an axis is neither convolved nor strided."""
+FEWEST_VOX = 4
+"""No axis of a patch is halved to fewer voxels."""
+
+
+def topology(
+    spacing_mm: Sequence[float], levels: int, patch_vox: Sequence[int] | None = None
+) -> tuple[list[Axes], list[Axes]]:
+    """Returns strides and kernels of each level, from the spacing (as nnU-Net's planner, Nat. Methods 18:203, does).
+
+    A level halves the axes whose spacing there is below `ANISOTROPIC` times the finest of those that can be halved, and
+    convolves over 3 voxels of an axis whose spacing is below that factor of the finest, or was on a level before; over
+    1 of the others. With `patch_vox` an axis keeps `FEWEST_VOX`.
+
+    Args:
+        spacing_mm: of the input, (I, J, K).
+        levels: number of scales, the first of stride 1.
+        patch_vox: size of the input, where it is known.
+
+    Raises:
+        ValueError: a spacing that is not three positive numbers, or no level.
+    """
+    if len(spacing_mm) != 3 or not all(0 < float(mm) < float("inf") for mm in spacing_mm):
+        raise ValueError(f"spacing_mm has three positive numbers, got {spacing_mm!r}")
+    if levels < 1:
+        raise ValueError(f"a network has at least one level, got {levels}")
+    spacing = [float(mm) for mm in spacing_mm]
+    size = [2**levels * FEWEST_VOX] * 3 if patch_vox is None else [int(vox) for vox in patch_vox]
+    strides: list[Axes] = []
+    kernels: list[Axes] = []
+    for level in range(levels):
+        can = [vox >= 2 * FEWEST_VOX for vox in size]
+        finest = min((mm for mm, able in zip(spacing, can, strict=True) if able), default=0.0)
+        halve = [level > 0 and able and mm < ANISOTROPIC * finest for mm, able in zip(spacing, can, strict=True)]
+        i, j, k = (2 if half else 1 for half in halve)
+        strides.append((i, j, k))
+        spacing = [mm * stride for mm, stride in zip(spacing, strides[-1], strict=True)]
+        size = [vox // stride for vox, stride in zip(size, strides[-1], strict=True)]
+        before = kernels[-1] if kernels else (1, 1, 1)
+        i, j, k = (
+            max(3 if mm < ANISOTROPIC * min(spacing) else 1, old) for mm, old in zip(spacing, before, strict=True)
+        )
+        kernels.append((i, j, k))
+    return strides, kernels
+
+
+def resolve_levels(
+    spacing_mm: Sequence[float],
+    patch_vox: Sequence[int] | None,
+    strides: Sequence[Sequence[int]] | None,
+    kernels: Sequence[Sequence[int]] | None,
+    levels: int,
+) -> tuple[list[Axes], list[Axes]]:
+    """Returns strides and kernels as given, or from the spacing where they are None.
+
+    Raises:
+        ValueError: no three numbers for each level.
+    """
+    own = topology(spacing_mm, levels, patch_vox)
+    chosen = [
+        [tuple(axes) for axes in given] if given is not None else rule
+        for given, rule in zip((strides, kernels), own, strict=True)
+    ]
+    for name, axes in zip(("strides", "kernels"), chosen, strict=True):
+        if len(axes) != levels or any(len(level) != 3 for level in axes):
+            raise ValueError(f"{name} need three numbers for each of {levels} levels, got {axes}")
+    return chosen[0], chosen[1]
+
+
+def total_stride(strides: Sequence[Axes]) -> Axes:
+    """Returns the voxels of the input for one behind these levels, along each axis."""
+    i, j, k = (prod(axis) for axis in zip(*strides, strict=True))
+    return i, j, k
+
+
+def padded_size(size: Sequence[int], strides: Sequence[Axes]) -> Axes:
+    """Returns the size that an input of `size` voxels is padded to: whole strides, two voxels on the coarsest level."""
+    total = total_stride(strides)
+    i, j, k = (-(-length // stride) * stride for length, stride in zip(size, total, strict=True))
+    # InstanceNorm cannot normalise a single voxel.
+    return i, j, k + total[2] * ((i, j, k) == total)
+
+
+def pad(x: Tensor, strides: Sequence[Axes], in_channels: int) -> Tensor:
+    """Pads (B, C, *size) to (B, C, *padded_size) with the last voxels.
+
+    Raises:
+        ValueError: another number of axes or channels.
+    """
+    if x.ndim != 5 or x.shape[1] != in_channels or min(x.shape) < 1:
+        raise ValueError(f"expected an input (B, {in_channels}, I, J, K), got {tuple(x.shape)}")
+    padding = [whole - length for whole, length in zip(padded_size(x.shape[2:], strides), x.shape[2:], strict=True)]
+    return F.pad(x, [n for length in reversed(padding) for n in (0, length)], mode="replicate") if any(padding) else x
+
+
+def crop(outputs: Sequence[Tensor], strides: Sequence[Axes], size: Sequence[int]) -> list[Tensor]:
+    """Crops the logits of the first levels to the extent of an input of `size` voxels."""
+    cropped = []
+    for level, logits in enumerate(outputs):
+        i, j, k = (-(-n // stride) for n, stride in zip(size, total_stride(strides[: level + 1]), strict=True))
+        cropped.append(logits[..., :i, :j, :k])
+    return cropped
+
+
+def scale_name(total: Axes) -> str:
+    """Returns the name of a scale: `/4`, or `/4x4x2` where its axes differ."""
+    return f"/{total[0]}" if len({*total}) == 1 else "/" + "x".join(map(str, total))

@@ -1,0 +1,96 @@
+"""Defines ViLUNet3D, a U-Net with rows of sequence blocks on its coarse scales."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from torch import Tensor, nn
+
+from vil_dense.medical.networks.convolutions import ConvDecoder, ConvEncoder
+from vil_dense.medical.networks.sequence import AXIS_ORDERS, SequenceStage, drop_path_rates
+from vil_dense.medical.networks.topology import crop, pad, padded_size, resolve_levels, scale_name, total_stride
+
+
+class ViLUNet3D(nn.Module):
+    """Builds a U-Net with residual InstanceNorm convolutions and rows of sequence blocks behind chosen scales.
+
+    In training and with `deep_supervision` above 1 the output is a list of logits, the finest scale first; else it is
+    logits (B, K, I, J, K) of the input's size. Inputs are padded inside to whole strides and logits cropped.
+
+    Args:
+        in_channels, out_channels: of the input; classes, the background one of them.
+        channels: width of each scale, from the input's down.
+        depths: sequence blocks behind the convolutions of each scale; scales with none may have any width, others a
+            multiple of 8.
+        block: a key of `sequence.SEQUENCE_BLOCKS`.
+        orders: of the blocks, taken in turn over the whole network.
+        spacing_mm, patch_vox: strides and kernels follow from them, see `topology`.
+        strides, kernels: three numbers for each scale, in place of those that follow.
+        deep_supervision: number of scales with logits in training, from the input's down; never the coarsest.
+        drop_path: stochastic depth rate of the last block, rising linearly from 0 at the first.
+        layerscale: initial value, None for none.
+        **options: of the block, see `sequence.SequenceStage`.
+
+    Raises:
+        ValueError: numbers that do not fit together.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        out_channels: int = 2,
+        *,
+        channels: Sequence[int] = (32, 64, 128, 256, 320),
+        depths: Sequence[int] = (0, 0, 0, 4, 2),
+        block: str = "vil",
+        orders: Sequence[str] = AXIS_ORDERS,
+        spacing_mm: Sequence[float] = (1, 1, 1),
+        patch_vox: Sequence[int] | None = None,
+        strides: Sequence[Sequence[int]] | None = None,
+        kernels: Sequence[Sequence[int]] | None = None,
+        deep_supervision: int = 3,
+        drop_path: float = 0.0,
+        layerscale: float | None = 0.1,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        if len(depths) != len(channels):
+            raise ValueError(f"depths needs one number for each of {len(channels)} scales, got {tuple(depths)}")
+        if deep_supervision < 1 or len(channels) < 2:
+            raise ValueError(
+                f"at least two scales, one of them with logits: got {len(channels)} and {deep_supervision}"
+            )
+        self.in_channels, self.depths = in_channels, tuple(depths)
+        self.strides, kernels = resolve_levels(spacing_mm, patch_vox, strides, kernels, len(channels))
+        self.encoder = ConvEncoder(in_channels, channels, self.strides, kernels)
+        rates = drop_path_rates(drop_path, sum(depths))
+        self.stages = nn.ModuleList()
+        for level, depth in enumerate(depths):
+            first = sum(depths[:level])
+            place = dict(block=block, orders=orders, first=first, layerscale=layerscale)
+            self.stages.append(
+                SequenceStage(channels[level], rates[first : first + depth], **place, **options)
+                if depth
+                else nn.Identity()
+            )
+        heads = min(deep_supervision, len(channels) - 1)
+        self.decoder = ConvDecoder(channels, self.strides, kernels, out_channels, heads)
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        size, maps = x.shape[2:], []
+        x = pad(x, self.strides, self.in_channels)
+        for level, stage in zip(self.encoder.levels, self.stages, strict=True):
+            x = stage(level(x))
+            maps.append(x)
+        outputs = crop(self.decoder(maps, every_head=self.training), self.strides, size)
+        return outputs if self.training and len(self.decoder.heads) > 1 else outputs[0]
+
+    def tokens(self, size: Sequence[int]) -> dict[str, int]:
+        """Returns the tokens of the scales with sequence blocks, for an input of `size` voxels."""
+        size = padded_size(size, self.strides)
+        totals = [total_stride(self.strides[: level + 1]) for level in range(len(self.strides))]
+        return {
+            scale_name(total): prod(n // stride for n, stride in zip(size, total, strict=True))
+            for total, depth in zip(totals, self.depths, strict=True)
+            if depth
+        }

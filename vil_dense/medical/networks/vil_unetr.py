@@ -1,0 +1,91 @@
+"""Defines ViLUNETR3D, sequence blocks on one row of tokens, decoded from several depths."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vil_dense.layers import PosEmbed
+from vil_dense.medical.networks.convolutions import ConvDecoder, ConvEncoder
+from vil_dense.medical.networks.sequence import AXIS_ORDERS, SequenceStage, drop_path_rates
+from vil_dense.medical.networks.topology import crop, pad, padded_size, resolve_levels, scale_name, total_stride
+
+FEATURE_MAPS = 4
+"""Depths that the decoder sees."""
+
+
+class ViLUNETR3D(nn.Module):
+    """Builds tokens by stacked convolutions, one row of sequence blocks on them, and a light convolution decoder.
+
+    Feature maps at each quarter of the depth, each with a LayerNorm of its own, enter the decoder together; the
+    tokenizer's maps are its skips. Output as of `ViLUNet3D`.
+
+    Args:
+        channels: widths of the tokenizer's scales, from the input's down; the tokens lie one scale further.
+        dim: width of the tokens, a multiple of 8.
+        depth: sequence blocks, at least `FEATURE_MAPS`.
+        grid: tokens along each axis for which a learned position embedding is stored (resized where the grid differs);
+            None for none, the convolutions then tell the place.
+        Others: see `ViLUNet3D`.
+
+    Raises:
+        ValueError: numbers that do not fit together.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        out_channels: int = 2,
+        *,
+        channels: Sequence[int] = (16, 32, 64),
+        dim: int = 192,
+        depth: int = 12,
+        block: str = "vil",
+        orders: Sequence[str] = AXIS_ORDERS,
+        grid: Sequence[int] | None = None,
+        spacing_mm: Sequence[float] = (1, 1, 1),
+        patch_vox: Sequence[int] | None = None,
+        strides: Sequence[Sequence[int]] | None = None,
+        kernels: Sequence[Sequence[int]] | None = None,
+        deep_supervision: int = 1,
+        drop_path: float = 0.0,
+        layerscale: float | None = 0.1,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        if depth < FEATURE_MAPS:
+            raise ValueError(f"{FEATURE_MAPS} feature maps need as many blocks, got {depth}")
+        if deep_supervision < 1 or not channels:
+            raise ValueError(f"at least one scale with logits: got {len(channels)} and {deep_supervision}")
+        self.in_channels = in_channels
+        widths = [*channels, dim]
+        self.strides, kernels = resolve_levels(spacing_mm, patch_vox, strides, kernels, len(widths))
+        self.tokenizer = ConvEncoder(in_channels, widths, self.strides, kernels)
+        self.position = PosEmbed((grid[0], grid[1], grid[2]), dim) if grid is not None else None
+        self.stage = SequenceStage(
+            dim, drop_path_rates(drop_path, depth), block=block, orders=orders, layerscale=layerscale, **options
+        )
+        self.indices = [depth * (part + 1) // FEATURE_MAPS - 1 for part in range(FEATURE_MAPS)]
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in self.indices)
+        self.fuse = nn.Linear(FEATURE_MAPS * dim, dim)
+        heads = min(deep_supervision, len(channels))
+        self.decoder = ConvDecoder(widths, self.strides, kernels, out_channels, heads)
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        size = x.shape[2:]
+        *skips, tokens = self.tokenizer(pad(x, self.strides, self.in_channels))
+        if self.position is not None:
+            tokens = self.position(tokens.movedim(1, -1)).movedim(-1, 1)
+        maps = self.stage.intermediate(tokens, self.indices)
+        tokens = self.fuse(torch.cat([norm(x) for norm, x in zip(self.norms, maps, strict=True)], dim=-1))
+        maps = [*skips, tokens.movedim(-1, 1).contiguous()]
+        outputs = crop(self.decoder(maps, every_head=self.training), self.strides, size)
+        return outputs if self.training and len(self.decoder.heads) > 1 else outputs[0]
+
+    def tokens(self, size: Sequence[int]) -> dict[str, int]:
+        """Returns the tokens for an input of `size` voxels."""
+        total = total_stride(self.strides)
+        size = padded_size(size, self.strides)
+        return {scale_name(total): prod(n // stride for n, stride in zip(size, total, strict=True))}

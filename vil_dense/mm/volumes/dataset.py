@@ -1,0 +1,110 @@
+"""Reads the cases of a fold: patches for training, whole volumes on their own grid for validation and test."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmengine.logging import print_log
+from mmengine.registry import DATASETS
+from torch.utils.data import Dataset
+
+from vil_dense.medical.data.cache import Cases, loaded_bytes, preprocessed_bytes
+from vil_dense.medical.data.checks import Counts, check_cases
+from vil_dense.medical.data.datalist import Case, read_datalist
+from vil_dense.medical.data.plan_schema import read_plan
+from vil_dense.medical.data.reader import read_case
+from vil_dense.medical.data.transforms import augmentation, sample_patch, training_cases
+from vil_dense.medical.progress import Progress
+from vil_dense.mm.datasets.retry import patiently
+from vil_dense.mm.datasets.seeding import SampleKey
+
+
+def say(line: str) -> None:
+    """Writes a line to the log of the run."""
+    print_log(line, "current")
+
+
+@DATASETS.register_module()
+class VolumeDataset(Dataset):
+    """Gives the cases of a fold: for training random patches, else volumes as their files hold them.
+
+    An index for training is a key of `KeyedInfiniteSampler`: a patch depends on seed, epoch and case alone.
+
+    Args:
+        data_root: folder, see `medical.data.datalist.read_datalist`.
+        plan: mapping or path, see `medical.data.plan_schema`.
+        datalist: JSON in place of the folder's own list.
+        fold: validation fold; training takes the others. None takes all cases.
+        patient: see `medical.data.datalist.with_folds`.
+        train: patches, else volumes.
+        augment: options of `medical.data.transforms.augmentation`.
+        cache_gib: cap on the cases held in memory, GiB: preprocessed ones for training, else as they are read.
+        check_s: how long files are read and checked first, s; None reads none. Configs say `label_check`.
+
+    Raises:
+        ValueError, FileNotFoundError: a fault of the data, the case named.
+    """
+
+    def __init__(
+        self,
+        data_root: str,
+        plan: Mapping[str, Any] | str,
+        datalist: str | None = None,
+        fold: int | None = 0,
+        patient: str | None = None,
+        train: bool = True,
+        augment: Mapping[str, Any] | None = None,
+        cache_gib: float = 4.0,
+        check_s: float | None = math.inf,
+    ) -> None:
+        self.plan = plan = read_plan(plan)
+        listed = read_datalist(data_root, datalist, patient=patient)
+        cases = list(listed.cases) if fold is None else listed.split(fold)[0 if train else 1]
+        if check_s is not None:
+            _check(cases, plan, "training" if train else "validation", check_s)
+        self.augment = augmentation(plan, **(augment or {})) if train else None
+        transform, size = (training_cases(plan), preprocessed_bytes) if train else (self._read, loaded_bytes)
+        sizes = [size(case, plan) for case in cases]
+        self.cases = Cases(cases, transform, sizes, cache_gib, Progress("reading", say), say)
+        self.metainfo = dict(classes=tuple(plan["labels"]))
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Returns a case.
+
+        For training `name`, `image` (C, *patch) float32 and `label` (1, *patch) int64, tensors on the plan's grid. Else
+        `name`, `image` (C, I, J, K) float32, `label` (I, J, K) uint8 or uint16 and `affine` (4, 4), voxels to mm: NumPy
+        arrays on the file's grid, which `pseudo_collate` leaves in the memory of the CPU.
+        """
+        if self.augment is not None and not isinstance(index, SampleKey):
+            raise ValueError("patches need the keys of a KeyedInfiniteSampler, got a plain index")
+        source = self.cases.sources[index]
+        images = source["image"] if isinstance(source["image"], list) else [source["image"]]
+        case = patiently(lambda: self.cases[index], [*images, *([source["label"]] if "label" in source else [])])
+        if self.augment is None:
+            return case
+        return dict(sample_patch(self.augment, case, index.seed, index.epoch, int(index)), name=case["name"])
+
+    def _read(self, source: Mapping[str, Any]) -> dict[str, Any]:
+        """Reads a whole case."""
+        image, label, grid = read_case(Case.from_dict(source), len(self.plan["channels"]), self.plan["labels"].values())
+        return dict(name=source["name"], image=image, label=label, affine=grid.affine)
+
+
+def _check(cases: Sequence[Case], plan: Mapping[str, Any], part: str, seconds: float) -> None:
+    """Reads cases and logs the classes of their labels.
+
+    Raises:
+        ValueError: cases that cannot be used.
+    """
+    counts = Counts(plan["labels"])
+    values = sorted(plan["labels"].values())
+    check_cases(cases, len(plan["channels"]), values, Progress("checking", say), counts, seconds)
+    say(counts.table(f"labels of the {part} cases: {counts.read} of {len(cases)} read, evenly spread"))
+    absent = counts.absent()
+    if part == "training" and counts.read == len(cases) and len(absent) >= len(values) - 1:
+        raise ValueError(f"every voxel of the {len(cases)} {part} cases is of one class: nothing to learn")
+    if absent:
+        say(f"warning: no voxel that was read is of {', '.join(absent)}")

@@ -1,0 +1,110 @@
+"""Trains a volume network on patches and segments whole volumes as `tools/volumes/predict.py` does."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import print_log
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS
+from monai.losses import DeepSupervisionLoss, DiceCELoss
+from torch import Tensor
+
+from vil_dense.backbones.checkpoint import to_own
+from vil_dense.medical.data.plan_schema import read_plan
+from vil_dense.medical.inference.volume_predictor import predict
+from vil_dense.medical.inference.volume_windows import SlidingWindow
+from vil_dense.medical.io.nifti import voxel_size
+from vil_dense.medical.networks.nets import build_network, logits_of
+from vil_dense.medical.networks.sequence import load_picture_blocks, sequence_share
+from vil_dense.mm.models.pretrained import naming
+from vil_dense.state_files import read_state
+
+
+@MODELS.register_module()
+class VolumeSegmentor(BaseModel):
+    """Holds a network of `medical.NETWORKS`, its loss, and the windows in which it sees whole volumes.
+
+    Args:
+        plan: mapping or path, see `medical.data.plan_schema`.
+        network: `type`, a key of `medical.NETWORKS`, and its options; channels, classes, spacing and patch come from
+            the plan.
+        overlap: of neighbouring windows, in [0, 1).
+        window_batch: windows at a time.
+        dice_weight: of the Dice loss beside cross entropy, which has 1.
+        picture_weights: file of a picture's ViL, whose blocks start the sequence blocks of its width.
+    """
+
+    def __init__(
+        self,
+        plan: Mapping[str, Any] | str,
+        network: dict[str, Any],
+        overlap: float = 0.5,
+        window_batch: int = 1,
+        dice_weight: float = 1.0,
+        picture_weights: str | None = None,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor, init_cfg)
+        self.plan = read_plan(plan)
+        self.network = build_network(self.plan, **network)
+        self.windows = SlidingWindow.of(self.plan, overlap, window_batch)
+        # Dice over the whole batch, as a class that one patch lacks would give that patch no gradient but noise.
+        dice_ce = DiceCELoss(
+            include_background=False, to_onehot_y=True, softmax=True, batch=True, lambda_dice=dice_weight
+        )
+        self.loss = DeepSupervisionLoss(dice_ce)
+        if picture_weights:
+            with naming(picture_weights):
+                report = load_picture_blocks(self.network, to_own(read_state(picture_weights)))
+            print_log(f"start: {report}, {picture_weights}", "current")
+        print_log(describe_network(self.network, self.plan["patch_vox"]), "current")
+
+    def forward(
+        self,
+        image: Tensor | Sequence[np.ndarray],
+        label: Tensor | Sequence[np.ndarray] | None = None,
+        name: Sequence[str] = (),
+        affine: Sequence[np.ndarray] = (),
+        mode: str = "tensor",
+    ) -> Any:
+        """Runs one of MMEngine's three modes.
+
+        Args:
+            image: patches (B, C, I, J, K) on the plan's grid; for `predict` arrays (C, I, J, K) on their files' grids.
+            label: patches (B, 1, I, J, K) of class values; for `predict` arrays (I, J, K), None where there are none.
+            name, affine: for `predict`, of each case; (4, 4), voxels of the file to mm.
+            mode: `loss`, `predict` or `tensor`.
+
+        Returns:
+            `loss`: a dict with the loss. `predict`: a dict for each case, see `segment`. `tensor`: logits.
+        """
+        if mode == "loss":
+            return dict(loss=self.loss(logits_of(self.network(image)), label.float()))
+        if mode == "predict":
+            truth = [None] * len(image) if label is None else label
+            return [self.segment(*case) for case in zip(name, image, affine, truth, strict=True)]
+        return logits_of(self.network(image))[0]
+
+    def segment(self, name: str, image: np.ndarray, affine: np.ndarray, truth: np.ndarray | None) -> dict[str, Any]:
+        """Segments a case on the grid of its file.
+
+        Returns:
+            `name`, `prediction` and `truth` (I, J, K), integers, and `spacing_mm` of their voxels.
+        """
+        device = next(self.parameters()).device
+        prediction = predict([self], image, affine, self.plan, self.windows, device=device)
+        return dict(name=name, prediction=prediction, truth=truth, spacing_mm=voxel_size(affine))
+
+
+def describe_network(network: torch.nn.Module, patch_vox: Sequence[int]) -> str:
+    """Returns a line: parameters, the fraction in sequence blocks, tokens of a patch at each of their scales."""
+    numbers = sequence_share(network)
+    tokens = network.tokens(patch_vox) if hasattr(network, "tokens") else {}
+    at = ", ".join(f"{count} at {scale}" for scale, count in tokens.items()) or "none"
+    return (
+        f"network: {type(network).__name__}, {numbers['total']:,} parameters, {numbers['share']:.1%} in sequence "
+        f"blocks; tokens of a patch of {'x'.join(map(str, patch_vox))}: {at}"
+    )
