@@ -1,6 +1,7 @@
 """Properties of the project as a whole: one version, short files, a bare top level."""
 
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -32,3 +33,12 @@ def test_top_level_is_bare() -> None:
     top = {file.split("/")[0] for file in files if not file.startswith(".")}
     assert FIXED - top == set()
     assert top - FIXED - NEEDED_BY_TOOLS == set()
+
+
+def test_pages_are_not_packed(tmp_path: Path) -> None:
+    """Tests what setuptools takes into a wheel: modules, and the data that setup.cfg names."""
+    build = ["-c", "import setuptools; setuptools.setup()", "--quiet", "build_py", "--build-lib", str(tmp_path)]
+    subprocess.run([sys.executable, *build], cwd=ROOT, check=True, capture_output=True)
+    packed = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(packed) > 50
+    assert [str(path) for path in packed if path.suffix != ".py"] == ["vil_dense/medical/bundle_schema.json"]

@@ -3,7 +3,7 @@
 Command:  python tools/train.py configs/volumes/vil-unetr3d_2k_hippocampus-equal.py
 Twin:     configs/volumes/vil-unet3d_2k_hippocampus-equal.py: same trainer, patches, steps and seed.
 Result:   Dice 0.881 (0.889, 0.872), HD95 1.48 mm, NSD 0.945; 52 held-out cases, one seed, one CPU core,
-          float32. Dice 0.004 below the ViLUNet3D twin, paired over cases, p 0.04.
+          float32. Dice 0.003 below the ViLUNet3D twin, paired over cases, p 0.04.
           Per case: configs/results/hippocampus_small/unetr3d.csv.
 """
 

@@ -4,7 +4,7 @@ op        the mLSTM alone, each backend; --backward for forward and backward
 backbone  forward of a network, pictures to tokens
 train     forward and backward of a network, and hours for an epoch of ImageNet at 224 px
 infer     a config's whole segmentor, pictures to label maps
-table     README's table of ratios, from the JSON files of earlier runs
+table     the table of ratios of configs/results/README.md, from the JSON files of earlier runs
 
     python tools/benchmark/benchmark.py op --sizes 196x8 1024x2 4096x1 --backward
     python tools/benchmark/benchmark.py backbone --official CLONE_OF_NX-AI/vision-lstm --direction quad-alternating

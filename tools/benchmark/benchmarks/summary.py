@@ -1,4 +1,4 @@
-"""README's table of ratios: a row for each rival, a column for each size."""
+"""The table of ratios of configs/results/README.md: a row for each rival, a column for each size."""
 
 from collections.abc import Iterator, Sequence
 
