@@ -118,7 +118,7 @@ def check_folders(*folders: str | Path | None) -> None:
     Raises:
         OSError: no; which part is a file, or cannot be written to.
     """
-    for folder in filter(None, folders):
+    for folder in (folder for folder in folders if folder):
         path = Path(folder).absolute()
         there = next(part for part in (path, *path.parents) if part.exists())
         if not there.is_dir():

@@ -13,8 +13,9 @@ import torch
 sys.path.append(str(Path(__file__).parents[2] / "tools/benchmark"))
 
 import bench_gpu
-from benchmarks import checks, learn, speed, summary
-from benchmarks.case import LeftOut
+from benchmarks import checks, learn, speed
+from benchmarks.contestants.case import LeftOut
+from benchmarks.reports import summary
 from benchmarks.session import Session, in_parallel
 
 from vil_dense.ops.mlstm import BACKENDS

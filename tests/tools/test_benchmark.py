@@ -15,10 +15,11 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.append(str(Path(__file__).parents[2] / "tools/benchmark"))
 
 import benchmark
-from benchmarks import measure, report
-from benchmarks.case import Case, Contestant, LeftOut, deviation
-from benchmarks.networks import outcome
-from benchmarks.operators import floor
+from benchmarks import measure
+from benchmarks.contestants.case import Case, Contestant, LeftOut, deviation
+from benchmarks.contestants.networks import outcome
+from benchmarks.contestants.operators import floor
+from benchmarks.reports import report
 
 from vil_dense.backbones import VisionLSTM
 from vil_dense.ops.chunkwise import chunk_shape

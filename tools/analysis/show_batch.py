@@ -1,4 +1,6 @@
-"""What a classifier is trained on, as one PNG: python tools/analysis/show_batch.py CONFIG --out FILE.png [--pictures N]
+"""Draws training images of a classifier as one PNG.
+
+Command: python tools/analysis/show_batch.py CONFIG --out FILE.png [--pictures N]
 
 Three rows a batch: pictures as the test sees them, augmented, and mixed as a batch.
 """

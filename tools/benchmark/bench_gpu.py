@@ -29,9 +29,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # vil_dense need not be installed
 from benchmark import PACKAGES, commit, installed, processor
 from benchmarks import checks, learn, speed
-from benchmarks.case import LeftOut
-from benchmarks.gpu_report import plots, publish, read_parts
+from benchmarks.contestants.case import LeftOut
 from benchmarks.measure import Result, say
+from benchmarks.reports.gpu_report import plots, publish, read_parts
 from benchmarks.session import Session
 
 from vil_dense.files import save_json

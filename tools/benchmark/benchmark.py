@@ -27,12 +27,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
-from benchmarks.case import TOLERANCES, Case
+from benchmarks.contestants.case import TOLERANCES, Case
+from benchmarks.contestants.segmentors import variant_of
+from benchmarks.contestants.table import MODES, Make, contestants
 from benchmarks.measure import MEMORY, Result, contest, duration, say
-from benchmarks.report import page, write
-from benchmarks.segmentors import variant_of
-from benchmarks.summary import summary
-from benchmarks.table import MODES, Make, contestants
+from benchmarks.reports.report import page, write
+from benchmarks.reports.summary import summary
 
 from vil_dense.backbones import VARIANTS
 from vil_dense.backbones.vision_lstm import DIRECTIONS

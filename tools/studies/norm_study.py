@@ -1,4 +1,4 @@
-"""How much per-GPU BatchNorm costs, on one device.
+"""Measures on one device how much per-GPU BatchNorm costs.
 
 Command: python tools/studies/norm_study.py CONFIG --out DIR [--cfg-options K=V ...]
 

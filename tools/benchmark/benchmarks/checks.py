@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.case import Case, Check, Contestant, refuse_missing_triton
+from benchmarks.contestants.case import Case, Check, Contestant, refuse_missing_triton
+from benchmarks.contestants.networks import check_network, deviation
+from benchmarks.contestants.operators import check_against
 from benchmarks.measure import Result, admit
-from benchmarks.networks import check_network, deviation
-from benchmarks.operators import check_against
 from benchmarks.session import Session, in_parallel, set_precision
 from vil_dense.layers import FusedViLLayer, ViLLayer
 from vil_dense.ops import mlstm

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.case import LeftOut
+from benchmarks.contestants.case import LeftOut
+from benchmarks.contestants.segmentors import build_segmentor
 from benchmarks.measure import Result
-from benchmarks.segmentors import build_segmentor
 from benchmarks.session import Session, set_precision
 from benchmarks.speed import refused_kernels
 from vil_dense.backbones import VisionLSTM

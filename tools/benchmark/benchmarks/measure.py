@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.case import Case, Contestant, LeftOut
-from benchmarks.table import Make
+from benchmarks.contestants.case import Case, Contestant, LeftOut
+from benchmarks.contestants.table import Make
 
 WARM_UP, FEW_REPEATS = 2, 3
 MIB = 2**20

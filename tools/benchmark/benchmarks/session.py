@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.case import Case, Contestant, LeftOut
+from benchmarks.contestants.case import Case, Contestant, LeftOut
+from benchmarks.contestants.table import Make
 from benchmarks.measure import Result, say
-from benchmarks.table import Make
 
 SHARE = 0.75
 """Part of the memory that matrices of S x S may take."""

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from benchmarks.case import Case, Contestant, LeftOut
+from benchmarks.contestants.case import Case, Contestant, LeftOut
+from benchmarks.contestants.table import Make, contestants
 from benchmarks.measure import Result, contest, say, trouble
 from benchmarks.session import Session, in_parallel, set_precision
-from benchmarks.table import Make, contestants
 
 SIZES = ((224, 64), (1024, 4), (512, 16), (2048, 1))
 """Side in px and batch, in the order in which they are measured."""

@@ -50,9 +50,11 @@ class ViLRunner(Runner):
 
         Raises:
             OSError: the work folder cannot be written to, or another process trains in it.
-            ValueError: the config does not fit the machine or the checkpoint.
+            ValueError: the config lacks a part, or does not fit the machine or the checkpoint.
         """
         cfg = copy.deepcopy(cfg)
+        if missing := [key for key in ("train_dataloader", "train_cfg", "optim_wrapper") if not cfg.get(key)]:
+            raise ValueError(f"the config has no {missing[0]}, which a training needs")
         launcher, cuda = cfg.get("launcher", "none"), torch.cuda.is_available()
         if launcher != "none" and not is_distributed():
             start_processes(launcher, cfg.env_cfg.dist_cfg)

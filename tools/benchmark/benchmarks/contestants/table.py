@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from benchmarks.case import Case, Contestant
-from benchmarks.networks import own_network, vit
-from benchmarks.operators import floor, mlstm_kernels, own_operator
-from benchmarks.peers import official, vim
-from benchmarks.segmentors import segmentor
+from benchmarks.contestants.case import Case, Contestant
+from benchmarks.contestants.networks import own_network, vit
+from benchmarks.contestants.operators import floor, mlstm_kernels, own_operator
+from benchmarks.contestants.peers import official, vim
+from benchmarks.contestants.segmentors import segmentor
 from vil_dense.ops import BACKENDS
 
 MODES = ("op", "backbone", "train", "infer")

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.case import Case, Check, Contestant, LeftOut, compile_each, refuse_uncompiled
-from benchmarks.networks import EXACT_PX, check_network, pictures, seeded, vit_options
+from benchmarks.contestants.case import Case, Check, Contestant, LeftOut, compile_each, refuse_uncompiled
+from benchmarks.contestants.networks import EXACT_PX, check_network, pictures, seeded, vit_options
 
 
 def variant_of(config: str) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.case import PATCH, Case, Contestant, LeftOut, compile_each, refuse_quadratic
-from benchmarks.networks import check_network, network, outcome, seeded, timed
+from benchmarks.contestants.case import PATCH, Case, Contestant, LeftOut, compile_each, refuse_quadratic
+from benchmarks.contestants.networks import check_network, network, outcome, seeded, timed
 from vil_dense.backbones import VisionLSTM
 
 

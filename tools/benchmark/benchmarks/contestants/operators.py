@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.case import (
+from benchmarks.contestants.case import (
     NUM_HEADS,
     TOLERANCES,
     Case,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from benchmarks.measure import Result
-from benchmarks.report import best, table
+from benchmarks.reports.report import best, table
 
 TITLES = {"backbone": "forward", "train": "training step", "op": "mLSTM"}
 RIVALS = {"official": "official", "vit": "ViT", "mlstm_kernels": "mlstm_kernels", "ours": "chunkwise"}

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.measure import MEMORY, Result, say
-from benchmarks.report import absent, each, plot, table
-from benchmarks.summary import summary
+from benchmarks.reports.report import absent, each, plot, table
+from benchmarks.reports.summary import summary
 from vil_dense.files import write_whole
 
 MODES = {"backbone": "Forward", "train": "Training step", "op": "The mLSTM alone, forward and backward"}

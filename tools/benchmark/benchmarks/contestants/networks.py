@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.case import (
+from benchmarks.contestants.case import (
     TOLERANCES,
     Case,
     Check,

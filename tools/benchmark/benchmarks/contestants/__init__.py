@@ -1,0 +1,1 @@
+"""What is timed: cases, our networks and operators, and their peers."""
