@@ -141,7 +141,7 @@ def test_a_run_goes_on_within_an_epoch(step: int, workers: int, tmp_path: Path):
     runner(tmp_path / "whole", **loop).train()
     stop(runner(tmp_path / "cut", tell=step, workers=workers, **loop))
     saved = tmp_path / f"cut/epoch_1_step_{step - 6}.pth"
-    assert newest(str(tmp_path / "cut")) == (str(saved), [])
+    assert newest(str(tmp_path / "cut"))[::2] == (str(saved), [])
     saved_again = load_safely(str(saved))["meta"]
     assert (saved_again["epoch"], saved_again["iter"]) == (1, step)
     again = runner(tmp_path / "cut", workers=workers, resume=True, **loop)

@@ -53,6 +53,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(config: Path) -> Path:
     """Returns the work folder of a training by our own command."""
     folder = config.parent / "ours"
+    forget_runs()
     with pytest.MonkeyPatch.context() as patch:
         assert run_command(f"train {config} --work-dir {folder}", patch) == 0
     return folder
