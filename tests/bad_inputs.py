@@ -281,7 +281,7 @@ def write_sound(root: Path) -> None:
     """Writes configs, checkpoints of the networks that they begin with, and data."""
     from mmengine.registry import MODELS
 
-    from vil_dense.mm.engine import settle
+    from vil_dense.mm.engine.resolve_config import resolve_norm, resolve_plan
 
     texts = {
         "config.py": PICTURES_CONFIG.format(root=ROOT, data=write_data(root / "sample")),
@@ -291,9 +291,9 @@ def write_sound(root: Path) -> None:
         (root / name).write_text(texts[name])
         cfg = Config.fromfile(root / name)
         init_default_scope(cfg.default_scope)
-        settle.settle_plan(cfg)
+        resolve_plan(cfg)
         if "decode_head" in cfg.model:
-            settle.settle_norm(cfg, 1, False)
+            resolve_norm(cfg, 1, False)
         torch.manual_seed(0)
         torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), root / checkpoint)
     write_nifti(root / "case.nii.gz", noise(17, 12, 9).astype(np.int16), affine())

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from vil_dense.files import check_folders
-from vil_dense.mm.cli.arguments import one_sentence, parser, read_config
+from vil_dense.mm.cli.arguments import parser, read_config, report_errors
 from vil_dense.mm.inference.predict import Predictor, find_pictures
 from vil_dense.mm.inference.sliding_window import choose_windows
 
@@ -30,7 +30,7 @@ def main() -> int:
     arguments.add_argument("--stride", nargs="+", type=int, default=[], metavar="PX", help="(two thirds of the window)")
     arguments.add_argument("--window-batch", type=int, default=4, metavar="N", help="windows at one time (4)")
     args = arguments.parse_args()
-    with one_sentence(args.debug):
+    with report_errors(args.debug):
         pictures = find_pictures(args.inputs)
         check_folders(args.out)
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -39,7 +39,7 @@ def main() -> int:
             cfg.model.test_cfg, whole=args.whole, window=args.window, stride=args.stride
         )
         predictor = Predictor(cfg, args.checkpoint, device, own_size=args.own_size, batch=args.window_batch)
-    with one_sentence(args.debug, code=1):
+    with report_errors(args.debug, code=1):
         unread = predictor.write_all(pictures, Path(args.out))
     print(f"{len(pictures) - len(unread)} pictures labelled in {args.out}")
     if unread:

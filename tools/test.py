@@ -8,11 +8,11 @@ from mmengine.runner import Runner
 
 from vil_dense.files import check_folders
 from vil_dense.mm import ImageClassifier
-from vil_dense.mm.cli.arguments import one_sentence, parser, read_config
+from vil_dense.mm.cli.arguments import parser, read_config, report_errors
 from vil_dense.mm.datasets.label_check import check_labels
-from vil_dense.mm.engine import settle
-from vil_dense.mm.engine.distributed import end_processes, leaving
-from vil_dense.mm.engine.failures import in_words
+from vil_dense.mm.engine.distributed import clean_exit, end_processes
+from vil_dense.mm.engine.failures import explain_failures
+from vil_dense.mm.engine.resolve_config import resolve_config
 from vil_dense.mm.evaluation.protocols import PROTOCOLS
 from vil_dense.mm.utils.safe_load import load_exactly, read_weights
 
@@ -29,7 +29,7 @@ def build(args: argparse.Namespace) -> Runner:
     check_folders(cfg.work_dir, args.out, args.show_dir)
     weights = read_weights(args.checkpoint)
     cfg.model.pop("picture_weights", None)  # what training began with
-    settle.settle_run(cfg, get_world_size(), torch.cuda.is_available(), weights)
+    resolve_config(cfg, get_world_size(), torch.cuda.is_available(), weights)
     if protocol:
         PROTOCOLS[protocol](cfg)
     if args.out:
@@ -54,10 +54,10 @@ def main() -> None:
     arguments.add_argument("--out", help="folder for label pictures in the data set's ids")
     arguments.add_argument("--show-dir", help="folder for overlays")
     args = arguments.parse_args()
-    with leaving():
-        with one_sentence(args.debug):
+    with clean_exit():
+        with report_errors(args.debug):
             runner = build(args)
-        with one_sentence(args.debug, code=1), in_words(runner, "test"):
+        with report_errors(args.debug, code=1), explain_failures(runner, "test"):
             runner.test()
             end_processes()
 

@@ -4,9 +4,9 @@ import argparse
 
 from mmengine.registry import RUNNERS
 
-from vil_dense.mm.cli.arguments import one_sentence, parser, read_config
-from vil_dense.mm.engine.distributed import end_processes, leaving
-from vil_dense.mm.engine.hooks.preemption import requeued
+from vil_dense.mm.cli.arguments import parser, read_config, report_errors
+from vil_dense.mm.engine.distributed import clean_exit, end_processes
+from vil_dense.mm.engine.hooks.preemption import requeue_on_preemption
 from vil_dense.mm.engine.runner import ViLRunner
 
 
@@ -30,10 +30,10 @@ def main() -> None:
     arguments.add_argument("--deterministic", action="store_true", help="the same numbers in every run, at some cost")
     arguments.add_argument("--amp", action="store_true", help="mixed precision (on a GPU)")
     args = arguments.parse_args()
-    with leaving(), requeued():
-        with one_sentence(args.debug):
+    with clean_exit(), requeue_on_preemption():
+        with report_errors(args.debug):
             runner = build(args)
-        with one_sentence(args.debug, code=1):
+        with report_errors(args.debug, code=1):
             runner.train()
             end_processes()
 

@@ -106,7 +106,7 @@ def save_json(path: Path, content: Any) -> None:
     write_whole(path, lambda part: part.write_text(text + "\n"))
 
 
-def evenly(count: int) -> list[int]:
+def sample_evenly(count: int) -> list[int]:
     """0 to `count` - 1 in an order that is about evenly spread wherever it is left."""
     step = next(step for step in range(max(1, round(0.618 * count)), 0, -1) if math.gcd(step, count) == 1)
     return [number * step % count for number in range(count)]

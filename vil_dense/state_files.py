@@ -61,9 +61,9 @@ def check_damage(error: Exception, path: str | Path) -> None:
     """
     if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that of a seek to where a damaged offset points
         raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
-    no_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    is_out_of_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
     # a file of torch's old format, which has no checksums, may have been damaged where it says how large a tensor is
-    if no_memory or ("DefaultCPUAllocator" in str(error) and zipfile.is_zipfile(path)):
+    if is_out_of_memory or ("DefaultCPUAllocator" in str(error) and zipfile.is_zipfile(path)):
         raise error
 
 

@@ -22,9 +22,9 @@ default_hooks = dict(
     param_scheduler=dict(type="ParamSchedulerHook"),
     checkpoint=dict(type="SafeCheckpointHook", by_epoch=False, interval=8000, max_keep_ckpts=2),
     sampler_seed=dict(type="DistSamplerSeedHook"),
-    watch=dict(type="WatchHook", max_skipped=0),
+    watch=dict(type="NaNGuardHook", max_skipped=0),
     accuracy=dict(type="LabelledAccuracyHook"),
-    stop=dict(type="StopHook"),
+    stop=dict(type="PreemptionHook"),
 )
 custom_hooks = [dict(type="StepSeedHook"), dict(type="ReportHook")]
 vis_backends = [dict(type="LocalVisBackend")]

@@ -1,7 +1,7 @@
 """The transformer control of vil2-t_upernet_1xb4-1200_camvid-256x256.py: attention blocks in place of ViL's, everything else the same.
 
 Command:  python tools/train.py configs/camvid/deit3-t_upernet_1xb4-1200_camvid-256x256.py
-Twelve transformer blocks have the parameters of ViL-T's 24; the taps are the outputs of the same quarters.
+Twelve transformer blocks have the parameters of ViL-T's 24; the feature_maps are the outputs of the same quarters.
 Result:   mIoU 27.13, aAcc 69.07 after 1200 steps, one seed; about 25 minutes of one CPU core (float32). Per class and
           curves: configs/results/deit3-t_upernet_1xb4-1200_camvid-256x256.
 """

@@ -255,7 +255,7 @@ def test_a_batch_of_none(name: str) -> None:
     assert all(weight.grad is None or not weight.grad.any() for weight in model.parameters())
     with torch.no_grad():
         assert model.train()(x).shape == y.shape
-    assert all(tap.shape[0] == 0 for tap in model.features(x, (0, 1)))
+    assert all(feature_map.shape[0] == 0 for feature_map in model.features(x, (0, 1)))
 
 
 @pytest.mark.parametrize("backend", ["auto", "chunkwise", "parallel", "recurrent"])

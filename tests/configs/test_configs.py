@@ -13,7 +13,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from necks import NECKS, neck
 
-from vil_dense.mm.engine import settle
+from vil_dense.mm.engine.resolve_config import resolve_norm
 from vil_dense.mm.evaluation.protocols import describe
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +58,7 @@ def batch(size: int, classes: int = 5, side: int = 64) -> dict:
 
 def train_step(cfg: Config, batch_size: int) -> dict[str, torch.Tensor]:
     cfg.train_dataloader.batch_size = batch_size
-    settle.settle_norm(cfg, world_size=1, cuda=False)
+    resolve_norm(cfg, world_size=1, cuda=False)
     model = MODELS.build(cfg.model)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     losses = model.train().train_step(batch(batch_size), build_optim_wrapper(model, cfg.optim_wrapper))
@@ -107,7 +107,7 @@ def test_every_neck_trains_at_every_batch(name: str, batch_size: int):
 
 
 def test_the_control_differs_in_the_blocks_alone():
-    """What the two CamVid configs do not share is the backbone's blocks, their taps, their layers and LayerScale."""
+    """What the two CamVid configs do not share is the backbone's blocks, their feature maps, layers and LayerScale."""
     ours, control = (read(BY_NAME[f"{name}_upernet_1xb4-1200_camvid-256x256"]) for name in ("vil2-t", "deit3-t"))
     for cfg in (ours, control):
         for key in ("variant", "out_indices", "layerscale"):

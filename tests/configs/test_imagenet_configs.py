@@ -13,7 +13,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import METRICS, MODELS, TRANSFORMS, init_default_scope
 
 import vil_dense.mm  # noqa: F401
-from vil_dense.mm.engine import settle
+from vil_dense.mm.engine.resolve_config import resolve_amp, resolve_classes
 
 ROOT = Path(__file__).parents[2]
 # parameters with 1000 classes, measured of the official code (v1 and v2); the first 100 classes at 128 px
@@ -144,8 +144,8 @@ def test_shrunk_takes_a_training_and_a_validation_step(path: Path):
         cfg.model.num_heads = 2
     if cfg.model.variant == "vil-large":
         cfg.model.depth = 4
-    settle.settle_classes(cfg)
-    settle.settle_amp(cfg, cuda=False)
+    resolve_classes(cfg)
+    resolve_amp(cfg, cuda=False)
     torch.manual_seed(0)
     model = MODELS.build(cfg.model).train()
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}

@@ -152,7 +152,7 @@ def interruptible():
 def test_stopped_and_resumed_is_the_same_curve(
     number: int, code: int, start: str, trained: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Stopped in the second epoch: augmentation, mixing, stochastic depth, order go on as if nothing had happened."""
+    """Preempted in the second epoch: augmentation, mixing, stochastic depth, order go on as if nothing had happened."""
     seed_step = StepSeedHook.before_train_iter
 
     def stop(self: StepSeedHook, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:

@@ -9,7 +9,7 @@ import pytest
 from mmengine.config import Config, DictAction
 
 from vil_dense.mm import ImageClassifier
-from vil_dense.mm.engine import settle
+from vil_dense.mm.engine.resolve_config import resolve_compile
 
 ROOT = Path(__file__).parents[2]
 STUDY = runpy.run_path(str(ROOT / "tools/studies/design_study.py"))
@@ -31,7 +31,7 @@ def test_a_row_becomes_small_and_keeps_its_design(design: Path, tmp_path: Path) 
     whole, cfg = Config.fromfile(design), Config.fromfile(design)
     chosen = STUDY["options"](folder_of_classes(tmp_path), 2, ["train_cfg.max_epochs=1"])
     cfg.merge_from_dict({key: DictAction._parse_iterable(value) for key, value in (o.split("=", 1) for o in chosen)})
-    settle.settle_compile(cfg)
+    resolve_compile(cfg)
     assert (cfg.model.num_classes, cfg.randomness.seed, cfg.train_cfg.max_epochs) == (3, 2, 1)
     for key in ("direction", "pooling"):
         assert cfg.model.get(key) == whole.model.get(key)

@@ -18,7 +18,7 @@ from mmengine.registry import MODELS
 from nifti_files import affine, write_nifti
 
 from vil_dense.backbones.memory import GIB
-from vil_dense.mm.engine import settle
+from vil_dense.mm.engine.resolve_config import resolve_plan
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("VIL_DENSE_DATA", ROOT / "../shared/data"))
@@ -50,7 +50,7 @@ def config(folder: Path, channels: int = 1, spacing: tuple = (1.0, 1.0, 1.0), pa
 def weights(path: Path, seed: int = 0) -> Path:
     """A checkpoint of a config's model, as it begins."""
     cfg = Config.fromfile(path)
-    settle.settle_plan(cfg)
+    resolve_plan(cfg)
     torch.manual_seed(seed)
     checkpoint = path.with_suffix(f".{seed}.pth")
     torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), checkpoint)
@@ -98,7 +98,7 @@ def test_a_warning_for_each_device(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.setattr(volume_memory, "estimate", lambda *inputs: expected)
     free = dict(cpu=2 * GIB, cuda=4 * GIB)
     monkeypatch.setattr("vil_dense.backbones.memory.free_memory", free.get)
-    say = runpy.run_path(str(ROOT / "tools/volumes/predict.py"))["say_what_comes"]
+    say = runpy.run_path(str(ROOT / "tools/volumes/predict.py"))["describe_survey"]
     grid = SimpleNamespace(shape=(9, 9, 9))
     survey = SimpleNamespace(todo=[1], cases=[1], largest=lambda plan: grid, windows=dict(a=1))
     say(survey, [SimpleNamespace(plan={}, windows=None)], "cuda")

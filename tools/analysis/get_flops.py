@@ -12,8 +12,8 @@ import sys
 from mmengine.registry import MODELS
 
 from vil_dense.backbones.flops import OPERATORS, Part, count, table_2, total
-from vil_dense.mm.cli.arguments import one_sentence, parser, read_config
-from vil_dense.mm.engine import settle
+from vil_dense.mm.cli.arguments import parser, read_config, report_errors
+from vil_dense.mm.engine.resolve_config import resolve_norm
 
 CONVENTION = (
     "one multiply-add = 1 (GMAC, the papers' GFLOPs; twice as many FLOPs); "
@@ -47,7 +47,7 @@ def main() -> None:
     arguments.add_argument("--backend", choices=OPERATORS, default="chunkwise", help="form of the mLSTM")
     arguments.add_argument("--table2", action="store_true", help="the paper's block designs in both forms")
     args = arguments.parse_args()
-    with one_sentence(args.debug):
+    with report_errors(args.debug):
         if args.table2:
             return show_table_2()
         if args.config is None:
@@ -57,7 +57,7 @@ def main() -> None:
         size = args.shape or list(cfg.model.data_preprocessor.get("size", tested))
         if len(size) > 2 or min(size) < 1:
             raise ValueError(f"--shape takes H W, or one number for both, in px; got {' '.join(map(str, size))}")
-        settle.settle_norm(cfg, world_size=1, cuda=False)
+        resolve_norm(cfg, world_size=1, cuda=False)
         shape = (1, 3, size[0], size[-1])
         parts = count(MODELS.build(cfg.model).eval(), shape, args.backend)
     print(f"shape: {' x '.join(map(str, shape))}; mLSTM in its {args.backend} form")

@@ -14,7 +14,7 @@ from mmengine.config import Config
 from vil_dense.backbones import VisionLSTM, variant
 from vil_dense.backbones.flops import Part, count, total
 from vil_dense.files import write_whole
-from vil_dense.mm.cli.arguments import load_config, one_sentence, plain_parser
+from vil_dense.mm.cli.arguments import load_config, plain_parser, report_errors
 from vil_dense.mm.visualization import draw
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -163,7 +163,7 @@ def main() -> None:
     parser = plain_parser("Our parameters and multiply-adds beside the paper's.")
     parser.add_argument("--out", type=Path, help="file to write: .md, .csv or .json")
     args = parser.parse_args()
-    with one_sentence(args.debug):
+    with report_errors(args.debug):
         if args.out and args.out.suffix not in (".md", ".csv", ".json"):
             raise ValueError(f"--out takes a .md, .csv or .json file, got {args.out}")
         table = rows()

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from vil_dense.files import write_whole
-from vil_dense.mm.cli.arguments import one_sentence, plain_parser
+from vil_dense.mm.cli.arguments import plain_parser, report_errors
 from vil_dense.mm.engine.hooks.reports import read_scalars
 
 
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--metric", default="mIoU", help="a name in the logs' scalars (default: mIoU)")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parser.parse_args()
-    with one_sentence(args.debug):
+    with report_errors(args.debug):
         groups = {}
         for name, *runs in args.group:
             if not runs or name in groups:

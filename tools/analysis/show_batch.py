@@ -14,9 +14,9 @@ from mmengine.registry import DATASETS, MODELS
 from torch.utils.data import default_collate
 
 from vil_dense.files import check_file
-from vil_dense.mm.cli.arguments import one_sentence, parser, read_config
+from vil_dense.mm.cli.arguments import parser, read_config, report_errors
 from vil_dense.mm.datasets.seeding import SampleKey
-from vil_dense.mm.engine import settle
+from vil_dense.mm.engine.resolve_config import resolve_classes
 from vil_dense.mm.visualization import draw
 
 
@@ -45,10 +45,10 @@ def main() -> None:
     arguments.add_argument("--batches", type=int, default=3, help="each mixed by itself")
     arguments.add_argument("--seed", type=int, default=0)
     args = arguments.parse_args()
-    with one_sentence(args.debug):
+    with report_errors(args.debug):
         check_file(args.out)
         cfg = read_config(args)
-        settle.settle_classes(cfg)
+        resolve_classes(cfg)
         torch.manual_seed(args.seed)
         count = len(DATASETS.build(cfg.train_dataloader.dataset))
         picked = np.random.default_rng(args.seed).permutation(count)[: args.pictures]

@@ -34,8 +34,8 @@ from benchmarks.measure import Result, say
 from benchmarks.reports.gpu_report import plots, publish, read_parts
 from benchmarks.session import Session
 
+from vil_dense.errors import exit_on_error
 from vil_dense.files import save_json
-from vil_dense.outcome import spoken
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ("tests/ops/test_triton.py", "tests/ops/test_gpu_*.py", "tests/layers/test_fused_triton.py")
@@ -196,7 +196,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
-    with spoken(args.debug):
+    with exit_on_error(args.debug):
         if args.minutes <= 0:
             raise ValueError(f"--minutes must be above 0, got {args.minutes}")
         if args.official and not (Path(args.official) / "vision_lstm").exists():

@@ -36,8 +36,8 @@ from benchmarks.reports.summary import summary
 
 from vil_dense.backbones import VARIANTS
 from vil_dense.backbones.vision_lstm import DIRECTIONS
+from vil_dense.errors import exit_on_error
 from vil_dense.files import read_json
-from vil_dense.outcome import spoken
 
 ROOT = Path(__file__).resolve().parents[2]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -208,7 +208,7 @@ def work(case: Case) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
-    with spoken(args.debug):
+    with exit_on_error(args.debug):
         return show_tables(args.files) if args.mode == "table" else run(args)
 
 

@@ -14,9 +14,9 @@ import torch
 from mmengine.registry import DATASETS
 from torch.utils.data import DataLoader, default_collate
 
-from vil_dense.mm.cli.arguments import one_sentence, parser, read_config
+from vil_dense.mm.cli.arguments import parser, read_config, report_errors
 from vil_dense.mm.datasets.seeding import SampleKey
-from vil_dense.mm.engine import settle
+from vil_dense.mm.engine.resolve_config import resolve_classes
 
 
 def step_times(dataset: torch.utils.data.Dataset, count: int) -> dict[str, float]:
@@ -47,15 +47,15 @@ def main() -> None:
     arguments.add_argument("--workers", type=int, default=0, help="worker processes; 0 leaves that part out")
     args = arguments.parse_args()
     torch.set_num_threads(1)
-    with one_sentence(args.debug):
+    with report_errors(args.debug):
         if args.pictures < 32:
             raise ValueError(f"--pictures has to be 32 or more to time anything, got {args.pictures}")
         if args.workers < 0:
             raise ValueError(f"--workers is 0 or more, got {args.workers}")
         cfg = read_config(args)
-        settle.settle_classes(cfg)
+        resolve_classes(cfg)
         dataset = DATASETS.build(cfg.train_dataloader.dataset)
-    with one_sentence(args.debug, code=1):
+    with report_errors(args.debug, code=1):
         step_times(dataset, 32)
         seconds = step_times(dataset, args.pictures)
         print(f"{'step':<20}{'ms a picture':>14}")

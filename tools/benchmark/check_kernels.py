@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from vil_dense.outcome import spoken
+from vil_dense.errors import exit_on_error
 
 CAPS = (80, 89, 90)
 SHARED_LIMIT = {80: 163 * 1024, 89: 99 * 1024, 90: 227 * 1024}
@@ -209,7 +209,7 @@ def main() -> None:
     if args.one:
         print(json.dumps(check(int(args.one[0]), int(args.one[1]), args.one[2])))
         return
-    with spoken(args.debug):
+    with exit_on_error(args.debug):
         if find_spec("triton") is None:
             raise ValueError("the package triton, which compiles the kernels, is missing: pip install triton")
         records = check_all(args.caps, args.dims, args.dtypes)

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from vil_dense.mm import CamVidDataset
-from vil_dense.mm.cli.arguments import one_sentence, plain_parser
+from vil_dense.mm.cli.arguments import plain_parser, report_errors
 from vil_dense.mm.datasets.crops import cut_crops
 
 
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--least", type=int, default=50, help="a class with fewer training crops is left out")
     args = parser.parse_args()
     start = time.monotonic()
-    with one_sentence(args.debug):
+    with report_errors(args.debug):
         counts = cut_crops(
             args.source,
             args.out,

@@ -8,7 +8,7 @@ import argparse
 
 from vil_dense.backbones import DIRECTIONS
 from vil_dense.backbones.checkpoint import layout_of, to_own, verified
-from vil_dense.outcome import spoken
+from vil_dense.errors import exit_on_error
 from vil_dense.state_files import read_state, write_state
 
 
@@ -24,7 +24,7 @@ def main() -> None:
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args()
-    with spoken(args.debug):
+    with exit_on_error(args.debug):
         convert(args)
 
 

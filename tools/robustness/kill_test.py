@@ -25,7 +25,7 @@ import torch
 from PIL import Image
 
 from vil_dense.files import save_json
-from vil_dense.mm.cli.arguments import one_sentence, plain_parser
+from vil_dense.mm.cli.arguments import plain_parser, report_errors
 from vil_dense.mm.engine.checkpoints import newest
 from vil_dense.mm.utils.safe_load import load_safely
 from vil_dense.synthetic import scenes, volumes
@@ -234,7 +234,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    with one_sentence(args.debug):
+    with report_errors(args.debug):
         draw = random.Random(args.seed)
         results = {name: torture(name, args.kills, args.out.resolve(), draw) for name in args.kinds}
         save_json(args.out / "kills.json", results)

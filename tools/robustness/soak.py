@@ -20,7 +20,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vil_dense.files import save_csv, save_json, write_whole
-from vil_dense.mm.cli.arguments import one_sentence, plain_parser
+from vil_dense.mm.cli.arguments import plain_parser, report_errors
 from vil_dense.synthetic.scenes import write_sample
 
 ROOT = Path(__file__).parents[2]
@@ -164,7 +164,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=120, help="of both, beside each other (120)")
     parser.add_argument("--every", type=float, default=5, help="seconds between samples (5)")
     args = parser.parse_args()
-    with one_sentence(args.debug):
+    with report_errors(args.debug):
         out = args.out.resolve()
         data = write_sample(out / "data", train=40, val=8)
         for name in ("training", "pictures", "prediction"):

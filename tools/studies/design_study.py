@@ -17,7 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from vil_dense.files import write_whole
-from vil_dense.mm.cli.arguments import one_sentence, plain_parser
+from vil_dense.mm.cli.arguments import plain_parser, report_errors
 from vil_dense.mm.engine.hooks.reports import read_scalars
 from vil_dense.mm.visualization.draw import save_csv
 
@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each design (3)")
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="K=V", help="for every run, see tools/train.py")
     args = parser.parse_args()
-    with one_sentence(args.debug):
+    with report_errors(args.debug):
         if not (args.data / "train").is_dir():
             raise FileNotFoundError(
                 f"no folder of classes at {args.data / 'train'}; tools/dataset_converters/make_crops.py makes one"

@@ -30,8 +30,8 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from vil_dense.files import read_json, write_whole
-from vil_dense.mm.cli.arguments import Overrides, load_config, one_sentence, plain_parser
-from vil_dense.mm.engine import settle
+from vil_dense.mm.cli.arguments import Overrides, load_config, plain_parser, report_errors
+from vil_dense.mm.engine.resolve_config import resolve_norm
 
 CURVES = "curves.json"
 POOL = "decode_head.psp_modules.0."
@@ -108,7 +108,7 @@ def build(cfg: Config, norm: str) -> nn.Module:
     cfg = copy.deepcopy(cfg)
     # choose_norm's rule by batch: one picture gives GroupNorm, many give BatchNorm
     cfg.train_dataloader.batch_size = 1 if norm == "GN" else 16
-    if not settle.settle_norm(cfg, world_size=1, cuda=False):
+    if not resolve_norm(cfg, world_size=1, cuda=False):
         raise ValueError("the study needs a config that leaves its norm open: norm_cfg=dict(type='SyncBN')")
     return MODELS.build(cfg.model)
 
@@ -232,9 +232,9 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=25, help="of the validation set that are measured")
     parser.add_argument("--cfg-options", nargs="+", action=Overrides, default={})
     args = parser.parse_args()
-    with one_sentence(args.debug):
+    with report_errors(args.debug):
         cfg, content = prepare(args)
-    with one_sentence(args.debug, code=1):
+    with report_errors(args.debug, code=1):
         run_all(cfg, content, args)
         plot(content["runs"], args.out / "curves.png")
         print(f"curves: {args.out / CURVES}, {args.out / 'curves.png'}")

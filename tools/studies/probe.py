@@ -21,8 +21,8 @@ from mmengine.runner import Runner, set_random_seed
 from torch import Tensor
 
 from vil_dense.files import write_whole
-from vil_dense.mm.cli.arguments import one_sentence, parser, read_config
-from vil_dense.mm.engine import settle
+from vil_dense.mm.cli.arguments import parser, read_config, report_errors
+from vil_dense.mm.engine.resolve_config import resolve_classes, resolve_loaders
 from vil_dense.mm.evaluation.probe import L2S, features, knn_scores, linear_scores, top
 from vil_dense.mm.visualization.draw import save_csv
 
@@ -41,8 +41,8 @@ def build(args: argparse.Namespace) -> tuple[torch.nn.Module, dict]:
             f"--k is 1 or more, --temperature above 0, --l2 0 or more, got {args.k}, {args.temperature}, {args.l2}"
         )
     set_random_seed(cfg.get("randomness", {}).get("seed", 0))
-    settle.settle_loaders(cfg, torch.cuda.is_available())
-    settle.settle_classes(cfg)
+    resolve_loaders(cfg, torch.cuda.is_available())
+    resolve_classes(cfg)
     if args.checkpoint != "none":
         cfg.model.init_cfg = dict(type="Pretrained", checkpoint=args.checkpoint)
     model = MODELS.build(cfg.model)
@@ -119,12 +119,12 @@ def main() -> None:
     args = arguments.parse_args()
     if not (args.knn or args.linear):
         args.knn = args.linear = True
-    with one_sentence(args.debug):
+    with report_errors(args.debug):
         model, loaders = build(args)
         names = [loader.dataset.metainfo["classes"] for loader in loaders.values()]
         if list(names[0]) != list(names[1]):
             raise ValueError(f"train and val have different classes: {', '.join(sorted({*names[0]} ^ {*names[1]}))}")
-    with one_sentence(args.debug, code=1):
+    with report_errors(args.debug, code=1):
         data = {}
         for split, loader in loaders.items():
             start = time.monotonic()

@@ -14,7 +14,7 @@ from scipy.stats import wilcoxon
 
 from vil_dense.files import save_csv
 from vil_dense.medical.metrics import VALUES
-from vil_dense.mm.cli.arguments import one_sentence, plain_parser
+from vil_dense.mm.cli.arguments import plain_parser, report_errors
 
 Cases = dict[str, float]
 
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path, help="work folders or metrics.csv; the first is compared with")
     parser.add_argument("--out", type=Path, help="table to write, CSV")
     args = parser.parse_args()
-    with one_sentence(args.debug):
+    with report_errors(args.debug):
         runs = {str(path): read_run(path) for path in args.runs}
         first = runs[str(args.runs[0])]
         rows = [

@@ -14,8 +14,8 @@ from pathlib import Path
 from mmengine.utils import ProgressBar
 
 from vil_dense.files import check_folders
-from vil_dense.mm.cli.arguments import one_sentence, parser, read_config
-from vil_dense.mm.engine import settle
+from vil_dense.mm.cli.arguments import parser, read_config, report_errors
+from vil_dense.mm.engine.resolve_config import resolve_plan
 
 
 def arguments() -> argparse.Namespace:
@@ -53,10 +53,10 @@ def line(name: str, values: Mapping[str, float | None]) -> str:
 
 def main() -> int:
     args = arguments()
-    with one_sentence(args.debug):
+    with report_errors(args.debug):
         cfg = read_config(args)
         check_folders(args.out)
-        settle.settle_plan(cfg)
+        resolve_plan(cfg)
         from vil_dense.medical.data.plan_schema import read_plan
         from vil_dense.medical.io.nifti import check_same_grid, read_label
         from vil_dense.medical.metrics import TOLERANCE_MM, save_scores, score_case, structures
@@ -70,7 +70,7 @@ def main() -> int:
             raise ValueError(f"--tolerance-mm is 0 or more, got {tolerance_mm}")
         found = list(pairs(Path(args.masks), Path(args.labels), args.section, args.fold))
     scores, bar = [], ProgressBar(len(found))
-    with one_sentence(args.debug):
+    with report_errors(args.debug):
         for case, mask_path, label_path in found:
             mask, grid = read_label(mask_path, known.values())
             label, label_grid = read_label(label_path, known.values())

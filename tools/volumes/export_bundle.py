@@ -15,8 +15,8 @@ from pathlib import Path
 from mmengine.config import Config
 from torch import nn
 
-from vil_dense.mm.cli.arguments import load_config, one_sentence, plain_parser
-from vil_dense.mm.engine import settle
+from vil_dense.mm.cli.arguments import load_config, plain_parser, report_errors
+from vil_dense.mm.engine.resolve_config import resolve_plan
 from vil_dense.mm.utils.safe_load import load_exactly, load_safely, weights_of
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ def run_config(run: Path) -> Config:
             f"{run} is no work folder of a training: one config is expected in it, got {len(found)}"
         )
     cfg = load_config(found[0])
-    settle.settle_plan(cfg)
+    resolve_plan(cfg)
     if cfg.model.type != "VolumeSegmentor":
         raise ValueError(f"{found[0]} segments no volumes: its model is a {cfg.model.type}, not a VolumeSegmentor")
     return cfg
@@ -90,7 +90,7 @@ def main() -> int:
     known.add_argument("--out", required=True, help="folder of the bundle")
     known.add_argument("--checkpoint", help="weights (default: the run's last ones)")
     args = known.parse_args()
-    with one_sentence(args.debug):
+    with report_errors(args.debug):
         run = Path(args.run)
         cfg = run_config(run)
         from vil_dense.medical.bundle import write_bundle

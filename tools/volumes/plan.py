@@ -13,7 +13,7 @@ from vil_dense.files import check_file, save_json
 from vil_dense.medical.data.datalist import read_datalist
 from vil_dense.medical.data.plan import make_plan
 from vil_dense.medical.progress import Progress
-from vil_dense.mm.cli.arguments import Overrides, one_sentence, plain_parser
+from vil_dense.mm.cli.arguments import Overrides, plain_parser, report_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -28,7 +28,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    with one_sentence(args.debug):
+    with report_errors(args.debug):
         check_file(args.out)
         values = Config(dict())
         values.merge_from_dict(args.set)

@@ -25,8 +25,8 @@ from mmengine.registry import MODELS
 
 from vil_dense.backbones.memory import GIB, free_memory
 from vil_dense.files import check_folders
-from vil_dense.mm.cli.arguments import one_sentence, parser, read_config
-from vil_dense.mm.engine import settle
+from vil_dense.mm.cli.arguments import parser, read_config, report_errors
+from vil_dense.mm.engine.resolve_config import resolve_plan
 from vil_dense.mm.utils.safe_load import load_exactly, load_safely, weights_of
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def networks(cfg: Config, checkpoints: list[str], device: str) -> list[torch.nn.
     return found
 
 
-def say_what_comes(survey: "Survey", models: list[torch.nn.Module], device: str) -> None:
+def describe_survey(survey: "Survey", models: list[torch.nn.Module], device: str) -> None:
     """Prints how many cases are done and the memory of the largest volume; warns where less is free."""
     from vil_dense.medical.inference.volume_memory import estimate
 
@@ -80,10 +80,10 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     args = arguments()
-    with one_sentence(args.debug):
+    with report_errors(args.debug):
         cfg = read_config(args)
         check_folders(args.out)
-        settle.settle_plan(cfg)
+        resolve_plan(cfg)
         # importing the config has made sure that monai is there
         from vil_dense.medical.data.inputs import find_cases
         from vil_dense.medical.inference.batch import Folder
@@ -99,8 +99,8 @@ def main() -> int:
         )
         folder = Folder(Path(args.out), models, plan, settings, device=device, **options)
         survey = folder.survey(cases)
-    with one_sentence(args.debug, code=1):
-        say_what_comes(survey, models, device)
+    with report_errors(args.debug, code=1):
+        describe_survey(survey, models, device)
         failed = folder.predict_all(survey, sys.stdout)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     gpu = f", on the GPU {torch.cuda.max_memory_allocated() / GIB:.2f} GiB" if device == "cuda" else ""

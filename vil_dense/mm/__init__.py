@@ -25,8 +25,8 @@ from vil_dense.mm.engine.checkpoints import SafeCheckpointHook
 from vil_dense.mm.engine.distributed import MeanLossHook
 from vil_dense.mm.engine.epoch_loop import EpochLoop
 from vil_dense.mm.engine.hooks.deterministic import DeterministicHook
-from vil_dense.mm.engine.hooks.nan_guard import LabelledAccuracyHook, WatchHook
-from vil_dense.mm.engine.hooks.preemption import StopHook
+from vil_dense.mm.engine.hooks.nan_guard import LabelledAccuracyHook, NaNGuardHook
+from vil_dense.mm.engine.hooks.preemption import PreemptionHook
 from vil_dense.mm.engine.hooks.reports import ClassReportHook, CompileHook, OverlayHook, ReportHook
 from vil_dense.mm.engine.layer_decay import ViLLayerDecay
 from vil_dense.mm.engine.runner import ViLRunner
@@ -55,10 +55,12 @@ __all__ = [
     "LoadPicture",
     "MeanLossHook",
     "MeanTTAModel",
+    "NaNGuardHook",
     "OverlayHook",
     "PackPicture",
     "PictureJitter",
     "PicturePreprocessor",
+    "PreemptionHook",
     "RandomResizedCrop",
     "ReportHook",
     "ResizeCentreCrop",
@@ -66,12 +68,10 @@ __all__ = [
     "SampleDataset",
     "SeedSample",
     "StepSeedHook",
-    "StopHook",
     "ThreeAugment",
     "TopAccuracy",
     "ViL",
     "ViLLayerDecay",
     "ViLRunner",
     "WarmupCosineLR",
-    "WatchHook",
 ]

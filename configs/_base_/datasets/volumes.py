@@ -1,6 +1,6 @@
 """Volumes of a fold: random patches for training, whole volumes on their own grid for validation.
 
-The config's `plan`, `data_root`, `datalist`, `fold` and `patient` go here too (vil_dense/mm/engine/settle.py).
+The config's `plan`, `data_root`, `datalist`, `fold` and `patient` go here too (vil_dense/mm/engine/resolve_config.py).
 """
 
 datalist = None

@@ -11,9 +11,17 @@ from mmseg.registry import DATASETS
 from PIL import Image
 
 import vil_dense.mm.datasets.segmentation  # noqa: F401
-from vil_dense.files import evenly
+from vil_dense.files import sample_evenly
 from vil_dense.mm.datasets import label_check
-from vil_dense.mm.datasets.label_check import Survey, doubts, judge, look_at, read_pair, table, trained_ids
+from vil_dense.mm.datasets.label_check import (
+    Survey,
+    count_labels,
+    find_errors,
+    find_warnings,
+    read_pair,
+    table,
+    trained_ids,
+)
 
 PIPELINE = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations"), dict(type="PackSegInputs")]
 
@@ -56,7 +64,7 @@ def test_ids_are_those_that_training_sees(kind: str, options: dict, tmp_path: Pa
 
 def test_pixels_and_pictures_are_counted(tmp_path: Path) -> None:
     dataset = build(tmp_path, [ids(0, 1, 1, 255), ids(1, 3)])
-    survey = look_at(dataset, 60)
+    survey = count_labels(dataset, 60)
     assert (survey.read, survey.pairs, survey.faults) == (2, 2, [])
     assert {id_: int(survey.pixels[id_]) for id_ in np.flatnonzero(survey.pixels)} == {0: 16, 1: 48, 3: 16, 255: 16}
     assert [int(survey.pictures[id_]) for id_ in (0, 1, 3, 255)] == [1, 2, 1, 1]
@@ -74,7 +82,7 @@ def test_pixels_and_pictures_are_counted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 100, 367])
 def test_any_beginning_of_the_order_is_spread(count: int) -> None:
-    order = evenly(count)
+    order = sample_evenly(count)
     assert sorted(order) == list(range(count))
     for taken in (10, 30):
         if count > 3 * taken:
@@ -86,9 +94,9 @@ def test_time_is_capped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     dataset = build(tmp_path, [ids(0, 1)] * 12)
     clock = iter(range(1000))
     monkeypatch.setattr(label_check.time, "monotonic", lambda: next(clock))
-    assert look_at(dataset, 5).read == 6
+    assert count_labels(dataset, 5).read == 6
     monkeypatch.setattr(label_check.time, "monotonic", time.monotonic)
-    assert look_at(dataset, 0).read == 1
+    assert count_labels(dataset, 0).read == 1
 
 
 def surveyed(raw: dict[int, int], reduce_zero_label: bool = False) -> Survey:
@@ -147,28 +155,28 @@ def surveyed(raw: dict[int, int], reduce_zero_label: bool = False) -> Survey:
 )
 def test_what_stops_a_run(raw: dict, options: dict, says: str) -> None:
     options = dict(void=255, reduce_zero_label=False) | options
-    said = judge(surveyed(raw, options["reduce_zero_label"]), 3, **options)
+    said = find_errors(surveyed(raw, options["reduce_zero_label"]), 3, **options)
     assert says in said and bool(says) == bool(said), said
 
 
 def test_what_is_only_said() -> None:
     names = ["sky", "car", "sea"]
-    assert doubts(surveyed({0: 5, 1: 5, 2: 5}), names, 255, False) == []
-    assert doubts(surveyed({0: 5, 1: 5}), names, 255, False) == ["no pixel that was read is of sea"]
-    assert doubts(surveyed({0: 5, 1: 5}), list("abcdefg"), 255, False) == [
+    assert find_warnings(surveyed({0: 5, 1: 5, 2: 5}), names, 255, False) == []
+    assert find_warnings(surveyed({0: 5, 1: 5}), names, 255, False) == ["no pixel that was read is of sea"]
+    assert find_warnings(surveyed({0: 5, 1: 5}), list("abcdefg"), 255, False) == [
         "no pixel that was read is of c, d, e and 2 more classes"
     ]
-    absent, counted = doubts(surveyed({0: 5, 1: 5, 2: 5}, True), names, 255, True)
+    absent, counted = find_warnings(surveyed({0: 5, 1: 5, 2: 5}, True), names, 255, True)
     assert absent == "no pixel that was read is of sea"
     assert counted.startswith("reduce_zero_label=True makes id 0 void, and no pixel that was read has id 3: ")
-    assert doubts(surveyed({1: 5, 2: 5, 3: 5}, True), names, 255, True) == []
+    assert find_warnings(surveyed({1: 5, 2: 5, 3: 5}, True), names, 255, True) == []
 
 
 def test_faults_of_many_pairs_are_three_and_a_count(tmp_path: Path) -> None:
     dataset = build(tmp_path, [ids(0, 1)] * 6)
     for number in range(5):
         (tmp_path / f"labels/{number:03d}.png").write_bytes(b"")
-    said = judge(look_at(dataset, 60), 2, 255, False)
+    said = find_errors(count_labels(dataset, 60), 2, 255, False)
     assert said.startswith("5 of 6 pairs that were read cannot be used: ") and said.endswith("; and 2 more")
     assert said.count("is no whole label") == 3
 

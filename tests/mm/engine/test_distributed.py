@@ -15,7 +15,7 @@ from mmengine.config import Config
 from PIL import Image
 from run_torchrun import NEEDS_GLOO, ROOT, TORCHRUN, lines_of_processes, run_torchrun
 
-from vil_dense.mm.engine.distributed import LAUNCHERS, settle_processes, start_processes
+from vil_dense.mm.engine.distributed import LAUNCHERS, resolve_processes, start_processes
 from vil_dense.mm.utils.safe_load import load_safely
 from vil_dense.synthetic.scenes import write_sample
 
@@ -25,12 +25,12 @@ SEGMENTOR = """
 _base_ = "{root}/configs/vil_upernet_sample.py"
 norm_cfg = dict(type="GN", num_groups=4)
 loss = dict(avg_non_ignore=False)
-taps = [32, 32, 32, 32]
+feature_maps = [32, 32, 32, 32]
 model = dict(
     data_preprocessor=dict(size=(64, 64)),
     backbone=dict(variant="vil-large", dim=32, depth=2, patch_size=16, grid=(4, 4), out_indices=(0, 0, 1, 1)),
     neck=dict(embed_dim=32, rescales=[4, 2, 1, 0.5], norm_cfg=norm_cfg),
-    decode_head=dict(in_channels=taps, channels=16, norm_cfg=norm_cfg, loss_decode=loss),
+    decode_head=dict(in_channels=feature_maps, channels=16, norm_cfg=norm_cfg, loss_decode=loss),
     auxiliary_head=dict(in_channels=32, channels=16, norm_cfg=norm_cfg, loss_decode=loss),
 )
 train_dataloader = dict(
@@ -185,7 +185,7 @@ def test_both_end_in_a_validation_when_one_is_told_to(picture: int, end: str, tm
 
 LEAVING = """
 import atexit, os, sys
-from vil_dense.mm.engine.distributed import leaving
+from vil_dense.mm.engine.distributed import clean_exit
 
 class Late:
     def __del__(self):
@@ -193,7 +193,7 @@ class Late:
 
 late, os.environ["WORLD_SIZE"] = Late(), sys.argv[1]
 atexit.register(print, "at exit")
-with leaving():
+with clean_exit():
     print("said")
     sys.exit(75)
 """
@@ -287,18 +287,18 @@ def test_each_process_has_its_gpu_under_slurm_and_mpi(
     assert taken == [chosen] and os.environ["LOCAL_RANK"] == str(chosen)
 
 
-def settled(world_size: int, cuda: bool, **entries) -> Config:
+def resolved(world_size: int, cuda: bool, **entries) -> Config:
     cfg = Config(dict(train_dataloader=dict(batch_size=4), randomness=dict(seed=0), **entries))
-    settle_processes(cfg, world_size, cuda)
+    resolve_processes(cfg, world_size, cuda)
     return cfg
 
 
 def test_what_several_processes_need():
-    assert settled(1, False).to_dict() == dict(train_dataloader=dict(batch_size=4), randomness=dict(seed=0))
-    cpu, gpu = settled(2, False), settled(8, True)
+    assert resolved(1, False).to_dict() == dict(train_dataloader=dict(batch_size=4), randomness=dict(seed=0))
+    cpu, gpu = resolved(2, False), resolved(8, True)
     assert cpu.model_wrapper_cfg.device_ids is None and "model_wrapper_cfg" not in gpu
     for cfg in (cpu, gpu):
         assert cfg.custom_hooks[-1].type == "MeanLossHook" and cfg.randomness.diff_rank_seed
-    assert "diff_rank_seed" not in settled(2, False, custom_hooks=[dict(type="StepSeedHook")]).randomness
+    assert "diff_rank_seed" not in resolved(2, False, custom_hooks=[dict(type="StepSeedHook")]).randomness
     own = dict(type="MMDistributedDataParallel", device_ids=None, find_unused_parameters=True)
-    assert settled(2, False, model_wrapper_cfg=own).model_wrapper_cfg == own
+    assert resolved(2, False, model_wrapper_cfg=own).model_wrapper_cfg == own

@@ -18,8 +18,8 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from vil_dense.mm.cli.arguments import one_sentence
-from vil_dense.mm.engine.failures import RunFault, explain, in_words
+from vil_dense.mm.cli.arguments import report_errors
+from vil_dense.mm.engine.failures import RunFault, explain, explain_failures
 from vil_dense.mm.utils.safe_load import load_safely
 
 ROOT = Path(__file__).parents[3]
@@ -39,11 +39,11 @@ class Run:
 def test_ctrl_c(tmp_path: Path, capsys: pytest.CaptureFixture):
     said, run = [], Run(tmp_path)
     run.logger = type("Logger", (), dict(warning=lambda self, text: said.append(text)))()
-    with pytest.raises(SystemExit) as end, one_sentence(code=1), in_words(run):
+    with pytest.raises(SystemExit) as end, report_errors(code=1), explain_failures(run):
         raise KeyboardInterrupt
     assert end.value.code == 130 and capsys.readouterr().err == "stopped by Ctrl-C\n"
     assert said == ["stopped by Ctrl-C: --resume goes on from none"]
-    with pytest.raises(KeyboardInterrupt), one_sentence(debug=True):
+    with pytest.raises(KeyboardInterrupt), report_errors(debug=True):
         raise KeyboardInterrupt
 
 
@@ -62,7 +62,7 @@ def full_log():
 
 def test_a_log_on_a_full_disk(full_log: MMLogger, capsys: pytest.CaptureFixture):
     """The run goes on, is said once that lines are lost, and ends by its own error."""
-    with pytest.raises(SystemExit), one_sentence(code=1):
+    with pytest.raises(SystemExit), report_errors(code=1):
         full_log.info("a line")
         full_log.info("another")
         raise RuntimeError("odd")
@@ -73,14 +73,14 @@ def test_a_log_on_a_full_disk(full_log: MMLogger, capsys: pytest.CaptureFixture)
 
 
 def test_only_debug_shows_why_a_line_of_the_log_is_lost(full_log: MMLogger, capsys: pytest.CaptureFixture):
-    with one_sentence(debug=True):
+    with report_errors(debug=True):
         full_log.info("a line")
     assert "Traceback" in capsys.readouterr().err
 
 
 def test_a_line_that_is_no_line_keeps_its_traceback(full_log: MMLogger, capsys: pytest.CaptureFixture):
     """It is a mistake in the code, not the disk's."""
-    with one_sentence():
+    with report_errors():
         full_log.info("%d", "no number")
     assert "TypeError" in capsys.readouterr().err
 
@@ -89,9 +89,9 @@ KILLED = """
 import os, signal
 from functools import partial
 from torch.utils.data import DataLoader
-from vil_dense.mm.cli.arguments import one_sentence
-from vil_dense.mm.engine.failures import in_words
-from vil_dense.mm.engine.hooks.preemption import outlast_sigterm
+from vil_dense.mm.cli.arguments import report_errors
+from vil_dense.mm.engine.failures import explain_failures
+from vil_dense.mm.engine.hooks.preemption import block_sigterm
 
 
 class Data:
@@ -105,10 +105,10 @@ class Data:
 
 
 class Run:
-    train_dataloader = DataLoader(Data(), num_workers=2, worker_init_fn=partial(outlast_sigterm, None))
+    train_dataloader = DataLoader(Data(), num_workers=2, worker_init_fn=partial(block_sigterm, None))
 
 
-with one_sentence(code=1), in_words(Run()):
+with report_errors(code=1), explain_failures(Run()):
     list(Run.train_dataloader)
 """
 
@@ -197,7 +197,7 @@ def test_an_error_of_nccl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     "error", [RuntimeError("mat1 and mat2 shapes cannot be multiplied"), OSError("odd"), KeyError("x")]
 )
 def test_other_errors_stay_as_they_are(error: Exception, tmp_path: Path):
-    with pytest.raises(type(error)) as end, in_words(Run(tmp_path)):
+    with pytest.raises(type(error)) as end, explain_failures(Run(tmp_path)):
         raise error
     assert end.value is error
 
@@ -236,13 +236,13 @@ def test_what_helps_a_test_that_has_no_memory(tmp_path: Path):
 
 
 def test_ctrl_c_in_a_test_speaks_of_no_resuming(tmp_path: Path):
-    with pytest.raises(KeyboardInterrupt), in_words(Run(tmp_path), "test"):  # which has no logger
+    with pytest.raises(KeyboardInterrupt), explain_failures(Run(tmp_path), "test"):  # which has no logger
         raise KeyboardInterrupt
 
 
 def test_memory_that_is_not_there(tmp_path: Path):
     """The allocator's own words, whatever they are in this torch."""
-    with pytest.raises(RunFault, match=r"^out of memory \("), in_words(Run(tmp_path)):
+    with pytest.raises(RunFault, match=r"^out of memory \("), explain_failures(Run(tmp_path)):
         torch.empty(2**58)
 
 
@@ -258,7 +258,7 @@ def test_a_disk_that_fills_up(tmp_path: Path):
     run = wide_run(tmp_path)
     run.register_hook(Fill())
     try:
-        with pytest.raises(RunFault) as end, in_words(run):
+        with pytest.raises(RunFault) as end, explain_failures(run):
             run.train()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from vil_dense.mm.engine.failures import RunFault
-from vil_dense.mm.engine.hooks.nan_guard import LabelledAccuracyHook, WatchHook, loss_scale
+from vil_dense.mm.engine.hooks.nan_guard import LabelledAccuracyHook, NaNGuardHook, loss_scale
 from vil_dense.mm.utils.safe_load import load_safely
 
 ROOT = Path(__file__).parents[3]
@@ -52,7 +52,7 @@ def pictures(*bad: int, count: int = 12) -> list[dict]:
 def runner(
     work_dir: Path,
     *bad: int,
-    hook: WatchHook | None = None,
+    hook: NaNGuardHook | None = None,
     updates: int = 1,
     steps: int = 6,
     schedule: dict | None = None,
@@ -71,7 +71,7 @@ def runner(
         default_hooks=dict(
             checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=1),
             logger=dict(type="LoggerHook", interval=1),
-            watch=hook or WatchHook(),
+            watch=hook or NaNGuardHook(),
         ),
         custom_hooks=[dict(type="StepSeedHook")],
         log_processor=dict(by_epoch=False, window_size=1),
@@ -105,7 +105,7 @@ def test_the_run_ends_with_the_last_good_checkpoint(tmp_path: Path):
 
 
 def test_a_step_that_is_left_out_changes_nothing(tmp_path: Path):
-    run = runner(tmp_path, 5, hook=WatchHook(max_skipped=1))
+    run = runner(tmp_path, 5, hook=NaNGuardHook(max_skipped=1))
     run.train()
     assert checkpoints(tmp_path) == [f"iter_{step}.pth" for step in range(1, 7)]
     before, after, later = (load_safely(str(tmp_path / f"iter_{step}.pth"))["state_dict"] for step in (2, 3, 6))
@@ -117,7 +117,7 @@ def test_a_step_that_is_left_out_changes_nothing(tmp_path: Path):
 
 
 def test_two_in_a_row_are_one_too_many(tmp_path: Path):
-    run = runner(tmp_path, 1, 5, 7, hook=WatchHook(max_skipped=1))
+    run = runner(tmp_path, 1, 5, 7, hook=NaNGuardHook(max_skipped=1))
     with pytest.raises(RunFault, match=r"^step 4: 2 times in a row the loss is nan, "):
         run.train()
     assert sorted(path.name for path in (tmp_path / "faults").iterdir()) == [f"step_{step}.json" for step in (1, 3, 4)]
@@ -125,10 +125,10 @@ def test_two_in_a_row_are_one_too_many(tmp_path: Path):
 
 def test_a_row_goes_on_where_the_run_does(tmp_path: Path):
     with pytest.raises(RunFault):
-        runner(tmp_path, 5, 7, hook=WatchHook(max_skipped=1)).train()
+        runner(tmp_path, 5, 7, hook=NaNGuardHook(max_skipped=1)).train()
     (tmp_path / "faults/step_4.json").unlink()
     with pytest.raises(RunFault, match=r"^step 4: 2 times in a row the loss is nan, "):
-        runner(tmp_path, 5, 7, hook=WatchHook(max_skipped=1), start=tmp_path / "iter_3.pth").train()
+        runner(tmp_path, 5, 7, hook=NaNGuardHook(max_skipped=1), start=tmp_path / "iter_3.pth").train()
 
 
 def test_of_several_batches_of_an_update_the_bad_one_is_written_down(tmp_path: Path):
@@ -150,7 +150,7 @@ def test_a_gradient_alone_is_a_fault(tmp_path: Path):
 
 @pytest.mark.parametrize("value", [1.0, math.inf])
 def test_an_empty_part_of_a_sharded_weight_hides_nothing(value: float):
-    hook, network = WatchHook(), nn.ParameterList([torch.zeros(0), torch.zeros(2)])
+    hook, network = NaNGuardHook(), nn.ParameterList([torch.zeros(0), torch.zeros(2)])
     for weight in network:
         weight.grad = torch.full_like(weight, value)
     hook.model, hook.losses = network, [torch.zeros(())]
@@ -174,12 +174,12 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path):
 
 
 def test_healthy_steps_are_those_of_a_run_that_is_not_watched(tmp_path: Path):
-    class Blind(WatchHook):
+    class Blind(NaNGuardHook):
         def before_train(self, runner: Runner) -> None:
             """Nothing is wrapped."""
 
     states = []
-    for name, hook in (("seen", WatchHook(max_skipped=2)), ("blind", Blind())):
+    for name, hook in (("seen", NaNGuardHook(max_skipped=2)), ("blind", Blind())):
         runner(tmp_path / name, hook=hook, schedule=dict(type="PolyLR", by_epoch=False, end=6)).train()
         states.append(load_safely(str(tmp_path / name / "iter_6.pth"))["state_dict"])
     torch.testing.assert_close(states[0], states[1], rtol=0, atol=0)
@@ -207,7 +207,7 @@ def test_loss_scaling_is_left_to_the_scaler_down_to_one(tmp_path: Path):
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_config_watches_and_stops_at_once(path: Path):
     hooks = Config.fromfile(path).default_hooks
-    assert hooks.watch == dict(type="WatchHook", max_skipped=0) and hooks.stop == dict(type="StopHook")
+    assert hooks.watch == dict(type="NaNGuardHook", max_skipped=0) and hooks.stop == dict(type="PreemptionHook")
 
 
 class Head(nn.Module):
@@ -235,11 +235,11 @@ import torch
 from mmengine.dist import get_rank
 from torch import distributed
 from mmengine.model import MMDistributedDataParallel
-from test_watch import WatchHook, runner
+from test_watch import NaNGuardHook, runner
 from vil_dense.mm.engine.failures import RunFault
 distributed.init_process_group("gloo")
 bad = (5, 9, 11) if get_rank() == 1 else ()
-run = runner(Path({folder!r}), *bad, hook=WatchHook(max_skipped=1))
+run = runner(Path({folder!r}), *bad, hook=NaNGuardHook(max_skipped=1))
 run.model = MMDistributedDataParallel(run.model, device_ids=None, broadcast_buffers=False)
 try:
     run.train()

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from vil_dense.mm.datasets.seeding import KeyedInfiniteSampler, KeyedSampler
 from vil_dense.mm.engine.checkpoints import newest
 from vil_dense.mm.engine.failures import last_checkpoint
-from vil_dense.mm.engine.hooks.preemption import REQUEUE, Deaf, StopHook, outlast_sigterm
+from vil_dense.mm.engine.hooks.preemption import REQUEUE, PreemptionHook, SigtermBlockedContext, block_sigterm
 from vil_dense.mm.engine.hooks.reports import read_scalars
 from vil_dense.mm.utils.safe_load import install, load_safely
 
@@ -77,7 +77,7 @@ def runner(
         default_hooks=dict(
             checkpoint=dict(type="SafeCheckpointHook", by_epoch=epochs, interval=1 if epochs else 4),
             logger=dict(type="LoggerHook", interval=1),
-            stop=StopHook(),
+            stop=PreemptionHook(),
         ),
         custom_hooks=[dict(type="StepSeedHook"), Tell(tell)],
         log_processor=dict(by_epoch=epochs),
@@ -230,7 +230,7 @@ from functools import partial
 from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
-from vil_dense.mm.engine.hooks.preemption import Deaf, outlast_sigterm
+from vil_dense.mm.engine.hooks.preemption import SigtermBlockedContext, block_sigterm
 
 class Masks(list):
     def __getitem__(self, index):
@@ -240,8 +240,9 @@ class Masks(list):
         return [mask >> (signal.SIGTERM - 1) & 1 for mask in masks]
 
 torch.set_num_threads(2)
-init = partial(outlast_sigterm, None)
-loader = DataLoader(Masks([0]), num_workers=1, worker_init_fn=init, multiprocessing_context=Deaf(), collate_fn=list)
+init = partial(block_sigterm, None)
+context = SigtermBlockedContext()
+loader = DataLoader(Masks([0]), num_workers=1, worker_init_fn=init, multiprocessing_context=context, collate_fn=list)
 print([sorted(blocked) for (blocked,) in loader], signal.pthread_sigmask(signal.SIG_BLOCK, {}))
 """
 
@@ -253,15 +254,15 @@ def test_no_thread_of_a_worker_hears_it(tmp_path: Path):
     assert done.stdout.splitlines()[-1] == "[[0, 1, 1]] set()"
     run = runner(tmp_path, val=DataLoader([dict(inputs=torch.zeros(3))], num_workers=1))
     run._val_loop = run.build_val_loop(run._val_loop)
-    StopHook().before_run(run)
-    assert isinstance(run.val_loop.dataloader.multiprocessing_context, Deaf)
+    PreemptionHook().before_run(run)
+    assert isinstance(run.val_loop.dataloader.multiprocessing_context, SigtermBlockedContext)
 
 
 def test_its_parent_can_end_a_worker():
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
-        outlast_sigterm(lambda worker_id: os.write(writing, f"worker {worker_id}".encode()), 3)
+        block_sigterm(lambda worker_id: os.write(writing, f"worker {worker_id}".encode()), 3)
         time.sleep(60)
         os._exit(1)
     assert os.read(reading, 100) == b"worker 3"
@@ -290,9 +291,9 @@ def test_a_clock_that_is_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 EARLY = """
 import os, signal, subprocess, sys, time
-from vil_dense.mm.engine.hooks.preemption import requeued
+from vil_dense.mm.engine.hooks.preemption import requeue_on_preemption
 reading, writing = os.pipe()
-with requeued():
+with requeue_on_preemption():
     child = os.fork()
     if not child:
         os.write(writing, b"ready")

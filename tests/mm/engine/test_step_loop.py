@@ -4,7 +4,7 @@ from mmengine.runner import IterBasedTrainLoop
 from torch.utils.data import DataLoader
 
 from vil_dense.mm.datasets.seeding import KeyedInfiniteSampler
-from vil_dense.mm.engine.step_loop import Steps, begin_late
+from vil_dense.mm.engine.step_loop import Steps, start_at_step
 
 
 class Read(list):
@@ -43,7 +43,7 @@ def test_it_goes_on_without_reading_again():
     batches = loader(data)
     next(iter(batches.sampler))  # what an eager loader process takes away
     loop = loop_of(batches, done=4)
-    begin_late(loop)
+    start_at_step(loop)
     assert isinstance(loop.dataloader_iterator, Steps)
     found = [next(loop.dataloader_iterator) for _ in range(9)]
     assert found == [None] * 4 + expected[4:]
@@ -56,5 +56,5 @@ def test_other_samplers_and_newer_loops_stay_as_they_are():
     newer = loop_of(loader(data), done=0)
     newer.dataloader_iterator.skip_iter = lambda number: None
     for loop in (plain, newer):
-        begin_late(loop)
+        start_at_step(loop)
         assert isinstance(loop.dataloader_iterator, Eager)

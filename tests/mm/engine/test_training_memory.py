@@ -14,9 +14,10 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
 from vil_dense.backbones.memory import GIB, LiveMemory
-from vil_dense.mm.engine import settle, training_memory
-from vil_dense.mm.engine.failures import RunFault, in_words
-from vil_dense.mm.engine.training_memory import Step, estimate_training, own_step, say_training, smaller
+from vil_dense.mm.engine import training_memory
+from vil_dense.mm.engine.failures import RunFault, explain_failures
+from vil_dense.mm.engine.resolve_config import resolve_norm
+from vil_dense.mm.engine.training_memory import Step, describe_training_memory, estimate_training, own_step, smaller
 from vil_dense.synthetic.scenes import write_sample
 
 ROOT = Path(__file__).parents[3]
@@ -33,7 +34,7 @@ def upernet(**options) -> Runner:
     init_default_scope("mmseg")
     cfg = Config.fromfile(ROOT / "configs/vil_upernet_sample.py")
     cfg.merge_from_dict({**TINY, **options})
-    settle.settle_norm(cfg, 1, cuda=False)
+    resolve_norm(cfg, 1, cuda=False)
     loader = Namespace(batch_size=cfg.train_dataloader.batch_size)
     return Namespace(model=MODELS.build(cfg.model), train_dataloader=loader, optim_wrapper=cfg.optim_wrapper)
 
@@ -105,10 +106,10 @@ def test_what_is_smaller():
 def test_the_log_warns_where_there_is_not_as_much(monkeypatch: pytest.MonkeyPatch):
     run = upernet()
     monkeypatch.setattr(training_memory, "free_memory", lambda device: 64 * GIB)
-    (line,) = say_training(run)
+    (line,) = describe_training_memory(run)
     assert line.startswith("memory: a step of 8 x 128 x 128 takes about 0.")
     monkeypatch.setattr(training_memory, "free_memory", lambda device: GIB // 100)
-    _, warning = say_training(run)
+    _, warning = describe_training_memory(run)
     found = re.findall(r"(?:: |; )([^;]*?): ([\d.]+) GiB", warning)
     assert warning.startswith("warning: 0.01 GiB are free; smaller steps: ") and len(found) == 3
     assert [float(total) for _, total in found] == sorted(float(total) for _, total in found)
@@ -129,7 +130,7 @@ def test_a_head_of_two_outputs_and_a_cascade():
     assert 0 < estimate_training(run).step < plain
     cfg = Config.fromfile(ROOT / "configs/vil_upernet_sample.py")
     cfg.merge_from_dict(TINY)
-    settle.settle_norm(cfg, 1, cuda=False)
+    resolve_norm(cfg, 1, cuda=False)
     cfg.model.update(type="CascadeEncoderDecoder", num_stages=2, decode_head=CASCADE)
     run.model = MODELS.build(cfg.model)
     both = estimate_training(run).step
@@ -140,10 +141,10 @@ def test_a_head_of_two_outputs_and_a_cascade():
 def test_what_cannot_be_estimated_stops_nothing(tmp_path: Path):
     run = upernet()
     run.model.decode_head.forward = lambda features: dict(masks=features)
-    assert say_training(run) == ["memory: not estimated, KeyError: 0"]
+    assert describe_training_memory(run) == ["memory: not estimated, KeyError: 0"]
     with (
         pytest.raises(RunFault, match=r"^out of memory \(.*allocate.*\); a smaller batch or crop needs less$"),
-        in_words(run),
+        explain_failures(run),
     ):
         torch.empty(2**58)
 
@@ -181,7 +182,7 @@ def test_out_of_memory_in_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     }
     run = build("vil_upernet_sample.py", tmp_path / "work", {**TINY, **data})
     run.model.register_forward_pre_hook(lambda module, args: torch.empty(2**58))
-    with pytest.raises(RunFault) as end, in_words(run):
+    with pytest.raises(RunFault) as end, explain_failures(run):
         run.train()
     said = str(end.value)
     assert re.match(r"out of memory \(.*allocate.*\); a step of 8 x 128 x 128 takes about [\d.]+ GiB \(weights", said)

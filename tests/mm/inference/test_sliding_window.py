@@ -138,8 +138,8 @@ def test_a_head_that_predicts_in_its_own_way():
 )
 def test_which_heads_run_in_bands(neck: str, norm: str, bands: bool):
     model = segmentor(WHOLE, neck=neck, norm=norm)
-    taps = [torch.zeros(1, 32, 40, 30, dtype=torch.float64)] * 4
-    rows = tiled_upernet.band_rows(model.decode_head, model.neck if model.with_neck else None, taps)
+    feature_maps = [torch.zeros(1, 32, 40, 30, dtype=torch.float64)] * 4
+    rows = tiled_upernet.band_rows(model.decode_head, model.neck if model.with_neck else None, feature_maps)
     assert (rows is not None) == bands
 
 

@@ -1,4 +1,4 @@
-"""ViL in MMEngine: found from every child, taps of the right shape and place, strict about options and weights."""
+"""ViL in MMEngine: found from every child, maps of the right shape and place, strict about options and weights."""
 
 from pathlib import Path
 
@@ -51,10 +51,10 @@ def test_taps_are_the_raw_outputs_of_the_blocks() -> None:
     model = build().eval()
     x = torch.randn(1, 3, 64, 48)
     tokens = model.net.pos_embed(model.net.patch_embed(x))
-    for index, tap in zip((0, 1, 2, 3), (0, 1, None, 2), strict=True):
+    for index, feature_map in zip((0, 1, 2, 3), (0, 1, None, 2), strict=True):
         tokens = model.net.blocks[index](tokens)
-        if tap is not None:
-            assert torch.equal(model(x)[tap], tokens.movedim(-1, 1))
+        if feature_map is not None:
+            assert torch.equal(model(x)[feature_map], tokens.movedim(-1, 1))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from nifti_files import affine, write_nifti
 
-from vil_dense.mm.engine import settle
+from vil_dense.mm.engine.resolve_config import resolve_plan
 
 ROOT = Path(__file__).parents[3]
 CONFIG = """
@@ -37,7 +37,7 @@ def test_fourteen_classes_within_8_gib(tmp_path: Path) -> None:
     config, checkpoint, image = tmp_path / "config.py", tmp_path / "weights.pth", tmp_path / "ct.nii"
     config.write_text(CONFIG.format(base=ROOT / "configs/_base_/volumes_runtime.py"))
     cfg = Config.fromfile(config)
-    settle.settle_plan(cfg)
+    resolve_plan(cfg)
     torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), checkpoint)
     slab = np.random.default_rng(0).integers(-1000, 1000, (512, 512, 6)).astype(np.int16)
     write_nifti(image, np.tile(slab, (1, 1, 100)), affine("LPS", (0.78, 0.78, 0.8)))

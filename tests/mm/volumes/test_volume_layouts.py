@@ -12,7 +12,7 @@ from mmengine.registry import DATASETS, init_default_scope
 from nifti_files import affine, write_nifti
 
 from vil_dense.mm.datasets.seeding import SampleKey
-from vil_dense.mm.engine import settle
+from vil_dense.mm.engine.resolve_config import resolve_plan
 
 ROOT = Path(__file__).parents[3]
 
@@ -77,7 +77,7 @@ def test_public_layout(name: str, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     LAYOUTS[name](tmp_path / "data", cfg.plan)
     cfg.data_root = str(tmp_path / "data")
-    settle.settle_plan(cfg)
+    resolve_plan(cfg)
     train, held_out = (DATASETS.build(cfg[f"{split}_dataloader"].dataset) for split in ("train", "val"))
     cases = [source["name"] for source in (*train.cases.sources, *held_out.cases.sources)]
     assert len(cases) == len({*cases}) == (12 if name == "acdc" else 6) and held_out.cases.sources

@@ -24,8 +24,8 @@ from torch.utils.data import DataLoader
 from vil_dense.backbones import VisionLSTM
 from vil_dense.medical.data.plan_schema import read_plan
 from vil_dense.mm.datasets.seeding import KeyedInfiniteSampler
-from vil_dense.mm.engine import settle
 from vil_dense.mm.engine.failures import RunFault
+from vil_dense.mm.engine.resolve_config import resolve_amp, resolve_plan
 from vil_dense.mm.volumes import VolumeDataset, VolumeMetric, VolumeSegmentor
 from vil_dense.mm.volumes.segmentor import describe_network
 from vil_dense.state_files import write_state
@@ -52,8 +52,8 @@ def read(path: Path) -> Config:
     cfg = Config.fromfile(path)
     if isinstance(cfg.plan, str):
         cfg.plan = dict(PLAN)
-    settle.settle_plan(cfg)
-    settle.settle_amp(cfg, cuda=False)
+    resolve_plan(cfg)
+    resolve_amp(cfg, cuda=False)
     return cfg
 
 
@@ -271,7 +271,7 @@ def test_plan_tool(sample: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     cfg = Config.fromfile(ROOT / "configs/vil_unet3d_volumes.py")
     cfg.merge_from_dict(dict(plan=str(tmp_path / "plan.json"), data_root=str(sample)))
     cfg.test_dataloader.dataset.fold = None  # its own: all cases
-    settle.settle_plan(cfg)
+    resolve_plan(cfg)
     assert cfg.test_dataloader.dataset.fold is None and cfg.val_dataloader.dataset.fold == 0
     assert cfg.train_dataloader.batch_size == 5 and cfg.train_dataloader.dataset.data_root == str(sample)
     assert MODELS.build(cfg.model).network.encoder.levels[1].conv1.conv.out_channels == 8
@@ -281,7 +281,7 @@ def test_plan_tool(sample: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     own = Config.fromfile(tmp_path / "run.py")
     own.merge_from_dict({"fold": 1, "plan.batch_size": 7, "label_check": None})
     own.train_dataloader.dataset.data_root = "elsewhere"
-    settle.settle_plan(own)
+    resolve_plan(own)
     data, held_out = own.train_dataloader.dataset, own.val_dataloader.dataset
     assert data.fold == held_out.fold == 1 and data.plan.batch_size == own.model.plan.batch_size == 7
     assert data.data_root == "elsewhere" and held_out.data_root == str(sample)

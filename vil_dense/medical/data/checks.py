@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
-from vil_dense.files import evenly
+from vil_dense.files import sample_evenly
 from vil_dense.medical.data.datalist import Case
 from vil_dense.medical.data.reader import LoadedCase, read_case
 
@@ -60,7 +60,7 @@ def check_cases(
         ValueError: the faults of the first cases, a sentence each, and how many cases have one.
     """
     faults, end = [], time.monotonic() + seconds
-    order = range(len(cases)) if seconds == math.inf else evenly(len(cases))
+    order = range(len(cases)) if seconds == math.inf else sample_evenly(len(cases))
     for done, case in enumerate((cases[index] for index in order), 1):
         try:
             if done == 1 or time.monotonic() < end:

@@ -16,10 +16,10 @@ from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
+from vil_dense.errors import exit_on_error, traceback_hint
 from vil_dense.mm.engine.distributed import start_processes
 from vil_dense.mm.engine.failures import RunFault
 from vil_dense.mm.utils import safe_load
-from vil_dense.outcome import seen_in, spoken
 
 USER_ERRORS = (ImportError, KeyError, OSError, RunFault, SyntaxError, TypeError, ValueError)
 FROM_CONFIG = ("activation_checkpointing", "compile", "find_unused_parameters", "model_wrapper_cfg", "runner_type")
@@ -28,7 +28,7 @@ RUNNER_OPTIONS = {*inspect.signature(Runner).parameters, *FROM_CONFIG, *OURS}
 
 
 @contextmanager
-def one_sentence(debug: bool = False, *, code: int = 2) -> Iterator[None]:
+def report_errors(debug: bool = False, *, code: int = 2) -> Iterator[None]:
     """Turn what goes wrong into one sentence on stderr and an exit code; its traceback goes to the log of the run.
 
     Args:
@@ -41,9 +41,9 @@ def one_sentence(debug: bool = False, *, code: int = 2) -> Iterator[None]:
         text = sentence(error)
         if lacking := re.fullmatch(r"'ConfigDict' object has no attribute '(\w+)'", text):
             return f"the config has no {lacking[1]}"
-        return text if isinstance(error, USER_ERRORS) else f"{type(error).__name__}: {text} {seen_in(log)}"
+        return text if isinstance(error, USER_ERRORS) else f"{type(error).__name__}: {text} {traceback_hint(log)}"
 
-    with spoken(debug, code, words), nullcontext() if debug else _quiet_logs():
+    with exit_on_error(debug, code, words), nullcontext() if debug else _quiet_logs():
         try:
             yield
         except Exception as error:
@@ -80,7 +80,7 @@ def _quiet_logs() -> Iterator[None]:
     """Where a log cannot be written, as on a full disk: one line once, not logging's traceback for every line of it."""
     before = logging.Handler.handleError
 
-    def say_once(handler: logging.Handler, record: logging.LogRecord) -> None:
+    def print_once(handler: logging.Handler, record: logging.LogRecord) -> None:
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             before(handler, record)
@@ -89,7 +89,7 @@ def _quiet_logs() -> Iterator[None]:
             name = getattr(handler, "baseFilename", "on the screen")
             print(f"warning: the log {name} cannot be written, its lines are lost: {error}", file=sys.stderr)
 
-    logging.Handler.handleError = say_once  # type: ignore[method-assign]
+    logging.Handler.handleError = print_once  # type: ignore[method-assign]
     try:
         yield
     finally:

@@ -8,7 +8,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 from torch.utils.data import DataLoader
 
-from vil_dense.mm.datasets.retry import patiently
+from vil_dense.mm.datasets.retry import read_with_retry
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 DEVKIT = "ILSVRC2012_devkit_t12/data"
@@ -69,7 +69,7 @@ class LabelledPictures(BaseDataset):
     def prepare_data(self, idx: int) -> Any:
         """A sample through the pipeline; waits where its file is out of reach for a while."""
         picture = self.get_data_info(idx)
-        return patiently(lambda: self.pipeline(picture.copy()), [picture["img_path"]])
+        return read_with_retry(lambda: self.pipeline(picture.copy()), [picture["img_path"]])
 
     def _read(self, folder: Path) -> tuple[list[str], list[tuple[str, int]]]:
         """Names of the classes, and (path, class index) of all pictures."""

@@ -19,8 +19,8 @@ from mmseg.datasets import BaseSegDataset
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import nn
 
-from vil_dense.files import evenly
-from vil_dense.mm.datasets.retry import patiently
+from vil_dense.files import sample_evenly
+from vil_dense.mm.datasets.retry import read_with_retry
 
 SECONDS = 60.0
 """How long all data sets of a run are looked at together, unless the config says otherwise."""
@@ -109,11 +109,11 @@ def _check(split: str, dataset: BaseSegDataset, network: nn.Module, seconds: flo
             )
     classes, void, reduced = heads[0].num_classes, heads[0].ignore_index, dataset.reduce_zero_label
     names = names or [str(number) for number in range(classes)]
-    survey = look_at(dataset, seconds)
+    survey = count_labels(dataset, seconds)
     say(table(split, survey, names, void))
-    if fault := judge(survey, classes, void, reduced, train=split == "train"):
+    if fault := find_errors(survey, classes, void, reduced, train=split == "train"):
         raise ValueError(f"labels of the {split} data: {fault}")
-    for doubt in doubts(survey, names, void, reduced):
+    for doubt in find_warnings(survey, names, void, reduced):
         say(f"warning: {doubt}")
 
 
@@ -121,11 +121,11 @@ def _heads(head: nn.Module | None) -> list[nn.Module]:
     return [] if head is None else list(head) if isinstance(head, nn.ModuleList) else [head]
 
 
-def look_at(dataset: BaseSegDataset, seconds: float) -> Survey:
+def count_labels(dataset: BaseSegDataset, seconds: float) -> Survey:
     """Read pairs of picture and label, evenly spread, until all are read or the time is up; one at least."""
     survey, end = Survey(len(dataset)), time.monotonic() + seconds
     as_trained = trained_ids(dataset)
-    for index in evenly(len(dataset)):
+    for index in sample_evenly(len(dataset)):
         pair = dataset.get_data_info(index)
         survey.read += 1
         try:
@@ -182,7 +182,7 @@ def _decode(path: str, what: str, backend_args: dict | None) -> np.ndarray:
     A picture is turned as its EXIF note says, which OpenCV does in training.
     """
     try:
-        read = patiently(lambda: fileio.get(path, backend_args=backend_args), [] if backend_args else [path])
+        read = read_with_retry(lambda: fileio.get(path, backend_args=backend_args), [] if backend_args else [path])
         content = io.BytesIO(read)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # from half of Pillow's limit on
@@ -213,7 +213,7 @@ def table(split: str, survey: Survey, names: Sequence[str], void: int) -> str:
     return "\n".join(lines)
 
 
-def judge(survey: Survey, classes: int, void: int, reduce_zero_label: bool, train: bool = True) -> str:
+def find_errors(survey: Survey, classes: int, void: int, reduce_zero_label: bool, train: bool = True) -> str:
     """What is wrong, in one sentence; an empty string where nothing is.
 
     Args:
@@ -247,7 +247,7 @@ def judge(survey: Survey, classes: int, void: int, reduce_zero_label: bool, trai
     return ""
 
 
-def doubts(survey: Survey, names: Sequence[str], void: int, reduce_zero_label: bool) -> list[str]:
+def find_warnings(survey: Survey, names: Sequence[str], void: int, reduce_zero_label: bool) -> list[str]:
     """What may be meant so, a line each: classes without a pixel, ids that seem to be counted from 0 already."""
     absent = [name for id_, name in enumerate(names) if not survey.pixels[id_] and id_ != void]
     some = ", ".join(absent[:SHOWN]) + (f" and {len(absent) - SHOWN} more classes" if len(absent) > SHOWN else "")

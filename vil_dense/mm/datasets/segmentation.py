@@ -6,7 +6,7 @@ from mmengine import fileio
 from mmseg.datasets import ADE20KDataset, BaseSegDataset
 from mmseg.registry import DATASETS
 
-from vil_dense.mm.datasets.retry import patiently
+from vil_dense.mm.datasets.retry import read_with_retry
 from vil_dense.synthetic import scenes
 
 
@@ -47,7 +47,7 @@ class CheckedDataset(BaseSegDataset):
         pair = self.get_data_info(idx)
         files = [pair[key] for key in ("img_path", "seg_map_path") if key in pair]
         try:
-            return patiently(lambda: self.pipeline(pair.copy()), [] if self.backend_args else files)
+            return read_with_retry(lambda: self.pipeline(pair.copy()), [] if self.backend_args else files)
         except Exception as error:
             raise ValueError(f"{' with label '.join(files)} cannot be used: {error}") from error
 

@@ -76,7 +76,7 @@ def end_processes() -> None:
 
 
 @contextmanager
-def leaving() -> Iterator[None]:
+def clean_exit() -> Iterator[None]:
     """Around a whole command: one of several processes leaves with its exit code, whatever its threads still do.
 
     A thread of gloo that lets go of a tensor while the interpreter ends aborts the process, and the launcher then says
@@ -100,7 +100,7 @@ def _several() -> bool:
     return int(os.environ.get("WORLD_SIZE", 1)) > 1
 
 
-def settle_processes(cfg: Config, world_size: int, cuda: bool) -> str:
+def resolve_processes(cfg: Config, world_size: int, cuda: bool) -> str:
     """For several processes: a DDP that runs on CPUs too, different random draws in each, the mean loss in the log.
 
     Where no `StepSeedHook` keys the draws, each process draws from seed + its number (MMEngine gives all the same draws

@@ -9,7 +9,7 @@ import torch
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from vil_dense.mm.engine.training_memory import estimate_training, own_step, said_smaller
+from vil_dense.mm.engine.training_memory import describe_smaller_batch, estimate_training, own_step
 
 
 class RunFault(Exception):
@@ -27,7 +27,7 @@ NO_SHARED_MEMORY = re.compile(r"Bus error|unable to (?:allocate|open|resize|mmap
 
 
 @contextmanager
-def in_words(runner: Runner, split: str = "train") -> Iterator[None]:
+def explain_failures(runner: Runner, split: str = "train") -> Iterator[None]:
     """Errors that have a known cause outside the code leave as a `RunFault` that says it; all others as they are.
 
     Of Ctrl-C the log of a training says where it would go on.
@@ -61,8 +61,9 @@ def explain(error: Exception, runner: Runner, split: str = "train") -> str | Non
         )
     if lost := LOST_WORKER.search(text):
         return lost_worker(lost[1], lost[2], f"{workers} to less than {_loader(runner, split).num_workers}", again)
-    if no_memory(error):  # before a lost process: NCCL has its own memory, and says so within an error of its own
-        return f"{out_of_memory(error)}{training_needs(runner) if split == 'train' else test_needs(runner)}"
+    if is_out_of_memory(error):  # before a lost process: NCCL has memory of its own, and wraps this error
+        advice = describe_training_needs(runner) if split == "train" else describe_test_needs(runner)
+        return f"{describe_out_of_memory(error)}{advice}"
     if isinstance(error, OSError) and NO_SPACE.search(text):
         last = f"; the last whole checkpoint: {last_checkpoint(runner.work_dir)}" if again else ""
         return f"{text}{last}; make room{again}"
@@ -84,11 +85,11 @@ def lost_worker(pid: str, signal: str | None, fewer: str, again: str) -> str:
     return f"loader process {pid} {how}: its own lines above say more; {fewer.split()[0]}=0 shows its errors"
 
 
-def no_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or bool(NO_MEMORY.search(str(error)))
 
 
-def out_of_memory(error: Exception) -> str:
+def describe_out_of_memory(error: Exception) -> str:
     """The beginning of a sentence, which what helps ends."""
     return f"out of memory ({_said(str(error) or type(error).__name__, NO_MEMORY)}); "
 
@@ -100,17 +101,17 @@ def _said(text: str, cause: re.Pattern[str]) -> str:
     return lines[0] if not last else f"{lines[0]}: {lines[last].strip()}"
 
 
-def training_needs(runner: Runner) -> str:
+def describe_training_needs(runner: Runner) -> str:
     """What a step takes, where that is known, and what makes it less."""
     try:
-        expected, smaller = estimate_training(runner), said_smaller(runner)
+        expected, smaller = estimate_training(runner), describe_smaller_batch(runner)
         takes = f"a step of {own_step(runner)} takes {expected}; " if expected else ""
     except Exception:  # of an estimate is less to be said than of the memory
         takes, smaller = "", "a smaller batch or crop needs less"
     return takes + smaller
 
 
-def test_needs(runner: Runner) -> str:
+def describe_test_needs(runner: Runner) -> str:
     batch = _loader(runner, "test").batch_size
     if batch and batch > 1:
         return f"set test_dataloader.batch_size to less than {batch}"

@@ -20,11 +20,11 @@ from torch import nn
 from vil_dense.files import check_folders
 from vil_dense.mm.datasets.class_folders import check_loaders
 from vil_dense.mm.datasets.label_check import check_labels
-from vil_dense.mm.engine import settle
 from vil_dense.mm.engine.checkpoints import find_start
 from vil_dense.mm.engine.distributed import start_processes
-from vil_dense.mm.engine.failures import in_words
-from vil_dense.mm.engine.training_memory import say_training
+from vil_dense.mm.engine.failures import explain_failures
+from vil_dense.mm.engine.resolve_config import describe_start, resolve_config
+from vil_dense.mm.engine.training_memory import describe_training_memory
 from vil_dense.mm.engine.work_dir_lock import lock_work_dir
 from vil_dense.mm.models.backbone import ViL
 from vil_dense.mm.models.classifier import ImageClassifier
@@ -36,8 +36,8 @@ class ViLRunner(Runner):
     """MMEngine's `Runner` for training, with what a config leaves open resolved, and with checks before the first step.
 
     `runner_type="ViLRunner"` in a config selects it. `from_cfg` starts the processes, finds the checkpoint to resume
-    from, resolves norm, plan, workers, warm-up and precision (`settle_run`), and locks the work folder. `train` checks
-    weights, labels and memory first. Files are read without running code in them and are written atomically.
+    from, resolves norm, plan, workers, warm-up and precision (`resolve_config`), and locks the work folder. `train`
+    checks weights, labels and memory first. Files are read without running code in them and are written atomically.
     """
 
     checkpoint: dict | None = None
@@ -63,8 +63,8 @@ class ViLRunner(Runner):
         with safe_files():
             checkpoint, broken = find_start(cfg)
             weights = weights_of(checkpoint) if checkpoint else None
-            lines = [*broken, *settle.settle_run(cfg, get_world_size(), cuda, weights)]
-            lines.append(settle.say_start(cfg, cfg.load_from))
+            lines = [*broken, *resolve_config(cfg, get_world_size(), cuda, weights)]
+            lines.append(describe_start(cfg, cfg.load_from))
             if is_main_process():
                 lock_work_dir(cfg.work_dir)
             runner = super().from_cfg(cfg)
@@ -91,7 +91,7 @@ class ViLRunner(Runner):
                     network.init_weights()
             check_loaders(self.train_loop.dataloader, self.val_loop.dataloader if self.val_loop else None)
             check_labels(self, self.cfg.get("label_check", {}), ("train", "val"))
-            for line in say_training(self) if is_main_process() else []:
+            for line in describe_training_memory(self) if is_main_process() else []:
                 self.logger.info(line)
         self.prepared = True
 
@@ -102,7 +102,7 @@ class ViLRunner(Runner):
             RunFault: what ended the run from outside, in one sentence.
         """
         self.prepare()
-        with safe_files(), in_words(self), restored_process():
+        with safe_files(), explain_failures(self), restored_process():
             return super().train()
 
     def build_optim_wrapper(self, optim_wrapper: dict | OptimWrapper) -> OptimWrapper:

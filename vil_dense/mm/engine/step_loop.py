@@ -33,7 +33,7 @@ class Steps:
         return next(self._iterator)
 
 
-def begin_late(loop: BaseLoop) -> None:
+def start_at_step(loop: BaseLoop) -> None:
     """Before its first step: a loop over steps reads nothing twice, where its MMEngine has no such thing."""
     if not isinstance(loop, IterBasedTrainLoop) or hasattr(loop.dataloader_iterator, "skip_iter"):
         return

@@ -97,7 +97,7 @@ def own_step(runner: Runner) -> Step | None:
     return Step(loader.batch_size, tuple(size), with_cp) if size else None
 
 
-def say_training(runner: Runner) -> list[str]:
+def describe_training_memory(runner: Runner) -> list[str]:
     """Lines for the log: the estimate, and whether there is as much; or why a model of others has no estimate."""
     try:
         expected = estimate_training(runner)
@@ -108,11 +108,11 @@ def say_training(runner: Runner) -> list[str]:
     lines = [f"memory: a step of {own_step(runner)} takes {expected}"]
     free = free_memory(get_device())
     if free is not None and expected.total > free:
-        lines.append(f"warning: {free / GIB:.2f} GiB are free; {said_smaller(runner)}")
+        lines.append(f"warning: {free / GIB:.2f} GiB are free; {describe_smaller_batch(runner)}")
     return lines
 
 
-def said_smaller(runner: Runner) -> str:
+def describe_smaller_batch(runner: Runner) -> str:
     """What would make a step of the run smaller, each with its estimate, the most effective first."""
     found = [(estimate_training(runner, step), words) for words, step in smaller(runner)]
     ranked = sorted((expected.total, words) for expected, words in found if expected is not None)

@@ -12,7 +12,7 @@ from vil_dense.mm.inference.tiled_upernet import Size, decode
 from vil_dense.mm.models.backbone import ViL
 
 BLOCK_MAPS = 12
-"""Arrays of the size of a tap that live at one time inside a ViL block, measured on the chunkwise backend."""
+"""Arrays of the size of a feature_map that live at one time inside a ViL block, measured on the chunkwise backend."""
 SCAN_MAPS = 33
 """Those of the chunks that are scanned at one time, 512 tokens."""
 STREAM_BANDS = 3
@@ -28,8 +28,8 @@ class Estimate(NamedTuple):
     model: int  # weights
     picture: int  # as read, as the network sees it, and its label
     waiting: int  # logits of windows whose neighbours are still to come
-    backbone: int  # taps and the inside of a block, for the windows that run at one time
-    head: int  # taps, pyramid and head, with its logits
+    backbone: int  # feature maps and the inside of a block, for the windows that run at one time
+    head: int  # feature maps, pyramid and head, with its logits
     rows: int  # these logits, and the bands of full resolution that become classes
 
     @property
@@ -65,9 +65,9 @@ def estimate(model: EncoderDecoder, inputs: Size, size: Size, batch: int = 1) ->
     windows = cut(inputs, model.test_cfg)
     batch = min(batch, len(windows.lefts))
     grid = model.backbone.net.patch_embed.grid(windows.window)
-    tokens, dim, taps = grid[0] * grid[1], model.backbone.net.dim, len(model.backbone.out_indices)
-    maps = (taps + BLOCK_MAPS) * tokens + SCAN_MAPS * min(tokens, 512)
-    head, logits = _head(model, (batch, dim, *grid), taps)
+    tokens, dim, feature_maps = grid[0] * grid[1], model.backbone.net.dim, len(model.backbone.out_indices)
+    maps = (feature_maps + BLOCK_MAPS) * tokens + SCAN_MAPS * min(tokens, 512)
+    head, logits = _head(model, (batch, dim, *grid), feature_maps)
     overlapping = sum(top < windows.window[0] for top in windows.tops)
     band = min(BAND_BYTES, 4 * model.out_channels * max(size[0] * size[1], inputs[0] * inputs[1]))
     return Estimate(
@@ -80,10 +80,10 @@ def estimate(model: EncoderDecoder, inputs: Size, size: Size, batch: int = 1) ->
     )
 
 
-def _head(model: EncoderDecoder, tap: tuple[int, ...], taps: int) -> tuple[int, int]:
+def _head(model: EncoderDecoder, feature_map: tuple[int, ...], feature_maps: int) -> tuple[int, int]:
     """Bytes that pyramid and head need at most, and those of their logits: counted in a run without any memory."""
     head = copy.deepcopy(model.decode_head).to("meta")
     neck = copy.deepcopy(model.neck).to("meta") if model.with_neck else None
     with torch.no_grad(), LiveMemory() as memory:
-        logits = decode(head, neck, [torch.empty(tap, device="meta") for _ in range(taps)])
+        logits = decode(head, neck, [torch.empty(feature_map, device="meta") for _ in range(feature_maps)])
     return memory.peak, logits.nbytes

@@ -18,8 +18,8 @@ from mmseg.registry import DATASETS
 from PIL import Image, ImageOps
 
 from vil_dense.backbones.memory import GIB, free_memory
-from vil_dense.mm.engine import settle
-from vil_dense.mm.engine.failures import RunFault, no_memory, out_of_memory
+from vil_dense.mm.engine.failures import RunFault, is_out_of_memory
+from vil_dense.mm.engine.resolve_config import resolve_norm
 from vil_dense.mm.inference.memory import estimate
 from vil_dense.mm.inference.sliding_window import cut, label_map
 from vil_dense.mm.inference.tiled_upernet import Size
@@ -111,7 +111,7 @@ class Predictor:
         if batch < 1:
             raise ValueError(f"--window-batch is at least 1, got {batch}")
         content = load_safely(checkpoint)
-        settle.settle_norm(cfg, world_size=1, cuda=False, weights=weights_of(content))
+        resolve_norm(cfg, world_size=1, cuda=False, weights=weights_of(content))
         dataset = cfg.test_dataloader.dataset
         kind = DATASETS.get(dataset.type)
         self.classes = content.get("meta", {}).get("dataset_meta") or kind.METAINFO
@@ -134,7 +134,7 @@ class Predictor:
         size, seen = image.shape[:2], tuple(inputs.shape[2:])
         if size[0] * size[1] > self.largest:
             self.largest = size[0] * size[1]
-            self._say_memory(seen, size)
+            self._log_memory(seen, size)
         found = label_map(self.model, inputs, size, padding=padding, batch=self.batch, progress=progress)
         return found.numpy()
 
@@ -163,9 +163,9 @@ class Predictor:
             try:
                 label = self.label(image, progress)
             except (MemoryError, RuntimeError) as error:
-                if not no_memory(error):
+                if not is_out_of_memory(error):
                     raise
-                raise RunFault(f"{path}: {out_of_memory(error)}{self._less_memory()}") from error
+                raise RunFault(f"{path}: {describe_out_of_memory(error)}{self._less_memory()}") from error
             draw.save_png(out / "labels" / f"{name}.png", label + np.uint8(first_id))
             seen = draw.overlay(image[..., ::-1], label.astype(np.int16), self.classes["palette"])
             draw.save_png(out / "overlays" / f"{name}.png", seen)
@@ -179,7 +179,7 @@ class Predictor:
         fewer = f", or --window-batch of less than {self.batch}" if self.batch > 1 else ""
         return f"a --window smaller than {size} needs less{fewer}"
 
-    def _say_memory(self, inputs: Size, size: Size) -> None:
+    def _log_memory(self, inputs: Size, size: Size) -> None:
         """Prints what a picture will take, and a warning where it may not be there."""
         windows = cut(inputs, self.model.test_cfg)
         count = len(windows.tops) * len(windows.lefts)

@@ -57,52 +57,53 @@ class Resize(NamedTuple):
         return maps.view(*x.shape[:-2], *size)
 
 
-def decode(head: nn.Module, neck: nn.Module | None, taps: Sequence[Tensor]) -> Tensor:
-    """The logits of `head(neck(taps))`, (B, K, h, w), in inference; in bands where that can be and saves memory."""
-    rows = band_rows(head, neck, taps)
+def decode(head: nn.Module, neck: nn.Module | None, feature_maps: Sequence[Tensor]) -> Tensor:
+    """Returns the logits of `head(neck(feature_maps))`, (B, K, h, w); in bands of rows where that saves memory."""
+    rows = band_rows(head, neck, feature_maps)
     if rows is None:
-        return head(neck(taps) if neck is not None else taps)
-    return _in_bands(head, _Pyramid(neck, taps), rows)
+        return head(neck(feature_maps) if neck is not None else feature_maps)
+    return _in_bands(head, _Pyramid(neck, feature_maps), rows)
 
 
-def band_rows(head: nn.Module, neck: nn.Module | None, taps: Sequence[Tensor]) -> int | None:
+def band_rows(head: nn.Module, neck: nn.Module | None, feature_maps: Sequence[Tensor]) -> int | None:
     """Rows of the finest level in a band; None where `head` has to run, or may as well run, on whole maps."""
     parts = [head] if neck is None else [head, neck]
     if (
         type(head) is not UPerHead
         or (neck is not None and type(neck) is not Feature2Pyramid)
         or not all(_is_local(module) for part in parts for module in part.modules())
-        or list(head.in_index) != list(range(len(taps)))
+        or list(head.in_index) != list(range(len(feature_maps)))
     ):
         return None
     factor = 1 if neck is None else int(neck.rescales[0])
-    height, width = (factor * length for length in taps[0].shape[2:])
-    rows = max(BAND_BYTES // (len(taps[0]) * len(taps) * head.channels * width * taps[0].element_size()), 1)
+    height, width = (factor * length for length in feature_maps[0].shape[2:])
+    row_bytes = len(feature_maps[0]) * len(feature_maps) * head.channels * width * feature_maps[0].element_size()
+    rows = max(BAND_BYTES // row_bytes, 1)
     return rows if rows < height else None
 
 
 class _Pyramid:
-    """The levels that `neck` makes of `taps`, whole or some rows; its levels do not depend on each other."""
+    """The levels that `neck` makes of `feature_maps`, whole or some rows; its levels do not depend on each other."""
 
-    def __init__(self, neck: nn.Module | None, taps: Sequence[Tensor]) -> None:
-        self.neck, self.taps = neck, list(taps)
+    def __init__(self, neck: nn.Module | None, feature_maps: Sequence[Tensor]) -> None:
+        self.neck, self.feature_maps = neck, list(feature_maps)
         self.factor = 1 if neck is None else int(neck.rescales[0])
-        height, width = taps[0].shape[2:]
+        height, width = feature_maps[0].shape[2:]
         self.size = self.factor * height, self.factor * width
 
     def coarse(self) -> list[Tensor]:
         """All levels but the finest."""
         if self.neck is None:
-            return self.taps[1:]
-        return list(self.neck([self.taps[0][:, :, :1], *self.taps[1:]])[1:])
+            return self.feature_maps[1:]
+        return list(self.neck([self.feature_maps[0][:, :, :1], *self.feature_maps[1:]])[1:])
 
     def finest(self, start: int, stop: int) -> Tensor:
         """Those rows of the finest level."""
         if self.neck is None:
-            return self.taps[0][:, :, start:stop]
+            return self.feature_maps[0][:, :, start:stop]
         first, end = start // self.factor, -(-stop // self.factor)
-        few = [tap[:, :, :4, :4] for tap in self.taps[1:]]
-        level = self.neck([self.taps[0][:, :, first:end], *few])[0]
+        few = [feature_map[:, :, :4, :4] for feature_map in self.feature_maps[1:]]
+        level = self.neck([self.feature_maps[0][:, :, first:end], *few])[0]
         return level[:, :, start - first * self.factor : stop - first * self.factor]
 
 

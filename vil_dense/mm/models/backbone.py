@@ -18,12 +18,12 @@ from vil_dense.ops import resolve_backend
 
 @MODELS.register_module(name="ViL")
 class ViL(BaseModule):
-    """Multi-scale taps of a `VisionLSTM`: (B, C_in, H, W) -> a tuple of maps (B, C, ceil(H / p), ceil(W / p)).
+    """Returns multi-scale feature maps of a `VisionLSTM`: (B, C_in, H, W) -> a tuple of maps (B, C, ceil(H / p), ceil(W / p)).
 
     Args:
         variant: a key of `backbones.VARIANTS`, e.g. `vil2-tiny`.
         out_indices: blocks whose output is put out, counted from 0, negative ones from the end.
-        out_norm: a LayerNorm for each tap (the official segmentation models have none).
+        out_norm: a LayerNorm for each feature_map (the official segmentation models have none).
         frozen_stages: -1 trains everything; n >= 0 freezes the embeddings and the first n blocks.
         init_cfg: `dict(type="Pretrained", checkpoint=FILE)` loads the weights of a classifier or segmentor of ours, or
             published ones in any layout that `backbones.checkpoint` knows, strictly and without running code from the
@@ -31,7 +31,7 @@ class ViL(BaseModule):
         **options: any option of `VisionLSTM`, in place of the variant's.
 
     Attributes:
-        out_channels, strides: of each tap; strides in px, one number for square patches.
+        out_channels, strides: of each feature_map; strides in px, one number for square patches.
 
     Raises:
         ValueError: an unknown variant or option, or a block that does not exist.
@@ -93,7 +93,7 @@ class ViL(BaseModule):
         self._is_init = True
 
     def _load_out_norms(self, norms: dict[str, Tensor]) -> str:
-        """The norms of the taps from a run that had the same number of them; what the report says of them."""
+        """Loads the norms of the feature maps from a checkpoint that has as many; returns a line for the report."""
         if {key: value.shape for key, value in norms.items()} != {
             k: v.shape for k, v in self.out_norms.state_dict().items()
         }:

@@ -15,7 +15,7 @@ from vil_dense.medical.data.plan_schema import read_plan
 from vil_dense.medical.data.reader import read_case
 from vil_dense.medical.data.transforms import augmentation, sample_patch, training_cases
 from vil_dense.medical.progress import Progress
-from vil_dense.mm.datasets.retry import patiently
+from vil_dense.mm.datasets.retry import read_with_retry
 from vil_dense.mm.datasets.seeding import SampleKey
 
 
@@ -82,7 +82,7 @@ class VolumeDataset(Dataset):
             raise ValueError("patches need the keys of a KeyedInfiniteSampler, got a plain index")
         source = self.cases.sources[index]
         images = source["image"] if isinstance(source["image"], list) else [source["image"]]
-        case = patiently(lambda: self.cases[index], [*images, *([source["label"]] if "label" in source else [])])
+        case = read_with_retry(lambda: self.cases[index], [*images, *([source["label"]] if "label" in source else [])])
         if self.augment is None:
             return case
         return dict(sample_patch(self.augment, case, index.seed, index.epoch, int(index)), name=case["name"])

@@ -32,28 +32,28 @@ def build_segmentor(case: Case, attention: bool, **options: Any) -> Any:
     from mmengine.registry import MODELS, init_default_scope
 
     from vil_dense.mm.cli.arguments import load_config
-    from vil_dense.mm.engine import settle
+    from vil_dense.mm.engine.resolve_config import resolve_norm
 
     init_default_scope("mmseg")
     cfg = load_config(case.config)
     backbone = cfg.model.backbone
     backbone.pop("init_cfg", None)
-    taps = backbone.out_indices
+    feature_maps = backbone.out_indices
     if case.depth:
-        taps = [max(0, (n + 1) * case.depth // len(taps) - 1) for n in range(len(taps))]
+        feature_maps = [max(0, (n + 1) * case.depth // len(feature_maps) - 1) for n in range(len(feature_maps))]
     if case.dim:
-        cfg.model.decode_head.in_channels = [case.dim] * len(taps)
+        cfg.model.decode_head.in_channels = [case.dim] * len(feature_maps)
         if cfg.model.get("neck"):
             cfg.model.neck.embed_dim = case.dim
         cfg.model.auxiliary_head.in_channels = case.dim
     shape = {key: value for key, value in (("dim", case.dim), ("depth", case.depth)) if value}
-    backbone.update(out_indices=taps, **shape, **options)
+    backbone.update(out_indices=feature_maps, **shape, **options)
     if attention:
         shape = {key: vit_options(case)[key] for key in ("dim", "depth", "num_heads")}
-        backbone.update(variant="deit3-tiny", out_indices=[tap // 2 for tap in taps], **shape)
+        backbone.update(variant="deit3-tiny", out_indices=[feature_map // 2 for feature_map in feature_maps], **shape)
     if case.whole:
         cfg.model.test_cfg = dict(mode="whole")
-    settle.settle_norm(cfg, world_size=1, cuda=case.device.type == "cuda")
+    resolve_norm(cfg, world_size=1, cuda=case.device.type == "cuda")
     return MODELS.build(cfg.model)
 
 

@@ -35,7 +35,7 @@ class Batch(NamedTuple):
 
 
 @HOOKS.register_module()
-class WatchHook(Hook):
+class NaNGuardHook(Hook):
     """Every training step: loss and gradients are looked at before the optimizer uses them.
 
     A step with numbers that are not finite changes nothing. It is repeated once under hooks to find the module where

@@ -1,6 +1,6 @@
-"""SIGTERM, with which schedulers take a machine back: a checkpoint after the step, then an exit code of its own.
+"""Handles SIGTERM, which schedulers send before they take a machine back: saves a checkpoint and exits with code 75.
 
-The code is 75, `EX_TEMPFAIL` of sysexits.h: "try again". In a batch script:
+The code is `EX_TEMPFAIL` of sysexits.h ("try again"). In a batch script:
 `srun python tools/train.py ... --resume; [ $? -eq 75 ] && scontrol requeue $SLURM_JOB_ID`.
 """
 
@@ -27,26 +27,25 @@ from vil_dense.mm.engine.checkpoints import WITHIN_EPOCH, SafeCheckpointHook
 from vil_dense.mm.engine.distributed import end_processes
 from vil_dense.mm.engine.epoch_loop import EpochLoop
 from vil_dense.mm.engine.failures import last_checkpoint
-from vil_dense.mm.engine.step_loop import begin_late
+from vil_dense.mm.engine.step_loop import start_at_step
 
 REQUEUE = 75
-PICTURES = 8
-"""In a validation several processes ask each other whether one was told to stop every so many batches: they would wait
-for the slowest at each."""
+STOP_CHECK_INTERVAL = 8
+"""Batches of a validation between two checks whether a process was asked to stop; each check is an all-reduce."""
 
 
-class Stopped(SystemExit):
-    """The run was told to stop and can go on later."""
+class Preempted(SystemExit):
+    """Ends the process after SIGTERM with exit code 75; the run can be resumed."""
 
     def __init__(self) -> None:
         super().__init__(REQUEUE)
 
 
 @contextmanager
-def requeued() -> Iterator[None]:
-    """Where no `StopHook` handles it, as while a run is set up, SIGTERM ends this process at once with the same code.
+def requeue_on_preemption() -> Iterator[None]:
+    """Exits with code 75 at SIGTERM while no `PreemptionHook` is active, as during the set-up of a run.
 
-    Nothing is to be saved then. In several processes none waits for another. Child processes end as they always do.
+    There is nothing to save then. Processes do not wait for each other. Child processes end as they always do.
     """
     own = os.getpid()
 
@@ -56,7 +55,7 @@ def requeued() -> Iterator[None]:
             os.kill(os.getpid(), number)
             return
         print(f"stopped by SIGTERM, with nothing to save: --resume goes on (exit code {REQUEUE})", file=sys.stderr)
-        raise Stopped
+        raise Preempted
 
     before = signal.signal(signal.SIGTERM, end)
     try:
@@ -66,14 +65,14 @@ def requeued() -> Iterator[None]:
 
 
 @HOOKS.register_module()
-class StopHook(Hook):
-    """While training: at SIGTERM all processes end together after the step, with a checkpoint of it and exit code 75.
+class PreemptionHook(Hook):
+    """Saves a checkpoint after the step in which SIGTERM arrives, and ends all processes with exit code 75.
 
-    With accumulated gradients after the update. In a validation nothing is saved that the checkpoint hook has not
-    saved, nor in a loop over epochs that is no `EpochLoop`: the run goes on from its last checkpoint.
+    With gradient accumulation it waits for the update. During a validation, and in an epoch loop that is not an
+    `EpochLoop`, nothing is saved: the run resumes from its last checkpoint.
 
     Raises:
-        Stopped: after that.
+        Preempted: after the checkpoint is saved.
     """
 
     priority = "LOWEST"  # all that belongs to a step is done
@@ -86,12 +85,12 @@ class StopHook(Hook):
         for loop in (runner._train_loop, runner._val_loop):
             if isinstance(loop, BaseLoop):
                 loader = loop.dataloader
-                loader.worker_init_fn = partial(outlast_sigterm, loader.worker_init_fn)
+                loader.worker_init_fn = partial(block_sigterm, loader.worker_init_fn)
                 if loader.num_workers and not loader.multiprocessing_context and get_start_method() == "fork":
-                    loader.multiprocessing_context = Deaf()
+                    loader.multiprocessing_context = SigtermBlockedContext()
 
     def before_train(self, runner: Runner) -> None:
-        begin_late(runner.train_loop)
+        start_at_step(runner.train_loop)
         self.before = signal.signal(signal.SIGTERM, self._ask)
 
     def after_train(self, runner: Runner) -> None:
@@ -101,7 +100,7 @@ class StopHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
         step = runner.iter + 1
-        if not runner.optim_wrapper.should_update() or not self._told():
+        if not runner.optim_wrapper.should_update() or not self._any_asked():
             return
         within, steps = (isinstance(runner.train_loop, loop) for loop in (EpochLoop, IterBasedTrainLoop))
         name = WITHIN_EPOCH.format(runner.epoch, batch_idx + 1) if within else f"iter_{step}.pth"
@@ -119,34 +118,34 @@ class StopHook(Hook):
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         # A process may have more batches than others, which would wait for none of those in vain.
-        ask = runner.world_size == 1 or batch_idx % PICTURES == 0
-        if ask and batch_idx < self.shared_batches and self._told():
+        ask = runner.world_size == 1 or batch_idx % STOP_CHECK_INTERVAL == 0
+        if ask and batch_idx < self.shared_batches and self._any_asked():
             self._stop(runner, "a validation")
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
 
-    def _told(self) -> bool:
-        """Has any process been?"""
-        told = torch.tensor(float(self.asked))
-        all_reduce(told, "max")
-        return bool(told)
+    def _any_asked(self) -> bool:
+        """Returns whether any process received SIGTERM."""
+        asked = torch.tensor(float(self.asked))
+        all_reduce(asked, "max")
+        return bool(asked)
 
     def _stop(self, runner: Runner, where: str) -> None:
         signal.signal(signal.SIGTERM, self.before)
         saved = last_checkpoint(runner.work_dir)
         runner.logger.warning(f"stopped by SIGTERM after {where}: --resume goes on from {saved} (exit code {REQUEUE})")
         end_processes()
-        raise Stopped
+        raise Preempted
 
 
 def saved_last(runner: Runner, name: str) -> bool:
-    """Is `name` the last checkpoint of this run? The pointer in the work folder may be an earlier run's."""
+    """Returns whether `name` is the last checkpoint of this run; `last_checkpoint` may still name an earlier run's."""
     return Path(runner.message_hub.runtime_info.get("last_ckpt") or "").name == name
 
 
-class DeafProcess(ForkProcess):
-    """Begins with SIGTERM blocked, as do all of its threads; torch starts some before `worker_init_fn` is called."""
+class SigtermBlockedProcess(ForkProcess):
+    """Starts with SIGTERM blocked in all of its threads; torch starts some before `worker_init_fn` is called."""
 
     def start(self) -> None:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -156,23 +155,23 @@ class DeafProcess(ForkProcess):
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class Deaf(ForkContext):
-    """For loader processes that `outlast_sigterm`."""
+class SigtermBlockedContext(ForkContext):
+    """Starts data-loading processes with SIGTERM blocked."""
 
-    Process = DeafProcess
+    Process = SigtermBlockedProcess
 
 
-def outlast_sigterm(init: Callable[[int], None] | None, worker_id: int) -> None:
-    """Begin a loader process with `init`, its `worker_init_fn`; then SIGTERM ends it only where its parent sends it.
+def block_sigterm(init: Callable[[int], None] | None, worker_id: int) -> None:
+    """Initialises a data-loading process with `init`; afterwards only a SIGTERM of its parent ends it.
 
-    Slurm sends one to all processes of a step, and the step needs its batch. A run that ends says why itself: what a
-    loader process has to say of the connection that it loses then is left out.
+    Slurm sends SIGTERM to every process of a step, and the training step still needs its batch. Errors about the
+    connection that is lost when the parent exits are suppressed.
     """
     if init is not None:
         init(worker_id)
     sys.excepthook = _all_but_lost_connections  # of the thread that hands over batches
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    Thread(target=_obey, args=(os.getppid(),), daemon=True).start()
+    Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
 
 
 def _all_but_lost_connections(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
@@ -180,7 +179,7 @@ def _all_but_lost_connections(kind: type[BaseException], error: BaseException, a
         sys.__excepthook__(kind, error, at)
 
 
-def _obey(parent: int) -> None:
+def _exit_with_parent(parent: int) -> None:
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
         pass
     os._exit(0)

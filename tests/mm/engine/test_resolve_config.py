@@ -6,7 +6,18 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from vil_dense.mm.engine import settle
+from vil_dense.mm.engine.resolve_config import (
+    choose_norm,
+    describe_neck,
+    describe_start,
+    group_norm,
+    resolve_amp,
+    resolve_classes,
+    resolve_compile,
+    resolve_loaders,
+    resolve_norm,
+    resolve_warmup,
+)
 
 ROOT = Path(__file__).parents[3]
 
@@ -35,18 +46,18 @@ def camvid() -> Config:
     ],
 )
 def test_norm_follows_the_pictures_it_sees(world_size: int, batch_size: int, cuda: bool, norm: str):
-    assert settle.choose_norm(world_size, batch_size, [192, 64], cuda)["type"] == norm
+    assert choose_norm(world_size, batch_size, [192, 64], cuda)["type"] == norm
 
 
 @pytest.mark.parametrize("widths", [[192, 64], [384], [32, 16], [96, 64], [50]])
 def test_groups_hold_two_channels_or_more(widths: list[int]):
-    groups = settle.group_norm(widths)["num_groups"]
+    groups = group_norm(widths)["num_groups"]
     assert groups <= 32 and all(width % groups == 0 and width // groups >= 2 for width in widths)
 
 
 def test_norm_is_set_everywhere_and_said():
     cfg = camvid()
-    line = settle.settle_norm(cfg, world_size=1, cuda=False)
+    line = resolve_norm(cfg, world_size=1, cuda=False)
     assert line == "norm of neck and heads: BN (1 x 4 pictures a step)"
     parts = (cfg.model.neck, cfg.model.decode_head, cfg.model.auxiliary_head)
     assert [part.norm_cfg.type for part in parts] == ["BN"] * 3
@@ -56,14 +67,14 @@ def test_a_norm_that_the_config_names_stays():
     cfg = camvid()
     for part in (cfg.model.neck, cfg.model.decode_head, cfg.model.auxiliary_head):
         part.norm_cfg = dict(type="LN2d")
-    assert settle.settle_norm(cfg, world_size=1, cuda=False) == ""
+    assert resolve_norm(cfg, world_size=1, cuda=False) == ""
     assert cfg.model.decode_head.norm_cfg.type == "LN2d"
 
 
 @pytest.mark.parametrize(("key", "norm"), [("running_mean", "BN"), ("weight", "GN")])
 def test_trained_weights_decide(key: str, norm: str):
     cfg = camvid()
-    settle.settle_norm(cfg, world_size=1, cuda=False, weights={f"decode_head.bottleneck.bn.{key}": None})
+    resolve_norm(cfg, world_size=1, cuda=False, weights={f"decode_head.bottleneck.bn.{key}": None})
     assert cfg.model.decode_head.norm_cfg.type == norm
 
 
@@ -79,46 +90,46 @@ def test_trained_weights_decide(key: str, norm: str):
 def test_strides_of_the_neck_are_said(patches: dict, strides: str):
     cfg = camvid()
     cfg.model.backbone.update(patches)
-    assert settle.describe_neck(cfg) == f"neck: Feature2Pyramid, strides {strides}"
+    assert describe_neck(cfg) == f"neck: Feature2Pyramid, strides {strides}"
     cfg.model.neck = None
-    assert settle.describe_neck(cfg) == ""
+    assert describe_neck(cfg) == ""
 
 
 def test_weights_without_a_head_do_not_choose_its_norm():
     cfg = camvid()
-    line = settle.settle_norm(cfg, world_size=1, cuda=False, weights={"backbone.net.pos_embed.embed": None})
+    line = resolve_norm(cfg, world_size=1, cuda=False, weights={"backbone.net.pos_embed.embed": None})
     assert line == "norm of neck and heads: BN (1 x 4 pictures a step)"
 
 
 def test_schedules_that_are_no_warmup_stay():
     cfg = camvid()
     cfg.param_scheduler = [dict(type="PolyLR", begin=0, end=1200, by_epoch=False)]
-    assert settle.settle_warmup(cfg) == ""
+    assert resolve_warmup(cfg) == ""
     assert cfg.param_scheduler[0].end == 1200
 
 
 def test_a_run_of_three_steps_needs_no_schedule():
     cfg = camvid()
     cfg.train_cfg.max_iters = 3
-    assert settle.settle_warmup(cfg) == "learning rate: constant, 3 steps are too few for a schedule"
+    assert resolve_warmup(cfg) == "learning rate: constant, 3 steps are too few for a schedule"
     assert cfg.param_scheduler == []
 
 
 def test_warmup_fits_the_run():
     cfg = camvid()
-    assert settle.settle_warmup(cfg) == ""
+    assert resolve_warmup(cfg) == ""
     cfg.train_cfg.max_iters = 50
-    assert settle.settle_warmup(cfg) == "warm-up: 5 steps, since 100 would outlast the run of 50"
+    assert resolve_warmup(cfg) == "warm-up: 5 steps, since 100 would outlast the run of 50"
     assert (cfg.param_scheduler[0].end, cfg.param_scheduler[1].begin) == (5, 5)
 
 
 def test_precision_follows_the_device():
     cfg = camvid()
-    assert settle.settle_amp(cfg, cuda=True) == ""
+    assert resolve_amp(cfg, cuda=True) == ""
     cfg.optim_wrapper.type = "AmpOptimWrapper"
-    assert settle.settle_amp(cfg, cuda=False) and cfg.optim_wrapper.type == "OptimWrapper"
+    assert resolve_amp(cfg, cuda=False) and cfg.optim_wrapper.type == "OptimWrapper"
     cfg.optim_wrapper.type = "AmpOptimWrapper"
-    assert settle.settle_amp(cfg, cuda=True) == "precision: float16 with loss scaling, mLSTM in TF32"
+    assert resolve_amp(cfg, cuda=True) == "precision: float16 with loss scaling, mLSTM in TF32"
     assert (cfg.optim_wrapper.type, cfg.optim_wrapper.loss_scale) == ("AmpOptimWrapper", "dynamic")
 
 
@@ -129,7 +140,7 @@ def imagenet() -> Config:
 def test_classes_are_set_where_they_have_to_agree():
     cfg = imagenet()
     cfg.model.num_classes = 7
-    assert settle.settle_classes(cfg) == ""
+    assert resolve_classes(cfg) == ""
     loaders = (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader)
     assert [loader.dataset.num_classes for loader in loaders] == [7] * 3
 
@@ -137,7 +148,7 @@ def test_classes_are_set_where_they_have_to_agree():
 def test_what_is_no_classifier_keeps_its_classes():
     cfg = camvid()
     before = cfg.to_dict()
-    assert settle.settle_classes(cfg) == ""
+    assert resolve_classes(cfg) == ""
     assert cfg.to_dict() == before
 
 
@@ -145,12 +156,12 @@ def test_workers_and_pinned_memory_follow_the_machine(monkeypatch: pytest.Monkey
     monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(12)))
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     cfg = imagenet()
-    assert settle.settle_loaders(cfg, cuda=False) == "loaders: 6 workers, 8 were asked for, but 6 cores are here"
+    assert resolve_loaders(cfg, cuda=False) == "loaders: 6 workers, 8 were asked for, but 6 cores are here"
     assert [cfg[f"{split}_dataloader"].num_workers for split in ("train", "val", "test")] == [6, 4, 4]
     assert "pin_memory" not in cfg.train_dataloader
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
     cfg = imagenet()
-    assert settle.settle_loaders(cfg, cuda=True) == "" and cfg.train_dataloader.pin_memory
+    assert resolve_loaders(cfg, cuda=True) == "" and cfg.train_dataloader.pin_memory
 
 
 @pytest.mark.parametrize(
@@ -175,21 +186,21 @@ def test_processes_of_other_launchers_share_the_cores(
         monkeypatch.setenv(name, value)
     cfg = imagenet()
     cfg.launcher = launcher
-    settle.settle_loaders(cfg, cuda=True)
+    resolve_loaders(cfg, cuda=True)
     assert cfg.train_dataloader.num_workers == workers
 
 
 def test_warmup_of_epochs_fits_the_run():
     cfg = imagenet()
-    assert settle.settle_warmup(cfg) == ""
+    assert resolve_warmup(cfg) == ""
     cfg.train_cfg.max_epochs = 5
-    assert settle.settle_warmup(cfg) == "warm-up: 0 epochs, since 5 would outlast the run of 5"
+    assert resolve_warmup(cfg) == "warm-up: 0 epochs, since 5 would outlast the run of 5"
     assert cfg.param_scheduler[0].warmup == 0
 
 
 def test_bfloat16_needs_no_loss_scaling():
     cfg = imagenet()
-    assert settle.settle_amp(cfg, cuda=True) == "precision: bfloat16, mLSTM in TF32"
+    assert resolve_amp(cfg, cuda=True) == "precision: bfloat16, mLSTM in TF32"
     assert cfg.optim_wrapper.loss_scale == 1.0
 
 
@@ -197,16 +208,16 @@ def test_compiling_is_a_hook():
     for asked in (False, True):
         cfg = imagenet()
         cfg.compile_blocks = asked
-        settle.settle_compile(cfg)
+        resolve_compile(cfg)
         assert ("CompileHook" in [hook["type"] for hook in cfg.custom_hooks]) is asked
         assert "compile_blocks" not in cfg
     cfg = camvid()
-    settle.settle_compile(cfg)
+    resolve_compile(cfg)
     assert "CompileHook" not in [hook["type"] for hook in cfg.get("custom_hooks", [])]
 
 
 def test_a_classifier_s_start_is_said():
     cfg = imagenet()
-    assert settle.say_start(cfg, None) == "start: random weights, none pretrained"
+    assert describe_start(cfg, None) == "start: random weights, none pretrained"
     cfg.model.init_cfg = dict(type="Pretrained", checkpoint="a.pth")
-    assert settle.say_start(cfg, None) == "start: network from a.pth"
+    assert describe_start(cfg, None) == "start: network from a.pth"

@@ -9,18 +9,20 @@ INTERRUPTED = 128 + signal.SIGINT
 """What shells report of a program that Ctrl-C has ended."""
 
 
-def words_of(error: Exception) -> str:
+def format_error(error: Exception) -> str:
     """The message on one line; of an error that is perhaps ours its kind, too, and how it can be seen."""
     words = " ".join(str(error).split())
-    return words if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: {words} {seen_in()}"
+    return words if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: {words} {traceback_hint()}"
 
 
-def seen_in(log: str | None = None) -> str:
+def traceback_hint(log: str | None = None) -> str:
     return f"(the traceback: {log or '--debug'})"
 
 
 @contextmanager
-def spoken(debug: bool = False, code: int = 2, words: Callable[[Exception], str] = words_of) -> Iterator[None]:
+def exit_on_error(
+    debug: bool = False, code: int = 2, words: Callable[[Exception], str] = format_error
+) -> Iterator[None]:
     """Ends the program with `code`, or after Ctrl-C with `INTERRUPTED`, unless `debug` lets the traceback through."""
     try:
         yield

@@ -1,7 +1,7 @@
-"""Settles what a config leaves open until the run is known: norm, classes, rate, warm-up, mixed precision.
+"""Resolves what a config leaves open until the run is known: norm, classes, plan, warm-up, mixed precision.
 
 Every function changes the config in place and returns one line for the log, or an empty string. The config that
-MMEngine writes to the work folder is the settled one, in mmseg's own words.
+MMEngine writes to the work folder is the resolved one, and any MMEngine tool reads it.
 """
 
 import math
@@ -10,10 +10,10 @@ import re
 
 from mmengine.config import Config, ConfigDict
 
-from vil_dense.mm.engine.distributed import settle_processes
+from vil_dense.mm.engine.distributed import resolve_processes
 
 
-def settle_run(cfg: Config, world_size: int, cuda: bool, weights: dict | None = None) -> list[str]:
+def resolve_config(cfg: Config, world_size: int, cuda: bool, weights: dict | None = None) -> list[str]:
     """Resolves what a config leaves open until the run is known, in place, and returns a line of each for the log.
 
     Args:
@@ -22,18 +22,18 @@ def settle_run(cfg: Config, world_size: int, cuda: bool, weights: dict | None = 
         cuda: whether there is a GPU.
         weights: of the checkpoint that the run begins with; they decide on the norm.
     """
-    settle_compile(cfg)
-    settle_deterministic(cfg)
+    resolve_compile(cfg)
+    resolve_deterministic(cfg)
     lines = [
-        settle_plan(cfg),
+        resolve_plan(cfg),
         describe_neck(cfg),
-        settle_norm(cfg, world_size, cuda, weights),
-        settle_loaders(cfg, cuda),
+        resolve_norm(cfg, world_size, cuda, weights),
+        resolve_loaders(cfg, cuda),
     ]
-    settle_classes(cfg)
+    resolve_classes(cfg)
     if cfg.get("optim_wrapper"):
-        lines += [settle_warmup(cfg), settle_amp(cfg, cuda)]
-    return [line for line in (*lines, settle_processes(cfg, world_size, cuda)) if line]
+        lines += [resolve_warmup(cfg), resolve_amp(cfg, cuda)]
+    return [line for line in (*lines, resolve_processes(cfg, world_size, cuda)) if line]
 
 
 def choose_norm(world_size: int, batch_size: int, widths: list[int], cuda: bool) -> dict:
@@ -52,7 +52,7 @@ def group_norm(widths: list[int]) -> dict:
     return dict(type="GN", num_groups=math.gcd(32, *(width // 2 for width in widths)), requires_grad=True)
 
 
-def settle_norm(cfg: Config, world_size: int, cuda: bool, weights: dict | None = None) -> str:
+def resolve_norm(cfg: Config, world_size: int, cuda: bool, weights: dict | None = None) -> str:
     """Replaces SyncBN everywhere in the model by the norm that fits the run; trained `weights` decide where given.
 
     All other norms stay, so a config that names BN gets BN.
@@ -88,11 +88,11 @@ def describe_neck(cfg: Config) -> str:
     return f"neck: {neck.type}, strides {', '.join(f'{stride / scale:g}' for scale in scales)}"
 
 
-def settle_warmup(cfg: Config) -> str:
+def resolve_warmup(cfg: Config) -> str:
     """Shorten a warm-up that would outlast the run to a tenth of it, and start the next schedule there."""
     schedule, steps = cfg.get("param_scheduler"), cfg.train_cfg.get("max_iters")
     if isinstance(schedule, list) and schedule and schedule[0].type == "WarmupCosineLR":
-        return _settle_warmup_epochs(schedule[0], cfg.train_cfg.max_epochs)
+        return _resolve_warmup_epochs(schedule[0], cfg.train_cfg.max_epochs)
     if not isinstance(schedule, list) or len(schedule) < 2 or schedule[0].type not in ("LinearLR", "ConstantLR"):
         return ""
     if not steps or schedule[0].get("end", 0) < steps:
@@ -106,7 +106,7 @@ def settle_warmup(cfg: Config) -> str:
     return f"warm-up: {schedule[0].end} steps, since {asked} would outlast the run of {steps}"
 
 
-def _settle_warmup_epochs(schedule: ConfigDict, epochs: int) -> str:
+def _resolve_warmup_epochs(schedule: ConfigDict, epochs: int) -> str:
     asked = schedule.warmup
     if asked < epochs:
         return ""
@@ -114,7 +114,7 @@ def _settle_warmup_epochs(schedule: ConfigDict, epochs: int) -> str:
     return f"warm-up: {schedule.warmup} epochs, since {asked} would outlast the run of {epochs}"
 
 
-def settle_classes(cfg: Config) -> str:
+def resolve_classes(cfg: Config) -> str:
     """A classifier's number of classes for its data sets, which refuse to have another."""
     if cfg.model.type != "ImageClassifier":
         return ""
@@ -123,9 +123,9 @@ def settle_classes(cfg: Config) -> str:
     return ""
 
 
-def settle_loaders(cfg: Config, cuda: bool) -> str:
+def resolve_loaders(cfg: Config, cuda: bool) -> str:
     """No more workers than the cores that this process has; pinned memory only where there is a GPU to copy to."""
-    cores, asked = own_cores(cfg.get("launcher")), 0
+    cores, asked = available_cores(cfg.get("launcher")), 0
     for loader in (cfg.get(f"{split}_dataloader") for split in ("train", "val", "test")):
         if loader is None:
             continue
@@ -136,7 +136,7 @@ def settle_loaders(cfg: Config, cuda: bool) -> str:
     return f"loaders: {cores} workers, {asked} were asked for, but {cores} cores are here" if asked else ""
 
 
-def own_cores(launcher: str | None) -> int:
+def available_cores(launcher: str | None) -> int:
     """Cores that this process may run on, shared with the others of its launcher on this machine.
 
     Slurm may have bound each process to its own part of them: then this part counts, and is not shared again.
@@ -156,13 +156,13 @@ def _slurm_tasks() -> int:
     return counts[min(int(os.environ.get("SLURM_NODEID", 0)), len(counts) - 1)]
 
 
-def settle_compile(cfg: Config) -> None:
+def resolve_compile(cfg: Config) -> None:
     """`compile_blocks=True` becomes the hook that does it, and says so."""
     if cfg.pop("compile_blocks", False):
         cfg.setdefault("custom_hooks", []).append(dict(type="CompileHook"))
 
 
-def settle_deterministic(cfg: Config) -> None:
+def resolve_deterministic(cfg: Config) -> None:
     """Adds what MMEngine's `randomness.deterministic=True` needs beside it; torch raises where an operation has no
     deterministic form."""
     if not (cfg.get("randomness") or {}).get("deterministic"):
@@ -172,7 +172,7 @@ def settle_deterministic(cfg: Config) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS when it begins
 
 
-def settle_amp(cfg: Config, cuda: bool) -> str:
+def resolve_amp(cfg: Config, cuda: bool) -> str:
     """Keeps mixed precision on a GPU and replaces it by float32 elsewhere, where `AmpOptimWrapper` fails."""
     wrapper = cfg.optim_wrapper
     if wrapper.get("type") != "AmpOptimWrapper":
@@ -187,7 +187,7 @@ def settle_amp(cfg: Config, cuda: bool) -> str:
     return "precision: float32, mixed precision was asked for but needs a GPU"
 
 
-def say_start(cfg: Config, checkpoint: str | None) -> str:
+def describe_start(cfg: Config, checkpoint: str | None) -> str:
     """Where the weights come from; a recipe made for pretrained ones runs without, and the log should show it."""
     if checkpoint:
         return f"start: {'resumed from' if cfg.resume else 'weights of'} {checkpoint}"
@@ -200,7 +200,7 @@ SHARED = ("plan", "data_root", "datalist", "fold", "patient")
 """What a volume config says once."""
 
 
-def settle_plan(cfg: Config) -> str:
+def resolve_plan(cfg: Config) -> str:
     """What a volume config says once goes to the model, the data sets and the metrics, where these have none of their
     own; `label_check` goes to the data sets, and a batch size of None becomes the plan's.
 
