@@ -18,7 +18,7 @@ from mmseg.registry import DATASETS
 from PIL import Image, ImageOps
 
 from vil_dense.backbones.memory import GIB, free_memory
-from vil_dense.mm.engine.failures import RunFault, is_out_of_memory
+from vil_dense.mm.engine.failures import RunFault, describe_out_of_memory, is_out_of_memory
 from vil_dense.mm.engine.resolve_config import resolve_norm
 from vil_dense.mm.inference.memory import estimate
 from vil_dense.mm.inference.sliding_window import cut, label_map

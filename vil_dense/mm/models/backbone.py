@@ -18,7 +18,7 @@ from vil_dense.ops import resolve_backend
 
 @MODELS.register_module(name="ViL")
 class ViL(BaseModule):
-    """Returns multi-scale feature maps of a `VisionLSTM`: (B, C_in, H, W) -> a tuple of maps (B, C, ceil(H / p), ceil(W / p)).
+    """Returns multi-scale maps of a `VisionLSTM`: (B, C_in, H, W) -> a tuple of (B, C, ceil(H / p), ceil(W / p)).
 
     Args:
         variant: a key of `backbones.VARIANTS`, e.g. `vil2-tiny`.
