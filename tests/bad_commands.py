@@ -100,10 +100,10 @@ CASES = {
     "label: id 300": labels("id_300", f"{LABEL} holds the id 300: ids are 0 to 255"),
     "label: negative": labels("negative", f"{LABEL} holds the id -1: ids are 0 to 255"),
     "label: floats": labels("float", f"{LABEL} holds float32 numbers: ids of classes are integers"),
-    "label: text": labels("text", f"{LABEL} is no whole label: it is of no known kind"),
-    "label: no bytes": labels("empty", f"{LABEL} is no whole label: "),
-    "label: a bomb": labels("bomb", f"{LABEL} is no whole label: "),
-    "label: cut": labels("cut", f"{LABEL} is no whole label: "),
+    "label: text": labels("text", f"{LABEL} is not a complete label: unknown file format"),
+    "label: no bytes": labels("empty", f"{LABEL} is not a complete label: "),
+    "label: a bomb": labels("bomb", f"{LABEL} is not a complete label: "),
+    "label: cut": labels("cut", f"{LABEL} is not a complete label: "),
     "label: missing": labels(
         "missing", f"found no label of {{bad}}/labels/missing/images/training/b.jpg at {{bad}}/labels/missing/{LABEL}"
     ),
@@ -131,7 +131,9 @@ CASES = {
         "model.decode_head.num_classes=11",
         "a head of the model has num_classes=11 and the train data, SampleDataset, have 12 classes",
     ),
-    "training picture: cut": labels("picture_cut", FIRST + "picture_cut/images/training/b.jpg is no whole picture: "),
+    "training picture: cut": labels(
+        "picture_cut", FIRST + "picture_cut/images/training/b.jpg is not a complete picture: "
+    ),
     "training picture: none": labels(
         "no_pictures", "found no *.jpg picture at {bad}/labels/no_pictures/images/training"
     ),
@@ -152,19 +154,19 @@ CASES = {
     "volume: singular affine": volume("singular.nii", "has a singular affine"),
     "volume: claims more": volume("claims_more.nii", "is cut off: its header claims 512 x 512 x 600 voxels"),
     "volume: no extent": volume("no_extent.nii", "is "),
-    "volume: wrong magic": volume("wrong_magic.nii", "is damaged or no NIfTI file"),
+    "volume: wrong magic": volume("wrong_magic.nii", "is damaged or not a NIfTI file"),
     "volume: cut gzip": volume("cut.nii.gz", "is cut off or damaged"),
     "volume: cut": volume("cut.nii", "is cut off: its header claims 30 x 30 x 30 voxels"),
-    "volume: no bytes": volume("empty.nii.gz", "is damaged or no NIfTI file"),
-    "volume: text": volume("text.nii.gz", "is damaged or no NIfTI file"),
+    "volume: no bytes": volume("empty.nii.gz", "is damaged or not a NIfTI file"),
+    "volume: text": volume("text.nii.gz", "is damaged or not a NIfTI file"),
     "volume: a folder named so": Bad(
         NO_CASE + " {bad}/volumes/folder.nii.gz --out {out}", "no volumes in {bad}/volumes/folder.nii.gz"
     ),
     "volume: wrong path": Bad(NO_CASE + " nowhere.nii --out {out}", "no volume, folder or data list at nowhere.nii"),
     # JSON
-    "list: broken": datalist("broken", "{bad}/lists/broken.json is no JSON"),
-    "list: bytes": datalist("bytes", "{bad}/lists/bytes.json is no JSON"),
-    "list: a list": datalist("a_list", "{bad}/lists/a_list.json holds a list, a data list is an object"),
+    "list: broken": datalist("broken", "{bad}/lists/broken.json is not valid JSON"),
+    "list: bytes": datalist("bytes", "{bad}/lists/bytes.json is not valid JSON"),
+    "list: a list": datalist("a_list", "{bad}/lists/a_list.json holds a list, and a data list is an object"),
     "list: no training": datalist("no_training", "no_training.json has no list 'training' of images and labels"),
     "list: training is text": datalist(
         "training_is_text", "training_is_text.json: 'training' is a list of cases, got a str"
@@ -174,7 +176,7 @@ CASES = {
     "list: no label": datalist("no_label", "no_label.json: an entry needs image and label, as paths"),
     "list: image is a number": datalist("image_is_a_number", "got {'image': 3, 'label': 'a.nii'}"),
     "list: fold is text": datalist("fold_is_text", "and fold, if any, as a number; got"),
-    "list: no NIfTI": datalist("no_nifti", "a.npy is no NIfTI file"),
+    "list: no NIfTI": datalist("no_nifti", "a.npy is not a NIfTI file"),
     "list: twice": datalist("twice", "the case a is listed 2 times"),
     "list: file missing": datalist("file_missing", "no volume at {bad}/lists/gone.nii"),
     "list: wrong fold": Bad(
@@ -186,7 +188,7 @@ CASES = {
     ),
     "list: nowhere": datalist("nowhere", "no data list at {bad}/lists/nowhere.json"),
     "plan: nowhere": plan("nowhere", "no plan at {bad}/plans/nowhere.json; make one: "),
-    "plan: broken": plan("broken", "{bad}/plans/broken.json is no JSON"),
+    "plan: broken": plan("broken", "{bad}/plans/broken.json is not valid JSON"),
     "plan: a list": plan("a_list", "{bad}/plans/a_list.json: a plan is an object with names and values, got a list"),
     "plan: no patch": plan("no_patch", "no_patch.json: a plan needs channels, labels, "),
     "plan: unknown key": plan("unknown_key", "unknown_key.json: a plan has no patch_size; known: "),
@@ -227,9 +229,9 @@ CASES = {
         "nan.pth holds NaN or infinite numbers in 1 tensors (backbone.net.blocks.0.layer.proj_up.weight)",
         "predict",
     ),
-    "checkpoint: cut safetensors": checkpoint("cut.safetensors", "cut.safetensors is not a whole checkpoint"),
+    "checkpoint: cut safetensors": checkpoint("cut.safetensors", "cut.safetensors is not a complete checkpoint"),
     "checkpoint: renamed to safetensors": checkpoint(
-        "renamed.safetensors", "renamed.safetensors is not a whole checkpoint"
+        "renamed.safetensors", "renamed.safetensors is not a complete checkpoint"
     ),
     "checkpoint: an array": checkpoint("array.npy", "array.npy is truncated, damaged or no checkpoint", "predict"),
     "load_from: another model": train(
@@ -249,7 +251,7 @@ CASES = {
     ),
     "convert: cut safetensors": Bad(
         "model_converters/convert_checkpoint {bad}/checkpoints/cut.safetensors {out}/a.pth",
-        "cut.safetensors is not a whole checkpoint",
+        "cut.safetensors is not a complete checkpoint",
     ),
     "convert: another model": Bad(
         "model_converters/convert_checkpoint {bad}/checkpoints/other_model.pth {out}/a.pth", "not the weights of a ViL"
@@ -327,7 +329,7 @@ CASES = {
     ),
     "window: three": predict(ONE + " --window 1 2 3", "--window takes H W, or one number for both, in px; got 1 2 3"),
     "window: text": predict(ONE + " --window wide", "argument --window: invalid int value: 'wide'"),
-    "window: and whole": predict(ONE + " --whole --window 32", "--whole takes the picture as one window"),
+    "window: and whole": predict(ONE + " --whole --window 32", "--whole runs the picture as one window"),
     "stride: without window": predict(ONE + " --stride 8", "--stride needs windows"),
     "stride: larger": predict(
         ONE + " --window 32 --stride 40", "windows of 32 x 32 px every 40 x 40 px would leave gaps"
@@ -362,10 +364,10 @@ CASES = {
     "launcher: none there": Bad("train {bad}/config.py --launcher pytorch", "and RANK is not set"),
     "flops: shape 0": Bad("analysis/get_flops {bad}/config.py --shape 0", "H W, or one number for both, in px; got 0"),
     "sample: -1 pictures": Bad(
-        "dataset_converters/make_sample --out {out} --train -1", "of the pictures of each split, got -1 and 50"
+        "dataset_converters/make_sample --out {out} --train -1", "at least one picture in each split, got -1 and 50"
     ),
     "phantom: 0 volumes": Bad(
-        "dataset_converters/make_phantom --out {out} --val 0", "of the volumes of each split, got 24 and 0"
+        "dataset_converters/make_phantom --out {out} --val 0", "at least one volume in each split, got 24 and 0"
     ),
     "tolerance: negative": Bad(
         "volumes/evaluate {bad}/volumes.py {bad}/case.nii.gz {bad}/case.nii.gz --out {out} --tolerance-mm -1",
@@ -392,10 +394,10 @@ CASES = {
     ),
     "export: broken scores": Bad(
         "volumes/export_bundle {bad}/runs/scores --out {out} --checkpoint {bad}/volumes.pth",
-        "runs/scores/validation/metrics.json is no JSON",
+        "runs/scores/validation/metrics.json is not valid JSON",
     ),
     "out: of other settings": Bad(
-        NO_CASE + " {bad}/case.nii.gz --out {bad}/runs/settings", "runs/settings/settings.json is no JSON"
+        NO_CASE + " {bad}/case.nii.gz --out {bad}/runs/settings", "runs/settings/settings.json is not valid JSON"
     ),
     "crops: a label in colours": Bad(
         "dataset_converters/make_crops --source {bad}/runs/camvid --out {out}",
