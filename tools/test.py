@@ -1,24 +1,30 @@
 """Test a network: python tools/test.py CONFIG CHECKPOINT [--protocol P | --tta] [--out DIR] [--show-dir DIR]"""
 
 import argparse
+from typing import TYPE_CHECKING
 
-import torch
-from mmengine.dist import get_world_size
-from mmengine.runner import Runner
+from vil_dense.command_line import parser
 
-from vil_dense.files import check_folders
-from vil_dense.mm import ImageClassifier
-from vil_dense.mm.cli.arguments import parser, read_config, report_errors
-from vil_dense.mm.datasets.label_check import check_labels
-from vil_dense.mm.engine.distributed import clean_exit, end_processes
-from vil_dense.mm.engine.failures import explain_failures
-from vil_dense.mm.engine.resolve_config import resolve_config
-from vil_dense.mm.evaluation.protocols import PROTOCOLS
-from vil_dense.mm.utils.safe_load import load_exactly, read_weights
+if TYPE_CHECKING:
+    from mmengine.runner import Runner
+
+PROTOCOLS = ["mmseg", "squash", "multiscale"]
 
 
-def build(args: argparse.Namespace) -> Runner:
-    """A runner that is ready to test: weights loaded, data built."""
+def build(args: argparse.Namespace) -> "Runner":
+    """Builds a runner that is ready to test: weights loaded, data built."""
+    import torch
+    from mmengine.dist import get_world_size
+    from mmengine.runner import Runner
+
+    from vil_dense.files import check_folders
+    from vil_dense.mm import ImageClassifier
+    from vil_dense.mm.cli.arguments import read_config
+    from vil_dense.mm.datasets.label_check import check_labels
+    from vil_dense.mm.engine.resolve_config import resolve_config
+    from vil_dense.mm.evaluation import protocols
+    from vil_dense.mm.utils.safe_load import load_exactly, read_weights
+
     if args.tta and args.protocol not in (None, "multiscale"):
         raise ValueError(f"--tta is the multiscale protocol, so it cannot be {args.protocol}")
     protocol = "multiscale" if args.tta else args.protocol
@@ -31,7 +37,7 @@ def build(args: argparse.Namespace) -> Runner:
     cfg.model.pop("picture_weights", None)  # what training began with
     resolve_config(cfg, get_world_size(), torch.cuda.is_available(), weights)
     if protocol:
-        PROTOCOLS[protocol](cfg)
+        protocols.PROTOCOLS[protocol](cfg)
     if args.out:
         cfg.test_evaluator.output_dir = args.out
     if args.show_dir:
@@ -49,11 +55,16 @@ def build(args: argparse.Namespace) -> Runner:
 def main() -> None:
     arguments = parser("Test a segmentor or a classifier.")
     arguments.add_argument("checkpoint", help="checkpoint file of this config's model")
-    arguments.add_argument("--protocol", choices=list(PROTOCOLS), help="default: as the config says")
+    arguments.add_argument("--protocol", choices=PROTOCOLS, help="default: as the config says")
     arguments.add_argument("--tta", action="store_true", help="the same as --protocol multiscale")
     arguments.add_argument("--out", help="folder for label pictures in the data set's ids")
     arguments.add_argument("--show-dir", help="folder for overlays")
     args = arguments.parse_args()
+
+    from vil_dense.mm.cli.arguments import report_errors
+    from vil_dense.mm.engine.distributed import clean_exit, end_processes
+    from vil_dense.mm.engine.failures import explain_failures
+
     with clean_exit():
         with report_errors(args.debug):
             runner = build(args)

@@ -6,16 +6,15 @@ differs from the paper is marked in the last column.
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-from mmengine.config import Config
-
-from vil_dense.backbones import VisionLSTM, variant
-from vil_dense.backbones.flops import Part, count, total
+from vil_dense.command_line import plain_parser
 from vil_dense.files import write_whole
-from vil_dense.mm.cli.arguments import load_config, plain_parser, report_errors
-from vil_dense.mm.visualization import draw
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+    from vil_dense.backbones.flops import Part
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 LEGEND = (
@@ -78,12 +77,17 @@ logs; 400 epochs of ViL-T from their README."""
 class Count(NamedTuple):
     px: int
     tokens: int
-    quadratic: Part
-    chunkwise: Part
+    quadratic: "Part"
+    chunkwise: "Part"
 
 
-def measured(cfg: Config, size: int | None = None, classes: int | None = None) -> Count:
-    """Of the network of a classifier's config, at its own size and number of classes unless others are given."""
+def measured(cfg: "Config", size: int | None = None, classes: int | None = None) -> Count:
+    """Counts the network of a classifier's config, at its own size and number of classes unless others are given."""
+    import torch
+
+    from vil_dense.backbones import VisionLSTM, variant
+    from vil_dense.backbones.flops import count, total
+
     size = size or next(step["size"] for step in cfg.val_dataloader.dataset.pipeline if "size" in step)
     options = {key: value for key, value in cfg.model.items() if key not in ("type", "data_preprocessor", "init_cfg")}
     options["grid"] = (size // 16, size // 16)
@@ -96,7 +100,9 @@ def measured(cfg: Config, size: int | None = None, classes: int | None = None) -
 
 
 def rows() -> list[tuple]:
-    """Of `HEADER`; the block designs twice, at their own size and where the paper's numbers hold."""
+    """Returns the rows below `HEADER`; block designs twice, at their own size and where the paper's numbers hold."""
+    from vil_dense.mm.cli.arguments import load_config
+
     files = {
         path.stem: path
         for path in [
@@ -150,7 +156,9 @@ def markdown(table: list[tuple]) -> str:
 
 
 def write(path: Path, table: list[tuple]) -> None:
-    """As the name says: .md, .csv or .json (a list of objects)."""
+    """Writes the table as the name says: .md, .csv or .json (a list of objects)."""
+    from vil_dense.mm.visualization import draw
+
     if path.suffix == ".csv":
         return draw.save_csv(path, HEADER, table)
     keys = (*HEADER[:4], "paper's parameters", *HEADER[5:7], "paper's FLOPs", *HEADER[8:])
@@ -163,6 +171,9 @@ def main() -> None:
     parser = plain_parser("Our parameters and multiply-adds beside the paper's.")
     parser.add_argument("--out", type=Path, help="file to write: .md, .csv or .json")
     args = parser.parse_args()
+
+    from vil_dense.mm.cli.arguments import report_errors
+
     with report_errors(args.debug):
         if args.out and args.out.suffix not in (".md", ".csv", ".json"):
             raise ValueError(f"--out takes a .md, .csv or .json file, got {args.out}")

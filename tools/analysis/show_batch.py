@@ -6,22 +6,24 @@ Three rows a batch: pictures as the test sees them, augmented, and mixed as a ba
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from mmengine.config import Config
-from mmengine.registry import DATASETS, MODELS
-from torch.utils.data import default_collate
 
+from vil_dense.command_line import parser
 from vil_dense.files import check_file
-from vil_dense.mm.cli.arguments import parser, read_config, report_errors
-from vil_dense.mm.datasets.seeding import SampleKey
-from vil_dense.mm.engine.resolve_config import resolve_classes
-from vil_dense.mm.visualization import draw
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+    from vil_dense.mm.datasets.seeding import SampleKey
 
 
-def stages(cfg: Config, keys: list[SampleKey]) -> list[np.ndarray]:
-    """The training pictures `keys` as tested, augmented and mixed, each (B, H, W, 3) uint8."""
+def stages(cfg: "Config", keys: "list[SampleKey]") -> list[np.ndarray]:
+    """Returns the training pictures `keys` as tested, augmented and mixed, each (B, H, W, 3) uint8."""
+    from mmengine.registry import DATASETS, MODELS
+    from torch.utils.data import default_collate
+
     train = cfg.train_dataloader.dataset
     plain, augmented = (
         default_collate([dataset[key] for key in keys])
@@ -45,6 +47,15 @@ def main() -> None:
     arguments.add_argument("--batches", type=int, default=3, help="each mixed by itself")
     arguments.add_argument("--seed", type=int, default=0)
     args = arguments.parse_args()
+
+    import torch
+    from mmengine.registry import DATASETS
+
+    from vil_dense.mm.cli.arguments import read_config, report_errors
+    from vil_dense.mm.datasets.seeding import SampleKey
+    from vil_dense.mm.engine.resolve_config import resolve_classes
+    from vil_dense.mm.visualization import draw
+
     with report_errors(args.debug):
         check_file(args.out)
         cfg = read_config(args)

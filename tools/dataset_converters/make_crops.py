@@ -11,9 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from vil_dense.mm import CamVidDataset
-from vil_dense.mm.cli.arguments import plain_parser, report_errors
-from vil_dense.mm.datasets.crops import cut_crops
+from vil_dense.command_line import plain_parser
 
 
 def progress(start: float, done: int, total: int) -> None:
@@ -34,6 +32,11 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=1000, help="training crops of a class, a tenth of that to validate")
     parser.add_argument("--least", type=int, default=50, help="a class with fewer training crops is left out")
     args = parser.parse_args()
+
+    from vil_dense.mm import CamVidDataset
+    from vil_dense.mm.cli.arguments import report_errors
+    from vil_dense.mm.datasets.crops import cut_crops
+
     start = time.monotonic()
     with report_errors(args.debug):
         counts = cut_crops(

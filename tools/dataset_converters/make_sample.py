@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
-from vil_dense.mm.cli.arguments import plain_parser, report_errors
+from vil_dense.command_line import plain_parser
 from vil_dense.synthetic.scenes import CLASSES, PALETTE, write_sample
 
 
@@ -54,6 +54,9 @@ def contact_sheet(root: Path, columns: int = 4, rows: int = 3, cell: int = 220, 
 
 def main() -> None:
     args = parse_args()
+
+    from vil_dense.mm.cli.arguments import report_errors
+
     start = time.monotonic()
     with report_errors(args.debug):
         root = write_sample(

@@ -6,14 +6,14 @@ DST: .pth or .safetensors, for init_cfg=dict(type="Pretrained", checkpoint=DST).
 
 import argparse
 
-from vil_dense.backbones import DIRECTIONS
-from vil_dense.backbones.checkpoint import layout_of, to_own, verified
+from vil_dense.command_line import plain_parser
 from vil_dense.errors import exit_on_error
-from vil_dense.state_files import read_state, write_state
+
+DIRECTIONS = ["uni", "bi", "bi-shared", "bi-alternating", "quad", "quad-shared", "quad-alternating"]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = plain_parser(__doc__)
     parser.add_argument("src")
     parser.add_argument("dst")
     parser.add_argument(
@@ -22,13 +22,16 @@ def main() -> None:
         choices=DIRECTIONS,
         help="block design, where the weights alone cannot tell (default: bi-alternating, of all published models)",
     )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args()
     with exit_on_error(args.debug):
         convert(args)
 
 
 def convert(args: argparse.Namespace) -> None:
+    """Reads the weights, checks them in a network of theirs, and writes them."""
+    from vil_dense.backbones.checkpoint import layout_of, to_own, verified
+    from vil_dense.state_files import read_state, write_state
+
     if not args.dst.endswith((".pth", ".safetensors")):
         raise ValueError(f"DST must end in .pth or .safetensors, got {args.dst}")
     state = read_state(args.src)

@@ -21,13 +21,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image
 
+from vil_dense.command_line import plain_parser
 from vil_dense.files import save_json
-from vil_dense.mm.cli.arguments import plain_parser, report_errors
-from vil_dense.mm.engine.checkpoints import newest
-from vil_dense.mm.utils.safe_load import load_safely
 from vil_dense.synthetic import scenes, volumes
 
 ROOT = Path(__file__).parents[2]
@@ -156,7 +153,10 @@ def half_written(folder: Path) -> bool:
 
 
 def outcome(work_dir: Path) -> dict[str, Any]:
-    """What must not depend on stops: the contents of the last checkpoint, and the logged values by step."""
+    """Reads what must not depend on stops: the contents of the last checkpoint, and the logged values by step."""
+    from vil_dense.mm.engine.checkpoints import newest
+    from vil_dense.mm.utils.safe_load import load_safely
+
     path, _, _ = newest(str(work_dir))
     checkpoint = load_safely(str(path))
     history = checkpoint.pop("message_hub")["log_scalars"]
@@ -177,7 +177,9 @@ def outcome(work_dir: Path) -> dict[str, Any]:
 
 
 def difference(one: Any, other: Any, where: str = "") -> str:
-    """Where two nested structures first differ, bit for bit; empty where nowhere."""
+    """Returns where two nested structures first differ, bit for bit; empty where nowhere."""
+    import torch
+
     if isinstance(one, dict) and isinstance(other, dict):
         if one.keys() != other.keys():
             return f"{where}: {sorted(map(str, one.keys() ^ other.keys()))} in one of them"
@@ -192,7 +194,9 @@ def difference(one: Any, other: Any, where: str = "") -> str:
 
 
 def torture(name: str, kills: int, out: Path, draw: random.Random) -> dict[str, Any]:
-    """Kill and resume trainings of a kind until `kills` kills are spent; the counts, and the differences found."""
+    """Kills and resumes trainings of a kind until `kills` kills are spent; returns the counts and the differences."""
+    from vil_dense.mm.engine.checkpoints import newest
+
     kind, data, folder = KINDS[name], out / name / "data", out / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -233,6 +237,12 @@ def main() -> int:
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     args = parser.parse_args()
+
+    # before the first fork: the trainings find these imported
+    import torch
+
+    from vil_dense.mm.cli.arguments import report_errors
+
     torch.set_num_threads(1)
     with report_errors(args.debug):
         draw = random.Random(args.seed)

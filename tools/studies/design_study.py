@@ -16,10 +16,8 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+from vil_dense.command_line import plain_parser
 from vil_dense.files import write_whole
-from vil_dense.mm.cli.arguments import plain_parser, report_errors
-from vil_dense.mm.engine.hooks.reports import read_scalars
-from vil_dense.mm.visualization.draw import save_csv
 
 ROOT = Path(__file__).parents[2]
 DESIGNS = sorted((ROOT / "configs/imagenet").glob("*/vil*.py"))
@@ -50,6 +48,8 @@ def train(design: Path, run: Path, chosen: list[str]) -> dict:
     Raises:
         ValueError: the run failed; where its output is.
     """
+    from vil_dense.mm.engine.hooks.reports import read_scalars
+
     if not (run / "done").is_file():
         run.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, str(ROOT / "tools/train.py"), str(design), "--resume", "--work-dir", str(run)]
@@ -75,6 +75,8 @@ def table(results: dict[str, list[dict]]) -> list[tuple]:
 
 
 def save(results: dict[str, list[dict]], out: Path) -> None:
+    from vil_dense.mm.visualization.draw import save_csv
+
     header = ("design", "runs", "top1", "deviation", "step_ms", "time_to_first")
     save_csv(out / "study.csv", header, table(results))
     write_whole(out / "study.json", lambda part: part.write_text(json.dumps(results, indent=1) + "\n"))
@@ -87,6 +89,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each design (3)")
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="K=V", help="for every run, see tools/train.py")
     args = parser.parse_args()
+
+    from vil_dense.mm.cli.arguments import report_errors
+
     with report_errors(args.debug):
         if not (args.data / "train").is_dir():
             raise FileNotFoundError(

@@ -11,11 +11,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from mmengine.utils import ProgressBar
-
+from vil_dense.command_line import parser
 from vil_dense.files import check_folders
-from vil_dense.mm.cli.arguments import parser, read_config, report_errors
-from vil_dense.mm.engine.resolve_config import resolve_plan
 
 
 def arguments() -> argparse.Namespace:
@@ -53,6 +50,12 @@ def line(name: str, values: Mapping[str, float | None]) -> str:
 
 def main() -> int:
     args = arguments()
+
+    from mmengine.utils import ProgressBar
+
+    from vil_dense.mm.cli.arguments import read_config, report_errors
+    from vil_dense.mm.engine.resolve_config import resolve_plan
+
     with report_errors(args.debug):
         cfg = read_config(args)
         check_folders(args.out)

@@ -11,19 +11,21 @@ and its schema), models/ (model.pt, and model.ts traced for windows of the plan'
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mmengine.config import Config
-from torch import nn
+from vil_dense.command_line import plain_parser
 
-from vil_dense.mm.cli.arguments import load_config, plain_parser, report_errors
-from vil_dense.mm.engine.resolve_config import resolve_plan
-from vil_dense.mm.utils.safe_load import load_exactly, load_safely, weights_of
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 ROOT = Path(__file__).parents[2]
 
 
-def run_config(run: Path) -> Config:
+def run_config(run: Path) -> "Config":
     """Reads the config that training left in its work folder, with its plan in place."""
+    from vil_dense.mm.cli.arguments import load_config
+    from vil_dense.mm.engine.resolve_config import resolve_plan
+
     if not run.is_dir():
         raise FileNotFoundError(f"no run at {run}")
     found = sorted(run.glob("*.py"))
@@ -57,7 +59,7 @@ def scores(run: Path) -> dict[str, float | None]:
     return content["mean"]
 
 
-def card(cfg: Config, checkpoint: Path, measured: dict[str, float | None]) -> str:
+def card(cfg: "Config", checkpoint: Path, measured: dict[str, float | None]) -> str:
     """Writes the model card."""
     plan = cfg.model.plan
     rows = (
@@ -90,6 +92,12 @@ def main() -> int:
     known.add_argument("--out", required=True, help="folder of the bundle")
     known.add_argument("--checkpoint", help="weights (default: the run's last ones)")
     args = known.parse_args()
+
+    from torch import nn
+
+    from vil_dense.mm.cli.arguments import report_errors
+    from vil_dense.mm.utils.safe_load import load_exactly, load_safely, weights_of
+
     with report_errors(args.debug):
         run = Path(args.run)
         cfg = run_config(run)

@@ -7,13 +7,8 @@ python tools/train.py configs/vil_unet3d_volumes.py --cfg-options data_root=DATA
 import argparse
 from pathlib import Path
 
-from mmengine.config import Config
-
+from vil_dense.command_line import Overrides, plain_parser
 from vil_dense.files import check_file, save_json
-from vil_dense.medical.data.datalist import read_datalist
-from vil_dense.medical.data.plan import make_plan
-from vil_dense.medical.progress import Progress
-from vil_dense.mm.cli.arguments import Overrides, plain_parser, report_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -28,6 +23,14 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+
+    from mmengine.config import Config
+
+    from vil_dense.medical.data.datalist import read_datalist
+    from vil_dense.medical.data.plan import make_plan
+    from vil_dense.medical.progress import Progress
+    from vil_dense.mm.cli.arguments import report_errors
+
     with report_errors(args.debug):
         check_file(args.out)
         values = Config(dict())
