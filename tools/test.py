@@ -15,12 +15,12 @@ def build(args: argparse.Namespace) -> "Runner":
     """Builds a runner that is ready to test: weights loaded, data built."""
     import torch
     from mmengine.dist import get_world_size
-    from mmengine.runner import Runner
 
     from vil_dense.files import check_folders
     from vil_dense.mm import ImageClassifier
     from vil_dense.mm.cli.arguments import read_config
     from vil_dense.mm.datasets.label_check import check_labels
+    from vil_dense.mm.engine.quiet_runner import QuietRunner
     from vil_dense.mm.engine.resolve_config import resolve_config
     from vil_dense.mm.evaluation import protocols
     from vil_dense.mm.utils.safe_load import load_exactly, read_weights
@@ -42,7 +42,7 @@ def build(args: argparse.Namespace) -> "Runner":
         cfg.test_evaluator.output_dir = args.out
     if args.show_dir:
         cfg.custom_hooks.append(dict(type="OverlayHook", folder=args.show_dir))
-    runner = Runner.from_cfg(cfg)
+    runner = QuietRunner.from_cfg(cfg)
     network = getattr(runner.model, "module", runner.model)
     if isinstance(network, ImageClassifier):  # published weights have other names
         weights = network.weights_as_ours(weights)

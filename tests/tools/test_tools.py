@@ -92,6 +92,21 @@ def test_training_ends_with_metric_checkpoint_and_pictures(trained: tuple[Path, 
     assert "eta: " in done.stdout
 
 
+def test_the_screen_shows_the_facts_of_a_run_first(trained: tuple[Path, subprocess.CompletedProcess]):
+    """Tests that what MMEngine dumps goes to the log file only, and that imports say nothing."""
+    _, done = trained
+    said = done.stdout.splitlines()
+    first_step = next(number for number, line in enumerate(said) if "Iter(train)" in line)
+    assert first_step < 50
+    (log,) = lines(done, "log")
+    written = Path(log).read_text()
+    for dump in ("System environment:", "Config:", "Hooks will be executed", "will be deprecated in future"):
+        assert dump not in done.stdout and dump in written
+    facts = ("start", "norm of neck and heads", "neck", "precision", "memory")
+    assert all(any(f" - INFO - {fact}: " in line for line in said[:first_step]) for fact in facts)
+    assert "OneDL" not in done.stdout and "MultiScaleDeformableAttention" not in done.stderr
+
+
 def test_pictures_of_a_training(trained: tuple[Path, subprocess.CompletedProcess]):
     work_dir, done = trained
     assert sorted(path.name for path in (work_dir / "pictures").iterdir()) == [
