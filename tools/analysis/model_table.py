@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from vil_dense.command_line import plain_parser
-from vil_dense.files import write_whole
+from vil_dense.files import save_csv, write_whole
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -157,13 +157,11 @@ def markdown(table: list[tuple]) -> str:
 
 def write(path: Path, table: list[tuple]) -> None:
     """Writes the table as the name says: .md, .csv or .json (a list of objects)."""
-    from vil_dense.mm.visualization import draw
-
-    if path.suffix == ".csv":
-        return draw.save_csv(path, HEADER, table)
     keys = (*HEADER[:4], "paper's parameters", *HEADER[5:7], "paper's FLOPs", *HEADER[8:])
-    as_json = json.dumps([dict(zip(keys, line, strict=True)) for line in table], indent=1)
-    text = as_json if path.suffix == ".json" else markdown(table)
+    lines = [dict(zip(keys, line, strict=True)) for line in table]
+    if path.suffix == ".csv":
+        return save_csv(path, lines)
+    text = json.dumps(lines, indent=1) if path.suffix == ".json" else markdown(table)
     return write_whole(path, lambda part: part.write_text(text + "\n"))
 
 

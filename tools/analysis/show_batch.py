@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vil_dense.command_line import parser
-from vil_dense.files import check_file
+from vil_dense.files import check_file, save_png
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -68,7 +68,7 @@ def main() -> None:
             for batch in range(args.batches)
             for row in stages(cfg, [SampleKey(int(index), args.seed, batch) for index in picked])
         ]
-        draw.save_png(Path(args.out), draw.stack([np.hstack(list(row)) for row in rows]))
+        save_png(Path(args.out), draw.stack([np.hstack(list(row)) for row in rows]))
     print(f"{args.batches} batches of {len(picked)} pictures, as tested, augmented and mixed: {args.out}")
 
 

@@ -7,18 +7,9 @@ train/CLASS/*.jpg and val/CLASS/*.jpg; both come from the training pictures, the
 """
 
 import os
-import sys
-import time
 from pathlib import Path
 
 from vil_dense.command_line import plain_parser
-
-
-def progress(start: float, done: int, total: int) -> None:
-    """Say on one line how far it is and how long it will take."""
-    if done % 20 == 0 or done == total:
-        left = (time.monotonic() - start) / done * (total - done)
-        print(f"\r{done}/{total} pictures, {left:.0f} s left ", end="\n" if done == total else "", file=sys.stderr)
 
 
 def main() -> None:
@@ -36,9 +27,9 @@ def main() -> None:
     from vil_dense.mm import CamVidDataset
     from vil_dense.mm.cli.arguments import report_errors
     from vil_dense.mm.datasets.crops import cut_crops
+    from vil_dense.progress import Progress
 
-    start = time.monotonic()
-    with report_errors(args.debug):
+    with report_errors(args.debug), Progress("pictures") as progress:
         counts = cut_crops(
             args.source,
             args.out,
@@ -48,7 +39,7 @@ def main() -> None:
             share=args.share,
             most=args.most,
             least=args.least,
-            report=lambda done, total: progress(start, done, total),
+            report=progress,
         )
     left_out = [name for name in CamVidDataset.METAINFO["classes"] if name not in counts]
     for name, (train, val) in counts.items():

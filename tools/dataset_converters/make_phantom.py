@@ -39,11 +39,12 @@ def contact_sheet(seed: int, rows: int = 3, slices: tuple[int, ...] = (8, 14, 20
 def main() -> None:
     args = parse_args()
 
-    from vil_dense.medical.progress import Progress
     from vil_dense.mm.cli.arguments import report_errors
+    from vil_dense.progress import Progress
 
     with report_errors(args.debug):
-        root = write_sample(args.out, train=args.train, val=args.val, seed=args.seed, report=Progress("making volumes"))
+        with Progress("making volumes") as progress:
+            root = write_sample(args.out, train=args.train, val=args.val, seed=args.seed, report=progress)
         sheet = root.with_name(f"{root.name}_sheet.png")
         contact_sheet(args.seed).save(sheet)
     print(f"sample: {root} ({args.train} + {args.val} volumes, classes {', '.join(LABELS)}, seed {args.seed})")

@@ -4,8 +4,6 @@ Command: python tools/dataset_converters/make_sample.py [--out data/sample]
 """
 
 import argparse
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +20,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--val", type=int, default=50, help="held-out pictures")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
-
-
-def progress(start: float, done: int, total: int) -> None:
-    """Say on one line how far it is and how long it will take."""
-    if done % 10 == 0 or done == total:
-        left = (time.monotonic() - start) / done * (total - done)
-        print(f"\r{done}/{total} pictures, {left:.0f} s left ", end="\n" if done == total else "", file=sys.stderr)
 
 
 def contact_sheet(root: Path, columns: int = 4, rows: int = 3, cell: int = 220, key: int = 26) -> Image.Image:
@@ -56,16 +47,11 @@ def main() -> None:
     args = parse_args()
 
     from vil_dense.mm.cli.arguments import report_errors
+    from vil_dense.progress import Progress
 
-    start = time.monotonic()
     with report_errors(args.debug):
-        root = write_sample(
-            args.out,
-            train=args.train,
-            val=args.val,
-            seed=args.seed,
-            report=lambda done, total: progress(start, done, total),
-        )
+        with Progress("pictures") as progress:
+            root = write_sample(args.out, train=args.train, val=args.val, seed=args.seed, report=progress)
         sheet = root.with_name(f"{root.name}_sheet.png")
         contact_sheet(root).save(sheet)
     print(f"sample: {root} ({args.train} + {args.val} pictures, {len(CLASSES)} classes, seed {args.seed})")

@@ -17,7 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from vil_dense.command_line import plain_parser
-from vil_dense.files import write_whole
+from vil_dense.files import save_csv, write_whole
 
 ROOT = Path(__file__).parents[2]
 DESIGNS = sorted((ROOT / "configs/imagenet").glob("*/vil*.py"))
@@ -75,10 +75,8 @@ def table(results: dict[str, list[dict]]) -> list[tuple]:
 
 
 def save(results: dict[str, list[dict]], out: Path) -> None:
-    from vil_dense.mm.visualization.draw import save_csv
-
     header = ("design", "runs", "top1", "deviation", "step_ms", "time_to_first")
-    save_csv(out / "study.csv", header, table(results))
+    save_csv(out / "study.csv", [dict(zip(header, row, strict=True)) for row in table(results)], ".2f")
     write_whole(out / "study.json", lambda part: part.write_text(json.dumps(results, indent=1) + "\n"))
 
 

@@ -10,13 +10,11 @@ probe.json and probe.csv to the work folder.
 import argparse
 import copy
 import json
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vil_dense.command_line import parser
-from vil_dense.files import write_whole
+from vil_dense.files import save_csv, write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -64,12 +62,6 @@ def build(args: argparse.Namespace) -> "tuple[nn.Module, dict]":
     return model.to(get_device()), loaders
 
 
-def progress(split: str, start: float, done: int, total: int) -> None:
-    left = (time.monotonic() - start) / done * (total - done)
-    end = "\n" if done == total else ""
-    print(f"\r{split}: {done}/{total} batches, {left:.0f} s left ", end=end, file=sys.stderr)
-
-
 def measure(args: argparse.Namespace, data: "dict[str, tuple[Tensor, Tensor]]", classes: int) -> list[dict]:
     """Returns a row for each check that was asked for."""
     from vil_dense.mm.evaluation.probe import knn_scores, linear_scores, top
@@ -94,8 +86,6 @@ def measure(args: argparse.Namespace, data: "dict[str, tuple[Tensor, Tensor]]", 
 
 def save(args: argparse.Namespace, data: "dict[str, tuple[Tensor, Tensor]]", rows: list[dict], classes: int) -> None:
     """Writes both files and prints a line for each row."""
-    from vil_dense.mm.visualization.draw import save_csv
-
     content = dict(
         config=args.config,
         checkpoint=args.checkpoint,
@@ -108,7 +98,7 @@ def save(args: argparse.Namespace, data: "dict[str, tuple[Tensor, Tensor]]", row
     folder = Path(args.work_dir)
     write_whole(folder / "probe.json", lambda part: part.write_text(json.dumps(content, indent=1)))
     columns = ["check", "top1", *(["top5"] if "top5" in rows[0] else []), "rule"]
-    save_csv(folder / "probe.csv", columns, [[row[column] for column in columns] for row in rows])
+    save_csv(folder / "probe.csv", [{column: row[column] for column in columns} for row in rows], ".2f")
     for row in rows:
         named = ", ".join(f"{key} {row[key]:.2f}" for key in ("top1", "top5") if key in row)
         print(f"{row['check']}: {named} ({row['rule']})")
@@ -130,6 +120,7 @@ def main() -> None:
 
     from vil_dense.mm.cli.arguments import report_errors
     from vil_dense.mm.evaluation.probe import features
+    from vil_dense.progress import Progress
 
     with report_errors(args.debug):
         model, loaders = build(args)
@@ -139,8 +130,8 @@ def main() -> None:
     with report_errors(args.debug, code=1):
         data = {}
         for split, loader in loaders.items():
-            start = time.monotonic()
-            data[split] = features(model, loader, lambda *at, split=split, start=start: progress(split, start, *at))
+            with Progress(f"{split} batches") as progress:
+                data[split] = features(model, loader, progress)
         save(args, data, measure(args, data, len(names[0])), len(names[0]))
 
 

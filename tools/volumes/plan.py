@@ -28,19 +28,20 @@ def main() -> None:
 
     from vil_dense.medical.data.datalist import read_datalist
     from vil_dense.medical.data.plan import make_plan
-    from vil_dense.medical.progress import Progress
     from vil_dense.mm.cli.arguments import report_errors
+    from vil_dense.progress import Progress
 
     with report_errors(args.debug):
         check_file(args.out)
         values = Config(dict())
         values.merge_from_dict(args.set)
-        made = make_plan(
-            read_datalist(args.data, args.datalist),
-            set_values=values.to_dict(),
-            patch_budget_vox=args.patch_budget,
-            report=Progress("reading"),
-        )
+        with Progress("reading") as progress:
+            made = make_plan(
+                read_datalist(args.data, args.datalist),
+                set_values=values.to_dict(),
+                patch_budget_vox=args.patch_budget,
+                report=progress,
+            )
         save_json(args.out, made)
         plan, cost = made["plan"], made["cost"]
         classes, channels = (", ".join(plan[key]) for key in ("labels", "channels"))

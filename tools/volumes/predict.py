@@ -109,7 +109,7 @@ def main() -> int:
         survey = folder.survey(cases)
     with report_errors(args.debug, code=1):
         describe_survey(survey, models, device)
-        failed = folder.predict_all(survey, sys.stdout)
+        failed = folder.predict_all(survey)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     gpu = f", on the GPU {torch.cuda.max_memory_allocated() / GIB:.2f} GiB" if device == "cuda" else ""
     print(f"peak memory: {peak / GIB:.2f} GiB{gpu}")
