@@ -210,7 +210,7 @@ def anchors(page: Path) -> set[str]:
 @each_page
 def test_every_option_of_a_command_is_known(page: str) -> None:
     """Tests options against the source of the tool or of what all tools share, and targets against the Makefile."""
-    shared = (ROOT / "vil_dense/mm/cli/arguments.py").read_text()
+    shared = (ROOT / "vil_dense/command_line.py").read_text()
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     unknown = []
     for command in commands(page):

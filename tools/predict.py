@@ -13,12 +13,7 @@ printed before the run.
 import sys
 from pathlib import Path
 
-import torch
-
-from vil_dense.files import check_folders
-from vil_dense.mm.cli.arguments import parser, read_config, report_errors
-from vil_dense.mm.inference.predict import Predictor, find_pictures
-from vil_dense.mm.inference.sliding_window import choose_windows
+from vil_dense.command_line import parser
 
 
 def main() -> int:
@@ -36,6 +31,14 @@ def main() -> int:
     )
     arguments.add_argument("--window-batch", type=int, default=4, metavar="N", help="windows that run at one time (4)")
     args = arguments.parse_args()
+
+    import torch
+
+    from vil_dense.files import check_folders
+    from vil_dense.mm.cli.arguments import read_config, report_errors
+    from vil_dense.mm.inference.predict import Predictor, find_pictures
+    from vil_dense.mm.inference.sliding_window import choose_windows
+
     with report_errors(args.debug):
         pictures = find_pictures(args.inputs)
         check_folders(args.out)

@@ -4,24 +4,30 @@ Command: python tools/test.py CONFIG CHECKPOINT [--protocol P | --tta] [--out DI
 """
 
 import argparse
+from typing import TYPE_CHECKING
 
-import torch
-from mmengine.dist import get_world_size
-from mmengine.runner import Runner
+from vil_dense.command_line import parser
 
-from vil_dense.files import check_folders
-from vil_dense.mm import ImageClassifier
-from vil_dense.mm.cli.arguments import parser, read_config, report_errors
-from vil_dense.mm.datasets.label_check import check_labels
-from vil_dense.mm.engine.distributed import clean_exit, end_processes
-from vil_dense.mm.engine.failures import explain_failures
-from vil_dense.mm.engine.resolve_config import resolve_config
-from vil_dense.mm.evaluation.protocols import PROTOCOLS
-from vil_dense.mm.utils.safe_load import load_exactly, read_weights
+if TYPE_CHECKING:
+    from mmengine.runner import Runner
+
+PROTOCOLS = ["mmseg", "squash", "multiscale"]
 
 
-def build(args: argparse.Namespace) -> Runner:
+def build(args: argparse.Namespace) -> "Runner":
     """Builds the runner, loads the weights, and builds and checks the data."""
+    import torch
+    from mmengine.dist import get_world_size
+
+    from vil_dense.files import check_folders
+    from vil_dense.mm import ImageClassifier
+    from vil_dense.mm.cli.arguments import read_config
+    from vil_dense.mm.datasets.label_check import check_labels
+    from vil_dense.mm.engine.quiet_runner import QuietRunner
+    from vil_dense.mm.engine.resolve_config import resolve_config
+    from vil_dense.mm.evaluation import protocols
+    from vil_dense.mm.utils.safe_load import load_exactly, read_weights
+
     if args.tta and args.protocol not in (None, "multiscale"):
         raise ValueError(f"--tta is the multiscale protocol, so it cannot be {args.protocol}")
     protocol = "multiscale" if args.tta else args.protocol
@@ -34,12 +40,12 @@ def build(args: argparse.Namespace) -> Runner:
     cfg.model.pop("picture_weights", None)  # the initial weights of training
     resolve_config(cfg, get_world_size(), torch.cuda.is_available(), weights)
     if protocol:
-        PROTOCOLS[protocol](cfg)
+        protocols.PROTOCOLS[protocol](cfg)
     if args.out:
         cfg.test_evaluator.output_dir = args.out
     if args.show_dir:
         cfg.custom_hooks.append(dict(type="OverlayHook", folder=args.show_dir))
-    runner = Runner.from_cfg(cfg)
+    runner = QuietRunner.from_cfg(cfg)
     network = getattr(runner.model, "module", runner.model)
     if isinstance(network, ImageClassifier):  # published weights have other names
         weights = network.weights_as_ours(weights)
@@ -52,11 +58,16 @@ def build(args: argparse.Namespace) -> Runner:
 def main() -> None:
     arguments = parser("Tests a segmentor or a classifier.")
     arguments.add_argument("checkpoint", help="checkpoint file of this config's model")
-    arguments.add_argument("--protocol", choices=list(PROTOCOLS), help="default: that of the config")
+    arguments.add_argument("--protocol", choices=PROTOCOLS, help="default: as the config says")
     arguments.add_argument("--tta", action="store_true", help="the same as --protocol multiscale")
     arguments.add_argument("--out", help="folder for label PNGs with the ids of the data set")
     arguments.add_argument("--show-dir", help="folder for overlays")
     args = arguments.parse_args()
+
+    from vil_dense.mm.cli.arguments import report_errors
+    from vil_dense.mm.engine.distributed import clean_exit, end_processes
+    from vil_dense.mm.engine.failures import explain_failures
+
     with clean_exit():
         with report_errors(args.debug):
             runner = build(args)

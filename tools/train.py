@@ -4,17 +4,20 @@ Command: python tools/train.py CONFIG [--work-dir D] [--resume] [--amp] [--deter
 """
 
 import argparse
+from typing import TYPE_CHECKING
 
-from mmengine.registry import RUNNERS
+from vil_dense.command_line import parser
 
-from vil_dense.mm.cli.arguments import parser, read_config, report_errors
-from vil_dense.mm.engine.distributed import clean_exit, end_processes
-from vil_dense.mm.engine.hooks.preemption import requeue_on_preemption
-from vil_dense.mm.engine.runner import ViLRunner
+if TYPE_CHECKING:
+    from vil_dense.mm.engine.runner import ViLRunner
 
 
-def build(args: argparse.Namespace) -> ViLRunner:
+def build(args: argparse.Namespace) -> "ViLRunner":
     """Builds the runner of a config with the arguments merged in, ready to train."""
+    from mmengine.registry import RUNNERS
+
+    from vil_dense.mm.cli.arguments import read_config
+
     cfg = read_config(args)
     cfg.runner_type = "ViLRunner"
     cfg.auto_resume = args.resume
@@ -33,6 +36,11 @@ def main() -> None:
     arguments.add_argument("--deterministic", action="store_true", help="give the same numbers in every run; slower")
     arguments.add_argument("--amp", action="store_true", help="train in mixed precision (on a GPU)")
     args = arguments.parse_args()
+
+    from vil_dense.mm.cli.arguments import report_errors
+    from vil_dense.mm.engine.distributed import clean_exit, end_processes
+    from vil_dense.mm.engine.hooks.preemption import requeue_on_preemption
+
     with clean_exit(), requeue_on_preemption():
         with report_errors(args.debug):
             runner = build(args)

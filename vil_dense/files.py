@@ -7,10 +7,14 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -87,7 +91,7 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path} is not valid JSON: {error}") from None
 
 
-def save_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+def save_csv(path: Path, rows: Sequence[Mapping[str, Any]], floats: str = ".6g") -> None:
     """Writes a table with the keys of the first row as header; floats have six digits, None is an empty cell."""
 
     def write(part: Path) -> None:
@@ -95,9 +99,18 @@ def save_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
             table = csv.DictWriter(file, list(rows[0]))
             table.writeheader()
             for row in rows:
-                table.writerow({key: f"{cell:.6g}" if isinstance(cell, float) else cell for key, cell in row.items()})
+                table.writerow(
+                    {key: f"{cell:{floats}}" if isinstance(cell, float) else cell for key, cell in row.items()}
+                )
 
     write_whole(path, write)
+
+
+def save_png(path: Path, picture: "NDArray[np.uint8]") -> None:
+    """Writes a picture, (H, W) or (H, W, 3) uint8."""
+    from PIL import Image
+
+    write_whole(path, lambda part: Image.fromarray(picture).save(part))
 
 
 def save_json(path: Path, content: Any) -> None:

@@ -141,7 +141,8 @@ def test_debug_shows_the_traceback(bad: Path, monkeypatch: pytest.MonkeyPatch) -
         run_command(f"analysis/get_flops {bad}/configs/syntax.py --debug", monkeypatch)
 
 
-TOOLS = [path.relative_to(ROOT / "tools") for path in (ROOT / "tools").rglob("*.py") if "benchmarks" not in path.parts]
+SCRIPTS = [path for path in (ROOT / "tools").rglob("*.py") if '__name__ == "__main__"' in path.read_text()]
+TOOLS = [path.relative_to(ROOT / "tools") for path in SCRIPTS]
 
 
 @pytest.mark.parametrize("tool", sorted(str(path.with_suffix("")) for path in TOOLS))

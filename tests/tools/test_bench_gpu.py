@@ -15,7 +15,7 @@ sys.path.append(str(Path(__file__).parents[2] / "tools/benchmark"))
 import bench_gpu
 from benchmarks import checks, learn, speed
 from benchmarks.contestants.case import LeftOut
-from benchmarks.reports import summary
+from benchmarks.reports import gpu_report, summary
 from benchmarks.session import Session, in_parallel
 
 from vil_dense.ops.mlstm import BACKENDS
@@ -55,7 +55,7 @@ def part(session: Session, steps: Any, monkeypatch: pytest.MonkeyPatch) -> dict[
 def test_all_parts(session: Session) -> None:
     for name in bench_gpu.PARTS:
         bench_gpu.run_part(name, session)
-    bench_gpu.plots(session.out, list(bench_gpu.PARTS))
+    gpu_report.plots(session.out, list(bench_gpu.PARTS))
     found = json.loads((session.out / "bench_gpu.json").read_text())
     assert list(found) == list(bench_gpu.PARTS)
     notes = {name: found[name]["note"] for name in found if found[name]["note"]}

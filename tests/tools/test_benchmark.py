@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.append(str(Path(__file__).parents[2] / "tools/benchmark"))
 
 import benchmark
-from benchmarks import measure
+from benchmarks import comparison, measure
 from benchmarks.contestants.case import Case, Contestant, LeftOut, deviation
 from benchmarks.contestants.networks import outcome
 from benchmarks.contestants.operators import floor
@@ -324,7 +324,7 @@ def test_a_run_that_is_stopped_leaves_what_it_has(out: Path, monkeypatch: pytest
             raise KeyboardInterrupt
         return dict(chunkwise=timed("ours-chunkwise", 0.1, 1))
 
-    monkeypatch.setattr(benchmark, "contest", contest)
+    monkeypatch.setattr(comparison, "contest", contest)
     assert run("op", out, "--sizes", "20x1", "70x1") == 130
     assert [row["size"] for row in json.loads((out / "op.json").read_text())["rows"]] == ["20x1"]
     assert sorted(path.name for path in out.iterdir()) == ["op.json", "op.md", "op.png"]
@@ -391,7 +391,7 @@ def test_stopped_in_one_sentence(
     def fail(*args):
         raise error
 
-    monkeypatch.setattr(benchmark, "contest", fail)
+    monkeypatch.setattr(comparison, "contest", fail)
     argv = ["op", "--sizes", "16x1", "--out", str(tmp_path)]
     assert ended(argv) == code and capsys.readouterr().err.splitlines()[-1] == said
     with pytest.raises(type(error)):

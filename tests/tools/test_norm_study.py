@@ -1,6 +1,7 @@
 """The norm that imitates several GPUs: each part of a batch by itself, running statistics of the first and of all."""
 
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,16 @@ from bad_inputs import PICTURES_CONFIG, write_data
 from run_command import ROOT, run_command
 from torch import nn
 
+sys.path.append(str(ROOT / "tools/studies"))
+
+from part_norm import PartNorm, part_norms, split_norms
+
 STUDY = runpy.run_path(str(ROOT / "tools/studies/norm_study.py"))
 
 
 def pair(parts: int) -> tuple[nn.Module, nn.BatchNorm2d]:
     torch.manual_seed(0)
-    own, plain = STUDY["PartNorm"](5, parts, 1e-5, 0.1), nn.BatchNorm2d(5)
+    own, plain = PartNorm(5, parts, 1e-5, 0.1), nn.BatchNorm2d(5)
     nn.init.normal_(plain.weight)
     own.load_state_dict(plain.state_dict(), strict=False)
     return own, plain
@@ -62,8 +67,8 @@ def test_arms_choose_their_norms(arm: str, chosen: int) -> None:
     head.psp_modules = nn.ModuleList([nn.Sequential(nn.BatchNorm2d(4)), nn.Sequential(nn.BatchNorm2d(4))])
     model = nn.Module()
     model.decode_head, model.neck = head, nn.Sequential(nn.BatchNorm2d(4))
-    assert STUDY["split_norms"](model, 2, STUDY["ARMS"][arm][1]) == chosen
-    assert len(STUDY["part_norms"](model)) == chosen
+    assert split_norms(model, 2, STUDY["ARMS"][arm][1]) == chosen
+    assert len(part_norms(model)) == chosen
 
 
 def test_a_run_that_fails_ends_in_one_sentence(

@@ -92,6 +92,21 @@ def test_training_ends_with_metric_checkpoint_and_pictures(trained: tuple[Path, 
     assert "eta: " in done.stdout
 
 
+def test_the_screen_shows_the_facts_of_a_run_first(trained: tuple[Path, subprocess.CompletedProcess]):
+    """Tests that what MMEngine dumps goes to the log file only, and that imports say nothing."""
+    _, done = trained
+    said = done.stdout.splitlines()
+    first_step = next(number for number, line in enumerate(said) if "Iter(train)" in line)
+    assert first_step < 50
+    (log,) = lines(done, "log")
+    written = Path(log).read_text()
+    for dump in ("System environment:", "Config:", "Hooks will be executed", "will be deprecated in future"):
+        assert dump not in done.stdout and dump in written
+    facts = ("start", "norm of neck and heads", "neck", "precision", "memory")
+    assert all(any(f" - INFO - {fact}: " in line for line in said[:first_step]) for fact in facts)
+    assert "OneDL" not in done.stdout and "MultiScaleDeformableAttention" not in done.stderr
+
+
 def test_pictures_of_a_training(trained: tuple[Path, subprocess.CompletedProcess]):
     work_dir, done = trained
     assert sorted(path.name for path in (work_dir / "pictures").iterdir()) == [
@@ -146,7 +161,8 @@ def test_predict(checkpoint: Path, sample: Path, tmp_path: Path):
     done = run("predict", CONFIG, checkpoint, *inputs, "--out", out, "--cfg-options", *TINY)
     assert done.returncode == 1, done.stdout + done.stderr
     assert done.stderr.splitlines()[-1] == f"error: 1 of 3 pictures could not be read: {tmp_path / 'broken.jpg'}"
-    assert done.stdout.splitlines()[-1] == f"2 pictures labelled in {out}" and "ETA" in done.stdout
+    assert done.stdout.splitlines()[-1] == f"2 pictures labelled in {out}"
+    assert done.stderr.splitlines()[-2] == "pictures: 3 of 3, ETA 0:00:00"
     names = [f"{path.stem}.png" for path in sorted(folder.iterdir())]
     assert sorted(path.name for path in (out / "labels").iterdir()) == names
     assert sorted(path.name for path in (out / "overlays").iterdir()) == names
@@ -162,7 +178,7 @@ def test_predict_in_windows(checkpoint: Path, sample: Path, tmp_path: Path):
     choice = ["--own-size", "--window", "48", "--stride", "32", "40", "--window-batch", "2"]
     done = run("predict", CONFIG, checkpoint, picture, "--out", tmp_path, *choice, "--cfg-options", *TINY)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "windows of 48 x 48\n" in done.stdout and "memory: about " in done.stdout and "ETA 0:00:00" in done.stdout
+    assert "windows of 48 x 48\n" in done.stdout and "memory: about " in done.stdout and "ETA 0:00:00" in done.stderr
     label = np.asarray(Image.open(tmp_path / f"labels/{picture.stem}.png"))
     assert label.shape == np.asarray(Image.open(picture)).shape[:2]
 

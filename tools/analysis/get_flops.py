@@ -8,21 +8,24 @@ counts the block designs of table 2 of the paper in the quadratic form, as the p
 """
 
 import sys
+from typing import TYPE_CHECKING
 
-from mmengine.registry import MODELS
+from vil_dense.command_line import parser
 
-from vil_dense.backbones.flops import OPERATORS, Part, count, table_2, total
-from vil_dense.mm.cli.arguments import parser, read_config, report_errors
-from vil_dense.mm.engine.resolve_config import resolve_norm
+if TYPE_CHECKING:
+    from vil_dense.backbones.flops import Part
 
+BACKENDS = ["parallel", "chunkwise", "recurrent"]
 CONVENTION = (
     "one multiply-add = 1 (GMAC, the papers' GFLOPs; twice as many FLOPs); "
     "norms, activations and other element-wise work not counted"
 )
 
 
-def show(parts: dict[str, Part]) -> None:
+def show(parts: "dict[str, Part]") -> None:
     """Prints a table with one line for each part."""
+    from vil_dense.backbones.flops import total
+
     print(f"{'part':<28}{'parameters':>14}{'GMAC':>12}{'of it mLSTM':>14}")
     for name, part in {**parts, "total": total(parts)}.items():
         print(f"{name:<28}{part.parameters:>14,}{part.macs / 1e9:>12.3f}{part.operator / 1e9:>14.3f}")
@@ -30,6 +33,8 @@ def show(parts: dict[str, Part]) -> None:
 
 def show_table_2() -> None:
     """Prints the GMAC of each block design in both forms, and their ratios to `uni`."""
+    from vil_dense.backbones.flops import table_2
+
     forms = {backend: table_2(backend) for backend in ("parallel", "chunkwise")}
     print("shape: 1 x 3 x 224 x 224, 14 x 14 tokens; ViL-T (v1), 1000 classes")
     print(f"unit: {CONVENTION}")
@@ -43,14 +48,17 @@ def show_table_2() -> None:
 
 def main() -> None:
     arguments = parser("Parameters and multiply-adds of a config's network.", config="?")
-    arguments.add_argument(
-        "--shape", nargs="+", type=int, metavar="PX", help="H W, or one number for both (default: the crop)"
-    )
-    arguments.add_argument(
-        "--backend", choices=OPERATORS, default="chunkwise", help="form of the mLSTM (default: chunkwise)"
-    )
-    arguments.add_argument("--table2", action="store_true", help="count the block designs of the paper in both forms")
+    arguments.add_argument("--shape", nargs="+", type=int, metavar="PX", help="H W, or one for both (the crop)")
+    arguments.add_argument("--backend", choices=BACKENDS, default="chunkwise", help="form of the mLSTM")
+    arguments.add_argument("--table2", action="store_true", help="the paper's block designs in both forms")
     args = arguments.parse_args()
+
+    from mmengine.registry import MODELS
+
+    from vil_dense.backbones.flops import count
+    from vil_dense.mm.cli.arguments import read_config, report_errors
+    from vil_dense.mm.engine.resolve_config import resolve_norm
+
     with report_errors(args.debug):
         if args.table2:
             return show_table_2()

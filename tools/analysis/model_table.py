@@ -8,16 +8,15 @@ Differences from the paper are marked in the last column.
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-from mmengine.config import Config
+from vil_dense.command_line import plain_parser
+from vil_dense.files import save_csv, write_whole
 
-from vil_dense.backbones import VisionLSTM, variant
-from vil_dense.backbones.flops import Part, count, total
-from vil_dense.files import write_whole
-from vil_dense.mm.cli.arguments import load_config, plain_parser, report_errors
-from vil_dense.mm.visualization import draw
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+    from vil_dense.backbones.flops import Part
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 LEGEND = (
@@ -82,12 +81,17 @@ class Count(NamedTuple):
 
     px: int
     tokens: int
-    quadratic: Part
-    chunkwise: Part
+    quadratic: "Part"
+    chunkwise: "Part"
 
 
-def measured(cfg: Config, size: int | None = None, classes: int | None = None) -> Count:
+def measured(cfg: "Config", size: int | None = None, classes: int | None = None) -> Count:
     """Counts the network of a classifier's config; size and number of classes are those of the config by default."""
+    import torch
+
+    from vil_dense.backbones import VisionLSTM, variant
+    from vil_dense.backbones.flops import count, total
+
     size = size or next(step["size"] for step in cfg.val_dataloader.dataset.pipeline if "size" in step)
     options = {key: value for key, value in cfg.model.items() if key not in ("type", "data_preprocessor", "init_cfg")}
     options["grid"] = (size // 16, size // 16)
@@ -101,6 +105,8 @@ def measured(cfg: Config, size: int | None = None, classes: int | None = None) -
 
 def rows() -> list[tuple]:
     """Returns the rows of the table; block designs have two, at their own size and at that of the paper's numbers."""
+    from vil_dense.mm.cli.arguments import load_config
+
     files = {
         path.stem: path
         for path in [
@@ -156,11 +162,11 @@ def markdown(table: list[tuple]) -> str:
 
 def write(path: Path, table: list[tuple]) -> None:
     """Writes the table in the format of the suffix: .md, .csv or .json (a list of objects)."""
-    if path.suffix == ".csv":
-        return draw.save_csv(path, HEADER, table)
     keys = (*HEADER[:4], "paper's parameters", *HEADER[5:7], "paper's FLOPs", *HEADER[8:])
-    as_json = json.dumps([dict(zip(keys, line, strict=True)) for line in table], indent=1)
-    text = as_json if path.suffix == ".json" else markdown(table)
+    lines = [dict(zip(keys, line, strict=True)) for line in table]
+    if path.suffix == ".csv":
+        return save_csv(path, lines)
+    text = json.dumps(lines, indent=1) if path.suffix == ".json" else markdown(table)
     return write_whole(path, lambda part: part.write_text(text + "\n"))
 
 
@@ -168,6 +174,9 @@ def main() -> None:
     parser = plain_parser(__doc__)
     parser.add_argument("--out", type=Path, help="file to write: .md, .csv or .json")
     args = parser.parse_args()
+
+    from vil_dense.mm.cli.arguments import report_errors
+
     with report_errors(args.debug):
         if args.out and args.out.suffix not in (".md", ".csv", ".json"):
             raise ValueError(f"--out takes a .md, .csv or .json file, got {args.out}")

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
+from vil_dense.command_line import plain_parser
 from vil_dense.files import write_whole
-from vil_dense.mm.cli.arguments import plain_parser, report_errors
-from vil_dense.mm.engine.hooks.reports import read_scalars
 
 
 def read_group(runs: list[str], metric: str) -> dict:
     """Returns the metric of each run at their common steps, its mean and standard deviation (n - 1)."""
+    from vil_dense.mm.engine.hooks.reports import read_scalars
+
     curves = {}
     for run in runs:
         if not Path(run).is_dir():
@@ -56,6 +57,9 @@ def main() -> None:
     parser.add_argument("--metric", default="mIoU", help="a name in the logs' scalars (default: mIoU)")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parser.parse_args()
+
+    from vil_dense.mm.cli.arguments import report_errors
+
     with report_errors(args.debug):
         groups = {}
         for name, *runs in args.group:

@@ -6,22 +6,24 @@ Each batch has three rows: pictures as in the test, augmented, and mixed.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from mmengine.config import Config
-from mmengine.registry import DATASETS, MODELS
-from torch.utils.data import default_collate
 
-from vil_dense.files import check_file
-from vil_dense.mm.cli.arguments import parser, read_config, report_errors
-from vil_dense.mm.datasets.seeding import SampleKey
-from vil_dense.mm.engine.resolve_config import resolve_classes
-from vil_dense.mm.visualization import draw
+from vil_dense.command_line import parser
+from vil_dense.files import check_file, save_png
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+    from vil_dense.mm.datasets.seeding import SampleKey
 
 
-def stages(cfg: Config, keys: list[SampleKey]) -> list[np.ndarray]:
+def stages(cfg: "Config", keys: "list[SampleKey]") -> list[np.ndarray]:
     """Returns the training pictures `keys` as tested, augmented and mixed, each (B, H, W, 3) uint8."""
+    from mmengine.registry import DATASETS, MODELS
+    from torch.utils.data import default_collate
+
     train = cfg.train_dataloader.dataset
     plain, augmented = (
         default_collate([dataset[key] for key in keys])
@@ -45,6 +47,15 @@ def main() -> None:
     arguments.add_argument("--batches", type=int, default=3, help="batches, each of which is mixed by itself (3)")
     arguments.add_argument("--seed", type=int, default=0)
     args = arguments.parse_args()
+
+    import torch
+    from mmengine.registry import DATASETS
+
+    from vil_dense.mm.cli.arguments import read_config, report_errors
+    from vil_dense.mm.datasets.seeding import SampleKey
+    from vil_dense.mm.engine.resolve_config import resolve_classes
+    from vil_dense.mm.visualization import draw
+
     with report_errors(args.debug):
         check_file(args.out)
         cfg = read_config(args)
@@ -57,7 +68,7 @@ def main() -> None:
             for batch in range(args.batches)
             for row in stages(cfg, [SampleKey(int(index), args.seed, batch) for index in picked])
         ]
-        draw.save_png(Path(args.out), draw.stack([np.hstack(list(row)) for row in rows]))
+        save_png(Path(args.out), draw.stack([np.hstack(list(row)) for row in rows]))
     print(f"{args.batches} batches of {len(picked)} pictures, as tested, augmented and mixed: {args.out}")
 
 

@@ -20,31 +20,30 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # vil_dense need not be installed
-from benchmark import PACKAGES, commit, installed, processor
-from benchmarks import checks, learn, speed
-from benchmarks.contestants.case import LeftOut
-from benchmarks.measure import Result, say
-from benchmarks.reports.gpu_report import plots, publish, read_parts
-from benchmarks.session import Session
+from benchmarks.machine import PACKAGES, ROOT, commit, installed, processor
 
 from vil_dense.errors import exit_on_error
 from vil_dense.files import save_json
 
-ROOT = Path(__file__).resolve().parents[2]
+if TYPE_CHECKING:
+    from benchmarks.session import Session
+
+Result = dict[str, Any]
 TESTS = ("tests/ops/test_triton.py", "tests/ops/test_gpu_*.py", "tests/layers/test_fused_triton.py")
 GRACE = 20
 """Seconds that a part may take beyond its share, to finish its step, before it is killed."""
 
 
-def card(session: Session) -> Iterator[Result]:
+def card(session: "Session") -> Iterator[Result]:
     """Describes device, driver and versions."""
+    import torch
+
     facts: Result = dict(device=processor(), device_type=session.device.type, threads=torch.get_num_threads())
     if session.device.type == "cuda":
         properties = torch.cuda.get_device_properties(session.device)
@@ -64,8 +63,10 @@ def driver() -> str:
         return "unknown"
 
 
-def tests(session: Session) -> Iterator[Result]:
+def tests(session: "Session") -> Iterator[Result]:
     """Runs the tests of the kernels, as far as they get in what is left of the time."""
+    from benchmarks.contestants.case import LeftOut
+
     for package in ("pytest", "triton"):
         if find_spec(package) is None:
             raise LeftOut(f"the package {package} is missing")
@@ -88,24 +89,39 @@ def tests(session: Session) -> Iterator[Result]:
         raise RuntimeError(f"see {path}: {text.splitlines()[-1:]}")
 
 
-Part = Callable[[Session], Iterator[Result]]
+Part = Callable[["Session"], Iterator[Result]]
+
+
+def imported(module: str, function: str, **options: str) -> Part:
+    """Returns the part that a function of `benchmarks` is; torch is not imported before it is called."""
+
+    def part(session: "Session") -> Iterator[Result]:
+        steps: Part = getattr(import_module(f"benchmarks.{module}"), function)
+        return steps(session, **options)
+
+    return part
+
+
 PARTS: dict[str, tuple[float, Part]] = {
     "card": (10, card),
-    "kernels": (70, checks.kernels),
-    "layer": (70, checks.layers),
-    "warm-up": (90, speed.warm_up),
-    "tiny": (90, partial(speed.networks, variant="vil2-tiny")),
-    "learn": (70, learn.learn),
-    "small": (50, partial(speed.networks, variant="vil2-small")),
-    "base": (50, partial(speed.networks, variant="vil2-base")),
-    "operator": (30, speed.operator),
+    "kernels": (70, imported("checks", "kernels")),
+    "layer": (70, imported("checks", "layers")),
+    "warm-up": (90, imported("speed", "warm_up")),
+    "tiny": (90, imported("speed", "networks", variant="vil2-tiny")),
+    "learn": (70, imported("learn", "learn")),
+    "small": (50, imported("speed", "networks", variant="vil2-small")),
+    "base": (50, imported("speed", "networks", variant="vil2-base")),
+    "operator": (30, imported("speed", "operator")),
     "tests": (30, tests),
 }
 """Each part's share of the time; what one leaves goes to those after it."""
 
 
-def run_part(name: str, session: Session) -> Result:
+def run_part(name: str, session: "Session") -> Result:
     """Runs a part, and writes what it has found after each step."""
+    from benchmarks.contestants.case import LeftOut
+    from benchmarks.reports.gpu_report import publish
+
     start = time.monotonic()
     found: Result = dict(rows=[], note="it was cut off", seconds=0.0)
 
@@ -125,7 +141,7 @@ def run_part(name: str, session: Session) -> Result:
     return found
 
 
-def collect(steps: Iterator[Result], rows: list[Result], session: Session, save: Callable[[], None]) -> str:
+def collect(steps: Iterator[Result], rows: list[Result], session: "Session", save: Callable[[], None]) -> str:
     """Fills `rows` until the steps or the time are over; returns a note about the time."""
     for row in steps:
         rows.append(row)
@@ -137,6 +153,9 @@ def collect(steps: Iterator[Result], rows: list[Result], session: Session, save:
 
 def run_all(args: argparse.Namespace) -> int:
     """Runs the parts one after another, each in a process; returns the exit code."""
+    from benchmarks.measure import say
+    from benchmarks.reports.gpu_report import plots, publish, read_parts
+
     out, end = Path(args.out), time.monotonic() + 60 * args.minutes
     for old in out.glob("parts/*.json"):
         old.unlink()
@@ -169,7 +188,7 @@ def run_process(options: Sequence[str], limit: float) -> None:
     try:
         process.wait(limit)
     except subprocess.TimeoutExpired:
-        say(f"  killed after {limit:.0f} s")
+        print(f"  killed after {limit:.0f} s", flush=True)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -198,6 +217,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
+
+    import torch
+    from benchmarks.measure import say
+    from benchmarks.session import Session
+
     with exit_on_error(args.debug):
         if args.minutes <= 0:
             raise ValueError(f"--minutes must be above 0, got {args.minutes}")

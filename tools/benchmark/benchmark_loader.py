@@ -9,18 +9,18 @@ cores for loading.
 
 import time
 from collections import defaultdict
+from typing import TYPE_CHECKING
 
-import torch
-from mmengine.registry import DATASETS
-from torch.utils.data import DataLoader, default_collate
+from vil_dense.command_line import parser
 
-from vil_dense.mm.cli.arguments import parser, read_config, report_errors
-from vil_dense.mm.datasets.seeding import SampleKey
-from vil_dense.mm.engine.resolve_config import resolve_classes
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset
 
 
-def step_times(dataset: torch.utils.data.Dataset, count: int) -> dict[str, float]:
+def step_times(dataset: "Dataset", count: int) -> dict[str, float]:
     """Measures the CPU seconds of each step of the pipeline for `count` samples, spread over the data set."""
+    from vil_dense.mm.datasets.seeding import SampleKey
+
     seconds: dict[str, float] = defaultdict(float)
     for n in range(count):
         results = dataset.get_data_info(SampleKey(n * len(dataset) // count % len(dataset)))
@@ -31,8 +31,12 @@ def step_times(dataset: torch.utils.data.Dataset, count: int) -> dict[str, float
     return dict(seconds)
 
 
-def loader_rate(dataset: torch.utils.data.Dataset, count: int, workers: int) -> float:
+def loader_rate(dataset: "Dataset", count: int, workers: int) -> float:
     """Measures pictures per second of wall time with `workers` processes, without the first batches."""
+    from torch.utils.data import DataLoader, default_collate
+
+    from vil_dense.mm.datasets.seeding import SampleKey
+
     batch = max(count // 16, 1)
     keys = [SampleKey(n * len(dataset) // count % len(dataset)) for n in range(count)]
     loader = DataLoader(dataset, batch, sampler=keys, num_workers=workers, collate_fn=default_collate)
@@ -46,6 +50,13 @@ def main() -> None:
     arguments.add_argument("--pictures", type=int, default=1024, help="pictures to load (1024)")
     arguments.add_argument("--workers", type=int, default=0, help="worker processes; 0 skips this measurement")
     args = arguments.parse_args()
+
+    import torch
+    from mmengine.registry import DATASETS
+
+    from vil_dense.mm.cli.arguments import read_config, report_errors
+    from vil_dense.mm.engine.resolve_config import resolve_classes
+
     torch.set_num_threads(1)
     with report_errors(args.debug):
         if args.pictures < 32:

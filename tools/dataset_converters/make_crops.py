@@ -7,20 +7,9 @@ val/CLASS/*.jpg; both come from the training pictures, the validation crops from
 """
 
 import os
-import sys
-import time
 from pathlib import Path
 
-from vil_dense.mm import CamVidDataset
-from vil_dense.mm.cli.arguments import plain_parser, report_errors
-from vil_dense.mm.datasets.crops import cut_crops
-
-
-def progress(start: float, done: int, total: int) -> None:
-    """Prints the progress and the remaining time on one line."""
-    if done % 20 == 0 or done == total:
-        left = (time.monotonic() - start) / done * (total - done)
-        print(f"\r{done}/{total} pictures, {left:.0f} s left ", end="\n" if done == total else "", file=sys.stderr)
+from vil_dense.command_line import plain_parser
 
 
 def main() -> None:
@@ -34,8 +23,13 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=1000, help="most training crops of a class; a tenth to validate")
     parser.add_argument("--least", type=int, default=50, help="a class with fewer training crops is left out")
     args = parser.parse_args()
-    start = time.monotonic()
-    with report_errors(args.debug):
+
+    from vil_dense.mm import CamVidDataset
+    from vil_dense.mm.cli.arguments import report_errors
+    from vil_dense.mm.datasets.crops import cut_crops
+    from vil_dense.progress import Progress
+
+    with report_errors(args.debug), Progress("pictures") as progress:
         counts = cut_crops(
             args.source,
             args.out,
@@ -45,7 +39,7 @@ def main() -> None:
             share=args.share,
             most=args.most,
             least=args.least,
-            report=lambda done, total: progress(start, done, total),
+            report=progress,
         )
     left_out = [name for name in CamVidDataset.METAINFO["classes"] if name not in counts]
     for name, (train, val) in counts.items():

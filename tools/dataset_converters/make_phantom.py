@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vil_dense.medical.progress import Progress
-from vil_dense.mm.cli.arguments import plain_parser, report_errors
+from vil_dense.command_line import plain_parser
 from vil_dense.synthetic.volumes import LABELS, make_case, write_sample
 
 PALETTE = np.array([(0, 0, 0), (200, 90, 70), (90, 130, 220), (240, 200, 60), (90, 200, 120)])
@@ -40,8 +39,13 @@ def contact_sheet(seed: int, rows: int = 3, slices: tuple[int, ...] = (8, 14, 20
 
 def main() -> None:
     args = parse_args()
+
+    from vil_dense.mm.cli.arguments import report_errors
+    from vil_dense.progress import Progress
+
     with report_errors(args.debug):
-        root = write_sample(args.out, train=args.train, val=args.val, seed=args.seed, report=Progress("making volumes"))
+        with Progress("making volumes") as progress:
+            root = write_sample(args.out, train=args.train, val=args.val, seed=args.seed, report=progress)
         sheet = root.with_name(f"{root.name}_sheet.png")
         contact_sheet(args.seed).save(sheet)
     print(f"sample: {root} ({args.train} + {args.val} volumes, classes {', '.join(LABELS)}, seed {args.seed})")

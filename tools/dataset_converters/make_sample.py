@@ -4,14 +4,12 @@ Command: python tools/dataset_converters/make_sample.py [--out data/sample]
 """
 
 import argparse
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
-from vil_dense.mm.cli.arguments import plain_parser, report_errors
+from vil_dense.command_line import plain_parser
 from vil_dense.synthetic.scenes import CLASSES, PALETTE, write_sample
 
 
@@ -23,13 +21,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--val", type=int, default=50, help="held-out pictures")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
-
-
-def progress(start: float, done: int, total: int) -> None:
-    """Prints the progress and the remaining time on one line."""
-    if done % 10 == 0 or done == total:
-        left = (time.monotonic() - start) / done * (total - done)
-        print(f"\r{done}/{total} pictures, {left:.0f} s left ", end="\n" if done == total else "", file=sys.stderr)
 
 
 def contact_sheet(root: Path, columns: int = 4, rows: int = 3, cell: int = 220, key: int = 26) -> Image.Image:
@@ -55,15 +46,13 @@ def contact_sheet(root: Path, columns: int = 4, rows: int = 3, cell: int = 220, 
 
 def main() -> None:
     args = parse_args()
-    start = time.monotonic()
+
+    from vil_dense.mm.cli.arguments import report_errors
+    from vil_dense.progress import Progress
+
     with report_errors(args.debug):
-        root = write_sample(
-            args.out,
-            train=args.train,
-            val=args.val,
-            seed=args.seed,
-            report=lambda done, total: progress(start, done, total),
-        )
+        with Progress("pictures") as progress:
+            root = write_sample(args.out, train=args.train, val=args.val, seed=args.seed, report=progress)
         sheet = root.with_name(f"{root.name}_sheet.png")
         contact_sheet(root).save(sheet)
     print(f"sample: {root} ({args.train} + {args.val} pictures, {len(CLASSES)} classes, seed {args.seed})")

@@ -8,23 +8,22 @@ is run. DST is the .pth or .safetensors file to write, for init_cfg=dict(type="P
 
 import argparse
 
-from vil_dense.backbones import DIRECTIONS
-from vil_dense.backbones.checkpoint import layout_of, to_own, verified
+from vil_dense.command_line import plain_parser
 from vil_dense.errors import exit_on_error
-from vil_dense.state_files import read_state, write_state
+
+DIRECTIONS = ["uni", "bi", "bi-shared", "bi-alternating", "quad", "quad-shared", "quad-alternating"]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("src", help="file of published weights")
-    parser.add_argument("dst", help="file to write, .pth or .safetensors")
+    parser = plain_parser(__doc__)
+    parser.add_argument("src")
+    parser.add_argument("dst")
     parser.add_argument(
         "--direction",
         default="bi-alternating",
         choices=DIRECTIONS,
         help="block design, if the weights do not show it (default: bi-alternating, that of all published models)",
     )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args()
     with exit_on_error(args.debug):
         convert(args)
@@ -32,6 +31,9 @@ def main() -> None:
 
 def convert(args: argparse.Namespace) -> None:
     """Converts `args.src`, checks that a network takes the weights, and writes `args.dst`."""
+    from vil_dense.backbones.checkpoint import layout_of, to_own, verified
+    from vil_dense.state_files import read_state, write_state
+
     if not args.dst.endswith((".pth", ".safetensors")):
         raise ValueError(f"DST must end in .pth or .safetensors, got {args.dst}")
     state = read_state(args.src)

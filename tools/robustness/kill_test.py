@@ -23,13 +23,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image
 
+from vil_dense.command_line import plain_parser
 from vil_dense.files import save_json
-from vil_dense.mm.cli.arguments import plain_parser, report_errors
-from vil_dense.mm.engine.checkpoints import newest
-from vil_dense.mm.utils.safe_load import load_safely
 from vil_dense.synthetic import scenes, volumes
 
 ROOT = Path(__file__).parents[2]
@@ -162,6 +159,9 @@ def half_written(folder: Path) -> bool:
 
 def outcome(work_dir: Path) -> dict[str, Any]:
     """Returns the results that must not depend on stops: content of the last checkpoint, and logged values by step."""
+    from vil_dense.mm.engine.checkpoints import newest
+    from vil_dense.mm.utils.safe_load import load_safely
+
     path, _, _ = newest(str(work_dir))
     checkpoint = load_safely(str(path))
     history = checkpoint.pop("message_hub")["log_scalars"]
@@ -183,6 +183,8 @@ def outcome(work_dir: Path) -> dict[str, Any]:
 
 def difference(one: Any, other: Any, where: str = "") -> str:
     """Returns the first place where two nested structures differ bit for bit; empty if they are equal."""
+    import torch
+
     if isinstance(one, dict) and isinstance(other, dict):
         if one.keys() != other.keys():
             return f"{where}: {sorted(map(str, one.keys() ^ other.keys()))} in one of them"
@@ -198,6 +200,8 @@ def difference(one: Any, other: Any, where: str = "") -> str:
 
 def torture(name: str, kills: int, out: Path, draw: random.Random) -> dict[str, Any]:
     """Kills and resumes trainings of a kind `kills` times; returns the counts and the differences."""
+    from vil_dense.mm.engine.checkpoints import newest
+
     kind, data, folder = KINDS[name], out / name / "data", out / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -238,6 +242,12 @@ def main() -> int:
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
     parser.add_argument("--seed", type=int, default=0, help="seed of the random times")
     args = parser.parse_args()
+
+    # before the first fork: the trainings find these imported
+    import torch
+
+    from vil_dense.mm.cli.arguments import report_errors
+
     torch.set_num_threads(1)
     with report_errors(args.debug):
         draw = random.Random(args.seed)

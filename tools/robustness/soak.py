@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 
+from vil_dense.command_line import plain_parser
 from vil_dense.files import save_csv, save_json, write_whole
-from vil_dense.mm.cli.arguments import plain_parser, report_errors
 from vil_dense.synthetic.scenes import write_sample
 
 ROOT = Path(__file__).parents[2]
@@ -145,7 +144,8 @@ def prediction(out: Path, data: Path, checkpoint: Path) -> list[str]:
 
 
 def save(rows: list[dict], found: dict[str, Growth], out: Path) -> None:
-    """Writes soak.csv, soak.json and soak.png."""
+    from matplotlib.figure import Figure
+
     save_csv(out / "soak.csv", rows)
     save_json(
         out / "soak.json", {name: row._asdict() | dict(beyond_noise=row.beyond_noise) for name, row in found.items()}
@@ -168,6 +168,9 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=120, help="minutes of both tools (120)")
     parser.add_argument("--every", type=float, default=5, help="seconds between samples (5)")
     args = parser.parse_args()
+
+    from vil_dense.mm.cli.arguments import report_errors
+
     with report_errors(args.debug):
         out = args.out.resolve()
         data = write_sample(out / "data", train=40, val=8)

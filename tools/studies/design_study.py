@@ -18,10 +18,8 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from vil_dense.files import write_whole
-from vil_dense.mm.cli.arguments import plain_parser, report_errors
-from vil_dense.mm.engine.hooks.reports import read_scalars
-from vil_dense.mm.visualization.draw import save_csv
+from vil_dense.command_line import plain_parser
+from vil_dense.files import save_csv, write_whole
 
 ROOT = Path(__file__).parents[2]
 DESIGNS = sorted((ROOT / "configs/imagenet").glob("*/vil*.py"))
@@ -52,6 +50,8 @@ def train(design: Path, run: Path, chosen: list[str]) -> dict:
     Raises:
         ValueError: the run failed; names the file with its output.
     """
+    from vil_dense.mm.engine.hooks.reports import read_scalars
+
     if not (run / "done").is_file():
         run.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, str(ROOT / "tools/train.py"), str(design), "--resume", "--work-dir", str(run)]
@@ -79,7 +79,7 @@ def table(results: dict[str, list[dict]]) -> list[tuple]:
 def save(results: dict[str, list[dict]], out: Path) -> None:
     """Writes study.csv and study.json."""
     header = ("design", "runs", "top1", "deviation", "step_ms", "time_to_first")
-    save_csv(out / "study.csv", header, table(results))
+    save_csv(out / "study.csv", [dict(zip(header, row, strict=True)) for row in table(results)], ".2f")
     write_whole(out / "study.json", lambda part: part.write_text(json.dumps(results, indent=1) + "\n"))
 
 
@@ -92,6 +92,9 @@ def main() -> None:
         "--cfg-options", nargs="+", default=[], metavar="K=V", help="options of every run, see tools/train.py"
     )
     args = parser.parse_args()
+
+    from vil_dense.mm.cli.arguments import report_errors
+
     with report_errors(args.debug):
         if not (args.data / "train").is_dir():
             raise FileNotFoundError(

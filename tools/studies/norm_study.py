@@ -17,22 +17,18 @@ import argparse
 import copy
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from mmengine.config import Config
-from mmengine.optim import build_optim_wrapper
-from mmengine.registry import init_default_scope
-from mmengine.runner import Runner, set_random_seed
-from mmseg.registry import MODELS
-from torch import Tensor, nn
 
+from vil_dense.command_line import Overrides, plain_parser
 from vil_dense.files import read_json, write_whole
-from vil_dense.mm.cli.arguments import Overrides, load_config, plain_parser, report_errors
-from vil_dense.mm.engine.resolve_config import resolve_norm
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+    from torch import nn
 
 CURVES = "curves.json"
 POOL = "decode_head.psp_modules.0."
@@ -48,65 +44,12 @@ ARMS: dict[str, tuple[str, Callable[[str], bool]]] = {
 """Norm of neck and heads, and a function of the name that chooses the layers normalised by part."""
 
 
-class PartNorm(nn.BatchNorm2d):
-    """Normalises each of `parts` equal parts of a training batch by its own statistics.
-
-    `running_mean` and `running_var` follow the first part, `mean_of_all` and `var_of_all` the mean over the parts.
-    """
-
-    def __init__(self, channels: int, parts: int, eps: float, momentum: float) -> None:
-        super().__init__(channels, eps, momentum)
-        self.parts = parts
-        self.register_buffer("mean_of_all", torch.zeros(channels))
-        self.register_buffer("var_of_all", torch.ones(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return super().forward(x)
-        outputs, means, variances = [], [], []
-        for index, part in enumerate(x.chunk(self.parts)):
-            mean, var = self.running_mean.clone(), self.running_var.clone()
-            outputs.append(F.batch_norm(part, mean, var, self.weight, self.bias, True, self.momentum, self.eps))
-            means.append(mean)
-            variances.append(var)
-            if index == 0:
-                first = mean, var
-        # Each part's step starts from the first's statistics; the mean over parts has its own memory.
-        for kept, new, old in (
-            (self.mean_of_all, means, self.running_mean),
-            (self.var_of_all, variances, self.running_var),
-        ):
-            step = torch.stack(new).mean(0) - (1 - self.momentum) * old
-            kept.mul_(1 - self.momentum).add_(step)
-        self.running_mean.copy_(first[0])
-        self.running_var.copy_(first[1])
-        return torch.cat(outputs)
-
-    def swap(self) -> None:
-        """Exchanges the running statistics of the first part with those of the mean."""
-        for kept, other in ((self.running_mean, self.mean_of_all), (self.running_var, self.var_of_all)):
-            spare = kept.clone()
-            kept.copy_(other)
-            other.copy_(spare)
-
-
-def part_norms(model: nn.Module) -> list[PartNorm]:
-    """Returns all `PartNorm` layers."""
-    return [module for module in model.modules() if isinstance(module, PartNorm)]
-
-
-def split_norms(model: nn.Module, parts: int, chosen: Callable[[str], bool]) -> int:
-    """Replaces the BatchNorms whose name is `chosen` by `PartNorm`; returns their number."""
-    names = [name for name, module in model.named_modules() if type(module) is nn.BatchNorm2d and chosen(name)]
-    for name in names:
-        old = model.get_submodule(name)
-        parent = model.get_submodule(name.rpartition(".")[0])
-        setattr(parent, name.rpartition(".")[2], PartNorm(old.num_features, parts, old.eps, old.momentum))
-    return len(names)
-
-
-def build(cfg: Config, norm: str) -> nn.Module:
+def build(cfg: "Config", norm: str) -> "nn.Module":
     """Builds the segmentor with BN or GN wherever the config leaves the norm open."""
+    from mmseg.registry import MODELS
+
+    from vil_dense.mm.engine.resolve_config import resolve_norm
+
     cfg = copy.deepcopy(cfg)
     # choose_norm's rule by batch: one picture gives GroupNorm, many give BatchNorm
     cfg.train_dataloader.batch_size = 1 if norm == "GN" else 16
@@ -115,31 +58,35 @@ def build(cfg: Config, norm: str) -> nn.Module:
     return MODELS.build(cfg.model)
 
 
-@torch.no_grad()
-def evaluate(model: nn.Module, loader: object, pictures: int) -> float:
+def evaluate(model: "nn.Module", loader: Iterable[dict], pictures: int) -> float:
     """Returns the mIoU in % over the first `pictures` of the loader and the classes that occur."""
+    import torch
+
     model.eval()
     classes = model.decode_head.num_classes
     counts = torch.zeros(classes, classes, dtype=torch.int64)
-    for index, data in enumerate(loader):
-        if index == pictures:
-            break
-        for sample in model.val_step(data):
-            truth, seen = sample.gt_sem_seg.data.flatten(), sample.pred_sem_seg.data.flatten().cpu()
-            known = truth < classes
-            counts += torch.bincount(truth[known] * classes + seen[known], minlength=classes**2).view(classes, classes)
+    with torch.no_grad():
+        for index, data in enumerate(loader):
+            if index == pictures:
+                break
+            for sample in model.val_step(data):
+                truth, seen = sample.gt_sem_seg.data.flatten(), sample.pred_sem_seg.data.flatten().cpu()
+                known = truth < classes
+                counts += torch.bincount(truth[known] * classes + seen[known], minlength=classes**2).view(
+                    classes, classes
+                )
     model.train()
     union = counts.sum(0) + counts.sum(1) - counts.diag()
     return float(100 * (counts.diag()[union > 0] / union[union > 0]).mean())
 
 
-def batches(cfg: Config, seed: int) -> Iterator[dict]:
-    """Yields the training batches of a seed."""
-    yield from Runner.build_dataloader(cfg.train_dataloader, seed=seed)
+def train(cfg: "Config", arm: str, seed: int, args: argparse.Namespace) -> dict[str, list]:
+    """Trains once: losses of each step, and mIoU every `--every` steps with either kind of running statistics."""
+    import torch
+    from mmengine.optim import build_optim_wrapper
+    from mmengine.runner import Runner, set_random_seed
+    from part_norm import part_norms, split_norms
 
-
-def train(cfg: Config, arm: str, seed: int, args: argparse.Namespace) -> dict[str, list]:
-    """Trains once; returns the loss of each step, and mIoU every `--every` steps with both running statistics."""
     norm, chosen = ARMS[arm]
     set_random_seed(seed)
     model = build(cfg, norm)
@@ -152,7 +99,7 @@ def train(cfg: Config, arm: str, seed: int, args: argparse.Namespace) -> dict[st
     val_loader = Runner.build_dataloader(cfg.val_dataloader, seed=0)
     set_random_seed(seed)
     curve: dict[str, list] = dict(loss=[], step=[], mIoU=[], mIoU_mean_statistics=[])
-    source = batches(cfg, seed)
+    source = iter(Runner.build_dataloader(cfg.train_dataloader, seed=seed))
     for step in range(1, args.steps + 1):
         factor = min(1.0, step / 40) * 0.5 * (1 + np.cos(np.pi * step / args.steps))
         for group, base in zip(optimizer.param_groups, rate, strict=True):
@@ -188,8 +135,12 @@ def plot(results: dict[str, dict[str, dict]], path: Path) -> None:
     write_whole(path, lambda part: figure.savefig(part, dpi=120))
 
 
-def prepare(args: argparse.Namespace) -> tuple[Config, dict]:
+def prepare(args: argparse.Namespace) -> "tuple[Config, dict]":
     """Reads the config, and the settings with the runs that are already finished."""
+    from mmengine.registry import init_default_scope
+
+    from vil_dense.mm.cli.arguments import load_config
+
     cfg = load_config(args.config)
     cfg.merge_from_dict(args.cfg_options)
     init_default_scope("mmseg")
@@ -207,7 +158,7 @@ def prepare(args: argparse.Namespace) -> tuple[Config, dict]:
     return cfg, content
 
 
-def run_all(cfg: Config, content: dict, args: argparse.Namespace) -> None:
+def run_all(cfg: "Config", content: dict, args: argparse.Namespace) -> None:
     """Adds the missing runs to `content` and writes it after each."""
     for seed in args.seeds:
         for arm in args.arms:
@@ -235,6 +186,9 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=25, help="validation pictures to evaluate (25)")
     parser.add_argument("--cfg-options", nargs="+", action=Overrides, default={})
     args = parser.parse_args()
+
+    from vil_dense.mm.cli.arguments import report_errors
+
     with report_errors(args.debug):
         cfg, content = prepare(args)
     with report_errors(args.debug, code=1):

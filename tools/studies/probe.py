@@ -10,29 +10,31 @@ are run. Writes probe.json and probe.csv to the work folder.
 import argparse
 import copy
 import json
-import sys
-import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from mmengine.device import get_device
-from mmengine.registry import MODELS
-from mmengine.runner import Runner, set_random_seed
-from torch import Tensor
+from vil_dense.command_line import parser
+from vil_dense.files import save_csv, write_whole
 
-from vil_dense.files import write_whole
-from vil_dense.mm.cli.arguments import parser, read_config, report_errors
-from vil_dense.mm.engine.resolve_config import resolve_classes, resolve_loaders
-from vil_dense.mm.evaluation.probe import L2S, features, knn_scores, linear_scores, top_accuracy
-from vil_dense.mm.visualization.draw import save_csv
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
+L2S = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1]
 FEATURES = "tokens pooled as the classifier pools them, between its norms; frozen, evaluation mode, no augmentation"
 KNN = "cosine, k = {k}, votes weighted by exp(cosine / {temperature})"
 LINEAR = "logistic regression (L-BFGS) on standardised features, L2 by a held-out fifth of each training class"
 
 
-def build(args: argparse.Namespace) -> tuple[torch.nn.Module, dict]:
+def build(args: argparse.Namespace) -> "tuple[nn.Module, dict]":
     """Builds the classifier with the checkpoint's weights, and a loader for each split."""
+    import torch
+    from mmengine.device import get_device
+    from mmengine.registry import MODELS
+    from mmengine.runner import Runner, set_random_seed
+
+    from vil_dense.mm.cli.arguments import read_config
+    from vil_dense.mm.engine.resolve_config import resolve_classes, resolve_loaders
+
     cfg = read_config(args, subfolder="probe")
     if cfg.model.type != "ImageClassifier":
         raise ValueError(f"probe.py takes a classifier's config, and {args.config} builds a {cfg.model.type}")
@@ -60,15 +62,10 @@ def build(args: argparse.Namespace) -> tuple[torch.nn.Module, dict]:
     return model.to(get_device()), loaders
 
 
-def progress(split: str, start: float, done: int, total: int) -> None:
-    """Prints the progress and the remaining time on one line."""
-    left = (time.monotonic() - start) / done * (total - done)
-    end = "\n" if done == total else ""
-    print(f"\r{split}: {done}/{total} batches, {left:.0f} s left ", end=end, file=sys.stderr)
+def measure(args: argparse.Namespace, data: "dict[str, tuple[Tensor, Tensor]]", classes: int) -> list[dict]:
+    """Returns a row for each check that was asked for."""
+    from vil_dense.mm.evaluation.probe import knn_scores, linear_scores, top_accuracy
 
-
-def measure(args: argparse.Namespace, data: dict[str, tuple[Tensor, Tensor]], classes: int) -> list[dict]:
-    """Returns a row for each requested check."""
     (train, train_labels), (val, val_labels) = data["train"], data["val"]
     rows = []
     if args.knn:
@@ -87,7 +84,7 @@ def measure(args: argparse.Namespace, data: dict[str, tuple[Tensor, Tensor]], cl
     return rows
 
 
-def save(args: argparse.Namespace, data: dict[str, tuple[Tensor, Tensor]], rows: list[dict], classes: int) -> None:
+def save(args: argparse.Namespace, data: "dict[str, tuple[Tensor, Tensor]]", rows: list[dict], classes: int) -> None:
     """Writes both files and prints a line for each row."""
     content = dict(
         config=args.config,
@@ -101,7 +98,7 @@ def save(args: argparse.Namespace, data: dict[str, tuple[Tensor, Tensor]], rows:
     folder = Path(args.work_dir)
     write_whole(folder / "probe.json", lambda part: part.write_text(json.dumps(content, indent=1)))
     columns = ["check", "top1", *(["top5"] if "top5" in rows[0] else []), "rule"]
-    save_csv(folder / "probe.csv", columns, [[row[column] for column in columns] for row in rows])
+    save_csv(folder / "probe.csv", [{column: row[column] for column in columns} for row in rows], ".2f")
     for row in rows:
         named = ", ".join(f"{key} {row[key]:.2f}" for key in ("top1", "top5") if key in row)
         print(f"{row['check']}: {named} ({row['rule']})")
@@ -115,11 +112,16 @@ def main() -> None:
     arguments.add_argument("--linear", action="store_true", help="run the linear classifier")
     arguments.add_argument("--data-root", help="another folder with train/CLASS/* and val/CLASS/*")
     arguments.add_argument("--k", type=int, default=20, help="neighbours that vote")
-    arguments.add_argument("--temperature", type=float, default=0.07, help="temperature of the votes")
-    arguments.add_argument("--l2", type=float, nargs="+", default=list(L2S), help="penalties to choose from")
+    arguments.add_argument("--temperature", type=float, default=0.07, help="of the votes")
+    arguments.add_argument("--l2", type=float, nargs="+", default=L2S, help="penalties to choose from")
     args = arguments.parse_args()
     if not (args.knn or args.linear):
         args.knn = args.linear = True
+
+    from vil_dense.mm.cli.arguments import report_errors
+    from vil_dense.mm.evaluation.probe import features
+    from vil_dense.progress import Progress
+
     with report_errors(args.debug):
         model, loaders = build(args)
         names = [loader.dataset.metainfo["classes"] for loader in loaders.values()]
@@ -128,8 +130,8 @@ def main() -> None:
     with report_errors(args.debug, code=1):
         data = {}
         for split, loader in loaders.items():
-            start = time.monotonic()
-            data[split] = features(model, loader, lambda *at, split=split, start=start: progress(split, start, *at))
+            with Progress(f"{split} batches") as progress:
+                data[split] = features(model, loader, progress)
         save(args, data, measure(args, data, len(names[0])), len(names[0]))
 
 

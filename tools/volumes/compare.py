@@ -12,17 +12,17 @@ import math
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import wilcoxon
 
+from vil_dense.command_line import plain_parser
 from vil_dense.files import save_csv
-from vil_dense.medical.metrics import VALUES
-from vil_dense.mm.cli.arguments import plain_parser, report_errors
 
 Cases = dict[str, float]
 
 
 def read_run(path: Path) -> dict[str, Cases]:
     """Reads each metric of each case, the mean over the structures that are not absent."""
+    from vil_dense.medical.metrics import VALUES
+
     places = [path, path / "metrics.csv", path / "validation/metrics.csv"]
     table = next((place for place in places if place.is_file()), None)
     if table is None:
@@ -50,6 +50,8 @@ def compare(first: Cases, other: Cases) -> dict[str, float]:
     Raises:
         ValueError: the runs have no case in common.
     """
+    from scipy.stats import wilcoxon
+
     shared = sorted({*first} & {*other})
     if not shared:
         raise ValueError("the runs have no case in common")
@@ -66,13 +68,16 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, help="CSV file to write")
     args = parser.parse_args()
+
+    from vil_dense.mm.cli.arguments import report_errors
+
     with report_errors(args.debug):
         runs = {str(path): read_run(path) for path in args.runs}
         first = runs[str(args.runs[0])]
         rows = [
             dict(run=name, metric=value, **{key: float(x) for key, x in compare(first[value], run[value]).items()})
             for name, run in runs.items()
-            for value in VALUES
+            for value in first
         ]
         if args.out:
             save_csv(args.out, rows)

@@ -13,11 +13,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from mmengine.utils import ProgressBar
-
+from vil_dense.command_line import parser
 from vil_dense.files import check_folders
-from vil_dense.mm.cli.arguments import parser, read_config, report_errors
-from vil_dense.mm.engine.resolve_config import resolve_plan
 
 
 def arguments() -> argparse.Namespace:
@@ -57,6 +54,11 @@ def line(name: str, values: Mapping[str, float | None]) -> str:
 
 def main() -> int:
     args = arguments()
+
+    from vil_dense.mm.cli.arguments import read_config, report_errors
+    from vil_dense.mm.engine.resolve_config import resolve_plan
+    from vil_dense.progress import Progress
+
     with report_errors(args.debug):
         cfg = read_config(args)
         check_folders(args.out)
@@ -73,16 +75,15 @@ def main() -> int:
         if tolerance_mm < 0:
             raise ValueError(f"--tolerance-mm is 0 or more, got {tolerance_mm}")
         found = list(pairs(Path(args.masks), Path(args.labels), args.section, args.fold))
-    scores, bar = [], ProgressBar(len(found))
-    with report_errors(args.debug):
-        for case, mask_path, label_path in found:
+    scores = []
+    with report_errors(args.debug), Progress("cases") as progress:
+        for number, (case, mask_path, label_path) in enumerate(found, 1):
             mask, grid = read_label(mask_path, known.values())
             label, label_grid = read_label(label_path, known.values())
             check_same_grid(grid, label_grid)
             options = dict(classes=classes, spacing_mm=grid.spacing_mm, tolerance_mm=tolerance_mm)
             scores += score_case(case, mask, label, **options)
-            bar.update()
-        print()
+            progress(number, len(found))
         summary = save_scores(scores, Path(args.out), tolerance_mm=tolerance_mm)
     for name, values in [*summary["structures"].items(), ("mean", summary["mean"])]:
         print(line(name, values))

@@ -14,19 +14,21 @@ LICENSE. Commands for use in DIR:
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mmengine.config import Config
-from torch import nn
+from vil_dense.command_line import plain_parser
 
-from vil_dense.mm.cli.arguments import load_config, plain_parser, report_errors
-from vil_dense.mm.engine.resolve_config import resolve_plan
-from vil_dense.mm.utils.safe_load import load_exactly, load_safely, weights_of
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 ROOT = Path(__file__).parents[2]
 
 
-def run_config(run: Path) -> Config:
+def run_config(run: Path) -> "Config":
     """Reads the config in the work folder of a training, with its plan."""
+    from vil_dense.mm.cli.arguments import load_config
+    from vil_dense.mm.engine.resolve_config import resolve_plan
+
     if not run.is_dir():
         raise FileNotFoundError(f"no run at {run}")
     found = sorted(run.glob("*.py"))
@@ -60,7 +62,7 @@ def scores(run: Path) -> dict[str, float | None]:
     return content["mean"]
 
 
-def card(cfg: Config, checkpoint: Path, measured: dict[str, float | None]) -> str:
+def card(cfg: "Config", checkpoint: Path, measured: dict[str, float | None]) -> str:
     """Returns the text of the model card."""
     plan = cfg.model.plan
     rows = (
@@ -93,6 +95,12 @@ def main() -> int:
     known.add_argument("--out", required=True, help="folder of the bundle")
     known.add_argument("--checkpoint", help="file of weights (default: the last checkpoint of the run)")
     args = known.parse_args()
+
+    from torch import nn
+
+    from vil_dense.mm.cli.arguments import report_errors
+    from vil_dense.mm.utils.safe_load import load_exactly, load_safely, weights_of
+
     with report_errors(args.debug):
         run = Path(args.run)
         cfg = run_config(run)

@@ -9,13 +9,8 @@ python tools/train.py configs/vil_unet3d_volumes.py --cfg-options data_root=DATA
 import argparse
 from pathlib import Path
 
-from mmengine.config import Config
-
+from vil_dense.command_line import Overrides, plain_parser
 from vil_dense.files import check_file, save_json
-from vil_dense.medical.data.datalist import read_datalist
-from vil_dense.medical.data.plan import make_plan
-from vil_dense.medical.progress import Progress
-from vil_dense.mm.cli.arguments import Overrides, plain_parser, report_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,16 +28,25 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+
+    from mmengine.config import Config
+
+    from vil_dense.medical.data.datalist import read_datalist
+    from vil_dense.medical.data.plan import make_plan
+    from vil_dense.mm.cli.arguments import report_errors
+    from vil_dense.progress import Progress
+
     with report_errors(args.debug):
         check_file(args.out)
         values = Config(dict())
         values.merge_from_dict(args.set)
-        made = make_plan(
-            read_datalist(args.data, args.datalist),
-            set_values=values.to_dict(),
-            patch_budget_vox=args.patch_budget,
-            report=Progress("reading"),
-        )
+        with Progress("reading") as progress:
+            made = make_plan(
+                read_datalist(args.data, args.datalist),
+                set_values=values.to_dict(),
+                patch_budget_vox=args.patch_budget,
+                report=progress,
+            )
         save_json(args.out, made)
         plan, cost = made["plan"], made["cost"]
         classes, channels = (", ".join(plan[key]) for key in ("labels", "channels"))

@@ -21,22 +21,22 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-from mmengine.config import Config
-from mmengine.registry import MODELS
-
-from vil_dense.backbones.memory import GIB, free_memory
+from vil_dense.command_line import parser
 from vil_dense.files import check_folders
-from vil_dense.mm.cli.arguments import parser, read_config, report_errors
-from vil_dense.mm.engine.resolve_config import resolve_plan
-from vil_dense.mm.utils.safe_load import load_exactly, load_safely, weights_of
 
 if TYPE_CHECKING:
+    from mmengine.config import Config
+    from torch import nn
+
     from vil_dense.medical.inference.batch import Survey
 
 
-def networks(cfg: Config, checkpoints: list[str], device: str) -> list[torch.nn.Module]:
+def networks(cfg: "Config", checkpoints: list[str], device: str) -> "list[nn.Module]":
     """Builds the config's segmentor with the weights of each checkpoint, in eval mode."""
+    from mmengine.registry import MODELS
+
+    from vil_dense.mm.utils.safe_load import load_exactly, load_safely, weights_of
+
     if cfg.model.type != "VolumeSegmentor":
         raise ValueError(f"{cfg.filename} segments no volumes: its model is a {cfg.model.type}, not a VolumeSegmentor")
     cfg.model.pop("picture_weights", None)  # the initial weights of training
@@ -49,8 +49,9 @@ def networks(cfg: Config, checkpoints: list[str], device: str) -> list[torch.nn.
     return found
 
 
-def describe_survey(survey: "Survey", models: list[torch.nn.Module], device: str) -> None:
+def describe_survey(survey: "Survey", models: "list[nn.Module]", device: str) -> None:
     """Prints the number of finished cases and the memory of the largest volume; warns if less is free."""
+    from vil_dense.backbones.memory import GIB, free_memory
     from vil_dense.medical.inference.volume_memory import estimate
 
     if len(survey.todo) < len(survey.cases):
@@ -83,6 +84,13 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     args = arguments()
+
+    import torch
+
+    from vil_dense.backbones.memory import GIB
+    from vil_dense.mm.cli.arguments import read_config, report_errors
+    from vil_dense.mm.engine.resolve_config import resolve_plan
+
     with report_errors(args.debug):
         cfg = read_config(args)
         check_folders(args.out)
@@ -104,7 +112,7 @@ def main() -> int:
         survey = folder.survey(cases)
     with report_errors(args.debug, code=1):
         describe_survey(survey, models, device)
-        failed = folder.predict_all(survey, sys.stdout)
+        failed = folder.predict_all(survey)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     gpu = f", on the GPU {torch.cuda.max_memory_allocated() / GIB:.2f} GiB" if device == "cuda" else ""
     print(f"peak memory: {peak / GIB:.2f} GiB{gpu}")

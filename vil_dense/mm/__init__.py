@@ -1,8 +1,12 @@
 """Registers the OpenMMLab adapters; configs import it with `custom_imports=dict(imports=["vil_dense.mm"])`."""
 
+from vil_dense.mm.utils.quiet_imports import quiet_imports
+
 try:
-    import mmengine  # noqa: F401
-    import mmseg  # noqa: F401
+    with quiet_imports():
+        import mmengine  # noqa: F401
+        import mmseg.datasets
+        import mmseg.models  # noqa: F401
 except ImportError as error:
     raise ImportError(
         f"vil_dense.mm needs mmengine and mmsegmentation: pip install 'vil_dense[seg]' ({error})"

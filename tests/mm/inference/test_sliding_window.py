@@ -1,6 +1,5 @@
 """Pictures labelled band by band: what mmseg's own inference finds, in less memory."""
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -287,20 +286,6 @@ def test_windows_from_the_command_line(chosen: dict, test_cfg: dict):
 def test_windows_that_cannot_be(chosen: dict, sentence: str):
     with pytest.raises(ValueError, match=f"^{sentence}"):
         sliding_window.choose_windows(WHOLE, **chosen)
-
-
-def test_progress_in_words(monkeypatch: pytest.MonkeyPatch):
-    """Half of the first of two pictures in 10 s: 30 s more."""
-    now = [0.0]
-    monkeypatch.setattr(predict.time, "monotonic", lambda: now[0])
-    progress = predict.Progress(2, io.StringIO())
-    for now[0], done in ((0.5, 1), (10.0, 4), (20.0, 8)):
-        progress(done, 8)
-    said = progress.stream.getvalue().split("\r")[1:]
-    assert [line.strip() for line in said] == [
-        "picture 1 of 2, window 4 of 8, ETA 0:00:30",
-        "picture 1 of 2, window 8 of 8, ETA 0:00:20",
-    ]
 
 
 def test_a_huge_picture_is_read_quietly_up_to_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -9,10 +9,10 @@ import glob
 import json
 import math
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from vil_dense.files import read_json, save_csv, save_json, write_whole
+from vil_dense.files import read_json, save_csv, save_json, save_png
 from vil_dense.medical.data.datalist import Case
 from vil_dense.medical.data.plan_schema import Plan
 from vil_dense.medical.data.preprocess import PlanGrid
@@ -28,39 +28,7 @@ from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS, pred
 from vil_dense.medical.inference.volume_windows import SlidingWindow
 from vil_dense.medical.io.nifti import Grid, check_channels, mask_header, read_grid, read_image, write_mask
 from vil_dense.medical.report import describe_mask, keep_largest, three_planes
-
-
-class Progress:
-    """Writes one line on `stream`: which case, which window, and the time that is left."""
-
-    def __init__(self, windows: Mapping[str, int], stream: TextIO) -> None:
-        self.windows, self.stream = windows, stream
-        self.case, self.done, self.before = "", 0, 0
-        self.start = self.said = time.monotonic()
-
-    def begin(self, case: str) -> None:
-        self.case, self.before = case, self.done
-
-    def end(self) -> None:
-        """Counts a case as done, also one that could not be read."""
-        self.done = self.before + self.windows[self.case]
-        self._say(time.monotonic())
-
-    def __call__(self) -> None:
-        """Counts a window; writes the line once a second."""
-        self.done += 1
-        now = time.monotonic()
-        if now - self.said >= 1:
-            self._say(now)
-
-    def _say(self, now: float) -> None:
-        self.said = now
-        rest = timedelta(seconds=round((now - self.start) * (sum(self.windows.values()) / self.done - 1)))
-        number = list(self.windows).index(self.case) + 1
-        window = f"window {self.done - self.before} of {self.windows[self.case]}"
-        line = f"case {number} of {len(self.windows)} ({self.case}), {window}, ETA {rest}"
-        self.stream.write(f"\r{line:<90}")
-        self.stream.flush()
+from vil_dense.progress import Progress
 
 
 class Survey(NamedTuple):
@@ -142,25 +110,31 @@ class Folder:
                 survey.windows[case.name] = self.windows.count(shape)
         return survey
 
-    def predict_all(self, survey: Survey, stream: TextIO) -> dict[str, str]:
+    def predict_all(self, survey: Survey, stream: TextIO | None = None) -> dict[str, str]:
         """Predicts what is to do; returns a sentence for each case that could not be read.
+
+        Args:
+            survey: of `survey`.
+            stream: takes the progress (default: stderr).
 
         Raises:
             OSError: something could not be written; nothing half written is left.
         """
         failed = dict(survey.failed)
-        progress = Progress(survey.windows, stream)
-        for case in (case for case in survey.todo if case.name in survey.windows):
-            progress.begin(case.name)
-            try:
-                image, grid = read_image(case.images, len(self.plan["channels"]))
-            except (FileNotFoundError, ValueError) as error:
-                failed[case.name] = str(error)
-            else:
-                self._write(case, image, grid, progress)
-            progress.end()
-        if survey.windows:
-            print(file=stream)
+        todo = [case for case in survey.todo if case.name in survey.windows]
+        done, total = 0, sum(survey.windows.values())
+        with Progress("windows", stream=stream) as progress:
+            for number, case in enumerate(todo, 1):
+                note = f"case {number} of {len(todo)} ({case.name})"
+                windows = count(done + 1)
+                try:
+                    image, grid = read_image(case.images, len(self.plan["channels"]))
+                except (FileNotFoundError, ValueError) as error:
+                    failed[case.name] = str(error)
+                    progress(done + survey.windows[case.name], total, note)
+                else:
+                    self._write(case, image, grid, partial(_count_window, progress, windows, total, note))
+                done += survey.windows[case.name]
         self._gather(survey.cases)
         return failed
 
@@ -194,11 +168,9 @@ class Folder:
             save_csv(self.out / "volumes.csv", rows)
 
 
-def save_png(path: Path, picture: np.ndarray) -> None:
-    """Writes a picture (H, W, 3) uint8."""
-    from PIL import Image
-
-    write_whole(path, lambda part: Image.fromarray(picture).save(part))
+def _count_window(progress: Progress, windows: Iterator[int], total: int, note: str) -> None:
+    """Reports the next of `windows` as done."""
+    progress(next(windows), total, note)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What the command-line tools share: arguments, configs, and errors of the user's in one sentence."""
+"""What the command-line tools share: configs, and errors of the user's in one sentence."""
 
 import argparse
 import inspect
@@ -6,12 +6,12 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from weakref import WeakSet
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -96,45 +96,6 @@ def _quiet_logs() -> Iterator[None]:
         logging.Handler.handleError = before  # type: ignore[method-assign]
 
 
-def plain_parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser with what every tool has: `--debug`."""
-    arguments = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return arguments
-
-
-class Overrides(DictAction):
-    """MMEngine's action for `key=value ...`; what is not of that form ends in argparse's sentence."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Sequence[str],
-        option_string: str | None = None,
-    ) -> None:
-        for value in values:
-            key, equals, _ = value.partition("=")
-            if not (key and equals) or "" in key.split("."):
-                raise argparse.ArgumentError(self, f"expected key=value with dots in the key, got {value!r}")
-        try:
-            super().__call__(parser, namespace, values, option_string)
-        except AssertionError as error:  # brackets that do not match
-            raise argparse.ArgumentError(self, str(error)) from None
-
-
-def parser(description: str, config: str | None = None) -> argparse.ArgumentParser:
-    """mmseg's arguments that all tools have: the config ("?" where it may be left out), its overrides, the work folder,
-    the launcher."""
-    arguments = plain_parser(description)
-    arguments.add_argument("config", nargs=config, help="config file")
-    arguments.add_argument("--work-dir", help="folder for logs and results (default: work_dirs/<config>)")
-    arguments.add_argument("--cfg-options", nargs="+", action=Overrides, default={}, help="overrides, key=value")
-    arguments.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
-    arguments.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
-    return arguments
-
-
 NUMBERS: dict[str, tuple[type | tuple[type, ...], float]] = {
     **{f"{split}_dataloader.batch_size": (int, 1) for split in ("train", "val", "test")},
     **{f"{split}_dataloader.num_workers": (int, 0) for split in ("train", "val", "test")},
@@ -159,7 +120,7 @@ def read_config(args: argparse.Namespace, subfolder: str = "") -> Config:
     """The config with the command line merged in; work folder, safe loading, scope and processes are set up.
 
     Args:
-        args: of `parser`.
+        args: of `command_line.parser`.
         subfolder: of the default work folder, so that a test does not write over what training left there.
     """
     cfg = load_config(args.config)

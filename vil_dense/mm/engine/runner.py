@@ -13,7 +13,6 @@ from mmengine.dist import get_world_size, is_distributed, is_main_process
 from mmengine.model import is_model_wrapper
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import RUNNERS, init_default_scope
-from mmengine.runner import Runner
 from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 
@@ -23,6 +22,7 @@ from vil_dense.mm.datasets.label_check import check_labels
 from vil_dense.mm.engine.checkpoints import find_start
 from vil_dense.mm.engine.distributed import start_processes
 from vil_dense.mm.engine.failures import explain_failures
+from vil_dense.mm.engine.quiet_runner import QuietRunner, warnings_before_errors
 from vil_dense.mm.engine.resolve_config import describe_start, resolve_config
 from vil_dense.mm.engine.training_memory import describe_training_memory
 from vil_dense.mm.engine.work_dir_lock import lock_work_dir
@@ -32,7 +32,7 @@ from vil_dense.mm.utils.safe_load import check_backbone, load_exactly, load_safe
 
 
 @RUNNERS.register_module()
-class ViLRunner(Runner):
+class ViLRunner(QuietRunner):
     """MMEngine's `Runner` for training, with what a config leaves open resolved, and with checks before the first step.
 
     `runner_type="ViLRunner"` in a config selects it. `from_cfg` starts the processes, finds the checkpoint to resume
@@ -82,7 +82,7 @@ class ViLRunner(Runner):
         """
         if self.prepared:
             return
-        with safe_files():
+        with warnings_before_errors(), safe_files():
             if self.checkpoint is not None:
                 check = load_exactly if self._resume else check_backbone
                 check(self.model, weights_of(self.checkpoint), self._load_from)
@@ -102,7 +102,7 @@ class ViLRunner(Runner):
             RunFault: what ended the run from outside, in one sentence.
         """
         self.prepare()
-        with safe_files(), explain_failures(self), restored_process():
+        with warnings_before_errors(), safe_files(), explain_failures(self), restored_process():
             return super().train()
 
     def build_optim_wrapper(self, optim_wrapper: dict | OptimWrapper) -> OptimWrapper:

@@ -1,13 +1,11 @@
 """A trained segmentor on pictures without labels."""
 
 import sys
-import time
 import warnings
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from functools import partial
 from inspect import signature
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 from mmcv.transforms import Compose
@@ -18,6 +16,7 @@ from mmseg.registry import DATASETS
 from PIL import Image, ImageOps
 
 from vil_dense.backbones.memory import GIB, free_memory
+from vil_dense.files import save_png
 from vil_dense.mm.engine.failures import RunFault, describe_out_of_memory, is_out_of_memory
 from vil_dense.mm.engine.resolve_config import resolve_norm
 from vil_dense.mm.inference.memory import estimate
@@ -25,6 +24,7 @@ from vil_dense.mm.inference.sliding_window import cut, label_map
 from vil_dense.mm.inference.tiled_upernet import Size
 from vil_dense.mm.utils.safe_load import load_exactly, load_safely, weights_of
 from vil_dense.mm.visualization import draw
+from vil_dense.progress import Progress
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -71,26 +71,20 @@ def read_picture(path: Path) -> np.ndarray:
         return np.ascontiguousarray(np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))[..., ::-1])
 
 
-class Progress:
-    """One line on `stream` that says which window of which picture is done and for how long it will go on."""
+UNREADABLE = (Image.DecompressionBombError, OSError, SyntaxError, ValueError)
+"""What `read_picture` raises of a file, and Pillow of some that are damaged."""
 
-    def __init__(self, pictures: int, stream: TextIO) -> None:
-        self.pictures, self.stream = pictures, stream
-        self.picture = 0
-        self.start = self.said = time.monotonic()
 
-    def __call__(self, done: int, count: int) -> None:
-        """Windows done in this picture; said once a second, and when a picture is done."""
-        now = time.monotonic()
-        if now - self.said < 1 and done < count:
-            return
-        self.said = now
-        share = (self.picture + done / count) / self.pictures
-        rest = timedelta(seconds=round((now - self.start) * (1 - share) / share))
-        windows = f", window {done} of {count}" if count > 1 else ""
-        line = f"picture {self.picture + 1} of {self.pictures}{windows}, ETA {rest}"
-        self.stream.write(f"\r{line:<70}")
-        self.stream.flush()
+def _why_unread(path: Path, error: Exception) -> str:
+    """Returns the picture's name, with the reason where it is whole."""
+    if isinstance(error, Image.DecompressionBombError):
+        return f"{path} (more than the {2 * Image.MAX_IMAGE_PIXELS:,} px that Pillow opens)"
+    return f"{path} ({error})" if isinstance(error, ValueError) and not isinstance(error, OSError) else str(path)
+
+
+def _count_windows(progress: Progress, picture: int, pictures: int, done: int, count: int) -> None:
+    """Reports windows of a picture as parts of it."""
+    progress(picture + done / count, pictures, f"window {done} of {count}" if count > 1 else "")
 
 
 class Predictor:
@@ -146,30 +140,23 @@ class Predictor:
         """
         unread = []
         first_id = 1 if self.reduce_zero_label else 0
-        progress = Progress(len(pictures), sys.stdout)
-        for index, (path, name) in enumerate(pictures.items()):
-            progress.picture = index
-            try:
-                image = read_picture(path)
-            except Image.DecompressionBombError:
-                unread.append(f"{path} (more than the {2 * Image.MAX_IMAGE_PIXELS:,} px that Pillow opens)")
-                continue
-            except (OSError, SyntaxError):
-                unread.append(str(path))
-                continue
-            except ValueError as error:
-                unread.append(f"{path} ({error})")
-                continue
-            try:
-                label = self.label(image, progress)
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                raise RunFault(f"{path}: {describe_out_of_memory(error)}{self._less_memory()}") from error
-            draw.save_png(out / "labels" / f"{name}.png", label + np.uint8(first_id))
-            seen = draw.overlay(image[..., ::-1], label.astype(np.int16), self.classes["palette"])
-            draw.save_png(out / "overlays" / f"{name}.png", seen)
-        print()
+        with Progress("pictures") as progress:
+            for index, (path, name) in enumerate(pictures.items()):
+                try:
+                    image = read_picture(path)
+                except UNREADABLE as error:
+                    unread.append(_why_unread(path, error))
+                    progress(index + 1, len(pictures))
+                    continue
+                try:
+                    label = self.label(image, partial(_count_windows, progress, index, len(pictures)))
+                except (MemoryError, RuntimeError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    raise RunFault(f"{path}: {describe_out_of_memory(error)}{self._less_memory()}") from error
+                save_png(out / "labels" / f"{name}.png", label + np.uint8(first_id))
+                seen = draw.overlay(image[..., ::-1], label.astype(np.int16), self.classes["palette"])
+                save_png(out / "overlays" / f"{name}.png", seen)
         return unread
 
     def _less_memory(self) -> str:

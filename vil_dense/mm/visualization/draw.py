@@ -1,32 +1,13 @@
 """Draws label maps and curves. Arrays are (H, W, 3) uint8 RGB, labels (H, W) integers."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from vil_dense.files import write_whole
 
 UNLABELLED = (128, 128, 128)
-
-
-def save_png(path: Path, array: np.ndarray) -> None:
-    """Writes a uint8 array, (H, W) or (H, W, 3), as PNG."""
-    write_whole(path, lambda part: Image.fromarray(array).save(part))
-
-
-def save_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence]) -> None:
-    """Writes a table as CSV; floats with two decimals."""
-
-    def write(part: Path) -> None:
-        with part.open("w", newline="") as file:
-            table = csv.writer(file)
-            table.writerow(header)
-            table.writerows([f"{cell:.2f}" if isinstance(cell, float) else cell for cell in row] for row in rows)
-
-    write_whole(path, write)
 
 
 def paint(label: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:

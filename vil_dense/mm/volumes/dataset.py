@@ -14,9 +14,9 @@ from vil_dense.medical.data.datalist import Case, read_datalist
 from vil_dense.medical.data.plan_schema import read_plan
 from vil_dense.medical.data.reader import read_case
 from vil_dense.medical.data.transforms import augmentation, sample_patch, training_cases
-from vil_dense.medical.progress import Progress
 from vil_dense.mm.datasets.retry import read_with_retry
 from vil_dense.mm.datasets.seeding import SampleKey
+from vil_dense.progress import Progress
 
 
 def say(line: str) -> None:

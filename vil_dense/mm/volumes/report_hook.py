@@ -3,53 +3,38 @@
 from pathlib import Path
 
 from mmengine.dist import master_only
-from mmengine.evaluator import Evaluator
-from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from vil_dense.medical.metrics import save_scores
-from vil_dense.mm.engine.hooks.reports import read_scalars
-from vil_dense.mm.visualization.draw import save_curves
+from vil_dense.mm.engine.hooks.reports import RunReportHook
 from vil_dense.mm.volumes.metric import VolumeMetric
 
 
 @HOOKS.register_module()
-class VolumeReportHook(Hook):
-    """Writes a table per case and class (CSV, JSON) after each validation and test; at the end result and curves."""
+class VolumeReportHook(RunReportHook):
+    """Reports a segmentor of volumes, with a table per case and class (CSV, JSON) after each validation and test."""
 
-    priority = "LOWEST"
-
-    def __init__(self) -> None:
-        self.metrics: dict[str, float] = {}
+    metric = "Dice"
+    floats = ".4f"
 
     @master_only
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        self.metrics = metrics or {}
-        self.save(runner.val_evaluator, self.folder(runner))
+        super().after_val_epoch(runner, metrics)
+        self._save_scores(runner, "val")
 
-    @master_only
-    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        self.save(runner.test_evaluator, Path(runner.work_dir))
-        runner.logger.info(f"per case: {runner.work_dir}")
+    def save_table(self, runner: Runner, split: str) -> None:
+        if split == "test":  # those of a validation are there already
+            self._save_scores(runner, split)
+        runner.logger.info(f"per case: {_folder(runner, split)}")
 
-    def save(self, evaluator: Evaluator, folder: Path) -> None:
+    def _save_scores(self, runner: Runner, split: str) -> None:
         """Writes the scores of the volume metrics of an evaluator."""
-        for metric in evaluator.metrics:
+        for metric in getattr(runner, f"{split}_evaluator").metrics:
             if isinstance(metric, VolumeMetric) and metric.scores:
-                save_scores(metric.scores, folder, tolerance_mm=metric.tolerance_mm)
+                save_scores(metric.scores, _folder(runner, split), tolerance_mm=metric.tolerance_mm)
 
-    def folder(self, runner: Runner) -> Path:
-        """Returns the folder for the tables of the last validation."""
-        return Path(runner.work_dir) / "validation"
 
-    @master_only
-    def after_train(self, runner: Runner) -> None:
-        curves = Path(runner.work_dir) / "pictures/curves.png"
-        logs = runner.work_dir if runner.cfg.get("resume") else runner.log_dir
-        save_curves(curves, read_scalars(logs, "loss"), read_scalars(logs, "Dice"), "Dice")
-        named = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items() if "time" not in name)
-        runner.logger.info(f"result: {named or 'none, this run did not validate'}")
-        runner.logger.info(f"checkpoint: {runner.message_hub.get_info('last_ckpt')}")
-        runner.logger.info(f"per case: {self.folder(runner)}")
-        runner.logger.info(f"pictures: {curves.parent}")
+def _folder(runner: Runner, split: str) -> Path:
+    """Returns the folder for the tables of the last validation, or of a test."""
+    return Path(runner.work_dir) / ("validation" if split == "val" else "")

@@ -10,7 +10,6 @@ from benchmarks.contestants.peers import official, vim
 from benchmarks.contestants.segmentors import segmentor
 from vil_dense.ops import BACKENDS
 
-MODES = ("op", "backbone", "train", "infer")
 Make = Callable[[Case], Contestant]
 """Raises LeftOut where the contestant cannot take part."""
 

@@ -1,7 +1,8 @@
-"""What a run leaves behind: three lines at its end, curves, panels, a table per class, overlays."""
+"""What a run leaves behind: lines at its end, curves, panels, a table per class, overlays."""
 
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import mmcv
 import numpy as np
@@ -12,10 +13,9 @@ from mmengine.runner import Runner
 from mmseg.structures import SegDataSample
 
 from vil_dense.backbones import compile_blocks
+from vil_dense.files import save_csv, save_png
 from vil_dense.mm.evaluation.protocols import describe
 from vil_dense.mm.visualization import draw
-
-SHOWN = ("mIoU", "mAcc", "aAcc")
 
 
 def label_of(sample: SegDataSample, key: str) -> np.ndarray:
@@ -24,27 +24,78 @@ def label_of(sample: SegDataSample, key: str) -> np.ndarray:
     return label.reshape(label.shape[-2:]).cpu().numpy()
 
 
-def report_line(metrics: dict[str, float], protocol: str) -> str:
-    """The metrics of an evaluation, with its protocol."""
-    if not metrics:
-        return "none, this run did not validate"
-    named = ", ".join(f"{name} {metrics[name]:.2f}" for name in SHOWN if name in metrics)
-    return f"{named} ({protocol})"
+class RunReportHook(Hook):
+    """Logs result, checkpoint and folders after training and testing, a line each, and draws the curves of a run.
+
+    A subclass names its metric and its table per class. A metric of the evaluator keeps the rows of that, `per_class`.
+    """
+
+    priority = "LOWEST"
+    metric = ""
+    """The metric whose curve is drawn."""
+    shown: tuple[str, ...] = ()
+    """Metrics of the result, all but times where it is empty."""
+    floats = ".2f"
+    columns: tuple[str, ...] = ()
+    folders: ClassVar[dict[str, str]] = dict(val="", test="")
+    """Where in the work folder the table of a split is written."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self.metrics = metrics or {}
+
+    @master_only
+    def after_train(self, runner: Runner) -> None:
+        pictures = Path(runner.work_dir) / "pictures"
+        # A resumed run goes on with the curves of the ones before it.
+        logs = runner.work_dir if runner.cfg.get("resume") else runner.log_dir
+        curves = read_scalars(logs, "loss"), read_scalars(logs, self.metric)
+        draw.save_curves(pictures / "curves.png", *curves, self.metric)
+        runner.logger.info(f"result: {self.result(runner, self.metrics, 'val')}")
+        if self.metrics:
+            self.save_table(runner, "val")
+        runner.logger.info(f"checkpoint: {runner.message_hub.get_info('last_ckpt')}")
+        runner.logger.info(f"pictures: {pictures}")
+
+    @master_only
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        runner.logger.info(f"result: {self.result(runner, metrics or {}, 'test')}")
+        self.save_table(runner, "test")
+
+    def result(self, runner: Runner, metrics: dict[str, float], split: str) -> str:
+        """Returns the metrics of an evaluation on one line."""
+        names = self.shown or [name for name in metrics if "time" not in name]
+        named = ", ".join(f"{name} {metrics[name]:{self.floats}}" for name in names if name in metrics)
+        return named or "none, this run did not validate"
+
+    def save_table(self, runner: Runner, split: str) -> None:
+        """Writes the table of the first metric that keeps its numbers per class."""
+        evaluator = getattr(runner, f"{split}_evaluator")
+        for rows in filter(None, (getattr(metric, "per_class", None) for metric in evaluator.metrics)):
+            path = Path(runner.work_dir) / self.folders[split] / "per_class.csv"
+            save_csv(path, [dict(zip(self.columns, row, strict=True)) for row in rows], self.floats)
+            runner.logger.info(f"per class: {path}")
+            return
 
 
 @HOOKS.register_module()
-class ReportHook(Hook):
-    """After training or testing: metric, checkpoint and folder of pictures, a line each.
+class ReportHook(RunReportHook):
+    """Reports a segmentor of pictures, with its test protocol, and shows some validation pictures.
 
     Args:
         panels: number of validation pictures, evenly spread, shown as picture | truth | prediction.
     """
 
-    priority = "LOWEST"
+    metric = "mIoU"
+    shown = ("mIoU", "mAcc", "aAcc")
+    columns = ("class", "IoU", "accuracy", "pixels")
+    folders: ClassVar[dict[str, str]] = dict(val="pictures", test="")
 
     def __init__(self, panels: int = 4) -> None:
+        super().__init__()
         self.panels = panels
-        self.metrics: dict[str, float] = {}
         self.drawn: list[np.ndarray] = []
 
     def before_val_epoch(self, runner: Runner) -> None:
@@ -59,63 +110,24 @@ class ReportHook(Hook):
             truth, prediction = label_of(outputs[0], "gt_sem_seg"), label_of(outputs[0], "pred_sem_seg")
             self.drawn.append(draw.panel(image, truth, prediction, dataset.metainfo["palette"]))
 
-    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        self.metrics = metrics or {}
-
     @master_only
     def after_train(self, runner: Runner) -> None:
-        folder = Path(runner.work_dir) / "pictures"
-        # A resumed run goes on with the curves of the ones before it.
-        logs = runner.work_dir if runner.cfg.get("resume") else runner.log_dir
-        draw.save_curves(folder / "curves.png", read_scalars(logs, "loss"), read_scalars(logs, "mIoU"), "mIoU")
-        if self.metrics:
-            save_per_class(folder / "per_class.csv", runner.val_evaluator.metrics)
         if self.drawn:
-            draw.save_png(folder / "panels.png", draw.stack(self.drawn))
-        runner.logger.info(f"result: {report_line(self.metrics, describe(runner.cfg, 'val'))}")
-        runner.logger.info(f"checkpoint: {runner.message_hub.get_info('last_ckpt')}")
-        runner.logger.info(f"pictures: {folder}")
+            save_png(Path(runner.work_dir) / "pictures/panels.png", draw.stack(self.drawn))
+        super().after_train(runner)
 
-    @master_only
-    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        table = Path(runner.work_dir) / "per_class.csv"
-        save_per_class(table, runner.test_evaluator.metrics)
-        runner.logger.info(f"result: {report_line(metrics or {}, describe(runner.cfg, 'test'))}")
-        runner.logger.info(f"per class: {table}")
+    def result(self, runner: Runner, metrics: dict[str, float], split: str) -> str:
+        words = super().result(runner, metrics, split)
+        return f"{words} ({describe(runner.cfg, split)})" if metrics else words
 
 
 @HOOKS.register_module()
-class ClassReportHook(Hook):
-    """After training or testing a classifier: accuracy, checkpoint, files, a line each; curves, a table per class."""
+class ClassReportHook(RunReportHook):
+    """Reports a classifier."""
 
-    priority = "LOWEST"
-
-    def __init__(self) -> None:
-        self.metrics: dict[str, float] = {}
-
-    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        self.metrics = metrics or {}
-
-    @master_only
-    def after_train(self, runner: Runner) -> None:
-        folder = Path(runner.work_dir) / "pictures"
-        logs = runner.work_dir if runner.cfg.get("resume") else runner.log_dir
-        draw.save_curves(folder / "curves.png", read_scalars(logs, "loss"), read_scalars(logs, "top1"), "top1")
-        self._say(runner, self.metrics, runner.val_evaluator.metrics if self.metrics else [])
-        runner.logger.info(f"checkpoint: {runner.message_hub.get_info('last_ckpt')}")
-        runner.logger.info(f"pictures: {folder}")
-
-    @master_only
-    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        self._say(runner, metrics or {}, runner.test_evaluator.metrics)
-
-    def _say(self, runner: Runner, metrics: dict[str, float], tables: list) -> None:
-        named = ", ".join(f"{name} {value:.2f}" for name, value in metrics.items() if name in ("top1", "top5"))
-        runner.logger.info(f"result: {named or 'none, this run did not validate'}")
-        for rows in filter(None, (getattr(table, "per_class", None) for table in tables)):
-            path = Path(runner.work_dir) / "per_class.csv"
-            draw.save_csv(path, ("class", "top1", "pictures"), rows)
-            runner.logger.info(f"per class: {path}")
+    metric = "top1"
+    shown = ("top1", "top5")
+    columns = ("class", "top1", "pictures")
 
 
 @HOOKS.register_module()
@@ -148,7 +160,7 @@ class OverlayHook(Hook):
         for sample in outputs or []:
             image = mmcv.imread(sample.img_path, channel_order="rgb")
             seen = draw.overlay(image, label_of(sample, "pred_sem_seg"), palette)
-            draw.save_png(self.folder / f"{Path(sample.img_path).stem}.png", seen)
+            save_png(self.folder / f"{Path(sample.img_path).stem}.png", seen)
 
 
 def read_scalars(folder: str, name: str) -> dict[int, float]:
@@ -171,10 +183,3 @@ def read_scalars(folder: str, name: str) -> dict[int, float]:
                 if number < len(lines):
                     raise ValueError(f"{file}, line {number}, is no line of a run's log: {error}") from None
     return dict(sorted(curve.items()))
-
-
-def save_per_class(path: Path, metrics: list) -> None:
-    """Table of the first metric that keeps its numbers per class."""
-    for rows in filter(None, (getattr(metric, "per_class", None) for metric in metrics)):
-        draw.save_csv(path, ("class", "IoU", "accuracy", "pixels"), rows)
-        return
