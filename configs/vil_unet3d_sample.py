@@ -14,7 +14,7 @@ _base_ = [
     "_base_/volumes_runtime.py",
 ]
 
-model = dict(network=dict(channels=(8, 16, 32, 64)))
+model = dict(plan={{_base_.plan}}, network=dict(channels=(8, 16, 32, 64)))
 optim_wrapper = dict(optimizer=dict(lr=3e-3))
 train_cfg = dict(max_iters=300, val_interval=150)
 default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=150))

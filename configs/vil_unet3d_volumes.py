@@ -2,7 +2,7 @@
 
 Command:  python tools/volumes/plan.py DATA --out plan.json
           python tools/train.py configs/vil_unet3d_volumes.py --cfg-options data_root=DATA plan=plan.json [fold=1]
-Result:   yours.
+Result:   none of ours, as the data are yours.
 """
 
 _base_ = [
@@ -13,5 +13,8 @@ _base_ = [
 
 data_root = "data/volumes"
 plan = "plan.json"
-model = dict(type="VolumeSegmentor", network=dict(type="ViLUNet3D"))
-train_dataloader = dict(batch_size=None)
+shared = dict(data_root=data_root, plan=plan, batch_size=2)  # tools/train.py takes the batch size of the plan
+model = dict(type="VolumeSegmentor", plan=plan, network=dict(type="ViLUNet3D"))
+train_dataloader = dict(batch_size=2, dataset=dict(data_root=data_root, plan=plan))
+val_dataloader = test_dataloader = dict(dataset=dict(data_root=data_root, plan=plan))
+val_evaluator = test_evaluator = dict(plan=plan)

@@ -15,6 +15,7 @@ _base_ = [
 ]
 
 model = dict(
+    plan={{_base_.plan}},
     network=dict(
         _delete_=True,
         type="DynUNet",
@@ -25,5 +26,5 @@ model = dict(
         res_block=True,
         deep_supervision=True,
         deep_supr_num=2,
-    )
+    ),
 )

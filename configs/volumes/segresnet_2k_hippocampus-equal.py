@@ -14,4 +14,4 @@ _base_ = [
     "../_base_/volumes_runtime.py",
 ]
 
-model = dict(network=dict(_delete_=True, type="SegResNet", init_filters=8))
+model = dict(plan={{_base_.plan}}, network=dict(_delete_=True, type="SegResNet", init_filters=8))

@@ -14,4 +14,4 @@ _base_ = [
     "../_base_/volumes_runtime.py",
 ]
 
-model = dict(network=dict(block="dwconv"))
+model = dict(plan={{_base_.plan}}, network=dict(block="dwconv"))

@@ -15,6 +15,7 @@ _base_ = [
 
 model = dict(
     type="VolumeSegmentor",
+    plan={{_base_.plan}},
     network=dict(type="ViLUNet3D", channels=(16, 32, 64, 96), depths=(0, 0, 4, 2), block="vil"),
 )
 optim_wrapper = dict(optimizer=dict(lr=2e-3))

@@ -12,3 +12,5 @@ _base_ = [
     "../_base_/schedules/adamw_volumes_equal.py",
     "../_base_/volumes_runtime.py",
 ]
+
+model = dict(plan={{_base_.plan}})

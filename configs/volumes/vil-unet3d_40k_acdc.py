@@ -2,7 +2,7 @@
 
 Command:  python tools/train.py configs/volumes/vil-unet3d_40k_acdc.py
 Slices are 10 mm: two scales halve the plane alone.
-Result:   to be measured.
+Result:   Not run yet.
 """
 
 _base_ = [
@@ -11,3 +11,5 @@ _base_ = [
     "../_base_/schedules/adamw_volumes_40k.py",
     "../_base_/volumes_runtime.py",
 ]
+
+model = dict(plan={{_base_.plan}})

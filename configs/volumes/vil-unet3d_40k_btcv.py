@@ -2,7 +2,7 @@
 
 Command:  python tools/train.py configs/volumes/vil-unet3d_40k_btcv.py
 Small organs: ViL at /4 too, 13,824 tokens of a patch.
-Result:   to be measured.
+Result:   Not run yet.
 """
 
 _base_ = [
@@ -12,4 +12,4 @@ _base_ = [
     "../_base_/volumes_runtime.py",
 ]
 
-model = dict(network=dict(depths=(0, 0, 2, 4, 2)))
+model = dict(plan={{_base_.plan}}, network=dict(depths=(0, 0, 2, 4, 2)))

@@ -1,7 +1,7 @@
 """ViLUNet3D on MSD Task09 Spleen, fold 0.
 
 Command:  python tools/train.py configs/volumes/vil-unet3d_40k_spleen.py
-Result:   to be measured.
+Result:   Not run yet.
 """
 
 _base_ = [
@@ -10,3 +10,5 @@ _base_ = [
     "../_base_/schedules/adamw_volumes_40k.py",
     "../_base_/volumes_runtime.py",
 ]
+
+model = dict(plan={{_base_.plan}})

@@ -14,4 +14,7 @@ _base_ = [
     "../_base_/volumes_runtime.py",
 ]
 
-model = dict(network=dict(_delete_=True, type="ViLUNETR3D", channels=(8, 24), dim=64, depth=8, deep_supervision=2))
+model = dict(
+    plan={{_base_.plan}},
+    network=dict(_delete_=True, type="ViLUNETR3D", channels=(8, 24), dim=64, depth=8, deep_supervision=2),
+)

@@ -12,4 +12,7 @@ plan = dict(
     patch_vox=(192, 192, 16),
     intensity=[dict(rule="zscore")],
 )
-train_dataloader = dict(num_workers=4, persistent_workers=True, dataset=dict(augment=dict(flip_axes=(0, 1))))
+shared = dict(data_root=data_root, patient=patient, plan=plan)
+train_dataloader = dict(num_workers=4, persistent_workers=True, dataset=dict(**shared, augment=dict(flip_axes=(0, 1))))
+val_dataloader = test_dataloader = dict(dataset=shared)
+val_evaluator = test_evaluator = dict(plan=plan)

@@ -28,5 +28,8 @@ plan = dict(
     patch_vox=(96, 96, 96),
     intensity=[dict(rule="zscore")],  # a window in HU would clip the MR cases
 )
+shared = dict(data_root=data_root, plan=plan)
 # Left and right organs have classes of their own, or sides of their own.
-train_dataloader = dict(num_workers=4, persistent_workers=True, dataset=dict(augment=dict(flip_axes=())))
+train_dataloader = dict(num_workers=4, persistent_workers=True, dataset=dict(**shared, augment=dict(flip_axes=())))
+val_dataloader = test_dataloader = dict(dataset=shared)
+val_evaluator = test_evaluator = dict(plan=plan)

@@ -11,7 +11,9 @@ plan = dict(
     patch_vox=(128, 128, 128),
     intensity=[dict(rule="zscore", nonzero=True)] * 4,
 )
-train_dataloader = dict(num_workers=4, persistent_workers=True)
+shared = dict(data_root=data_root, plan=plan)
+train_dataloader = dict(num_workers=4, persistent_workers=True, dataset=shared)
+val_dataloader = test_dataloader = dict(dataset=shared)
 # The challenge's nested regions: whole tumour, core, enhancing.
-val_evaluator = dict(classes=dict(whole=[1, 2, 3], core=[2, 3], enhancing=[3]))
+val_evaluator = dict(plan=plan, classes=dict(whole=[1, 2, 3], core=[2, 3], enhancing=[3]))
 test_evaluator = val_evaluator

@@ -27,5 +27,8 @@ plan = dict(
     patch_vox=(96, 96, 96),
     intensity=[dict(rule="range", low=-175.0, high=250.0)],
 )
+shared = dict(data_root=data_root, datalist=datalist, plan=plan)
 # Left and right organs have classes of their own, or sides of their own.
-train_dataloader = dict(num_workers=4, persistent_workers=True, dataset=dict(augment=dict(flip_axes=())))
+train_dataloader = dict(num_workers=4, persistent_workers=True, dataset=dict(**shared, augment=dict(flip_axes=())))
+val_dataloader = test_dataloader = dict(dataset=shared)
+val_evaluator = test_evaluator = dict(plan=plan)

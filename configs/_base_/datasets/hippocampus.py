@@ -14,5 +14,8 @@ plan = dict(
     patch_vox=(40, 56, 40),
     intensity=[dict(rule="zscore")],
 )
+shared = dict(data_root=data_root, plan=plan)
 # Turned front to back, Anterior and Posterior would change places.
-train_dataloader = dict(dataset=dict(augment=dict(flip_axes=(0, 2))))
+train_dataloader = dict(dataset=dict(**shared, augment=dict(flip_axes=(0, 2))))
+val_dataloader = test_dataloader = dict(dataset=shared)
+val_evaluator = test_evaluator = dict(plan=plan)

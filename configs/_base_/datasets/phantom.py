@@ -11,5 +11,8 @@ plan = dict(
     patch_vox=(48, 48, 16),
     intensity=[dict(rule="ct", low=-100.0, high=300.0, mean=100.0, std=60.0)],
 )
+shared = dict(data_root=data_root, plan=plan)
 # The liver lies right.
-train_dataloader = dict(dataset=dict(augment=dict(flip_axes=(2,))))
+train_dataloader = dict(dataset=dict(**shared, augment=dict(flip_axes=(2,))))
+val_dataloader = test_dataloader = dict(dataset=shared)
+val_evaluator = test_evaluator = dict(plan=plan)

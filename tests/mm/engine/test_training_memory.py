@@ -165,7 +165,7 @@ def test_the_peers_of_ours(name: str):
     """MONAI's DynUNet holds some of its modules, so their weights, twice."""
     cfg = Config.fromfile(BY_NAME[f"{name}_2k_hippocampus-equal"])
     init_default_scope("mmengine")
-    model = MODELS.build({**cfg.model, "plan": cfg.plan})
+    model = MODELS.build(cfg.model)
     run = Namespace(model=model, train_dataloader=Namespace(batch_size=1), optim_wrapper=cfg.optim_wrapper)
     assert estimate_training(run, Step(1, (16, 16, 16), False)).step > 0
 

@@ -131,6 +131,8 @@ def read_config(args: argparse.Namespace, subfolder: str = "") -> Config:
         cfg.merge_from_dict(args.cfg_options)
     except Exception as error:  # MMEngine has a kind each for lists, numbers and dicts
         raise ValueError(f"--cfg-options do not fit {args.config}: {_short(sentence(error))}") from error
+    if "train_dataloader.batch_size" in args.cfg_options:  # not the plan's then, even where the config has the same
+        cfg.get("shared", {}).pop("batch_size", None)
     check_numbers(cfg)
     cfg.launcher = args.launcher
     work_dir = Path(args.work_dir or cfg.get("work_dir") or f"work_dirs/{Path(args.config).stem}")

@@ -197,15 +197,21 @@ def describe_start(cfg: Config, checkpoint: str | None) -> str:
 
 
 SHARED = ("plan", "data_root", "datalist", "fold", "patient")
-"""What a volume config says once."""
+"""Keys that the parts of a volume config have in common, and that its top level overrides."""
 
 
 def resolve_plan(cfg: Config) -> str:
-    """What a volume config says once goes to the model, the data sets and the metrics, where these have none of their
-    own; `label_check` goes to the data sets, and a batch size of None becomes the plan's.
+    """Writes the `SHARED` values at the top of a volume config into its model, data sets and metrics.
 
-    The values of a plan that is the path of a JSON take its place, so that a run's own config stays what it was. What
-    was handed out is kept as `shared`: in a run's own config it is not the parts' own.
+    A part's value gives way where it equals that of the config's `shared`, which says what the parts were built with;
+    another is the part's own and stays. Afterwards `shared` holds the new values, so that a run's own config can be
+    overridden in the same way. A plan that is the path of a JSON is replaced by its content, so that a run's own config
+    does not change with the file. A training batch size of None, or equal to `shared.batch_size`, becomes the plan's;
+    `label_check` goes to the data sets.
+
+    Raises:
+        FileNotFoundError: there is no plan at the path.
+        ValueError: a plan that cannot be, see `medical.data.plan_schema`.
     """
     if "plan" not in cfg:
         return ""
@@ -217,8 +223,10 @@ def resolve_plan(cfg: Config) -> str:
     cfg.shared = {key: cfg[key] for key in SHARED if key in cfg}
 
     def share(part: ConfigDict, *keys: str) -> None:
-        free = [key for key in keys if key not in part or (key in before and part[key] == before[key])]
-        part.update({key: cfg[key] for key in free if key in cfg})
+        for key in keys:
+            inherited = key not in part or (key in before and part[key] == before[key])
+            if inherited and key in cfg:
+                part[key] = cfg[key]  # `update` would merge a plan into the one before
 
     for split, part_of_time in (("train", 0.5), ("val", 0.5), ("test", 1.0)):
         if not (loader := cfg.get(f"{split}_dataloader")):
@@ -226,7 +234,7 @@ def resolve_plan(cfg: Config) -> str:
         share(loader.dataset, *SHARED)
         if check is None or "seconds" in check:
             loader.dataset.setdefault("check_s", None if check is None else part_of_time * check["seconds"])
-        if loader.batch_size is None:
+        if loader.batch_size in (None, before.get("batch_size") if split == "train" else None):
             loader.batch_size = cfg.plan.get("batch_size", 2)
     for part in (cfg.model, cfg.get("val_evaluator"), cfg.get("test_evaluator")):
         if part:

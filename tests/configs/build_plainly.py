@@ -1,0 +1,46 @@
+"""Builds configs as MMEngine's registries do: python tests/configs/build_plainly.py REPORT CONFIG [CONFIG ...]
+
+What a config names in `custom_imports` is all of vil_dense that is imported. REPORT, a JSON, gets for each config the
+kinds of the parts that were built, or the error.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS, METRICS, MODELS, init_default_scope
+
+
+def build(path: str) -> list[str]:
+    """Builds the model (on the meta device), the evaluators, and the data sets whose folder is there."""
+    cfg = Config.fromfile(path)
+    init_default_scope(cfg.default_scope)
+    with torch.device("meta"):
+        parts = [MODELS.build(cfg.model)]
+    for split in ("train", "val", "test"):
+        loader, evaluator = cfg[f"{split}_dataloader"], cfg.get(f"{split}_evaluator")
+        if not isinstance(loader.batch_size, int):
+            raise TypeError(f"{split}_dataloader.batch_size is {loader.batch_size!r}, not a number")
+        if evaluator:
+            parts.append(METRICS.build(evaluator))
+        if Path(loader.dataset.data_root).is_dir():
+            parts.append(DATASETS.build(loader.dataset))
+            if not len(parts[-1]):
+                raise ValueError(f"the data set of {split}_dataloader is empty")
+    return [type(part).__name__ for part in parts]
+
+
+def main() -> None:
+    report = {}
+    for path in sys.argv[2:]:
+        try:
+            report[path] = dict(parts=build(path))
+        except Exception as error:  # the test shows it under the config's name
+            report[path] = dict(error=f"{type(error).__name__}: {error}")
+    Path(sys.argv[1]).write_text(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
