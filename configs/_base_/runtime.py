@@ -1,4 +1,4 @@
-"""What every experiment shares: scope, seed, log, checkpoints, report."""
+"""Sets what every experiment shares: scope, seed, log, checkpoints, report."""
 
 default_scope = "mmseg"
 runner_type = "ViLRunner"

@@ -1,4 +1,4 @@
-"""`runtime.py` for classifiers: epochs in place of steps, draws keyed by sample and step, their report."""
+"""Sets `runtime.py` for classifiers: counts epochs in place of steps, writes their report."""
 
 _base_ = ["runtime.py"]
 

@@ -1,4 +1,4 @@
-"""Every segmentor config is a lab note, builds its pipelines, and shrunk takes a training step."""
+"""Every segmentor of pictures builds whole, has one crop size, and shrunk takes a training step."""
 
 from pathlib import Path
 
@@ -68,11 +68,6 @@ def train_step(cfg: Config, batch_size: int) -> dict[str, torch.Tensor]:
 
 
 @each_config
-def test_docstring_is_a_lab_note(path: Path):
-    note = path.read_text().split('"""')[1]
-    assert str(path.relative_to(ROOT)) in note and "\nCommand:" in note and "\nResult:" in note
-
-
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters_are_as_many_as_the_official_ones(name: str):
     cfg = read(BY_NAME[name])
@@ -87,6 +82,17 @@ def test_pipelines_build(path: Path):
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         for step in loader.dataset.pipeline:
             TRANSFORMS.build(step)
+
+
+@each_config
+def test_one_crop_size(path: Path):
+    """Tests that pipeline, preprocessor, position embedding and windows agree, which MMEngine does not derive."""
+    cfg = read(path)
+    steps = {step.type: step for step in cfg.train_dataloader.dataset.pipeline}
+    patch = cfg.model.backbone.get("patch_size", 16)
+    assert cfg.crop_size == steps["RandomCrop"].crop_size == cfg.model.data_preprocessor.size
+    assert cfg.crop_size == tuple(patch * cells for cells in cfg.model.backbone.grid)
+    assert cfg.model.test_cfg.mode == "whole" or cfg.model.test_cfg.crop_size == cfg.crop_size
 
 
 @each_config

@@ -1,31 +1,32 @@
-"""ADE20K, 150 classes, with the augmentation of the ViL paper.
+"""Loads ADE20K, 150 classes, with the augmentation of the ViL paper.
 
-Training: short side 512 times 0.5 to 2 (bicubic), crop 512, flip, colour jitter on every picture; a picture smaller
-than the crop is padded on the right and bottom (the official code pads all round). Testing: mmseg's protocol, short
-side 512; `tools/test.py --protocol` has the others.
+Training scales the short side of 512 by 0.5 to 2 (bicubic), crops 512 x 512, flips, and jitters the colours of every
+picture. A picture smaller than the crop is padded on the right and at the bottom; the authors' code pads on all sides.
+Testing follows mmseg, short side 512; `tools/test.py --protocol` has the others.
 """
 
 data_root = "data/ade/ADEChallengeData2016"
-short = 512
+crop_size = (512, 512)
+image_scale = (2048, 512)
 train_pipeline = [
     dict(type="SeedSample"),
     dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations"),
     dict(
         type="RandomResize",
-        scale=(4 * short, short),
+        scale=image_scale,
         ratio_range=(0.5, 2.0),
         keep_ratio=True,
         interpolation="bicubic",
     ),
-    dict(type="RandomCrop", crop_size=(short, short), cat_max_ratio=0.75),
+    dict(type="RandomCrop", crop_size=crop_size, cat_max_ratio=0.75),
     dict(type="RandomFlip", prob=0.5),
     dict(type="ColorJitter", brightness=0.5, contrast=0.5, saturation=0.5, hue=0.25),
     dict(type="PackSegInputs"),
 ]
 test_pipeline = [
     dict(type="LoadImageFromFile"),
-    dict(type="Resize", scale=(4 * short, short), keep_ratio=True),
+    dict(type="Resize", scale=image_scale, keep_ratio=True),
     dict(type="LoadAnnotations"),
     dict(type="PackSegInputs"),
 ]

@@ -1,16 +1,17 @@
-"""CamVid, SegNet's 11 classes: 367 train and 101 val pictures of 360 x 480, tested whole at their own size.
+"""Loads CamVid with SegNet's 11 classes: 367 pictures to train, 101 to validate, each 360 x 480.
 
 `data/camvid` holds `images/{train,val}/*.jpg` and `annotations/{train,val}/*.png` (ids 0..10, 11 = unlabelled).
-Training scales by 0.5 to 2, crops 256 x 256 and flips.
+Training scales by 0.5 to 2, crops 256 x 256 and flips. Testing takes whole pictures at their own size.
 """
 
 data_root = "data/camvid"
 crop_size = (256, 256)
+image_scale = (480, 360)
 train_pipeline = [
     dict(type="SeedSample"),
     dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations"),
-    dict(type="RandomResize", scale=(480, 360), ratio_range=(0.5, 2.0), keep_ratio=True),
+    dict(type="RandomResize", scale=image_scale, ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type="RandomCrop", crop_size=crop_size, cat_max_ratio=0.75),
     dict(type="RandomFlip", prob=0.5),
     dict(type="PhotoMetricDistortion"),

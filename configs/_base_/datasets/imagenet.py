@@ -1,8 +1,8 @@
-"""ImageNet-1K at 224 px with the ViL paper's augmentation (table 5); tested at short side 224, centre crop.
+"""Loads ImageNet-1K at 224 px with the ViL paper's augmentation (table 5); tests at short side 224, centre crop.
 
-`data/imagenet` holds `train/WNID/*.JPEG` and `val/`, either in such folders too or flat beside the devkit
-(`ILSVRC2012_devkit_t12`) or, named by `val_dataloader.dataset.ann_file`, a list of lines `NAME CLASS_INDEX`. A folder
-of classes of your own in the same form goes by `data_root` and `model.num_classes`.
+`data/imagenet` holds `train/WNID/*.JPEG` and `val/`: in such folders, too, or flat beside the devkit
+(`ILSVRC2012_devkit_t12`), or with a list of lines `NAME CLASS_INDEX` in `val_dataloader.dataset.ann_file`.
+Classes of your own in folders of this form load with `data_root` and `model.num_classes`.
 """
 
 data_root = "data/imagenet"

@@ -1,4 +1,4 @@
-"""The first 100 classes of `imagenet.py` by WordNet id at 128 px: trained on crops of 128 px, tested at short side 128.
+"""Loads the first 100 classes of ImageNet-1K by WordNet id, at 128 px; otherwise as `imagenet.py` does.
 
 The authors' "ImageNet-100" is this subset: their code draws a random order of the classes and does not use it.
 """

@@ -1,4 +1,4 @@
-"""`imagenet.py` at 192 px: trained on crops of 192 px, tested at short side 192, centre crop."""
+"""Loads ImageNet-1K as `imagenet.py` does, at 192 px."""
 
 _base_ = ["imagenet.py"]
 

@@ -1,11 +1,15 @@
-"""The embedded sample: made scenes in ADE20K's layout (tools/dataset_converters/make_sample.py), tested whole at their own size."""
+"""Loads the made sample: scenes in ADE20K's layout, tested whole at their own size.
+
+`tools/dataset_converters/make_sample.py` writes them to `data/sample`.
+"""
 
 data_root = "data/sample"
+crop_size = (128, 128)
 train_pipeline = [
     dict(type="SeedSample"),
     dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations"),
-    dict(type="RandomCrop", crop_size=(128, 128), cat_max_ratio=0.75),
+    dict(type="RandomCrop", crop_size=crop_size, cat_max_ratio=0.75),
     dict(type="RandomFlip", prob=0.5),
     dict(type="PackSegInputs"),
 ]

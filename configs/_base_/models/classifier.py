@@ -1,4 +1,4 @@
-"""A `VisionLSTM` with pooling and head, ImageNet-1K; batches mixed by mixup 0.8 or cutmix 1.0, as the paper does."""
+"""Builds a ViL-T (v1) classifier for 1000 classes; mixes batches by mixup 0.8 or cutmix 1.0, as the paper does."""
 
 model = dict(
     type="ImageClassifier",

@@ -1,11 +1,13 @@
-"""ViL-T (v2) + UperNet as in the ViL paper's ADE20K experiments.
+"""Builds ViL-T (v2) with UperNet for crops of 512 x 512, as in the ViL paper's experiments on ADE20K.
 
-The neck is the paper's pyramid of strides 4 to 32 by transposed convolutions; `neck=None` leaves four maps of stride
-16. `tools/train.py` replaces SyncBN by BatchNorm for one process, and by GroupNorm for fewer than four pictures a step
+The feature maps are the outputs of blocks 7, 11, 15 and 23 of 24, without a norm. The neck is the paper's pyramid of
+strides 4 to 32 by transposed convolutions; `neck=None` leaves four maps of stride 16.
+
+`tools/train.py` replaces SyncBN by BatchNorm for one process, and by GroupNorm for fewer than four pictures a step
 (`vil_dense.mm.engine.resolve_config.resolve_norm`); the config in the work folder has the norm that was trained.
 
-Taps are the outputs of blocks 7, 11, 15, 23 of 24, without a norm. Test pictures are padded on the right and the bottom
-to a multiple of 32 and the logits cropped again, so that they lie where the picture is.
+Test pictures are padded on the right and at the bottom to a multiple of 32. The logits are cropped again, so they lie
+where the picture is.
 """
 
 dim = 192

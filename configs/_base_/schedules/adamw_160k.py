@@ -1,4 +1,4 @@
-"""The ViL paper's ADE20K schedule: 160k steps, batch 16, AdamW 5e-4, layer decay 0.65, warm-up 1500, cosine to 1e-6.
+"""Sets the ViL paper's ADE20K schedule: 160k steps, AdamW 5e-4, layer decay 0.65, warm-up 1500, cosine to 1e-6.
 
 The cosine's floor is a ratio (1e-6 / 5e-4), so that every layer's rate falls by the same factor.
 """

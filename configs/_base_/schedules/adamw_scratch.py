@@ -1,4 +1,4 @@
-"""AdamW from scratch on a small budget: one rate for all layers, short warm-up, cosine to zero at `max_iters`."""
+"""Sets AdamW from scratch on a small budget: one rate for all layers, short warm-up, cosine to zero at `max_iters`."""
 
 optim_wrapper = dict(
     type="OptimWrapper",

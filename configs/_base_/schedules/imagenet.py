@@ -1,7 +1,7 @@
-"""ImageNet pretraining as in the ViL paper's table 5: AdamW 1e-3 for 1024 pictures, 5 epochs warm-up, cosine to 1e-6.
+"""Sets ImageNet pretraining (ViL paper, table 5): AdamW 1e-3 for 1024 pictures, 5 epochs warm-up, cosine to 1e-6.
 
-The rate is scaled by the pictures of an update, the last value is not. bfloat16 on a GPU, without loss scaling.
-An exponential average of the weights is not part of the recipe; it is one line:
+The rate follows the pictures of an update, the last value does not. bfloat16 on a GPU, without loss scaling. An
+exponential average of the weights is not part of the recipe; one line adds it:
 custom_hooks = [dict(type="EMAHook", momentum=1e-4), ...].
 """
 

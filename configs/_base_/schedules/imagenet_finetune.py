@@ -1,4 +1,4 @@
-"""ImageNet fine-tuning at another size: 20 epochs of AdamW at 1e-5 for 1024 pictures, no clipping, mixing as before.
+"""Sets ImageNet fine-tuning at another size: 20 epochs of AdamW at 1e-5 for 1024 pictures, no clipping.
 
 Layers share one rate. `model.init_cfg` names the weights; the position embedding is resized once, when they are loaded.
 """

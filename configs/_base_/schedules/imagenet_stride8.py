@@ -1,7 +1,7 @@
-"""Long-sequence fine-tuning as in the ViL paper: `model.stride=8`, 27 x 27 = 729 tokens in place of 196.
+"""Sets fine-tuning on long sequences as in the ViL paper: 30 epochs at a constant 1e-5 after the warm-up, no clipping.
 
-30 epochs at a constant 1e-5 after the warm-up, weight decay 1e-8, no clipping. The position embedding stays 14 x 14 and
-is resized in every forward pass, as the authors' is, so that these checkpoints and the others have the same shapes.
+With `model.stride=8` a picture of 224 px has 27 x 27 = 729 tokens in place of 196. The position embedding stays 14 x 14
+and is resized in every forward pass, as the authors' is, so that these checkpoints and the others have the same shapes.
 """
 
 _base_ = ["imagenet_finetune.py"]

@@ -1,0 +1,63 @@
+"""Every config of pictures says what it trains, by which command, from which source and with which result."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from config_files import CONFIGS, PICTURES
+
+ROOT = Path(__file__).parents[2]
+NUMBER = r"\b(mIoU|top-1|Dice) \d|\d %"
+HARDWARE = r"\b(CPU|GPUs?|A100|H100|H200)\b"
+
+each_config = pytest.mark.parametrize("path", PICTURES, ids=lambda path: path.stem)
+
+
+def docstring(path: Path) -> str:
+    return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+
+
+def field(text: str, name: str) -> str:
+    """Returns the text that follows `NAME:` up to the next name or empty line, on one line; without it, nothing."""
+    found = re.search(rf"^{name}: +(.*?)(?=^\w+: |^$|\Z)", text, re.DOTALL | re.MULTILINE)
+    return " ".join(found[1].split()) if found else ""
+
+
+def is_result(text: str) -> bool:
+    """Says whether `text` is "Not run yet." or has a measured number and the hardware that measured it."""
+    return text == "Not run yet." or bool(re.search(NUMBER, text) and re.search(HARDWARE, text))
+
+
+@each_config
+def test_docstring(path: Path):
+    text = docstring(path)
+    assert re.match(r"(Trains|Fine-tunes) .*\.", text)
+    assert f"tools/train.py {path.relative_to(ROOT)}" in field(text, "Command")
+    assert field(text, "Source")
+    assert is_result(field(text, "Result"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Not run yet.", True),
+        ("mIoU 31.01 after 1200 steps; 50 minutes of one CPU core", True),
+        ("77.3 % top-1 on 8 x A100", True),
+        ("", False),
+        ("to be measured.", False),
+        ("Not run yet. See the paper.", False),
+        ("mIoU 31.01 after 1200 steps", False),
+        ("fifty minutes of one CPU core", False),
+    ],
+)
+def test_is_result(text: str, expected: bool):
+    assert is_result(text) == expected
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.py")), ids=lambda path: path.stem)
+def test_assigns_whole_variables(path: Path):
+    """Tests that no config reaches into a list or dict of its base, as in `train_pipeline[3].scale = ...`."""
+    assigned = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Assign | ast.AugAssign)]
+    targets = [target for node in assigned for target in getattr(node, "targets", None) or [node.target]]
+    assert all(isinstance(target, ast.Name) for target in targets)
