@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 FRAMEWORKS = {"matplotlib", "mmcv", "mmengine", "mmseg", "monai", "triton"}
 
 
+@cache
 def loaded(statement: str, path: Path = ROOT) -> set[str]:
     """Returns the frameworks that a new Python, which looks in `path` first, has loaded after `statement`."""
     code = f"import sys; {statement}; print(*sys.modules)"

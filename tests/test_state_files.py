@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from pickle_trap import Trap
+from refusals import raises_one_line
 from small_models import build
 
 from vil_dense.state_files import read_state, write_state
@@ -28,23 +29,23 @@ def test_a_pickle_that_would_run_code_does_not(tmp_path: Path, wrap, writer: str
         torch.save(wrap(Trap(ran)), path)
     else:
         path.write_bytes(pickle.dumps(wrap(Trap(ran))))
-    with pytest.raises(ValueError, match=r"holds objects other than tensors and plain values, which could run code"):
+    with raises_one_line(ValueError, "run code"):
         read_state(path)
     assert not ran.exists()
 
 
 def test_damaged_and_missing_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*none\.pth"):
+    with raises_one_line(FileNotFoundError, "none.pth"):
         read_state(tmp_path / "none.pth")
     for suffix in (".pth", ".safetensors"):
         path = tmp_path / f"cut{suffix}"
         write_state(build().state_dict(), path)
         path.write_bytes(path.read_bytes()[:5000])
-        with pytest.raises(ValueError, match=r"is not a complete checkpoint|or it is damaged"):
+        with pytest.raises(ValueError, match=r"^[^\n]*(whole|damaged)[^\n]*$"):
             read_state(path)
         path.write_bytes(b"")
-        with pytest.raises(ValueError, match=r"is not a complete checkpoint|or it is damaged"):
+        with pytest.raises(ValueError, match=r"^[^\n]*(whole|damaged)[^\n]*$"):
             read_state(path)
     torch.save(dict(epoch=3), tmp_path / "plain.pth")
-    with pytest.raises(ValueError, match="holds no tensors; expected a state dict"):
+    with raises_one_line(ValueError, "no tensors"):
         read_state(tmp_path / "plain.pth")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from refusals import raises_one_line
 
 from vil_dense.backbones import DIRECTIONS, VARIANTS, VisionLSTM, variant
 from vil_dense.backbones.checkpoint import infer_options, load_weights, to_own
@@ -190,34 +191,34 @@ def test_stochastic_depth_rises_over_single_blocks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "names"),
     [
-        (dict(direction="spiral"), "unknown direction 'spiral'; known: uni, bi, bi-shared"),
-        (dict(pooling="max"), "unknown pooling 'max'; known: average, middle-patch"),
-        (dict(pooling=None, num_classes=3), "num_classes=3 needs a pooling"),
-        (dict(block="mamba"), "unknown block 'mamba'; known: vil, attention"),
-        (dict(colour="red"), "unknown option colour of block 'vil'; known: backend, bias, conv"),
-        (dict(orders=("columns",)), "unknown option orders of block 'vil'"),
-        (dict(block="attention", num_heads=4, conv="grid"), "unknown option conv of block 'attention'; known: "),
-        (dict(grid=(4,)), "one number for each axis of a picture .2. or a volume .3."),
-        (dict(patch_size=(4, 4, 4)), "patch_size must be a positive integer or one for each of 2 axes"),
-        (dict(pooling="middle-cls"), "needs conv='causal', got conv='grid'"),
+        (dict(direction="spiral"), ("direction", "'spiral'", "bi-shared")),
+        (dict(pooling="max"), ("pooling", "'max'", "middle-patch")),
+        (dict(pooling=None, num_classes=3), ("num_classes=3", "pooling")),
+        (dict(block="mamba"), ("block", "'mamba'", "attention")),
+        (dict(colour="red"), ("colour", "'vil'", "backend")),
+        (dict(orders=("columns",)), ("orders", "'vil'")),
+        (dict(block="attention", num_heads=4, conv="grid"), ("conv", "'attention'", "known")),
+        (dict(grid=(4,)), ("(2)", "(3)")),
+        (dict(patch_size=(4, 4, 4)), ("patch_size", "2 axes")),
+        (dict(pooling="middle-cls"), ("conv='causal'", "conv='grid'")),
     ],
 )
-def test_options_are_refused_in_words(options: dict, message: str) -> None:
+def test_options_are_refused_in_words(options: dict, names: tuple[str, ...]) -> None:
     base = {"dim": 32, "depth": 1} if options.get("block") == "attention" else {**variant("vil2-tiny"), **SMALL}
-    with pytest.raises(ValueError, match=message):
+    with raises_one_line(ValueError, *names):
         VisionLSTM(**{**base, **options})
 
 
 def test_input_is_refused_in_words() -> None:
     model = small()
     for shape in ((1, 1, 8, 8), (3, 8, 8), (1, 3, 8, 8, 8), (1, 3, 0, 8)):
-        with pytest.raises(ValueError, match=r"expected an input \(B, C, H, W\) with C = 3, got \("):
+        with raises_one_line(ValueError, tuple(shape)):
             model(torch.zeros(shape))
-    with pytest.raises(ValueError, match="there is no block 4: the network has 4 blocks, counted from 0"):
+    with raises_one_line(ValueError, "block 4", "4 blocks"):
         model.features(torch.zeros(1, 3, 8, 8), (4,))
-    with pytest.raises(ValueError, match="unknown variant 'vil3-tiny'; known: vil-tiny"):
+    with raises_one_line(ValueError, "'vil3-tiny'", "vil-tiny"):
         variant("vil3-tiny")
 
 

@@ -151,7 +151,7 @@ def test_features_and_a_compiled_block() -> None:
 
 
 def test_an_adapter_and_a_hook_are_compiled_too() -> None:
-    model, x = build("v2"), picture()
+    model, x = build("v2", depth=1), picture()
     plain = model(x).detach()
 
     class Doubled(nn.Module):

@@ -24,12 +24,12 @@ def exported(model: torch.nn.Module, name: str) -> torch.export.ExportedProgram:
 
 
 @pytest.mark.parametrize(
-    "name", ["v2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("v1", "v1-3d", "v2-3d"))]
+    ("name", "times"), [("v2", 1), *(pytest.param(name, 2, marks=pytest.mark.slow) for name in MODELS)]
 )
-def test_dynamic_batch_and_sizes(name: str) -> None:
-    """Exports twice in one process, the second time after passes of the first."""
+def test_dynamic_batch_and_sizes(name: str, times: int) -> None:
+    """Where it is exported twice in one process, the second time comes after passes of the first."""
     model = build(name)
-    for _ in range(2):
+    for _ in range(times):
         program = exported(model, name)
         targets = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
         assert not [target for target in targets if "vil_dense" in target], "runs only where this package is"
@@ -63,7 +63,7 @@ def test_core_operators(name: str) -> None:
 
 
 def test_an_export_for_training() -> None:
-    model, x = build("v2").train(), picture(batch=3)
+    model, x = build("v2", depth=1).train(), picture(batch=3)
     y = exported(model, "v2").module()(x)
     assert y.requires_grad
     assert_close(y, model(x))

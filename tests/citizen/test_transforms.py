@@ -268,9 +268,7 @@ def test_second_derivatives_are_right_or_refused_in_words(name: str, backend: st
     y = model(x)
     (slope,) = torch.autograd.grad((y * random_like(y)).sum(), x, create_graph=True)
     if backend in ("auto", "chunkwise"):
-        with pytest.raises(
-            RuntimeError, match=r"vil_dense::cell has no second derivative; use .* 'parallel' or 'recur"
-        ):
+        with pytest.raises(RuntimeError, match=r"vil_dense::cell .*'parallel'"):
             torch.autograd.grad((slope * random_like(slope)).sum(), x)
         return
     (found,) = torch.autograd.grad((slope * random_like(slope)).sum(), x)

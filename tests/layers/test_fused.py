@@ -122,7 +122,7 @@ def test_steps_aside_for_weights_that_are_handed_in() -> None:
     weights = {name: value.detach() * 1.1 for name, value in plain.named_parameters()}
     expected = torch.func.functional_call(plain, weights, x)
     torch.testing.assert_close(torch.func.functional_call(fused, weights, x), expected)
-    assert reason_against(ViLLayer(32, backend="parallel")) == "the mLSTM backend 'parallel' has no fused form"
+    assert "'parallel'" in reason_against(ViLLayer(32, backend="parallel"))
 
 
 def test_forms_are_described() -> None:

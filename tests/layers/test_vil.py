@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from refusals import raises_one_line
 
 from vil_dense.layers.fused import FusedViLBlock
 from vil_dense.layers.pool import POOLINGS, insert_cls, remove_cls
@@ -188,18 +189,18 @@ def test_cls_token_is_found_where_it_was_put(pooling: str, S: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "names"),
     [
-        (dict(conv="wide"), "unknown convolution 'wide'; known: causal, grid"),
-        (dict(conv_kernel=4), "needs an odd kernel, got 4"),
-        (dict(down_init="small"), "unknown initialisation of the down-projection 'small'"),
-        (dict(orders=("depth",)), "order 'depth' needs 3 spatial axes, the grid has 2"),
-        (dict(backend="fast"), "unknown mLSTM backend 'fast'"),
-        (dict(inner_dim=24), "must be a multiple of 16, got 24"),
-        (dict(drop_path=1.0), r"lies in \[0, 1\), got 1.0"),
-        (dict(drop_path_form="half"), "unknown form of stochastic depth 'half'; known: bernoulli, subset"),
+        (dict(conv="wide"), ("'wide'", "causal, grid")),
+        (dict(conv_kernel=4), ("odd", "4")),
+        (dict(down_init="small"), ("'small'",)),
+        (dict(orders=("depth",)), ("'depth'", "3", "2")),
+        (dict(backend="fast"), ("backend", "'fast'")),
+        (dict(inner_dim=24), ("16", "24")),
+        (dict(drop_path=1.0), ("[0, 1)", "1.0")),
+        (dict(drop_path_form="half"), ("'half'", "bernoulli, subset")),
     ],
 )
-def test_refuses_in_words(options: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_refuses_in_words(options: dict, names: tuple[str, ...]) -> None:
+    with raises_one_line(ValueError, *names):
         ViLBlock(16, **options)

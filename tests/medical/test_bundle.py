@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from monai.transforms import RandFlipd
 from nifti_files import affine, write_nifti
+from refusals import raises_one_line
 
 from vil_dense.medical import build_network
 from vil_dense.medical.bundle import write_bundle
@@ -220,9 +221,9 @@ def test_the_traced_network_runs_where_its_input_is(network: dict, tmp_path: Pat
 
 
 def test_other_networks_and_full_folders_are_refused(bundle: Path, weights: dict) -> None:
-    with pytest.raises(ValueError, match="bundles are written for ViLUNet3D and ViLUNETR3D, this run trained DynUNet"):
+    with raises_one_line(ValueError, "DynUNet"):
         network_config(PLAN, dict(type="DynUNet"))
-    with pytest.raises(FileExistsError, match="bundle is not empty: a bundle needs a folder of its own"):
+    with raises_one_line(FileExistsError, "bundle"):
         write_bundle(bundle, PLAN, NETWORK, build_network(PLAN, **NETWORK))
 
 
@@ -231,7 +232,7 @@ def test_nothing_stays_of_a_bundle_that_fails(tmp_path: Path, monkeypatch: pytes
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("vil_dense.medical.bundle.write.save_torchscript", fail)
-    with pytest.raises(OSError, match="No space left"):
+    with raises_one_line(OSError, "No space left"):
         write_bundle(tmp_path / "bundle", PLAN, NETWORK, build_network(PLAN, **NETWORK))
     assert not list(tmp_path.iterdir())
 
@@ -251,6 +252,7 @@ def test_it_trains_as_the_run_did_and_caches(bundle: Path, data: Path) -> None:
     assert patch.keys() == {"image", "label"} and patch["image"].shape == patch["label"].shape == (1, 16, 16, 16)
 
 
+@pytest.mark.slow
 def test_the_command_line(bundle: Path, data: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "configs/inference.json"]
     folders = ["--dataset_dir", str(data / "imagesTr"), "--output_dir", str(tmp_path / "masks")]
@@ -259,6 +261,7 @@ def test_the_command_line(bundle: Path, data: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "masks").iterdir())) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_onnx_is_the_eager_network(bundle: Path, weights: dict) -> None:
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is missing: pip install '.[bundle]'")

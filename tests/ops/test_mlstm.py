@@ -1,6 +1,7 @@
 """Every backend equals the recurrence, in values and in all five gradients, and stays finite."""
 
 import sys
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -15,16 +16,26 @@ from mlstm_cases import (
     uniform,
     values_and_gradients,
 )
+from refusals import raises_one_line
 
 from vil_dense.ops import chunkwise, mlstm, resolve_backend
 
 OTHERS = [name for name in BACKENDS_FLOAT64 if name != "recurrent"]
 
 
-@pytest.mark.parametrize("S", [1, 7, 64, 65, 196, 262, 300])  # 262: five chunks of 53 with three tokens missing
-@pytest.mark.parametrize("DH", [16, 96])
-@pytest.mark.parametrize("channels", [1, 48])  # for a chunk in a segment: one segment for all, and several
-@pytest.mark.parametrize("gates", GATES)
+# 262: five chunks of 53 with three tokens missing. Channels for a chunk in a segment: one segment for all, and several.
+LENGTHS, HEAD_WIDTHS, CHANNELS = (1, 64, 65, 196, 262), (16, 96), (1, 48)
+
+
+def pairwise() -> Iterator[tuple[int, int, int, str]]:
+    """Yields S, DH, channels and gates such that any two values of different columns meet in a case;
+    `test_properties.py` draws further lengths and widths."""
+    for row, S in enumerate(LENGTHS):
+        for column, gates in enumerate(GATES):
+            yield S, HEAD_WIDTHS[(row + column) % 2], CHANNELS[(row + column // 2) % 2], gates
+
+
+@pytest.mark.parametrize(("S", "DH", "channels", "gates"), list(pairwise()))
 def test_backends_equal_the_recurrence(S: int, DH: int, channels: int, gates: str, monkeypatch) -> None:
     monkeypatch.setattr(chunkwise, "CHANNELS_PER_CHUNK", channels)
     torch.manual_seed(S + DH)
@@ -44,9 +55,10 @@ def test_backends_equal_the_recurrence(S: int, DH: int, channels: int, gates: st
             )
 
 
-@pytest.mark.parametrize("S", [1, 65, 262])
-@pytest.mark.parametrize("channels", [1, 48])
-@pytest.mark.parametrize("gates", ["mild", "fading", "rising"])
+@pytest.mark.parametrize(
+    ("S", "channels", "gates"),
+    [(1, 48, "mild"), (65, 1, "mild"), (65, 48, "fading"), (262, 1, "rising"), (262, 48, "mild"), (262, 1, "fading")],
+)
 @pytest.mark.parametrize("backend", BACKENDS_FLOAT64)
 def test_a_reversed_scan_is_a_scan_of_what_is_turned_round(
     S: int, channels: int, gates: str, backend: str, monkeypatch
@@ -73,7 +85,7 @@ def test_a_whisper_is_not_silenced(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", EVERY_BACKEND)
-@pytest.mark.parametrize("f", [4, -3, -100, -1000, -9000])
+@pytest.mark.parametrize("f", [4, -100, -9000])
 def test_float32_is_accurate_however_much_is_forgotten(backend: str, f: float) -> None:
     torch.manual_seed(0)
     q, k, v = torch.randn(3, 2, 2, 300, 16, dtype=torch.float64)
@@ -90,8 +102,8 @@ def test_finite_for_extreme_gates(backend: str, dtype: torch.dtype) -> None:
     spans = [(-1e4, 1e4), (-1e4, -9e3), (9e3, 1e4)]
     for i_span in spans:
         for f_span in spans:
-            q, k, v, cotangent = torch.randn(4, 2, 2, 130, 16)
-            tensors = [x.to(dtype) for x in (q, k, v, uniform(*i_span, 130), uniform(*f_span, 130))]
+            q, k, v, cotangent = torch.randn(4, 2, 2, 70, 16)  # two chunks
+            tensors = [x.to(dtype) for x in (q, k, v, uniform(*i_span, 70), uniform(*f_span, 70))]
             if backend == "triton":  # a second for each head where it is interpreted
                 *tensors, cotangent = (x[:1, :1] for x in (*tensors, cotangent))
             for x in values_and_gradients(tensors, cotangent, backend):
@@ -133,9 +145,9 @@ def test_output_is_float32_or_better(backend: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("DH", [16, 96])
 def test_chunkwise_memory_is_linear(DH: int) -> None:
-    """Tests peak live bytes per token, forward alone and with backward, from 4k to 64k tokens."""
+    """Tests peak live bytes per token, forward alone and with backward, from 2k to 8k tokens."""
     assert_linear_memory(
-        [[*torch.randn(3, 1, 1, S, DH).unbind(), *torch.randn(2, 1, 1, S).unbind()] for S in (4096, 65536)], "chunkwise"
+        [[*torch.randn(3, 1, 1, S, DH).unbind(), *torch.randn(2, 1, 1, S).unbind()] for S in (2048, 8192)], "chunkwise"
     )
 
 
@@ -151,14 +163,12 @@ def test_the_count_of_memory_notices_a_square() -> None:
 
 def test_refuses_in_words() -> None:
     x, gate = torch.randn(1, 2, 3, 4), torch.randn(1, 2, 3)
-    with pytest.raises(
-        ValueError, match=r"unknown mLSTM backend 'quick'; known: auto, recurrent, parallel, chunkwise, triton"
-    ):
+    with raises_one_line(ValueError, "'quick'", "auto, recurrent, parallel, chunkwise, triton"):
         mlstm(x, x, x, gate, gate, backend="quick")
-    with pytest.raises(ValueError, match=r"expects q, k, v \(B, NH, S, DH\).*got q \(1, 2, 3, 4\).*f \(1, 2\)"):
+    with raises_one_line(ValueError, "(1, 2, 3, 4)", "(1, 2)"):
         mlstm(x, x, x, gate, gate[..., 0])
     empty = x[:, :, :0]
-    with pytest.raises(ValueError, match="S >= 1"):
+    with raises_one_line(ValueError, "S >= 1"):
         mlstm(empty, empty, empty, gate[:, :, :0], gate[:, :, :0])
     assert resolve_backend("auto") == "chunkwise"
 
@@ -168,5 +178,5 @@ def test_triton_is_optional_and_says_so(monkeypatch) -> None:
     for name in [name for name in sys.modules if name.startswith("vil_dense.ops.gpu")]:
         monkeypatch.delitem(sys.modules, name)
     x, gate = torch.randn(1, 2, 3, 4), torch.randn(1, 2, 3)
-    with pytest.raises(ImportError, match="the mLSTM backend 'triton' needs the package triton: pip install triton"):
+    with raises_one_line(ImportError, "triton", "pip install"):
         mlstm(x, x, x, gate, gate, backend="triton")

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from refusals import raises_one_line
 
 from vil_dense.ops import ORDERS, check_order, to_grid, to_sequence
 
@@ -31,7 +32,7 @@ def test_reading(order: str) -> None:
 @pytest.mark.parametrize("grid", [(3, 5), (1, 7), (4, 4), (2, 3, 5), (5, 1, 2)])
 def test_to_grid_undoes_to_sequence(order: str, grid: tuple[int, ...]) -> None:
     if order.startswith("depth") and len(grid) == 2:
-        with pytest.raises(ValueError, match="needs 3 spatial axes, the grid has 2"):
+        with raises_one_line(ValueError, "3", "2"):
             check_order(order, 2)
         return
     x = torch.randn(2, *grid, 3)
@@ -45,5 +46,5 @@ def test_a_volume_one_voxel_deep_reads_as_its_picture(order: str) -> None:
 
 
 def test_unknown_order_is_refused() -> None:
-    with pytest.raises(ValueError, match="unknown order 'spiral'; known: rows, rows-reversed"):
+    with raises_one_line(ValueError, "'spiral'", "rows-reversed"):
         check_order("spiral", 2)

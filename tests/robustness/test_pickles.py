@@ -1,7 +1,5 @@
 """Files that would run code when they are unpickled, in every place where a command reads one: nothing of them runs."""
 
-import io
-import pickle
 import shutil
 import subprocess
 import sys
@@ -13,79 +11,30 @@ import pytest
 
 pytest.importorskip("mmseg", reason="mmsegmentation is missing: pip install '.[seg]'")
 pytest.importorskip("monai", reason="MONAI is missing: pip install '.[medical]'")
-
 import torch
-import yaml
-from bad_inputs import PLAN, write_data, write_png, write_sound
+from bad_data import PLAN, write_data, write_png
+from bad_inputs import write_sound
 from mmengine.fileio import PickleHandler, YamlHandler
 from mmengine.fileio.handlers.registry_utils import file_handlers
 from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import load_from_local
+from pickle_formats import FORMATS, SPRINGS, plain_pickle, zip_pickle
 from pickle_trap import Trap
 from run_command import ROOT, run_command
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
-
-
-def _zip(trap: Trap) -> bytes:
-    """Returns a file in torch's format; a weight stands beside the trap."""
-    file = io.BytesIO()
-    torch.save(dict(state_dict=dict(weight=torch.zeros(2), trap=trap), meta=dict(trap=trap)), file)
-    return file.getvalue()
-
-
-def _legacy(trap: Trap) -> bytes:
-    """Returns a file in torch's format before 1.6."""
-    file = io.BytesIO()
-    torch.save(dict(state_dict=dict(weight=torch.zeros(2), trap=trap)), file, _use_new_zipfile_serialization=False)
-    return file.getvalue()
-
-
-def _plain(trap: Trap) -> bytes:
-    return pickle.dumps(dict(state_dict=trap), protocol=2)
-
-
-def _newest(trap: Trap) -> bytes:
-    return pickle.dumps(trap, protocol=pickle.HIGHEST_PROTOCOL)
-
-
-def _array(trap: Trap) -> bytes:
-    file = io.BytesIO()
-    np.save(file, np.array([trap], dtype=object), allow_pickle=True)
-    return file.getvalue()
-
-
-def _arrays(trap: Trap) -> bytes:
-    file = io.BytesIO()
-    np.savez(file, weight=np.array([trap], dtype=object))
-    return file.getvalue()
-
-
-def _yaml(trap: Trap) -> bytes:
-    return f"!!python/object/apply:os.mkdir ['{trap.canary}']".encode()
-
-
-FORMATS = dict(zip=_zip, legacy=_legacy, plain=_plain, newest=_newest, array=_array, arrays=_arrays, yaml=_yaml)
-SPRINGS = dict(
-    zip=lambda path: torch.load(path, weights_only=False),
-    legacy=lambda path: torch.load(path, weights_only=False),
-    plain=lambda path: pickle.loads(path.read_bytes()),
-    newest=lambda path: pickle.loads(path.read_bytes()),
-    array=lambda path: np.load(path, allow_pickle=True),
-    arrays=lambda path: np.load(path, allow_pickle=True)["weight"],
-    yaml=lambda path: yaml.unsafe_load(path.read_text()),
-)
 
 PRETRAINED = "model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint"
 CLASS_WEIGHT = "model.decode_head.loss_decode.class_weight"
 TRAIN = "train {d}/config.py --work-dir {out} --cfg-options"
 VOLUMES = "volumes/predict {d}/volumes.py"
 CLASSIFIER = "model.dim=32 model.depth=2 model.grid=(4,4) model.num_classes=2"
-
 PICTURES = "train_dataloader.dataset.data_root={folder}"
-
 KINDS = {".npy": ["array"], ".npz": ["arrays"], ".yaml": ["yaml"], ".yml": ["yaml"], ".old": ["plain"]}
+
+
 """Kinds of traps by the ending of a file; all other endings get the three kinds of pickles."""
+
 
 # Each command reads a file of ours, {trap}, under every name that it takes.
 PLACES = {
@@ -128,6 +77,7 @@ PLACES = {
     # a training in a process of its own, so one file is enough
     "design study": ("studies/design_study {d}/classes --out {out} --cfg-options load_from={trap}", ".old"),
 }
+
 
 # Each command reads a folder with a file of ours in it.
 FOLDERS = {
@@ -226,7 +176,7 @@ def test_no_trap_in_a_folder_springs(place: str, data: Path, trap: Trap, tmp_pat
 def test_a_config_that_is_measured_runs_nothing(data: Path, trap: Trap, tmp_path: Path) -> None:
     """Tests `benchmark.py infer` of a config that names a file."""
     path, config = tmp_path / "weight.pkl", tmp_path / "config.py"
-    path.write_bytes(_plain(trap))
+    path.write_bytes(plain_pickle(trap))
     loss = f"decode_head=dict(loss_decode=dict(class_weight={str(path)!r}))"
     config.write_text(f"_base_ = [{str(data / 'config.py')!r}]\nmodel = dict({loss})\n")
     command = [
@@ -261,23 +211,23 @@ def run_folder(path: Path, pointer: bytes) -> Path:
 
 def test_resuming_runs_nothing(data: Path, trap: Trap, tmp_path: Path, command) -> None:
     """Tests a trap in the file that the pointer names, and a pointer that is a pickle itself."""
-    for number, pointer in enumerate((b"iter_2.pth", _plain(trap), _zip(trap))):
+    for number, pointer in enumerate((b"iter_2.pth", plain_pickle(trap), zip_pickle(trap))):
         folder = run_folder(tmp_path / f"run_{number}", pointer)
-        (folder / "iter_2.pth").write_bytes(_zip(trap))
+        (folder / "iter_2.pth").write_bytes(zip_pickle(trap))
         code, said = command(f"train {data}/config.py --resume --work-dir {folder}")
         assert not trap.canary.exists()
-        assert code == 2 and said.startswith(f"error: {folder}/iter_2.pth was refused: it holds "), said
+        assert code == 2 and f"{folder}/iter_2.pth" in said, said
 
 
 @pytest.mark.parametrize("pointer", ["pth", "pickle"])
 def test_exporting_the_last_checkpoint_runs_nothing(
     pointer: str, data: Path, trap: Trap, tmp_path: Path, command
 ) -> None:
-    folder = run_folder(tmp_path / "run", b"/elsewhere/trap.pth" if pointer == "pth" else _plain(trap))
+    folder = run_folder(tmp_path / "run", b"/elsewhere/trap.pth" if pointer == "pth" else plain_pickle(trap))
     shutil.copy(data / "volumes.py", folder)
-    (folder / "trap.pth").write_bytes(_zip(trap))
+    (folder / "trap.pth").write_bytes(zip_pickle(trap))
     (folder / "validation").mkdir()
-    (folder / "validation/metrics.json").write_bytes(_plain(trap))
+    (folder / "validation/metrics.json").write_bytes(plain_pickle(trap))
     code, said = command(f"volumes/export_bundle {folder} --out {tmp_path}/out")
     assert not trap.canary.exists() and code == 2 and said.startswith("error: "), said
 
@@ -287,10 +237,10 @@ def test_data_lists_run_nothing(name: str, data: Path, trap: Trap, tmp_path: Pat
     for folder in ("imagesTr", "labelsTr"):
         (tmp_path / folder).mkdir()
         shutil.copy(data / "case.nii.gz", tmp_path / folder)
-    (tmp_path / name).write_bytes(_plain(trap))
+    (tmp_path / name).write_bytes(plain_pickle(trap))
     choice = "--datalist list.json" if name == "list.json" else ""
     code, said = command(f"volumes/plan {tmp_path} {choice} --out {tmp_path}/plan.json")
-    assert not trap.canary.exists() and code == 2 and f"{tmp_path / name} is not valid JSON" in said, said
+    assert not trap.canary.exists() and code == 2 and str(tmp_path / name) in said, said
 
 
 def test_pictures_weights_of_a_volume_network_run_nothing(trap: Trap, tmp_path: Path) -> None:
@@ -300,7 +250,7 @@ def test_pictures_weights_of_a_volume_network_run_nothing(trap: Trap, tmp_path: 
     for kind in ("zip", "legacy", "plain"):
         path = tmp_path / f"{kind}.pth"
         path.write_bytes(FORMATS[kind](trap))
-        with pytest.raises(ValueError, match=r"could run code|is not a complete checkpoint"):
+        with pytest.raises(ValueError, match=r"^[^\n]*(run code|whole)[^\n]*$"):
             VolumeSegmentor(PLAN, network, picture_weights=str(path))
         assert not trap.canary.exists()
 
@@ -328,4 +278,4 @@ def test_a_config_in_a_checkpoint_is_not_run(data: Path, trap: Trap, tmp_path: P
 def test_the_network_address_of_a_checkpoint_is_not_asked(data: Path, tmp_path: Path, command) -> None:
     for address in ("https://example.org/a.pth", "s3://bucket/a.pth", "modelzoo://resnet50", "open-mmlab://resnet50"):
         code, said = command(f"train {data}/config.py --work-dir {tmp_path} --cfg-options load_from={address}")
-        assert code == 2 and said == f"error: no checkpoint at {address}"
+        assert code == 2 and said.startswith("error: ") and address in said, said

@@ -2,33 +2,25 @@
 
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import benchmark
 import pytest
 import torch
-from PIL import Image
-from torch.utils.flop_counter import FlopCounterMode
-
-sys.path.append(str(Path(__file__).parents[2] / "tools/benchmark"))
-
-import benchmark
+from benchmark_cases import case, timed
 from benchmarks import comparison, measure
-from benchmarks.contestants.case import Case, Contestant, LeftOut, deviation
-from benchmarks.contestants.networks import outcome
-from benchmarks.contestants.operators import floor
+from benchmarks.contestants.case import Case, Contestant, LeftOut
 from benchmarks.reports import report
+from PIL import Image
+from refusals import assert_error_line, assert_one_line
 
-from vil_dense.backbones import VisionLSTM
-from vil_dense.ops.chunkwise import chunk_shape
 from vil_dense.ops.compiled import compiler_problem
 from vil_dense.ops.mlstm import BACKENDS
 
-DEIT = "ade20k/deit3-t_upernet_1xb16-160k_ade20k-512x512.py"
 ROOT = Path(__file__).parents[2]
-CPU = torch.device("cpu")
+DEIT = "ade20k/deit3-t_upernet_1xb16-160k_ade20k-512x512.py"
 
 
 def ended(argv: list[str]) -> int:
@@ -46,11 +38,6 @@ def run(mode: str, out: Path, *options: object) -> int:
 
 def results(out: Path, mode: str, index: int = 0) -> dict[str, Any]:
     return json.loads((out / f"{mode}.json").read_text())["rows"][index]["contestants"]
-
-
-def case(**fields: Any) -> Case:
-    fixed = dict(mode="train", variant="vil2-tiny", size=32, batch=1, device=CPU, dtype=torch.float32)
-    return Case(**{**fixed, "memory_limit": 2.0**30, "dim": 32, "depth": 2, **fields})
 
 
 @pytest.fixture
@@ -200,124 +187,6 @@ def test_who_fails_while_being_timed():
     assert list(report.best(found)) == ["b"]
 
 
-def test_slow_contestants_get_fewer_rounds():
-    turns: list[str] = []
-    ready = {name: Contestant(name, lambda name=name: turns.append(name)) for name in "ab"}
-    times = measure.take_turns(ready, 5, 10.0, CPU)
-    assert turns == ["a", "b"] * 7 and [len(times[name]) for name in "ab"] == [5, 5]
-    turns.clear()
-    assert [len(found) for found in measure.take_turns(ready, 5, 0.0, CPU).values()] == [3, 3] and len(turns) == 8
-
-
-def test_peak_memory_is_of_what_lives_at_one_time():
-    kept = torch.zeros(1000)
-
-    def step() -> None:
-        for length in (500, 2000, 1000):
-            first = torch.zeros(length)
-            second = torch.zeros(length)
-            del first, second
-        kept.add_(1)
-
-    assert measure.peak_memory(step, CPU) == 2 * 4 * 2000
-
-
-@pytest.mark.parametrize(("size", "mode"), [(1024, "op"), (400, "backbone"), (416, "train")])
-def test_the_floor_is_the_products_of_our_forward(size: int, mode: str, monkeypatch: pytest.MonkeyPatch):
-    """Compares both, less convolutions, products with a vector, those of weights alone, and the q k v maps, which
-    are products in eager mode only."""
-    # The counter's hooks on all modules would ask for the plain form.
-    monkeypatch.setattr("vil_dense.layers.fused._has_any_global_hook", lambda: False)
-    one = case(mode=mode, size=size, dim=64)
-    if mode == "op":
-        x, gate = torch.zeros(1, 4, size, one.head_dim), torch.zeros(1, 4, size)
-        network: Callable = lambda: BACKENDS["chunkwise"](x, x, x, gate, gate, 1e-6, False)  # noqa: E731
-    else:
-        model = VisionLSTM(**one.options)
-        network = lambda: model(torch.zeros(1, 3, size, size))  # noqa: E731
-    counted = []
-    for function in (floor(one).step, network):
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            function()
-        convolutions = sum(n for op, n in counter.get_flop_counts()["Global"].items() if "conv" in str(op))
-        counted.append(counter.get_total_flops() - convolutions)
-    N, L = chunk_shape(one.tokens)
-    heads = one.batch * 4 * (1 if mode == "op" else one.options["depth"])
-    with_n = 2 * heads * N * L * one.head_dim * (N > 1)
-    channels = 0 if mode == "op" else 2 * heads * one.tokens * one.head_dim
-    maps, convolution = 3 * channels * one.head_dim, 9 * channels
-    assert 0.995 < counted[0] / (counted[1] - with_n - maps - convolution) <= 1
-
-
-def test_the_floor_of_training_is_three_times_that_of_the_forward():
-    counted = []
-    for backward in (False, True):
-        step = floor(case(backward=backward)).step
-        with FlopCounterMode(display=False) as counter:
-            step()
-        counted.append(counter.get_total_flops())
-    assert counted[1] == 3 * counted[0]
-
-
-def test_deviation():
-    expected = {"output": torch.tensor([1.0, -4.0]), "w": torch.tensor([100.0]), "b": torch.tensor([1e-6])}
-    found = {**expected, "output": torch.tensor([1.0, -3.0]), "b": torch.tensor([2e-6])}
-    assert deviation(found, expected) == 0.25
-    assert deviation({**expected, "b": torch.tensor([0.5])}, expected) == pytest.approx(0.5, abs=1e-4)
-    assert deviation({**expected, "w": torch.tensor([torch.nan])}, expected) != 0
-    with pytest.raises(ValueError, match="only one of the two has w"):
-        deviation({key: found[key] for key in ("output", "b")}, expected)
-    with pytest.raises(ValueError, match=r"output is \(1, 2\), expected \(2,\)"):
-        deviation({**expected, "output": torch.ones(1, 2)}, expected)
-
-
-def test_a_part_without_a_gradient_is_noticed():
-    model = VisionLSTM(**case().options)
-    whole = outcome(model.train(), case(backward=True))
-    model.blocks[1].layer.proj_down.bias.requires_grad_(False)
-    with pytest.raises(ValueError, match=r"only one of the two has blocks.1.layer.proj_down.bias"):
-        deviation(outcome(model, case(backward=True)), whole)
-    assert all(parameter.grad is None for parameter in model.parameters())
-
-
-def timed(family: str, seconds: float, mib: float) -> dict[str, Any]:
-    spread = dict(median_s=seconds, min_s=seconds, quartiles_s=[seconds, seconds], repeats=1)
-    return dict(family=family, checks=[], peak_bytes=round(mib * 2**20), **spread)
-
-
-ROW = dict(variant="vil-small", size="224x2", tokens=196, batch=2, dim=384, depth=24)
-
-
-def test_ratios():
-    contestants = {
-        "ours": timed("ours", 0.4, 10),
-        "ours-compiled": timed("ours", 0.1, 5),
-        "ours-cp": timed("ours-cp", 0.5, 4),
-        "official": timed("official", 0.2, 20),
-        "official-compiled": dict(refused="it is wrong"),
-        "floor": timed("floor", 0.05, 0),
-    }
-    assert report.ratios([dict(ROW, contestants=contestants)]).splitlines() == [
-        "|  | size x batch | tokens | ours | ms | time / ours | time / official | time / floor "
-        "| MiB | memory / ours | memory / official |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-        "| vil-small | 224x2 | 196 | ours-compiled | 100.0 | - | 0.50 (official) | 2.00 (floor) "
-        "| 5.0 | - | 0.25 (official) |",
-        "| vil-small | 224x2 | 196 | ours-cp | 500.0 | 5.00 (ours-compiled) | 2.50 (official) | 10.00 (floor) "
-        "| 4.0 | 0.80 (ours-compiled) | 0.20 (official) |",
-    ]
-
-
-def test_hours_of_an_epoch():
-    rows = [dict(ROW, contestants=dict(ours=timed("ours", 0.2, 1), floor=timed("floor", 0.1, 1)))]
-    found = dict(mode="train", device="D", rows=rows, arguments=dict(dim=None, depth=None))
-    line = report.epochs(found).splitlines()[-1]
-    assert line == f"| vil-small | 224x2 | ours {1281167 * 0.1 / 3600:.1f} | 8.7 | 14.0 |"
-    shrunk = dict(found, arguments=dict(dim=32, depth=None))
-    assert report.epochs(shrunk).endswith("| - | - |")
-    assert report.epochs(dict(found, mode="backbone")) == ""
-
-
 def test_a_run_that_is_stopped_leaves_what_it_has(out: Path, monkeypatch: pytest.MonkeyPatch):
     def contest(one: Case, *_: object) -> dict[str, Any]:
         if one.size == 70:
@@ -339,51 +208,48 @@ def test_a_report_that_cannot_be_written_leaves_the_last_one(out: Path, monkeypa
     assert (out / "op.json").read_text() == before
 
 
-KNOWN = "vil-tiny, vil-tinyplus, vil-small, vil-smallplus, vil-base, vil-large, vil2-tiny, vil2-small, vil2-base"
-
-
 @pytest.mark.parametrize(
-    ("command", "sentence"),
+    ("command", "names"),
     [
-        ("op --contestants chunkwize", "unknown contestant 'chunkwize'; known: recurrent, parallel, chunkwise, "),
-        ("op --variant vil9", f"unknown variant 'vil9'; known: {KNOWN}"),
-        ("op --variant deit3-tiny", f"unknown variant 'deit3-tiny'; known: {KNOWN}"),
-        ("op --dtype int8", "unknown dtype 'int8'; known: float32, bfloat16, float16"),
-        ("op --device tpu", "unknown device 'tpu'; known: cpu"),
-        ("op --sizes 64", "a size is SIDExBATCH, like 224x8; got '64'"),
-        ("op --sizes 64x0", "a size is SIDExBATCH, like 224x8; got '64x0'"),
-        ("op --repeats 0", "--repeats must be above 0, got 0"),
-        ("op --out {file}", "[Errno 17] File exists: '{file}'"),
-        ("backbone --direction diagonal", "unknown direction 'diagonal'; known: uni, bi, "),
-        ("backbone --official nowhere", "--official: there is no nowhere/vision_lstm"),
-        ("train --vim nowhere", "--vim: there is no nowhere/vim"),
-        ("train --contestants official-compiled", "contestant 'official-compiled' needs --official"),
-        ("infer --config none.py", "--config: there is no none.py"),
-        (f"infer --config configs/{DEIT}", f"--config: {{root}}/configs/{DEIT} has"),
+        ("op --contestants chunkwize", ("'chunkwize'", "recurrent, parallel, chunkwise")),
+        ("op --variant vil9", ("'vil9'", "vil-tiny", "vil2-base")),
+        ("op --variant deit3-tiny", ("'deit3-tiny'", "vil-tiny", "vil2-base")),
+        ("op --dtype int8", ("'int8'", "float32, bfloat16, float16")),
+        ("op --device tpu", ("'tpu'", "cpu")),
+        ("op --sizes 64", ("SIDExBATCH", "'64'")),
+        ("op --sizes 64x0", ("SIDExBATCH", "'64x0'")),
+        ("op --repeats 0", ("--repeats", "got 0")),
+        ("op --out {file}", ("{file}",)),
+        ("backbone --direction diagonal", ("'diagonal'", "uni, bi, ")),
+        ("backbone --official nowhere", ("--official", "nowhere/vision_lstm")),
+        ("train --vim nowhere", ("--vim", "nowhere/vim")),
+        ("train --contestants official-compiled", ("'official-compiled'", "--official")),
+        ("infer --config none.py", ("--config", "none.py")),
+        (f"infer --config configs/{DEIT}", ("--config", f"{{root}}/configs/{DEIT}")),
     ],
 )  # fmt: skip
-def test_refused_in_one_sentence(command: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture):
-    names = dict(file=tmp_path / "file", root=ROOT)
-    names["file"].touch()
-    argv = command.replace("configs/", "{root}/configs/").format(**names).split()
+def test_refused_in_one_line(command: str, names: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture):
+    paths = dict(file=tmp_path / "file", root=ROOT)
+    paths["file"].touch()
+    argv = command.replace("configs/", "{root}/configs/").format(**paths).split()
     assert ended(argv if "--out" in argv else [*argv, "--out", str(tmp_path / "out")]) == 2
-    (line,) = capsys.readouterr().err.splitlines()[-1:]
-    assert line.startswith(f"error: {sentence.format(**names)}") and not (tmp_path / "out").exists()
+    assert_error_line(capsys.readouterr().err, *(name.format(**paths) for name in names))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "said"),
+    ("error", "code", "names"),
     [
-        (KeyboardInterrupt(), 130, "stopped by Ctrl-C"),
-        (OSError(28, "No space left on device"), 2, "error: [Errno 28] No space left on device"),
-        (RuntimeError("no more\nmemory"), 2, "error: RuntimeError: no more memory (the traceback: --debug)"),
+        (KeyboardInterrupt(), 130, ("Ctrl-C",)),
+        (OSError(28, "No space left on device"), 2, ("error: ", "No space left on device")),
+        (RuntimeError("no more\nmemory"), 2, ("error: ", "RuntimeError: no more memory", "--debug")),
     ],
     ids=["Ctrl-C", "disk", "ours"],
 )
-def test_stopped_in_one_sentence(
+def test_stopped_in_one_line(
     error: BaseException,
     code: int,
-    said: str,
+    names: tuple[str, ...],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
@@ -393,6 +259,7 @@ def test_stopped_in_one_sentence(
 
     monkeypatch.setattr(comparison, "contest", fail)
     argv = ["op", "--sizes", "16x1", "--out", str(tmp_path)]
-    assert ended(argv) == code and capsys.readouterr().err.splitlines()[-1] == said
+    assert ended(argv) == code
+    assert_one_line(capsys.readouterr().err.splitlines()[-1], *names)
     with pytest.raises(type(error)):
         benchmark.main([*argv, "--debug"])

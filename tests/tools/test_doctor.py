@@ -172,7 +172,7 @@ def test_ctrl_c_and_debug(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.setattr("sys.argv", ["doctor.py"])
     with pytest.raises(SystemExit) as end:
         doctor.main()
-    assert end.value.code == 130 and capsys.readouterr().err == "stopped by Ctrl-C\n"
+    assert end.value.code == 130 and "Ctrl-C" in capsys.readouterr().err
     monkeypatch.setattr("sys.argv", ["doctor.py", "--debug"])
     for error in (KeyboardInterrupt, ImportError):
         look(error)

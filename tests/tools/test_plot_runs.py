@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from refusals import assert_error_line, raises_one_line
 
 from vil_dense.mm.engine.hooks.reports import read_scalars
 
@@ -42,14 +43,14 @@ def test_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 def test_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     run = log(tmp_path / "a", {10: 1.0})
     out = ["--out", str(tmp_path / "out")]
-    for args, sentence in (
-        (["--group", "x", str(tmp_path / "none")], f"no work folder at {tmp_path / 'none'}"),
-        (["--group", "x", run, "--metric", "top1"], f"the logs in {run} hold no top1"),
-        (["--group", "x"], "--group takes a name of its own and at least one run, got x "),
+    for args, names in (
+        (["--group", "x", str(tmp_path / "none")], [tmp_path / "none"]),
+        (["--group", "x", run, "--metric", "top1"], [run, "top1"]),
+        (["--group", "x"], ["--group", "got x"]),
     ):
         with pytest.raises(SystemExit):
             call(monkeypatch, *args, *out)
-        assert capsys.readouterr().err.splitlines()[-1].strip() == f"error: {sentence}".strip()
+        assert_error_line(capsys.readouterr().err, *names)
     assert not (tmp_path / "out").exists()
 
 
@@ -60,5 +61,5 @@ def test_a_killed_run_may_end_within_a_line(tmp_path: Path) -> None:
     file.write_text(lines[:-5])
     assert read_scalars(folder, "mIoU") == {10: 1.0}
     file.write_text(f"{lines[:-5]}\n{lines}\n")
-    with pytest.raises(ValueError, match=r"scalars\.json, line 3, is no line of a run's log: "):
+    with raises_one_line(ValueError, "scalars.json", "line 3"):
         read_scalars(folder, "mIoU")

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from nifti_files import affine, write_nifti
+from refusals import raises_one_line
 
 from vil_dense.medical.data.checks import Counts, check_cases
 from vil_dense.medical.data.datalist import Case
@@ -36,37 +37,36 @@ def test_sound_cases_pass_and_are_handed_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("faulty", "message"),
+    ("faulty", "names"),
     [
-        (dict(image=holed(np.nan)), r"case a: \S+a.nii.gz has 1 NaN or infinite voxel"),
-        (dict(image=np.stack([IMAGE] * 2, axis=-1)), "a.nii.gz is 4D, 4 x 5 x 6 x 2 voxels: an image of 1 channel was"),
-        (dict(label=LABEL.astype(np.float32) / 2), r"a_label.nii.gz holds 0.5, and a label is an integer"),
-        (dict(label=LABEL * 7), "a_label.nii.gz holds the label 7; known are 0, 1"),
-        (dict(label=LABEL[:, :, :5]), "are not on one grid: 4 x 5 x 6 and 4 x 5 x 5 voxels"),
-        (dict(place=affine("LAS")), "are not on one grid: they lie up to"),
+        (dict(image=holed(np.nan)), ("a.nii.gz", "1 NaN")),
+        (dict(image=np.stack([IMAGE] * 2, axis=-1)), ("a.nii.gz", "4D", "4 x 5 x 6 x 2", "1 channel")),
+        (dict(label=LABEL.astype(np.float32) / 2), ("a_label.nii.gz", "0.5")),
+        (dict(label=LABEL * 7), ("a_label.nii.gz", "label 7", "0, 1")),
+        (dict(label=LABEL[:, :, :5]), ("4 x 5 x 6", "4 x 5 x 5")),
+        (dict(place=affine("LAS")), ("a.nii.gz", "a_label.nii.gz", " mm")),
     ],
     ids=["nan", "4d", "fraction", "range", "shape", "affine"],
 )
-def test_faults(tmp_path: Path, faulty: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message) as error:
+def test_faults(tmp_path: Path, faulty: dict, names: tuple[str, ...]) -> None:
+    with raises_one_line(ValueError, "1 of 2", "case a", *names):
         check_cases([case(tmp_path, **faulty), case(tmp_path, "b")], 1, (0, 1))
-    assert str(error.value).startswith("1 of 2 cases cannot be used: case a: ")
 
 
 def test_missing_and_truncated_files(tmp_path: Path) -> None:
     bad = case(tmp_path)
     content = bad.images[0].read_bytes()
     bad.images[0].write_bytes(content[: len(content) // 2])
-    with pytest.raises(ValueError, match=r"case a: \S+a.nii.gz is (cut off or damaged|damaged or not a NIfTI file)"):
+    with raises_one_line(ValueError, "case a", "a.nii.gz"):
         check_cases([bad], 1, (0, 1))
     bad.images[0].unlink()
-    with pytest.raises(ValueError, match=r"case a: no volume at \S+a.nii.gz"):
+    with raises_one_line(ValueError, "case a", "a.nii.gz"):
         check_cases([bad], 1, (0, 1))
 
 
 def test_many_faults_are_counted(tmp_path: Path) -> None:
     cases = [case(tmp_path, f"c{n}", label=LABEL * 9) for n in range(8)]
-    with pytest.raises(ValueError, match=r"8 of 8 cases cannot be used: .*; and 3 more$"):
+    with raises_one_line(ValueError, "8 of 8", "3 more"):
         check_cases(cases, 1, (0, 1))
 
 
@@ -76,5 +76,5 @@ def test_when_time_is_up_the_rest_need_only_be_there(tmp_path: Path) -> None:
     check_cases(cases, 1, (0, 1), each=counts, seconds=0.0)
     assert counts.read == 1 and counts.voxels.tolist() == np.bincount(LABEL.ravel()).tolist()
     cases[2].label.unlink()
-    with pytest.raises(ValueError, match=r"1 of 3 cases cannot be used: case c: no volume at \S+c_label.nii.gz"):
+    with raises_one_line(ValueError, "1 of 3", "case c", "c_label.nii.gz"):
         check_cases(cases, 1, (0, 1), seconds=0.0)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from refusals import raises_one_line
 
 from vil_dense.medical.data.datalist import case_name, read_datalist
 
@@ -87,44 +88,42 @@ def test_cases_of_a_patient_share_a_made_fold(tmp_path: Path) -> None:
     folds = {case.name[:10]: {other.fold for other in cases if other.name[:10] == case.name[:10]} for case in cases}
     assert len(folds) == 20 and all(len(of) == 1 for of in folds.values())
     assert sorted(next(iter(of)) for of in folds.values()) == sorted([*range(5)] * 4)
-    with pytest.raises(
-        ValueError, match="the name of the case patient000_frame01 has no patient: patient='subject' does not"
-    ):
+    with raises_one_line(ValueError, "patient000_frame01", "'subject'"):
         read_datalist(tmp_path, patient="subject")
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "names"),
     [
-        ({"dataset.json": []}, "holds a list, and a data list is an object"),
+        ({"dataset.json": []}, ("dataset.json", "list")),
         (
             {"dataset.json": dict(training=[dict(image="a.nii")])},
-            "needs image and label, as paths, .* got {'image': 'a.nii'}",
+            ("dataset.json", "{'image': 'a.nii'}"),
         ),
-        ({"dataset.json": dict(training=[dict(image="a.png", label="b")])}, "a.png is not a NIfTI file"),
-        ({"dataset.json": dict(training=[dict(image="a.nii", label="b")] * 2)}, "the case a is listed 2 times"),
-        ({"dataset.json": dict(channel_names={"0": "CT"})}, r"holds no \*_0000.nii.gz, which dataset.json"),
-        ({"dataset.json": dict(labels=dict(a=[1, 2]), training=[])}, "regions of several values are not supported"),
-        ({"dataset.json": dict(labels=dict(a=1, ignore=2), training=[])}, "nnU-Net's label 'ignore' is not supported"),
-        ({}, "searched for dataset.json, and for NIfTI files in imagesTr/ and labelsTr/ or images/ and labels/"),
+        ({"dataset.json": dict(training=[dict(image="a.png", label="b")])}, ("a.png",)),
+        ({"dataset.json": dict(training=[dict(image="a.nii", label="b")] * 2)}, ("case a ", "2 times")),
+        ({"dataset.json": dict(channel_names={"0": "CT"})}, ("*_0000.nii.gz", "dataset.json")),
+        ({"dataset.json": dict(labels=dict(a=[1, 2]), training=[])}, ("regions",)),
+        ({"dataset.json": dict(labels=dict(a=1, ignore=2), training=[])}, ("'ignore'",)),
+        ({}, ("dataset.json", "imagesTr/", "labelsTr/", "images/", "labels/")),
     ],
 )
-def test_refuses_in_words(tmp_path: Path, content: dict, message: str) -> None:
+def test_refuses_in_words(tmp_path: Path, content: dict, names: tuple[str, ...]) -> None:
     for name, value in content.items():
         dump(tmp_path / name, value)
-    with pytest.raises(ValueError, match=message):
+    with raises_one_line(ValueError, *names):
         read_datalist(tmp_path)
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no data folder at"):
+    with raises_one_line(FileNotFoundError, tmp_path / "none"):
         read_datalist(tmp_path / "none")
-    with pytest.raises(FileNotFoundError, match="no data list at"):
+    with raises_one_line(FileNotFoundError, "none.json"):
         read_datalist(tmp_path, "none.json")
-    with pytest.raises(ValueError, match=r"fold 7 leaves 3 cases to train and 0 to validate; known: \[0, 1, 2\]"):
+    with raises_one_line(ValueError, "fold 7", "[0, 1, 2]"):
         read_datalist(decathlon(tmp_path)).split(7)
     (tmp_path / "bad.json").write_text("{")
-    with pytest.raises(ValueError, match=r"bad.json is not valid JSON"):
+    with raises_one_line(ValueError, "bad.json"):
         read_datalist(tmp_path, "bad.json")
 
 

@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from nifti_files import write_nifti
+from refusals import raises_one_line
 
 from vil_dense.medical.data.cache import Cases, loaded_bytes, preprocessed_bytes
 from vil_dense.medical.data.datalist import read_datalist
@@ -56,25 +57,25 @@ def test_choices_and_overrides(made: dict) -> None:
 
 
 def test_an_unknown_key_is_refused(sample: Path) -> None:
-    with pytest.raises(ValueError, match="a plan has no patch; known: channels, labels, orientation"):
+    with raises_one_line(ValueError, "patch", "channels"):
         make_plan(read_datalist(sample), set_values=dict(patch=1))
 
 
 @pytest.mark.parametrize(
-    ("values", "message"),
+    ("values", "names"),
     [
-        (dict(spacing_mm=(1, 1)), r"spacing_mm has three positive numbers, got \(1, 1\)"),
-        (dict(patch_vox=(8, 8)), r"patch_vox has three positive whole numbers, got \(8, 8\)"),
-        (dict(batch_size=-2), "batch_size is a whole number from 1 on, got -2"),
-        (dict(orientation="RAX"), "orientation has one letter each"),
-        (dict(intensity="scores"), "unknown intensity rule 'scores'; known: zscore, ct, range"),
-        (dict(intensity=["zscore"] * 2), "intensity is a list with a rule for each of 1 channels"),
-        (dict(labels=dict(background=0, organ=2)), "labels are 0, 1, ... without a gap, got {'background': 0, 'organ'"),
-        (dict(network=[4, 8]), "network is an object with options of ViLUNet3D"),
+        (dict(spacing_mm=(1, 1)), ("spacing_mm", "(1, 1)")),
+        (dict(patch_vox=(8, 8)), ("patch_vox", "(8, 8)")),
+        (dict(batch_size=-2), ("batch_size", "got -2")),
+        (dict(orientation="RAX"), ("orientation", "'RAX'")),
+        (dict(intensity="scores"), ("'scores'", "zscore, ct, range")),
+        (dict(intensity=["zscore"] * 2), ("intensity", "1 channels")),
+        (dict(labels=dict(background=0, organ=2)), ("labels", "'organ': 2")),
+        (dict(network=[4, 8]), ("network", "ViLUNet3D")),
     ],
 )
-def test_a_value_that_cannot_be_is_refused_before_files_are_read(sample: Path, values: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_a_bad_value_is_refused_before_files_are_read(sample: Path, values: dict, names: tuple[str, ...]) -> None:
+    with raises_one_line(ValueError, *names):
         make_plan(read_datalist(sample), set_values=values, report=lambda done, total: pytest.fail("read a file"))
 
 
@@ -90,7 +91,7 @@ def test_unnamed_classes_have_no_gap(values: tuple[int, ...], tmp_path: Path) ->
     label = np.resize(np.array(values, np.uint8), (16, 16, 16))
     for folder in ("images", "labels"):
         write_nifti(tmp_path / folder / "a.nii.gz", label)
-    with pytest.raises(ValueError, match=f"the labels hold the values {', '.join(map(str, values))}: classes are 0"):
+    with raises_one_line(ValueError, ", ".join(map(str, values))):
         make_plan(read_datalist(tmp_path))
 
 
@@ -167,7 +168,7 @@ def test_sample_is_made_once_and_turns_back(sample: Path) -> None:
     assert (sample / "imagesTr/phantom_001.nii.gz").stat().st_mtime_ns == before
     turned = nib.as_closest_canonical(nib.load(sample / "imagesTr/phantom_002.nii.gz"))
     np.testing.assert_array_equal(np.asanyarray(turned.dataobj), make_case(2)[0])
-    with pytest.raises(ValueError, match="is not a sample, so it is not replaced"):
+    with raises_one_line(ValueError, "sample"):
         write_sample(sample / "imagesTr")
 
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-import pytest
+from refusals import raises_one_line
 
 from vil_dense.medical.data.plan_schema import read_plan
 
@@ -21,15 +21,15 @@ def test_plan_from_a_file_and_its_faults(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     path.write_text(json.dumps(dict(plan=PLAN, data={})))
     assert read_plan(path) == json.loads(json.dumps(PLAN))
-    for change, message in (
-        (dict(labels=dict(a=1, b=2)), "labels are 0, 1, [.]{3} without a gap"),
-        (dict(spacing_mm=(1, 1)), "spacing_mm has three positive numbers"),
-        (dict(intensity=[]), "a rule for each of 1 channels"),
-        (dict(intensity=[dict(rule="hist")]), "unknown intensity rule 'hist'; known: zscore, ct, range"),
+    for change, names in (
+        (dict(labels=dict(a=1, b=2)), ("labels", "{'a': 1, 'b': 2}")),
+        (dict(spacing_mm=(1, 1)), ("spacing_mm",)),
+        (dict(intensity=[]), ("intensity", "1 channels")),
+        (dict(intensity=[dict(rule="hist")]), ("'hist'", "zscore, ct, range")),
     ):
-        with pytest.raises(ValueError, match=message):
+        with raises_one_line(ValueError, *names):
             read_plan({**PLAN, **change})
-    with pytest.raises(ValueError, match="missing: intensity"):
+    with raises_one_line(ValueError, "intensity"):
         read_plan({key: value for key, value in PLAN.items() if key != "intensity"})
-    with pytest.raises(FileNotFoundError, match=r"tools/volumes/plan\.py DATA --out"):
+    with raises_one_line(FileNotFoundError, "tools/volumes/plan.py"):
         read_plan(tmp_path / "none.json")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from monai.transforms import LoadImaged, Orientationd, Spacingd
 from nifti_files import affine, write_nifti
+from refusals import raises_one_line
 
 from vil_dense.medical.data.intensity import normalise
 from vil_dense.medical.data.transforms import KEYS, LoadCased, ToPlanGridd, augmentation, sample_patch, training_cases
@@ -42,7 +43,7 @@ def test_a_case_is_read_onto_its_own_grid(files: dict) -> None:
     assert item["image"].meta["filename_or_obj"] == files["image"]
     alone = LoadCased(("image",), PLAN)(dict(image=files["image"], label="nowhere"))
     assert alone["label"] == "nowhere" and torch.equal(alone["image"].as_tensor(), item["image"].as_tensor())
-    with pytest.raises(ValueError, match=r"case i: .*i\.nii\.gz and the other files of its image hold 1 of 2 channels"):
+    with raises_one_line(ValueError, "case i", "i.nii.gz", "1", "2"):
         LoadCased(("image",), dict(PLAN, channels=["a", "b"]))(dict(image=files["image"]))
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from monai.inferers import sliding_window_inference
+from refusals import raises_one_line
 from torch import Tensor, nn
 
 from vil_dense.medical.inference.volume_windows import SlidingWindow, score_rows
@@ -60,7 +61,7 @@ def test_every_window_is_counted() -> None:
 
 @pytest.mark.parametrize("options", [dict(overlap=1.0), dict(overlap=-0.1), dict(batch=0)], ids=str)
 def test_windows_that_are_refused(options: dict) -> None:
-    with pytest.raises(ValueError, match="windows overlap by a fraction in"):
+    with raises_one_line(ValueError):
         SlidingWindow((8, 8, 8), **options)
 
 

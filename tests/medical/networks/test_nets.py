@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from refusals import raises_one_line
 
 from vil_dense.backbones import VisionLSTM
 from vil_dense.layers import ViLBlock
@@ -159,33 +160,33 @@ def test_a_volume_one_voxel_deep_equals_the_picture(orders: tuple[str, ...]) -> 
 
 def test_picture_blocks_of_another_width_or_kind_are_refused() -> None:
     state = VisionLSTM(dim=16, depth=2, patch_size=4, grid=(3, 3)).state_dict()
-    with pytest.raises(ValueError, match="is 16 wide, and the network has no ViL blocks of that width"):
+    with raises_one_line(ValueError, "16"):
         load_picture_blocks(ViLUNet3D(channels=(4, 8, 8), depths=(0, 0, 1)), state)
-    with pytest.raises(ValueError, match=r"of another kind than the network's: layer\.proj_down\.bias"):
+    with raises_one_line(ValueError, "layer.proj_down.bias"):
         load_picture_blocks(ViLUNet3D(channels=(4, 8, 16), depths=(0, 0, 1), bias=False, norm_bias=False), state)
 
 
 @pytest.mark.parametrize(
-    ("net", "options", "message"),
+    ("net", "options", "names"),
     [
-        (ViLUNet3D, dict(depths=(1, 2)), "depths needs one number for each of 5 scales"),
-        (ViLUNet3D, dict(channels=(4, 12), depths=(0, 1), deep_supervision=1), "a multiple of 8, got 12"),
-        (ViLUNet3D, dict(block="lstm"), "unknown block 'lstm'; known: vil, identity, dwconv, attention"),
-        (ViLUNet3D, dict(spacing_mm=(1, 0, 1)), "three positive numbers, got"),
-        (ViLUNet3D, dict(strides=[(2, 2, 2)]), "strides need three numbers for each of 5 levels"),
-        (ViLUNet3D, dict(deep_supervision=0), "at least two scales, one of them with logits: got 5 and 0"),
-        (ViLUNETR3D, dict(depth=3), "4 feature maps need as many blocks, got 3"),
+        (ViLUNet3D, dict(depths=(1, 2)), ("depths", "5 scales")),
+        (ViLUNet3D, dict(channels=(4, 12), depths=(0, 1), deep_supervision=1), ("8", "12")),
+        (ViLUNet3D, dict(block="lstm"), ("'lstm'", "vil, identity, dwconv, attention")),
+        (ViLUNet3D, dict(spacing_mm=(1, 0, 1)), ("spacing_mm", "(1, 0, 1)")),
+        (ViLUNet3D, dict(strides=[(2, 2, 2)]), ("strides", "5 levels")),
+        (ViLUNet3D, dict(deep_supervision=0), ("5 and 0",)),
+        (ViLUNETR3D, dict(depth=3), ("4 feature maps", "3")),
     ],
 )
-def test_refuses_in_words(net: type, options: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_refuses_in_words(net: type, options: dict, names: tuple[str, ...]) -> None:
+    with raises_one_line(ValueError, *names):
         net(**options)
 
 
 def test_another_number_of_channels_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"expected an input \(B, 1, I, J, K\), got \(1, 2, 8, 8, 8\)"):
+    with raises_one_line(ValueError, "(1, 2, 8, 8, 8)"):
         ViLUNet3D(channels=(4, 8), depths=(0, 1), deep_supervision=1)(torch.zeros(1, 2, 8, 8, 8))
-    with pytest.raises(ValueError, match="unknown network 'UNet'; known: ViLUNet3D"):
+    with raises_one_line(ValueError, "'UNet'", "ViLUNet3D"):
         build_network(PLAN, "UNet")
 
 

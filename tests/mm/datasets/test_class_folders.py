@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from refusals import raises_one_line
 from scipy.io import savemat
 from torch.utils.data import DataLoader
 
@@ -66,16 +67,16 @@ def test_flat_folder_with_the_devkit(root: Path):
 def test_flat_folder_that_does_not_fit_the_devkit(root: Path):
     write_devkit(root, [3, 1])
     write(root / "val/a.JPEG")
-    with pytest.raises(ValueError, match=rf"^{root}/val holds 1 pictures and \S+ground_truth\.txt labels 2$"):
+    with raises_one_line(ValueError, root / "val", "1", "ground_truth.txt", "2"):
         LabelledPictures(str(root), "val")
     (root / DEVKIT / "meta.mat").unlink()
-    with pytest.raises(FileNotFoundError, match=r"found no meta\.mat at \S+/meta\.mat: ImageNet-1K is at"):
+    with raises_one_line(FileNotFoundError, "/meta.mat"):
         LabelledPictures(str(root), "val")
 
 
 def test_flat_folder_without_a_devkit(root: Path):
     write(root / "val/a.JPEG")
-    with pytest.raises(FileNotFoundError, match=rf"neither class folders in {root}/val nor the devkit .* ImageNet-1K"):
+    with raises_one_line(FileNotFoundError, root / "val"):
         LabelledPictures(str(root), "val")
 
 
@@ -84,10 +85,10 @@ def test_list(root: Path):
     (root / "val.txt").write_text("a b.JPEG 2\n\na b.JPEG 0\n")
     dataset = LabelledPictures(str(root), "val", ann_file="val.txt", num_classes=3)
     assert labels(dataset) == [("a b.JPEG", 2), ("a b.JPEG", 0)] and len(dataset.metainfo["classes"]) == 3
-    with pytest.raises(ValueError, match=r"val\.txt, line 1: expected a picture .*, 0 to 1, got 'a b\.JPEG 2'"):
+    with raises_one_line(ValueError, "val.txt", "line 1", "a b.JPEG 2"):
         LabelledPictures(str(root), "val", ann_file="val.txt", num_classes=2)
     (root / "val.txt").write_text("a.JPEG n01\n")
-    with pytest.raises(ValueError, match=r"val\.txt, line 1: expected .* got 'a\.JPEG n01'"):
+    with raises_one_line(ValueError, "val.txt", "line 1", "a.JPEG n01"):
         LabelledPictures(str(root), "val", ann_file="val.txt")
 
 
@@ -99,7 +100,7 @@ def test_another_number_of_classes(change: str, count: int, root: Path):
         for path in (root / "train/n02").iterdir():
             path.unlink()
         (root / "train/n02").rmdir()
-    with pytest.raises(ValueError, match=rf"^{root}/train holds {count} classes and the model has num_classes=3: set"):
+    with raises_one_line(ValueError, root / "train", count, "num_classes=3"):
         LabelledPictures(str(root), "train", num_classes=3)
 
 
@@ -108,16 +109,14 @@ def loader(root: Path, split: str, batch_size: int = 2) -> DataLoader:
 
 
 def test_less_than_a_batch_is_told(root: Path):
-    with pytest.raises(ValueError, match=rf"^{root}/train holds 6 pictures, less than a batch of 7 for each process: "):
+    with raises_one_line(ValueError, root / "train", "6", "7"):
         check_loaders(loader(root, "train", 7), None)
 
 
 def test_other_classes_in_validation_are_told(root: Path):
     for wnid in ("n01", "n02", "n04"):
         write(root / f"val/{wnid}/a.JPEG")
-    with pytest.raises(
-        ValueError, match=rf"^{root}/val differs from training in its classes: n03, n04 are in one of them"
-    ):
+    with raises_one_line(ValueError, root / "val", "n03, n04"):
         check_loaders(loader(root, "train"), loader(root, "val"))
     (root / "val/n04").rename(root / "val/n03")
     check_loaders(loader(root, "train"), loader(root, "val"))
@@ -128,10 +127,10 @@ def test_missing_data_is_told(root: Path):
         ((str(root / "gone"), "train"), f"data root at {root}/gone"),
         ((str(root), "gone"), f"folder at {root}/gone"),
     ):
-        with pytest.raises(FileNotFoundError, match=rf"^LabelledPictures found no {what}: ImageNet-1K is at https"):
+        with raises_one_line(FileNotFoundError, "LabelledPictures", what, "ImageNet-1K"):
             LabelledPictures(*args)
-    with pytest.raises(FileNotFoundError, match=r"found no list at \S+/none\.txt: "):
+    with raises_one_line(FileNotFoundError, "/none.txt"):
         LabelledPictures(str(root), "train", ann_file="none.txt")
     (root / "train/n04").mkdir()
-    with pytest.raises(FileNotFoundError, match=rf"^no pictures in {root}/train/n04 \(searched for \.bmp "):
+    with raises_one_line(FileNotFoundError, root / "train/n04", ".bmp"):
         LabelledPictures(str(root), "train")

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from refusals import raises_one_line
 
 from vil_dense.mm.datasets.class_folders import LabelledPictures
 from vil_dense.mm.datasets.crops import cut_crops, majority
@@ -63,14 +64,14 @@ def test_of_many_crops_evenly_spread_ones_are_kept(source: Path, tmp_path: Path)
 
 
 def test_refused_and_nothing_written(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no \*.jpg picture in"):
+    with raises_one_line(FileNotFoundError, "*.jpg"):
         cut_crops(tmp_path / "nowhere", tmp_path / "out", CLASSES)
-    with pytest.raises(ValueError, match="no class has 50 crops of 64 px"):
+    with raises_one_line(ValueError, "50", "64"):
         cut_crops(source, tmp_path / "out", CLASSES)
     (source / "annotations/train/5.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no labels of .*5\.jpg at .*5\.png"):
+    with raises_one_line(FileNotFoundError, "5.jpg", "5.png"):
         cut_crops(source, tmp_path / "out", CLASSES, size=4, stride=4)
     assert not (tmp_path / "out").exists() and list(tmp_path.glob(".out*")) == []
     (tmp_path / "out").mkdir()
-    with pytest.raises(FileExistsError, match="exists already"):
+    with raises_one_line(FileExistsError):
         cut_crops(source, tmp_path / "out", CLASSES)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
+from refusals import raises_one_line
 
 from vil_dense.mm.datasets.transforms import imagenet
 from vil_dense.mm.datasets.transforms.imagenet import (
@@ -151,7 +152,7 @@ def test_broken_and_missing_files_are_named(image: Image.Image, tmp_path: Path):
     (tmp_path / "text.jpg").write_text("no picture")
     (tmp_path / "empty.jpg").touch()
     for name in ("cut.jpg", "text.jpg", "empty.jpg"):
-        with pytest.raises(ValueError, match=rf"^{tmp_path / name} is not a complete picture: "):
+        with raises_one_line(ValueError, tmp_path / name):
             LoadPicture().transform(dict(img_path=str(tmp_path / name)))
-    with pytest.raises(ValueError, match=rf"^there is no picture at {tmp_path}/gone\.jpg$"):
+    with raises_one_line(ValueError, tmp_path / "gone.jpg"):
         LoadPicture().transform(dict(img_path=str(tmp_path / "gone.jpg")))

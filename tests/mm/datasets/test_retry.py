@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from refusals import raises_one_line
 
 from vil_dense.mm.datasets import retry
 from vil_dense.mm.datasets.class_folders import LabelledPictures
@@ -93,7 +94,7 @@ def test_a_share_that_comes_back(make, tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_share_that_stays_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     read = pictures(tmp_path / "share")
     share = Share(tmp_path / "share", np.inf, monkeypatch)
-    with pytest.raises(ValueError, match=r"training_00001\.jpg with label .* cannot be used: .*No such file"):
+    with raises_one_line(ValueError, "training_00001.jpg", "No such file"):
         read()
     assert 300 <= share.now <= 330
 
@@ -105,5 +106,5 @@ def test_what_will_not_mend_fails_at_once(what: str, tmp_path: Path, monkeypatch
     Image.new("RGB", (9, 9)).save(path.with_name("other.png"))
     path.unlink() if what == "missing" else path.write_bytes(b"no picture")
     monkeypatch.setattr(retry.time, "sleep", lambda seconds: pytest.fail("waited"))
-    with pytest.raises(ValueError, match=r"x\.png"):
+    with raises_one_line(ValueError, "x.png"):
         read()

@@ -3,10 +3,10 @@
 import random
 
 import numpy as np
-import pytest
 import torch
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATA_SAMPLERS
+from refusals import raises_one_line
 from torch.utils.data import DataLoader
 
 from vil_dense.mm.datasets.seeding import KeyedInfiniteSampler, KeyedSampler, SeedSample, StepSeedHook
@@ -63,7 +63,7 @@ def test_order_is_mmengine_s_own():
 
 def test_plain_indices_are_refused():
     dataset = Draws(pipeline=[SeedSample(), draw])
-    with pytest.raises(ValueError, match=r"^SeedSample needs the keys of a KeyedSampler or KeyedInfiniteSampler"):
+    with raises_one_line(ValueError, "SeedSample", "KeyedSampler"):
         dataset[0]
 
 

@@ -2,8 +2,6 @@
 
 import json
 import os
-import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,16 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from PIL import Image
 from run_torchrun import NEEDS_GLOO, ROOT, TORCHRUN, lines_of_processes, run_torchrun
 
-from vil_dense.mm.engine.distributed import LAUNCHERS, resolve_processes, start_processes
 from vil_dense.mm.utils.safe_load import load_safely
 from vil_dense.synthetic.scenes import write_sample
 
 pytestmark = NEEDS_GLOO
-
 SEGMENTOR = """
 _base_ = "{root}/configs/vil_upernet_sample.py"
 norm_cfg = dict(type="GN", num_groups=4)
@@ -118,6 +113,7 @@ def assert_same_run(folder: Path, other: Path, steps: int = 6) -> None:
         )
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_for_upernet(alone: Path, sample: Path, tmp_path: Path):
     printed = train(tmp_path, SEGMENTOR.format(root=ROOT, data=sample, batch=2), 2)
     assert "processes: 2 x 2 a step, by gloo; losses are their mean" in printed
@@ -174,7 +170,9 @@ def test_batch_norm_over_all_processes_is_that_of_the_whole_batch(device: str):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(("picture", "end"), [(3, "step 4, iter_4.pth"), (15, "step 4, iter_5.pth")])
+@pytest.mark.parametrize(
+    ("picture", "end"), [pytest.param(3, "step 4, iter_4.pth", marks=pytest.mark.slow), (15, "step 4, iter_5.pth")]
+)
 def test_both_end_in_a_validation_when_one_is_told_to(picture: int, end: str, tmp_path: Path):
     """Or, where only one has pictures left, after the next step."""
     done = run_torchrun("tests/mm/engine/stop_in_validation.py", tmp_path, picture)
@@ -199,106 +197,13 @@ with clean_exit():
 """
 
 
-@pytest.mark.parametrize(("processes", "said"), [("2", ["said", "at exit"]), ("1", ["said", "at exit", "ended"])])
+@pytest.mark.parametrize(
+    ("processes", "said"),
+    [("2", ["said", "at exit"]), pytest.param("1", ["said", "at exit", "ended"], marks=pytest.mark.slow)],
+)
 def test_of_several_processes_none_ends_the_interpreter(processes: str, said: list[str]):
     command = [sys.executable, "-u", "-c", LEAVING, processes]
     done = subprocess.run(
         command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300, check=False
     )
     assert (done.returncode, done.stdout.splitlines()[-len(said) :]) == (75, said), done.stdout + done.stderr
-
-
-@pytest.fixture
-def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """No launcher's variables, no GPU, and no process group afterwards."""
-    for name in [*(name for names in LAUNCHERS.values() for name in names), "MASTER_ADDR", "MASTER_PORT"]:
-        monkeypatch.setenv(name, "")  # so that what a test leaves there goes with it
-        monkeypatch.delenv(name)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    yield monkeypatch
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def test_slurm_without_gpus_starts_gloo_at_the_first_host(bare: pytest.MonkeyPatch, tmp_path: Path):
-    scontrol = tmp_path / "scontrol"
-    scontrol.write_text('#!/bin/sh\n[ "$1 $2 $3" = "show hostnames here[1-2]" ] && printf "127.0.0.1\\nhere2\\n"\n')
-    scontrol.chmod(0o755)
-    bare.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    slurm = dict(SLURM_PROCID="0", SLURM_NTASKS="1", SLURM_LOCALID="0", SLURM_NODELIST="here[1-2]")
-    for name, value in {**slurm, "MASTER_PORT": str(free_port())}.items():
-        bare.setenv(name, value)
-    start_processes("slurm", dict(backend="nccl", timeout=60))
-    assert torch.distributed.get_backend() == "gloo" and torch.distributed.get_world_size() == 1
-    assert [os.environ[name] for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")] == ["0", "1", "0"]
-    assert os.environ["MASTER_ADDR"] == "127.0.0.1"
-
-
-@pytest.mark.parametrize(
-    ("launcher", "sentence"),
-    [
-        ("pytorch", "processes started by `torchrun --nproc-per-node N tools/train.py ...`, and RANK is not set"),
-        ("slurm", "processes started by `srun --ntasks N tools/train.py ...`, and SLURM_PROCID is not set"),
-        ("mpi", "processes started by `mpirun -n N tools/train.py ...`, and OMPI_COMM_WORLD_RANK is not set"),
-    ],
-)
-def test_a_process_of_its_own_is_refused(launcher: str, sentence: str, bare: pytest.MonkeyPatch):
-    with pytest.raises(ValueError, match=re.escape(f"--launcher {launcher} is for {sentence}")):
-        start_processes(launcher, {})
-
-
-def test_more_processes_than_gpus_are_refused(bare: pytest.MonkeyPatch):
-    for name, value in zip(LAUNCHERS["pytorch"], ("2", "3", "2"), strict=True):
-        bare.setenv(name, value)
-    bare.setattr(torch.cuda, "is_available", lambda: True)
-    bare.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(ValueError, match="each process needs its own GPU: process 3 of this machine found 2"):
-        start_processes("pytorch", {})
-
-
-@pytest.mark.parametrize(
-    ("launcher", "number", "gpus", "chosen"),
-    [
-        ("slurm", "3", 1, 0),  # srun --gpus-per-task=1 shows each process its own
-        ("slurm", "3", 8, 3),
-        ("mpi", "3", 8, 3),
-    ],
-)
-def test_each_process_has_its_gpu_under_slurm_and_mpi(
-    launcher: str, number: str, gpus: int, chosen: int, bare: pytest.MonkeyPatch
-):
-    """MMEngine's DDP takes it from LOCAL_RANK, which a tool has set to 0 before."""
-    variables = dict(zip(LAUNCHERS[launcher], ("0", "1", number), strict=True), LOCAL_RANK="0")
-    places = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()), SLURM_NODELIST="here")
-    for name, value in {**variables, **places}.items():
-        bare.setenv(name, value)
-    taken = []
-    bare.setattr(torch.cuda, "is_available", lambda: True)
-    bare.setattr(torch.cuda, "device_count", lambda: gpus)
-    bare.setattr(torch.cuda, "set_device", taken.append)
-    bare.setattr(torch.multiprocessing, "set_start_method", lambda method: None)
-    start_processes(launcher, dict(backend="gloo", timeout=60))
-    assert taken == [chosen] and os.environ["LOCAL_RANK"] == str(chosen)
-
-
-def resolved(world_size: int, cuda: bool, **entries) -> Config:
-    cfg = Config(dict(train_dataloader=dict(batch_size=4), randomness=dict(seed=0), **entries))
-    resolve_processes(cfg, world_size, cuda)
-    return cfg
-
-
-def test_what_several_processes_need():
-    assert resolved(1, False).to_dict() == dict(train_dataloader=dict(batch_size=4), randomness=dict(seed=0))
-    cpu, gpu = resolved(2, False), resolved(8, True)
-    assert cpu.model_wrapper_cfg.device_ids is None and "model_wrapper_cfg" not in gpu
-    for cfg in (cpu, gpu):
-        assert cfg.custom_hooks[-1].type == "MeanLossHook" and cfg.randomness.diff_rank_seed
-    assert "diff_rank_seed" not in resolved(2, False, custom_hooks=[dict(type="StepSeedHook")]).randomness
-    own = dict(type="MMDistributedDataParallel", device_ids=None, find_unused_parameters=True)
-    assert resolved(2, False, model_wrapper_cfg=own).model_wrapper_cfg == own

@@ -1,4 +1,4 @@
-"""What ends a run from outside ends it in one sentence, with the last checkpoint whole."""
+"""What ends a run from outside ends it in one line, with the last checkpoint whole."""
 
 import logging
 import os
@@ -15,6 +15,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
+from refusals import assert_error_line, assert_one_line, raises_one_line
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -41,8 +42,8 @@ def test_ctrl_c(tmp_path: Path, capsys: pytest.CaptureFixture):
     run.logger = type("Logger", (), dict(warning=lambda self, text: said.append(text)))()
     with pytest.raises(SystemExit) as end, report_errors(code=1), explain_failures(run):
         raise KeyboardInterrupt
-    assert end.value.code == 130 and capsys.readouterr().err == "stopped by Ctrl-C\n"
-    assert said == ["stopped by Ctrl-C: --resume goes on from none"]
+    assert end.value.code == 130 and "Ctrl-C" in capsys.readouterr().err
+    assert_one_line(*said, "Ctrl-C", "--resume", "none")
     with pytest.raises(KeyboardInterrupt), report_errors(debug=True):
         raise KeyboardInterrupt
 
@@ -66,10 +67,9 @@ def test_a_log_on_a_full_disk(full_log: MMLogger, capsys: pytest.CaptureFixture)
         full_log.info("a line")
         full_log.info("another")
         raise RuntimeError("odd")
-    assert capsys.readouterr().err.splitlines() == [
-        "warning: the log /dev/full cannot be written, its lines are lost: [Errno 28] No space left on device",
-        "error: RuntimeError: odd (the traceback: --debug)",
-    ]
+    warning, error = capsys.readouterr().err.splitlines()
+    assert_one_line(warning, "warning: ", "/dev/full", "No space left on device")
+    assert_one_line(error, "error: ", "RuntimeError: odd", "--debug")
 
 
 def test_only_debug_shows_why_a_line_of_the_log_is_lost(full_log: MMLogger, capsys: pytest.CaptureFixture):
@@ -113,70 +113,64 @@ with report_errors(code=1), explain_failures(Run()):
 """
 
 
+@pytest.mark.slow
 def test_a_killed_worker():
     """In a process of its own, as torch goes on to raise in the one that lost it."""
     environment = dict(os.environ, PYTHONPATH=str(ROOT))
     done = subprocess.run(
         [sys.executable, "-c", KILLED], env=environment, capture_output=True, text=True, timeout=120, check=False
     )
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert re.fullmatch(
-        r"error: loader process \d+ was killed \(SIGKILL\), as the system does when memory runs out: set "
-        r"train_dataloader.num_workers to less than 2, or request more memory, then --resume",
-        done.stderr.splitlines()[-1],
-    )
+    assert done.returncode == 1
+    assert_error_line(done.stderr, "SIGKILL", "train_dataloader.num_workers", "2", "--resume")
 
 
 @pytest.mark.parametrize(
-    ("error", "begins"),
+    ("error", "names"),
     [
-        (RuntimeError("unable to allocate shared memory(shm) for file </torch_1>"), "shared memory (/dev/shm), "),
+        (RuntimeError("unable to allocate shared memory(shm) for file </torch_1>"), ("/dev/shm",)),
         (
             RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's"),
-            "shared memory (/dev/shm), ",
+            ("/dev/shm",),
         ),
         (
             RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"),
-            "loader process 7, 8 ended without a message: its output is above; ",
+            ("loader process 7, 8",),
         ),
         (
             RuntimeError("DataLoader worker (pid 7) is killed by signal: Segmentation fault. "),
-            "loader process 7 was ended by a signal (Segmentation fault): ",
+            ("loader process 7 ", "Segmentation fault"),
         ),
-        (
-            OSError(28, "No space left on device"),
-            "[Errno 28] No space left on device; the last complete checkpoint: none",
-        ),
+        (OSError(28, "No space left on device"), ("No space left on device", "checkpoint: none")),
         (
             torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
-            "out of memory (CUDA out of memory. Tried",
+            ("out of memory (", "CUDA out of memory. Tried"),
         ),
         (
             RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory"),
-            "out of memory (",
+            ("out of memory (",),
         ),
-        (MemoryError(), "out of memory (MemoryError); a smaller batch or crop needs less"),
+        (MemoryError(), ("out of memory (", "MemoryError", "batch")),
         (
             RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
-            "out of memory (CUDA error: CUBLAS_STATUS_ALLOC_FAILED when",
+            ("out of memory (", "CUBLAS_STATUS_ALLOC_FAILED when"),
         ),
         (
             RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
-            "out of memory (cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+            ("out of memory (", "CUDNN_STATUS_ALLOC_FAILED"),
         ),
         (
             RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
-            "out of memory (cuDNN error: ",
+            ("out of memory (", "cuDNN error: "),
         ),
         (
             RuntimeError("CUDA error: out of memory\nSearch for `cudaErrorMemoryAllocation'"),
-            "out of memory (CUDA error: out of memory); ",
+            ("out of memory (CUDA error: out of memory)",),
         ),
     ],
-    ids=lambda value: value[:20] if isinstance(value, str) else type(value).__name__,
+    ids=lambda value: value[-1][:20] if isinstance(value, tuple) else type(value).__name__,
 )
-def test_known_errors(error: Exception, begins: str, tmp_path: Path):
-    assert explain(error, Run(tmp_path)).startswith(begins)
+def test_known_errors(error: Exception, names: tuple[str, ...], tmp_path: Path):
+    assert_one_line(explain(error, Run(tmp_path)), *names)
 
 
 NCCL = """NCCL error in: NCCLUtils.cpp:94, unhandled cuda error (run with NCCL_DEBUG=INFO for details), NCCL 2.27
@@ -189,11 +183,9 @@ def test_an_error_of_nccl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """What it says last is the cause, and may be memory."""
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     said = explain(torch.distributed.DistBackendError(NCCL.format("2 'out of memory'")), Run(tmp_path))
-    assert said.startswith("out of memory (NCCL error in: ")
-    assert said.endswith(", NCCL 2.27: Cuda failure 2 'out of memory'); a smaller batch or crop needs less")
+    assert_one_line(said, "out of memory (NCCL error in: ", "NCCL 2.27: Cuda failure 2 'out of memory'", "batch")
     said = explain(torch.distributed.DistBackendError(NCCL.format("700 'an illegal memory access'")), Run(tmp_path))
-    assert said.startswith("process 0 of 2 has lost another one, ")
-    assert said.endswith(", NCCL 2.27: Cuda failure 700 'an illegal memory access'); start all again with --resume")
+    assert_one_line(said, "process 0 of 2", "NCCL 2.27: Cuda failure 700 'an illegal memory access'", "--resume")
 
 
 @pytest.mark.parametrize(
@@ -206,36 +198,35 @@ def test_other_errors_stay_as_they_are(error: Exception, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("error", "says"),
+    ("error", "names"),
     [
         (
             RuntimeError("unable to allocate shared memory(shm) for file </torch_1>"),
-            "set test_dataloader.num_workers to less than 2",
+            ("test_dataloader.num_workers", "2"),
         ),
         (
             RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
-            "set test_dataloader.num_workers to less than 2, or request more memory",
+            ("test_dataloader.num_workers", "2", "memory"),
         ),
-        (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), "test_dataloader.num_workers=0 shows"),
-        (OSError(28, "No space left on device"), "[Errno 28] No space left on device; free some space"),
-        (MemoryError(), "out of memory (MemoryError); end other processes, or request more memory"),
+        (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), ("test_dataloader.num_workers=0",)),
+        (OSError(28, "No space left on device"), ("No space left on device",)),
+        (MemoryError(), ("out of memory (", "MemoryError")),
     ],
     ids=["shared memory", "killed", "exited", "disk", "memory"],
 )
-def test_known_errors_of_a_test(error: Exception, says: str, tmp_path: Path):
+def test_known_errors_of_a_test(error: Exception, names: tuple[str, ...], tmp_path: Path):
     """Which has nothing to resume, and a loader of its own."""
     said = explain(error, Run(tmp_path), "test")
-    assert says in said and "--resume" not in said and "train_" not in said
+    assert_one_line(said, *names)
+    assert "--resume" not in said and "train_" not in said
 
 
 def test_what_helps_a_test_that_has_no_memory(tmp_path: Path):
     run, error = Run(tmp_path), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
     run.model.decode_head = nn.Identity()
-    assert explain(error, run, "test").endswith(
-        "; smaller windows need less: model.test_cfg.mode=slide, and crop_size and stride in model.test_cfg"
-    )
+    assert_one_line(explain(error, run, "test"), "windows", "mode=slide", "crop_size", "stride")
     run.test_dataloader.batch_size = 8
-    assert explain(error, run, "test").endswith("; set test_dataloader.batch_size to less than 8")
+    assert_one_line(explain(error, run, "test"), "test_dataloader.batch_size", "8")
 
 
 def test_ctrl_c_in_a_test_speaks_of_no_resuming(tmp_path: Path):
@@ -245,7 +236,7 @@ def test_ctrl_c_in_a_test_speaks_of_no_resuming(tmp_path: Path):
 
 def test_memory_that_is_not_there(tmp_path: Path):
     """The allocator's own words, whatever they are in this torch."""
-    with pytest.raises(RunFault, match=r"^out of memory \("), explain_failures(Run(tmp_path)):
+    with raises_one_line(RunFault, "out of memory"), explain_failures(Run(tmp_path)):
         torch.empty(2**58)
 
 
@@ -265,10 +256,7 @@ def test_a_disk_that_fills_up(tmp_path: Path):
             run.train()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert re.search(
-        rf"(File too large|No space).*; the last complete checkpoint: {tmp_path}/iter_4.pth; free some space",
-        str(end.value),
-    )
+    assert re.search(rf"(File too large|No space).*{tmp_path}/iter_4.pth", str(end.value))
     assert load_safely((tmp_path / "last_checkpoint").read_text())["meta"]["iter"] == 4
 
 

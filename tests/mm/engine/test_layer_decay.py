@@ -7,6 +7,7 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.optim import build_optim_wrapper
 from mmseg.registry import MODELS
+from refusals import raises_one_line
 
 import vil_dense.mm  # noqa: F401
 
@@ -112,9 +113,9 @@ def test_frozen_parameters_are_left_out_and_options_checked() -> None:
     names = {id(p): name for name, p in model.named_parameters()}
     listed = {names[id(p)] for group in wrapper(model).optimizer.param_groups for p in group["params"]}
     assert listed == {name for name in names.values() if ".blocks.1." in name}
-    with pytest.raises(ValueError, match=r"knows layer_decay_rate and blocks_per_layer, got also \['decay'\]"):
+    with raises_one_line(ValueError, "'decay'"):
         wrapper(model, decay=0.9)
-    with pytest.raises(ValueError, match="found no block of a ViL"):
+    with raises_one_line(ValueError, "ViL"):
         wrapper(torch.nn.Linear(2, 2), layer_decay_rate=0.5)
 
 

@@ -12,6 +12,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
+from refusals import raises_one_line
 from run_torchrun import run_torchrun
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -20,7 +21,6 @@ from vil_dense.mm.engine.failures import RunFault
 from vil_dense.mm.engine.hooks.nan_guard import LabelledAccuracyHook, NaNGuardHook, loss_scale
 from vil_dense.mm.utils.safe_load import load_safely
 
-ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 BAD = 9.0
 """A picture of this value brings the network below to NaN."""
@@ -118,7 +118,7 @@ def test_a_step_that_is_left_out_changes_nothing(tmp_path: Path):
 
 def test_two_in_a_row_are_one_too_many(tmp_path: Path):
     run = runner(tmp_path, 1, 5, 7, hook=NaNGuardHook(max_skipped=1))
-    with pytest.raises(RunFault, match=r"^step 4: 2 times in a row the loss is nan, "):
+    with raises_one_line(RunFault, "step 4", "nan"):
         run.train()
     assert sorted(path.name for path in (tmp_path / "faults").iterdir()) == [f"step_{step}.json" for step in (1, 3, 4)]
 
@@ -127,13 +127,13 @@ def test_a_row_goes_on_where_the_run_does(tmp_path: Path):
     with pytest.raises(RunFault):
         runner(tmp_path, 5, 7, hook=NaNGuardHook(max_skipped=1)).train()
     (tmp_path / "faults/step_4.json").unlink()
-    with pytest.raises(RunFault, match=r"^step 4: 2 times in a row the loss is nan, "):
+    with raises_one_line(RunFault, "step 4", "nan"):
         runner(tmp_path, 5, 7, hook=NaNGuardHook(max_skipped=1), start=tmp_path / "iter_3.pth").train()
 
 
 def test_of_several_batches_of_an_update_the_bad_one_is_written_down(tmp_path: Path):
     run = runner(tmp_path, 5, updates=2)
-    with pytest.raises(RunFault, match=r"^step 4: the loss is nan"):
+    with raises_one_line(RunFault, "step 4", "nan"):
         run.train()
     (report,) = json.loads((tmp_path / "faults/step_4.json").read_text())
     assert report["files"] == ["4", "5"]
@@ -143,7 +143,7 @@ def test_a_gradient_alone_is_a_fault(tmp_path: Path):
     run = runner(tmp_path)
     # The square root of nothing: 0, with an infinite slope.
     run.model.head.register_forward_hook(lambda module, args, y: y + (y * 0).abs().sqrt())
-    with pytest.raises(RunFault, match=r"^step 1: the gradient is not finite, first in the gradient of "):
+    with raises_one_line(RunFault, "step 1", "gradient"):
         run.train()
     assert checkpoints(tmp_path) == []
 
@@ -168,7 +168,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path):
 
     run.optim_wrapper = run.build_optim_wrapper(run.optim_wrapper)
     run.optim_wrapper.optimizer.register_step_post_hook(spoil)
-    with pytest.raises(RunFault, match=r"^head.bias is not finite, so no checkpoint was written; the last good one: "):
+    with raises_one_line(RunFault, "head.bias"):
         run.train()
     assert checkpoints(tmp_path) == ["iter_1.pth"]
 
@@ -195,7 +195,7 @@ def test_loss_scaling_is_left_to_the_scaler_down_to_one(tmp_path: Path):
     wrapper.step = lambda: (scaler.step(wrapper.optimizer), scaler.update())
     run.model.head.register_forward_hook(lambda module, args, y: y + (y * 0).abs().sqrt())
     before = [parameter.detach().clone() for parameter in run.model.parameters()]
-    with pytest.raises(RunFault, match=r"^step 3: the gradient is not finite"):
+    with raises_one_line(RunFault, "step 3", "gradient"):
         run.train()
     log = next(tmp_path.glob("*/*.log")).read_text()
     assert [f"the gradient overflowed at the loss scale {scale}: skipped" in log for scale in (4, 2, 1)] == [

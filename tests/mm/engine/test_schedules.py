@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmengine.optim import OptimWrapper
 from mmengine.registry import PARAM_SCHEDULERS
+from refusals import raises_one_line
 
 from vil_dense.mm.engine.runner import ViLRunner
 from vil_dense.mm.engine.schedules import WarmupCosineLR, rate_at
@@ -62,7 +63,7 @@ def test_a_resumed_run_goes_on():
 
 
 def test_a_warmup_as_long_as_the_run_is_refused():
-    with pytest.raises(ValueError, match="the warm-up of 8 has to be shorter than the run of 8"):
+    with raises_one_line(ValueError, "8"):
         WarmupCosineLR(optimizer(1.0), warmup=8, end=8, by_epoch=False)
 
 

@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
+from refusals import assert_one_line
 
 from vil_dense.backbones.memory import GIB, LiveMemory
 from vil_dense.mm.engine import training_memory
@@ -113,11 +114,12 @@ def test_the_log_warns_where_there_is_not_as_much(monkeypatch: pytest.MonkeyPatc
     run = upernet()
     monkeypatch.setattr(training_memory, "free_memory", lambda device: 64 * GIB)
     (line,) = describe_training_memory(run)
-    assert line.startswith("memory: a step of 8 x 128 x 128 takes about 0.")
+    assert_one_line(line, "8 x 128 x 128", " 0.")
     monkeypatch.setattr(training_memory, "free_memory", lambda device: GIB // 100)
     _, warning = describe_training_memory(run)
     found = re.findall(r"(?:: |; )([^;]*?): ([\d.]+) GiB", warning)
-    assert warning.startswith("warning: 0.01 GiB are free; smaller steps: ") and len(found) == 3
+    assert_one_line(warning, "0.01 GiB")
+    assert len(found) == 3
     assert [float(total) for _, total in found] == sorted(float(total) for _, total in found)
 
 
@@ -149,7 +151,7 @@ def test_what_cannot_be_estimated_stops_nothing(tmp_path: Path):
     run.model.decode_head.forward = lambda features: dict(masks=features)
     assert describe_training_memory(run) == ["memory: not estimated, KeyError: 0"]
     with (
-        pytest.raises(RunFault, match=r"^out of memory \(.*allocate.*\); a smaller batch or crop needs less$"),
+        pytest.raises(RunFault, match=r"^out of memory \(.*allocate[^\n]*$"),
         explain_failures(run),
     ):
         torch.empty(2**58)
@@ -191,8 +193,8 @@ def test_out_of_memory_in_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(RunFault) as end, explain_failures(run):
         run.train()
     said = str(end.value)
-    assert re.match(r"out of memory \(.*allocate.*\); a step of 8 x 128 x 128 takes about [\d.]+ GiB \(weights", said)
-    assert "\n" not in said and all(key in said for key in ("with_cp=True", "batch_size=4", "crops of 96 x 96"))
+    names = ("out of memory", "allocate", "8 x 128 x 128", " GiB", "with_cp=True", "batch_size=4", "96 x 96")
+    assert_one_line(said, *names)
     log = next((tmp_path / "work").glob("*/*.log")).read_text()
     assert "memory: a step of 8 x 128 x 128 takes about " in log
 

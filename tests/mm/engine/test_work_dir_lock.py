@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from refusals import raises_one_line
 
 from vil_dense.mm.engine import work_dir_lock
 
@@ -32,12 +33,9 @@ def test_a_second_run_is_refused_until_the_first_is_gone(tmp_path: Path):
     first = process(tmp_path / "run", fork)
     child = int(first.stdout.readline())
     try:
-        with pytest.raises(OSError) as refused:
+        names = (tmp_path / "run", f"process {first.pid}", socket.gethostname(), "--work-dir")
+        with raises_one_line(OSError, *names):
             work_dir_lock.lock_work_dir(str(tmp_path / "run"))
-        assert str(refused.value) == (
-            f"the work folder {tmp_path / 'run'} is in use by process {first.pid} on {socket.gethostname()}: "
-            "wait until it ends, or choose another with --work-dir"
-        )
         first.kill()
         first.wait()
         os.kill(child, 0)  # is alive
@@ -52,9 +50,7 @@ def test_a_second_run_is_refused_until_the_first_is_gone(tmp_path: Path):
 @pytest.mark.parametrize("folder", ["file/run", "file"])
 def test_a_folder_that_cannot_be_made(folder: str, tmp_path: Path):
     (tmp_path / "file").touch()
-    with pytest.raises(
-        OSError, match=r"^the work folder \S+ cannot be written to \((Not a directory|File exists)\): choo"
-    ):
+    with pytest.raises(OSError, match=r"^[^\n]*(Not a directory|File exists)[^\n]*$"):
         work_dir_lock.lock_work_dir(str(tmp_path / folder))
 
 
@@ -63,7 +59,7 @@ def test_a_read_only_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(OSError, match=rf"^the work folder {tmp_path} cannot be written to \(Read-only file system\): "):
+    with raises_one_line(OSError, tmp_path, "Read-only"):
         work_dir_lock.lock_work_dir(str(tmp_path))
 
 

@@ -11,6 +11,7 @@ from mmengine.config import ConfigDict
 from mmengine.hooks import Hook
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
+from refusals import raises_one_line
 from torch.utils.data import Dataset
 
 from vil_dense.backbones.checkpoint import to_own
@@ -162,13 +163,13 @@ def test_positions_are_resized_and_wrong_weights_refused(tmp_path: Path):
     assert model.net.pos_embed.embed.shape == (1, 3, 3, 32)
     torch.testing.assert_close(model.net.head.weight, trained.net.head.weight, rtol=0, atol=0)
     deeper = ImageClassifier(**{**TINY, "depth": 3}, num_classes=5, init_cfg=init)
-    with pytest.raises(ValueError, match=r"run\.pth: these are not the weights of this model: 2 blocks instead"):
+    with raises_one_line(ValueError, "run.pth", "2 blocks"):
         deeper.init_weights()
 
 
 def test_config_names_what_is_unknown():
     init_default_scope("mmengine")
-    with pytest.raises(ValueError, match="unknown variant 'vil9'"):
+    with raises_one_line(ValueError, "'vil9'"):
         MODELS.build(dict(type="ImageClassifier", variant="vil9"))
-    with pytest.raises(ValueError, match="mixing needs num_classes"):
+    with raises_one_line(ValueError, "num_classes"):
         MODELS.build(dict(type="PicturePreprocessor", mixup=0.8))

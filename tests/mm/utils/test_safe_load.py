@@ -9,6 +9,7 @@ import pytest
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
+from refusals import raises_one_line
 from torch import nn
 
 from vil_dense.mm.engine.checkpoints import newest
@@ -44,7 +45,7 @@ def test_a_trap_does_not_run(tmp_path: Path):
     torch.load(path, weights_only=False)
     assert sprung.exists(), "the trap must be able to spring"
     sprung.unlink()
-    with pytest.raises(ValueError, match=r"trap\.pth was refused: it holds \S+, and loading that could run code$"):
+    with raises_one_line(ValueError, "trap.pth"):
         safe_load.load_safely(path)
     assert not sprung.exists()
 
@@ -57,14 +58,14 @@ def test_tensors_stay_on_the_cpu_whatever_mmengine_asks_for(tmp_path: Path):
 def test_a_trap_in_the_old_format(tmp_path: Path):
     path = tmp_path / "trap.pkl"
     path.write_bytes(pickle.dumps(Trap(tmp_path / "sprung"), protocol=2))
-    with pytest.raises(ValueError, match="could run code"):
+    with raises_one_line(ValueError, "run code"):
         safe_load.load_safely(str(path))
     assert not (tmp_path / "sprung").exists()
 
 
 def test_getattr_reaches_nothing_else(tmp_path: Path):
     path = save(dict(reach=Reach()), tmp_path / "reach.pth")
-    with pytest.raises(ValueError, match=r"was refused: it holds builtins\.getattr, and loading that could run code$"):
+    with raises_one_line(ValueError, "builtins.getattr"):
         safe_load.load_safely(path)
 
 
@@ -84,7 +85,7 @@ def test_a_config_to_execute_is_dropped(tmp_path: Path):
 def test_truncated(tmp_path: Path, keep: int):
     path = Path(save(dict(weight=torch.zeros(1000)), tmp_path / "cut.pth"))
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ValueError, match=r"cut\.pth is truncated, damaged or no checkpoint$"):
+    with raises_one_line(ValueError, "cut.pth"):
         safe_load.load_safely(str(path))
 
 
@@ -143,7 +144,7 @@ def test_a_disk_that_fails(tmp_path: Path):
     (tmp_path / "iter_4.pth").symlink_to("/proc/self/mem")
     save(dict(state_dict=dict(weight=torch.zeros(2))), tmp_path / "iter_2.pth")
     for read in (lambda: safe_load.load_safely(str(tmp_path / "iter_4.pth")), lambda: newest(str(tmp_path))):
-        with pytest.raises(OSError, match=r"Input/output error: '.*iter_4\.pth'$"):
+        with raises_one_line(OSError, "iter_4.pth", "Input/output error"):
             read()
 
 
@@ -154,22 +155,20 @@ def test_one_bit_of_a_tensor(tmp_path: Path):
     content[content.index(np.full(64, 3, np.float32).tobytes()) + 20] ^= 1
     path.write_bytes(content)
     assert torch.load(path)["state_dict"]["weight"][5] != 3  # torch itself reads it
-    with pytest.raises(safe_load.BrokenFile, match=r"flipped\.pth is truncated, damaged or no checkpoint$"):
+    with raises_one_line(safe_load.BrokenFile, "flipped.pth"):
         safe_load.load_safely(str(path))
-    with pytest.raises(
-        ValueError, match=r"flipped\.pth is not a complete checkpoint: the checksum of .* does not match$"
-    ):
+    with raises_one_line(ValueError, "flipped.pth", "checksum"):
         read_state(path)
 
 
 def test_no_checkpoint(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match=r"^no checkpoint at nowhere\.pth$"):
+    with raises_one_line(FileNotFoundError, "nowhere.pth"):
         safe_load.load_safely("nowhere.pth")
     text = tmp_path / "text.pth"
     text.write_text("not a checkpoint, but long enough to be read as one")
-    with pytest.raises(ValueError, match="is truncated, damaged or no checkpoint"):
+    with raises_one_line(ValueError, "damaged"):
         safe_load.load_safely(str(text))
-    with pytest.raises(ValueError, match="holds a Tensor, a checkpoint is a dict"):
+    with raises_one_line(ValueError, "Tensor"):
         safe_load.load_safely(save(torch.zeros(2), tmp_path / "tensor.pth"))
 
 
@@ -177,7 +176,7 @@ def test_every_path_of_mmengine_is_safe(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(CheckpointLoader, "_schemes", dict(CheckpointLoader._schemes))
     safe_load.install()
     assert set(CheckpointLoader._schemes.values()) == {safe_load.load_safely}
-    with pytest.raises(FileNotFoundError, match=r"^no checkpoint at https://example\.org/weights\.pth$"):
+    with raises_one_line(FileNotFoundError, "https://example.org/weights.pth"):
         CheckpointLoader.load_checkpoint("https://example.org/weights.pth")
 
 
@@ -188,7 +187,7 @@ def test_another_model():
     assert str(refused.value) == (
         "other.pth is a checkpoint of another model, tensors: 2 missing (0.weight), 3 unknown (weight)"
     )
-    with pytest.raises(ValueError, match=r"tensors: 1 of another shape \(weight\)$"):
+    with raises_one_line(ValueError, "(weight)"):
         safe_load.load_exactly(nn.Linear(4, 3), nn.Linear(2, 3).state_dict(), "other.pth")
 
 
@@ -197,5 +196,5 @@ def test_load_from_needs_the_whole_backbone_and_no_head():
     weights = {"backbone.weight": torch.ones(3, 2), "backbone.bias": torch.ones(3)}
     safe_load.check_backbone(model, weights, "w.pth")
     for wrong in ({}, {"backbone.bias": torch.ones(3)}, {**weights, "backbone.weight": torch.ones(5, 2)}):
-        with pytest.raises(ValueError, match=r"^w.pth is a checkpoint of another model: [01] of 2 tensors"):
+        with raises_one_line(ValueError, "w.pth", "2"):
             safe_load.check_backbone(model, wrong, "w.pth")

@@ -19,6 +19,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from nifti_files import affine, write_nifti
+from refusals import raises_one_line
 from torch.utils.data import DataLoader
 
 from vil_dense.backbones import VisionLSTM
@@ -41,9 +42,10 @@ PLAN = dict(
     patch_vox=(16, 16, 8),
     intensity=[dict(rule="ct", low=-100.0, high=300.0, mean=100.0, std=60.0)],
 )
+
+
 SMALL = dict(type="ViLUNet3D", channels=(4, 8), depths=(0, 1), deep_supervision=1)
 
-VIL_WITH_A_PLAN = [path for path in CONFIGS if path.stem.startswith("vil") and path.stem != "vil_unet3d_volumes"]
 
 each_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 
@@ -83,13 +85,11 @@ def test_the_configs_are_found() -> None:
     } <= {path.stem for path in CONFIGS}
 
 
-@each_config
-def test_docstring_is_a_lab_note(path: Path) -> None:
-    note = path.read_text().split('"""')[1]
-    assert str(path.relative_to(ROOT)) in note and "\nCommand:" in note and "\nResult:" in note
-
-
-@pytest.mark.parametrize("path", VIL_WITH_A_PLAN, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [path for path in CONFIGS if path.stem.startswith("vil") and path.stem != "vil_unet3d_volumes"],
+    ids=lambda path: path.stem,
+)
 def test_scales_of_vil_are_whole(path: Path) -> None:
     """On the plan's patch: nothing is padded in training."""
     cfg = read(path)
@@ -151,7 +151,7 @@ def test_two_workers_and_two_epochs_differ(sample: Path) -> None:
     for first in range(3):
         second = 3 + keys[3:].index(keys[first])
         assert not torch.equal(alone[first], alone[second]), "a case's patch differs between epochs"
-    with pytest.raises(ValueError, match="need the keys of a KeyedInfiniteSampler"):
+    with raises_one_line(ValueError, "KeyedInfiniteSampler"):
         data[0]
 
 
@@ -247,69 +247,11 @@ def test_trains_validates_and_resumes_as_if_never_stopped(sample: Path, tmp_path
 
 def test_a_run_that_diverges_names_its_cases(sample: Path, tmp_path: Path) -> None:
     run = runner(sample, tmp_path, **{"optim_wrapper.optimizer.lr": 1e30, "param_scheduler": []})
-    with pytest.raises(
-        RunFault, match=r"^step 2: the loss is nan, first in \S+.* \(\w+\).*; the last good checkpoint: none"
-    ):
+    with raises_one_line(RunFault, "step 2", "nan", "none"):
         run.train()
     (report,) = json.loads((tmp_path / "faults/step_2.json").read_text())
     assert len(report["files"]) == 2 and all(name.startswith("phantom_") for name in report["files"])
     assert not list(tmp_path.glob("*.pth"))
-
-
-def main(tool: str, monkeypatch: pytest.MonkeyPatch, *args: object) -> None:
-    monkeypatch.setattr("sys.argv", [f"tools/{tool}.py", *map(str, args)])
-    runpy.run_path(str(ROOT / f"tools/{tool}.py"), run_name="__main__")
-
-
-def test_plan_tool(sample: Path, tmp_path: Path, monkeypatch, capsys) -> None:
-    small = ("network.channels=(4,8)", "network.depths=(0,1)", "batch_size=5")
-    main("volumes/plan", monkeypatch, sample, "--out", tmp_path / "plan.json", "--set", *small)
-    assert "cases: 4, classes: background, liver, spleen, vessel, gland, channels: CT" in capsys.readouterr().out
-    plan = json.loads((tmp_path / "plan.json").read_text())["plan"]
-    assert plan["batch_size"] == 5 and plan["network"]["channels"] == [4, 8]
-    cfg = Config.fromfile(ROOT / "configs/vil_unet3d_volumes.py")
-    cfg.merge_from_dict(dict(plan=str(tmp_path / "plan.json"), data_root=str(sample)))
-    cfg.test_dataloader.dataset.fold = None  # its own: all cases
-    resolve_plan(cfg)
-    assert cfg.test_dataloader.dataset.fold is None and cfg.val_dataloader.dataset.fold == 0
-    assert cfg.train_dataloader.batch_size == 5 and cfg.train_dataloader.dataset.data_root == str(sample)
-    assert MODELS.build(cfg.model).network.encoder.levels[1].conv1.conv.out_channels == 8
-    # A run's own config holds the plan, and still takes what is said of it on the command line.
-    cfg.dump(tmp_path / "run.py")
-    (tmp_path / "plan.json").unlink()
-    own = Config.fromfile(tmp_path / "run.py")
-    own.merge_from_dict({"fold": 1, "plan.batch_size": 7, "label_check": None})
-    own.train_dataloader.dataset.data_root = "elsewhere"
-    resolve_plan(own)
-    data, held_out = own.train_dataloader.dataset, own.val_dataloader.dataset
-    assert data.fold == held_out.fold == 1 and data.plan.batch_size == own.model.plan.batch_size == 7
-    assert data.data_root == "elsewhere" and held_out.data_root == str(sample)
-    with pytest.raises(SystemExit, match="2"):
-        main("volumes/plan", monkeypatch, tmp_path, "--out", tmp_path / "none.json")
-    assert "error: " in capsys.readouterr().err and not (tmp_path / "none.json").exists()
-
-
-def test_compare_tool(tmp_path: Path, monkeypatch, capsys) -> None:
-    """Eight cases, each worse by the same rank order: the exact two-sided p of the signed-rank test is 2 / 2^8."""
-    for run, loss in (("a", 0.0), ("b", 0.01)):
-        rows = ["case,structure,outcome,dice,hd95_mm,nsd"]
-        for n in range(8):
-            rows += [f"c{n},x,both,{0.9 - loss * (n + 1)},{n + 1},1", f"c{n},y,both,0.5,{n + 1},1", f"c{n},z,absent,,,"]
-        (tmp_path / run / "validation").mkdir(parents=True)
-        (tmp_path / run / "validation/metrics.csv").write_text("\n".join(rows))
-    main("volumes/compare", monkeypatch, tmp_path / "a", tmp_path / "b", "--out", tmp_path / "table.csv")
-    assert "dice: 0.6775 over 8 cases, difference -0.0225, p 0.00781" in capsys.readouterr().out
-    rows = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
-    assert [row["metric"] for row in rows] == ["dice", "hd95_mm", "nsd"] * 2 and rows[4]["wilcoxon_p"] == "nan"
-    with pytest.raises(SystemExit, match="2"):
-        main("volumes/compare", monkeypatch, tmp_path / "none")
-    assert "no metrics.csv at" in capsys.readouterr().err
-
-
-def test_phantom_tool(tmp_path: Path, monkeypatch, capsys) -> None:
-    main("dataset_converters/make_phantom", monkeypatch, "--out", tmp_path / "made", "--train", 1, "--val", 1)
-    assert "(1 + 1 volumes, classes background, liver" in capsys.readouterr().out
-    assert (tmp_path / "made_sheet.png").is_file() and len([*(tmp_path / "made/labelsTr").iterdir()]) == 2
 
 
 def test_labels_are_checked_first(sample: Path, capsys) -> None:
@@ -327,7 +269,7 @@ def test_one_class_alone_cannot_be_learned(tmp_path: Path, capsys) -> None:
         for folder in ("images", "labels"):
             write_nifti(tmp_path / folder / f"{name}.nii.gz", np.zeros((8, 8, 8), np.uint8))
     plan = {**PLAN, "labels": dict(background=0, organ=1)}
-    with pytest.raises(ValueError, match="every voxel of the 4 training cases is of one class: nothing to learn"):
+    with raises_one_line(ValueError, "4 training cases"):
         VolumeDataset(str(tmp_path), plan)
     # Cases that were not read may hold others.
     for options in (dict(train=False), dict(check_s=0.0)):
@@ -336,7 +278,7 @@ def test_one_class_alone_cannot_be_learned(tmp_path: Path, capsys) -> None:
 
 
 def test_bad_data_is_refused_before_the_first_step(sample: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no data folder at nowhere"):
+    with raises_one_line(FileNotFoundError, "nowhere"):
         runner("nowhere", tmp_path)
-    with pytest.raises(ValueError, match=r"cases cannot be used: case phantom_000: \S+ holds the label 4"):
+    with raises_one_line(ValueError, "phantom_000", "4"):
         runner(sample, tmp_path, **{"plan.labels": dict(_delete_=True, background=0, a=1, b=2, c=3)})

@@ -1,0 +1,80 @@
+"""The tools that plan volumes, compare runs of them, and make a phantom."""
+
+import csv
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from refusals import assert_error_line
+
+from vil_dense.mm.engine.resolve_config import resolve_plan
+from vil_dense.synthetic.volumes import write_sample
+
+ROOT = Path(__file__).parents[2]
+# MMEngine keeps what it built under the name of the run, which in one process several runs share.
+pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sample(tmp_path_factory.mktemp("volumes") / "phantom", train=3, val=1)
+
+
+def main(tool: str, monkeypatch: pytest.MonkeyPatch, *args: object) -> None:
+    monkeypatch.setattr("sys.argv", [f"tools/{tool}.py", *map(str, args)])
+    runpy.run_path(str(ROOT / f"tools/{tool}.py"), run_name="__main__")
+
+
+def test_plan_tool(sample: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    small = ("network.channels=(4,8)", "network.depths=(0,1)", "batch_size=5")
+    main("volumes/plan", monkeypatch, sample, "--out", tmp_path / "plan.json", "--set", *small)
+    assert "cases: 4, classes: background, liver, spleen, vessel, gland, channels: CT" in capsys.readouterr().out
+    plan = json.loads((tmp_path / "plan.json").read_text())["plan"]
+    assert plan["batch_size"] == 5 and plan["network"]["channels"] == [4, 8]
+    cfg = Config.fromfile(ROOT / "configs/vil_unet3d_volumes.py")
+    cfg.merge_from_dict(dict(plan=str(tmp_path / "plan.json"), data_root=str(sample)))
+    cfg.test_dataloader.dataset.fold = None  # its own: all cases
+    resolve_plan(cfg)
+    assert cfg.test_dataloader.dataset.fold is None and cfg.val_dataloader.dataset.fold == 0
+    assert cfg.train_dataloader.batch_size == 5 and cfg.train_dataloader.dataset.data_root == str(sample)
+    assert MODELS.build(cfg.model).network.encoder.levels[1].conv1.conv.out_channels == 8
+    # A run's own config holds the plan, and still takes what is said of it on the command line.
+    cfg.dump(tmp_path / "run.py")
+    (tmp_path / "plan.json").unlink()
+    own = Config.fromfile(tmp_path / "run.py")
+    own.merge_from_dict({"fold": 1, "plan.batch_size": 7, "label_check": None})
+    own.train_dataloader.dataset.data_root = "elsewhere"
+    resolve_plan(own)
+    data, held_out = own.train_dataloader.dataset, own.val_dataloader.dataset
+    assert data.fold == held_out.fold == 1 and data.plan.batch_size == own.model.plan.batch_size == 7
+    assert data.data_root == "elsewhere" and held_out.data_root == str(sample)
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main("volumes/plan", monkeypatch, tmp_path, "--out", tmp_path / "none.json")
+    assert_error_line(capsys.readouterr().err)
+    assert not (tmp_path / "none.json").exists()
+
+
+def test_compare_tool(tmp_path: Path, monkeypatch, capsys) -> None:
+    """Eight cases, each worse by the same rank order: the exact two-sided p of the signed-rank test is 2 / 2^8."""
+    for run, loss in (("a", 0.0), ("b", 0.01)):
+        rows = ["case,structure,outcome,dice,hd95_mm,nsd"]
+        for n in range(8):
+            rows += [f"c{n},x,both,{0.9 - loss * (n + 1)},{n + 1},1", f"c{n},y,both,0.5,{n + 1},1", f"c{n},z,absent,,,"]
+        (tmp_path / run / "validation").mkdir(parents=True)
+        (tmp_path / run / "validation/metrics.csv").write_text("\n".join(rows))
+    main("volumes/compare", monkeypatch, tmp_path / "a", tmp_path / "b", "--out", tmp_path / "table.csv")
+    assert "dice: 0.6775 over 8 cases, difference -0.0225, p 0.00781" in capsys.readouterr().out
+    rows = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
+    assert [row["metric"] for row in rows] == ["dice", "hd95_mm", "nsd"] * 2 and rows[4]["wilcoxon_p"] == "nan"
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main("volumes/compare", monkeypatch, tmp_path / "none")
+    assert_error_line(capsys.readouterr().err, "metrics.csv")
+
+
+def test_phantom_tool(tmp_path: Path, monkeypatch, capsys) -> None:
+    main("dataset_converters/make_phantom", monkeypatch, "--out", tmp_path / "made", "--train", 1, "--val", 1)
+    assert "(1 + 1 volumes, classes background, liver" in capsys.readouterr().out
+    assert (tmp_path / "made_sheet.png").is_file() and len([*(tmp_path / "made/labelsTr").iterdir()]) == 2
