@@ -5,6 +5,7 @@ python tools/train.py configs/vil_unet3d_volumes.py --cfg-options data_root=DATA
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from mmengine.config import Config
@@ -48,6 +49,8 @@ def main() -> None:
         )
         print(f"sequence blocks: {plan['network']['depths']} at the scales, tokens of a patch {cost['tokens']}")
         print(f"memory of a training step: about {cost['training_gib']} GiB in float32")
+        for line in made["warnings"]:
+            print(f"warning: {line}", file=sys.stderr)
         print(f"plan: {args.out}")
 
 

@@ -38,7 +38,7 @@ def test_sound_cases_pass_and_are_handed_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("faulty", "message"),
     [
-        (dict(image=holed(np.nan)), r"case a: \S+a.nii.gz has 1 NaN or infinite voxel"),
+        (dict(image=holed(np.nan)), r"case a: \S+a.nii.gz has 1 voxel of NaN"),
         (dict(image=np.stack([IMAGE] * 2, axis=-1)), "a.nii.gz is 4D, 4 x 5 x 6 x 2 voxels: an image of 1 channel was"),
         (dict(label=LABEL.astype(np.float32) / 2), r"a_label.nii.gz holds 0.5, and a label is an integer"),
         (dict(label=LABEL * 7), "a_label.nii.gz holds the label 7; known are 0, 1"),

@@ -96,12 +96,12 @@ def test_images_of_another_shape_are_refused(tmp_path: Path) -> None:
     assert refused(tmp_path / "a.mha") == "is no NIfTI file: its name should end in .nii or .nii.gz"
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300, 3e38, -1e30])
 def test_voxels_that_are_no_number(value: float, tmp_path: Path) -> None:
     voxels = RAMP.astype(np.float64)
     voxels[1, 2, 3] = value
     path = write_nifti(tmp_path / "a.nii", voxels)
-    assert refused(path) == "has 1 NaN or infinite voxel"
+    assert refused(path).startswith("has 1 voxel of NaN")
 
 
 def test_a_singular_affine(tmp_path: Path) -> None:

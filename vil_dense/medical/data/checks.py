@@ -48,8 +48,10 @@ def check_cases(
     report: Callable[[int, int], None] | None = None,
     each: Callable[[Case, LoadedCase], None] | None = None,
     seconds: float = math.inf,
-) -> None:
+) -> list[str]:
     """Reads every file of `cases` once, or as many as the time allows, one at least; all of them must exist.
+
+    Returns a warning for each file whose header contradicts itself.
 
     Args:
         report: called with the number of cases done and of all.
@@ -59,12 +61,14 @@ def check_cases(
     Raises:
         ValueError: the faults of the first cases, a sentence each, and how many cases have one.
     """
-    faults, end = [], time.monotonic() + seconds
+    faults, warnings, end = [], [], time.monotonic() + seconds
     order = range(len(cases)) if seconds == math.inf else sample_evenly(len(cases))
     for done, case in enumerate((cases[index] for index in order), 1):
         try:
             if done == 1 or time.monotonic() < end:
                 loaded = read_case(case, channels, labels)
+                if loaded.grid.warning:
+                    warnings.append(f"{loaded.grid.path}: {loaded.grid.warning}")
                 if each:
                     each(case, loaded)
             elif lost := [path for path in (*case.images, case.label) if path and not path.is_file()]:
@@ -76,3 +80,4 @@ def check_cases(
     if faults:
         more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
         raise ValueError(f"{len(faults)} of {len(cases)} cases cannot be used: {'; '.join(faults[:SHOWN])}{more}")
+    return warnings

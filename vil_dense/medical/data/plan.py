@@ -72,7 +72,9 @@ def make_plan(
     patch_budget_vox: int = 96**3,
     report: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Reads and checks every case once; returns `data` (measured), `plan` (chosen) and `cost` of a training step.
+    """Reads and checks every case once and chooses a plan.
+
+    Returns `data` (measured), `plan` (chosen), `cost` of a training step, `cases`, and `warnings` on their headers.
 
     Sizes and spacings are in the order of the plan's orientation (RAS unless given), whatever the files' own.
 
@@ -96,9 +98,13 @@ def make_plan(
         given["intensity"] = _rules(given["intensity"], len(channels))
     check_values(given)
     study = Study(given.get("orientation", "RAS"))
-    check_cases(listed.cases, len(channels), sorted(labels.values()) if labels else range(256), report, study)
+    warnings = check_cases(
+        listed.cases, len(channels), sorted(labels.values()) if labels else range(256), report, study
+    )
     chosen = _choose(study, channels, dict(labels or _found_labels(study)), given, patch_budget_vox)
-    return dict(data=_summary(study, chosen["labels"]), plan=chosen, cost=_cost(chosen), cases=study.cases)
+    return dict(
+        data=_summary(study, chosen["labels"]), plan=chosen, cost=_cost(chosen), cases=study.cases, warnings=warnings
+    )
 
 
 def _rules(intensity: Any, channels: int) -> list[Any]:
