@@ -82,6 +82,7 @@ def test_mmseg_trains_and_tests_as_our_commands_do(config: Path, trained: Path) 
     assert found == pytest.approx([tested["mIoU"]] * 2, abs=0.1)
 
 
+@pytest.mark.filterwarnings("ignore:Failed to add <class 'mmengine.visualization")  # by MMSegInferencer, of each config
 def test_mmseg_s_apis_give_the_class_map_of_predict(
     config: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
