@@ -237,8 +237,8 @@ def claims_more(path: Path) -> None:
 
 
 BAD = {
-    nan: "bad.nii has 36 NaN or infinite voxels",
-    infinite: "bad.nii has 216 NaN or infinite voxels",
+    nan: "bad.nii has 36 voxels",
+    infinite: "bad.nii has 216 voxels",
     four_axes: "bad.nii is 4D, 6 x 6 x 6 x 5 voxels: an image of 1 channel was expected",
     two_axes: "bad.nii is 2D, 6 x 6 voxels: a volume with three axes was expected",
     singular: "bad.nii has a singular affine: its header gives the voxels no place or size in mm",
