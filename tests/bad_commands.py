@@ -100,10 +100,10 @@ CASES = {
     "label: id 300": labels("id_300", f"{LABEL} holds the id 300: ids are 0 to 255"),
     "label: negative": labels("negative", f"{LABEL} holds the id -1: ids are 0 to 255"),
     "label: floats": labels("float", f"{LABEL} holds float32 numbers: ids of classes are integers"),
-    "label: text": labels("text", f"{LABEL} is no whole label: it is of no known kind"),
-    "label: no bytes": labels("empty", f"{LABEL} is no whole label: "),
-    "label: a bomb": labels("bomb", f"{LABEL} is no whole label: "),
-    "label: cut": labels("cut", f"{LABEL} is no whole label: "),
+    "label: text": labels("text", f"{LABEL} is not a complete label: unknown file format"),
+    "label: no bytes": labels("empty", f"{LABEL} is not a complete label: "),
+    "label: a bomb": labels("bomb", f"{LABEL} is not a complete label: "),
+    "label: cut": labels("cut", f"{LABEL} is not a complete label: "),
     "label: missing": labels(
         "missing", f"found no label of {{bad}}/labels/missing/images/training/b.jpg at {{bad}}/labels/missing/{LABEL}"
     ),
@@ -131,7 +131,9 @@ CASES = {
         "model.decode_head.num_classes=11",
         "a head of the model has num_classes=11 and the train data, SampleDataset, have 12 classes",
     ),
-    "training picture: cut": labels("picture_cut", FIRST + "picture_cut/images/training/b.jpg is no whole picture: "),
+    "training picture: cut": labels(
+        "picture_cut", FIRST + "picture_cut/images/training/b.jpg is not a complete picture: "
+    ),
     "training picture: none": labels(
         "no_pictures", "found no *.jpg picture at {bad}/labels/no_pictures/images/training"
     ),

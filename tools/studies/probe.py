@@ -23,7 +23,7 @@ from torch import Tensor
 from vil_dense.files import write_whole
 from vil_dense.mm.cli.arguments import parser, read_config, report_errors
 from vil_dense.mm.engine.resolve_config import resolve_classes, resolve_loaders
-from vil_dense.mm.evaluation.probe import L2S, features, knn_scores, linear_scores, top
+from vil_dense.mm.evaluation.probe import L2S, features, knn_scores, linear_scores, top_accuracy
 from vil_dense.mm.visualization.draw import save_csv
 
 FEATURES = "tokens pooled as the classifier pools them, between its norms; frozen, evaluation mode, no augmentation"
@@ -80,9 +80,9 @@ def measure(args: argparse.Namespace, data: dict[str, tuple[Tensor, Tensor]], cl
         )
     for row in rows:
         scores = row.pop("scores")
-        row["top1"] = round(top(scores, val_labels, 1), 3)
+        row["top1"] = round(top_accuracy(scores, val_labels, 1), 3)
         if classes >= 5:
-            row["top5"] = round(top(scores, val_labels, 5), 3)
+            row["top5"] = round(top_accuracy(scores, val_labels, 5), 3)
     return rows
 
 

@@ -1,4 +1,4 @@
-"""OpenMMLab adapters: `custom_imports=dict(imports=["vil_dense.mm"])` in a config registers them all."""
+"""Registers the OpenMMLab adapters; configs import it with `custom_imports=dict(imports=["vil_dense.mm"])`."""
 
 try:
     import mmengine  # noqa: F401

@@ -115,7 +115,9 @@ def test_less_than_a_batch_is_told(root: Path):
 def test_other_classes_in_validation_are_told(root: Path):
     for wnid in ("n01", "n02", "n04"):
         write(root / f"val/{wnid}/a.JPEG")
-    with pytest.raises(ValueError, match=rf"^{root}/val has not the classes of training: n03, n04 are in one of them"):
+    with pytest.raises(
+        ValueError, match=rf"^{root}/val differs from training in its classes: n03, n04 are in one of them"
+    ):
         check_loaders(loader(root, "train"), loader(root, "val"))
     (root / "val/n04").rename(root / "val/n03")
     check_loaders(loader(root, "train"), loader(root, "val"))
@@ -131,5 +133,5 @@ def test_missing_data_is_told(root: Path):
     with pytest.raises(FileNotFoundError, match=r"found no list at \S+/none\.txt: "):
         LabelledPictures(str(root), "train", ann_file="none.txt")
     (root / "train/n04").mkdir()
-    with pytest.raises(FileNotFoundError, match=rf"^no pictures in {root}/train/n04 \(looked for \.bmp "):
+    with pytest.raises(FileNotFoundError, match=rf"^no pictures in {root}/train/n04 \(searched for \.bmp "):
         LabelledPictures(str(root), "train")

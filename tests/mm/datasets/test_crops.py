@@ -72,5 +72,5 @@ def test_refused_and_nothing_written(source: Path, tmp_path: Path) -> None:
         cut_crops(source, tmp_path / "out", CLASSES, size=4, stride=4)
     assert not (tmp_path / "out").exists() and list(tmp_path.glob(".out*")) == []
     (tmp_path / "out").mkdir()
-    with pytest.raises(FileExistsError, match="is there already"):
+    with pytest.raises(FileExistsError, match="exists already"):
         cut_crops(source, tmp_path / "out", CLASSES)

@@ -151,7 +151,7 @@ def test_broken_and_missing_files_are_named(image: Image.Image, tmp_path: Path):
     (tmp_path / "text.jpg").write_text("no picture")
     (tmp_path / "empty.jpg").touch()
     for name in ("cut.jpg", "text.jpg", "empty.jpg"):
-        with pytest.raises(ValueError, match=rf"^{tmp_path / name} is no whole picture: "):
+        with pytest.raises(ValueError, match=rf"^{tmp_path / name} is not a complete picture: "):
             LoadPicture().transform(dict(img_path=str(tmp_path / name)))
     with pytest.raises(ValueError, match=rf"^there is no picture at {tmp_path}/gone\.jpg$"):
         LoadPicture().transform(dict(img_path=str(tmp_path / "gone.jpg")))

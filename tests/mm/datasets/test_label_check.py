@@ -121,7 +121,7 @@ def surveyed(raw: dict[int, int], reduce_zero_label: bool = False) -> Survey:
             {},
             "50 % of the pixels have ids that are none of the 3 classes, 0 to 2, and not void, "
             "255: "
-            "id 3, the first in a.png; if the files count the classes from 1 and have 0 for what is none, set "
+            "id 3, the first in a.png; if the files count the classes from 1 and 0 is void, set "
             "reduce_zero_label=True",
         ),
         ({0: 5, 1: 5, 9: 5, 100: 5}, {}, "ids 9, 100, the first in a.png; set num_classes"),
@@ -178,7 +178,7 @@ def test_faults_of_many_pairs_are_three_and_a_count(tmp_path: Path) -> None:
         (tmp_path / f"labels/{number:03d}.png").write_bytes(b"")
     said = find_errors(count_labels(dataset, 60), 2, 255, False)
     assert said.startswith("5 of 6 pairs that were read cannot be used: ") and said.endswith("; and 2 more")
-    assert said.count("is no whole label") == 3
+    assert said.count("is not a complete label") == 3
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "1", "I;16"])

@@ -86,7 +86,7 @@ def test_a_share_that_comes_back(make, tmp_path: Path, monkeypatch: pytest.Monke
     torch.testing.assert_close(read(), expected, rtol=0, atol=0)
     assert share.sleeps == [1, 2, 4, 8, 16, 30]
     ((line, logger, level),) = share.said
-    assert f"{tmp_path}/share" in line and line.endswith("is out of reach, waiting up to 300 s for it")
+    assert f"{tmp_path}/share" in line and line.endswith("is unreachable, waiting up to 300 s for it")
     assert (logger, level) == ("current", logging.WARNING)
 
 

@@ -227,7 +227,7 @@ def test_a_broken_newest_is_named_and_the_one_before_taken(run: Path):
         (run / "iter_6.pth").write_bytes(broken)
         path, content, lines = newest(str(run))
         assert path == str(run / "iter_4.pth") and content["meta"]["iter"] == 4
-        assert lines == [f"{run}/iter_6.pth is truncated, damaged or no checkpoint: the one before it is taken"]
+        assert lines == [f"{run}/iter_6.pth is truncated, damaged or no checkpoint: the checkpoint before it is used"]
 
 
 @pytest.mark.parametrize("pointer", ["", None, "iter_3.pth"])
@@ -244,7 +244,7 @@ def test_checkpoints_in_another_folder(tmp_path: Path):
     assert scores(tmp_path / "run") == dict(zip((2, 4, 6, 8), SCORES, strict=True))
     assert names(tmp_path / "out/run") == {"iter_8.pth", "best_score_iter_8.pth"}
     (tmp_path / "out/run").rename(tmp_path / "out/gone")
-    with pytest.raises(ValueError, match=r"no checkpoint at .*/out/run/iter_8.pth, where .*/run/last_checkpoint has "):
+    with pytest.raises(ValueError, match=r"no checkpoint at .*/out/run/iter_8.pth, which .*/run/last_checkpoint names"):
         newest(str(tmp_path / "run"))
 
 
@@ -266,7 +266,7 @@ def test_where_a_run_begins(run: Path, tmp_path_factory: pytest.TempPathFactory)
     assert begin(run, False, load_from=str(chosen), resume=True) == (str(chosen), True)
     assert begin(empty, True, load_from=str(chosen), resume=True) == (str(chosen), True)
     assert begin(empty, True) == begin(empty, False) == begin(empty, False, resume=True) == (None, False)
-    with pytest.raises(ValueError, match=r"goes on from a checkpoint of a run, and .*iter_4.pth holds weights alone"):
+    with pytest.raises(ValueError, match=r"needs the checkpoint of a run, and .*iter_4.pth holds only weights"):
         begin(run, False, load_from=str(weights), resume=True)
 
 
@@ -285,7 +285,7 @@ def test_the_best_of_the_run_that_another_began_with_stays(tmp_path: Path):
 def test_none_whole_is_one_sentence(run: Path):
     for path in run.glob("iter_*.pth"):
         path.write_bytes(b"")
-    with pytest.raises(ValueError, match=r"no checkpoint in .* is whole \(3 tried\): remove them to start anew"):
+    with pytest.raises(ValueError, match=r"no checkpoint in .* is complete \(3 tried\): remove them to start anew"):
         newest(str(run))
 
 

@@ -258,7 +258,7 @@ def test_more_processes_than_gpus_are_refused(bare: pytest.MonkeyPatch):
         bare.setenv(name, value)
     bare.setattr(torch.cuda, "is_available", lambda: True)
     bare.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(ValueError, match="each process needs a GPU of its own: process 3 of this machine found 2"):
+    with pytest.raises(ValueError, match="each process needs its own GPU: process 3 of this machine found 2"):
         start_processes("pytorch", {})
 
 

@@ -121,8 +121,8 @@ def test_a_killed_worker():
     )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert re.fullmatch(
-        r"error: loader process \d+ was killed \(SIGKILL\), as the system does where memory runs out: set "
-        r"train_dataloader.num_workers to less than 2, or ask for more memory, then --resume",
+        r"error: loader process \d+ was killed \(SIGKILL\), as the system does when memory runs out: set "
+        r"train_dataloader.num_workers to less than 2, or request more memory, then --resume",
         done.stderr.splitlines()[-1],
     )
 
@@ -137,13 +137,16 @@ def test_a_killed_worker():
         ),
         (
             RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"),
-            "loader process 7, 8 ended without a word: its own lines above say more; ",
+            "loader process 7, 8 ended without a message: its output is above; ",
         ),
         (
             RuntimeError("DataLoader worker (pid 7) is killed by signal: Segmentation fault. "),
             "loader process 7 was ended by a signal (Segmentation fault): ",
         ),
-        (OSError(28, "No space left on device"), "[Errno 28] No space left on device; the last whole checkpoint: none"),
+        (
+            OSError(28, "No space left on device"),
+            "[Errno 28] No space left on device; the last complete checkpoint: none",
+        ),
         (
             torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
             "out of memory (CUDA out of memory. Tried",
@@ -211,11 +214,11 @@ def test_other_errors_stay_as_they_are(error: Exception, tmp_path: Path):
         ),
         (
             RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
-            "set test_dataloader.num_workers to less than 2, or ask for more memory",
+            "set test_dataloader.num_workers to less than 2, or request more memory",
         ),
         (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), "test_dataloader.num_workers=0 shows"),
-        (OSError(28, "No space left on device"), "[Errno 28] No space left on device; make room"),
-        (MemoryError(), "out of memory (MemoryError); end other processes, or ask for more memory"),
+        (OSError(28, "No space left on device"), "[Errno 28] No space left on device; free some space"),
+        (MemoryError(), "out of memory (MemoryError); end other processes, or request more memory"),
     ],
     ids=["shared memory", "killed", "exited", "disk", "memory"],
 )
@@ -263,7 +266,8 @@ def test_a_disk_that_fills_up(tmp_path: Path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert re.search(
-        rf"(File too large|No space).*; the last whole checkpoint: {tmp_path}/iter_4.pth; make room", str(end.value)
+        rf"(File too large|No space).*; the last complete checkpoint: {tmp_path}/iter_4.pth; free some space",
+        str(end.value),
     )
     assert load_safely((tmp_path / "last_checkpoint").read_text())["meta"]["iter"] == 4
 

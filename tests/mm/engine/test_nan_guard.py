@@ -113,7 +113,7 @@ def test_a_step_that_is_left_out_changes_nothing(tmp_path: Path):
     assert not torch.equal(later["head.weight"], before["head.weight"]), "the run must go on"
     log = next(tmp_path.glob("*/*.log")).read_text()
     assert "numbers: step 3: the loss is nan, first in the output of Net; " in log
-    assert log.count("the step is left out, 1 in a row of at most 1") == 1
+    assert log.count("the step is skipped, 1 in a row of at most 1") == 1
 
 
 def test_two_in_a_row_are_one_too_many(tmp_path: Path):
@@ -154,9 +154,9 @@ def test_an_empty_part_of_a_sharded_weight_hides_nothing(value: float):
     for weight in network:
         weight.grad = torch.full_like(weight, value)
     hook.model, hook.losses = network, [torch.zeros(())]
-    assert hook._look() == (False, not math.isfinite(value))
+    assert hook._check() == (False, not math.isfinite(value))
     network[1].grad = None
-    assert hook._look() == (False, False)
+    assert hook._check() == (False, False)
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path):
@@ -198,7 +198,7 @@ def test_loss_scaling_is_left_to_the_scaler_down_to_one(tmp_path: Path):
     with pytest.raises(RunFault, match=r"^step 3: the gradient is not finite"):
         run.train()
     log = next(tmp_path.glob("*/*.log")).read_text()
-    assert [f"the gradient overflowed at the loss scale {scale}: left out" in log for scale in (4, 2, 1)] == [
+    assert [f"the gradient overflowed at the loss scale {scale}: skipped" in log for scale in (4, 2, 1)] == [
         True, True, False
     ]  # fmt: skip
     torch.testing.assert_close([parameter.detach() for parameter in run.model.parameters()], before, rtol=0, atol=0)
@@ -256,7 +256,7 @@ def test_two_processes_decide_alike(tmp_path: Path):
     script.write_text(TWO.format(tests=str(Path(__file__).parent), folder=str(tmp_path)))
     done = run_torchrun(script)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("the step is left out, 1 in a row of at most 1") == 2
+    assert done.stdout.count("the step is skipped, 1 in a row of at most 1") == 2
     for process in (0, 1):
         assert f"process {process}: step 6: 2 times in a row the loss is nan, first in the output of Net" in done.stdout
     (report,) = json.loads((tmp_path / "faults/step_3.json").read_text())

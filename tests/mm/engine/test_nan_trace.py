@@ -63,7 +63,7 @@ def find(block: nn.Module, x: Tensor | None = None) -> str:
     [
         (dict(left="forward"), "the output of 1.left (Part)"),
         (dict(right="forward"), "the output of 1.right (Part)"),
-        (dict(own=True), "1 (Residual), in what it gives to 1.norm (LayerNorm)"),
+        (dict(own=True), "1 (Residual), in the input of 1.norm (LayerNorm)"),
         (dict(left="backward"), "the gradient of 1.left (Part)"),
         (dict(right="backward"), "the gradient of 1.right (Part)"),
         (dict(), ""),

@@ -4,7 +4,7 @@ from mmengine.runner import IterBasedTrainLoop
 from torch.utils.data import DataLoader
 
 from vil_dense.mm.datasets.seeding import KeyedInfiniteSampler
-from vil_dense.mm.engine.step_loop import Steps, start_at_step
+from vil_dense.mm.engine.step_loop import ResumedBatches, start_at_step
 
 
 class Read(list):
@@ -44,7 +44,7 @@ def test_it_goes_on_without_reading_again():
     next(iter(batches.sampler))  # what an eager loader process takes away
     loop = loop_of(batches, done=4)
     start_at_step(loop)
-    assert isinstance(loop.dataloader_iterator, Steps)
+    assert isinstance(loop.dataloader_iterator, ResumedBatches)
     found = [next(loop.dataloader_iterator) for _ in range(9)]
     assert found == [None] * 4 + expected[4:]
     assert data.seen == [index for batch in expected[4:] for index in batch]

@@ -17,7 +17,13 @@ from vil_dense.backbones.memory import GIB, LiveMemory
 from vil_dense.mm.engine import training_memory
 from vil_dense.mm.engine.failures import RunFault, explain_failures
 from vil_dense.mm.engine.resolve_config import resolve_norm
-from vil_dense.mm.engine.training_memory import Step, describe_training_memory, estimate_training, own_step, smaller
+from vil_dense.mm.engine.training_memory import (
+    Step,
+    describe_training_memory,
+    estimate_training,
+    own_step,
+    smaller_steps,
+)
 from vil_dense.synthetic.scenes import write_sample
 
 ROOT = Path(__file__).parents[3]
@@ -90,7 +96,7 @@ def test_the_model_is_left_alone():
 
 
 def test_what_is_smaller():
-    assert smaller(upernet()) == [
+    assert smaller_steps(upernet()) == [
         ("model.backbone.with_cp=True, which takes longer", Step(8, (128, 128), True)),
         (
             "train_dataloader.batch_size=4 (optim_wrapper.accumulative_counts=2 keeps the pictures of an update)",
@@ -100,7 +106,7 @@ def test_what_is_smaller():
     ]
     least = upernet(**{"train_dataloader.batch_size": 1, "model.backbone.with_cp": True})
     least.model.data_preprocessor.size = (32, 32)
-    assert smaller(least) == []
+    assert smaller_steps(least) == []
 
 
 def test_the_log_warns_where_there_is_not_as_much(monkeypatch: pytest.MonkeyPatch):
@@ -151,7 +157,7 @@ def test_what_cannot_be_estimated_stops_nothing(tmp_path: Path):
 
 def test_another_model_has_no_estimate():
     run = Namespace(model=torch.nn.Linear(2, 2), train_dataloader=Namespace(batch_size=2))
-    assert own_step(run) is None and smaller(run) == []
+    assert own_step(run) is None and smaller_steps(run) == []
 
 
 @pytest.mark.parametrize("name", ["dynunet", "segresnet"])
@@ -207,7 +213,7 @@ def test_volumes_and_classes():
     run = Namespace(model=model, train_dataloader=Namespace(batch_size=2), optim_wrapper=optimizer)
     one, two = (estimate_training(run, Step(batch, (16, 16, 16), False)).step for batch in (1, 2))
     assert own_step(run) == Step(2, (16, 16, 16), False) and two == 2 * one > 0
-    assert smaller(run) == [
+    assert smaller_steps(run) == [
         (
             "train_dataloader.batch_size=1 (optim_wrapper.accumulative_counts=2 keeps the pictures of an update)",
             Step(1, (16, 16, 16), False),

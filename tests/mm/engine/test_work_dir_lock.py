@@ -36,7 +36,7 @@ def test_a_second_run_is_refused_until_the_first_is_gone(tmp_path: Path):
             work_dir_lock.lock_work_dir(str(tmp_path / "run"))
         assert str(refused.value) == (
             f"the work folder {tmp_path / 'run'} is in use by process {first.pid} on {socket.gethostname()}: "
-            "wait for its end, or choose another with --work-dir"
+            "wait until it ends, or choose another with --work-dir"
         )
         first.kill()
         first.wait()

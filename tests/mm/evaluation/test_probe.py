@@ -50,9 +50,9 @@ def test_linear_classifier_separates_what_is_separable() -> None:
     train, labels = noisy(20, 0.05, 0)
     test, truth = noisy(30, 0.05, 1)
     scores, l2 = probe.linear_scores(train * 1e3 + 5, labels, test * 1e3 + 5, 3)
-    assert probe.top(scores, truth, 1) == 100 and l2 in probe.L2S
+    assert probe.top_accuracy(scores, truth, 1) == 100 and l2 in probe.L2S
     wrong, _ = probe.linear_scores(train, labels.roll(1), test, 3)
-    assert probe.top(wrong, truth, 1) < 50
+    assert probe.top_accuracy(wrong, truth, 1) < 50
 
 
 def test_the_penalty_is_chosen_on_the_training_set_alone() -> None:
@@ -63,7 +63,7 @@ def test_the_penalty_is_chosen_on_the_training_set_alone() -> None:
     assert l2 >= 1e-2
     torch.testing.assert_close(probe.linear_scores(train, labels, -9 * test, 3)[1], l2)
     overfit, _ = probe.linear_scores(train, labels, test, 3, l2s=[1e-6])
-    assert probe.top(scores, truth, 1) > probe.top(overfit, truth, 1)
+    assert probe.top_accuracy(scores, truth, 1) > probe.top_accuracy(overfit, truth, 1)
 
 
 def test_linear_classifier_is_the_optimum() -> None:
@@ -92,8 +92,8 @@ def test_features_are_what_the_head_reads() -> None:
 
 def test_top() -> None:
     scores = torch.tensor([[3.0, 2, 1], [1, 2, 3], [1, 3, 2]])
-    assert probe.top(scores, torch.tensor([0, 0, 2]), 1) == pytest.approx(100 / 3)
-    assert probe.top(scores, torch.tensor([0, 0, 2]), 2) == pytest.approx(200 / 3)
+    assert probe.top_accuracy(scores, torch.tensor([0, 0, 2]), 1) == pytest.approx(100 / 3)
+    assert probe.top_accuracy(scores, torch.tensor([0, 0, 2]), 2) == pytest.approx(200 / 3)
 
 
 def test_the_command(tmp_path: Path) -> None:

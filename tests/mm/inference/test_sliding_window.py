@@ -277,7 +277,7 @@ def test_windows_from_the_command_line(chosen: dict, test_cfg: dict):
 @pytest.mark.parametrize(
     ("chosen", "sentence"),
     [
-        (dict(whole=True, window=[64]), "--whole takes the picture as one window: it goes without --window and"),
+        (dict(whole=True, window=[64]), "--whole runs the picture as one window: it excludes --window and"),
         (dict(window=[64, 64, 64]), "--window takes H W, or one number for both, in px; got 64 64 64"),
         (dict(window=[64], stride=[0]), "--stride takes H W, or one number for both, in px; got 0"),
         (dict(stride=[64]), "--stride needs windows: the config has none, and --window gives none"),

@@ -66,9 +66,9 @@ def test_taps_are_the_raw_outputs_of_the_blocks() -> None:
         (dict(colour="red"), "colour"),
         (dict(out_indices=(7,)), "there is no block 7: the network has 4 blocks"),
         (dict(pooling="max"), "unknown pooling 'max'"),
-        (dict(post_norm=True), "takes no post_norm; out_norm=True norms them"),
-        (dict(out_indices=()), "names at least one block"),
-        (dict(frozen_stages=9), "frozen_stages lies in -1 to 4"),
+        (dict(post_norm=True), "has no option post_norm; out_norm=True adds norms"),
+        (dict(out_indices=()), "has to name at least one block"),
+        (dict(frozen_stages=9), "frozen_stages be -1 to 4"),
     ],
 )
 def test_unknown_options_are_refused_by_name(options: dict, message: str) -> None:

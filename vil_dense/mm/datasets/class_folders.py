@@ -1,4 +1,4 @@
-"""Labelled pictures from folders of classes, from ImageNet's flat validation folder, or from a list."""
+"""Reads labelled pictures from folders of classes, from ImageNet's flat validation folder, or from a list."""
 
 import os
 from pathlib import Path
@@ -20,21 +20,21 @@ HOW_TO_GET = (
 
 @DATASETS.register_module()
 class LabelledPictures(BaseDataset):
-    """Pictures of `data_root/split` with the index of their class.
+    """Reads the pictures of `data_root/split`, each with the index of its class.
 
-    Labels come from a list, if `ann_file` names one; else from the folders in it, one for each class, in sorted order;
-    else, in a flat folder, from ImageNet's devkit in `data_root/ILSVRC2012_devkit_t12`, whose own numbers of classes
-    are turned into the order of the sorted WordNet ids. Arguments beside: see mmengine's `BaseDataset`.
+    Labels come from one of three sources: the list `ann_file`, if it is given; the sorted names of the folders in the
+    split, one for each class; or, in a flat folder, ImageNet's devkit in `data_root/ILSVRC2012_devkit_t12`, whose
+    class numbers are converted to the order of the sorted WordNet ids. Other arguments: see mmengine's `BaseDataset`.
 
     Args:
         split: a folder below `data_root`.
         ann_file: below `data_root`; a line for each picture, its path below the split and the index of its class.
-        num_classes: of the model; a data set with another number is refused.
+        num_classes: classes of the model; a data set with another number is an error.
         first: only the first so many classes (in sorted order) are read.
 
     Raises:
-        FileNotFoundError: nothing at the root, the split, the list; or a folder without pictures.
-        ValueError: another number of classes, or a list or devkit that does not fit; says where.
+        FileNotFoundError: the root, the split or the list does not exist, or a folder has no pictures.
+        ValueError: the number of classes is wrong, or the list or devkit does not fit; names the file.
     """
 
     def __init__(
@@ -61,18 +61,18 @@ class LabelledPictures(BaseDataset):
         if self.num_classes is not None and len(classes) != self.num_classes:
             raise ValueError(
                 f"{folder} holds {len(classes)} classes and the model has num_classes={self.num_classes}: "
-                "set model.num_classes, or mend the folders"
+                "set model.num_classes, or correct the folders"
             )
         self._metainfo["classes"] = tuple(classes)
         return [dict(img_path=path, label=label) for path, label in pairs]
 
     def prepare_data(self, idx: int) -> Any:
-        """A sample through the pipeline; waits where its file is out of reach for a while."""
+        """Runs the pipeline on a sample; waits while its file is unreachable."""
         picture = self.get_data_info(idx)
         return read_with_retry(lambda: self.pipeline(picture.copy()), [picture["img_path"]])
 
     def _read(self, folder: Path) -> tuple[list[str], list[tuple[str, int]]]:
-        """Names of the classes, and (path, class index) of all pictures."""
+        """Returns the names of the classes, and (path, class index) of all pictures."""
         if self.ann_file:
             return self._from_list(folder)
         names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
@@ -103,7 +103,7 @@ class LabelledPictures(BaseDataset):
 
 
 def check_loaders(train: DataLoader, val: DataLoader | None) -> None:
-    """Raises ValueError: less than a batch of training pictures, or other class folders in validation."""
+    """Raises ValueError if training has less than a batch, or validation has other class folders than training."""
     if not isinstance(train.dataset, LabelledPictures):
         return
     if len(train) == 0:
@@ -115,26 +115,26 @@ def check_loaders(train: DataLoader, val: DataLoader | None) -> None:
         return
     if others := sorted({*train.dataset.metainfo["classes"]} ^ {*val.dataset.metainfo["classes"]}):
         raise ValueError(
-            f"{val.dataset.data_root}/{val.dataset.split} has not the classes of training: {', '.join(others[:3])} "
-            f"{'are' if len(others) > 1 else 'is'} in one of them only"
+            f"{val.dataset.data_root}/{val.dataset.split} differs from training in its classes: "
+            f"{', '.join(others[:3])} {'are' if len(others) > 1 else 'is'} in one of them only"
         )
 
 
 def pictures_in(folder: Path) -> list[str]:
-    """Sorted paths of the pictures directly in `folder`; FileNotFoundError where there is none."""
+    """Returns the sorted paths of the pictures directly in `folder`; raises FileNotFoundError if there are none."""
     found = sorted(entry.path for entry in os.scandir(folder) if entry.name.lower().endswith(SUFFIXES))
     if not found:
-        raise FileNotFoundError(f"no pictures in {folder} (looked for {' '.join(SUFFIXES)})")
+        raise FileNotFoundError(f"no pictures in {folder} (searched for {' '.join(SUFFIXES)})")
     return found
 
 
 def from_folders(folder: Path, names: list[str]) -> list[tuple[str, int]]:
-    """(path, index in `names`) of the pictures in the folders `names`."""
+    """Returns (path, index in `names`) of the pictures in the folders `names`."""
     return [(path, label) for label, name in enumerate(names) for path in pictures_in(folder / name)]
 
 
 def from_devkit(folder: Path, devkit: Path) -> tuple[list[str], list[tuple[str, int]]]:
-    """Sorted WordNet ids, and (path, index among them) of ImageNet's validation pictures.
+    """Returns the sorted WordNet ids, and (path, index among them) of ImageNet's validation pictures.
 
     `meta.mat` gives each class a number from 1 that does not follow the sorted ids; the ground truth lists these
     numbers in the order of the pictures' names.

@@ -1,4 +1,4 @@
-"""Labelled pictures from a data set of label maps: square crops, each with the class that most of its pixels have."""
+"""Cuts square crops from a data set of label maps, each labelled with the class of most of its pixels."""
 
 import os
 import shutil
@@ -12,9 +12,10 @@ from vil_dense.mm.datasets.label_check import read_pair
 
 
 def majority(label: np.ndarray, size: int, stride: int, classes: int, share: float) -> list[tuple[int, int, int]]:
-    """(top, left, class) of the `size` x `size` px crops, every `stride` px, of which one class has at least `share`.
+    """Returns (top, left, class) of the crops in which one class covers at least the fraction `share` of the pixels.
 
-    `label` is (H, W); ids from `classes` on are unlabelled. Crops lie whole inside the picture.
+    Crops have `size` x `size` px, begin every `stride` px and lie inside the picture. `label` is (H, W); ids of
+    `classes` and more are unlabelled.
     """
     found = []
     for top in range(0, label.shape[0] - size + 1, stride):
@@ -38,22 +39,25 @@ def cut_crops(
     held_out: float = 0.1,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, tuple[int, int]]:
-    """Crops of the training pictures of `source` as `out/{train,val}/CLASS/*.jpg`; (train, val) counts of each class.
+    """Writes crops of the training pictures of `source` to `out/{train,val}/CLASS/*.jpg`.
 
-    The last `held_out` of the pictures, in the order of their names, give the validation crops: frames of a video that
-    lie side by side do not end up on both sides. Of a class with more than `most` training crops (a tenth of that for
-    validation), evenly spread ones are kept; classes with fewer than `least`, or none to validate, are left out.
+    The last fraction `held_out` of the pictures, in the order of their names, gives the validation crops, so that
+    neighbouring frames of a video are in the same split. At most `most` training crops of a class are written (a tenth
+    of that for validation), evenly spread; classes with fewer than `least`, or with none to validate, are left out.
+
+    Returns:
+        Numbers of (training, validation) crops of each class.
 
     Raises:
-        FileNotFoundError: no pictures or a picture without labels.
-        FileExistsError: `out` is there already; nothing is written.
-        ValueError: no class is left, or a picture or label that cannot be used.
+        FileNotFoundError: there are no pictures, or a picture has no labels.
+        FileExistsError: `out` exists already; nothing is written.
+        ValueError: no class is left, or a picture or label cannot be used.
     """
     pictures = sorted((source / "images/train").glob("*.jpg"))
     if not pictures:
         raise FileNotFoundError(f"no *.jpg picture in {source / 'images/train'}")
     if out.exists():
-        raise FileExistsError(f"{out} is there already: remove it, or name another folder")
+        raise FileExistsError(f"{out} exists already: remove it, or choose another folder")
     first_held = round(len(pictures) * (1 - held_out))
     places: dict[str, dict[int, list]] = {split: {k: [] for k in range(len(classes))} for split in ("train", "val")}
     for index, path in enumerate(pictures):
@@ -82,7 +86,7 @@ def cut_crops(
 
 
 def _spread(items: list, most: int) -> list:
-    """At most `most` of the items, evenly spread."""
+    """Returns at most `most` of the items, evenly spread."""
     return items if len(items) <= most else [items[i] for i in np.linspace(0, len(items) - 1, most).round().astype(int)]
 
 

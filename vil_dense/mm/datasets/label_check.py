@@ -1,7 +1,7 @@
-"""Label pictures looked at before the first step, so that a wrong setup stops with a sentence.
+"""Checks label maps before the first step, so that a wrong setup ends with a clear error.
 
-mmseg reads a label of any kind as uint8: ids beyond 255 wrap, colours become ids, and what is neither a class nor void
-ends in an error of the loss on a CPU, in a device-side assert on a GPU, or nowhere and a useless run.
+mmseg reads any label as uint8: ids beyond 255 wrap and colours become ids. An id that is neither a class nor void ends
+in an error of the loss on a CPU, in a device-side assert on a GPU, or in no error and a useless run.
 """
 
 import io
@@ -23,23 +23,24 @@ from vil_dense.files import sample_evenly
 from vil_dense.mm.datasets.retry import read_with_retry
 
 SECONDS = 60.0
-"""How long all data sets of a run are looked at together, unless the config says otherwise."""
+"""Default time limit of the check, for all data sets of a run together."""
 VOID = 255
-"""What mmseg's datasets and transforms write for pixels without a class."""
+"""Id that mmseg's datasets and transforms write for pixels without a class."""
 SHOWN = 3
+"""Examples listed in a message."""
 
 
 @dataclass
 class Survey:
-    """What the pairs of a data set hold that were read.
+    """Counts the ids in the labels of a data set.
 
     Args:
-        pairs: of the data set.
-        read: of them.
-        pixels: by id as training sees it, (256,) int64.
-        pictures: that hold the id, (256,) int64.
-        raw: pixels by id as the files have it, (256,) int64.
-        example: a file for each id as training sees it.
+        pairs: number of pairs of picture and label in the data set.
+        read: number of pairs that were read.
+        pixels: pixels of each id after loading, (256,) int64.
+        pictures: pictures with each id after loading, (256,) int64.
+        raw: pixels of each id in the files, (256,) int64.
+        example: a file for each id after loading.
         faults: a sentence for each pair that cannot be used.
     """
 
@@ -53,16 +54,16 @@ class Survey:
 
 
 def check_labels(runner: Runner, options: dict | None, splits: Sequence[str]) -> None:
-    """Read labels of a segmentor's data, evenly spread, and log a table of each data set.
+    """Checks an evenly spread sample of a segmentor's labels and logs a table of each data set.
 
-    Data sets other than mmseg's, and those without labels, are left out. In a run of several processes one reads.
+    Data sets other than mmseg's, and those without labels, are skipped. Of several processes, only the first reads.
 
     Args:
-        options: `seconds` for all data sets together; None leaves the check out.
-        splits: of `train`, `val` and `test`; one for which the runner has no loop is left out.
+        options: dict with the time limit `seconds` for all data sets together; None skips the check.
+        splits: some of `train`, `val` and `test`; a split for which the runner has no loop is skipped.
 
     Raises:
-        ValueError: what is wrong with labels or setup.
+        ValueError: the labels or the setup are wrong; says how.
     """
     if options is None:
         runner.logger.info("labels: not checked, label_check is None")
@@ -87,7 +88,7 @@ def check_labels(runner: Runner, options: dict | None, splits: Sequence[str]) ->
 
 
 def _parts(dataset: BaseDataset) -> Iterator[BaseSegDataset]:
-    """The labelled data sets that one consists of."""
+    """Yields the labelled data sets of which `dataset` consists."""
     if isinstance(dataset, BaseSegDataset):
         if len(dataset) and "seg_map_path" in dataset.get_data_info(0):
             yield dataset
@@ -97,7 +98,7 @@ def _parts(dataset: BaseDataset) -> Iterator[BaseSegDataset]:
             yield from _parts(part)
 
 
-def _check(split: str, dataset: BaseSegDataset, network: nn.Module, seconds: float, say: Callable[[str], None]) -> None:
+def _check(split: str, dataset: BaseSegDataset, network: nn.Module, seconds: float, log: Callable[[str], None]) -> None:
     heads = [head for name in ("decode_head", "auxiliary_head") for head in _heads(getattr(network, name, None))]
     names = dataset.metainfo.get("classes") or ()
     for head in heads:
@@ -110,11 +111,11 @@ def _check(split: str, dataset: BaseSegDataset, network: nn.Module, seconds: flo
     classes, void, reduced = heads[0].num_classes, heads[0].ignore_index, dataset.reduce_zero_label
     names = names or [str(number) for number in range(classes)]
     survey = count_labels(dataset, seconds)
-    say(table(split, survey, names, void))
+    log(table(split, survey, names, void))
     if fault := find_errors(survey, classes, void, reduced, train=split == "train"):
         raise ValueError(f"labels of the {split} data: {fault}")
-    for doubt in find_warnings(survey, names, void, reduced):
-        say(f"warning: {doubt}")
+    for warning in find_warnings(survey, names, void, reduced):
+        log(f"warning: {warning}")
 
 
 def _heads(head: nn.Module | None) -> list[nn.Module]:
@@ -122,7 +123,7 @@ def _heads(head: nn.Module | None) -> list[nn.Module]:
 
 
 def count_labels(dataset: BaseSegDataset, seconds: float) -> Survey:
-    """Read pairs of picture and label, evenly spread, until all are read or the time is up; one at least."""
+    """Counts the ids in evenly spread pairs until all are read or the time is up; reads at least one pair."""
     survey, end = Survey(len(dataset)), time.monotonic() + seconds
     as_trained = trained_ids(dataset)
     for index in sample_evenly(len(dataset)):
@@ -134,11 +135,11 @@ def count_labels(dataset: BaseSegDataset, seconds: float) -> Survey:
             survey.faults.append(str(error))
         else:
             counts = np.bincount(label.ravel(), minlength=256)
-            here = np.bincount(as_trained, counts, 256).astype(np.int64)
+            loaded = np.bincount(as_trained, counts, 256).astype(np.int64)
             survey.raw += counts
-            survey.pixels += here
-            survey.pictures += here > 0
-            for id_ in np.flatnonzero(here).tolist():
+            survey.pixels += loaded
+            survey.pictures += loaded > 0
+            for id_ in np.flatnonzero(loaded).tolist():
                 survey.example.setdefault(id_, pair["seg_map_path"])
         if time.monotonic() > end:
             break
@@ -146,7 +147,7 @@ def count_labels(dataset: BaseSegDataset, seconds: float) -> Survey:
 
 
 def trained_ids(dataset: BaseSegDataset) -> np.ndarray:
-    """(256,): the id that mmseg's LoadAnnotations gives each id of a file."""
+    """Returns (256,), the id that mmseg's LoadAnnotations gives each id of a file."""
     ids = np.arange(256)
     if dataset.reduce_zero_label:
         ids = np.where((ids == 0) | (ids == VOID), VOID, ids - 1)
@@ -157,14 +158,14 @@ def trained_ids(dataset: BaseSegDataset) -> np.ndarray:
 
 
 def read_pair(picture: str, label: str, backend_args: dict | None = None) -> np.ndarray:
-    """Ids of a label picture, (H, W) uint8, after a look at the picture that it belongs to.
+    """Reads the ids of a label, (H, W) uint8, and checks that its picture can be read and has the same size.
 
     Raises:
         ValueError: one of them is missing or damaged, they differ in size, or the label holds no ids from 0 to 255.
     """
     ids = _decode(label, "label", backend_args)
     if ids.ndim != 2:
-        raise ValueError(f"{label} has {ids.shape[2]} channels: a label has one, of ids of classes and not of colours")
+        raise ValueError(f"{label} has {ids.shape[2]} channels: a label has one channel of class ids, not colours")
     if ids.dtype.kind not in "biu":
         raise ValueError(f"{label} holds {ids.dtype} numbers: ids of classes are integers")
     if ids.min() < 0 or ids.max() > 255:
@@ -177,9 +178,9 @@ def read_pair(picture: str, label: str, backend_args: dict | None = None) -> np.
 
 
 def _decode(path: str, what: str, backend_args: dict | None) -> np.ndarray:
-    """The pixels of a file, waited for where it is out of reach for a while.
+    """Reads the pixels of a file; waits while it is unreachable.
 
-    A picture is turned as its EXIF note says, which OpenCV does in training.
+    A picture is rotated by its EXIF orientation, as OpenCV does in training.
     """
     try:
         read = read_with_retry(lambda: fileio.get(path, backend_args=backend_args), [] if backend_args else [path])
@@ -188,17 +189,17 @@ def _decode(path: str, what: str, backend_args: dict | None) -> np.ndarray:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # from half of Pillow's limit on
             with Image.open(content) as image:
                 pixels = np.asarray(image)
-                turned = what == "picture" and image.getexif().get(ExifTags.Base.Orientation, 1) > 4
+                rotated = what == "picture" and image.getexif().get(ExifTags.Base.Orientation, 1) > 4
     except FileNotFoundError:
         raise ValueError(f"there is no {what} at {path}") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        why = "it is of no known kind" if isinstance(error, UnidentifiedImageError) else error
-        raise ValueError(f"{path} is no whole {what}: {why}") from None
-    return pixels.swapaxes(0, 1) if turned else pixels
+        why = "unknown file format" if isinstance(error, UnidentifiedImageError) else error
+        raise ValueError(f"{path} is not a complete {what}: {why}") from None
+    return pixels.swapaxes(0, 1) if rotated else pixels
 
 
 def table(split: str, survey: Survey, names: Sequence[str], void: int) -> str:
-    """Share of the pixels that each class and void have, and in how many pictures they occur."""
+    """Formats the fraction of pixels of each class and of void, and in how many pictures they occur."""
     total = max(int(survey.pixels.sum()), 1)
     named = {**dict(enumerate(names)), void: "void"}
     rows = [*named, *(id_ for id_ in np.flatnonzero(survey.pixels).tolist() if id_ not in named)]
@@ -214,13 +215,13 @@ def table(split: str, survey: Survey, names: Sequence[str], void: int) -> str:
 
 
 def find_errors(survey: Survey, classes: int, void: int, reduce_zero_label: bool, train: bool = True) -> str:
-    """What is wrong, in one sentence; an empty string where nothing is.
+    """Describes what is wrong in one sentence; returns an empty string if nothing is.
 
     Args:
-        classes: number of them.
-        void: the id that the loss leaves out.
-        reduce_zero_label: of the data set.
-        train: it is learned from, which one class alone does not allow.
+        classes: number of classes.
+        void: the id that the loss ignores.
+        reduce_zero_label: setting of the data set.
+        train: whether the split is for training, which needs more than one class.
     """
     if survey.faults:
         more = f"; and {len(survey.faults) - SHOWN} more" if len(survey.faults) > SHOWN else ""
@@ -248,7 +249,10 @@ def find_errors(survey: Survey, classes: int, void: int, reduce_zero_label: bool
 
 
 def find_warnings(survey: Survey, names: Sequence[str], void: int, reduce_zero_label: bool) -> list[str]:
-    """What may be meant so, a line each: classes without a pixel, ids that seem to be counted from 0 already."""
+    """Returns a line on each oddity that may be intended: classes without pixels, ids that seem to start at 0 already.
+
+    The latter would lose their class 0 to `reduce_zero_label`.
+    """
     absent = [name for id_, name in enumerate(names) if not survey.pixels[id_] and id_ != void]
     some = ", ".join(absent[:SHOWN]) + (f" and {len(absent) - SHOWN} more classes" if len(absent) > SHOWN else "")
     lines = [f"no pixel that was read is of {some}"] if absent else []
@@ -264,8 +268,8 @@ def _remedy(outside: list[int], classes: int, void: int, reduce_zero_label: bool
     if VOID in outside:
         return f"mmseg writes {VOID} for void: set ignore_index={VOID} in the heads"
     if outside == [classes] and not reduce_zero_label:
-        return "if the files count the classes from 1 and have 0 for what is none, set reduce_zero_label=True"
-    return "set num_classes and the classes of the data set, or mend the labels"
+        return "if the files count the classes from 1 and 0 is void, set reduce_zero_label=True"
+    return "set num_classes and the classes of the data set, or correct the labels"
 
 
 def _few(ids: list[int]) -> str:

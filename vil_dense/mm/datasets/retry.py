@@ -1,4 +1,4 @@
-"""Reading from a share that goes away for a while."""
+"""Retries reads from a network drive that is temporarily unreachable."""
 
 import logging
 import os
@@ -10,20 +10,20 @@ from typing import Any
 from mmengine.logging import print_log
 
 RETRY_S = 300.0
-"""A share that is away for longer ends the run."""
+"""Seconds after which an unreachable file ends the run."""
 LONGEST_WAIT_S = 30.0
-"""Between two looks; the first comes after one second, and each takes twice as long as the one before."""
+"""Longest time between two tries, in seconds; the first wait is one second, and each is twice the one before."""
 
 
 def read_with_retry(read: Callable[[], Any], files: Sequence[str]) -> Any:
-    """`read()`; where it fails while its `files` are out of reach, once more when they are back, or after `RETRY_S`.
+    """Returns `read()`; if it fails while `files` are unreachable, tries again when they are back or after `RETRY_S`.
 
-    A file that is missing in a folder that is there will not come back, and one that can be opened is damaged: their
-    errors are raised at once, the second after one more try. The wait is said once in the log of each loader process.
+    A file that is missing from an existing folder will not come back: its error is raised at once. A file that can be
+    opened is damaged: its error is raised after one more try. Each wait is logged once by each loader process.
     """
     try:
         return read()
-    except Exception:  # a reader words the loss of a file in its own way
+    except Exception:  # readers raise different errors for an unreachable file
         if any(map(is_gone, files)):
             raise
         wait_for(files)
@@ -31,19 +31,20 @@ def read_with_retry(read: Callable[[], Any], files: Sequence[str]) -> Any:
 
 
 def wait_for(files: Sequence[str]) -> None:
-    """Returns when all `files` can be opened, or one is gone for good, or patience is at its end."""
+    """Waits until all `files` can be opened, until one is missing for good, or for `RETRY_S` seconds."""
     wait, end = 1.0, time.monotonic() + RETRY_S
-    away = [file for file in files if not can_be_opened(file)]
-    if away:
-        print_log(f"data: {away[0]} is out of reach, waiting up to {RETRY_S:.0f} s for it", "current", logging.WARNING)
-    while away and time.monotonic() < end and not any(map(is_gone, away)):
+    unreachable = [file for file in files if not can_be_opened(file)]
+    if unreachable:
+        message = f"data: {unreachable[0]} is unreachable, waiting up to {RETRY_S:.0f} s for it"
+        print_log(message, "current", logging.WARNING)
+    while unreachable and time.monotonic() < end and not any(map(is_gone, unreachable)):
         time.sleep(wait)
         wait = min(2 * wait, LONGEST_WAIT_S)
-        away = [file for file in away if not can_be_opened(file)]
+        unreachable = [file for file in unreachable if not can_be_opened(file)]
 
 
 def is_gone(file: str) -> bool:
-    """Is the file missing in a folder that is there and has others?"""
+    """Returns whether the file is missing from a folder that exists and has other files."""
     try:
         os.stat(file)
     except FileNotFoundError:
@@ -57,6 +58,7 @@ def is_gone(file: str) -> bool:
 
 
 def can_be_opened(file: str) -> bool:
+    """Returns whether the first byte of the file can be read."""
     try:
         with open(file, "rb") as opened:
             opened.read(1)

@@ -1,9 +1,9 @@
-"""Randomness that a stopped and resumed run repeats: keyed by sample in the data, by step in the network.
+"""Seeds data and network so that a resumed run repeats the random numbers of an unbroken one.
 
-MMEngine seeds each worker process once and stores no random states, so what a picture gets depends on how many workers
-there are and how often the run was stopped. Here a sampler hands out keys, an index with the run's seed and the pass
-over the data; `SeedSample`, the first step of a pipeline, seeds Python and numpy from it. Workers, ranks and stops no
-longer matter. `StepSeedHook` does the same for what is drawn on the way through the network: mixing, stochastic depth.
+MMEngine seeds each worker process once and stores no random states, so the augmentation of a picture depends on the
+number of workers and on how often the run was stopped. The samplers below return keys: an index with the seed of the
+run and the epoch. `SeedSample`, the first step of a pipeline, seeds Python and numpy from the key, so workers, ranks
+and stops no longer matter. `StepSeedHook` seeds the random numbers of mixing and stochastic depth at each step.
 """
 
 import random
@@ -21,7 +21,7 @@ from mmengine.runner import Runner
 
 
 class SampleKey(int):
-    """The index of a sample that knows the run's seed and how often the data were passed through before."""
+    """Stores the index of a sample together with the seed of the run and the epoch, counted from 0."""
 
     seed: int
     epoch: int
@@ -34,9 +34,9 @@ class SampleKey(int):
 
 @DATA_SAMPLERS.register_module()
 class KeyedSampler(DefaultSampler):
-    """MMEngine's `DefaultSampler` (for loops over epochs) with a `SampleKey` for each index.
+    """Returns a `SampleKey` for each index of MMEngine's `DefaultSampler` (for loops over epochs).
 
-    The first `skip` indices of this process are left out of the next pass, once.
+    The first `skip` indices of this process are left out of the next epoch, once.
     """
 
     skip = 0
@@ -48,20 +48,20 @@ class KeyedSampler(DefaultSampler):
 
 @DATA_SAMPLERS.register_module()
 class KeyedInfiniteSampler(InfiniteSampler):
-    """MMEngine's `InfiniteSampler` (for loops over steps) with a `SampleKey` for each index."""
+    """Returns a `SampleKey` for each index of MMEngine's `InfiniteSampler` (for loops over steps)."""
 
     def _infinite_indices(self) -> Iterator[SampleKey]:
         for position, index in enumerate(super()._infinite_indices()):
             yield SampleKey(index, self.seed, position // self.size)
 
     def skip(self, num_samples: int) -> None:
-        """The next pass leaves out so many indices of this process from the beginning; as in newer MMEngines."""
+        """Skips the first `num_samples` indices of this process in the next pass; as in newer MMEngines."""
         self.indices = islice(self._indices_of_rank(), num_samples, None)
 
 
 @TRANSFORMS.register_module()
 class SeedSample(BaseTransform):
-    """Seeds `random` and `numpy.random` from the sample's key; the first step of a pipeline.
+    """Seeds `random` and `numpy.random` from the key of the sample; has to be the first step of a pipeline.
 
     Raises:
         ValueError: the sampler gives no keys.
@@ -79,7 +79,7 @@ class SeedSample(BaseTransform):
 
 @HOOKS.register_module()
 class StepSeedHook(Hook):
-    """Before each training step: torch, numpy and Python seeded from the run's seed, the step and the rank."""
+    """Seeds torch, numpy and Python before each training step from the seed of the run, the step and the rank."""
 
     priority = "VERY_HIGH"
 
@@ -91,5 +91,5 @@ class StepSeedHook(Hook):
 
 
 def _entropy(*numbers: int) -> int:
-    """32 bits that differ wherever one of the numbers does."""
+    """Returns 32 bits derived from all the numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])

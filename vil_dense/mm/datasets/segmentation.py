@@ -1,4 +1,4 @@
-"""Datasets that say what is missing before training starts; mmseg itself goes on with no pictures or stops later."""
+"""Checks before training that all files of a data set exist; mmseg continues without pictures or fails later."""
 
 from typing import Any, ClassVar
 
@@ -11,13 +11,13 @@ from vil_dense.synthetic import scenes
 
 
 class CheckedDataset(BaseSegDataset):
-    """Pairs of pictures and label pictures, each one looked for when the list is made. Arguments: see `BaseSegDataset`.
+    """Lists pairs of pictures and label maps, and checks that each file exists. Arguments: see `BaseSegDataset`.
 
     Raises:
-        FileNotFoundError: no data root, no folder, no picture in it, or a picture or label that is not there.
+        FileNotFoundError: the data root, a folder, a picture or a label does not exist, or a folder has no pictures.
     """
 
-    HOW_TO_GET: ClassVar[str] = "set data_root to where the data lies"
+    HOW_TO_GET: ClassVar[str] = "set data_root to the folder of the data"
 
     def load_data_list(self) -> list[dict]:
         images, labels = self.data_prefix["img_path"], self.data_prefix.get("seg_map_path")
@@ -39,10 +39,10 @@ class CheckedDataset(BaseSegDataset):
         return pairs
 
     def prepare_data(self, idx: int) -> Any:
-        """A sample through the pipeline; waits where its files are out of reach for a while.
+        """Runs the pipeline on a sample; waits while its files are unreachable.
 
         Raises:
-            ValueError: something is wrong with them; names them.
+            ValueError: the files cannot be used; names them.
         """
         pair = self.get_data_info(idx)
         files = [pair[key] for key in ("img_path", "seg_map_path") if key in pair]
@@ -61,7 +61,7 @@ class CheckedDataset(BaseSegDataset):
 
 @DATASETS.register_module()
 class SampleDataset(CheckedDataset):
-    """The embedded sample of `vil_dense.synthetic.scenes`. Arguments: see `BaseSegDataset`."""
+    """Reads the embedded sample of `vil_dense.synthetic.scenes`. Arguments: see `BaseSegDataset`."""
 
     METAINFO: ClassVar[dict] = dict(classes=scenes.CLASSES, palette=[list(colour) for colour in scenes.PALETTE])
     HOW_TO_GET = (
@@ -75,7 +75,7 @@ class SampleDataset(CheckedDataset):
 
 @DATASETS.register_module()
 class CheckedADE20KDataset(CheckedDataset, ADE20KDataset):
-    """mmseg's `ADE20KDataset`, 150 classes, with missing data told. Arguments: see `BaseSegDataset`."""
+    """Reads ADE20K with 150 classes; missing files are an error. Arguments: see `BaseSegDataset`."""
 
     HOW_TO_GET = (
         "unpack http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip "
@@ -85,7 +85,7 @@ class CheckedADE20KDataset(CheckedDataset, ADE20KDataset):
 
 @DATASETS.register_module()
 class CamVidDataset(CheckedDataset):
-    """CamVid in SegNet's 11 classes; label 11, unlabelled, is ignored. Arguments: see `BaseSegDataset`."""
+    """Reads CamVid with SegNet's 11 classes; label 11, unlabelled, is ignored. Arguments: see `BaseSegDataset`."""
 
     METAINFO: ClassVar[dict] = dict(
         classes=(
@@ -104,5 +104,5 @@ class CamVidDataset(CheckedDataset):
 
     @classmethod
     def get_label_map(cls, new_classes: list | tuple | None = None) -> dict[int, int]:
-        """Labels to change on loading: mmseg's own, and unlabelled to 255, which loss, metric and padding ignore."""
+        """Returns the labels to change on loading: mmseg's own, and unlabelled to 255, which loss and metric ignore."""
         return {**(super().get_label_map(new_classes) or {}), len(cls.METAINFO["classes"]): 255}

@@ -1,8 +1,8 @@
-"""Checkpoints that are whole whenever the process is stopped, and the newest of them that can be read.
+"""Writes checkpoints that are complete whenever the process is stopped, and finds the newest readable one.
 
-MMEngine writes over a file in place, deletes old checkpoints before the new one is there, and resumes after the
-validation that the saved step was due for. `AtomicBackend` and `SafeCheckpointHook` do otherwise; `newest` finds where
-to go on.
+MMEngine overwrites a file in place, deletes old checkpoints before the new one exists, and skips the validation that
+was due at the saved step when it resumes. `AtomicBackend` and `SafeCheckpointHook` avoid this; `newest` finds the
+checkpoint to resume from.
 """
 
 import re
@@ -22,12 +22,12 @@ from vil_dense.mm.utils.safe_load import BrokenFile, load_safely
 
 POINTER = "last_checkpoint"
 WITHIN_EPOCH = "epoch_{}_step_{}.pth"
-"""Whole epochs, and steps of the next one."""
+"""File name of a checkpoint within an epoch: completed epochs, and steps of the next one."""
 
 
 @register_backend("atomic")
 class AtomicBackend(LocalBackend):
-    """MMEngine's files on local disks, each written to a temporary name and renamed."""
+    """Writes MMEngine's files on local disks to a temporary name first and then renames them."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         write_whole(Path(filepath), lambda part: part.write_bytes(obj))
@@ -38,18 +38,18 @@ class AtomicBackend(LocalBackend):
 
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
-    """MMEngine's `CheckpointHook`; what is old goes only after the new one is whole.
+    """Saves as MMEngine's `CheckpointHook` does, but deletes old checkpoints only after the new one is complete.
 
-    A run that goes on at a step whose validation was cut off, or at its end, validates first: metrics, the best
-    checkpoint and the report are those of the unbroken run.
+    A run that resumes at a step whose validation was interrupted, or at its end, validates first. So metrics, the best
+    checkpoint and the report are those of an unbroken run.
 
-    With accumulated gradients, which no checkpoint holds, one that is due between two updates is saved after the next
-    update and named after its step; in a loop over epochs that is no `EpochLoop`, after the next epoch that ends with
-    an update.
+    No checkpoint holds accumulated gradients. One that is due between two updates is therefore saved after the next
+    update and named after that step; in an epoch loop other than `EpochLoop`, after the next epoch that ends with an
+    update.
     """
 
-    waits = False
-    """A checkpoint is due and was not saved yet."""
+    save_pending = False
+    """Whether a checkpoint is due and not saved yet."""
 
     _default_greater_keys = (*CheckpointHook._default_greater_keys, "dice", "nsd")
     _default_less_keys = (*CheckpointHook._default_less_keys, "hd95")
@@ -76,7 +76,7 @@ class SafeCheckpointHook(CheckpointHook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
-        if self.waits and runner.optim_wrapper.should_update():
+        if self.save_pending and runner.optim_wrapper.should_update():
             if not self.by_epoch:
                 self._save_checkpoint(runner)
             elif isinstance(runner.train_loop, EpochLoop):
@@ -84,13 +84,13 @@ class SafeCheckpointHook(CheckpointHook):
 
     def after_train_epoch(self, runner: Runner) -> None:
         super().after_train_epoch(runner)
-        if self.by_epoch and self.waits and runner.optim_wrapper.should_update():
+        if self.by_epoch and self.save_pending and runner.optim_wrapper.should_update():
             self._save_checkpoint(runner)
 
     def after_train(self, runner: Runner) -> None:
         step = runner.epoch if self.by_epoch else runner.iter
         ended_early = self.save_last and step and Path(self.last_ckpt or "").name != Path(self._path(step)).name
-        if self.waits or ended_early:  # as by MMEngine's EarlyStoppingHook, after which no step and no update follows
+        if self.save_pending or ended_early:  # as by MMEngine's EarlyStoppingHook, after which no step and no update follows
             self._save_step(runner, step, meta=dict(epoch=runner.epoch, iter=runner.iter))
         super().after_train(runner)
 
@@ -105,27 +105,27 @@ class SafeCheckpointHook(CheckpointHook):
         if runner.optim_wrapper.should_update():
             self._save_step(runner, step, meta)
         else:
-            self.waits = True
-            runner.logger.info("checkpoint: waits for the update, whose gradients are not complete")
+            self.save_pending = True
+            runner.logger.info("checkpoint: saved after the next update, since gradients are being accumulated")
 
     def _save_step(self, runner: Runner, step: int, meta: dict) -> None:
         outdated: list[int] = []
         if self.max_keep_ckpts > 0:
-            steps = [*(kept for kept in self.keep_ckpt_ids if kept != step), step]
+            steps = [*(saved for saved in self.keep_ckpt_ids if saved != step), step]
             outdated = steps[: -self.max_keep_ckpts]
-            self.keep_ckpt_ids.extend(steps)  # its length is limited, so the outdated fall out
+            self.keep_ckpt_ids.extend(steps)  # a queue of limited length, which drops the outdated
             runner.message_hub.update_info("keep_ckpt_ids", list(self.keep_ckpt_ids))
         within = list(Path(self.out_dir).glob(WITHIN_EPOCH.format("*", "*")))
         self._save(runner, self._path(step), meta)
         self._remove([*map(self._path, outdated), *map(str, within)])
 
     def save_within_epoch(self, runner: Runner, step: int) -> None:
-        """A checkpoint after `step` steps of an epoch, to go on from; it goes after the next one of a whole epoch."""
+        """Saves a checkpoint after `step` steps of an epoch; it is deleted after the next one of a complete epoch."""
         read = step * runner.train_dataloader.batch_size * runner.world_size
         runner.message_hub.update_info(SAMPLES_READ, read)
         path = self.file_backend.join_path(self.out_dir, WITHIN_EPOCH.format(runner.epoch, step))
         self._save(runner, path, meta=dict(epoch=runner.epoch, iter=runner.iter + 1))
-        runner.message_hub.update_info(SAMPLES_READ, 0)  # the next one may be of a whole epoch
+        runner.message_hub.update_info(SAMPLES_READ, 0)  # the next checkpoint may be of a complete epoch
 
     def _save(self, runner: Runner, path: str, meta: dict) -> None:
         self.last_ckpt = path
@@ -141,11 +141,11 @@ class SafeCheckpointHook(CheckpointHook):
             backend_args=self.backend_args,
             **self.args,
         )
-        self._point(runner.work_dir)
-        self.waits = False
+        self._write_pointer(runner.work_dir)
+        self.save_pending = False
 
     @master_only
-    def _point(self, work_dir: str) -> None:
+    def _write_pointer(self, work_dir: str) -> None:
         write_whole(Path(work_dir) / POINTER, lambda part: part.write_text(self.last_ckpt))
 
     @master_only
@@ -159,20 +159,20 @@ class SafeCheckpointHook(CheckpointHook):
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, float]) -> None:
         if not self.save_best:
             return
-        # Unknown to the base class, the old ones are not deleted by it.
+        # The base class must not know the old ones, or it deletes them before the new one exists.
         before = self._best()
         self._set_best(dict.fromkeys(before))
         super()._save_best_checkpoint(runner, metrics)
         after = self._best()
         self._set_best({key: after.get(key) or path for key, path in before.items()})
         for key, path in before.items():
-            # That of another run, whose checkpoint this one began with, stays.
+            # The best checkpoint of another run, from which this run started, is not deleted.
             own = path and Path(path).absolute().parent == Path(self.out_dir).absolute()
             if own and after.get(key) not in (None, path):
                 self._remove([path])
 
     def _best(self) -> dict[str | None, str | None]:
-        """The path of the best checkpoint by metric; the metric is None where there is one only."""
+        """Returns the path of the best checkpoint for each metric; the key is None if there is only one metric."""
         several = len(self.key_indicators) > 1
         return dict(self.best_ckpt_path_dict) if several else {None: self.best_ckpt_path}
 
@@ -184,19 +184,19 @@ class SafeCheckpointHook(CheckpointHook):
 
 
 def find_start(cfg: Config) -> tuple[dict | None, list[str]]:
-    """Decides where a run begins, and reads the checkpoint there.
+    """Decides from which checkpoint a run starts, and reads it.
 
-    `cfg.load_from` becomes its path, and `cfg.resume` says whether the run goes on from it.
+    `cfg.load_from` becomes the path of the checkpoint, and `cfg.resume` whether the run resumes from it.
 
-    With `auto_resume=True` the run goes on from the last checkpoint of the work folder, if there is one. Else it begins
-    with `load_from`: with its weights, or with all of it where MMEngine's `resume=True` says so. `resume=True` without
-    a `load_from` is `auto_resume=True`.
+    With `auto_resume=True` the run resumes from the last checkpoint in the work folder, if there is one. Otherwise it
+    starts from the weights of `load_from`, or resumes from it if MMEngine's `resume=True` is set. `resume=True`
+    without a `load_from` means `auto_resume=True`.
 
     Returns:
-        The contents of the checkpoint, None where there is none; and a line on each checkpoint that cannot be read.
+        The contents of the checkpoint, or None if there is none; and a line on each checkpoint that cannot be read.
 
     Raises:
-        ValueError: see `newest`; or `load_from` is to be resumed and holds weights alone.
+        ValueError: see `newest`; or the run shall resume from a `load_from` that holds only weights.
     """
     given, resume = cfg.get("load_from"), cfg.get("resume")
     auto = cfg.pop("auto_resume", False) or (resume and not given)
@@ -207,18 +207,20 @@ def find_start(cfg: Config) -> tuple[dict | None, list[str]]:
         content = load_safely(given)
         if cfg.resume and not {"meta", "optimizer"} <= content.keys():
             raise ValueError(
-                f"resume=True goes on from a checkpoint of a run, and {given} holds weights alone: leave it out"
+                f"resume=True needs the checkpoint of a run, and {given} holds only weights: remove resume=True"
             )
     return content, broken
 
 
 def newest(work_dir: str) -> tuple[str | None, dict | None, list[str]]:
-    """Finds the last checkpoint of a run that can be read: its path and contents, None where there is none yet; and a
-    line on each that cannot.
+    """Finds the last checkpoint of a run that can be read.
+
+    Returns:
+        Its path and contents, None if there is no checkpoint yet; and a line on each checkpoint that cannot be read.
 
     Raises:
-        ValueError: a checkpoint holds objects whose loading could run code, or there are checkpoints and none is whole,
-            or the last one is not where the pointer says.
+        ValueError: a checkpoint holds objects whose loading could run code; or there are checkpoints and none is
+            complete; or the file that `last_checkpoint` names does not exist.
     """
     lines: list[str] = []
     pointer = Path(work_dir) / POINTER
@@ -228,27 +230,29 @@ def newest(work_dir: str) -> tuple[str | None, dict | None, list[str]]:
         try:
             return str(path), load_safely(str(path)), lines
         except BrokenFile as error:
-            lines.append(f"{error}: the one before it is taken")
+            lines.append(f"{error}: the checkpoint before it is used")
     if paths:
-        raise ValueError(f"no checkpoint in {paths[0].parent} is whole ({len(paths)} tried): remove them to start anew")
+        raise ValueError(
+            f"no checkpoint in {paths[0].parent} is complete ({len(paths)} tried): remove them to start anew"
+        )
     if last.name:
-        raise ValueError(f"no checkpoint at {last}, where {pointer} has the last one: remove that file to start anew")
+        raise ValueError(f"no checkpoint at {last}, which {pointer} names: remove that file to start anew")
     return None, None, []
 
 
 def _folder_of(last: Path, work_dir: Path) -> Path:
-    """The folder of checkpoints: the work folder, which may have been moved, or the hook's `out_dir`."""
+    """Returns the folder of checkpoints: the work folder, which may have been moved, or the hook's `out_dir`."""
     return last.parent if last.is_file() and not (work_dir / last.name).is_file() else work_dir
 
 
 def _by_age(folder: Path, last: str) -> list[Path]:
-    """Checkpoints of the run, the last first; what an earlier, longer run has left in the folder does not count."""
+    """Returns the checkpoints of the run, the last first; later ones of an earlier, longer run are left out."""
     steps = {path: step for path in folder.glob("*.pth") if (step := _step_of(path))}
     end = steps.get(folder / last, max(steps.values(), default=(0, 0)))
     return sorted((path for path in steps if steps[path] <= end), key=lambda path: steps[path], reverse=True)
 
 
 def _step_of(path: Path) -> tuple[int, int] | None:
-    """Steps or whole epochs, and steps after these; None for a file of another name."""
+    """Returns steps or complete epochs, and the steps after these; None for a file of another name."""
     name = re.fullmatch(r"(?:iter|epoch)_(\d+)(?:_step_(\d+))?", path.stem)
     return (int(name[1]), int(name[2] or 0)) if name else None

@@ -1,4 +1,4 @@
-"""Several processes: torchrun and Slurm on GPUs as in MMEngine, the same on CPUs."""
+"""Starts and ends distributed runs under torchrun, Slurm or MPI: on GPUs as MMEngine does, and also on CPUs."""
 
 import atexit
 import datetime
@@ -21,16 +21,16 @@ LAUNCHERS = {
     "slurm": ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
     "mpi": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
 }
-"""What each launcher says to a process: its number, how many there are, its number on this machine."""
+"""Environment variables in which each launcher passes rank, world size and local rank."""
 
 STARTED_BY = dict(pytorch="torchrun --nproc-per-node N", slurm="srun --ntasks N", mpi="mpirun -n N")
 
 
 def start_processes(launcher: str, dist_cfg: dict) -> None:
-    """Joins the processes that `launcher` started: NCCL and one GPU each as in MMEngine, gloo where there is no GPU.
+    """Joins the processes that `launcher` started: with NCCL and one GPU each as in MMEngine, with gloo on CPUs.
 
-    MMEngine takes a GPU for granted (`torch.cuda.set_device`); on CPUs torch is started without it. Where Slurm shows
-    this process one GPU only, as with `--gpus-per-task=1`, that one is its own.
+    MMEngine requires a GPU (`torch.cuda.set_device`), so on CPUs torch is initialised directly. If Slurm shows only one
+    GPU to this process, as with `--gpus-per-task=1`, the process uses that one.
 
     Raises:
         ValueError: this process was not started by the launcher, or its machine has too few GPUs.
@@ -44,13 +44,13 @@ def start_processes(launcher: str, dist_cfg: dict) -> None:
     rank, world_size, local_rank = (os.environ[name] for name in LAUNCHERS[launcher])
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if launcher == "slurm" and gpus == 1:
-        local_rank = os.environ["SLURM_LOCALID"] = "0"  # by which MMEngine chooses the GPU
+        local_rank = os.environ["SLURM_LOCALID"] = "0"  # MMEngine chooses the GPU by it
     # MMEngine's DDP takes its GPU from LOCAL_RANK, which MMEngine does not set for mpi.
     os.environ.update(RANK=rank, WORLD_SIZE=world_size, LOCAL_RANK=local_rank)
     if gpus:
         if int(local_rank) >= gpus:
             raise ValueError(
-                f"each process needs a GPU of its own: process {int(local_rank) + 1} of this machine found {gpus}"
+                f"each process needs its own GPU: process {int(local_rank) + 1} of this machine found {gpus}"
             )
         init_dist(launcher, **dist_cfg)
         return
@@ -65,10 +65,10 @@ def start_processes(launcher: str, dist_cfg: dict) -> None:
 
 
 def end_processes() -> None:
-    """At the end of a run: the processes wait for each other and part.
+    """Waits at the end of a run for all processes and destroys the process group.
 
-    One that leaves earlier, while the first still writes its report, may be aborted by torch, and the launcher then
-    ends the first one, too.
+    Torch may abort a process that exits while the first one still writes its report, and the launcher would then end
+    the first one, too.
     """
     if torch_dist.is_initialized():
         torch_dist.barrier()
@@ -77,34 +77,37 @@ def end_processes() -> None:
 
 @contextmanager
 def clean_exit() -> Iterator[None]:
-    """Around a whole command: one of several processes leaves with its exit code, whatever its threads still do.
+    """Ends a process of a distributed command with its own exit code, without waiting for its threads.
 
-    A thread of gloo that lets go of a tensor while the interpreter ends aborts the process, and the launcher then says
-    that the run has failed. So the interpreter is not ended; what is registered to run at exit runs.
+    If a gloo thread frees a tensor while the interpreter shuts down, the process aborts and the launcher reports a
+    failed run. So the registered exit functions run, and the process ends without a shutdown of the interpreter.
     """
     code = 0
     try:
         yield
     except SystemExit as end:
-        if not _several() or not isinstance(end.code, int):
+        if not _is_distributed() or not isinstance(end.code, int):
             raise
         code = end.code
-    if _several():
+    if _is_distributed():
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
 
 
-def _several() -> bool:
+def _is_distributed() -> bool:
     return int(os.environ.get("WORLD_SIZE", 1)) > 1
 
 
 def resolve_processes(cfg: Config, world_size: int, cuda: bool) -> str:
-    """For several processes: a DDP that runs on CPUs too, different random draws in each, the mean loss in the log.
+    """Sets up a config for several processes: DDP also on CPUs, different random draws, the mean loss in the log.
 
-    Where no `StepSeedHook` keys the draws, each process draws from seed + its number (MMEngine gives all the same draws
-    in their networks); `randomness.diff_rank_seed=False` keeps the order of the data that of a single process.
+    Without a `StepSeedHook` each process draws from seed + rank (with MMEngine's default, all networks draw the same
+    numbers); `randomness.diff_rank_seed=False` keeps the data order of a single process.
+
+    Returns:
+        A line for the log, empty for one process.
     """
     if world_size == 1:
         return ""
@@ -125,10 +128,10 @@ def resolve_processes(cfg: Config, world_size: int, cuda: bool) -> str:
 
 @HOOKS.register_module()
 class MeanLossHook(Hook):
-    """The mean of the processes' losses for the log, where MMEngine would log those of the first process.
+    """Logs the mean loss of all processes, where MMEngine logs that of the first one.
 
-    It is the loss that DDP descends. With `avg_non_ignore=True` each process divides by its own number of labelled
-    pixels, so where these differ it is not the mean over all labelled pixels, as on one GPU.
+    This is the loss that DDP minimises. With `avg_non_ignore=True` each process divides by its own number of labelled
+    pixels; if these numbers differ, the result is not the mean over all labelled pixels as on one GPU.
     """
 
     priority = "HIGHEST"

@@ -1,4 +1,4 @@
-"""A loop over epochs that can go on within one."""
+"""Runs epochs and resumes within an epoch."""
 
 from typing import Any
 
@@ -8,17 +8,17 @@ from mmengine.runner import EpochBasedTrainLoop
 from vil_dense.mm.datasets.seeding import KeyedSampler
 
 SAMPLES_READ = "samples_read"
-"""In MMEngine's message hub: of a checkpoint within an epoch, samples of it that all processes have read."""
+"""Key in MMEngine's message hub: samples of an unfinished epoch that all processes together have read."""
 
 
 @LOOPS.register_module()
 class EpochLoop(EpochBasedTrainLoop):
-    """MMEngine's loop over epochs, which can also go on within one: what was read before is not read again.
+    """Runs MMEngine's loop over epochs and can resume within an epoch without reading its samples again.
 
-    With another batch size or number of processes it goes on at the nearest whole batch before.
+    With another batch size or number of processes it resumes at the nearest whole batch before.
 
     Raises:
-        ValueError: the sampler is no `KeyedSampler`.
+        ValueError: the sampler is not a `KeyedSampler`.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

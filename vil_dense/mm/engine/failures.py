@@ -1,4 +1,4 @@
-"""What ends a run from outside, in words: a full disk, a lost worker or process, no memory."""
+"""Explains failures with a cause outside the code: a full disk, a lost worker or process, too little memory."""
 
 import re
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ from vil_dense.mm.engine.training_memory import describe_smaller_batch, estimate
 
 
 class RunFault(Exception):
-    """Why a run that had begun has to end, in one sentence."""
+    """Ends a run that has started; the message gives the reason in one sentence."""
 
 
 LOST_WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is killed by signal: ([\w ]+)|exited)")
 LOST_PROCESS = re.compile(r"Connection (?:closed|reset) by peer|Broken pipe|Timed out waiting|NCCL|ProcessGroup", re.I)
-LAST_ERROR = re.compile(r"Last error:\s*\S")  # as NCCL says it
+LAST_ERROR = re.compile(r"Last error:\s*\S")  # NCCL's wording
 NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded|File too large")
 NO_MEMORY = re.compile(
     r"not enough memory|can't allocate memory|cannot allocate memory|out of memory|\bCU\w+_ALLOC(?:ATION)?_FAILED", re.I
@@ -28,12 +28,13 @@ NO_SHARED_MEMORY = re.compile(r"Bus error|unable to (?:allocate|open|resize|mmap
 
 @contextmanager
 def explain_failures(runner: Runner, split: str = "train") -> Iterator[None]:
-    """Errors that have a known cause outside the code leave as a `RunFault` that says it; all others as they are.
+    """Raises a `RunFault` with an explanation in place of an error with a known cause; other errors pass through.
 
-    Of Ctrl-C the log of a training says where it would go on.
+    After Ctrl-C the log of a training names the checkpoint from which it can resume.
 
     Args:
-        split: `train` or `test`, what the runner does.
+        runner: the runner that works within the context.
+        split: what it does, `train` or `test`.
     """
     try:
         yield
@@ -42,82 +43,87 @@ def explain_failures(runner: Runner, split: str = "train") -> Iterator[None]:
             runner.logger.warning(f"stopped by Ctrl-C: --resume goes on from {last_checkpoint(runner.work_dir)}")
         raise
     except (OSError, RuntimeError, MemoryError) as error:
-        words = explain(error, runner, split)
-        if words is None:
+        message = explain(error, runner, split)
+        if message is None:
             raise
-        raise RunFault(words) from error
+        raise RunFault(message) from error
 
 
 def explain(error: Exception, runner: Runner, split: str = "train") -> str | None:
-    """One sentence on the cause of an error and on what helps; None for one that is not known."""
+    """Returns one sentence on the cause of an error and its remedy; None if the cause is not known."""
     text, again = str(error), ", then --resume" if split == "train" else ""
     workers = f"{split}_dataloader.num_workers"
-    if error.__cause__ is not None:  # of a lost loader process torch says there by which signal
+    if error.__cause__ is not None:  # for a lost loader process torch names the signal there
         text = f"{error.__cause__}\n{text}"
     if NO_SHARED_MEMORY.search(text):
         return (
-            "shared memory (/dev/shm), through which loader processes hand over their batches, is full: enlarge it "
+            "shared memory (/dev/shm), through which loader processes pass their batches, is full: enlarge it "
             f"(docker run --shm-size=8g) or set {workers} to less than {_loader(runner, split).num_workers}"
         )
     if lost := LOST_WORKER.search(text):
-        return lost_worker(lost[1], lost[2], f"{workers} to less than {_loader(runner, split).num_workers}", again)
-    if is_out_of_memory(error):  # before a lost process: NCCL has memory of its own, and wraps this error
+        return describe_lost_worker(
+            lost[1], lost[2], f"{workers} to less than {_loader(runner, split).num_workers}", again
+        )
+    if is_out_of_memory(error):  # checked before a lost process: NCCL wraps errors of its own allocations
         advice = describe_training_needs(runner) if split == "train" else describe_test_needs(runner)
         return f"{describe_out_of_memory(error)}{advice}"
     if isinstance(error, OSError) and NO_SPACE.search(text):
-        last = f"; the last whole checkpoint: {last_checkpoint(runner.work_dir)}" if again else ""
-        return f"{text}{last}; make room{again}"
+        last = f"; the last complete checkpoint: {last_checkpoint(runner.work_dir)}" if again else ""
+        return f"{text}{last}; free some space{again}"
     if torch.distributed.is_initialized() and LOST_PROCESS.search(text):
         return (
             f"process {runner.rank} of {runner.world_size} has lost another one, whose own output says why it ended "
-            f"({_said(text, LAST_ERROR)[-300:]}); start all again{' with --resume' if again else ''}"
+            f"({_cause_lines(text, LAST_ERROR)[-300:]}); start all again{' with --resume' if again else ''}"
         )
     return None
 
 
-def lost_worker(pid: str, signal: str | None, fewer: str, again: str) -> str:
+def describe_lost_worker(pid: str, signal: str | None, fewer: str, again: str) -> str:
+    """Returns a sentence on a loader process that ended; `fewer` names the setting with fewer workers."""
     if signal == "Killed":
         return (
-            f"loader process {pid} was killed (SIGKILL), as the system does where memory runs out: "
-            f"set {fewer}, or ask for more memory{again}"
+            f"loader process {pid} was killed (SIGKILL), as the system does when memory runs out: "
+            f"set {fewer}, or request more memory{again}"
         )
-    how = f"was ended by a signal ({signal.strip()})" if signal else "ended without a word"
-    return f"loader process {pid} {how}: its own lines above say more; {fewer.split()[0]}=0 shows its errors"
+    how = f"was ended by a signal ({signal.strip()})" if signal else "ended without a message"
+    return f"loader process {pid} {how}: its output is above; {fewer.split()[0]}=0 shows its errors"
 
 
 def is_out_of_memory(error: Exception) -> bool:
+    """Returns whether an error of Python, torch, CUDA or NCCL reports a failed allocation."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or bool(NO_MEMORY.search(str(error)))
 
 
 def describe_out_of_memory(error: Exception) -> str:
-    """The beginning of a sentence, which what helps ends."""
-    return f"out of memory ({_said(str(error) or type(error).__name__, NO_MEMORY)}); "
+    """Returns the beginning of a sentence; the caller appends the remedy."""
+    return f"out of memory ({_cause_lines(str(error) or type(error).__name__, NO_MEMORY)}); "
 
 
-def _said(text: str, cause: re.Pattern[str]) -> str:
-    """The first line of an error, and the one where its cause ends if that is another."""
+def _cause_lines(text: str, cause: re.Pattern[str]) -> str:
+    """Returns the first line of an error, and the line with its cause if that is another one."""
     lines, found = text.splitlines(), cause.search(text)
     last = text[: found.end()].count("\n") if found else 0
     return lines[0] if not last else f"{lines[0]}: {lines[last].strip()}"
 
 
 def describe_training_needs(runner: Runner) -> str:
-    """What a step takes, where that is known, and what makes it less."""
+    """Returns the estimated memory of a step, if known, and settings that reduce it."""
     try:
         expected, smaller = estimate_training(runner), describe_smaller_batch(runner)
         takes = f"a step of {own_step(runner)} takes {expected}; " if expected else ""
-    except Exception:  # of an estimate is less to be said than of the memory
+    except Exception:  # a failed estimate must not hide the out-of-memory error
         takes, smaller = "", "a smaller batch or crop needs less"
     return takes + smaller
 
 
 def describe_test_needs(runner: Runner) -> str:
+    """Returns the settings that reduce the memory of a test."""
     batch = _loader(runner, "test").batch_size
     if batch and batch > 1:
         return f"set test_dataloader.batch_size to less than {batch}"
     network = getattr(runner.model, "module", runner.model)
     if not hasattr(network, "decode_head"):
-        return "end other processes, or ask for more memory"
+        return "end other processes, or request more memory"
     return "smaller windows need less: model.test_cfg.mode=slide, and crop_size and stride in model.test_cfg"
 
 
@@ -126,6 +132,6 @@ def _loader(runner: Runner, split: str) -> DataLoader:
 
 
 def last_checkpoint(work_dir: str) -> str:
-    """The file that the run would go on from, or "none"."""
+    """Returns the path of the checkpoint from which the run would resume, or "none"."""
     pointer = Path(work_dir) / "last_checkpoint"
     return pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else "none"

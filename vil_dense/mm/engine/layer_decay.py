@@ -1,5 +1,4 @@
-"""Layer-wise learning rates for ViL: two blocks form one layer (BEiT's rule, arXiv 2106.08254, as the authors use
-it)."""
+"""Sets layer-wise learning rates for ViL; two blocks form one layer (BEiT's rule, arXiv 2106.08254)."""
 
 import re
 from collections import defaultdict
@@ -15,8 +14,7 @@ _BLOCK = re.compile(r"^backbone\.net\.blocks\.(\d+)\.")
 
 
 def layer_scale_of(name: str, depth: int, rate: float, blocks_per_layer: int) -> float:
-    """The factor on the learning rate of the parameter `name` of a segmentor or classifier with a backbone of `depth`
-    blocks.
+    """Returns the factor on the learning rate of a parameter of a segmentor or classifier with `depth` blocks.
 
     With N = ceil(depth / blocks_per_layer) layers: rate^(N + 1) for the embeddings, rate^(N - b // blocks_per_layer)
     for block b, 1 for everything else.
@@ -30,14 +28,13 @@ def layer_scale_of(name: str, depth: int, rate: float, blocks_per_layer: int) ->
 
 
 def decays(name: str, ndim: int) -> bool:
-    """Whether weight decay acts on a parameter: on none with one dimension, no bias, no position embedding, no CLS
-    token."""
+    """Returns whether weight decay acts on a parameter: not on vectors, biases, position embedding and CLS token."""
     return ndim > 1 and not name.endswith((".bias", "pos_embed.embed", "cls_token"))
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class ViLLayerDecay(DefaultOptimWrapperConstructor):
-    """Groups of parameters by learning rate and weight decay, for `paramwise_cfg` with
+    """Groups parameters by learning rate and weight decay, for a `paramwise_cfg` with
 
     layer_decay_rate: factor from one layer to the one before it, 1 for none;
     blocks_per_layer: how many blocks form one layer, 2 for ViL, 1 for the transformer.
@@ -47,7 +44,7 @@ class ViLLayerDecay(DefaultOptimWrapperConstructor):
         options = {**DEFAULTS, **(paramwise_cfg or {})}
         if unknown := sorted(set(options) - set(DEFAULTS)):
             raise ValueError(f"ViLLayerDecay knows {' and '.join(DEFAULTS)}, got also {unknown}")
-        # never empty: for an empty one MMEngine would not ask for groups, and decay every vector
+        # never empty: with an empty one MMEngine forms no groups and decays every vector
         super().__init__(optim_wrapper_cfg, options)
 
     def add_params(self, params: list[dict], module: nn.Module, **kwargs) -> None:

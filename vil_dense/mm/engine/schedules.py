@@ -1,4 +1,4 @@
-"""The learning rate of the ImageNet recipes: linear warm-up, then a cosine down to an absolute value."""
+"""Schedules the learning rate of the ImageNet recipes: linear warm-up, then a cosine down to an absolute value."""
 
 import math
 from typing import Any
@@ -8,7 +8,7 @@ from mmengine.registry import PARAM_SCHEDULERS
 
 
 def rate_at(step: int, peak: float, warmup: int, total: int, end: float) -> float:
-    """Learning rate of update `step` of `total`, counted from 0.
+    """Returns the learning rate of update `step` of `total`, counted from 0.
 
     peak * (s + 1) / (W + 1) for s < W, then end + (peak - end) * (1 + cos(pi * (s - W) / (T - W - 1))) / 2: update W
     has the peak, the last one `end`.
@@ -21,15 +21,15 @@ def rate_at(step: int, peak: float, warmup: int, total: int, end: float) -> floa
 
 @PARAM_SCHEDULERS.register_module()
 class WarmupCosineLR(_ParamScheduler):
-    """`rate_at` for every parameter group, in closed form: a resumed run needs nothing but the step.
+    """Sets `rate_at` for every parameter group, in closed form: a resumed run needs only the step.
 
     Args:
-        warmup: updates, or epochs where the config says `by_epoch=True, convert_to_iter_based=True`.
-        end: the length of the run in the same unit; MMEngine fills in the train loop's.
-        eta_min: rate of the last update, absolute: scaling the peak by the batch leaves it.
+        warmup: updates, or epochs if the config has `by_epoch=True, convert_to_iter_based=True`.
+        end: length of the run in the same unit; MMEngine takes it from the train loop.
+        eta_min: rate of the last update, absolute: scaling the peak by the batch size does not change it.
 
     Raises:
-        ValueError: the warm-up is as long as the run.
+        ValueError: the warm-up is not shorter than the run.
     """
 
     def __init__(self, optimizer: Any, *, warmup: int, end: int = INF, eta_min: float = 1e-6, **kwargs: Any) -> None:
@@ -42,7 +42,7 @@ class WarmupCosineLR(_ParamScheduler):
     def build_iter_from_epoch(
         cls, *args: Any, warmup: int, end: int, epoch_length: int, by_epoch: bool = True, **kwargs: Any
     ) -> "WarmupCosineLR":
-        """The same with numbers of epochs in place of updates."""
+        """Builds the schedule from numbers of epochs in place of updates."""
         return cls(*args, warmup=warmup * epoch_length, end=end * epoch_length, by_epoch=False, **kwargs)
 
     def _get_value(self) -> list[float]:

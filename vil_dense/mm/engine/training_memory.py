@@ -1,4 +1,4 @@
-"""How much memory a training step will take, before it takes it, and what would make it less."""
+"""Estimates the memory of a training step before it runs, and suggests settings that need less."""
 
 import copy
 import math
@@ -23,21 +23,21 @@ from vil_dense.mm.datasets.transforms.imagenet import RandomResizedCrop
 from vil_dense.mm.models.classifier import ImageClassifier
 
 OVERHEAD = 1.25
-"""Resident over live bytes, for allocator and convolutions. Measured on a CPU with ViL-T and UperNet: 1.05 for a step
-of 2 x 512 x 512 px, 1.29 and 1.33 for 2 and 4 of 256 x 256, 1.25 with blocks recomputed."""
+"""Ratio of resident to live bytes, for allocator and convolutions. Measured on a CPU with ViL-T and UperNet: 1.05 for a
+step of 2 x 512 x 512 px, 1.29 and 1.33 for 2 and 4 of 256 x 256, 1.25 with blocks recomputed."""
 STATES = dict(AdamW=2, Adam=2, SGD=1)
-"""Tensors of a parameter's size that an optimizer keeps for each."""
+"""Tensors of the size of a parameter that an optimizer stores for it."""
 PROBE = {2: (8, 128), 3: (1, 128)}
-"""Largest batch and side at which pictures and volumes are counted. Bytes were proportional to batch x size: ViL-T with
+"""Largest batch and side of the step that is counted. Measured bytes are proportional to batch x size: ViL-T with
 UperNet took 0.45 GiB for 8 x 128 x 128 px and for 2 x 256 x 256."""
 
 
 class Step(NamedTuple):
-    """What the size of a step depends on."""
+    """Stores the settings that determine the memory of a step."""
 
     batch: int
     size: tuple[int, ...]  # (H, W) px or (I, J, K) voxels
-    with_cp: bool  # blocks are computed again in the backward pass
+    with_cp: bool  # blocks are recomputed in the backward pass
 
     def __str__(self) -> str:
         recomputed = ", blocks recomputed" if self.with_cp else ""
@@ -45,16 +45,16 @@ class Step(NamedTuple):
 
 
 class Training(NamedTuple):
-    """Bytes in a process: weights, optimizer states and buckets stay; `step` is the peak of batch, activations and
-    gradients."""
+    """Stores the bytes of a process: `step` is the peak of batch, activations and gradients; the rest is permanent."""
 
     weights: int
     states: int
     step: int
-    buckets: int = 0  # where DDP sums gradients over processes: a second copy of them
+    buckets: int = 0  # a second copy of the gradients, in which DDP sums over processes
 
     @property
     def total(self) -> float:
+        """Returns the resident bytes of the process."""
         return OVERHEAD * sum(self)
 
     def __str__(self) -> str:
@@ -64,8 +64,15 @@ class Training(NamedTuple):
 
 
 def estimate_training(runner: Runner, step: Step | None = None) -> Training | None:
-    """What a step of the run takes, the run's own unless `step` says another; None for a model that is none of ours,
-    or is sharded. Counted in a step on tensors without memory."""
+    """Estimates the memory of a training step by counting a step on tensors without storage.
+
+    Args:
+        runner: the run.
+        step: the step to estimate, by default that of the run.
+
+    Returns:
+        The estimate; None for a sharded model, or one that is not of this package.
+    """
     model = _unwrapped(runner)
     step = step or own_step(runner)
     if step is None or any(isinstance(parameter, DTensor) for parameter in model.parameters()):
@@ -84,7 +91,7 @@ def estimate_training(runner: Runner, step: Step | None = None) -> Training | No
 
 
 def own_step(runner: Runner) -> Step | None:
-    """The step that the run takes; None where its model is none of ours."""
+    """Returns the step as the run is configured; None for a model that is not of this package."""
     model, loader = _unwrapped(runner), runner.train_dataloader
     if isinstance(model, EncoderDecoder):
         size = getattr(model.data_preprocessor, "size", None)
@@ -98,10 +105,10 @@ def own_step(runner: Runner) -> Step | None:
 
 
 def describe_training_memory(runner: Runner) -> list[str]:
-    """Lines for the log: the estimate, and whether there is as much; or why a model of others has no estimate."""
+    """Returns lines for the log: the estimate, and a warning if less is free; or why the estimate failed."""
     try:
         expected = estimate_training(runner)
-    except Exception as error:  # of any kind; the step itself may do without what failed here
+    except Exception as error:  # the step itself may not need what failed in the estimate
         return [f"memory: not estimated, {type(error).__name__}: {' '.join(str(error).split())[:200]}"]
     if expected is None:
         return []
@@ -113,15 +120,15 @@ def describe_training_memory(runner: Runner) -> list[str]:
 
 
 def describe_smaller_batch(runner: Runner) -> str:
-    """What would make a step of the run smaller, each with its estimate, the most effective first."""
-    found = [(estimate_training(runner, step), words) for words, step in smaller(runner)]
+    """Lists settings that need less memory, each with its estimate, the most effective first."""
+    found = [(estimate_training(runner, step), words) for words, step in smaller_steps(runner)]
     ranked = sorted((expected.total, words) for expected, words in found if expected is not None)
     options = "; ".join(f"{words}: {total / GIB:.2f} GiB" for total, words in ranked)
     return f"smaller steps: {options}" if options else "a smaller batch or crop needs less"
 
 
-def smaller(runner: Runner) -> list[tuple[str, Step]]:
-    """Settings and the steps that they make."""
+def smaller_steps(runner: Runner) -> list[tuple[str, Step]]:
+    """Returns settings that need less memory, each with the resulting step."""
     step, model = own_step(runner), _unwrapped(runner)
     if step is None:
         return []
@@ -144,9 +151,9 @@ def smaller(runner: Runner) -> list[tuple[str, Step]]:
 
 
 def _step_bytes(model: nn.Module, step: Step, autocast: torch.dtype | None) -> int:
-    """Most bytes that a step makes and keeps at one time: batch, activations, gradients.
+    """Returns the peak of live bytes of a step: batch, activations, gradients.
 
-    Counted at a smaller step, as each operation takes its time even without numbers, and scaled by batch and size.
+    A smaller step is counted and scaled by batch and size, as each operation costs time even without storage.
     """
     with FakeTensorMode(allow_non_fake_inputs=True) as without_numbers:
         empty = {id(x): nn.Parameter(torch.empty_like(x, device="cpu"), x.requires_grad) for x in model.parameters()}
@@ -163,7 +170,7 @@ def _step_bytes(model: nn.Module, step: Step, autocast: torch.dtype | None) -> i
 
 
 def _loss(model: nn.Module, step: Step) -> Tensor:
-    """A loss of a batch of that size; put together here where mmseg's and MONAI's look at values of labels."""
+    """Returns the loss of a batch of that size, without those parts of mmseg and MONAI that read label values."""
     if isinstance(model, ImageClassifier):
         labels = torch.zeros(step.batch, model.num_classes)
         return model(torch.zeros(step.batch, 3, *step.size), labels, mode="loss")["loss"]
@@ -186,11 +193,11 @@ def _loss(model: nn.Module, step: Step) -> Tensor:
 
 
 def _logits(head: nn.Module, features: Sequence[Tensor]) -> list[Tensor]:
-    """What a head predicts; of the heads of a cascade, each of which is given what the one before it predicts."""
+    """Returns the logits of a head; of a cascade those of each head, which receives the logits of the one before."""
     logits: list[Tensor] = []
     for part in head if isinstance(head, nn.ModuleList) else [head]:
         out = part(features, *logits[-1:])
-        logits.append(out if isinstance(out, Tensor) else out[0])  # mmseg's EncHead gives its second loss, too
+        logits.append(out if isinstance(out, Tensor) else out[0])  # mmseg's EncHead also returns its second loss
     return logits
 
 
@@ -207,7 +214,7 @@ def _networks(model: nn.Module) -> list[VisionLSTM]:
 
 
 def _autocast(runner: Runner) -> torch.dtype | None:
-    """The type in which the run's network computes in mixed precision."""
+    """Returns the dtype of autocast in the run; None without mixed precision."""
     wrapper = runner.optim_wrapper
     if isinstance(wrapper, dict):
         kind, dtype = wrapper.get("type"), wrapper.get("dtype")

@@ -1,4 +1,4 @@
-"""A work folder belongs to one run at a time."""
+"""Locks a work folder, so that only one run at a time writes to it."""
 
 import errno
 import fcntl
@@ -12,10 +12,10 @@ _held: dict[Path, int] = {}
 
 
 def lock_work_dir(work_dir: str) -> None:
-    """Make the folder and lock it until this process ends, however it does (the system lets go of the lock then).
+    """Creates the folder and locks it until this process ends; the system releases the lock even after a kill.
 
     Raises:
-        OSError: it cannot be made or written to, or another process trains in it.
+        OSError: the folder cannot be created or written to, or another process trains in it.
     """
     folder = Path(work_dir).absolute()
     if folder in _held:
@@ -35,19 +35,20 @@ def lock_work_dir(work_dir: str) -> None:
         os.close(handle)
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
             raise BlockingIOError(
-                f"the work folder {work_dir} is in use by {owner}: wait for its end, or choose another with --work-dir"
+                f"the work folder {work_dir} is in use by {owner}: wait until it ends, "
+                "or choose another with --work-dir"
             ) from None
-        print_log(f"work folder: not locked against a second run, this file system has no locks ({error.strerror})")
+        print_log(f"work folder: not locked against a second run: no locks on this file system ({error.strerror})")
         return
     os.ftruncate(handle, 0)
     os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
     _held[folder] = handle
 
 
-def _let_go() -> None:
-    """In a child process: loaders would keep the locks for as long as they outlive a killed run."""
+def _close_in_child() -> None:
+    """Closes the locks in a child process; loader processes that outlive a killed run would keep them otherwise."""
     while _held:
         os.close(_held.popitem()[1])
 
 
-os.register_at_fork(after_in_child=_let_go)
+os.register_at_fork(after_in_child=_close_in_child)

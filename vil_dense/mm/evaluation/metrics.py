@@ -1,4 +1,4 @@
-"""Metrics whose numbers for each class are kept for the report: IoU of label maps, accuracy of classifiers."""
+"""Computes metrics and stores their values for each class for the report: IoU of label maps, accuracy of classes."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -12,9 +12,10 @@ from mmseg.evaluation import IoUMetric
 
 @METRICS.register_module()
 class ClassIoUMetric(IoUMetric):
-    """`IoUMetric` whose `per_class` holds (name, IoU in %, accuracy in %, labelled pixels) of the last evaluation.
+    """Computes mmseg's `IoUMetric` and stores (name, IoU in %, accuracy in %, labelled pixels) in `per_class`.
 
-    A class that is neither labelled nor predicted has IoU nan and does not enter the mean.
+    `per_class` is that of the last evaluation. A class neither labelled nor predicted has IoU nan and is left out of
+    the mean.
     """
 
     per_class: ClassVar[list[tuple[str, float, float, int]]] = []
@@ -23,9 +24,9 @@ class ClassIoUMetric(IoUMetric):
     def intersect_and_union(
         pred_label: torch.Tensor, label: torch.Tensor, num_classes: int, ignore_index: int
     ) -> tuple[torch.Tensor, ...]:
-        """Pixels of each class in both, in either, in the prediction and in the label, (num_classes) float64 each.
+        """Counts the pixels of each class: intersection, union, prediction and label, (num_classes) float64 each.
 
-        Counted in integers: mmseg's own histogram has no deterministic form on a GPU, and float32 ends at 2^24 pixels.
+        Counts are integers: mmseg's histogram is not deterministic on a GPU, and float32 is exact only to 2^24 pixels.
         """
         labelled = label != ignore_index
         pred_label, label = pred_label[labelled].long(), label[labelled].long()
@@ -49,9 +50,9 @@ class ClassIoUMetric(IoUMetric):
 
 @METRICS.register_module()
 class TopAccuracy(BaseMetric):
-    """`top1` and `top5`: pictures in % whose class is among the first and the first five by score.
+    """Computes `top1` and `top5`: pictures in % whose class has the highest, or one of the five highest scores.
 
-    With fewer than five classes the second is left out. `per_class` holds (name, top-1 in %, pictures) of the last
+    With fewer than five classes `top5` is left out. `per_class` holds (name, top-1 in %, pictures) of the last
     evaluation; a class without pictures has nan.
     """
 

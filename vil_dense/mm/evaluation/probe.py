@@ -1,4 +1,4 @@
-"""Cheap checks of a frozen backbone: nearest neighbours and a linear classifier on its pooled features."""
+"""Evaluates a frozen backbone by nearest neighbours and a linear classifier on its pooled features."""
 
 from collections.abc import Callable, Sequence
 
@@ -15,9 +15,9 @@ L2S = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 def features(
     model: BaseModel, loader: DataLoader, report: Callable[[int, int], None] = lambda done, total: None
 ) -> tuple[Tensor, Tensor]:
-    """What the head of an `ImageClassifier` would read, (N, C) float32 on the CPU, and the labels (N,).
+    """Returns the input of the head of an `ImageClassifier`, (N, C) float32 on the CPU, and the labels (N,).
 
-    Tokens pooled as the classifier pools them, between its norms; the network in evaluation mode.
+    Tokens are pooled and normalised as in the classifier; the network is put into evaluation mode.
     """
     model.eval()
     head, model.net.head = model.net.head, None
@@ -36,9 +36,9 @@ def features(
 def knn_scores(
     train: Tensor, labels: Tensor, test: Tensor, classes: int, k: int = 20, temperature: float = 0.07
 ) -> Tensor:
-    """(N, classes) votes of the k nearest training vectors by cosine, each with weight exp(cosine / temperature).
+    """Returns (N, classes) votes of the k training vectors nearest by cosine, weighted by exp(cosine / temperature).
 
-    The rule of arXiv 1805.01978 and 2104.14294. With fewer than k training vectors all of them vote.
+    This is the rule of arXiv 1805.01978 and 2104.14294. With fewer than k training vectors all of them vote.
     """
     bank, k = F.normalize(train), min(k, len(train))
     scores = []
@@ -52,10 +52,11 @@ def knn_scores(
 def linear_scores(
     train: Tensor, labels: Tensor, test: Tensor, classes: int, l2s: Sequence[float] = L2S, seed: int = 0
 ) -> tuple[Tensor, float]:
-    """(N, classes) logits of a linear classifier on the frozen features, and its L2 penalty.
+    """Fits a linear classifier on frozen features; returns its logits (N, classes) and its L2 penalty.
 
-    Features are standardised by the training set's mean and deviation. The penalty is the one of `l2s` that is most
-    accurate on a fifth of each training class, held out by `seed` (the larger one of equals); then all are fitted.
+    Features are standardised by mean and deviation of the training set. The penalty is the one of `l2s` with the best
+    accuracy on a fifth of each training class, held out by `seed` (of equals the larger one); the final classifier is
+    fitted to the whole training set.
     """
     mean, deviation = train.mean(0), train.std(0, correction=0).clamp_min(1e-6)
     train, test = (train - mean) / deviation, (test - mean) / deviation
@@ -64,20 +65,21 @@ def linear_scores(
         best = max(l2s)
     else:
         right = {
-            l2: top(_fit(train[~held], labels[~held], classes, l2)(train[held]), labels[held], 1) for l2 in sorted(l2s)
+            l2: top_accuracy(_fit(train[~held], labels[~held], classes, l2)(train[held]), labels[held], 1)
+            for l2 in sorted(l2s)
         }
         best = max(right, key=lambda l2: (right[l2], l2))
     with torch.no_grad():
         return _fit(train, labels, classes, best)(test), best
 
 
-def top(scores: Tensor, labels: Tensor, k: int) -> float:
-    """Share in % of rows whose label is among the k highest scores."""
+def top_accuracy(scores: Tensor, labels: Tensor, k: int) -> float:
+    """Returns the percentage of rows whose label is among the k highest scores."""
     return 100 * (scores.topk(k).indices == labels[:, None]).any(1).double().mean().item()
 
 
 def _held_out(labels: Tensor, seed: int) -> Tensor:
-    """True for a fifth of the members of each class."""
+    """Marks a random fifth of the members of each class; returns a boolean mask (N,)."""
     generator = torch.Generator().manual_seed(seed)
     held = torch.zeros(len(labels), dtype=torch.bool)
     for label in labels.unique():
@@ -87,7 +89,7 @@ def _held_out(labels: Tensor, seed: int) -> Tensor:
 
 
 def _fit(x: Tensor, labels: Tensor, classes: int, l2: float) -> nn.Linear:
-    """Logistic regression by L-BFGS: mean cross-entropy and l2 / 2 times the squared weights."""
+    """Fits a logistic regression by L-BFGS: mean cross-entropy plus l2 / 2 times the squared weights."""
     layer = nn.Linear(x.shape[1], classes, device=x.device)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)

@@ -1,13 +1,13 @@
-"""How a model is tested, by name and in words. A number without its protocol compares with nothing.
+"""Defines named test protocols and describes them; numbers of different protocols cannot be compared.
 
-On ADE20K the published numbers mix three: mmseg's (short side 512, windows of 512 every 341), the official ViL code's
-(every picture squashed to 512 x 512, one window) and multi-scale with flips.
+Published numbers on ADE20K use three of them: mmseg's (short side 512, windows of 512 every 341), that of the official
+ViL code (every picture squashed to 512 x 512, one window) and multi-scale with flips.
 """
 
 from mmengine.config import Config
 
 SCALES = (0.75, 1.0, 1.25, 1.5, 1.75)
-"""Of the multi-scale test, as in the ViL paper: times the picture's own size."""
+"""Factors on the size of the picture in the multi-scale test, as in the ViL paper."""
 
 
 def _mmseg(cfg: Config) -> None:
@@ -23,7 +23,7 @@ def _squash(cfg: Config) -> None:
 
 
 def _multiscale(cfg: Config) -> None:
-    """Probabilities averaged over scales and flips (mmseg's way; the official code sums logits)."""
+    """Averages probabilities over scales and flips as mmseg does; the official code sums logits."""
     load, *rest = _without_resize(cfg)
     scaled = [dict(type="Resize", scale_factor=factor, keep_ratio=True) for factor in SCALES]
     flipped = [dict(type="RandomFlip", prob=prob, direction="horizontal") for prob in (0.0, 1.0)]
@@ -33,7 +33,7 @@ def _multiscale(cfg: Config) -> None:
 
 
 PROTOCOLS = {"mmseg": _mmseg, "squash": _squash, "multiscale": _multiscale}
-"""Each changes a config in place. Sizes follow the training crop, 512 on ADE20K."""
+"""Functions that change a config in place. Sizes follow the training crop, 512 px on ADE20K."""
 
 
 def _without_resize(cfg: Config) -> list:
@@ -46,7 +46,7 @@ def _resize(cfg: Config, **how: object) -> None:
 
 
 def describe(cfg: Config, split: str) -> str:
-    """The protocol of `split` (val or test) in words, read off the pipeline and the model that run."""
+    """Describes the protocol of `split` (val or test), read from the pipeline and the model of the config."""
     steps = cfg[f"{split}_dataloader"].dataset.pipeline
     model = cfg.model.get("module", cfg.model)
     inference = model.test_cfg

@@ -1,4 +1,4 @@
-"""How much memory a picture will take, before it takes it."""
+"""Estimates the memory of the inference on a picture before it runs."""
 
 import copy
 from typing import NamedTuple
@@ -12,38 +12,39 @@ from vil_dense.mm.inference.tiled_upernet import Size, decode
 from vil_dense.mm.models.backbone import ViL
 
 BLOCK_MAPS = 12
-"""Arrays of the size of a feature_map that live at one time inside a ViL block, measured on the chunkwise backend."""
+"""Arrays of the size of a feature map that are live at one time in a ViL block, measured on the chunkwise backend."""
 SCAN_MAPS = 33
-"""Those of the chunks that are scanned at one time, 512 tokens."""
+"""Arrays of the size of a segment of 512 tokens that are live while the segment is processed."""
 STREAM_BANDS = 3
-"""Arrays of `BAND_BYTES` that live while a band of rows becomes classes."""
+"""Arrays of `BAND_BYTES` that are live while the classes of a band of rows are computed."""
 OVERHEAD = 1.25
-"""Resident over live bytes, for allocator and convolutions; on a CPU, 4096 x 4096 px took 1.27 whole, 1.56 in windows
-of 512."""
+"""Ratio of resident to live bytes, for allocator and convolutions; measured on a CPU at 4096 x 4096 px: 1.27 whole,
+1.56 in windows of 512."""
 
 
 class Estimate(NamedTuple):
-    """Bytes, in float32. Model, picture and waiting logits stay; backbone, head and streamed rows come in turn."""
+    """Stores bytes in float32: model, picture and waiting logits stay; of the other parts one is live at a time."""
 
     model: int  # weights
     picture: int  # as read, as the network sees it, and its label
-    waiting: int  # logits of windows whose neighbours are still to come
-    backbone: int  # feature maps and the inside of a block, for the windows that run at one time
+    waiting: int  # logits of windows whose neighbours have not run yet
+    backbone: int  # feature maps and activations of a block, for the windows that run at one time
     head: int  # feature maps, pyramid and head, with its logits
     rows: int  # these logits, and the bands of full resolution that become classes
 
     @property
     def working(self) -> int:
-        """Live bytes on top of model and picture."""
+        """Returns the live bytes on top of model and picture."""
         return self.waiting + max(self.backbone, self.head, self.rows)
 
     @property
     def needed(self) -> float:
-        """Resident bytes on top of model and picture."""
+        """Returns the resident bytes on top of model and picture."""
         return OVERHEAD * self.working
 
     @property
     def total(self) -> float:
+        """Returns the bytes of model, picture and inference."""
         return self.model + self.picture + self.needed
 
     def __str__(self) -> str:
@@ -58,8 +59,17 @@ class Estimate(NamedTuple):
 
 
 def estimate(model: EncoderDecoder, inputs: Size, size: Size, batch: int = 1) -> Estimate | None:
-    """What `label_map` needs for a picture of `size` px that the network sees as `inputs`; None where the backbone is
-    no ViL, or the head one that predicts in its own way."""
+    """Estimates the memory of `label_map`.
+
+    Args:
+        model: the segmentor.
+        inputs: (H, W) of the network's input in px.
+        size: (H, W) of the picture in px.
+        batch: windows that run at one time.
+
+    Returns:
+        The estimate; None if the backbone is not a ViL, or if the head has a prediction method of its own.
+    """
     if not isinstance(model.backbone, ViL) or not keeps_head_resolution(model):
         return None
     windows = cut(inputs, model.test_cfg)
@@ -81,7 +91,7 @@ def estimate(model: EncoderDecoder, inputs: Size, size: Size, batch: int = 1) ->
 
 
 def _head(model: EncoderDecoder, feature_map: tuple[int, ...], feature_maps: int) -> tuple[int, int]:
-    """Bytes that pyramid and head need at most, and those of their logits: counted in a run without any memory."""
+    """Returns the peak of bytes of pyramid and head, and the bytes of their logits, counted on the meta device."""
     head = copy.deepcopy(model.decode_head).to("meta")
     neck = copy.deepcopy(model.neck).to("meta") if model.with_neck else None
     with torch.no_grad(), LiveMemory() as memory:

@@ -1,11 +1,11 @@
-"""Class maps of pictures of any size: what mmseg's slide and whole inference find, without their memory.
+"""Computes class maps of pictures of any size: the results of mmseg's slide and whole inference with less memory.
 
-mmseg keeps the logits of all classes at full resolution, once as the network sees the picture and once at its own
-size: 10 GB each for 150 classes of 4096 x 4096 px. Here they stay at the head's resolution, and only for the rows of
-windows that are still needed; a band of rows at a time they are enlarged, averaged where windows overlap, resized to
-the picture and turned into classes. A whole picture is one window.
+mmseg stores the logits of all classes at full resolution, once in the size of the network's input and once in that of
+the picture: 10 GB each for 150 classes of 4096 x 4096 px. This module stores them at the resolution of the head, and
+only for the rows of windows that are still needed. Each band of rows is enlarged, averaged where windows overlap,
+resized to the picture and converted to classes. A whole picture is one window.
 
-Logits are (K, H, W) with K classes. Ranges of rows leave their end out.
+Logits are (K, H, W) with K classes. Ranges of rows exclude their end.
 """
 
 import math
@@ -20,11 +20,11 @@ from torch import Tensor
 from vil_dense.mm.inference.tiled_upernet import Resize, Size, decode
 
 BAND_BYTES = 2**25
-"""Of a band's logits. A handful of arrays of this size are alive at one time."""
+"""Size of the logits of a band. A few arrays of this size are live at one time."""
 
 
 class Cut(NamedTuple):
-    """Windows of `window` px, (h, w), that begin at each of `tops` and each of `lefts` of a picture of `size`."""
+    """Stores windows of `window` px, (h, w), that begin at each of `tops` and `lefts` in a picture of `size`."""
 
     size: Size
     window: Size
@@ -35,15 +35,15 @@ class Cut(NamedTuple):
 def choose_windows(
     test_cfg: dict, *, whole: bool = False, window: Sequence[int] = (), stride: Sequence[int] = ()
 ) -> dict:
-    """The `test_cfg` that a command line asks for: as it is, whole pictures, or windows of (h, w) px every (h, w) px.
+    """Returns the `test_cfg` for the options of a command line: unchanged, whole pictures, or windows.
 
-    One number is both; windows without a stride begin every two thirds of their size.
+    `window` and `stride` are (h, w) in px, or one number for both. The default stride is two thirds of the window.
 
     Raises:
-        ValueError: a choice that contradicts itself or leaves gaps between windows.
+        ValueError: options contradict each other, or there would be gaps between windows.
     """
     if whole and (window or stride):
-        raise ValueError("--whole takes the picture as one window: it goes without --window and --stride")
+        raise ValueError("--whole runs the picture as one window: it excludes --window and --stride")
     for name, sides in (("--window", window), ("--stride", stride)):
         if sides and (len(sides) > 2 or min(sides) < 1):
             raise ValueError(f"{name} takes H W, or one number for both, in px; got {' '.join(map(str, sides))}")
@@ -62,7 +62,7 @@ def choose_windows(
 
 
 def cut(size: Size, test_cfg: dict) -> Cut:
-    """The windows of mmseg's slide inference for a picture of `size`, (H, W) px; one window in `whole` mode."""
+    """Returns the windows of mmseg's slide inference for a picture of `size`, (H, W) px; one window in `whole` mode."""
     slides = test_cfg.get("mode", "whole") == "slide"
     crops, strides = (test_cfg["crop_size"], test_cfg["stride"]) if slides else (size, size)
     height, width = (min(length, crop) for length, crop in zip(size, crops, strict=True))
@@ -75,7 +75,7 @@ def cut(size: Size, test_cfg: dict) -> Cut:
 
 
 class _Row(NamedTuple):
-    """The head's logits, (K, h, w) each, of the windows side by side on the rows `top` to `bottom`."""
+    """Stores the logits of the head, (K, h, w) each, of the windows on the px rows `top` to `bottom`."""
 
     top: int
     bottom: int
@@ -83,7 +83,7 @@ class _Row(NamedTuple):
 
 
 def label_map(model: EncoderDecoder, inputs: Tensor, size: Size, **options: Any) -> Tensor:
-    """The classes that `model.predict` finds in a picture, (H, W) uint8 on the CPU; keywords: see `logit_bands`."""
+    """Returns the classes that `model.predict` finds, (H, W) uint8 on the CPU; keywords: see `logit_bands`."""
     label = torch.empty(size, dtype=torch.uint8)
     for start, logits in logit_bands(model, inputs, size, **options):
         label[start : start + logits.shape[1]] = _classes(model, logits)
@@ -100,15 +100,15 @@ def logit_bands(
     batch: int = 1,
     progress: Callable[[int, int], None] = lambda done, count: None,
 ) -> Iterator[tuple[int, Tensor]]:
-    """The logits from which `model.predict` takes its classes: each band's first row and its (K, rows, W).
+    """Yields the logits of `model.predict` in bands: the first row of a band and its logits (K, rows, W).
 
     Args:
-        model: in eval mode; its `test_cfg` says how the picture is cut.
-        inputs: the picture as it leaves the model's data preprocessor, (1, 3, H', W').
+        model: in eval mode; its `test_cfg` defines the windows.
+        inputs: output of the model's data preprocessor, (1, 3, H', W').
         size: (H, W) of the result.
-        padding: px of `inputs` that are no picture: left, right, top, bottom.
-        batch: how many windows the network sees at one time.
-        progress: told the windows done and their number.
+        padding: px of `inputs` that are padding: left, right, top, bottom.
+        batch: windows that run at one time.
+        progress: called with the number of finished windows and of all windows.
     """
     left, right, upper, lower = padding
     height, width = inputs.shape[2] - upper - lower, inputs.shape[3] - left - right
@@ -131,7 +131,7 @@ def logit_bands(
 
 
 def rows_in_band(classes: int, before: Size, after: Size) -> int:
-    """How many rows of the result, resized from `before` to `after`, come from logits of `BAND_BYTES`."""
+    """Returns how many rows of the result, resized from `before` to `after`, need logits of `BAND_BYTES`."""
     row = 4 * classes * max(after[1], before[1] * math.ceil(before[0] / after[0]))
     return max(BAND_BYTES // row, 1)
 
@@ -139,7 +139,7 @@ def rows_in_band(classes: int, before: Size, after: Size) -> int:
 def _rows_of_windows(
     model: EncoderDecoder, inputs: Tensor, windows: Cut, batch: int, progress: Callable[[int, int], None]
 ) -> Iterator[tuple[_Row, int]]:
-    """Each row of windows from the top, and the px row up to which no further window will add anything."""
+    """Yields each row of windows from the top, and the px row above which all windows have run."""
     height, width = windows.window
     count, done = len(windows.tops) * len(windows.lefts), 0
     for top, finished in zip(windows.tops, [*windows.tops[1:], windows.size[0]], strict=True):
@@ -154,7 +154,7 @@ def _rows_of_windows(
 
 
 def keeps_head_resolution(model: EncoderDecoder) -> bool:
-    """Whether logits are nothing but the head's, enlarged; heads that predict in their own way do as mmseg has them."""
+    """Returns whether the logits are those of the head, only enlarged: neither model nor head overrides prediction."""
     segmentor, head = type(model), type(model.decode_head)
     return (
         segmentor.encode_decode is EncoderDecoder.encode_decode
@@ -165,14 +165,14 @@ def keeps_head_resolution(model: EncoderDecoder) -> bool:
 
 
 def _head_logits(model: EncoderDecoder, crops: Tensor) -> Tensor:
-    """Logits at the head's own resolution, (B, K, h, w); at that of `crops` where the head resizes in its own way."""
+    """Returns logits (B, K, h, w) at the resolution of the head; of `crops` if the head has its own prediction."""
     if keeps_head_resolution(model):
         return decode(model.decode_head, model.neck if model.with_neck else None, model.backbone(crops))
     return model.encode_decode(crops, [dict(img_shape=crops.shape[2:]) for _ in crops])
 
 
 def _average(live: list[_Row], windows: Cut, start: int, stop: int, align_corners: bool) -> Tensor:
-    """The px rows `start` to `stop` of the logits, (K, rows, W'), averaged over windows, summed in mmseg's order."""
+    """Averages the logits of windows on the px rows `start` to `stop`, (K, rows, W'); sums in mmseg's order."""
     example = live[0].logits[0]
     enlarge = Resize((example.shape[1], example.shape[2]), windows.window, align_corners)
     total = example.new_zeros(len(example), stop - start, windows.size[1])
@@ -193,7 +193,7 @@ def _average(live: list[_Row], windows: Cut, start: int, stop: int, align_corner
 
 
 def _classes(model: EncoderDecoder, logits: Tensor) -> Tensor:
-    """(K, H, W) logits -> (H, W) classes, as mmseg finds them."""
+    """Returns the classes (H, W) of logits (K, H, W), as mmseg does."""
     if len(logits) == 1:
         return logits[0].sigmoid() > model.decode_head.threshold
     return logits.argmax(0)

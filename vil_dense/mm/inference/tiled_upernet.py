@@ -1,8 +1,8 @@
-"""UPerNet's head in bands of rows: the same logits, without whole maps of the finest level.
+"""Runs UPerNet's head in bands of rows: the same logits, without complete maps of the finest level.
 
-For 4096 x 4096 px and 192 channels a map of stride 4 takes 0.75 GiB. mmseg's head keeps about eight of them; here only
-the logits are whole. Coarser levels are computed whole, the finest one a band at a time, with the rows beyond the band
-that the two 3 x 3 convolutions see. Norms must act on each pixel alone: BatchNorm does in inference, GroupNorm never.
+For 4096 x 4096 px and 192 channels a map of stride 4 takes 0.75 GiB. mmseg's head stores about eight of them; here only
+the logits are complete. Coarser levels are computed at once, the finest one in bands, each with the neighbouring rows
+that the two 3 x 3 convolutions need. Norms must act on each pixel alone: BatchNorm does in inference, GroupNorm never.
 """
 
 import math
@@ -18,20 +18,20 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 BAND_BYTES = 2**27
-"""Of the maps of all levels side by side; three times as much is alive at one time."""
+"""Size of the concatenated maps of all levels in a band; three times as much is live at one time."""
 
 Size = tuple[int, int]
 
 
 class Resize(NamedTuple):
-    """`F.interpolate`, bilinear, from `before` to `after`, (H, W) each, for some rows of the result alone."""
+    """Resizes bilinearly from `before` to `after`, (H, W) each, as `F.interpolate` does, but only some rows."""
 
     before: Size
     after: Size
     align_corners: bool
 
     def source(self, start: int, stop: int) -> tuple[int, int]:
-        """The rows of the input that hold all that the rows `start` to `stop` of the result need."""
+        """Returns the range of input rows that the rows `start` to `stop` of the result depend on."""
         if self.before[0] == self.after[0]:
             return start, stop
         scale = self.before[0] / self.after[0]
@@ -39,12 +39,12 @@ class Resize(NamedTuple):
         return max(math.floor(start * scale) - margin, 0), min(math.ceil(stop * scale) + margin, self.before[0])
 
     def rows(self, x: Tensor, start: int, stop: int) -> Tensor:
-        """Those rows of the result, (..., stop - start, W), from those of the input, (..., rows of `source`, w)."""
+        """Computes rows of the result, (..., stop - start, W), from the input rows of `source`, (..., rows, w)."""
         if self.before[1] != self.after[1]:
             x = self._interpolate(x, (x.shape[-2], self.after[1]))
         if self.before[0] == self.after[0]:
             return x
-        # A row of the result is a sum of two rows; their weights, exactly as torch has them, are a resized unit matrix.
+        # A row of the result is a weighted sum of two input rows; a resized unit matrix holds torch's exact weights.
         first, end = self.source(start, stop)
         unit = x.new_zeros(self.before[0], end - first)
         unit[first:end].fill_diagonal_(1)
@@ -66,7 +66,7 @@ def decode(head: nn.Module, neck: nn.Module | None, feature_maps: Sequence[Tenso
 
 
 def band_rows(head: nn.Module, neck: nn.Module | None, feature_maps: Sequence[Tensor]) -> int | None:
-    """Rows of the finest level in a band; None where `head` has to run, or may as well run, on whole maps."""
+    """Returns the rows of the finest level in a band; None if `head` runs on complete maps."""
     parts = [head] if neck is None else [head, neck]
     if (
         type(head) is not UPerHead
@@ -83,7 +83,7 @@ def band_rows(head: nn.Module, neck: nn.Module | None, feature_maps: Sequence[Te
 
 
 class _Pyramid:
-    """The levels that `neck` makes of `feature_maps`, whole or some rows; its levels do not depend on each other."""
+    """Computes the levels of `neck`, complete or some rows; the levels do not depend on each other."""
 
     def __init__(self, neck: nn.Module | None, feature_maps: Sequence[Tensor]) -> None:
         self.neck, self.feature_maps = neck, list(feature_maps)
@@ -92,13 +92,13 @@ class _Pyramid:
         self.size = self.factor * height, self.factor * width
 
     def coarse(self) -> list[Tensor]:
-        """All levels but the finest."""
+        """Returns all levels but the finest."""
         if self.neck is None:
             return self.feature_maps[1:]
         return list(self.neck([self.feature_maps[0][:, :, :1], *self.feature_maps[1:]])[1:])
 
     def finest(self, start: int, stop: int) -> Tensor:
-        """Those rows of the finest level."""
+        """Returns the rows `start` to `stop` of the finest level."""
         if self.neck is None:
             return self.feature_maps[0][:, :, start:stop]
         first, end = start // self.factor, -(-stop // self.factor)
@@ -108,7 +108,7 @@ class _Pyramid:
 
 
 def _in_bands(head: UPerHead, pyramid: _Pyramid, rows: int) -> Tensor:
-    """`UPerHead.forward`, `rows` of the finest level at a time."""
+    """Runs `UPerHead.forward` on `rows` of the finest level at a time."""
     (height, width), align = pyramid.size, head.align_corners
     levels, coarse = _coarse_levels(head, pyramid.coarse())
     to_finest = [Resize(tuple(x.shape[2:]), pyramid.size, align) for x in levels]
@@ -134,7 +134,7 @@ def _in_bands(head: UPerHead, pyramid: _Pyramid, rows: int) -> Tensor:
 
 
 def _coarse_levels(head: UPerHead, maps: list[Tensor]) -> tuple[list[Tensor], Tensor]:
-    """The outputs of all levels but the finest, and what the next to finest hands down to it."""
+    """Returns the outputs of all levels but the finest, and the lateral map that is added to the finest."""
     laterals = [conv(x) for conv, x in zip(head.lateral_convs[1:], maps[:-1], strict=True)]
     laterals.append(head.psp_forward(maps))
     for index in range(len(laterals) - 1, 0, -1):
@@ -145,7 +145,7 @@ def _coarse_levels(head: UPerHead, maps: list[Tensor]) -> tuple[list[Tensor], Te
 
 
 def _is_local(module: nn.Module) -> bool:
-    """Whether what a module does to a pixel depends on its neighbourhood alone; where it has no weights, it does."""
+    """Returns whether the output of a module at a pixel depends only on its neighbourhood."""
     if type(module) in (nn.Conv2d, nn.ConvTranspose2d) or isinstance(module, _BatchNorm):
         return not module.training
     return not isinstance(module, _InstanceNorm) and not [*module.parameters(recurse=False)]

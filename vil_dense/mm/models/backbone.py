@@ -1,4 +1,4 @@
-"""ViL as a backbone for mmsegmentation and every other child of MMEngine."""
+"""Registers ViL as a backbone for mmsegmentation and other projects based on MMEngine."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,19 +22,19 @@ class ViL(BaseModule):
 
     Args:
         variant: a key of `backbones.VARIANTS`, e.g. `vil2-tiny`.
-        out_indices: blocks whose output is put out, counted from 0, negative ones from the end.
-        out_norm: a LayerNorm for each feature_map (the official segmentation models have none).
+        out_indices: blocks whose outputs are returned, counted from 0, negative ones from the end.
+        out_norm: whether each feature map has a LayerNorm (the official segmentation models have none).
         frozen_stages: -1 trains everything; n >= 0 freezes the embeddings and the first n blocks.
-        init_cfg: `dict(type="Pretrained", checkpoint=FILE)` loads the weights of a classifier or segmentor of ours, or
-            published ones in any layout that `backbones.checkpoint` knows, strictly and without running code from the
-            file; the log says what was placed, resized, dropped and left new.
-        **options: any option of `VisionLSTM`, in place of the variant's.
+        init_cfg: `dict(type="Pretrained", checkpoint=FILE)` loads the weights of a classifier or segmentor of this
+            package, or published ones in any layout that `backbones.checkpoint` supports, strictly and without running
+            code from the file; the log lists what was loaded, resized, dropped and newly initialised.
+        **options: any option of `VisionLSTM`; overrides that of the variant.
 
     Attributes:
-        out_channels, strides: of each feature_map; strides in px, one number for square patches.
+        out_channels, strides: channels and stride of each feature map; strides in px, one number for square patches.
 
     Raises:
-        ValueError: an unknown variant or option, or a block that does not exist.
+        ValueError: a variant or option is unknown, or a block does not exist.
     """
 
     def __init__(
@@ -49,12 +49,14 @@ class ViL(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if fixed := {"post_norm", "head_norm", "num_classes"} & set(options):
-            raise ValueError(f"ViL puts out raw maps and takes no {', '.join(sorted(fixed))}; out_norm=True norms them")
+            raise ValueError(
+                f"ViL returns raw maps and has no option {', '.join(sorted(fixed))}; out_norm=True adds norms"
+            )
         options = {**variant_options(variant), "pooling": None, **options}
         self.net = VisionLSTM(post_norm=False, head_norm=False, **options)
         if not out_indices or not -1 <= frozen_stages <= len(self.net.blocks):
             raise ValueError(
-                f"out_indices names at least one block and frozen_stages lies in -1 to {len(self.net.blocks)}, "
+                f"out_indices has to name at least one block, and frozen_stages be -1 to {len(self.net.blocks)}, "
                 f"got {out_indices} and {frozen_stages}"
             )
         self.direction = options.get("direction", "bi-alternating")
@@ -66,8 +68,8 @@ class ViL(BaseModule):
         self.frozen_stages = frozen_stages
         self._freeze()
         if options.get("block", "vil") == "vil":
-            asked = options.get("backend", "auto")
-            backend = f"mLSTM backend {resolve_backend(asked)} (requested: {asked})"
+            requested = options.get("backend", "auto")
+            backend = f"mLSTM backend {resolve_backend(requested)} (requested: {requested})"
             print_log(f"ViL {variant}: {backend}, {describe_forms(self.net)}", "current")
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -77,7 +79,7 @@ class ViL(BaseModule):
         return tuple(maps)
 
     def init_weights(self) -> None:
-        """Loads `init_cfg`'s checkpoint; without one the parameters keep their initialisation from construction."""
+        """Loads the checkpoint of `init_cfg`; without one the parameters are left as they were constructed."""
         if self.init_cfg is None or self._is_init:
             return
         if not isinstance(self.init_cfg, dict) or set(self.init_cfg) != {"type", "checkpoint"}:
@@ -93,7 +95,7 @@ class ViL(BaseModule):
         self._is_init = True
 
     def _load_out_norms(self, norms: dict[str, Tensor]) -> str:
-        """Loads the norms of the feature maps from a checkpoint that has as many; returns a line for the report."""
+        """Loads the norms of the feature maps if the checkpoint has as many; returns a line for the report."""
         if {key: value.shape for key, value in norms.items()} != {
             k: v.shape for k, v in self.out_norms.state_dict().items()
         }:

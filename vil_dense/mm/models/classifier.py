@@ -1,4 +1,4 @@
-"""A `VisionLSTM` with its head as an image classifier for MMEngine's Runner."""
+"""Wraps a `VisionLSTM` with its head as an image classifier for MMEngine's Runner."""
 
 from typing import Any
 
@@ -18,18 +18,19 @@ HEAD = ("head.weight", "head.bias")
 
 @MODELS.register_module()
 class ImageClassifier(BaseModel):
-    """Pictures (B, 3, H, W) to class logits; cross-entropy with soft targets.
+    """Classifies pictures (B, 3, H, W); the loss is the cross-entropy, also with soft targets.
 
     Args:
         variant: a key of `backbones.VARIANTS`, e.g. `vil-tiny`.
-        num_classes: width of the head.
-        data_preprocessor: `PicturePreprocessor` or a config of one, which gets `num_classes`.
+        num_classes: outputs of the head.
+        data_preprocessor: `PicturePreprocessor` or a config of one, to which `num_classes` is added.
         init_cfg: `dict(type="Pretrained", checkpoint=FILE)` loads weights of any layout that `backbones.checkpoint`
-            knows, strictly and without running code from the file; a head for another number of classes is left new.
-        **options: any option of `VisionLSTM`, in place of the variant's.
+            supports, strictly and without running code from the file; a head for another number of classes is not
+            loaded.
+        **options: any option of `VisionLSTM`; overrides that of the variant.
 
     Raises:
-        ValueError: an unknown variant or option.
+        ValueError: a variant or option is unknown.
     """
 
     def __init__(
@@ -50,8 +51,11 @@ class ImageClassifier(BaseModel):
         self.net = VisionLSTM(num_classes=num_classes, **options)
 
     def forward(self, inputs: Tensor, labels: Tensor | None = None, mode: str = "tensor", **_: Any) -> Any:
-        """By `mode`, `tensor`: logits (B, K). `loss`: dict(loss=mean cross-entropy); labels are class indices (B,) or
-        shares (B, K). `predict`: for each picture dict(scores=probabilities (K,), label=class index or None)."""
+        """Returns what `mode` names.
+
+        `tensor`: logits (B, K). `loss`: dict(loss=mean cross-entropy); labels are class indices (B,) or probabilities
+        (B, K). `predict`: a list with dict(scores=probabilities (K,), label=class index or None) for each picture.
+        """
         logits = self.net(inputs)
         if mode == "tensor":
             return logits
@@ -62,7 +66,7 @@ class ImageClassifier(BaseModel):
         return [dict(scores=row, label=label) for row, label in zip(logits.softmax(-1), classes, strict=True)]
 
     def init_weights(self) -> None:
-        """Loads `init_cfg`'s checkpoint; without one the parameters keep their initialisation from construction."""
+        """Loads the checkpoint of `init_cfg`; without one the parameters are left as they were constructed."""
         if self.init_cfg is None or self._is_init:
             return
         if not isinstance(self.init_cfg, dict) or set(self.init_cfg) != {"type", "checkpoint"}:
@@ -83,5 +87,5 @@ class ImageClassifier(BaseModel):
         self._is_init = True
 
     def weights_as_ours(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """`weights` of any layout under this model's names, e.g. of a published checkpoint, or of a run of ours."""
+        """Renames `weights` of any known layout, published or from a run of this package, to this model's names."""
         return {f"net.{key}": value for key, value in to_own(weights, direction=self.direction).items()}

@@ -1,4 +1,4 @@
-"""Mixup and cutmix of whole batches, and the preprocessor that normalises and mixes them (arXiv 2406.04303)."""
+"""Normalises batches and mixes them by mixup and cutmix (arXiv 2406.04303)."""
 
 import math
 from collections.abc import Sequence
@@ -11,17 +11,14 @@ from torch import Tensor
 from torch.distributions import Beta
 
 
-def mixup(pictures: Tensor, targets: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """Each picture (B, C, H, W) with the share `share` of itself and the rest of its partner, and targets (B, K) alike.
-
-    The partner is the batch in reversed order.
-    """
-    mixed = pictures.lerp(pictures.flip(0), 1 - share)
-    return mixed, _mix_targets(targets, share)
+def mixup(pictures: Tensor, targets: Tensor, lam: float) -> tuple[Tensor, Tensor]:
+    """Mixes pictures (B, C, H, W) and targets (B, K) with the reversed batch: lam * own + (1 - lam) * other."""
+    mixed = pictures.lerp(pictures.flip(0), 1 - lam)
+    return mixed, _mix_targets(targets, lam)
 
 
 def cutmix(pictures: Tensor, targets: Tensor, box: tuple[int, int, int, int]) -> tuple[Tensor, Tensor]:
-    """The partner's pixels inside `box` (top, bottom, left, right); targets mixed by the area that is left."""
+    """Replaces the pixels in `box` (top, bottom, left, right) by those of the reversed batch; mixes targets by area."""
     top, bottom, left, right = box
     mixed = pictures.clone()
     mixed[..., top:bottom, left:right] = pictures.flip(0)[..., top:bottom, left:right]
@@ -29,31 +26,31 @@ def cutmix(pictures: Tensor, targets: Tensor, box: tuple[int, int, int, int]) ->
     return mixed, _mix_targets(targets, 1 - (bottom - top) * (right - left) / area)
 
 
-def cutmix_box(share: float, centre: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Top, bottom, left, right of the box around `centre` whose sides are sqrt(1 - share) of `size`, clipped to it."""
-    half = [int(0.5 * math.sqrt(1 - share) * side) for side in size]
+def cutmix_box(lam: float, centre: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Returns top, bottom, left and right of the box around `centre` with sides sqrt(1 - lam) * `size`, clipped."""
+    half = [int(0.5 * math.sqrt(1 - lam) * side) for side in size]
     edges = []
     for middle, reach, side in zip(centre, half, size, strict=True):
         edges += [max(middle - reach, 0), min(middle + reach, side)]
     return tuple(edges)
 
 
-def _mix_targets(targets: Tensor, share: float) -> Tensor:
-    return share * targets + (1 - share) * targets.flip(0)
+def _mix_targets(targets: Tensor, lam: float) -> Tensor:
+    return lam * targets + (1 - lam) * targets.flip(0)
 
 
 @MODELS.register_module()
 class PicturePreprocessor(BaseDataPreprocessor):
-    """Batches on the device: pictures normalised, in training mixed.
+    """Moves batches to the device, normalises the pictures and mixes them in training.
 
-    In: dict(inputs=(B, 3, H, W) RGB, uint8 or float; labels=(B,) class indices or (B, K) shares). Out: the same with
-    float pictures; mixed batches have labels (B, K) of shares that sum to 1.
+    Input: dict(inputs=(B, 3, H, W) RGB, uint8 or float; labels=(B,) class indices or (B, K) probabilities). Output: the
+    same with float pictures; mixed batches have labels (B, K) that sum to 1.
 
     Args:
-        mean, std: of the three channels, on the scale of 0 to 255; None leaves the pictures as they are.
+        mean, std: of the three channels, on the scale of 0 to 255; None skips the normalisation.
         num_classes: K, needed for mixing.
-        mixup, cutmix: the alpha of Beta(alpha, alpha), from which the share of a batch is drawn; 0 for none. With both,
-            each batch gets one of them, at even odds. One share and one box for a batch; every batch is mixed.
+        mixup, cutmix: the alpha of Beta(alpha, alpha), from which lambda is drawn; 0 for none. With both, each batch
+            gets one of them with equal probability. A batch has one lambda and one box; every batch is mixed.
     """
 
     def __init__(
@@ -88,9 +85,9 @@ class PicturePreprocessor(BaseDataPreprocessor):
         targets = labels if labels.ndim == 2 else F.one_hot(labels, self.num_classes).to(pictures.dtype)
         names = list(self.alphas)
         name = names[int(torch.randint(len(names), ()))]
-        share = float(Beta(self.alphas[name], self.alphas[name]).sample())
+        lam = float(Beta(self.alphas[name], self.alphas[name]).sample())
         if name == "mixup":
-            return mixup(pictures, targets, share)
+            return mixup(pictures, targets, lam)
         height, width = pictures.shape[-2:]
         centre = int(torch.randint(height, ())), int(torch.randint(width, ()))
-        return cutmix(pictures, targets, cutmix_box(share, centre, (height, width)))
+        return cutmix(pictures, targets, cutmix_box(lam, centre, (height, width)))

@@ -1,4 +1,4 @@
-"""Weights of a finished run, or published ones, for the backbone of another: which they are, and whether they fit."""
+"""Reads weights of a finished run, or published ones, for a backbone and checks that they fit."""
 
 import ast
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ DEFAULT_DIRECTION = "bi-alternating"
 
 @contextmanager
 def naming(path: str) -> Iterator[None]:
-    """Puts the file before what is said of its contents."""
+    """Prefixes each ValueError within the context with the name of the file."""
     try:
         yield
     except ValueError as error:
@@ -23,12 +23,14 @@ def naming(path: str) -> Iterator[None]:
 
 
 def read_pretrained(path: str, direction: str) -> tuple[dict[str, Tensor], str]:
-    """A network's weights under our names, those of heads and of a segmentor's other parts as `to_own` leaves them, and
-    in words which they are: where a run kept an average of its weights (EMA), that.
+    """Reads the weights of a network under our names; those of a segmentor's other parts are as `to_own` leaves them.
+
+    Returns:
+        The weights, or their moving average (EMA) if the run saved one; and "weights" or "EMA weights" for the log.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_safely`, `read_state` and `to_own`; or the run that wrote the file read
-            its grids in other directions, which the weights themselves do not always show.
+        FileNotFoundError, ValueError: as `load_safely`, `read_state` and `to_own`; or the weights were trained with
+            another `direction`, which their shapes do not always show.
     """
     if path.endswith(".safetensors"):
         weights = read_state(path)
@@ -45,9 +47,9 @@ def read_pretrained(path: str, direction: str) -> tuple[dict[str, Tensor], str]:
 
 
 def trained_direction(checkpoint: dict) -> str | None:
-    """`direction` in the config that a run of ours keeps in its checkpoint; None where it keeps none.
+    """Returns `direction` from the config that a run of this package saves in its checkpoint; None without a config.
 
-    The config is read as text: nothing in it is run.
+    The config is parsed as text; none of its code is run.
     """
     meta = checkpoint.get("meta")
     text = meta.get("cfg") if isinstance(meta, dict) else None

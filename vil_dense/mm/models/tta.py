@@ -1,4 +1,4 @@
-"""Test-time augmentation that keeps one sum; mmseg's keeps the logits of every view, 11 GB on ADE20K's largest."""
+"""Averages test-time augmentations in one running sum; mmseg stores the logits of every view, up to 11 GB on ADE20K."""
 
 from mmengine.model import BaseTTAModel
 from mmengine.registry import MODELS
@@ -8,7 +8,7 @@ from mmseg.structures import SegDataSample
 
 @MODELS.register_module()
 class MeanTTAModel(BaseTTAModel):
-    """Class of the highest probability averaged over the views of one picture, as mmseg's SegTTAModel finds it."""
+    """Predicts the class with the highest mean probability over the views of a picture, as mmseg's SegTTAModel does."""
 
     def test_step(self, data: dict) -> list[SegDataSample]:
         total = 0.0
@@ -20,5 +20,5 @@ class MeanTTAModel(BaseTTAModel):
         return [sample]
 
     def merge_preds(self, data_samples_list: list) -> list:
-        """Not used: `test_step` has merged the views already."""
+        """Returns the samples unchanged: `test_step` has merged the views already."""
         return data_samples_list

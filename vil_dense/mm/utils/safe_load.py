@@ -1,7 +1,7 @@
-"""Checkpoints are read without running any code from them.
+"""Reads checkpoints without running any code from them.
 
-MMEngine's loader answers a refused pickle by unpickling it all the same; `install` puts the loader below in its place,
-for every kind of path, so that `load_from`, `resume` and `init_cfg` cannot reach the old one.
+If torch refuses a pickle, MMEngine's loader unpickles it without restrictions. `install` replaces that loader for every
+kind of path, so that `load_from`, `resume` and `init_cfg` cannot reach it.
 """
 
 import os
@@ -24,7 +24,7 @@ from vil_dense.state_files import check_damage, read_state
 
 
 def _history_statistic(owner: object, name: str) -> object:
-    """Stands in for `getattr`, which a pickled `HistoryBuffer` calls for its statistics and for nothing else."""
+    """Replaces `getattr`, which a pickled `HistoryBuffer` calls only for its statistics."""
     if owner is not HistoryBuffer or name not in ("min", "max", "current", "mean"):
         raise pickle.UnpicklingError(f"GLOBAL builtins.getattr of {name!r}")
     return getattr(HistoryBuffer, name)
@@ -47,20 +47,20 @@ SAFE_GLOBALS = [
 
 
 class BrokenFile(ValueError):
-    """A checkpoint file that is not whole, not what was written, or none."""
+    """Reports a file that is truncated, damaged or not a checkpoint."""
 
 
 def load_safely(filename: str, map_location: str | torch.device | None = "cpu") -> dict:
-    """The contents of a checkpoint file; tensors on the CPU, whatever `map_location` MMEngine asks for.
+    """Reads a checkpoint file; tensors are put on the CPU, whatever `map_location` MMEngine passes.
 
-    On a GPU they would be there twice while a run is resumed, and AdamW's step counts would stay there, which it reads
-    at each step.
+    On a GPU they would take memory twice while a run resumes, and AdamW's step counts would stay there, although it
+    reads them on the CPU at each step.
 
     Raises:
-        BrokenFile: the file is truncated, damaged or no checkpoint.
+        BrokenFile: the file is truncated, damaged or not a checkpoint.
         ValueError: it holds something else, or objects whose loading would run code.
-        FileNotFoundError: there is no such file (addresses on the network are not loaded).
-        OSError, MemoryError: it cannot be read now, and may be whole; see `check_damage`.
+        FileNotFoundError: the file does not exist (URLs are not loaded).
+        OSError, MemoryError: it cannot be read now, but may be intact; see `check_damage`.
     """
     path = os.path.expanduser(filename)
     if not os.path.isfile(path):
@@ -90,20 +90,20 @@ def load_safely(filename: str, map_location: str | torch.device | None = "cpu") 
 
 
 def weights_of(checkpoint: dict) -> dict[str, torch.Tensor]:
-    """The state dict inside a checkpoint, or the checkpoint where it is one."""
+    """Returns the state dict inside a checkpoint, or the checkpoint itself if it is one."""
     return checkpoint.get("state_dict", checkpoint)
 
 
 def read_weights(path: str) -> dict[str, torch.Tensor]:
-    """The tensors of a `.safetensors` file or of a checkpoint; raises as `load_safely` and `read_state` do."""
+    """Reads the tensors of a `.safetensors` file or of a checkpoint; raises as `load_safely` and `read_state` do."""
     return read_state(path) if path.endswith(".safetensors") else weights_of(load_safely(path))
 
 
 def load_exactly(model: nn.Module, weights: dict[str, torch.Tensor], filename: str) -> None:
-    """Load `weights`, every tensor of them, into `model` (or into the model that it wraps).
+    """Loads all tensors of `weights` into `model` (or into the model that it wraps).
 
     Raises:
-        ValueError: they are another model's; says how many tensors do not fit and names one.
+        ValueError: they are of another model; names the number of tensors that do not fit, and one of them.
     """
     while isinstance(getattr(model, "module", None), nn.Module):
         model = model.module
@@ -123,7 +123,7 @@ def load_exactly(model: nn.Module, weights: dict[str, torch.Tensor], filename: s
 
 
 def check_finite(weights: dict[str, torch.Tensor], filename: str) -> None:
-    """Raises ValueError: a tensor holds NaN or infinity, with which a network gives one class everywhere."""
+    """Raises ValueError if a tensor holds NaN or infinity, with which a network predicts one class everywhere."""
     values = {name: value for name, value in weights.items() if isinstance(value, torch.Tensor)}
     broken = [name for name, value in values.items() if value.is_floating_point() and not value.isfinite().all()]
     if broken:
@@ -131,14 +131,14 @@ def check_finite(weights: dict[str, torch.Tensor], filename: str) -> None:
 
 
 BACKBONES = ("backbone.", "net.", "network.encoder.", "network.stages.", "network.tokenizer.", "network.stage.")
-"""Beginnings of the names of what a new task keeps, in classifiers and in segmentors of pictures and volumes."""
+"""Prefixes of the backbone's parameters in classifiers and in segmentors of pictures and volumes."""
 
 
 def check_backbone(model: nn.Module, weights: dict[str, torch.Tensor], filename: str) -> None:
-    """For `load_from`, where a head may be new.
+    """Checks that weights for `load_from` hold the whole backbone (of a classifier: `net`); the head may be new.
 
     Raises:
-        ValueError: not every tensor of the model's backbone (a classifier's `net`) is in `weights`.
+        ValueError: a tensor of the backbone is missing or has another shape.
     """
     own = {name: value for name, value in model.state_dict().items() if name.startswith(BACKBONES)}
     fit = [name for name, value in own.items() if getattr(weights.get(name), "shape", None) == value.shape]
@@ -151,16 +151,14 @@ def check_backbone(model: nn.Module, weights: dict[str, torch.Tensor], filename:
 
 
 class RefusingHandler(PickleHandler):
-    """MMEngine's handler of pickles, which writes them and reads none."""
+    """Writes pickles as MMEngine's handler does, and refuses to read them."""
 
     def load_from_fileobj(self, file: object, **kwargs: object) -> None:
-        raise ValueError(
-            "a .pkl file was refused, since loading it could run code: write what it holds as .json or .npy"
-        )
+        raise ValueError("a .pkl file was refused, since loading it could run code: save its content as .json or .npy")
 
 
 class SafeYamlHandler(YamlHandler):
-    """MMEngine's handler of YAML, which makes plain values and no objects."""
+    """Reads plain values from YAML, and no objects."""
 
     def load_from_fileobj(self, file: object, **kwargs: object) -> object:
         return super().load_from_fileobj(file, Loader=yaml.SafeLoader)
@@ -168,7 +166,7 @@ class SafeYamlHandler(YamlHandler):
 
 @contextmanager
 def safe_files() -> Iterator[None]:
-    """Applies `install` within the context and puts MMEngine's tables back after it."""
+    """Applies `install` within the context and restores MMEngine's tables afterwards."""
     schemes, handlers = dict(CheckpointLoader._schemes), dict(file_handlers)
     install()
     try:
@@ -180,9 +178,9 @@ def safe_files() -> Iterator[None]:
 
 
 def install() -> None:
-    """Make `load_safely` the only loader of MMEngine's table, and let `mmengine.load` run no code of a file.
+    """Makes `load_safely` the only checkpoint loader of MMEngine, and `mmengine.load` safe for pickle and YAML.
 
-    mmseg's losses read `class_weight="FILE"` with the latter.
+    mmseg's losses read `class_weight="FILE"` with `mmengine.load`.
     """
     CheckpointLoader.register_scheme(list(CheckpointLoader._schemes), loader=load_safely, force=True)
     register_handler(["pkl", "pickle"])(RefusingHandler)

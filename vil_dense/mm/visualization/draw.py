@@ -1,4 +1,4 @@
-"""Pictures of label maps: overlays, panels, curves. Arrays are (H, W, 3) uint8 RGB, labels (H, W) integers."""
+"""Draws label maps and curves. Arrays are (H, W, 3) uint8 RGB, labels (H, W) integers."""
 
 import csv
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ UNLABELLED = (128, 128, 128)
 
 
 def save_png(path: Path, array: np.ndarray) -> None:
-    """Write a uint8 array, (H, W) or (H, W, 3), as PNG."""
+    """Writes a uint8 array, (H, W) or (H, W, 3), as PNG."""
     write_whole(path, lambda part: Image.fromarray(array).save(part))
 
 
 def save_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence]) -> None:
-    """Write a table; floats with two digits."""
+    """Writes a table as CSV; floats with two decimals."""
 
     def write(part: Path) -> None:
         with part.open("w", newline="") as file:
@@ -30,31 +30,31 @@ def save_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence]) -> Non
 
 
 def paint(label: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
-    """Colours of a label map; ids beyond the palette (unlabelled) are grey."""
+    """Returns the colours of a label map; ids outside the palette (unlabelled) are grey."""
     table = np.array([*palette, UNLABELLED], dtype=np.uint8)
     return table[np.where((label >= 0) & (label < len(palette)), label, len(palette))]
 
 
 def overlay(image: np.ndarray, label: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
-    """The picture with its label map over it, half and half."""
+    """Blends the picture with the colours of its label map in equal parts."""
     return ((image.astype(np.uint16) + paint(label, palette)) // 2).astype(np.uint8)
 
 
 def panel(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
-    """Picture | truth | prediction, side by side with a white gap."""
+    """Puts picture, truth and prediction side by side with white gaps."""
     gap = np.full((image.shape[0], 4, 3), 255, dtype=np.uint8)
     return np.hstack([image, gap, paint(truth, palette), gap, paint(prediction, palette)])
 
 
 def stack(panels: Sequence[np.ndarray]) -> np.ndarray:
-    """Panels below each other, padded with white to the widest."""
+    """Stacks panels vertically, padded with white to the widest."""
     width = max(part.shape[1] for part in panels)
     rows = [np.pad(part, ((0, 4), (0, width - part.shape[1]), (0, 0)), constant_values=255) for part in panels]
     return np.vstack(rows)
 
 
 def save_curves(path: Path, train: dict[int, float], val: dict[int, float], metric: str) -> None:
-    """Loss and validation metric against the step, as one PNG."""
+    """Plots loss and validation metric against the step, as one PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.5), layout="constrained")

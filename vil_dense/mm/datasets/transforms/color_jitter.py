@@ -1,4 +1,4 @@
-"""Colour jitter as torchvision defines it; mmseg's PhotoMetricDistortion shifts brightness where this scales it."""
+"""Jitters colours as torchvision does; mmseg's PhotoMetricDistortion shifts the brightness instead of scaling it."""
 
 import cv2
 import mmcv
@@ -9,11 +9,11 @@ from mmengine.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class ColorJitter(BaseTransform):
-    """Brightness, contrast, saturation and hue of `img` (BGR uint8), each changed every time, in random order.
+    """Changes brightness, contrast, saturation and hue of `img` (BGR uint8), each every time, in random order.
 
     Args:
         brightness, contrast, saturation: the factor is uniform in [max(0, 1 - x), 1 + x].
-        hue: the shift is uniform in [-x, x], in turns of the colour circle.
+        hue: the shift is uniform in [-x, x]; 1 is the whole colour circle.
     """
 
     def __init__(self, brightness: float, contrast: float, saturation: float, hue: float) -> None:
@@ -29,10 +29,10 @@ class ColorJitter(BaseTransform):
         return results
 
 
-def shift_hue(image: np.ndarray, turns: float) -> np.ndarray:
-    """`image` (BGR uint8) with its hue turned; OpenCV counts 180 steps to a turn."""
+def shift_hue(image: np.ndarray, shift: float) -> np.ndarray:
+    """Shifts the hue of `image` (BGR uint8) by a fraction of the colour circle, which OpenCV divides into 180 steps."""
     hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
-    hsv[..., 0] = ((hsv[..., 0].astype(np.int16) + round(180 * turns)) % 180).astype(np.uint8)
+    hsv[..., 0] = ((hsv[..., 0].astype(np.int16) + round(180 * shift)) % 180).astype(np.uint8)
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
 
 

@@ -1,4 +1,4 @@
-"""ImageNet's picture transforms on PIL images, as the ViL paper's code has them (arXiv 2406.04303, table 5).
+"""Transforms PIL images for ImageNet as the code of the ViL paper does (arXiv 2406.04303, table 5).
 
 Inside a pipeline `results["img"]` is an RGB `PIL.Image`; `PackPicture` turns it into a tensor. Randomness comes from
 numpy's global generator, which `SeedSample` seeds.
@@ -17,13 +17,13 @@ BICUBIC = Image.Resampling.BICUBIC
 
 @TRANSFORMS.register_module()
 class LoadPicture(BaseTransform):
-    """`img_path` to `img`, RGB; the orientation that a camera noted beside the pixels is not applied.
+    """Reads `img_path` to `img`, RGB; the EXIF orientation is not applied.
 
-    Pillow decodes: OpenCV gives the same pixels and is no faster once they are in RGB order, and decoding to a fraction
-    of the size (`Image.draft`) wins nothing at ImageNet's usual 500 x 375 px and changes pixels.
+    Pillow decodes: OpenCV gives the same pixels and is no faster once they are in RGB order. Decoding to a fraction of
+    the size (`Image.draft`) changes pixels and saves nothing at ImageNet's usual 500 x 375 px.
 
     Raises:
-        ValueError: no picture there, or a broken one; names the file.
+        ValueError: the picture does not exist or is broken; names the file.
     """
 
     def transform(self, results: dict) -> dict:
@@ -34,16 +34,17 @@ class LoadPicture(BaseTransform):
         except FileNotFoundError:
             raise ValueError(f"there is no picture at {path}") from None
         except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{path} is no whole picture: {error}") from None
+            raise ValueError(f"{path} is not a complete picture: {error}") from None
         return results
 
 
 @TRANSFORMS.register_module()
 class RandomResizedCrop(BaseTransform):
-    """A random part of the picture, scaled to `size` x `size` px (bicubic, antialiased).
+    """Crops a random part of the picture and scales it to `size` x `size` px (bicubic, antialiased).
 
-    The part's area is uniform in `scale` times the picture's, the logarithm of its aspect ratio (width / height)
-    uniform between those of `ratio`. If ten draws give none that fits, the largest centred part within `ratio`.
+    The area of the part is uniform in `scale` times that of the picture; the logarithm of its aspect ratio (width /
+    height) is uniform between those of `ratio`. If none of ten draws fits, the largest centred part within `ratio` is
+    taken.
     """
 
     def __init__(
@@ -54,12 +55,12 @@ class RandomResizedCrop(BaseTransform):
     def transform(self, results: dict) -> dict:
         left, top, width, height = self.draw(*results["img"].size)
         box = (left, top, left + width, top + height)
-        # cropped first: what lies outside the part must not shine in, as it would with resize(box=...)
+        # cropped first: with resize(box=...) pixels outside the part would enter the average
         results["img"] = results["img"].crop(box).resize((self.size, self.size), BICUBIC)
         return results
 
     def draw(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """Left, top, width and height of a part of a picture of `width` x `height` px."""
+        """Draws left, top, width and height of a part of a picture of `width` x `height` px."""
         for _ in range(10):
             area = width * height * np.random.uniform(*self.scale)
             aspect = math.exp(np.random.uniform(*np.log(self.ratio)))
@@ -73,7 +74,7 @@ class RandomResizedCrop(BaseTransform):
 
 @TRANSFORMS.register_module()
 class FlipPicture(BaseTransform):
-    """Mirrored left to right with probability `prob`."""
+    """Mirrors the picture left to right with probability `prob`."""
 
     def __init__(self, prob: float = 0.5) -> None:
         self.prob = prob
@@ -85,17 +86,17 @@ class FlipPicture(BaseTransform):
 
 
 def grey(image: Image.Image) -> Image.Image:
-    """Luminance in all three channels."""
+    """Replaces all three channels by the luminance."""
     return image.convert("L").convert("RGB")
 
 
 def solarise(image: Image.Image) -> Image.Image:
-    """Values of 128 and more inverted."""
+    """Inverts values of 128 and more."""
     return ImageOps.solarize(image)
 
 
 def blur(image: Image.Image) -> Image.Image:
-    """Gaussian blur with a radius drawn from 0.1 to 2.0 px."""
+    """Blurs with a Gaussian whose radius is drawn from 0.1 to 2.0 px."""
     return image.filter(ImageFilter.GaussianBlur(np.random.uniform(0.1, 2.0)))
 
 
@@ -104,7 +105,7 @@ THREE = (grey, solarise, blur)
 
 @TRANSFORMS.register_module()
 class ThreeAugment(BaseTransform):
-    """Exactly one of `THREE`, each as likely as the others (DeiT III, arXiv 2204.07118, section 3.2)."""
+    """Applies one of `THREE` with equal probability (DeiT III, arXiv 2204.07118, section 3.2)."""
 
     def transform(self, results: dict) -> dict:
         results["img"] = THREE[np.random.randint(len(THREE))](results["img"])
@@ -116,7 +117,7 @@ ENHANCE = dict(brightness=ImageEnhance.Brightness, contrast=ImageEnhance.Contras
 
 @TRANSFORMS.register_module()
 class PictureJitter(BaseTransform):
-    """Brightness, contrast and saturation, each changed every time, in random order.
+    """Changes brightness, contrast and saturation, each every time, in random order.
 
     Args:
         brightness, contrast, saturation: the factor is uniform in [1 - x, 1 + x]; 0 leaves the step out.
@@ -135,7 +136,7 @@ class PictureJitter(BaseTransform):
 
 @TRANSFORMS.register_module()
 class ResizeCentreCrop(BaseTransform):
-    """The short side scaled to `size` px (bicubic, antialiased), then the middle `size` x `size` px."""
+    """Scales the short side to `size` px (bicubic, antialiased) and crops the middle `size` x `size` px."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -152,7 +153,7 @@ class ResizeCentreCrop(BaseTransform):
 
 @TRANSFORMS.register_module()
 class PackPicture(BaseTransform):
-    """dict(inputs=uint8 RGB (3, H, W), labels=class index, img_path): what a batch is stacked from."""
+    """Packs a sample for a batch: dict(inputs=uint8 RGB (3, H, W), labels=class index, img_path)."""
 
     def transform(self, results: dict) -> dict:
         pixels = torch.from_numpy(np.array(results["img"]))

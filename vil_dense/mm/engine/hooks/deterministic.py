@@ -1,4 +1,4 @@
-"""`--deterministic`, where torch has no operation that gives the same numbers in every run."""
+"""Replaces operations that torch cannot run deterministically on a GPU, for `--deterministic`."""
 
 from typing import Any
 
@@ -11,26 +11,26 @@ from torch import Tensor, nn
 
 
 class ProductPool2d(nn.AdaptiveAvgPool2d):
-    """Adaptive average pooling as two matrix products, (B, C, H, W) to (B, C, *output_size).
+    """Pools averages by two matrix products, (B, C, H, W) to (B, C, *output_size).
 
-    The backward of torch's own adds up in any order on a GPU, so with `use_deterministic_algorithms` it raises.
+    Torch's own backward adds in arbitrary order on a GPU and raises with `use_deterministic_algorithms`.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         size: Any = self.output_size
         rows, columns = size if isinstance(size, tuple) else (size, size)
         height, width = x.shape[-2:]
-        return averages(height, rows or height, x) @ x @ averages(width, columns or width, x).mT
+        return pooling_matrix(height, rows or height, x) @ x @ pooling_matrix(width, columns or width, x).mT
 
 
-def averages(size: int, bins: int, like: Tensor) -> Tensor:
-    """What each bin of an axis takes of each place, (bins, size), in the dtype and on the device of `like`."""
+def pooling_matrix(size: int, bins: int, like: Tensor) -> Tensor:
+    """Returns the weight of each position of an axis in each bin, (bins, size), with dtype and device of `like`."""
     eye = torch.eye(size, dtype=like.dtype, device=like.device)
     return F.adaptive_avg_pool1d(eye[None], bins)[0].T
 
 
 class SummedCrossEntropy(nn.CrossEntropyLoss):
-    """The mean of a cross entropy over places, taken of the single ones: torch's own mean raises on a GPU as well."""
+    """Averages the cross entropies of single pixels; torch's own mean raises on a GPU in deterministic mode."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         if target.is_floating_point() or self.weight is not None or self.reduction != "mean":
@@ -41,7 +41,7 @@ class SummedCrossEntropy(nn.CrossEntropyLoss):
         return single.sum() / (target != self.ignore_index).sum()
 
 
-INSTEAD: dict[type[nn.Module], type[nn.Module]] = {
+REPLACEMENTS: dict[type[nn.Module], type[nn.Module]] = {
     nn.AdaptiveAvgPool2d: ProductPool2d,
     nn.CrossEntropyLoss: SummedCrossEntropy,
 }
@@ -49,8 +49,8 @@ INSTEAD: dict[type[nn.Module], type[nn.Module]] = {
 
 @HOOKS.register_module()
 class DeterministicHook(Hook):
-    """Pooling as in UperNet's and PSPNet's pyramids and the cross entropy of volumes take the forms above."""
+    """Replaces the pooling of UperNet's and PSPNet's pyramids and the cross entropy of volumes by the forms above."""
 
     def before_run(self, runner: Runner) -> None:
         for module in runner.model.modules():
-            module.__class__ = INSTEAD.get(type(module), type(module))
+            module.__class__ = REPLACEMENTS.get(type(module), type(module))

@@ -1,4 +1,4 @@
-"""Numbers that are not finite: found before they reach the weights, traced to a module, never passed over silently."""
+"""Detects numbers that are not finite before they reach the weights, and traces them to a module."""
 
 import math
 import random
@@ -24,11 +24,11 @@ from vil_dense.mm.engine.hooks.nan_trace import first_not_finite, is_finite
 
 ADVICE = "a lower learning rate, clip_grad or bfloat16 in place of float16 may help"
 SKIPPED = "steps_skipped"
-"""In MMEngine's message hub, so in checkpoints: how many in a row."""
+"""Key in MMEngine's message hub, and so in checkpoints: number of steps skipped in a row."""
 
 
 class Batch(NamedTuple):
-    """What a step began with."""
+    """Stores the inputs of a step: data and random states."""
 
     data: Any
     random: dict[str, Any]
@@ -36,20 +36,21 @@ class Batch(NamedTuple):
 
 @HOOKS.register_module()
 class NaNGuardHook(Hook):
-    """Every training step: loss and gradients are looked at before the optimizer uses them.
+    """Checks loss and gradients of every training step before the optimizer uses them.
 
-    A step with numbers that are not finite changes nothing. It is repeated once under hooks to find the module where
-    they arise, `faults/step_N.json` in the work folder gets the files of the batch, and all processes decide alike: the
-    step is left out with a warning, or the run ends. No checkpoint with such weights is written.
+    A step with numbers that are not finite changes no weight. It is repeated once under hooks to find the module where
+    they arise, and the files of the batch are written to `faults/step_N.json` in the work folder. All processes decide
+    alike: the step is skipped with a warning, or the run ends. No checkpoint with weights that are not finite is
+    written.
 
-    With dynamic loss scaling an overflow of the scaled gradient is no fault while the scale is above 1: the scaler
-    leaves the step out and halves the scale, and a warning says so.
+    With dynamic loss scaling an overflow of the scaled gradient is normal while the scale is above 1: the scaler skips
+    the step and halves the scale, and a warning is logged.
 
     Args:
-        max_skipped: steps that may be left out in a row.
+        max_skipped: number of steps in a row that may be skipped.
 
     Raises:
-        RunFault: one more is not finite, or weights that are to be saved are not.
+        RunFault: more steps in a row are not finite, or weights to be saved are not finite.
     """
 
     priority = "HIGH"  # after the seeding of a step
@@ -66,15 +67,15 @@ class NaNGuardHook(Hook):
         self.model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         self.backward, self.step = self.wrapper.backward, self.wrapper.step
         self.wrapper.backward = self._backward
-        # With the mark by which schedulers know that steps are counted.
+        # With the attribute by which schedulers know that steps are counted.
         self.wrapper.step = update_wrapper(partial(self._step), self.step)
-        self.kept: list[Tensor] = []
+        self.saved_buffers: list[Tensor] = []
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         self.batches.append(Batch(data_batch, random_states()))
         if self.max_skipped and not self.losses:
-            # A step that is left out must not leave its statistics in the norms.
-            self.kept = [buffer.detach().clone() for buffer in self.model.buffers()]
+            # The norms must not keep the statistics of a skipped step.
+            self.saved_buffers = [buffer.detach().clone() for buffer in self.model.buffers()]
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         for name, value in checkpoint["state_dict"].items():
@@ -89,14 +90,14 @@ class NaNGuardHook(Hook):
         self.backward(loss, **kwargs)
 
     def _step(self, **kwargs: Any) -> None:
-        """In place of the optimizer wrapper's `step`, once for the batches of an update."""
-        bad_loss, bad_gradient = self._look()
+        """Replaces the optimizer wrapper's `step`; runs once for the batches of an update."""
+        bad_loss, bad_gradient = self._check()
         if bad_loss or bad_gradient:
             scale, dynamic = loss_scale(self.wrapper)
             if bad_loss or not dynamic or scale <= 1:
-                self._fault("loss" if bad_loss else "gradient")
+                self._skip_or_end("loss" if bad_loss else "gradient")
             else:
-                self._warn(f"the gradient overflowed at the loss scale {scale:g}: left out, and the scale is halved")
+                self._warn(f"the gradient overflowed at the loss scale {scale:g}: skipped, and the scale is halved")
                 self.step(**kwargs)
         else:
             self._count(0)
@@ -108,10 +109,10 @@ class NaNGuardHook(Hook):
         self.skipped = skipped
         self.runner.message_hub.update_info(SKIPPED, skipped)
 
-    def _look(self) -> tuple[bool, bool]:
-        """Is the loss, is the gradient of any process not finite?"""
+    def _check(self) -> tuple[bool, bool]:
+        """Returns whether the loss and whether the gradient of any process is not finite."""
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
-        # A process's part of a small sharded weight may be empty, which has no largest value.
+        # A process's part of a small sharded weight may be empty and then has no largest value.
         parts = [gradient.to_local() if isinstance(gradient, DTensor) else gradient for gradient in gradients]
         parts = [part for part in parts if part.numel()]
         # The largest absolute value: unlike a sum of squares it overflows only where a gradient does.
@@ -122,7 +123,7 @@ class NaNGuardHook(Hook):
         bad_loss, bad_gradient = flags.tolist()
         return bool(bad_loss), bool(bad_gradient)
 
-    def _fault(self, what: str) -> None:
+    def _skip_or_end(self, what: str) -> None:
         reports = all_gather_object(self._report(what))
         reports = [report for report in reports if report["first"]] or reports
         path = Path(self.runner.work_dir) / "faults" / f"step_{self.runner.iter + 1}.json"
@@ -131,48 +132,50 @@ class NaNGuardHook(Hook):
         self._count(self.skipped + 1)
         report = reports[0]
         first = f"first in {report['first']}" if report["first"] else "but was finite when the step was repeated"
-        words = f"the {what} is {report[what]}, {first}; files of the batch: {path}"
+        message = f"the {what} is {report[what]}, {first}; files of the batch: {path}"
         if self.skipped > self.max_skipped:
-            row = f" {self.skipped} times in a row" if self.max_skipped else ""
+            repeated = f" {self.skipped} times in a row" if self.max_skipped else ""
             saved = last_checkpoint(self.runner.work_dir)
-            raise RunFault(f"step {self.runner.iter + 1}:{row} {words}; the last good checkpoint: {saved}; {ADVICE}")
-        self._warn(f"{words}; the step is left out, {self.skipped} in a row of at most {self.max_skipped}")
+            raise RunFault(
+                f"step {self.runner.iter + 1}:{repeated} {message}; the last good checkpoint: {saved}; {ADVICE}"
+            )
+        self._warn(f"{message}; the step is skipped, {self.skipped} in a row of at most {self.max_skipped}")
         with torch.no_grad():
-            for buffer, kept in zip(self.model.buffers(), self.kept, strict=True):
-                buffer.copy_(kept)
+            for buffer, saved_buffer in zip(self.model.buffers(), self.saved_buffers, strict=True):
+                buffer.copy_(saved_buffer)
 
     def _report(self, what: str) -> dict[str, Any]:
-        """Of this process: step, losses, origin (empty where only others' numbers are not finite), files."""
+        """Returns step, loss, origin (empty if only other ranks overflowed) and files of this process."""
         losses = torch.stack(self.losses).tolist()
         now = random_states()
-        # All batches of the update, in every process: norms over several processes must meet.
-        firsts = [first_not_finite(self.model, lambda batch=batch: self._again(batch)) for batch in self.batches]
+        # Every process repeats all batches of the update, as norms over several processes need all of them.
+        firsts = [first_not_finite(self.model, lambda batch=batch: self._repeat(batch)) for batch in self.batches]
         set_random_states(now)
         index = next((index for index, first in enumerate(firsts) if first), -1)
         return dict(
             step=self.runner.iter + 1,
             process=get_rank(),
             loss=str(losses[index]),
-            gradient="not finite" if what == "gradient" else "not looked at",
+            gradient="not finite" if what == "gradient" else "not checked",
             first=firsts[index],
             files=files_of(self.batches[index].data),
         )
 
-    def _again(self, batch: Batch) -> Tensor:
-        """The loss of a batch once more, with the random numbers that it had, without touching other processes."""
+    def _repeat(self, batch: Batch) -> Tensor:
+        """Returns the loss of a batch, computed again with the same random numbers, in this process alone."""
         set_random_states(batch.random)
         with self.wrapper.optim_context(self.model):
             data = self.model.data_preprocessor(batch.data, True)
             loss, _ = self.model.parse_losses(self.model._run_forward(data, mode="loss"))
         return self.wrapper.scale_loss(loss) * loss_scale(self.wrapper)[0]
 
-    def _warn(self, words: str) -> None:
-        self.runner.logger.warning(f"numbers: step {self.runner.iter + 1}: {words}")
+    def _warn(self, message: str) -> None:
+        self.runner.logger.warning(f"numbers: step {self.runner.iter + 1}: {message}")
 
 
 @HOOKS.register_module()
 class LabelledAccuracyHook(Hook):
-    """NaN in the log for the training accuracy of a batch without one labelled pixel, which mmseg gives as 100."""
+    """Logs NaN as the training accuracy of a batch without labelled pixels, for which mmseg gives 100."""
 
     priority = "HIGHEST"  # before the log and the mean over processes
 
@@ -186,29 +189,31 @@ class LabelledAccuracyHook(Hook):
 
 
 def any_labelled(samples: Iterable[Any], ignore_index: int) -> bool:
+    """Returns whether a sample has a labelled pixel."""
     return any(bool((sample.gt_sem_seg.data != ignore_index).any()) for sample in samples)
 
 
 def files_of(data: Any) -> list[str]:
-    """Paths of the pictures, or names of the cases, of a collated batch; empty where it does not say."""
+    """Returns the paths of the pictures, or the names of the cases, of a collated batch; empty if it has none."""
     if "data_samples" in data:
         return [str(sample.metainfo.get("img_path", "unknown")) for sample in data["data_samples"]]
     return [str(name) for key in ("img_path", "name") for name in data.get(key, ())]
 
 
 def loss_scale(wrapper: OptimWrapper) -> tuple[float, bool]:
-    """The factor of the loss in mixed precision, 1 without it; and whether an overflow lowers it."""
+    """Returns the factor of the loss in mixed precision, 1 without it; and whether an overflow reduces it."""
     scaler = getattr(wrapper, "loss_scaler", None)
     return (1.0, False) if scaler is None else (scaler.get_scale(), wrapper._scale_update_param is None)
 
 
 def random_states() -> dict[str, Any]:
-    """Of Python, numpy and torch, for `set_random_states`."""
+    """Returns the random states of Python, numpy and torch, for `set_random_states`."""
     cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
     return dict(python=random.getstate(), numpy=np.random.get_state(), torch=torch.get_rng_state(), cuda=cuda)
 
 
 def set_random_states(states: dict[str, Any]) -> None:
+    """Restores the states that `random_states` returned."""
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])
     torch.set_rng_state(states["torch"])

@@ -1,4 +1,4 @@
-"""Where in a network a number first is not finite; found in a step that is taken once more, under hooks."""
+"""Finds the module of a network whose numbers are the first that are not finite, by repeating a step under hooks."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -11,8 +11,10 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 
 def is_finite(tensors: Any) -> bool:
-    """No NaN and no infinity in the floating-point tensors of a nested structure (of a sharded one: in this process's
-    part)."""
+    """Returns whether the floating-point tensors of a nested structure hold neither NaN nor infinity.
+
+    Of a sharded tensor only the part of this process is checked.
+    """
     return all(
         bool(torch.isfinite((x.to_local() if isinstance(x, DTensor) else x).detach()).all())
         for x in tree_leaves(tensors)
@@ -21,20 +23,21 @@ def is_finite(tensors: Any) -> bool:
 
 
 def first_not_finite(model: nn.Module, loss_of_step: Callable[[], Tensor]) -> str:
-    """The module or parameter in which a step goes wrong, in words; empty where this time nothing does.
+    """Describes the module or parameter whose numbers are the first that are not finite; empty if all are finite.
 
-    A module is to blame whose input is finite and whose output is not; on the way back, whose output's gradient is
-    finite and whose input's or parameters' gradient is not. Of modules inside each other, the innermost.
+    In the forward pass it is the module with a finite input and an output that is not finite. In the backward pass it
+    is the module with a finite gradient of its output, and a gradient of its input or parameters that is not finite.
+    Of nested modules it is the innermost.
 
-    Of several processes all call it.
+    All processes have to call it.
 
     Args:
-        model: its gradients are lost.
-        loss_of_step: runs `model` and returns the loss that the step descends.
+        model: its gradients are overwritten.
+        loss_of_step: runs `model` and returns the loss that the step minimises.
     """
     tensors = [*model.named_parameters(), *model.named_buffers()]
     bad = next((index for index, (_, tensor) in enumerate(tensors) if not is_finite(tensor)), len(tensors))
-    # They take the step together or not at all, as it gathers sharded weights, of which one has what is not finite.
+    # Either all processes repeat the step or none, as it gathers sharded weights.
     first = torch.tensor(bad)
     all_reduce(first, "min")
     if first < len(tensors):
@@ -54,9 +57,9 @@ def first_not_finite(model: nn.Module, loss_of_step: Callable[[], Tensor]) -> st
 
 
 class _Trace:
-    """Hooks on all modules of `model`.
+    """Puts hooks on all modules of `model`.
 
-    `forward` tells where a forward pass went wrong, empty if nowhere; `backward()` the same of the gradients.
+    `forward` describes the origin of the fault in the forward pass, `backward()` that in the gradients; empty if none.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -89,12 +92,12 @@ class _Trace:
         innermost = [
             module for module in found if not any(other is not module and other in found for other in module.modules())
         ]
-        return f"the gradient of {self._words(innermost[-1])}" if innermost else ""
+        return f"the gradient of {self._describe(innermost[-1])}" if innermost else ""
 
     def _before(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
         if module is self.model and not is_finite((args, kwargs)):
             self.forward = self.forward or "the batch itself"
-        # A view of its own for each module, so that its gradient is not summed with that of the input's other uses.
+        # Each module gets its own view, so that its gradient is not summed with those of other uses of the input.
         return tree_map(lambda x: self._watched(x, module, self.bad_inputs, view=True), (args, kwargs))
 
     def _after(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
@@ -103,10 +106,10 @@ class _Trace:
         if self.forward or is_finite(output):
             return
         if is_finite((args, kwargs)):
-            self.forward = f"the output of {self._words(module)}"
+            self.forward = f"the output of {self._describe(module)}"
         else:
             parent = self.model.get_submodule(self.names[module].rpartition(".")[0])
-            self.forward = f"{self._words(parent)}, in what it gives to {self._words(module)}"
+            self.forward = f"{self._describe(parent)}, in the input of {self._describe(module)}"
 
     def _watched(self, x: Any, module: nn.Module, bad: set[nn.Module], view: bool = False) -> Any:
         if not isinstance(x, Tensor) or not x.requires_grad:
@@ -115,7 +118,7 @@ class _Trace:
         x.register_hook(lambda gradient: None if is_finite(gradient) else bad.add(module))
         return x
 
-    def _words(self, module: nn.Module) -> str:
+    def _describe(self, module: nn.Module) -> str:
         kind = type(module).__name__
         return f"{self.names[module]} ({kind})" if self.names[module] else kind
 

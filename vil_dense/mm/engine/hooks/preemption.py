@@ -31,7 +31,7 @@ from vil_dense.mm.engine.step_loop import start_at_step
 
 REQUEUE = 75
 STOP_CHECK_INTERVAL = 8
-"""Batches of a validation between two checks whether a process was asked to stop; each check is an all-reduce."""
+"""Validation batches between two checks for SIGTERM in any process; each check is an all-reduce."""
 
 
 class Preempted(SystemExit):
@@ -78,7 +78,7 @@ class PreemptionHook(Hook):
     priority = "LOWEST"  # all that belongs to a step is done
 
     def __init__(self) -> None:
-        self.asked = False
+        self.sigterm_received = False
 
     def before_run(self, runner: Runner) -> None:
         # Not later: a checkpoint hook may validate before the first step, and loader processes may stay.
@@ -91,7 +91,7 @@ class PreemptionHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         start_at_step(runner.train_loop)
-        self.before = signal.signal(signal.SIGTERM, self._ask)
+        self.before = signal.signal(signal.SIGTERM, self._on_sigterm)
 
     def after_train(self, runner: Runner) -> None:
         signal.signal(signal.SIGTERM, self.before)
@@ -100,7 +100,7 @@ class PreemptionHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
         step = runner.iter + 1
-        if not runner.optim_wrapper.should_update() or not self._any_asked():
+        if not runner.optim_wrapper.should_update() or not self._any_received():
             return
         within, steps = (isinstance(runner.train_loop, loop) for loop in (EpochLoop, IterBasedTrainLoop))
         name = WITHIN_EPOCH.format(runner.epoch, batch_idx + 1) if within else f"iter_{step}.pth"
@@ -117,19 +117,19 @@ class PreemptionHook(Hook):
         self.shared_batches = int(batches)
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        # A process may have more batches than others, which would wait for none of those in vain.
-        ask = runner.world_size == 1 or batch_idx % STOP_CHECK_INTERVAL == 0
-        if ask and batch_idx < self.shared_batches and self._any_asked():
+        # An all-reduce after the last batch of another process would wait forever.
+        check = runner.world_size == 1 or batch_idx % STOP_CHECK_INTERVAL == 0
+        if check and batch_idx < self.shared_batches and self._any_received():
             self._stop(runner, "a validation")
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
+    def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
+        self.sigterm_received = True
 
-    def _any_asked(self) -> bool:
+    def _any_received(self) -> bool:
         """Returns whether any process received SIGTERM."""
-        asked = torch.tensor(float(self.asked))
-        all_reduce(asked, "max")
-        return bool(asked)
+        received = torch.tensor(float(self.sigterm_received))
+        all_reduce(received, "max")
+        return bool(received)
 
     def _stop(self, runner: Runner, where: str) -> None:
         signal.signal(signal.SIGTERM, self.before)
