@@ -90,7 +90,9 @@ class SafeCheckpointHook(CheckpointHook):
     def after_train(self, runner: Runner) -> None:
         step = runner.epoch if self.by_epoch else runner.iter
         ended_early = self.save_last and step and Path(self.last_ckpt or "").name != Path(self._path(step)).name
-        if self.save_pending or ended_early:  # as by MMEngine's EarlyStoppingHook, after which no step and no update follows
+        if (
+            self.save_pending or ended_early
+        ):  # as by MMEngine's EarlyStoppingHook, after which no step and no update follows
             self._save_step(runner, step, meta=dict(epoch=runner.epoch, iter=runner.iter))
         super().after_train(runner)
 
