@@ -154,19 +154,19 @@ CASES = {
     "volume: singular affine": volume("singular.nii", "has a singular affine"),
     "volume: claims more": volume("claims_more.nii", "is cut off: its header claims 512 x 512 x 600 voxels"),
     "volume: no extent": volume("no_extent.nii", "is "),
-    "volume: wrong magic": volume("wrong_magic.nii", "is damaged or no NIfTI file"),
+    "volume: wrong magic": volume("wrong_magic.nii", "is damaged or not a NIfTI file"),
     "volume: cut gzip": volume("cut.nii.gz", "is cut off or damaged"),
     "volume: cut": volume("cut.nii", "is cut off: its header claims 30 x 30 x 30 voxels"),
-    "volume: no bytes": volume("empty.nii.gz", "is damaged or no NIfTI file"),
-    "volume: text": volume("text.nii.gz", "is damaged or no NIfTI file"),
+    "volume: no bytes": volume("empty.nii.gz", "is damaged or not a NIfTI file"),
+    "volume: text": volume("text.nii.gz", "is damaged or not a NIfTI file"),
     "volume: a folder named so": Bad(
         NO_CASE + " {bad}/volumes/folder.nii.gz --out {out}", "no volumes in {bad}/volumes/folder.nii.gz"
     ),
     "volume: wrong path": Bad(NO_CASE + " nowhere.nii --out {out}", "no volume, folder or data list at nowhere.nii"),
     # JSON
-    "list: broken": datalist("broken", "{bad}/lists/broken.json is no JSON"),
-    "list: bytes": datalist("bytes", "{bad}/lists/bytes.json is no JSON"),
-    "list: a list": datalist("a_list", "{bad}/lists/a_list.json holds a list, a data list is an object"),
+    "list: broken": datalist("broken", "{bad}/lists/broken.json is not valid JSON"),
+    "list: bytes": datalist("bytes", "{bad}/lists/bytes.json is not valid JSON"),
+    "list: a list": datalist("a_list", "{bad}/lists/a_list.json holds a list, and a data list is an object"),
     "list: no training": datalist("no_training", "no_training.json has no list 'training' of images and labels"),
     "list: training is text": datalist(
         "training_is_text", "training_is_text.json: 'training' is a list of cases, got a str"
@@ -176,7 +176,7 @@ CASES = {
     "list: no label": datalist("no_label", "no_label.json: an entry needs image and label, as paths"),
     "list: image is a number": datalist("image_is_a_number", "got {'image': 3, 'label': 'a.nii'}"),
     "list: fold is text": datalist("fold_is_text", "and fold, if any, as a number; got"),
-    "list: no NIfTI": datalist("no_nifti", "a.npy is no NIfTI file"),
+    "list: no NIfTI": datalist("no_nifti", "a.npy is not a NIfTI file"),
     "list: twice": datalist("twice", "the case a is listed 2 times"),
     "list: file missing": datalist("file_missing", "no volume at {bad}/lists/gone.nii"),
     "list: wrong fold": Bad(
@@ -188,7 +188,7 @@ CASES = {
     ),
     "list: nowhere": datalist("nowhere", "no data list at {bad}/lists/nowhere.json"),
     "plan: nowhere": plan("nowhere", "no plan at {bad}/plans/nowhere.json; make one: "),
-    "plan: broken": plan("broken", "{bad}/plans/broken.json is no JSON"),
+    "plan: broken": plan("broken", "{bad}/plans/broken.json is not valid JSON"),
     "plan: a list": plan("a_list", "{bad}/plans/a_list.json: a plan is an object with names and values, got a list"),
     "plan: no patch": plan("no_patch", "no_patch.json: a plan needs channels, labels, "),
     "plan: unknown key": plan("unknown_key", "unknown_key.json: a plan has no patch_size; known: "),
@@ -229,9 +229,9 @@ CASES = {
         "nan.pth holds NaN or infinite numbers in 1 tensors (backbone.net.blocks.0.layer.proj_up.weight)",
         "predict",
     ),
-    "checkpoint: cut safetensors": checkpoint("cut.safetensors", "cut.safetensors is not a whole checkpoint"),
+    "checkpoint: cut safetensors": checkpoint("cut.safetensors", "cut.safetensors is not a complete checkpoint"),
     "checkpoint: renamed to safetensors": checkpoint(
-        "renamed.safetensors", "renamed.safetensors is not a whole checkpoint"
+        "renamed.safetensors", "renamed.safetensors is not a complete checkpoint"
     ),
     "checkpoint: an array": checkpoint("array.npy", "array.npy is truncated, damaged or no checkpoint", "predict"),
     "load_from: another model": train(
@@ -251,7 +251,7 @@ CASES = {
     ),
     "convert: cut safetensors": Bad(
         "model_converters/convert_checkpoint {bad}/checkpoints/cut.safetensors {out}/a.pth",
-        "cut.safetensors is not a whole checkpoint",
+        "cut.safetensors is not a complete checkpoint",
     ),
     "convert: another model": Bad(
         "model_converters/convert_checkpoint {bad}/checkpoints/other_model.pth {out}/a.pth", "not the weights of a ViL"
@@ -394,10 +394,10 @@ CASES = {
     ),
     "export: broken scores": Bad(
         "volumes/export_bundle {bad}/runs/scores --out {out} --checkpoint {bad}/volumes.pth",
-        "runs/scores/validation/metrics.json is no JSON",
+        "runs/scores/validation/metrics.json is not valid JSON",
     ),
     "out: of other settings": Bad(
-        NO_CASE + " {bad}/case.nii.gz --out {bad}/runs/settings", "runs/settings/settings.json is no JSON"
+        NO_CASE + " {bad}/case.nii.gz --out {bad}/runs/settings", "runs/settings/settings.json is not valid JSON"
     ),
     "crops: a label in colours": Bad(
         "dataset_converters/make_crops --source {bad}/runs/camvid --out {out}",

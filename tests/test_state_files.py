@@ -40,10 +40,10 @@ def test_damaged_and_missing_files_are_named(tmp_path: Path) -> None:
         path = tmp_path / f"cut{suffix}"
         write_state(build().state_dict(), path)
         path.write_bytes(path.read_bytes()[:5000])
-        with pytest.raises(ValueError, match=r"is not a whole checkpoint|or it is damaged"):
+        with pytest.raises(ValueError, match=r"is not a complete checkpoint|or it is damaged"):
             read_state(path)
         path.write_bytes(b"")
-        with pytest.raises(ValueError, match=r"is not a whole checkpoint|or it is damaged"):
+        with pytest.raises(ValueError, match=r"is not a complete checkpoint|or it is damaged"):
             read_state(path)
     torch.save(dict(epoch=3), tmp_path / "plain.pth")
     with pytest.raises(ValueError, match="holds no tensors; expected a state dict"):

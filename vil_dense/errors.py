@@ -1,4 +1,4 @@
-"""How a command ends: what goes wrong is one sentence on stderr and an exit code, or with `--debug` a traceback."""
+"""Reports the errors of a command as one sentence on stderr and an exit code, or with `--debug` as a traceback."""
 
 import signal
 import sys
@@ -6,16 +6,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 INTERRUPTED = 128 + signal.SIGINT
-"""What shells report of a program that Ctrl-C has ended."""
+"""Exit code that shells report for a program that was ended by Ctrl-C."""
 
 
 def format_error(error: Exception) -> str:
-    """The message on one line; of an error that is perhaps ours its kind, too, and how it can be seen."""
-    words = " ".join(str(error).split())
-    return words if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: {words} {traceback_hint()}"
+    """Returns the message on one line; for an error that may be a bug also its type and how to see the traceback."""
+    message = " ".join(str(error).split())
+    if isinstance(error, (OSError, ValueError)):
+        return message
+    return f"{type(error).__name__}: {message} {traceback_hint()}"
 
 
 def traceback_hint(log: str | None = None) -> str:
+    """Returns a note on where the traceback is: in the file `log`, or shown with `--debug`."""
     return f"(the traceback: {log or '--debug'})"
 
 
@@ -23,7 +26,7 @@ def traceback_hint(log: str | None = None) -> str:
 def exit_on_error(
     debug: bool = False, code: int = 2, words: Callable[[Exception], str] = format_error
 ) -> Iterator[None]:
-    """Ends the program with `code`, or after Ctrl-C with `INTERRUPTED`, unless `debug` lets the traceback through."""
+    """Ends the program with `code` at an error, or with `INTERRUPTED` at Ctrl-C; with `debug` errors pass through."""
     try:
         yield
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Files and folders appear whole or not at all; JSON that is none is named; of many files some are looked at."""
+"""Provides atomic writes, JSON and CSV helpers, and even sampling of file lists."""
 
 import csv
 import json
@@ -14,10 +14,10 @@ from typing import Any
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write` on a temporary name beside `path`, with the same suffixes, flush, then rename.
+    """Writes a file atomically: calls `write` with a temporary path of the same suffix, flushes it and renames it.
 
     Raises:
-        OSError: the disk is full or the folder not writable; nothing of the file is left then.
+        OSError: the disk is full or the folder not writable; no partial file is left.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A new folder beside `path` to fill; afterwards it takes the place of `path`, or goes if the block fails."""
+    """Yields a new folder that replaces `path` after the block; if the block fails, the new folder is deleted."""
     part = path.with_name(f".part-{os.getpid()}-{path.name}")
     try:
         part.mkdir(parents=True)
@@ -48,7 +48,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def flush(path: Path) -> None:
-    """Bring a file, or the names in a folder, from the system's memory to the disk."""
+    """Flushes a file, or the entries of a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -57,17 +57,17 @@ def flush(path: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed processes left half written in `folder`; no other process may write there."""
+    """Removes partial files of killed processes from `folder`; no other process may write to it."""
     for part in folder.glob(".part-*"):
         part.unlink()
 
 
 def check_sums(path: str | Path) -> None:
-    """For zip files, such as torch writes, whose own reader verifies no checksum; others are left alone.
+    """Checks the checksums of a zip file, as torch writes but does not verify them; other files are not checked.
 
     Raises:
-        ValueError: a part is not what was written; names it.
-        zipfile.BadZipFile: the file's directory is damaged.
+        ValueError: a member of the file is damaged; names it.
+        zipfile.BadZipFile: the directory of the file is damaged.
     """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as parts:
@@ -76,19 +76,19 @@ def check_sums(path: str | Path) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds.
+    """Reads a JSON file.
 
     Raises:
-        ValueError: it is no JSON; names the file.
+        ValueError: the file is not valid JSON; names the file.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON: {error}") from None
+        raise ValueError(f"{path} is not valid JSON: {error}") from None
 
 
 def save_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write a table with the keys of the first row as its header; floats with six digits, None as an empty cell."""
+    """Writes a table with the keys of the first row as header; floats have six digits, None is an empty cell."""
 
     def write(part: Path) -> None:
         with part.open("w", newline="") as file:
@@ -101,36 +101,36 @@ def save_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def save_json(path: Path, content: Any) -> None:
-    """Write `content`, numbers that are no finite float refused."""
+    """Writes `content` as JSON; raises ValueError for NaN and infinity."""
     text = json.dumps(content, indent=2, allow_nan=False)
     write_whole(path, lambda part: part.write_text(text + "\n"))
 
 
 def sample_evenly(count: int) -> list[int]:
-    """0 to `count` - 1 in an order that is about evenly spread wherever it is left."""
+    """Returns 0 to `count` - 1 in an order of which each beginning is spread about evenly."""
     step = next(step for step in range(max(1, round(0.618 * count)), 0, -1) if math.gcd(step, count) == 1)
     return [number * step % count for number in range(count)]
 
 
 def check_folders(*folders: str | Path | None) -> None:
-    """Before a run: can results be written to these folders? What exists of their paths is tried, nothing stays there.
+    """Checks that results can be written to some folders, which need not exist, and leaves no file behind.
 
     Raises:
-        OSError: no; which part is a file, or cannot be written to.
+        OSError: a part of a path is a file, or cannot be written to.
     """
     for folder in (folder for folder in folders if folder):
         path = Path(folder).absolute()
-        there = next(part for part in (path, *path.parents) if part.exists())
-        if not there.is_dir():
-            raise NotADirectoryError(f"{there} is a file, and results need a folder: name another one than {folder}")
+        existing = next(part for part in (path, *path.parents) if part.exists())
+        if not existing.is_dir():
+            raise NotADirectoryError(f"{existing} is a file, and results need a folder: choose another than {folder}")
         try:
-            tempfile.TemporaryFile(dir=there).close()
+            tempfile.TemporaryFile(dir=existing).close()
         except OSError as error:
-            raise OSError(f"{folder} cannot be written to: {there}: {error.strerror}") from None
+            raise OSError(f"{folder} cannot be written to: {existing}: {error.strerror}") from None
 
 
 def check_file(path: str | Path) -> None:
-    """As `check_folders`, for a file to write."""
+    """Checks that a file can be written to `path`; raises as `check_folders` does."""
     if Path(path).is_dir():
         raise IsADirectoryError(f"{path} is a folder, and a file to write was expected")
     check_folders(Path(path).parent)

@@ -1,4 +1,4 @@
-"""Reads and writes files of state dicts. No code of a file is run, and a damaged file is an error that names it."""
+"""Reads and writes state dicts without running code from a file; errors name the damaged file."""
 
 import errno
 import pickle
@@ -19,9 +19,9 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     """Reads the tensors of a `.safetensors`, `.th` or `.pth` file, unwrapped from `state_dict`; runs no code of it.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        OSError, MemoryError: it cannot be read, see `check_damage`.
-        ValueError: it is damaged, holds more than tensors and plain values, or no tensors.
+        FileNotFoundError: the file does not exist.
+        OSError, MemoryError: the file cannot be read, see `check_damage`.
+        ValueError: the file is damaged, or holds objects other than tensors and plain values, or no tensors.
     """
     path = Path(path)
     if not path.is_file():
@@ -42,7 +42,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     except Exception as error:  # torch's unpickler fails on damaged files in every way, IndexError and others
         check_damage(error, path)
         raise ValueError(
-            f"{path} is not a whole checkpoint: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            f"{path} is not a complete checkpoint: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
         ) from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
@@ -53,22 +53,22 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 
 
 def check_damage(error: Exception, path: str | Path) -> None:
-    """Raises an error that occurred while a checkpoint was read again, unless the content may be damaged.
+    """Raises the error of a failed read of a checkpoint again, unless the file may be damaged.
 
     Raises:
-        OSError: the disk, the network or the rights are to blame; names the file.
-        MemoryError, RuntimeError: there is no memory for what it holds.
+        OSError: the cause is the disk, the network or the access rights; names the file.
+        MemoryError, RuntimeError: there is too little memory for the content.
     """
-    if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that of a seek to where a damaged offset points
+    if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a damaged offset was used in a seek
         raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
     is_out_of_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-    # a file of torch's old format, which has no checksums, may have been damaged where it says how large a tensor is
+    # torch's old format has no checksums, so the size of a tensor may be damaged
     if is_out_of_memory or ("DefaultCPUAllocator" in str(error) and zipfile.is_zipfile(path)):
         raise error
 
 
 def write_state(state: dict[str, Tensor], path: str | Path) -> None:
-    """Writes `.safetensors`, or `.pth` as dict(state_dict=...), to a temporary name first, then renames it."""
+    """Writes `.safetensors`, or `.pth` as dict(state_dict=...), atomically."""
     path = Path(path)
 
     def write(part: Path) -> None:

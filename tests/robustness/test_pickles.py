@@ -300,7 +300,7 @@ def test_pictures_weights_of_a_volume_network_run_nothing(trap: Trap, tmp_path: 
     for kind in ("zip", "legacy", "plain"):
         path = tmp_path / f"{kind}.pth"
         path.write_bytes(FORMATS[kind](trap))
-        with pytest.raises(ValueError, match=r"could run code|is not a whole checkpoint"):
+        with pytest.raises(ValueError, match=r"could run code|is not a complete checkpoint"):
             VolumeSegmentor(PLAN, network, picture_weights=str(path))
         assert not trap.canary.exists()
 

@@ -155,7 +155,7 @@ def test_a_stopped_run_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["holiday.jpg", "sample.json"])
 def test_a_strange_folder_is_left_alone(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
-    with pytest.raises(FileExistsError, match="is no sample of ours, so it is left alone: give another folder"):
+    with pytest.raises(FileExistsError, match="is not a sample, so it is not replaced: choose another folder"):
         write_sample(tmp_path, train=1, val=1)
     assert (tmp_path / name).read_text() == "mine"
 

@@ -262,7 +262,7 @@ def test_images_that_are_refused(make, trained: tuple[Path, Path], tmp_path: Pat
 def test_a_missing_channel(images: Path, tmp_path: Path, run) -> None:
     path = config(tmp_path, channels=2)
     code, _, error = run("volumes/predict", path, weights(path), images / "a.nii.gz", "--out", tmp_path / "out")
-    sentence = f"{images / 'a.nii.gz'} and what belongs to it are 1 of the 2 channels that were expected"
+    sentence = f"{images / 'a.nii.gz'} and the other files of its image hold 1 of 2 channels"
     assert code == 1 and error[-1] == f"error: 1 of 1 volumes were not: {sentence}"
     assert not (tmp_path / "out").exists()
 

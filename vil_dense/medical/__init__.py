@@ -1,5 +1,7 @@
-"""Volumes: networks for MONAI workflows, data lists, the plan, checks and transforms. Array axes are (I, J, K) of the
-file, affines and distances in mm."""
+"""Provides networks, data lists, plans, checks and transforms for volumes in MONAI workflows.
+
+Array axes are (I, J, K) of the file; affines and distances are in mm.
+"""
 
 try:
     import monai  # noqa: F401

@@ -1,14 +1,15 @@
-"""Computes Dice, HD95 and NSD of every structure in every case, with a rule for structures that are absent.
+"""Computes Dice, HD95 and NSD of every structure in every case, with a rule for absent structures.
 
-MONAI leaves a missed structure out of the mean (its HD95 is infinite or nan), so that missing it pays. Here:
+MONAI leaves a missed structure out of the mean (its HD95 is infinite or nan), which improves the mean. The rule of this
+module:
 
 - in neither the truth nor the prediction: left out of every mean, and counted as `absent`;
 - in one of them: Dice 0, NSD 0, HD95 the diagonal of the image in mm, and counted as `missed` (truth only) or
   `false_positive` (prediction only).
 
-A distance is taken between voxels of the two boundaries, in mm by the voxel spacing. HD95 is the larger of the two
-directed 95th percentiles. NSD is the fraction of boundary voxels, of both, that lie within the tolerance of the other's
-(arXiv:1809.04430 weighs them by area; MONAI's default, taken here, counts them).
+Distances are those between voxels of the two boundaries in mm. HD95 is the larger of the two directed 95th percentiles.
+NSD is the fraction of the boundary voxels of both masks within the tolerance of the other boundary; voxels are counted,
+as MONAI does by default, and not weighted by area as in arXiv:1809.04430.
 """
 
 import warnings
@@ -34,12 +35,12 @@ VALUES = ("dice", "hd95_mm", "nsd")
 OUTCOMES = ("both", "missed", "false_positive", "absent")
 
 Classes = Mapping[str, int | Sequence[int]]
-"""Name of a structure -> its label, or the labels of which a region consists. The background is not among them."""
+"""Label of each structure by name, or the labels of a region; without the background."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """Scores one structure of one case. `outcome` is one of `OUTCOMES`; `dice`, `nsd` in [0, 1]; None where absent."""
+    """Stores the scores of a structure in a case; None if absent. `outcome` is one of `OUTCOMES`."""
 
     case: str
     structure: str
@@ -52,7 +53,7 @@ class Score:
 
 
 def structures(labels: Mapping[str, int]) -> Classes:
-    """Returns the classes of a plan that are scored: all but the background, in order of their labels."""
+    """Returns all classes of a plan but the background, in order of their labels."""
     return {name: value for name, value in sorted(labels.items(), key=lambda item: item[1]) if value > 0}
 
 
@@ -70,10 +71,10 @@ def score_case(
     Args:
         prediction, truth: labels on one grid, (I, J, K) integers.
         spacing_mm: voxel size along I, J, K.
-        tolerance_mm: of the NSD.
+        tolerance_mm: tolerance of the NSD.
 
     Raises:
-        ValueError: arrays of different shapes, or not three axes.
+        ValueError: the arrays differ in shape, or have not one axis for each spacing.
     """
     prediction, truth = np.asarray(prediction), np.asarray(truth)
     if prediction.shape != truth.shape or truth.ndim != len(spacing_mm):
@@ -96,7 +97,7 @@ def score_case(
 
 
 def summarise(scores: Sequence[Score]) -> dict:
-    """Computes means by structure over the cases in which it counts, and over structures the mean of these means.
+    """Computes the means of each structure over its cases, and the mean of these means over the structures.
 
     Returns:
         `{"rule", "cases", "mean": {value: mean or None}, "structures": {name: {value: mean or None, outcome: count}}}`.
@@ -130,7 +131,7 @@ def _outcome(true: bool, found: bool) -> str:
 def _overlap_and_distances(
     found: np.ndarray, true: np.ndarray, spacing_mm: Sequence[float], tolerance_mm: float
 ) -> tuple[float, float, float]:
-    """Computes Dice, HD95 in mm and NSD of two masks that both hold something, within their common box."""
+    """Computes Dice, HD95 in mm and NSD of two masks that are not empty, within their common box."""
     either = found | true
     box = []
     for axis in range(either.ndim):

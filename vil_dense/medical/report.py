@@ -1,4 +1,4 @@
-"""Describes a mask for a person: volumes and components by label, and three planes through it."""
+"""Describes a mask: volume and components of each structure, and images of three planes."""
 
 import colorsys
 from collections.abc import Mapping, Sequence
@@ -12,13 +12,13 @@ from scipy import ndimage
 from vil_dense.medical.io.nifti import Grid
 
 TOUCHING = np.ones((3, 3, 3), dtype=bool)
-"""Voxels that meet at a face, an edge or a corner belong to one component."""
+"""Neighbourhood of a component: voxels that meet at a face, an edge or a corner."""
 PANEL_PX = 320
 GAP_PX = 8
 
 
 def keep_largest(mask: np.ndarray, values: Sequence[int]) -> None:
-    """Sets to 0, in place, all but the largest component of each of `values` in `mask`, (I, J, K) integers."""
+    """Keeps in place only the largest component of each of `values` in `mask`, (I, J, K) integers; sets others to 0."""
     for value, box in _boxes(mask, values):
         components, count = ndimage.label(mask[box] == value, TOUCHING)
         if count > 1:
@@ -27,7 +27,7 @@ def keep_largest(mask: np.ndarray, values: Sequence[int]) -> None:
 
 
 def describe_mask(mask: np.ndarray, labels: Mapping[str, int], grid: Grid) -> list[dict[str, Any]]:
-    """Measures each structure (the background, 0, is none): its volume, components, whether the border cuts it.
+    """Measures each structure but the background 0: volume, components, and whether it touches the border.
 
     Returns:
         Dicts of `structure`, `label`, `voxels`, `ml`, `components`, `touches_border`.
@@ -50,18 +50,18 @@ def describe_mask(mask: np.ndarray, labels: Mapping[str, int], grid: Grid) -> li
 
 
 def three_planes(image: np.ndarray, mask: np.ndarray, grid: Grid) -> np.ndarray:
-    """Draws the axial, coronal and sagittal slice through most of the mask, side by side, (H, W, 3) uint8.
+    """Draws the axial, coronal and sagittal slice with the largest area of the mask side by side, (H, W, 3) uint8.
 
-    Radiologists' view: the patient's right, or front, is on the left; head, or front, is up. Pixels are square in mm,
-    grey runs from the slices' 1st to 99th percentile.
+    In the radiological view the patient's right, or front, is on the left; the head, or front, is up. Pixels are square
+    in mm; grey values range from the 1st to the 99th percentile of each slice.
 
     Args:
         image: (I, J, K), one channel.
-        mask: (I, J, K) labels, 0 left transparent.
+        mask: (I, J, K) labels; 0 is transparent.
     """
-    turn = ornt_transform(io_orientation(grid.affine), axcodes2ornt("RAS"))
-    image, mask = apply_orientation(image, turn), apply_orientation(mask, turn)
-    spacing = [grid.spacing_mm[axis] for axis in np.argsort(turn[:, 0])]
+    to_ras = ornt_transform(io_orientation(grid.affine), axcodes2ornt("RAS"))
+    image, mask = apply_orientation(image, to_ras), apply_orientation(mask, to_ras)
+    spacing = [grid.spacing_mm[axis] for axis in np.argsort(to_ras[:, 0])]
     extent = [n * mm for n, mm in zip(mask.shape, spacing, strict=True)]
     panels = []
     for axis in (2, 1, 0):
@@ -78,7 +78,7 @@ def three_planes(image: np.ndarray, mask: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def colour(label: int) -> tuple[int, int, int]:
-    """Returns the RGB of a label from 1 on; neighbours in number are far apart in hue."""
+    """Returns the RGB colour of a label of 1 or more; consecutive labels differ strongly in hue."""
     return tuple(round(255 * part) for part in colorsys.hsv_to_rgb((label - 1) * 0.618034 % 1, 0.85, 1))
 
 

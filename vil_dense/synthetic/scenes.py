@@ -1,7 +1,7 @@
-"""The embedded sample: painted landscapes with pixel labels, so that training runs at once and without a download.
+"""Paints the embedded sample, landscapes with pixel labels, so that training runs without a download.
 
-Colour alone does not give the classes away. It is drawn anew for every surface of every scene, from one of four
-families that three classes each share; what tells the three apart is texture, shape and place.
+Colour alone does not determine the class. It is drawn for every surface of every scene from one of four families of
+hues, each of which belongs to three classes; these differ in texture, shape and position.
 """
 
 import colorsys
@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from vil_dense.files import whole_folder
 
 CLASSES = ("sky", "hill", "water", "grass", "field", "road", "house", "roof", "tree", "fence", "pole", "car")
-"""Names in label order; in a label picture `CLASSES[n]` is `n + 1` and 0 is other, as in ADE20K."""
+"""Names in label order; in a label map `CLASSES[n]` is `n + 1` and 0 is other, as in ADE20K."""
 
 PALETTE = (
     (120, 190, 240), (120, 110, 170), (30, 100, 200), (140, 210, 90), (230, 200, 80), (110, 110, 110),
@@ -24,17 +24,17 @@ PALETTE = (
 """RGB of each class in overlays."""
 
 HUES = dict(sky=0.57, water=0.57, car=0.57, hill=0.30, grass=0.30, tree=0.30, field=0.07, house=0.07, roof=0.07)
-"""Mean hue of each class; those that are missing are grey."""
+"""Mean hue of each class; classes that are not listed are grey."""
 
 FORMAT = 1
-"""Raised whenever the same seed gives other pictures, so that an older sample is made again."""
+"""Version of the painter; it is increased if the same seed gives other pictures, so that old samples are replaced."""
 
 Grid = np.ndarray
 Texture = Callable[[np.random.Generator, Grid, Grid], Grid]
 
 
 def _value_noise(rng: np.random.Generator, shape: tuple[int, int], cell: tuple[float, float], smooth: bool) -> Grid:
-    """Random values in [-1, 1], (H, W), one per cell of that many pixels, blended where `smooth`."""
+    """Draws values in [-1, 1], (H, W), one for each cell of `cell` pixels, interpolated if `smooth`."""
     rows, cols = (int(n / c) + 2 for n, c in zip(shape, cell, strict=True))
     coarse = Image.fromarray(rng.uniform(-1, 1, (rows, cols)).astype(np.float32))
     kind = Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST
@@ -94,10 +94,10 @@ TEXTURES: dict[str, Texture] = dict(
 
 
 class Canvas:
-    """A picture and its labels, painted from back to front.
+    """Paints a picture and its labels from back to front.
 
     Args:
-        rng: where all chance comes from.
+        rng: source of all random numbers.
         size: (H, W) in pixels.
     """
 
@@ -108,27 +108,27 @@ class Canvas:
         self.y, self.x = np.mgrid[: size[0], : size[1]].astype(np.float32)
 
     def colour(self, name: str) -> np.ndarray:
-        """A fresh RGB colour in [0, 1] of the family the class belongs to."""
+        """Draws an RGB colour in [0, 1] from the family of the class."""
         hue = HUES.get(name, self.rng.uniform()) + self.rng.normal(0, 0.03)
         saturation = self.rng.uniform(0.3, 0.6) if name in HUES else self.rng.uniform(0, 0.12)
         return np.array(colorsys.hsv_to_rgb(hue % 1, saturation, self.rng.uniform(0.5, 0.8)), np.float32)
 
     def mask(self, points: list[tuple[float, float]]) -> np.ndarray:
-        """Where a polygon of (x, y) corners lies, (H, W) bool."""
+        """Returns the mask of a polygon with (x, y) corners, (H, W) bool."""
         picture = Image.new("1", self.size[::-1])
         ImageDraw.Draw(picture).polygon(points, fill=1)
         return np.array(picture)
 
     def box(self, x: float, y: float, width: float, height: float) -> np.ndarray:
-        """Where an upright box with the top left corner (x, y) lies, (H, W) bool."""
+        """Returns the mask of an upright box with the top left corner (x, y), (H, W) bool."""
         return (self.x >= x) & (self.x < x + width) & (self.y >= y) & (self.y < y + height)
 
     def disc(self, x: float, y: float, radius_x: float, radius_y: float) -> np.ndarray:
-        """Where an ellipse around (x, y) lies, (H, W) bool."""
+        """Returns the mask of an ellipse around (x, y), (H, W) bool."""
         return ((self.x - x) / radius_x) ** 2 + ((self.y - y) / radius_y) ** 2 < 1
 
     def paint(self, mask: np.ndarray, name: str, colour: np.ndarray | None = None) -> None:
-        """Cover `mask` with the texture and label of a class, in a fresh colour unless one is given."""
+        """Covers `mask` with the texture and label of a class, in a new colour unless one is given."""
         colour = self.colour(name) if colour is None else colour
         shift = self.rng.uniform(0, 60, 2)
         tone = TEXTURES[name](self.rng, self.y + shift[0], self.x + shift[1])
@@ -136,16 +136,16 @@ class Canvas:
         self.label[mask] = CLASSES.index(name) + 1
 
     def touch(self, mask: np.ndarray, factor: float) -> None:
-        """Darken or lighten a detail; its label stays."""
+        """Darkens or lightens a detail; its label does not change."""
         self.image[mask] *= factor
 
     def ignore(self, mask: np.ndarray, colour: np.ndarray) -> None:
-        """Cover `mask` with something that belongs to no class."""
+        """Covers `mask` with an object of no class."""
         self.image[mask], self.label[mask] = colour, 0
 
 
 def _backdrop(c: Canvas, horizon: float) -> None:
-    """Sky with a balloon of no class, a ridge of hills, and grass in front."""
+    """Paints the sky, sometimes with a balloon of no class, a ridge of hills, and grass in front."""
     rng, (h, w) = c.rng, c.size
     c.paint(np.ones(c.size, bool), "sky")
     if rng.uniform() < 0.6:
@@ -162,7 +162,7 @@ def _backdrop(c: Canvas, horizon: float) -> None:
 
 
 def _ground(c: Canvas, horizon: float) -> None:
-    """A lake, a ploughed field and a road on the grass, in any order from back to front."""
+    """Paints a lake, a ploughed field and a road on the grass, in random order from back to front."""
     rng, (h, w) = c.rng, c.size
     depth = h - horizon
     edges = horizon + depth * np.array([0.0, rng.uniform(0.28, 0.36), rng.uniform(0.6, 0.7), 1.0])
@@ -178,7 +178,7 @@ def _ground(c: Canvas, horizon: float) -> None:
 
 
 def _house(c: Canvas, x: float, base: float, unit: float) -> None:
-    """Brick walls with windows under a gabled or hipped roof; (x, base) is the middle of the foot."""
+    """Paints brick walls with windows under a gabled or hipped roof; (x, base) is the middle of the bottom edge."""
     rng = c.rng
     width, walls, top = unit * rng.uniform(28, 44), unit * rng.uniform(18, 28), unit * rng.uniform(14, 20)
     left, eaves, ridge = x - width / 2, base - walls, rng.uniform(0.1, 0.8) * width / 2
@@ -190,7 +190,7 @@ def _house(c: Canvas, x: float, base: float, unit: float) -> None:
 
 
 def _tree(c: Canvas, x: float, base: float, unit: float) -> None:
-    """A round crown on a trunk."""
+    """Paints a round crown on a trunk."""
     radius, trunk = unit * c.rng.uniform(9, 15), unit * c.rng.uniform(6, 11)
     wood = c.box(x - 2, base - trunk - 3, 4, trunk + 3)
     crown = c.disc(x, base - trunk - radius, radius, radius * c.rng.uniform(0.9, 1.2))
@@ -199,7 +199,7 @@ def _tree(c: Canvas, x: float, base: float, unit: float) -> None:
 
 
 def _fence(c: Canvas, x: float, base: float, unit: float) -> None:
-    """Pickets on two rails; what shows between them counts as fence, as annotators have it."""
+    """Paints pickets on two rails; the gaps are labelled as fence, too, as annotators do."""
     rng = c.rng
     width, height = unit * rng.uniform(40, 70), unit * rng.uniform(13, 17)
     whole = c.box(x - width / 2, base - height, width, height)
@@ -211,7 +211,7 @@ def _fence(c: Canvas, x: float, base: float, unit: float) -> None:
 
 
 def _pole(c: Canvas, x: float, base: float, unit: float) -> None:
-    """A thin banded mast; its wire, two pixels thick, belongs to no class."""
+    """Paints a thin banded mast; its wire, two pixels thick, has no class."""
     rng = c.rng
     height, thickness = unit * rng.uniform(50, 80), rng.uniform(4, 6)
     sag = base - height + 5 + unit * 8 * ((c.x - x) / (0.35 * c.size[1])) ** 2
@@ -221,7 +221,7 @@ def _pole(c: Canvas, x: float, base: float, unit: float) -> None:
 
 
 def _car(c: Canvas, x: float, base: float, unit: float) -> None:
-    """A small body with a cabin, windows and two wheels."""
+    """Paints a small body with a cabin, windows and two wheels."""
     length, height = unit * c.rng.uniform(24, 32), unit * c.rng.uniform(8, 10)
     body = c.box(x - length / 2, base - height, length, height - 2)
     cabin = c.box(x - length / 4, base - 1.8 * height, length / 2, height)
@@ -234,14 +234,14 @@ def _car(c: Canvas, x: float, base: float, unit: float) -> None:
 OBJECTS: dict[str, tuple[Callable[[Canvas, float, float, float], None], int, int]] = dict(
     house=(_house, 1, 2), tree=(_tree, 1, 3), fence=(_fence, 1, 2), pole=(_pole, 2, 3), car=(_car, 1, 3)
 )
-"""What stands in a scene: its painter, and the fewest and the most of it."""
+"""Painter of each kind of object, and its smallest and largest number in a scene."""
 
 
 def make_scene(rng: np.random.Generator, size: tuple[int, int] = (128, 160)) -> tuple[np.ndarray, np.ndarray]:
-    """Paint one scene.
+    """Paints one scene.
 
     Args:
-        rng: where all chance comes from; the same state gives the same scene.
+        rng: source of all random numbers; the same state gives the same scene.
         size: (H, W) in pixels.
 
     Returns:
@@ -267,7 +267,7 @@ def make_scene(rng: np.random.Generator, size: tuple[int, int] = (128, 160)) -> 
 
 
 def draw_size(rng: np.random.Generator) -> tuple[int, int]:
-    """(H, W) of one picture: short side 96 to 160, up to half as long again, one in four upright."""
+    """Draws (H, W) of a picture: short side 96 to 160 px, aspect ratio up to 1.5, a quarter upright."""
     short = int(rng.integers(96, 161))
     long = int(short * rng.uniform(1, 1.5))
     return (long, short) if rng.uniform() < 0.25 else (short, long)
@@ -281,25 +281,25 @@ def write_sample(
     seed: int = 0,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
-    """Write a sample in ADE20K's layout, or leave it be if the same one is there already.
+    """Writes a sample in ADE20K's layout, unless the folder already holds the same one.
 
     Args:
-        root: the folder; its parent is made if need be.
-        train, val: pictures of each split; the splits share no seed.
+        root: the folder; its parent is created if it does not exist.
+        train, val: pictures of each split; the splits use different seeds.
         seed: the same seed gives the same bytes.
-        report: called with the pictures done and their total.
+        report: called with the number of finished and of all pictures.
 
     Raises:
         FileExistsError: `root` holds something that is not a sample.
     """
     if train < 1 or val < 1:
-        raise ValueError(f"a sample has at least one of the pictures of each split, got {train} and {val}")
+        raise ValueError(f"a sample needs at least one picture in each split, got {train} and {val}")
     root = Path(root)
     card = dict(made_by="vil_dense.synthetic.scenes", format=FORMAT, train=train, val=val, seed=seed)
     if root.exists() and (root.is_file() or any(root.iterdir())):
         found = _read_card(root)
         if found.get("made_by") != card["made_by"]:
-            raise FileExistsError(f"{root} exists and is no sample of ours, so it is left alone: give another folder")
+            raise FileExistsError(f"{root} exists and is not a sample, so it is not replaced: choose another folder")
         if found == card and all(len(list(root.glob(f"*/{folder}/*"))) == 2 * n for folder, n in _splits(train, val)):
             return root
     with whole_folder(root) as part:

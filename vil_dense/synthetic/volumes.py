@@ -1,6 +1,7 @@
-"""The embedded sample of volumes: made abdomens like CT, thick slices, NIfTI files in several orientations.
+"""Writes the embedded sample of volumes: synthetic CT of abdomens, thick slices, NIfTI files in several orientations.
 
-Brightness alone does not tell the organs: liver and spleen overlap in HU, so do vessel and gland; side and shape do.
+Intensity alone does not determine the organ: liver and spleen overlap in HU, and so do vessel and gland. They differ in
+side and shape.
 """
 
 import json
@@ -19,18 +20,18 @@ SHAPE_VOX = (72, 64, 28)
 SPACING_MM = (2.0, 2.0, 5.0)
 
 FORMAT = 1
-"""Raised whenever the same seed gives other volumes, so that an older sample is made again."""
+"""Version of the generator; it is increased if the same seed gives other volumes, so that old samples are replaced."""
 
 
 def _ball(grid: np.ndarray, centre: np.ndarray, radii: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """An ellipsoid with a lumpy surface; `grid` (3, I, J, K) and lengths in mm."""
+    """Returns the mask of an ellipsoid with a lumpy surface; `grid` (3, I, J, K) and lengths are in mm."""
     lumps = ndimage.gaussian_filter(rng.normal(size=grid.shape[1:]), (3, 3, 1.5))
     distance = (((grid - centre[:, None, None, None]) / radii[:, None, None, None]) ** 2).sum(0)
     return distance < 1 + 0.25 * lumps / lumps.std()
 
 
 def make_case(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Image in HU, int16, and labels, uint8, (I, J, K) in RAS order with voxels of `SPACING_MM`."""
+    """Returns an image in HU, int16, and labels, uint8, both (I, J, K) in RAS order with voxels of `SPACING_MM`."""
     rng = np.random.default_rng(seed)
     size = np.array(SHAPE_VOX) * SPACING_MM
     axes = [(np.arange(n) + 0.5) * mm - n * mm / 2 for n, mm in zip(SHAPE_VOX, SPACING_MM, strict=True)]
@@ -72,20 +73,20 @@ def write_sample(
 ) -> Path:
     """Writes `imagesTr`, `labelsTr` and a Decathlon `dataset.json` whose entries have a fold: `val` cases are fold 0.
 
-    A folder that holds this very sample stays as it is; another of our making is replaced.
+    A folder that already holds the same sample is not changed; another sample is replaced.
 
     Raises:
-        ValueError: the folder holds something else.
+        ValueError: the folder holds other files.
     """
     if train < 1 or val < 1:
-        raise ValueError(f"a sample has at least one of the volumes of each split, got {train} and {val}")
+        raise ValueError(f"a sample needs at least one volume in each split, got {train} and {val}")
     mark = dict(format=FORMAT, train=train, val=val, seed=seed)
     marked = root / "sample.json"
     if marked.is_file():
         if json.loads(marked.read_text()) == mark:
             return root
     elif root.exists() and any(root.iterdir()):
-        raise ValueError(f"{root} holds something else than a sample: name another folder with --out")
+        raise ValueError(f"{root} exists and is not a sample, so it is not replaced: choose another folder with --out")
     labels_of = {str(value): label for label, value in LABELS.items()}
     with whole_folder(root) as part:
         entries = _write_cases(part, train, val, seed, report)
@@ -98,7 +99,7 @@ def write_sample(
 
 
 def _write_cases(root: Path, train: int, val: int, seed: int, report: Callable[[int, int], None] | None) -> list[dict]:
-    """Images and labels; returns their entries of the datalist."""
+    """Writes images and labels; returns their entries of the data list."""
     entries = []
     for index in range(train + val):
         name = f"phantom_{index:03d}.nii.gz"
@@ -106,15 +107,15 @@ def _write_cases(root: Path, train: int, val: int, seed: int, report: Callable[[
         for folder, voxels in (("imagesTr", image), ("labelsTr", labels)):
             path = root / folder / name
             path.parent.mkdir(exist_ok=True)
-            nib.save(_turned(voxels, ORIENTATIONS[index % len(ORIENTATIONS)]), path)
+            nib.save(_reoriented(voxels, ORIENTATIONS[index % len(ORIENTATIONS)]), path)
         entries.append(dict(image=f"imagesTr/{name}", label=f"labelsTr/{name}", fold=0 if index >= train else 1))
         if report:
             report(index + 1, train + val)
     return entries
 
 
-def _turned(voxels: np.ndarray, orientation: str) -> nib.Nifti1Image:
-    """A NIfTI image whose axes run to `orientation`, from an array in RAS order."""
+def _reoriented(voxels: np.ndarray, orientation: str) -> nib.Nifti1Image:
+    """Returns a NIfTI image with axes of `orientation` from an array in RAS order."""
     image = nib.Nifti1Image(voxels, np.diag([*SPACING_MM, 1]))
     image.header.set_xyzt_units("mm")
     ours, theirs = nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(orientation)

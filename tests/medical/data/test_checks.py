@@ -57,7 +57,7 @@ def test_missing_and_truncated_files(tmp_path: Path) -> None:
     bad = case(tmp_path)
     content = bad.images[0].read_bytes()
     bad.images[0].write_bytes(content[: len(content) // 2])
-    with pytest.raises(ValueError, match=r"case a: \S+a.nii.gz is (cut off or damaged|damaged or no NIfTI file)"):
+    with pytest.raises(ValueError, match=r"case a: \S+a.nii.gz is (cut off or damaged|damaged or not a NIfTI file)"):
         check_cases([bad], 1, (0, 1))
     bad.images[0].unlink()
     with pytest.raises(ValueError, match=r"case a: no volume at \S+a.nii.gz"):

@@ -81,7 +81,7 @@ def test_data_lists_that_are_refused(content: object, options: dict, sentence: s
 def test_inputs_that_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no volume, folder or data list at nowhere"):
         find_cases(Path("nowhere"))
-    with pytest.raises(FileNotFoundError, match=r"no volumes in .*empty \(looked for \.nii \.nii\.gz\)"):
+    with pytest.raises(FileNotFoundError, match=r"no volumes in .*empty \(searched for \.nii \.nii\.gz\)"):
         find_cases(touch(tmp_path / "empty", "a.mha"))
     folder = touch(tmp_path / "in", "a.nii", "a.nii.gz")
     with pytest.raises(ValueError, match=r"a\.nii and .*a\.nii\.gz would both be the case a"):
@@ -89,7 +89,7 @@ def test_inputs_that_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--section and --fold choose from a JSON list"):
         find_cases(folder, fold=0)
     (tmp_path / "no.json").write_text("{")
-    with pytest.raises(ValueError, match=r"no\.json is no JSON"):
+    with pytest.raises(ValueError, match=r"no\.json is not valid JSON"):
         find_cases(tmp_path / "no.json")
     with pytest.raises(FileNotFoundError, match=r"no data list at none\.json"):
         find_cases(Path("none.json"))

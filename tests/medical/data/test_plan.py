@@ -167,7 +167,7 @@ def test_sample_is_made_once_and_turns_back(sample: Path) -> None:
     assert (sample / "imagesTr/phantom_001.nii.gz").stat().st_mtime_ns == before
     turned = nib.as_closest_canonical(nib.load(sample / "imagesTr/phantom_002.nii.gz"))
     np.testing.assert_array_equal(np.asanyarray(turned.dataobj), make_case(2)[0])
-    with pytest.raises(ValueError, match="holds something else than a sample"):
+    with pytest.raises(ValueError, match="is not a sample, so it is not replaced"):
         write_sample(sample / "imagesTr")
 
 

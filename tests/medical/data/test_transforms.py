@@ -42,7 +42,7 @@ def test_a_case_is_read_onto_its_own_grid(files: dict) -> None:
     assert item["image"].meta["filename_or_obj"] == files["image"]
     alone = LoadCased(("image",), PLAN)(dict(image=files["image"], label="nowhere"))
     assert alone["label"] == "nowhere" and torch.equal(alone["image"].as_tensor(), item["image"].as_tensor())
-    with pytest.raises(ValueError, match=r"case i: .*i\.nii\.gz and what belongs to it are 1 of the 2 channels"):
+    with pytest.raises(ValueError, match=r"case i: .*i\.nii\.gz and the other files of its image hold 1 of 2 channels"):
         LoadCased(("image",), dict(PLAN, channels=["a", "b"]))(dict(image=files["image"]))
 
 

@@ -86,14 +86,14 @@ def test_images_of_another_shape_are_refused(tmp_path: Path) -> None:
     assert refused(four) == "is 4D, 5 x 6 x 4 x 3 voxels: an image of 1 channel was expected"
     assert refused(four, 2) == "is 4D, 5 x 6 x 4 x 3 voxels: an image of 2 channels was expected"
     three = write_nifti(tmp_path / "three.nii.gz", RAMP)
-    assert refused(three, 2) == "and what belongs to it are 1 of the 2 channels that were expected"
+    assert refused(three, 2) == "and the other files of its image hold 1 of 2 channels"
     flat = write_nifti(tmp_path / "flat.nii.gz", RAMP[:, :, 0])
     assert refused(flat) == "is 2D, 5 x 6 voxels: a volume with three axes was expected"
     colours = np.zeros(SHAPE, dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
     assert refused(write_nifti(tmp_path / "rgb.nii.gz", colours)).endswith("voxels: real numbers were expected")
     assert refused(tmp_path / "none.nii.gz") == f"no volume at {tmp_path / 'none.nii.gz'}"
     (tmp_path / "a.mha").touch()
-    assert refused(tmp_path / "a.mha") == "is no NIfTI file: its name should end in .nii or .nii.gz"
+    assert refused(tmp_path / "a.mha") == "is not a NIfTI file: its name should end in .nii or .nii.gz"
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300, 3e38, -1e30])
@@ -116,7 +116,7 @@ def test_a_singular_affine(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("share", "sentence"),
-    [(0.05, "is damaged or no NIfTI file"), (0.5, "is cut off or damaged ("), (0.98, "is cut off or damaged (")],
+    [(0.05, "is damaged or not a NIfTI file"), (0.5, "is cut off or damaged ("), (0.98, "is cut off or damaged (")],
 )
 def test_a_truncated_compressed_file(share: float, sentence: str, tmp_path: Path) -> None:
     path = write_nifti(tmp_path / "a.nii.gz", np.random.default_rng(0).integers(0, 999, (20, 20, 20)).astype(np.int16))
@@ -146,7 +146,7 @@ def test_a_flipped_bit_in_a_compressed_file(tmp_path: Path) -> None:
 def test_a_file_that_is_none(tmp_path: Path) -> None:
     for name in ("a.nii", "a.nii.gz"):
         (tmp_path / name).write_bytes(b"not a volume")
-        assert refused(tmp_path / name) == "is damaged or no NIfTI file"
+        assert refused(tmp_path / name) == "is damaged or not a NIfTI file"
 
 
 @pytest.mark.parametrize("compressed", [False, True])

@@ -156,7 +156,9 @@ def test_one_bit_of_a_tensor(tmp_path: Path):
     assert torch.load(path)["state_dict"]["weight"][5] != 3  # torch itself reads it
     with pytest.raises(safe_load.BrokenFile, match=r"flipped\.pth is truncated, damaged or no checkpoint$"):
         safe_load.load_safely(str(path))
-    with pytest.raises(ValueError, match=r"flipped\.pth is not a whole checkpoint: the checksum of .* does not match$"):
+    with pytest.raises(
+        ValueError, match=r"flipped\.pth is not a complete checkpoint: the checksum of .* does not match$"
+    ):
         read_state(path)
 
 

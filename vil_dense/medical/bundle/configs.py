@@ -22,7 +22,7 @@ def network_config(plan: Plan, network: Mapping[str, Any]) -> dict[str, Any]:
         network: `type`, and options, as in the model of a training config.
 
     Raises:
-        ValueError: a network that is not one of `OWN`.
+        ValueError: the network is not one of `OWN`.
     """
     kind = network["type"]
     if kind not in OWN:
@@ -31,7 +31,7 @@ def network_config(plan: Plan, network: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def inference(plan: Plan, network: Mapping[str, Any], windows: SlidingWindow) -> dict[str, Any]:
-    """Segments `dataset_dir`, see `inputs.find_cases`, into `output_dir`: masks on the grids of the images."""
+    """Returns a config that segments `dataset_dir`, see `inputs.find_cases`, and writes masks to `output_dir`."""
     save = {"_target_": "SaveImaged", "keys": "pred", "output_dir": "@output_dir", "output_postfix": "seg"}
     return {
         "imports": [
@@ -69,9 +69,10 @@ def train(
     batch_size: int = 2,
     learning_rate: float = 1e-3,
 ) -> dict[str, Any]:
-    """Trains on `dataset_dir` as `datalist.read_datalist` knows it, validated on `fold`, to models/model.pt.
+    """Returns a config that trains on `dataset_dir`, see `datalist.read_datalist`, and writes models/model.pt.
 
     Args:
+        fold: the fold for validation.
         augment: options of `transforms.augmentation`.
     """
     loss = {"_target_": "DiceCELoss", "include_background": False, "to_onehot_y": True, "softmax": True, "batch": True}
@@ -135,7 +136,7 @@ def _training(augment: Mapping[str, Any], batch_size: int) -> dict[str, Any]:
 def _validation(classes: int, windows: SlidingWindow) -> dict[str, Any]:
     """Returns the section `validate`: Dice of the masks that inference writes, on the grids of the files."""
     saver = {"_target_": "CheckpointSaver", "save_dir": "@ckpt_dir", "save_dict": {"model": "@network"}}
-    # of class indices: one-hot scores would take 4 bytes for each class and voxel of the file
+    # computed from class indices: one-hot scores would take 4 bytes for each class and voxel of the file
     dice = {"_target_": "MeanDice", "include_background": False, "num_classes": classes, "output_transform": MASKS}
     evaluator = _evaluator("@validate#dataloader", "@validate#inferer", None, "@validate#handlers")
     return {
@@ -153,7 +154,7 @@ def _validation(classes: int, windows: SlidingWindow) -> dict[str, Any]:
 
 
 def evaluate() -> dict[str, Any]:
-    """Is laid over train.json: scores the weights of models/model.pt on the cases of the fold, to `output_dir`."""
+    """Returns changes to train.json that evaluate models/model.pt on the validation fold and write to `output_dir`."""
     metrics = {"_target_": "MetricsSaver", "save_dir": "@output_dir", "metrics": ["val_mean_dice"]}
     metas = "$lambda batch: [item['image'].meta for item in batch]"
     saver = {**metrics, "metric_details": ["val_mean_dice"], "batch_transform": metas, "summary_ops": "*"}
@@ -165,7 +166,7 @@ def evaluate() -> dict[str, Any]:
 
 
 def multi_gpu_train() -> dict[str, Any]:
-    """Is laid over train.json, for torchrun: one process a GPU."""
+    """Returns changes to train.json for torchrun with one process for each GPU."""
     split = {"_target_": "DistributedSampler", "even_divisible": True}
     return {
         **_multi_gpu(),
@@ -178,7 +179,7 @@ def multi_gpu_train() -> dict[str, Any]:
 
 
 def multi_gpu_evaluate() -> dict[str, Any]:
-    """Is laid over train.json and evaluate.json, for torchrun."""
+    """Returns changes to train.json and evaluate.json for torchrun."""
     return {**_multi_gpu(), "run": ["$@validate#evaluator.run()"]}
 
 

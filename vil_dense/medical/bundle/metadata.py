@@ -1,4 +1,4 @@
-"""Describes a bundle in the words of MONAI's schema."""
+"""Describes a bundle by MONAI's metadata schema."""
 
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -20,7 +20,7 @@ def metadata(plan: Plan, about: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         about: keys to add or replace, e.g. task, description, eval_metrics.
     """
-    # MONAI 1.6 overwrites the required packages by the optional ones: both say the same.
+    # MONAI 1.6 overwrites the required packages by the optional ones, so both lists are equal.
     packages = {"vil_dense": __version__} | {name: version(name) for name in ("nibabel", "pytorch-ignite")}
     shape = [f"{size}*n" for size in plan["patch_vox"]]
     names = {str(value): name for name, value in plan["labels"].items()}

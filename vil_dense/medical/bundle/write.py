@@ -30,7 +30,7 @@ def write_bundle(
     about: Mapping[str, Any] | None = None,
     texts: Mapping[str, str] | None = None,
 ) -> str:
-    """Writes a bundle, whole or not at all; returns one sentence about its TorchScript.
+    """Writes a complete bundle, or nothing if it fails; returns one sentence about its TorchScript.
 
     Args:
         out: folder of the bundle; it has to be new or empty.
@@ -38,11 +38,11 @@ def write_bundle(
         model: the network, with its weights.
         windows: of inference and validation; default: the plan's patch, overlapping by half.
         training: keywords of `configs.train`.
-        about: for `metadata.metadata`.
-        texts: more files, by their paths in the bundle: docs/README.md is the model card.
+        about: see `metadata.metadata`.
+        texts: more files by their paths in the bundle; docs/README.md is the model card.
 
     Raises:
-        FileExistsError: there is something in the folder.
+        FileExistsError: the folder is not empty.
         ValueError: see `configs.network_config`.
     """
     if out.exists() and any(out.iterdir()):

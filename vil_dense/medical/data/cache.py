@@ -1,4 +1,4 @@
-"""Caches cases in memory, as many as a cap allows."""
+"""Caches cases in memory up to a limit."""
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -28,16 +28,16 @@ def preprocessed_bytes(case: Case, plan: Plan) -> int:
 
 
 class Cases(Dataset):
-    """Passes cases through `transform`, and holds the first of them in memory, up to a cap.
+    """Transforms cases and caches the first of them in memory, up to a limit.
 
-    These are made at once, so that worker processes have them in common; an item is a copy.
+    The cache is filled at construction, so that worker processes share it; each item is a copy.
 
     Args:
-        transform: of the dictionary of a case, see `Case.as_dict`.
-        sizes: bytes of each case after it.
-        cap_gib: largest sum of sizes to hold.
-        report: called with the number of cases made and of those to make.
-        say: called with a line on how much memory that is, before it is taken.
+        transform: receives the dictionary of a case, see `Case.as_dict`.
+        sizes: bytes of each transformed case.
+        cap_gib: largest sum of the sizes of cached cases.
+        report: called with the number of cases cached so far and of all to be cached.
+        log: called with a line on the expected memory, before the cache is filled.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class Cases(Dataset):
         sizes: Sequence[int],
         cap_gib: float,
         report: Callable[[int, int], None],
-        say: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> None:
         self.sources = [case.as_dict() for case in cases]
         self.transform = transform
         total = np.cumsum(sizes) / GIB
         count = int(np.searchsorted(total, cap_gib, side="right"))
         used = total[count - 1] if count else 0.0
-        say(f"cache: {count} of {len(cases)} cases, about {used:.2f} of {total[-1]:.2f} GiB (cap {cap_gib:g} GiB)")
+        log(f"cache: {count} of {len(cases)} cases, about {used:.2f} of {total[-1]:.2f} GiB (cap {cap_gib:g} GiB)")
         self.cached = []
         for source in self.sources[:count]:
             self.cached.append(transform(source))

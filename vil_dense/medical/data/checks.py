@@ -49,17 +49,17 @@ def check_cases(
     each: Callable[[Case, LoadedCase], None] | None = None,
     seconds: float = math.inf,
 ) -> list[str]:
-    """Reads every file of `cases` once, or as many as the time allows, one at least; all of them must exist.
+    """Checks that all files exist and reads those of at least one case, of all if the time allows.
 
     Returns a warning for each file whose header contradicts itself.
 
     Args:
-        report: called with the number of cases done and of all.
-        each: called with every sound case.
-        seconds: after which no more cases are read; those that were are spread evenly.
+        report: called with the number of finished cases and of all cases.
+        each: called with every case that was read without a fault.
+        seconds: time limit of reading; the cases that were read are spread evenly.
 
     Raises:
-        ValueError: the faults of the first cases, a sentence each, and how many cases have one.
+        ValueError: cases cannot be used; describes the first ones and gives their number.
     """
     faults, warnings, end = [], [], time.monotonic() + seconds
     order = range(len(cases)) if seconds == math.inf else sample_evenly(len(cases))
@@ -71,8 +71,8 @@ def check_cases(
                     warnings.append(f"{loaded.grid.path}: {loaded.grid.warning}")
                 if each:
                     each(case, loaded)
-            elif lost := [path for path in (*case.images, case.label) if path and not path.is_file()]:
-                raise ValueError(f"case {case.name}: no volume at {lost[0]}")
+            elif missing := [path for path in (*case.images, case.label) if path and not path.is_file()]:
+                raise ValueError(f"case {case.name}: no volume at {missing[0]}")
         except ValueError as error:
             faults.append(str(error))
         if report:

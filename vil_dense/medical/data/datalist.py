@@ -15,7 +15,7 @@ _FOLDERS = (("imagesTr", "labelsTr"), ("images", "labels"))
 
 @dataclass(frozen=True)
 class Case:
-    """Names a case's files: one for each channel or one that holds them all, the label's, and the fold of its entry."""
+    """Stores the files of a case: images (one for each channel, or one for all), label, and the fold of its entry."""
 
     name: str
     images: tuple[Path, ...]
@@ -30,7 +30,7 @@ class Case:
 
     @classmethod
     def from_dict(cls, item: Mapping[str, Any]) -> "Case":
-        """Returns the case of such a dictionary; one without a name has that of its first file."""
+        """Returns the case of a dictionary of `as_dict`; the default name is that of its first file."""
         images = item["image"] if isinstance(item["image"], (list, tuple)) else [item["image"]]
         label = Path(item["label"]) if item.get("label") else None
         return cls(item.get("name") or case_name(images[0]), tuple(map(Path, images)), label)
@@ -38,8 +38,8 @@ class Case:
 
 @dataclass(frozen=True)
 class DataList:
-    """Holds cases in order of their names and the splits of the folds; names of the channels and label values by name
-    where a file has them."""
+    """Stores cases in order of their names, the split of each fold, and channel names and label values by name, if the
+    data set has them."""
 
     cases: tuple[Case, ...]
     splits: Mapping[int, Split]
@@ -47,10 +47,10 @@ class DataList:
     labels: Mapping[str, int] | None = None
 
     def split(self, fold: int) -> tuple[list[Case], list[Case]]:
-        """Returns cases to train on and cases to validate on.
+        """Returns the cases for training and those for validation.
 
         Raises:
-            ValueError: no case is of that fold, or none is left to train on.
+            ValueError: no case is in that fold, or none is left for training.
         """
         if fold not in self.splits:
             raise ValueError(f"the data have no fold {fold!r}; known: {', '.join(map(str, self.splits))}")
@@ -69,28 +69,28 @@ def read_datalist(
 ) -> DataList:
     """Reads the cases in a folder, or those that a JSON file lists.
 
-    Layouts, the first that is found: `datalist` or `dataset.json` with the key `training` (Decathlon, MONAI);
-    `dataset.json` with `channel_names` (nnU-Net: images `<case>_0000<ending>` and on); `imagesTr` and `labelsTr`, or
-    `images` and `labels`, with the same file names. Folds are the entries' `fold` (a list `validation` is fold 0), else
-    those of `splits_final.json`, else five made ones (`folds.find_splits`). Cases of one file name in several folders
-    of a list are named by their folders, too.
+    The first layout that is found is used: `datalist` or `dataset.json` with the key `training` (Decathlon, MONAI);
+    `dataset.json` with `channel_names` (nnU-Net: images `<case>_0000<ending>`, ...); `imagesTr` and `labelsTr`, or
+    `images` and `labels`, with the same file names. Folds are the `fold` of the entries (a list `validation`
+    is fold 0), or those of `splits_final.json`, or five random ones (`folds.find_splits`). The name of a case that
+    several folders of a list have begins with its folder.
 
     Args:
-        root: folder, to which paths in a JSON are relative.
-        datalist: JSON file in `root`, or as seen from the current folder, in place of `dataset.json`'s list.
+        root: folder of the data; paths in a JSON are relative to it.
+        datalist: JSON file, relative to `root` or to the current folder, in place of the list in `dataset.json`.
         labelled: whether every case needs a label.
         patient: see `folds.find_splits`.
 
     Raises:
-        FileNotFoundError: there is no such folder or file.
-        ValueError: no cases in it, or a JSON of another form; names what was expected.
+        FileNotFoundError: the folder or the file does not exist.
+        ValueError: there are no cases, or the JSON has another form; describes the expected one.
     """
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"no data folder at {root}")
     meta_path = root / "dataset.json"
     meta = _read_json(meta_path) if meta_path.is_file() else {}
-    source = _place(root, datalist) if datalist else meta_path
+    source = _datalist_path(root, datalist) if datalist else meta_path
     listed = _read_json(source) if datalist else meta
     if "training" in listed:
         cases = _listed_cases(root, source, listed, "training", labelled)
@@ -106,7 +106,7 @@ def read_datalist(
     try:
         channels, labels = _channels(meta), _labels(meta)
     except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"{meta_path} names its channels or labels in no known form ({error})") from None
+        raise ValueError(f"{meta_path} has channels or labels of an unknown form ({error})") from None
     if not cases:
         raise ValueError(f"{source if datalist else root} lists no cases")
     return DataList(tuple(cases), splits, channels, labels)
@@ -135,16 +135,16 @@ def case_name(path: str | Path) -> str:
     """Returns a file's name without `.nii` or `.nii.gz`.
 
     Raises:
-        ValueError: another ending.
+        ValueError: the file has another ending.
     """
     name = Path(path).name
     for suffix in SUFFIXES:
         if name.endswith(suffix):
             return name.removesuffix(suffix)
-    raise ValueError(f"{path} is no NIfTI file: expected an ending of {' or '.join(SUFFIXES)}")
+    raise ValueError(f"{path} is not a NIfTI file: expected an ending of {' or '.join(SUFFIXES)}")
 
 
-def _place(root: Path, datalist: str | Path) -> Path:
+def _datalist_path(root: Path, datalist: str | Path) -> Path:
     inside = root / datalist
     return Path(datalist) if not inside.is_file() and Path(datalist).is_file() else inside
 
@@ -154,7 +154,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"no data list at {path}")
     content = read_json(path)
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, a data list is an object")
+        raise ValueError(f"{path} holds a {type(content).__name__}, and a data list is an object")
     return content
 
 
@@ -169,7 +169,7 @@ def check_entry(source: Path, entry: Any, labelled: bool = False) -> list[str]:
     """Returns the files of an entry's image.
 
     Raises:
-        ValueError: it is no object with `image`, a path or a list of them, `label`, a path, and `fold`, a number.
+        ValueError: the entry is not an object with `image` (a path or a list of paths), `label` (a path) and `fold`.
     """
     names = entry.get("image") if isinstance(entry, dict) else None
     images = names if isinstance(names, list) else [names]
@@ -198,7 +198,7 @@ def _nnunet_cases(root: Path, ending: str, channels: int, labelled: bool) -> lis
     first = f"_0000{ending}"
     names = sorted(path.name.removesuffix(first) for path in (root / "imagesTr").glob(f"*{first}"))
     if not names:
-        raise ValueError(f"{root}/imagesTr holds no *{first}, which its dataset.json (nnU-Net) promises")
+        raise ValueError(f"{root}/imagesTr holds no *{first}, which dataset.json (nnU-Net) requires")
     return [
         Case(
             name,
@@ -218,8 +218,8 @@ def _folder_cases(root: Path, labelled: bool) -> list[Case]:
                 Case(name, (path,), masks.get(name, root / labels / path.name) if labelled else None)
                 for path, name in ((path, case_name(path)) for path in files)
             ]
-    looked = " or ".join(f"{images}/ and {labels}/" for images, labels in _FOLDERS)
-    raise ValueError(f"{root} holds no data list: looked for dataset.json, and for NIfTI files in {looked}")
+    layouts = " or ".join(f"{images}/ and {labels}/" for images, labels in _FOLDERS)
+    raise ValueError(f"{root} holds no data list: searched for dataset.json, and for NIfTI files in {layouts}")
 
 
 def _volumes(folder: Path) -> list[Path]:
@@ -240,8 +240,8 @@ def _labels(meta: Mapping[str, Any]) -> dict[str, int] | None:
         return None
     if "ignore" in labels or "ignore" in [*map(str, labels.values())]:
         raise ValueError("nnU-Net's label 'ignore' is not supported: give each voxel a class")
-    turned = all(str(key).isdigit() for key in labels)
-    pairs = [(name, value) for value, name in labels.items()] if turned else [*labels.items()]
+    by_value = all(str(key).isdigit() for key in labels)
+    pairs = [(name, value) for value, name in labels.items()] if by_value else [*labels.items()]
     if any(isinstance(value, list) for _, value in pairs):
         raise ValueError("labels that are regions of several values are not supported: give each value its own name")
     return dict(sorted(((str(name), int(value)) for name, value in pairs), key=lambda pair: pair[1]))

@@ -14,19 +14,19 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class Split:
-    """Holds the names of the cases to train on and of those to validate on; a case may be in neither."""
+    """Stores the names of the cases to train on and of those to validate on; a case may be in neither."""
 
     train: frozenset[str]
     val: frozenset[str]
 
 
 def find_splits(folds: Mapping[str, int | None], file: Path, patient: str | None = None) -> dict[int, Split]:
-    """Returns the split of each fold: from the data list's own folds, else from `file`, else five made ones.
+    """Returns the split of each fold: from the data list's own folds, else from `file`, else five random ones, which depend only on the names.
 
     Args:
         folds: the fold that the data list gives to each case, by name; None where it gives none.
         file: nnU-Net's `splits_final.json`, which is followed to the letter. It need not exist.
-        patient: regular expression that finds the patient in a name; all cases of a patient go to one made fold.
+        patient: regular expression that finds the patient in a name; all cases of a patient go to one random fold.
             Without it each case is a patient.
 
     Raises:
@@ -76,7 +76,7 @@ def _patient(name: str, pattern: str | None) -> str:
         return name
     found = re.search(pattern, name)
     if not found:
-        raise ValueError(f"the case {name} names no patient: patient={pattern!r} is not found in it")
+        raise ValueError(f"the name of the case {name} has no patient: patient={pattern!r} does not match it")
     return found[0]
 
 

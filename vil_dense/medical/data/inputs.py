@@ -10,7 +10,7 @@ from vil_dense.medical.data.folds import find_splits
 from vil_dense.medical.io.nifti import SUFFIXES, stem
 
 SECTIONS = ("testing", "test", "validation", "training")
-"""Lists of a data list's JSON, the first that has entries is taken."""
+"""Names of the lists in a JSON; the first one with entries is used."""
 CHANNEL_NUMBER = re.compile(r"(.+)_(\d{4})")
 
 
@@ -32,18 +32,18 @@ def find_cases(
         patient: see `folds.find_splits`.
 
     Raises:
-        FileNotFoundError: nothing there, or nothing of that kind in it.
-        ValueError: two cases of one name, or a JSON of another form.
+        FileNotFoundError: `source` does not exist or has no cases.
+        ValueError: two cases have one name, or the JSON has another form.
     """
     if source.suffix == ".json":
         cases = _listed(source, section, fold, patient)
     elif section is not None or fold is not None:
-        raise ValueError(f"--section and --fold choose from a JSON list, and {source} is none")
+        raise ValueError(f"--section and --fold choose from a JSON list, and {source} is not one")
     elif source.is_dir():
         files = sorted(path for path in source.iterdir() if path.name.endswith(SUFFIXES) and path.name[0] != ".")
         cases = _grouped(files, channels)
         if not cases:
-            raise FileNotFoundError(f"no volumes in {source} (looked for {' '.join(SUFFIXES)})")
+            raise FileNotFoundError(f"no volumes in {source} (searched for {' '.join(SUFFIXES)})")
     elif source.is_file():
         cases = [Case(stem(source), (source,), None)]
     else:
@@ -64,7 +64,7 @@ def _grouped(files: list[Path], channels: int) -> list[Case]:
             groups.setdefault(match[1], {})[int(match[2])] = path
     cases, taken = [], set()
     for name, parts in groups.items():
-        # numbers of four digits can be case numbers, too
+        # a number of four digits can also be that of a case
         if sorted(parts) == list(range(channels)):
             cases.append(Case(name, tuple(parts[number] for number in range(channels)), None))
             taken.update(parts.values())

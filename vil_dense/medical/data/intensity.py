@@ -1,4 +1,4 @@
-"""Rules that normalise the intensities of a channel; a plan names one for each."""
+"""Normalises the intensities of a channel by one of several rules, which the plan names."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def _zscore(x: Tensor, nonzero: bool = False) -> Tensor:
-    """Gives the volume mean 0 and deviation 1; with `nonzero` the voxels that are not 0, the rest stay 0."""
+    """Shifts and scales to mean 0 and deviation 1; with `nonzero` only the voxels that are not 0."""
     inside = x != 0 if nonzero else torch.ones_like(x, dtype=torch.bool)
     values = x[inside]
     if not len(values):
@@ -27,7 +27,7 @@ def _range(x: Tensor, low: float, high: float) -> Tensor:
 
 
 INTENSITY: dict[str, Callable[..., Tensor]] = {"zscore": _zscore, "ct": _ct, "range": _range}
-"""Rules for one channel, a float32 volume in and out; options beside `rule` are theirs."""
+"""Functions of a float32 volume of one channel; the options beside `rule` are passed to them."""
 
 
 def normalise(image: Tensor, intensity: Sequence[Mapping[str, Any]]) -> Tensor:

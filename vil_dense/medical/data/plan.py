@@ -24,17 +24,17 @@ from vil_dense.medical.networks.topology import FEWEST_VOX, topology, total_stri
 from vil_dense.medical.networks.vil_unet import ViLUNet3D
 
 THICK = 3.0
-"""Slices are thick from this ratio to the finest axis on; then their spacing is the 10th percentile, not the median."""
+"""Ratio to the finest spacing from which slices are thick; their spacing is then the 10th percentile of all cases."""
 WIDTHS = (32, 64, 128, 256, 320)
 MOST_TOKENS = 4096
-"""Sequence blocks begin at the finest scale whose patch has no more."""
+"""Most tokens of a patch at the finest scale with sequence blocks."""
 SAMPLES = 2000
-"""Foreground voxels of each case and channel that the data set's statistics are taken from."""
+"""Foreground voxels of each case and channel that are sampled for the statistics of the data set."""
 CHOICES = ("orientation", "spacing_mm", "patch_vox", "batch_size", "intensity", "network")
 
 
 class Study:
-    """Collects what the plan needs from one case after another; axes in the order of `orientation`."""
+    """Collects the measurements of cases that the plan needs; axes are in the order of `orientation`."""
 
     def __init__(self, orientation: str = "RAS") -> None:
         self.orientation = orientation
@@ -76,15 +76,15 @@ def make_plan(
 
     Returns `data` (measured), `plan` (chosen), `cost` of a training step, `cases`, and `warnings` on their headers.
 
-    Sizes and spacings are in the order of the plan's orientation (RAS unless given), whatever the files' own.
+    Sizes and spacings are in the order of the plan's orientation (default RAS), not in that of the files.
 
     Args:
-        set_values: keys of `CHOICES`, `channels` or `labels` with values to take in place of the rule's; what
-            depends on them follows.
+        set_values: values for keys of `CHOICES`, `channels` or `labels` that replace those of the rules; dependent
+            values are adapted.
         patch_budget_vox: most voxels of a patch.
 
     Raises:
-        ValueError: faults of the data, or a key or a value that a plan cannot have.
+        ValueError: the data have faults, or a key or value is not allowed in a plan.
     """
     given = dict(set_values or {})
     if unknown := set(given) - {*CHOICES, "channels", "labels"}:
@@ -108,18 +108,18 @@ def make_plan(
 
 
 def _rules(intensity: Any, channels: int) -> list[Any]:
-    """Returns a rule for each channel; one, or its name alone, stands for all of them."""
+    """Returns a rule for each channel; a single rule, or its name, is used for all of them."""
     rules = list(intensity) if isinstance(intensity, (list, tuple)) else [intensity] * channels
     return [dict(rule=rule) if isinstance(rule, str) else rule for rule in rules]
 
 
 def _found_labels(study: Study) -> dict[str, int]:
-    """Returns the classes by the values that the labels hold, where no file names them."""
+    """Returns classes named after the values in the labels, for a data set without class names."""
     found = sorted({n for case in study.cases for n, count in enumerate(case["voxels_of_class"]) if count})
     if found not in ([*range(len(found))], [*range(1, len(found) + 1)]) or found in ([], [0]):
         raise ValueError(
             f"the labels hold the values {', '.join(map(str, found[:8]))}{', ...' * (len(found) > 8)}: classes are "
-            "0, 1, ... without a gap; renumber them, or name classes that no voxel has: --set labels.NAME=VALUE ..."
+            "0, 1, ... without a gap; renumber them, or name classes without voxels: --set labels.NAME=VALUE ..."
         )
     return {"background" if n == 0 else f"class {n}": n for n in range(found[-1] + 1)}
 
@@ -164,7 +164,7 @@ def _choose(
 
 
 def target_spacing(spacings_mm: Sequence[Sequence[float]]) -> list[float]:
-    """Returns the median along each axis; along thick slices the 10th percentile, so that few are made thicker."""
+    """Returns the median along each axis; along thick slices the 10th percentile, so that few lose resolution."""
     spacing = np.median(spacings_mm, axis=0)
     thick = int(np.argmax(spacing))
     if spacing[thick] >= THICK * spacing.min():
@@ -173,7 +173,7 @@ def target_spacing(spacings_mm: Sequence[Sequence[float]]) -> list[float]:
 
 
 def choose_patch(median_vox: Sequence[int], spacing_mm: Sequence[float], budget_vox: int) -> list[int]:
-    """Returns the median volume, shortened along its longest axis in mm until it is in the budget; whole strides."""
+    """Returns the median size, shortened along the longest axis in mm to fit the budget, in multiples of strides."""
     size = [max(int(n), FEWEST_VOX) for n in median_vox]
     while True:
         strides = total_stride(topology(spacing_mm, len(WIDTHS), size)[0])
@@ -186,12 +186,12 @@ def choose_patch(median_vox: Sequence[int], spacing_mm: Sequence[float], budget_
 
 
 def choose_batch(patch_vox: Sequence[int], budget_vox: int, dataset_vox: int) -> int:
-    """Returns at least 2 patches; more where they are small, up to two budgets and a twentieth of the data."""
+    """Returns the batch size: at least 2, for small patches up to two budgets and a twentieth of the data."""
     return max(2, min(2 * budget_vox // prod(patch_vox), dataset_vox // 20 // prod(patch_vox), 12))
 
 
 def intensity_rule(channel: str, foreground: np.ndarray, lowest: Sequence[float]) -> dict[str, Any]:
-    """Clips CT, known by name or by values as low as air, to the foreground's percentiles; else takes z-scores."""
+    """Returns a rule: for CT (by its name, or by values as low as air) clipping to percentiles, else z-scores."""
     named_ct = channel.strip().upper() == "CT"
     unnamed = channel.startswith("channel ")
     if named_ct or (unnamed and np.median(lowest) <= -500):
@@ -204,9 +204,9 @@ def intensity_rule(channel: str, foreground: np.ndarray, lowest: Sequence[float]
 
 
 def choose_network(patch_vox: Sequence[int], spacing_mm: Sequence[float]) -> dict[str, Any]:
-    """Returns widths of as many scales as the patch can be halved to, and the numbers of their sequence blocks.
+    """Returns the widths of all scales to which the patch can be halved, and their numbers of sequence blocks.
 
-    These are 4 at the finest scale behind two halvings with no more than `MOST_TOKENS`, and 2 at each coarser one.
+    There are 4 blocks at the finest scale after two halvings with at most `MOST_TOKENS`, and 2 at each coarser one.
     """
     strides, _ = topology(spacing_mm, len(WIDTHS), patch_vox)
     levels = 1 + sum(max(stride) > 1 for stride in strides)
@@ -252,7 +252,7 @@ def _moments(values: np.ndarray) -> list[float]:
 
 
 def _cost(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns tokens of a patch, parameters, and an estimate of a float32 training step's memory."""
+    """Returns tokens of a patch, parameters, and the estimated memory of a training step in float32."""
     network = build_network(plan, "ViLUNet3D")
     assert isinstance(network, ViLUNet3D)
     return dict(
@@ -263,9 +263,9 @@ def _cost(plan: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def training_bytes(network: torch.nn.Module, patch_vox: Sequence[int], batch_size: int) -> int:
-    """Returns bytes of a training step in float32: weights, gradients, AdamW's state, saved activations.
+    """Returns the bytes of a training step in float32: weights, gradients, AdamW's state, saved activations.
 
-    The last is counted on a small patch and grows with voxels, as ViL and convolutions do.
+    Activations are counted for a small patch and scaled with the voxels: those of ViL and convolutions are linear.
     """
     small = [min(n, 16 if n <= 32 else 32) for n in patch_vox]
     channels = next(network.parameters()).shape[1]

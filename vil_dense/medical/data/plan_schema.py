@@ -1,13 +1,13 @@
-"""The plan: what its keys are, and whether a value can be.
+"""Defines the keys of a plan and checks their values.
 
 A plan is a mapping with
   channels      names of the input's channels
   labels        values of the classes by name, 0 (the background) upwards without a gap
   orientation   axis codes along which the network sees a volume, e.g. `RAS`
-  spacing_mm    to which it is resampled, three numbers in that orientation
+  spacing_mm    spacing after resampling, three numbers in that orientation
   patch_vox     size of training patches and prediction windows, three numbers
   intensity     for each channel a dict with `rule`, a key of `INTENSITY`, and that rule's options
-and, from the plan step, `batch_size`, `network` (options of `ViLUNet3D`) and `median_size_vox`.
+and, after planning, `batch_size`, `network` (options of `ViLUNet3D`) and `median_size_vox`.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,15 +23,15 @@ Plan = Mapping[str, Any]
 
 PLAN_KEYS = ("channels", "labels", "orientation", "spacing_mm", "patch_vox", "intensity")
 PLANNED = ("batch_size", "network", "median_size_vox")
-"""Keys that the plan step adds."""
+"""Keys that planning adds."""
 
 
 def read_plan(plan: Plan | str | Path) -> Plan:
-    """Returns a plan from a mapping, or from the JSON file that the plan step writes.
+    """Returns a plan from a mapping, or from a JSON file of `tools/volumes/plan.py`.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: keys or values that a plan cannot have, in one sentence.
+        FileNotFoundError: the file does not exist.
+        ValueError: a plan must not have these keys or values.
     """
     if isinstance(plan, (str, Path)):
         path = Path(plan)
@@ -53,10 +53,10 @@ def read_plan(plan: Plan | str | Path) -> Plan:
 
 
 def check_values(plan: Plan) -> None:
-    """Checks the keys that a plan has.
+    """Checks the values of those keys that a plan has.
 
     Raises:
-        ValueError: a value that cannot be.
+        ValueError: a value is not allowed.
     """
     for key, check in PLAN_CHECKS.items():
         if key not in plan:

@@ -1,7 +1,7 @@
-"""Brings a volume from the grid of its file to the plan's, as the network sees it in training and in prediction alike.
+"""Resamples a volume from the grid of its file to that of the plan, for training and prediction.
 
-MONAI's `Orientation` and `Spacing` put the voxels in the same places (a test compares them), but `Spacing` takes seven
-times the memory (see `resample`), and begins an oblique volume part of a voxel elsewhere.
+MONAI's `Orientation` and `Spacing` give the same voxels (a test compares them), but `Spacing` takes seven times the
+memory (see `resample`), and shifts an oblique volume by a fraction of a voxel.
 """
 
 from collections.abc import Sequence
@@ -20,15 +20,15 @@ from vil_dense.medical.io.orientation import orientation_transform
 
 @dataclass(frozen=True)
 class PlanGrid:
-    """Describes the plan's grid over a volume; axes are in the order of the plan's orientation.
+    """Describes the grid of the plan for a volume; axes are in the order of the plan's orientation.
 
     Args:
         orientation: nibabel's transform (3, 2) from the file's axes to the plan's.
         file_shape: voxels of the file.
-        file_spacing_mm: their size.
+        file_spacing_mm: size of these voxels.
         shape: voxels at the plan's spacing.
-        spacing_mm: their size.
-        axes: where these voxels lie between those of the file.
+        spacing_mm: size of these voxels.
+        axes: positions of these voxels between those of the file.
     """
 
     orientation: np.ndarray
@@ -40,7 +40,7 @@ class PlanGrid:
 
     @classmethod
     def over(cls, shape: Sequence[int], affine: np.ndarray, plan: Plan) -> "PlanGrid":
-        """Lays the plan's grid over a file of `shape` (I, J, K) whose voxels lie at `affine` (4, 4), mm."""
+        """Builds the grid for a file of `shape` (I, J, K) with `affine` (4, 4), voxels to mm."""
         orientation = orientation_transform(affine, plan["orientation"])
         order = np.argsort(orientation[:, 0]).tolist()
         sizes_mm = voxel_size(affine)
@@ -51,19 +51,19 @@ class PlanGrid:
         return cls(orientation, file_shape, file_spacing_mm, after, tuple(plan["spacing_mm"]), axes)
 
     def oriented(self, volume: np.ndarray) -> np.ndarray:
-        """Returns a view of (I, J, K, ...) in the file's order whose axes are the plan's; writing to it fills both."""
+        """Returns a view of an array (I, J, K, ...) of the file with the axes of the plan."""
         return apply_orientation(volume, self.orientation)
 
     def image(self, image: np.ndarray) -> Tensor:
-        """Resamples an image (C, I, J, K) float32 in the file's order linearly to (C, *shape) float32."""
+        """Resamples an image (C, I, J, K) float32 of the file linearly to (C, *shape) float32."""
         return linear(self.oriented(image.transpose(1, 2, 3, 0)).transpose(3, 0, 1, 2), self.axes)
 
     def label(self, label: np.ndarray) -> Tensor:
-        """Resamples labels (I, J, K) in the file's order to their nearest neighbours on `shape`."""
+        """Resamples labels (I, J, K) of the file to their nearest neighbours on `shape`."""
         return nearest(self.oriented(label), self.axes)
 
     def axes_back(self) -> list[Axis]:
-        """Places the voxels of the file between those of the plan's grid."""
+        """Returns the positions of the voxels of the file between those of the plan's grid."""
         return [
             Axis.between(after, before, before_mm / after_mm)
             for after, before, before_mm, after_mm in zip(
@@ -73,5 +73,5 @@ class PlanGrid:
 
 
 def network_input(image: np.ndarray, grid: PlanGrid, plan: Plan) -> Tensor:
-    """Returns what the network sees of an image (C, I, J, K) in the file's order: (C, *grid.shape) float32."""
+    """Returns the input of the network, (C, *grid.shape) float32, for an image (C, I, J, K) of the file."""
     return normalise(grid.image(image), plan["intensity"])

@@ -1,4 +1,4 @@
-"""Reads a case: training, validation, prediction, the checks before them and the bundle have no other reader."""
+"""Reads a case; the only reader of training, validation, prediction, checks and bundle."""
 
 from collections.abc import Collection
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from vil_dense.medical.io.nifti import Grid, check_same_grid, read_image, read_l
 
 
 class LoadedCase(NamedTuple):
-    """Holds a case as its files have it: image (C, I, J, K) float32, label (I, J, K) or None, the grid of both."""
+    """Stores a case on the grid of its files: image (C, I, J, K) float32, label (I, J, K) or None, and the grid."""
 
     image: np.ndarray
     label: np.ndarray | None
@@ -22,11 +22,11 @@ def read_case(case: Case, channels: int, labels: Collection[int] | None) -> Load
 
     Args:
         channels: number of input channels.
-        labels: values that a label may have; None leaves the label unread.
+        labels: values that a label may have; with None the label is not read.
 
     Raises:
-        ValueError: a file that is missing or damaged, of another number of channels or on another grid, voxels that
-            are not finite, labels that are no integers or unknown; in one sentence that names the case.
+        ValueError: a file is missing or damaged, or has another number of channels or another grid; voxels are not
+            finite; labels are not integers or not known. The message names the case.
     """
     try:
         image, grid = read_image(case.images, channels)

@@ -1,4 +1,4 @@
-"""Resamples by slab: the values of MONAI's `Spacing`, in less memory.
+"""Resamples volumes slab by slab, with the values of MONAI's `Spacing` and less memory.
 
 From 266 x 266 x 320 to 398 x 398 x 480 voxels `Spacing` took 59 bytes per new voxel, `linear` 8.
 """
@@ -13,12 +13,12 @@ from torch import Tensor
 
 SLAB_BYTES = 64 * 2**20
 STILL_VOX = 0.01
-"""An axis on which no voxel moves by more is left as it is."""
+"""Largest shift in voxels at which an axis is not resampled."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Says where the new voxels of an axis lie between the old ones: the first of each is in one place.
+    """Stores the positions of the new voxels of an axis between the old ones; the first voxels coincide.
 
     Args:
         lower: old voxel at or before each new one, int64.
@@ -32,7 +32,7 @@ class Axis:
 
     @classmethod
     def between(cls, old: int, new: int, ratio: float) -> "Axis":
-        """Places `new` voxels, each `ratio` old ones from the next; those beyond the last old one repeat it."""
+        """Places `new` voxels at a distance of `ratio` old ones; those after the last old one repeat it."""
         if new == old and abs(ratio - 1) * (new - 1) <= STILL_VOX:
             ratio = 1.0
         places = (torch.arange(new, dtype=torch.float64) * ratio).clamp_(max=old - 1)
@@ -40,22 +40,22 @@ class Axis:
         return cls(lower.long(), (places - lower).float(), old)
 
     @property
-    def still(self) -> bool:
-        """Says whether the new voxels are the old ones."""
+    def unchanged(self) -> bool:
+        """Returns whether the new voxels are the old ones."""
         return len(self.lower) == self.old and not self.weight.any()
 
     @property
     def nearest(self) -> Tensor:
-        """Returns the old voxel nearest to each new one, int64; of two as near, the lower one."""
+        """Returns the old voxel nearest to each new one, int64; of two equally near, the lower one."""
         return self.lower + (self.weight > 0.5)
 
     def needs(self, start: int, stop: int) -> tuple[int, int]:
-        """Returns the range of old voxels from which the new ones `start` to `stop` are made."""
+        """Returns the range of old voxels that the new ones `start` to `stop` depend on."""
         return int(self.lower[start]), min(int(self.lower[stop - 1]) + 2, self.old)
 
     def apply(self, x: Tensor, dim: int, start: int = 0, stop: int | None = None, first: int = 0) -> Tensor:
         """Returns the new voxels `start` to `stop` along `dim` of `x`, which begins at the old voxel `first`."""
-        if self.still:
+        if self.unchanged:
             return x.narrow(dim, start - first, (len(self.lower) if stop is None else stop) - start)
         lower = self.lower[start:stop].to(x.device) - first
         weight = self.weight[start:stop].to(x.device, x.dtype).view(-1, *[1] * (x.ndim - 1 - dim % x.ndim))
@@ -64,12 +64,12 @@ class Axis:
 
 
 def new_length(old: int, old_mm: float, new_mm: float) -> int:
-    """Returns the new number of voxels along an axis, by MONAI's rule: the last centre lies nearest to the old one."""
+    """Returns the new number of voxels along an axis by MONAI's rule: the last centre is nearest to the old one."""
     return int(np.round((old - 1) * old_mm / new_mm + 1))
 
 
 def new_axes(shape: Sequence[int], before_mm: Sequence[float], after_mm: Sequence[float]) -> list[Axis]:
-    """Places the voxels of each axis of a volume of `shape` voxels of `before_mm` that is resampled to `after_mm`."""
+    """Returns the axes of a volume of `shape` that is resampled from voxels of `before_mm` to `after_mm`."""
     return [
         Axis.between(n, new_length(n, before, after), after / before)
         for n, before, after in zip(shape, before_mm, after_mm, strict=True)
@@ -83,7 +83,7 @@ def linear(volume: np.ndarray, axes: Sequence[Axis]) -> Tensor:
     row = 4 * volume.shape[0] * max(math.prod(volume.shape[2:]), math.prod(after[1:]))
     for start, stop in slabs(after[0], row):
         first, end = axes[0].needs(start, stop)
-        slab = torch.from_numpy(volume[:, first:end].copy())  # an axis of one voxel may run backwards, too
+        slab = torch.from_numpy(volume[:, first:end].copy())  # strides may be negative
         slab = axes[0].apply(slab, 1, start, stop, first)
         result[:, start:stop] = axes[2].apply(axes[1].apply(slab, 2), 3)
     return result
@@ -97,6 +97,6 @@ def nearest(labels: np.ndarray, axes: Sequence[Axis]) -> Tensor:
 
 
 def slabs(rows: int, row_bytes: int) -> Iterator[tuple[int, int]]:
-    """Yields start and stop of consecutive rows that take `SLAB_BYTES` together, or one by one."""
+    """Yields start and stop of slabs of rows that take at most `SLAB_BYTES`, or of single rows."""
     step = max(SLAB_BYTES // row_bytes, 1)
     return ((start, min(start + step, rows)) for start in range(0, rows, step))

@@ -1,4 +1,4 @@
-"""Dictionary transforms of MONAI's kind: a case's files to a case on the plan's grid, and to patches for training."""
+"""Provides MONAI dictionary transforms from the files of a case to the plan's grid and to training patches."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,10 +34,10 @@ KEYS = ("image", "label")
 
 
 class LoadCased(MapTransform):
-    """Reads the files of a case by `reader.read_case`, as MONAI's `LoadImaged` would with no check of what it reads.
+    """Reads the files of a case by `reader.read_case`, which checks them, unlike MONAI's `LoadImaged`.
 
-    `image`, a path or one for each channel, becomes (C, I, J, K) float32, `label` (1, I, J, K) uint8: MetaTensors on
-    the file's own grid. A `label` that is not among the `keys` is not read.
+    `image`, a path or one for each channel, becomes (C, I, J, K) float32, `label` (1, I, J, K) uint8, as MetaTensors on
+    the grid of the file. `label` is read only if it is among the `keys`.
     """
 
     def __init__(self, keys: KeysCollection, plan: Plan) -> None:
@@ -55,7 +55,7 @@ class LoadCased(MapTransform):
 
 
 class ToPlanGridd(MapTransform):
-    """Brings a case of `LoadCased` to the plan's grid by `preprocess.PlanGrid` and normalises the image's intensities.
+    """Resamples a case of `LoadCased` to the plan's grid by `preprocess.PlanGrid` and normalises the intensities.
 
     `image` becomes (C, I', J', K') float32, `label` (1, I', J', K') uint8, plain tensors.
     """
@@ -74,12 +74,12 @@ class ToPlanGridd(MapTransform):
 
 
 def training_cases(plan: Plan | str | Path) -> Compose:
-    """Makes of a case's files what can be cached: on the plan's grid, padded to the patch, with voxels of each class.
+    """Returns the transforms whose results can be cached: read, resample, pad to the patch, find voxels of each class.
 
-    Dictionaries with paths in, as `Case.as_dict` gives them.
+    Their input is the dictionary of `Case.as_dict`.
     """
     plan = read_plan(plan)
-    # As many places of each class as any training draws from; all of them would outweigh the volume.
+    # 20,000 voxels of each class are enough for sampling; the indices of all would take more memory than the volume.
     places = ClassesToIndicesd("label", num_classes=len(plan["labels"]), max_samples_per_class=20000)
     return Compose([LoadCased(KEYS, plan), ToPlanGridd(KEYS, plan), SpatialPadd(KEYS, plan["patch_vox"]), places])
 
@@ -94,15 +94,15 @@ def augmentation(
     prob: float = 0.3,
     intensity_prob: float = 0.15,
 ) -> Compose:
-    """Takes a random patch of a case of `training_cases`; rotates, scales and mirrors it and changes its intensities.
+    """Returns the random transforms: crop a patch, rotate, scale and mirror it, and change its intensities.
 
     Args:
-        foreground: probability that the patch is centred on a voxel of a foreground class, each class as likely.
+        foreground: probability that the patch is centred on a voxel of a foreground class, each equally likely.
         flip_axes: axes along which half of the patches are mirrored.
-        rotate_deg: largest rotation about each axis; about in-plane axes alone where the spacing is anisotropic.
+        rotate_deg: largest rotation about each axis; with anisotropic spacing only within the slices.
         scale: largest relative change of size.
-        prob: of rotation and scaling.
-        intensity_prob: of each change of intensity (noise, blur, contrast, gain).
+        prob: probability of rotation and scaling.
+        intensity_prob: probability of each change of intensity (noise, blur, contrast, gain).
     """
     keys, classes = ("image", "label"), len(plan["labels"])
     ratios = [1 - foreground, *[foreground / (classes - 1)] * (classes - 1)]
@@ -128,17 +128,17 @@ def augmentation(
 
 
 def training_patches(plan: Plan | str | Path, **options: Any) -> Compose:
-    """Makes patches of a case's files, `image` and `label` float32: `training_cases`, then `augmentation(**options)`.
+    """Returns `training_cases` followed by `augmentation(**options)`; `image` and `label` are float32.
 
-    For MONAI's data sets, which cache what comes before the first random transform.
+    It is for MONAI's data sets, which cache the results of the transforms before the first random one.
     """
     after = [SelectItemsd(KEYS), CastToTyped("label", dtype=torch.float32)]
-    # Flat, as MONAI takes a Compose within a Compose for a random transform.
+    # Flat, as MONAI treats a nested Compose as a random transform.
     return Compose([training_cases(plan), augmentation(read_plan(plan), **options), *after]).flatten()
 
 
 def _rotations(spacing_mm: Sequence[float], degrees: float) -> tuple[float, float, float]:
-    """Reangles the largest angle about each axis, rad; a volume of thick slices is rotated within them alone."""
+    """Returns the largest angle about each axis, rad; volumes with thick slices are rotated only within them."""
     angles = [np.deg2rad(degrees)] * 3
     thick = int(np.argmax(spacing_mm))
     if max(spacing_mm) >= 2 * min(spacing_mm):
@@ -147,9 +147,9 @@ def _rotations(spacing_mm: Sequence[float], degrees: float) -> tuple[float, floa
 
 
 def sample_patch(augment: Compose, case: Mapping[str, Any], seed: int, epoch: int, index: int) -> dict[str, Tensor]:
-    """Returns a patch of a case, `image` float32 and `label` int64 plain tensors, that depends on these numbers alone.
+    """Returns a patch with plain tensors `image` float32 and `label` int64; it depends only on case and numbers.
 
-    MONAI's random transforms hold their state, which worker processes copy; so it is set anew for each patch.
+    The random state of MONAI's transforms is set for each patch, as worker processes copy it.
     """
     state = np.random.SeedSequence((seed, epoch, index)).generate_state(1)[0]
     augment.set_random_state(seed=int(state))
@@ -159,5 +159,5 @@ def sample_patch(augment: Compose, case: Mapping[str, Any], seed: int, epoch: in
 
 
 def plain(x: Tensor) -> Tensor:
-    """Returns a MetaTensor as a tensor; torch.compile and collation take no other."""
+    """Returns a MetaTensor as a plain tensor, which torch.compile and collation need."""
     return x.as_tensor() if hasattr(x, "as_tensor") else x

@@ -1,4 +1,4 @@
-"""Gives MONAI's engines the masks of `volume_predictor.predict`."""
+"""Wraps `volume_predictor.predict` as an inferer for MONAI's engines."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,10 +14,10 @@ from vil_dense.medical.inference.volume_windows import SlidingWindow
 
 
 class VolumeInferer(Inferer):
-    """Segments volumes on their own grid; the place of MONAI's `SlidingWindowInferer` and the `Invertd` behind it.
+    """Segments volumes on the grid of their files; replaces MONAI's `SlidingWindowInferer` followed by `Invertd`.
 
-    Those hold the scores of all classes for the whole volume, on both grids, and gave other masks than `predict` where
-    a volume is oblique.
+    Those store the scores of all classes for the whole volume on both grids, and their masks of oblique volumes differ
+    from those of `predict`.
 
     Args:
         plan: mapping or path, see `plan_schema`.

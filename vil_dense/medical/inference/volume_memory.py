@@ -1,4 +1,4 @@
-"""Estimates the memory of a prediction before it is taken."""
+"""Estimates the memory of a prediction before it runs."""
 
 import math
 from collections.abc import Sequence
@@ -17,43 +17,45 @@ from vil_dense.medical.inference.volume_windows import SlidingWindow
 from vil_dense.medical.io.nifti import Grid
 
 SLABS = 5
-"""Arrays of `SLAB_BYTES` that live while rows are resampled or become classes."""
+"""Arrays of `SLAB_BYTES` that are live while rows are resampled or converted to classes."""
 OVERHEAD = 1.4
-"""Resident over live bytes, for the allocator and what convolutions need inside. Measured on 512 x 512 x 600 voxels,
-14 classes, less 0.45 GiB of Python and its libraries: 1.39. Of a GPU it is not measured, but taken to be the same."""
+"""Ratio of resident to live bytes, for the allocator and the buffers of convolutions. Measured on a CPU with
+512 x 512 x 600 voxels and 14 classes, without 0.45 GiB of Python and its libraries: 1.39. Assumed to hold on a GPU."""
 
 
 class Estimate(NamedTuple):
-    """Counts live bytes on the CPU, and on the GPU where the networks are on one.
+    """Stores live bytes on the CPU, and on the GPU if the networks are on one.
 
-    The weights stay; reading, resampling, intensities and windows come one after another.
+    The weights stay; of reading, resampling, intensities and windows one is live at a time.
     """
 
-    weights: int  # 0 where they are on a GPU
+    weights: int  # 0 if they are on a GPU
     reading: int  # voxels as stored, as float32, and a slab
-    resampling: int  # the image on its own grid and on the plan's
-    intensities: int  # both, and the second one before and after with one channel's intermediate arrays
-    windows: int  # both, the mask, the scores as deep as a window twice over, and the inside of the network
-    gpu: int  # beside the weights: the inside of the network, and the scores where they fit; not among the windows then
+    resampling: int  # the image on the grids of the file and of the plan
+    intensities: int  # both, the normalised image, and intermediate arrays of one channel
+    windows: int  # both, the mask, twice the scores of one window's depth, and the activations of the network
+    gpu: int  # activations of the network, and the scores if they fit, which are then not part of `windows`
 
     @property
     def total(self) -> float:
-        """Returns resident bytes on the CPU, Python and its libraries left aside."""
+        """Returns the resident bytes on the CPU, without Python and its libraries."""
         return self.weights + OVERHEAD * max(self.reading, self.resampling, self.intensities, self.windows)
 
     @property
     def gpu_total(self) -> float:
-        """Returns bytes on the GPU, the weights left aside."""
+        """Returns the bytes on the GPU, without the weights."""
         return OVERHEAD * self.gpu
 
     def __str__(self) -> str:
-        weights, *turns = (f"{name} {getattr(self, name) / GIB:.2f}" for name in self._fields if name != "gpu")
+        weights, *phases = (f"{name} {getattr(self, name) / GIB:.2f}" for name in self._fields if name != "gpu")
         gpu = f"; about {self.gpu_total / GIB:.1f} GiB beside the weights on the GPU" if self.gpu else ""
-        return f"about {self.total / GIB:.1f} GiB ({weights}; in turn {', '.join(turns)}; two fifths for overhead){gpu}"
+        return (
+            f"about {self.total / GIB:.1f} GiB ({weights}; in turn {', '.join(phases)}; two fifths for overhead){gpu}"
+        )
 
 
 def estimate(networks: Sequence[nn.Module], grid: Grid, plan: Plan, windows: SlidingWindow | None = None) -> Estimate:
-    """Returns what `volume_predictor.predict` needs for an image on `grid`, reading it included.
+    """Estimates the memory of `volume_predictor.predict` for an image on `grid`, including its reading.
 
     Args:
         networks: on the device of the prediction.
@@ -61,9 +63,9 @@ def estimate(networks: Sequence[nn.Module], grid: Grid, plan: Plan, windows: Sli
     """
     windows = windows or SlidingWindow.of(plan)
     after = PlanGrid.over(grid.shape, grid.affine, plan).shape
-    channels, voxels, seen = len(plan["channels"]), math.prod(grid.shape), math.prod(after)
-    image, resampled = 4 * channels * voxels, 4 * channels * seen
-    slabs = SLABS * min(SLAB_BYTES, 4 * len(plan["labels"]) * max(voxels, seen))
+    channels, voxels, plan_voxels = len(plan["channels"]), math.prod(grid.shape), math.prod(after)
+    image, resampled = 4 * channels * voxels, 4 * channels * plan_voxels
+    slabs = SLABS * min(SLAB_BYTES, 4 * len(plan["labels"]) * max(voxels, plan_voxels))
     weights = sum(x.nbytes for net in networks for x in (*net.parameters(), *net.buffers()))
     device = next(networks[0].parameters()).device
     stitched = stitched_bytes(after, len(plan["labels"]), windows)
@@ -78,15 +80,15 @@ def estimate(networks: Sequence[nn.Module], grid: Grid, plan: Plan, windows: Sli
         weights=weights if device.type == "cpu" else 0,
         reading=channels * voxels * grid.header.get_data_dtype().itemsize + image + slabs,
         resampling=image + resampled + slabs,
-        # of a z-score: what counts, its values, and three steps of arithmetic
-        intensities=image + 3 * resampled + 17 * seen,
+        # for a z-score: the mask, its values, and three steps of arithmetic
+        intensities=image + 3 * resampled + 17 * plan_voxels,
         windows=image + resampled + voxels + on_cpu,
         gpu=on_gpu,
     )
 
 
 def network_bytes(network: nn.Module, channels: int, windows: SlidingWindow) -> int:
-    """Returns the most bytes alive inside the network at a batch of windows, counted in a run that computes nothing."""
+    """Returns the peak of live bytes of the network for a batch of windows, counted on tensors without storage."""
     with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), LiveMemory() as memory:
         device = next(network.parameters()).device
         network(torch.empty(windows.batch, channels, *windows.size, device=device))

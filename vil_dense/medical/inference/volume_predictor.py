@@ -1,8 +1,8 @@
-"""Segments an image on its own grid, whatever its size, orientation and spacing.
+"""Segments an image of any size, orientation and spacing on the grid of its file.
 
-The network sees the image on the plan's grid (`preprocess.PlanGrid`) in windows, and the logits are brought back to the
-image's own voxels slab by slab, where the largest one gives the class. At no time are the scores of all classes held
-for the whole volume.
+The network runs on windows of the image on the plan's grid (`preprocess.PlanGrid`). The logits are resampled to the
+voxels of the file slab by slab, and the largest one gives the class. The scores of all classes are never stored for the
+whole volume.
 """
 
 import math
@@ -19,7 +19,7 @@ from vil_dense.medical.data.resample import Axis, slabs
 from vil_dense.medical.inference.volume_windows import SlidingWindow, score_rows
 
 PROBABILITY_STEPS = 65535
-"""Probabilities are stored as uint16 of so many steps from 0 to 1."""
+"""The uint16 value that stands for a probability of 1."""
 
 
 def predict(
@@ -34,18 +34,18 @@ def predict(
     probabilities: np.ndarray | None = None,
     done: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
-    """Returns classes, (I, J, K) uint8 (uint16 where there are more than 256), on the grid of the image.
+    """Returns the classes, (I, J, K) uint8 (uint16 for more than 256 classes), on the grid of the image.
 
-    Validation, test, `tools/volumes/predict.py` and the bundle all take their masks from here.
+    Validation, test, `tools/volumes/predict.py` and the bundle all use this function.
 
     Args:
-        networks: in eval mode on `device`, (B, C, *patch) -> logits; their mean counts.
-        image: (C, I, J, K) float32 in the order of the file; as `reader.read_case` gives it.
+        networks: in eval mode on `device`, (B, C, *patch) -> logits, which are averaged.
+        image: (C, I, J, K) float32 in the order of the file, see `reader.read_case`.
         affine: (4, 4), voxels of the file to mm.
         plan: see `plan_schema`.
         windows: default: the plan's patch, overlapping by half.
-        mirror: average over mirror images.
-        probabilities: is filled with softmax times `PROBABILITY_STEPS`, (I, J, K, classes) uint16.
+        mirror: whether to average over mirror images.
+        probabilities: an array (I, J, K, classes) uint16 to fill with softmax times `PROBABILITY_STEPS`.
         done: called after each window.
     """
     windows = windows or SlidingWindow.of(plan)
@@ -99,7 +99,7 @@ def rows_back(
 
 
 def stitched_bytes(shape: Sequence[int], classes: int, windows: SlidingWindow) -> int:
-    """Returns the bytes of the scores held at one time for a volume of `shape`: all classes, as deep as a window."""
+    """Returns the bytes of the scores for a volume of `shape`: all classes, for the depth of one window."""
     axis = windows.stream_axis(shape)
     held = [max(n, w) for n, w in zip(shape, windows.size, strict=True)]
     held[axis] = windows.size[axis]
@@ -107,7 +107,7 @@ def stitched_bytes(shape: Sequence[int], classes: int, windows: SlidingWindow) -
 
 
 def stitch_device(device: torch.device | str, stitched: int) -> torch.device | str:
-    """Returns the GPU where the scores fit into half of its free memory twice over, else the CPU."""
+    """Returns the GPU if twice the scores fit into half of its free memory, else the CPU."""
     if torch.device(device).type == "cpu":
         return "cpu"
     return device if 4 * stitched < (free_memory(device) or 0) else "cpu"

@@ -1,8 +1,9 @@
-"""Slides windows over a volume of any size: rows of scores leave as soon as no further window adds to them.
+"""Slides windows over a volume of any size and yields each row of scores after its last window.
 
-The result is that of MONAI's `sliding_window_inference(mode="gaussian")`, which holds the scores of all classes for the
-whole volume. For 14 classes of 266 x 266 x 320 voxels and windows of 96 it took 1.4 GiB, and this 0.9 in the same time.
-Rows can also be brought to the file's grid one after another, where all scores (512 x 512 x 600) take 8.2 GiB.
+The result is that of MONAI's `sliding_window_inference(mode="gaussian")`, which stores the scores of all classes for
+the whole volume. For 14 classes, 266 x 266 x 320 voxels and windows of 96 MONAI takes 1.4 GiB, and this module 0.9 in
+the same time. Rows can also be resampled to the grid of the file one after another, where all scores (512 x 512 x 600)
+take 8.2 GiB.
 """
 
 import itertools
@@ -18,22 +19,22 @@ from torch import Tensor, nn
 from vil_dense.medical.data.plan_schema import Plan
 
 SIGMA_SCALE = 0.125
-"""Deviation of the Gaussian that weighs a window's voxels, in windows; MONAI's and nnU-Net's."""
+"""Deviation of the Gaussian weights as a fraction of the window, as in MONAI and nnU-Net."""
 
 Box = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
 class SlidingWindow:
-    """Describes the windows in which a network sees a volume.
+    """Stores the size, overlap and batch of sliding windows.
 
     Args:
         size: voxels along each axis.
-        overlap: of neighbouring windows, in [0, 1).
-        batch: windows at a time.
+        overlap: fraction shared by neighbouring windows, in [0, 1).
+        batch: windows that run at one time.
 
     Raises:
-        ValueError: an overlap or a batch out of range.
+        ValueError: overlap or batch is out of range.
     """
 
     size: tuple[int, ...]
@@ -48,11 +49,11 @@ class SlidingWindow:
 
     @classmethod
     def of(cls, plan: Plan, overlap: float = 0.5, batch: int = 1) -> "SlidingWindow":
-        """Returns windows of the plan's patch."""
+        """Returns windows of the size of the plan's patch."""
         return cls(tuple(plan["patch_vox"]), overlap, batch)
 
     def starts(self, shape: Sequence[int]) -> list[list[int]]:
-        """Returns the first voxels of the windows along each axis, the last one moved back to end with the volume."""
+        """Returns the first voxels of the windows along each axis; the last window ends with the volume."""
         found = []
         for length, window in zip(shape, self.size, strict=True):
             step, room = max(int(window * (1 - self.overlap)), 1), max(length - window, 0)
@@ -60,16 +61,16 @@ class SlidingWindow:
         return found
 
     def count(self, shape: Sequence[int]) -> int:
-        """Returns the number of windows that a volume takes."""
+        """Returns the number of windows of a volume."""
         return math.prod(map(len, self.starts(shape)))
 
     def stream_axis(self, shape: Sequence[int]) -> int:
-        """Returns the axis along which the fewest scores are held at one time."""
+        """Returns the axis along which the fewest scores have to be stored."""
         return min(range(3), key=lambda axis: self.size[axis] / max(shape[axis], self.size[axis]))
 
 
 class _Scores:
-    """Sums weighted logits over a slab as deep as a window along `axis`, which moves on over the volume."""
+    """Sums weighted logits in a slab of the depth of a window, which moves along `axis` of the volume."""
 
     def __init__(self, shape: Sequence[int], windows: SlidingWindow, axis: int, device: torch.device | str) -> None:
         self.axis, self.device = axis, device
@@ -95,7 +96,7 @@ class _Scores:
         return self.total.narrow(self.axis + 1, start, rows) / self.weights.narrow(self.axis, start, rows)
 
     def advance(self, rows: int) -> None:
-        """Moves the slab by so many rows."""
+        """Moves the slab by `rows` rows."""
         _shift(self.total, self.axis + 1, rows)
         _shift(self.weights, self.axis, rows)
 
@@ -116,9 +117,9 @@ def score_rows(
 
     Args:
         networks: in eval mode on `device`; logits are averaged over them. (B, C, *window) -> (B, classes, *window).
-        image: (C, I, J, K); padded with 0 on both sides where it is smaller than the window.
-        mirror: average over the eight mirror images of each window as well.
-        stitch_device: where scores are summed.
+        image: (C, I, J, K); padded with 0 on both sides if it is smaller than the window.
+        mirror: whether to average over the eight mirror images of each window.
+        stitch_device: device on which scores are summed.
         done: called after each window.
     """
     size = image.shape[1:]
@@ -148,7 +149,7 @@ def score_rows(
 
 
 def _pad(image: Tensor, window: Sequence[int]) -> tuple[Tensor, list[int]]:
-    """Pads (C, I, J, K) with 0 to a window at least; returns it and the number of voxels before it on each axis."""
+    """Pads (C, I, J, K) with 0 to at least a window; returns it and the padding before it on each axis."""
     padding = [max(w - n, 0) for n, w in zip(image.shape[1:], window, strict=True)]
     before = [count // 2 for count in padding]
     sides = [n for first, count in zip(before, padding, strict=True) for n in (count - first, first)]
@@ -156,7 +157,7 @@ def _pad(image: Tensor, window: Sequence[int]) -> tuple[Tensor, list[int]]:
 
 
 def _shift(x: Tensor, dim: int, rows: int) -> None:
-    """Moves rows to the front, in place, and clears those behind them; no copy of the whole is made."""
+    """Moves rows to the front in place and sets the others to 0, without a copy of the tensor."""
     length = x.shape[dim]
     for start in range(0, length - rows, rows):
         end = min(start + rows, length - rows)

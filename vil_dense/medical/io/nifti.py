@@ -1,7 +1,7 @@
-"""Reads and writes NIfTI files: a sentence names what is wrong with one, and masks lie on the grid of their image.
+"""Reads NIfTI files with checks, and writes masks on the grid of their image.
 
-Arrays are (I, J, K) in the order of the file, whatever its orientation. Positions and spacings are in mm; the units of
-a header are copied to the mask and, as everywhere in the field, taken for mm.
+Arrays are (I, J, K) in the order of the file, whatever its orientation. Positions and spacings are in mm; the unit in
+the header is copied to the mask, but otherwise assumed to be mm, as is usual.
 """
 
 import gzip
@@ -29,13 +29,13 @@ MOST_HEADER_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Grid:
-    """Says where the voxels of a file lie, so that a mask can lie there too.
+    """Stores the positions of the voxels of a file, so that a mask can have the same.
 
     Args:
         path: the file.
         shape: (I, J, K).
         channels: the length of a fourth axis, else 1.
-        affine: voxel indices to mm, (4, 4) float64: the sform where its code says so, else the qform.
+        affine: voxel indices to mm, (4, 4) float64: the sform if its code is set, else the qform.
         header: NIfTI-1 or NIfTI-2, as it was read.
         offset: of the voxels in the unpacked file, bytes.
         scale: slope and intercept from stored to true values.
@@ -79,13 +79,13 @@ def read_grid(path: Path) -> Grid:
     if not path.is_file():
         raise FileNotFoundError(f"no volume at {path}")
     if not path.name.endswith(SUFFIXES):
-        raise ValueError(f"{path} is no NIfTI file: its name should end in {' or '.join(SUFFIXES)}")
+        raise ValueError(f"{path} is not a NIfTI file: its name should end in {' or '.join(SUFFIXES)}")
     try:
         _check_offset(path)
         image = nibabel.load(path)
         affine = np.asarray(image.affine, dtype=np.float64) if isinstance(image, nibabel.Nifti1Image) else None
     except ImageFileError:
-        raise ValueError(f"{path} is damaged or no NIfTI file") from None
+        raise ValueError(f"{path} is damaged or not a NIfTI file") from None
     except (HeaderDataError, EOFError, OSError, ValueError, zlib.error) as error:
         raise ValueError(f"{path} has a damaged header ({_first_line(error)})") from None
     if affine is None:
@@ -104,7 +104,7 @@ def read_grid(path: Path) -> Grid:
         raise ValueError(
             f"{path} is cut off: its header claims {_by(shape)} voxels, {expected:,} bytes, and the file has {size:,}"
         )
-    # nibabel keeps offset and scale with the voxels and wipes them from the header
+    # nibabel moves offset and scale from the header to the voxels
     stored = image.dataobj
     channels = shape[3] if len(shape) == 4 else 1
     scale = float(stored.slope), float(stored.inter)
@@ -117,7 +117,7 @@ def read_image(paths: Sequence[Path], channels: int = 1) -> tuple[np.ndarray, Gr
 
     Args:
         paths: one file for all channels (a fourth axis), or one for each.
-        channels: that are expected.
+        channels: expected number of channels.
 
     Returns:
         (C, I, J, K) float32, scaled by the header's slope and intercept.
@@ -140,7 +140,7 @@ def read_image(paths: Sequence[Path], channels: int = 1) -> tuple[np.ndarray, Gr
 
 
 def check_channels(grids: Sequence[Grid], channels: int) -> None:
-    """Checks the number of channels that files hold together.
+    """Checks the total number of channels of some files.
 
     Raises:
         ValueError: it is not `channels`.
@@ -153,14 +153,14 @@ def check_channels(grids: Sequence[Grid], channels: int) -> None:
         raise ValueError(
             f"{four.path} is 4D, {_by(four.shape)} x {four.channels} voxels: an image of {expected} was expected"
         )
-    raise ValueError(f"{grids[0].path} and what belongs to it are {len(grids)} of the {expected} that were expected")
+    raise ValueError(f"{grids[0].path} and the other files of its image hold {len(grids)} of {expected}")
 
 
 def read_label(path: Path, known: Collection[int]) -> tuple[np.ndarray, Grid]:
     """Reads a label map, (I, J, K) uint8 or uint16, and its grid.
 
     Raises:
-        ValueError: see `read_grid`; values that are no integers or not among the `known`.
+        ValueError: see `read_grid`; or values are not integers or not among the `known`.
     """
     grid = read_grid(path)
     check_channels([grid], 1)
@@ -183,7 +183,7 @@ def read_label(path: Path, known: Collection[int]) -> tuple[np.ndarray, Grid]:
 
 
 def check_same_grid(one: Grid, other: Grid) -> None:
-    """Checks that the voxels of two files lie in the same places.
+    """Checks that the voxels of two files have the same positions.
 
     Raises:
         ValueError: they do not.
@@ -200,14 +200,14 @@ def check_same_grid(one: Grid, other: Grid) -> None:
 def write_mask(path: Path, mask: np.ndarray, grid: Grid) -> None:
     """Writes a label map on the grid of its image, to a temporary name first.
 
-    The header is the image's, bit for bit where it says where the voxels lie (qform, sform, their codes, units), with
-    the data type of the mask and no scaling.
+    The header is that of the image (qform, sform, their codes and units bit for bit), with the data type of the mask
+    and no scaling.
 
     Args:
         mask: (I, J, K) uint8 or uint16.
 
     Raises:
-        OSError: it could not be written; no part of it stays on disk.
+        OSError: it could not be written; no partial file is left.
     """
     if mask.shape != grid.shape:
         raise ValueError(f"{path}: a mask of {_by(mask.shape)} voxels does not fit {grid.path}, {_by(grid.shape)}")
@@ -218,7 +218,7 @@ def write_mask(path: Path, mask: np.ndarray, grid: Grid) -> None:
 
 
 def mask_header(grid: Grid, dtype: np.dtype, channels: int = 1) -> nibabel.Nifti1Header:
-    """Returns the header for an array on `grid`, with a fourth axis where `channels` are several."""
+    """Returns the header for an array on `grid`, with a fourth axis for several channels."""
     header = grid.header.copy()
     header.set_data_shape(grid.shape if channels == 1 else (*grid.shape, channels))
     header.set_data_dtype(dtype)

@@ -1,4 +1,4 @@
-"""Anatomical axes of a file, as nibabel names them: L R, P A, I S."""
+"""Maps the axes of a file to anatomical axes, in nibabel's letters L R, P A, I S."""
 
 import numpy as np
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
@@ -17,5 +17,5 @@ def orientation_transform(affine: np.ndarray, letters: str) -> np.ndarray:
 
 
 def axis_order(affine: np.ndarray, letters: str) -> list[int]:
-    """Returns the axes of a file in the order that they have once they run along `letters`."""
+    """Returns the axes of a file in the order of `letters`."""
     return np.argsort(orientation_transform(affine, letters)[:, 0]).tolist()

@@ -11,7 +11,7 @@ NORM = ("instance", {"affine": True})
 
 
 class ConvEncoder(nn.Module):
-    """Encodes by residual InstanceNorm convolutions, a block for each level.
+    """Encodes with residual convolutions and InstanceNorm, one block for each level.
 
     (B, C_in, *size) -> a list of (B, C_level, *grid).
     """
@@ -35,12 +35,12 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """Decodes from the coarsest map up, each step with its skip, to a list of logits, the finest first.
+    """Decodes from the coarsest map with skip connections to a list of logits, the finest first.
 
     Args:
-        channels, strides, kernels: of the encoder's levels.
-        out_channels: classes.
-        heads: how many of the finest scales have logits.
+        channels, strides, kernels: those of the encoder's levels.
+        out_channels: number of classes.
+        heads: number of scales with logits, from the finest.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Names the volume networks, (B, C, I, J, K) -> logits (B, K, I, J, K); MONAI's beside ours."""
+"""Registers the volume networks, (B, C, I, J, K) -> logits (B, K, I, J, K), of this package and of MONAI."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -16,17 +16,17 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "DynUNet": partial(DynUNet, 3),
     "SegResNet": partial(SegResNet, 3),
 }
-"""Networks that configs name: ours, and MONAI's as peers."""
+"""Networks by the names in configs; those of MONAI are for comparison."""
 
 
 def network_options(plan: Mapping[str, Any], type: str, **options: Any) -> dict[str, Any]:
     """Returns the arguments of the network `type` of `NETWORKS`.
 
-    They are the plan's channels, labels, spacing and patch, and for `ViLUNet3D` the options that the plan has for it
-    (`network`); `options` go before all of these.
+    They are the plan's channels, labels, spacing and patch, and for `ViLUNet3D` its options in the plan (`network`);
+    `options` override all of these.
 
     Raises:
-        ValueError: an unknown network.
+        ValueError: the network is unknown.
     """
     if type not in NETWORKS:
         raise ValueError(f"unknown network {type!r}; known: {', '.join(NETWORKS)}")
@@ -39,7 +39,7 @@ def network_options(plan: Mapping[str, Any], type: str, **options: Any) -> dict[
 
 
 def build_network(plan: Mapping[str, Any], type: str, **options: Any) -> nn.Module:
-    """Builds the network of `network_options`; a ValueError says which options do not fit."""
+    """Builds the network of `network_options`; raises ValueError if options do not fit."""
     options = network_options(plan, type, **options)
     return NETWORKS[type](**options)
 

@@ -1,4 +1,4 @@
-"""Builds rows of sequence blocks for a scale of a volume network, and the controls that stand in their place."""
+"""Builds the sequence blocks of a scale of a volume network, and the control blocks that replace them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,16 +12,16 @@ from vil_dense.layers.residual import LayerScale, Residual
 from vil_dense.ops import ORDERS
 
 AXIS_ORDERS = tuple(ORDERS)
-"""The six orders of a volume, one block after another: along each axis, forwards and backwards."""
+"""The six orders of a volume, which consecutive blocks use in turn: along each axis, forwards and backwards."""
 
 
 class GatedConvBlock(nn.Module):
-    """Computes a ViL block less its mLSTM, x + down(conv(u) * SiLU(z)), u and z from the norm of x.
+    """Computes a ViL block without its mLSTM, x + down(conv(u) * SiLU(z)), with u and z from the norm of x.
 
-    (B, *grid, C) in and out.
+    Input and output are (B, *grid, C).
 
-    The control of ViL's size: norm, up-projection, depthwise 3 x 3 x 3 convolution, gate and down-projection are
-    ViL's; nothing looks further than the neighbouring token.
+    It is a control of the size of ViL: norm, up-projection, depthwise 3 x 3 x 3 convolution, gate and down-projection
+    are those of ViL, but a token depends only on its neighbours.
     """
 
     def __init__(self, dim: int, *, drop_path: float = 0.0, layerscale: float | None = None) -> None:
@@ -55,7 +55,7 @@ def _dwconv(dim: int, order: str, **options: Any) -> nn.Module:
 
 
 def _attention(dim: int, order: str, **options: Any) -> nn.Module:
-    # With this MLP the block has ViL's 6 C^2 parameters, and as many heads.
+    # With this MLP the block has 6 C^2 parameters and 4 heads, as ViL has.
     return AttentionBlock(dim, **{"num_heads": 4, "mlp_ratio": 1, **options})
 
 
@@ -65,22 +65,22 @@ SEQUENCE_BLOCKS: dict[str, Callable[..., nn.Module]] = {
     "dwconv": _dwconv,
     "attention": _attention,
 }
-"""Name of a block to its constructor (dim, order, **options); `identity` leaves the blocks out."""
+"""Constructors (dim, order, **options) of blocks by name; `identity` stands for no block."""
 
 
 class SequenceStage(nn.Module):
-    """Runs a row of sequence blocks on one scale, (B, C, *grid) in and out.
+    """Runs consecutive sequence blocks on one scale, (B, C, *grid) in and out.
 
     Args:
         dim: C, a multiple of 8.
-        rates: stochastic depth rate of each block, as many as blocks.
+        rates: stochastic depth rate of each block.
         block: a key of `SEQUENCE_BLOCKS`.
-        orders: keys of `ops.ORDERS`, taken in turn.
-        first: index of the first block in the whole network, from which the orders are taken.
-        **options: of the block, see `layers.ViLBlock`, `layers.ViLLayer`, `layers.AttentionBlock`, `GatedConvBlock`.
+        orders: keys of `ops.ORDERS`, which the blocks use in turn.
+        first: index of the first block in the whole network, which determines its order.
+        **options: options of `layers.ViLBlock`, `layers.ViLLayer`, `layers.AttentionBlock` or `GatedConvBlock`.
 
     Raises:
-        ValueError: an unknown block, or a width it cannot have.
+        ValueError: the block is unknown, or the width is not a multiple of 8.
     """
 
     def __init__(
@@ -121,15 +121,15 @@ def drop_path_rates(drop_path: float, depth: int) -> list[float]:
 
 
 def load_picture_blocks(net: nn.Module, state: Mapping[str, Tensor]) -> str:
-    """Puts the blocks of a picture's ViL, one after another, into the ViL blocks of a volume network; returns a report.
+    """Copies the blocks of a ViL for pictures into the ViL blocks of a volume network, in order; returns a report.
 
-    Only stages of the picture's width take them; LayerScale keeps its own values.
+    Only blocks of the same width are filled; the values of LayerScale are not changed.
 
     Args:
         state: weights in our layout (`backbones.checkpoint.to_own`).
 
     Raises:
-        ValueError: no stage has that width, or the blocks are of another kind (convolution, biases).
+        ValueError: no block has that width, or the blocks differ in convolution or biases.
     """
     blocks = inflate_blocks(state)
     if "blocks.0.norm.weight" not in blocks:
@@ -154,7 +154,7 @@ def load_picture_blocks(net: nn.Module, state: Mapping[str, Tensor]) -> str:
 
 
 def sequence_share(net: nn.Module) -> dict[str, int | float]:
-    """Counts the parameters of a network: `total`, those in its sequence blocks (`sequence`), their `share`."""
+    """Counts the parameters of a network: `total`, in sequence blocks (`sequence`), and their fraction (`share`)."""
     total = sum(parameter.numel() for parameter in net.parameters())
     stages = [module for module in net.modules() if isinstance(module, SequenceStage)]
     sequence = sum(parameter.numel() for stage in stages for parameter in stage.parameters())

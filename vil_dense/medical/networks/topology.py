@@ -1,4 +1,4 @@
-"""Chooses strides and kernels from the spacing, and fits inputs of any size to them."""
+"""Chooses strides and kernels from the spacing, and pads inputs of any size to them."""
 
 from collections.abc import Sequence
 from math import prod
@@ -9,9 +9,9 @@ from torch import Tensor
 Axes = tuple[int, int, int]
 
 ANISOTROPIC = 2.0
-"""From this ratio to the finest axis on, an axis is neither convolved nor strided."""
+"""Ratio to the finest spacing from which an axis is neither convolved nor strided."""
 FEWEST_VOX = 4
-"""No axis of a patch is halved to fewer voxels."""
+"""Fewest voxels of an axis of a patch after halving."""
 
 
 def topology(
@@ -19,17 +19,17 @@ def topology(
 ) -> tuple[list[Axes], list[Axes]]:
     """Returns strides and kernels of each level, from the spacing (as nnU-Net's planner, Nat. Methods 18:203, does).
 
-    A level halves the axes whose spacing there is below `ANISOTROPIC` times the finest of those that can be halved, and
-    convolves over 3 voxels of an axis whose spacing is below that factor of the finest, or was on a level before; over
-    1 of the others. With `patch_vox` an axis keeps `FEWEST_VOX`.
+    A level halves the axes whose spacing at this level is below `ANISOTROPIC` times the finest of those that can be
+    halved. Its kernel has 3 voxels along an axis whose spacing at this or an earlier level is below that factor of the
+    finest, and 1 voxel along the others. With `patch_vox` an axis is not halved below `FEWEST_VOX`.
 
     Args:
-        spacing_mm: of the input, (I, J, K).
-        levels: number of scales, the first of stride 1.
-        patch_vox: size of the input, where it is known.
+        spacing_mm: spacing of the input, (I, J, K).
+        levels: number of scales; the first has stride 1.
+        patch_vox: size of the input, if it is known.
 
     Raises:
-        ValueError: a spacing that is not three positive numbers, or no level.
+        ValueError: the spacing is not three positive numbers, or there is no level.
     """
     if len(spacing_mm) != 3 or not all(0 < float(mm) < float("inf") for mm in spacing_mm):
         raise ValueError(f"spacing_mm has three positive numbers, got {spacing_mm!r}")
@@ -62,10 +62,10 @@ def resolve_levels(
     kernels: Sequence[Sequence[int]] | None,
     levels: int,
 ) -> tuple[list[Axes], list[Axes]]:
-    """Returns strides and kernels as given, or from the spacing where they are None.
+    """Returns strides and kernels as given; those that are None follow from the spacing.
 
     Raises:
-        ValueError: no three numbers for each level.
+        ValueError: there are not three numbers for each level.
     """
     own = topology(spacing_mm, levels, patch_vox)
     chosen = [
@@ -79,7 +79,7 @@ def resolve_levels(
 
 
 def total_stride(strides: Sequence[Axes]) -> Axes:
-    """Returns the voxels of the input for one behind these levels, along each axis."""
+    """Returns the product of the strides of these levels along each axis."""
     i, j, k = (prod(axis) for axis in zip(*strides, strict=True))
     return i, j, k
 
@@ -93,10 +93,10 @@ def padded_size(size: Sequence[int], strides: Sequence[Axes]) -> Axes:
 
 
 def pad(x: Tensor, strides: Sequence[Axes], in_channels: int) -> Tensor:
-    """Pads (B, C, *size) to (B, C, *padded_size) with the last voxels.
+    """Pads (B, C, *size) to (B, C, *padded_size) by repeating the last voxels.
 
     Raises:
-        ValueError: another number of axes or channels.
+        ValueError: the number of axes or channels is wrong.
     """
     if x.ndim != 5 or x.shape[1] != in_channels or min(x.shape) < 1:
         raise ValueError(f"expected an input (B, {in_channels}, I, J, K), got {tuple(x.shape)}")
@@ -114,5 +114,5 @@ def crop(outputs: Sequence[Tensor], strides: Sequence[Axes], size: Sequence[int]
 
 
 def scale_name(total: Axes) -> str:
-    """Returns the name of a scale: `/4`, or `/4x4x2` where its axes differ."""
+    """Returns the name of a scale: `/4`, or `/4x4x2` if its axes differ."""
     return f"/{total[0]}" if len({*total}) == 1 else "/" + "x".join(map(str, total))

@@ -1,4 +1,4 @@
-"""Defines ViLUNet3D, a U-Net with rows of sequence blocks on its coarse scales."""
+"""Defines ViLUNet3D, a U-Net with sequence blocks on its coarse scales."""
 
 from collections.abc import Sequence
 from math import prod
@@ -12,27 +12,27 @@ from vil_dense.medical.networks.topology import crop, pad, padded_size, resolve_
 
 
 class ViLUNet3D(nn.Module):
-    """Builds a U-Net with residual InstanceNorm convolutions and rows of sequence blocks behind chosen scales.
+    """Segments with a U-Net of residual convolutions, InstanceNorm, and sequence blocks at chosen scales.
 
-    In training and with `deep_supervision` above 1 the output is a list of logits, the finest scale first; else it is
-    logits (B, K, I, J, K) of the input's size. Inputs are padded inside to whole strides and logits cropped.
+    In training with `deep_supervision` above 1 the output is a list of logits, the finest scale first; otherwise logits
+    (B, K, I, J, K) of the size of the input. Inputs are padded to multiples of the strides, and logits are cropped.
 
     Args:
-        in_channels, out_channels: of the input; classes, the background one of them.
-        channels: width of each scale, from the input's down.
-        depths: sequence blocks behind the convolutions of each scale; scales with none may have any width, others a
-            multiple of 8.
+        in_channels, out_channels: channels of the input; number of classes with the background.
+        channels: width of each scale, from the finest to the coarsest.
+        depths: sequence blocks after the convolutions of each scale; the width of a scale with blocks is a multiple of
+            8.
         block: a key of `sequence.SEQUENCE_BLOCKS`.
-        orders: of the blocks, taken in turn over the whole network.
-        spacing_mm, patch_vox: strides and kernels follow from them, see `topology`.
-        strides, kernels: three numbers for each scale, in place of those that follow.
-        deep_supervision: number of scales with logits in training, from the input's down; never the coarsest.
+        orders: orders that consecutive blocks of the whole network use in turn.
+        spacing_mm, patch_vox: determine strides and kernels, see `topology`.
+        strides, kernels: three numbers for each scale; override those from the spacing.
+        deep_supervision: number of scales with logits in training, from the finest; never the coarsest.
         drop_path: stochastic depth rate of the last block, rising linearly from 0 at the first.
-        layerscale: initial value, None for none.
-        **options: of the block, see `sequence.SequenceStage`.
+        layerscale: initial value; None for no LayerScale.
+        **options: options of the block, see `sequence.SequenceStage`.
 
     Raises:
-        ValueError: numbers that do not fit together.
+        ValueError: the numbers do not fit together.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Defines ViLUNETR3D, sequence blocks on one row of tokens, decoded from several depths."""
+"""Defines ViLUNETR3D: sequence blocks at one scale, decoded from several depths."""
 
 from collections.abc import Sequence
 from math import prod
@@ -13,25 +13,25 @@ from vil_dense.medical.networks.sequence import AXIS_ORDERS, SequenceStage, drop
 from vil_dense.medical.networks.topology import crop, pad, padded_size, resolve_levels, scale_name, total_stride
 
 FEATURE_MAPS = 4
-"""Depths that the decoder sees."""
+"""Number of depths whose outputs the decoder receives."""
 
 
 class ViLUNETR3D(nn.Module):
-    """Builds tokens by stacked convolutions, one row of sequence blocks on them, and a light convolution decoder.
+    """Segments with a convolutional tokenizer, sequence blocks on its tokens, and a light convolutional decoder.
 
-    Feature maps at each quarter of the depth, each with a LayerNorm of its own, enter the decoder together; the
-    tokenizer's maps are its skips. Output as of `ViLUNet3D`.
+    The decoder receives the feature maps at each quarter of the depth, each with its own LayerNorm, and the maps of the
+    tokenizer as skip connections. The output is that of `ViLUNet3D`.
 
     Args:
-        channels: widths of the tokenizer's scales, from the input's down; the tokens lie one scale further.
+        channels: widths of the tokenizer's scales, from the finest; the tokens are one scale coarser.
         dim: width of the tokens, a multiple of 8.
-        depth: sequence blocks, at least `FEATURE_MAPS`.
-        grid: tokens along each axis for which a learned position embedding is stored (resized where the grid differs);
-            None for none, the convolutions then tell the place.
+        depth: number of sequence blocks, at least `FEATURE_MAPS`.
+        grid: tokens along each axis for which a learned position embedding is stored (resized for another grid); None
+            for no position embedding, as the convolutions carry positions.
         Others: see `ViLUNet3D`.
 
     Raises:
-        ValueError: numbers that do not fit together.
+        ValueError: the numbers do not fit together.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class ViLUNETR3D(nn.Module):
         return outputs if self.training and len(self.decoder.heads) > 1 else outputs[0]
 
     def tokens(self, size: Sequence[int]) -> dict[str, int]:
-        """Returns the tokens for an input of `size` voxels."""
+        """Returns the number of tokens, by scale, for an input of `size` voxels."""
         total = total_stride(self.strides)
         size = padded_size(size, self.strides)
         return {scale_name(total): prod(n // stride for n, stride in zip(size, total, strict=True))}
