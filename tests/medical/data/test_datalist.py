@@ -133,7 +133,7 @@ def test_cases_of_a_patient_share_a_made_fold(tmp_path: Path) -> None:
     splits = read_datalist(tmp_path, patient=r"patient\d+").splits
     patients = [{name[:10] for name in split.val} for split in splits.values()]
     assert len(set().union(*patients)) == 20 == sum(map(len, patients)) and {len(of) for of in patients} == {4}
-    with pytest.raises(ValueError, match="patient000_frame01 .*patient='subject'"):
+    with pytest.raises(ValueError, match=r"patient000_frame01 .*patient='subject'"):
         read_datalist(tmp_path, patient="subject")
 
 

@@ -21,7 +21,9 @@ class Split:
 
 
 def find_splits(folds: Mapping[str, int | None], file: Path, patient: str | None = None) -> dict[int, Split]:
-    """Returns the split of each fold: from the data list's own folds, else from `file`, else five random ones, which depend only on the names.
+    """Returns the split of each fold: the data list's own, else that of `file`, else one of five random ones.
+
+    The random ones depend on the names alone.
 
     Args:
         folds: the fold that the data list gives to each case, by name; None where it gives none.
