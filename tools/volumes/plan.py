@@ -49,6 +49,9 @@ def main() -> None:
         )
         print(f"sequence blocks: {plan['network']['depths']} at the scales, tokens of a patch {cost['tokens']}")
         print(f"memory of a training step: about {cost['training_gib']} GiB in float32")
+        sided = made["data"]["sided"]
+        why = f", not left and right because of {', '.join(sided[:4])}{', ...' * (len(sided) > 4)}" if sided else ""
+        print(f"mirrored along: axes {plan['flip_axes']}{why} (--set flip_axes=[...] overrides)")
         for line in made["warnings"]:
             print(f"warning: {line}", file=sys.stderr)
         print(f"plan: {args.out}")
