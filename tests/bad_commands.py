@@ -329,7 +329,7 @@ CASES = {
     ),
     "window: three": predict(ONE + " --window 1 2 3", "--window takes H W, or one number for both, in px; got 1 2 3"),
     "window: text": predict(ONE + " --window wide", "argument --window: invalid int value: 'wide'"),
-    "window: and whole": predict(ONE + " --whole --window 32", "--whole takes the picture as one window"),
+    "window: and whole": predict(ONE + " --whole --window 32", "--whole runs the picture as one window"),
     "stride: without window": predict(ONE + " --stride 8", "--stride needs windows"),
     "stride: larger": predict(
         ONE + " --window 32 --stride 40", "windows of 32 x 32 px every 40 x 40 px would leave gaps"
@@ -364,10 +364,10 @@ CASES = {
     "launcher: none there": Bad("train {bad}/config.py --launcher pytorch", "and RANK is not set"),
     "flops: shape 0": Bad("analysis/get_flops {bad}/config.py --shape 0", "H W, or one number for both, in px; got 0"),
     "sample: -1 pictures": Bad(
-        "dataset_converters/make_sample --out {out} --train -1", "of the pictures of each split, got -1 and 50"
+        "dataset_converters/make_sample --out {out} --train -1", "at least one picture in each split, got -1 and 50"
     ),
     "phantom: 0 volumes": Bad(
-        "dataset_converters/make_phantom --out {out} --val 0", "of the volumes of each split, got 24 and 0"
+        "dataset_converters/make_phantom --out {out} --val 0", "at least one volume in each split, got 24 and 0"
     ),
     "tolerance: negative": Bad(
         "volumes/evaluate {bad}/volumes.py {bad}/case.nii.gz {bad}/case.nii.gz --out {out} --tolerance-mm -1",

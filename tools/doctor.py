@@ -1,8 +1,10 @@
-"""What is here, and what of it will not work: python tools/doctor.py [--json]
+"""Checks the installation and prints what will not work, with a fix.
 
-A line for each finding, its fix below it. `ok`: as tested. `note`: runs, but differs from what was tested, or a part is
-missing that some runs want. `fault`: runs will fail. Exit code 1 where there is a fault, else 0. Nothing is installed
-or changed, and only what is looked at is imported, so it says what is wrong where nothing else starts.
+Command: python tools/doctor.py [--json]
+
+Prints a line for each finding with its fix below. `ok`: as tested. `note`: works, but differs from the tested set, or
+lacks a part that only some runs need. `fault`: runs will fail. The exit code is 1 if there is a fault, else 0. Nothing
+is installed or changed. Packages are imported one by one, so that a broken package does not stop the other checks.
 """
 
 import argparse
@@ -28,7 +30,7 @@ ONEDL = ("onedl-mmengine", "onedl-mmcv", "onedl-mmsegmentation")
 
 
 class Finding(NamedTuple):
-    """`state` is one of ok, note, fault; `fix` is empty where all is well, else what mends it or why it may stay."""
+    """Stores a finding: `state` is ok, note or fault; `fix` is a remedy or a reason to do nothing, empty if ok."""
 
     topic: str
     state: str
@@ -37,7 +39,7 @@ class Finding(NamedTuple):
 
 
 def installed(package: str) -> str | None:
-    """The version of a package, None where it is not there."""
+    """Returns the version of a package, None if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -45,6 +47,7 @@ def installed(package: str) -> str | None:
 
 
 def python(version: tuple[int, ...] = sys.version_info[:2]) -> Iterator[Finding]:
+    """Checks the version of Python."""
     said = f"{'.'.join(map(str, version))} on {platform.system()} {platform.machine()}, tested on 3.11"
     if version < (3, 10):
         yield Finding("python", "fault", said, "Python 3.10 or newer is needed: make PYTHON=python3.11 ...")
@@ -55,7 +58,7 @@ def python(version: tuple[int, ...] = sys.version_info[:2]) -> Iterator[Finding]
 
 
 def pins(text: str, version: tuple[int, ...]) -> dict[str, str]:
-    """Package -> version of the lines of a requirements file that hold for a Python `version`."""
+    """Returns the version of each package in a requirements file for a Python `version`."""
     found = {}
     for line in text.splitlines():
         requirement, _, marker = line.partition("#")[0].partition(";")
@@ -67,6 +70,7 @@ def pins(text: str, version: tuple[int, ...]) -> dict[str, str]:
 
 
 def packages() -> Iterator[Finding]:
+    """Compares the installed packages with the tested versions."""
     needed = {"torch", "numpy", "safetensors"}
     for name, tested in pins((ROOT / "requirements.txt").read_text(encoding="utf-8"), sys.version_info[:2]).items():
         here = installed(name)
@@ -84,7 +88,7 @@ def packages() -> Iterator[Finding]:
 
 
 def openmmlab() -> Iterator[Finding]:
-    """Which of the two sets is here; both have the import names mmengine, mmcv, mmseg."""
+    """Checks which of the two OpenMMLab sets is installed; both are imported as mmengine, mmcv and mmseg."""
     official = {name: version for name in OFFICIAL if (version := installed(name))}
     onedl = {name: version for name in ONEDL if (version := installed(name))}
     said = ", ".join(f"{name} {version}" for name, version in {**official, **onedl}.items())
@@ -119,16 +123,18 @@ def openmmlab() -> Iterator[Finding]:
 
 
 def imports() -> Iterator[Finding]:
+    """Checks that the packages of vil_dense can be imported."""
     for name, extra in (("vil_dense.backbones", ""), ("vil_dense.mm", "seg"), ("vil_dense.medical", "medical")):
         try:
             importlib.import_module(name)
             yield Finding(name, "ok", "can be imported")
-        except Exception as error:  # whatever keeps it from being imported is the finding
+        except Exception as error:  # any failure of the import is a finding
             fix = f"pip install -e '.[{extra}]'" if extra else "pip install -e ."
             yield Finding(name, "note" if extra == "medical" else "fault", f"{type(error).__name__}: {error}", fix)
 
 
 def device() -> Iterator[Finding]:
+    """Checks the GPUs, their free memory and their precision."""
     import torch
 
     if not torch.cuda.is_available():
@@ -157,7 +163,7 @@ def device() -> Iterator[Finding]:
 
 
 def disagreement(backend: str, device: str, dtype: str, bound: float) -> str | None:
-    """What makes a backend unlike the recurrence in float64, by more than `bound` x the largest value; or None."""
+    """Describes a deviation of a backend from the float64 recurrence above `bound` x the largest value, else None."""
     import torch
 
     from vil_dense.ops import mlstm
@@ -175,6 +181,7 @@ def disagreement(backend: str, device: str, dtype: str, bound: float) -> str | N
 
 
 def kernels() -> Iterator[Finding]:
+    """Checks the backends of the mLSTM and the compiler."""
     import torch
 
     from vil_dense.ops.compiled import compiler_problem
@@ -206,6 +213,7 @@ def kernels() -> Iterator[Finding]:
 
 
 def space(folder: Path = Path(), shared: Path = Path("/dev/shm")) -> Iterator[Finding]:
+    """Checks the free space of the disk and of shared memory."""
     free = shutil.disk_usage(folder).free
     said = f"{free / GIB:.1f} GiB free for work folders in {folder.absolute()}"
     fix = "" if free >= 5 * GIB else "make room, or name a --work-dir on another disk; a checkpoint of ViL-B has 1.4 GB"
@@ -221,6 +229,7 @@ def space(folder: Path = Path(), shared: Path = Path("/dev/shm")) -> Iterator[Fi
 
 
 def memory() -> Iterator[Finding]:
+    """Checks the cores and the free memory."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     info = Path("/proc/meminfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
@@ -234,7 +243,7 @@ def memory() -> Iterator[Finding]:
 
 
 def data(root: Path = ROOT) -> Iterator[Finding]:
-    """The `data_root` of each `configs/_base_/datasets/*.py`, read without running them."""
+    """Checks the `data_root` of each `configs/_base_/datasets/*.py` without running the file."""
     for path in sorted((root / "configs/_base_/datasets").glob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if not isinstance(node, ast.Assign) or getattr(node.targets[0], "id", "") != "data_root":
@@ -254,23 +263,25 @@ TOPICS: dict[str, Callable[[], Iterator[Finding]]] = dict(
 
 
 def examine(debug: bool = False) -> list[Finding]:
-    """All findings; a look that fails is one itself, or with `debug` raises."""
+    """Returns all findings; a check that fails is a finding, or with `debug` raises."""
     found = []
     for topic, look in TOPICS.items():
         try:
             with contextlib.redirect_stdout(sys.stderr):  # some packages print when they are imported
                 found += look()
-        except Exception as error:  # of a broken environment, which is what is looked for
+        except Exception as error:  # a broken environment raises any error
             if debug:
                 raise
-            words = f"could not be looked at, {type(error).__name__}: {error}"
-            found.append(Finding(topic, "fault", words, "mend the faults above first, then look again"))
+            words = f"could not be checked, {type(error).__name__}: {error}"
+            found.append(Finding(topic, "fault", words, "fix the faults above first, then run the doctor again"))
     return found
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description="What is here, and what of it will not work.")
-    arguments.add_argument("--json", action="store_true", help="a list of topic, state, said, fix")
+    arguments = argparse.ArgumentParser(
+        description="Checks the installation and prints what will not work, with a fix."
+    )
+    arguments.add_argument("--json", action="store_true", help="print a JSON list of topic, state, said, fix")
     arguments.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = arguments.parse_args()
     try:
@@ -288,7 +299,7 @@ def main() -> None:
 
 
 def report(found: list[Finding], as_json: bool) -> int:
-    """Prints the findings; the exit code."""
+    """Prints the findings; returns the exit code."""
     if as_json:
         print(json.dumps([finding._asdict() for finding in found], indent=2))
     else:

@@ -1,11 +1,13 @@
-"""Label pictures: python tools/predict.py CONFIG CHECKPOINT INPUT... --out DIR
+"""Labels pictures with a trained segmentor.
 
-Each INPUT is a picture or a folder of pictures. DIR/labels gets label PNGs in the data set's own ids (ADE20K's and the
-sample's begin at 1), DIR/overlays the pictures with their labels over them.
+Command: python tools/predict.py CONFIG CHECKPOINT INPUT... --out DIR
 
-Pictures are scaled and cut as the config's test does; --own-size leaves out the scaling, --whole, --window and --stride
-change the cut. However large, a picture's class logits are never held at its full size. Before the run the memory it
-will take is printed.
+Each INPUT is a picture or a folder of pictures. Writes label PNGs to DIR/labels, with the ids of the data set (those of
+ADE20K and of the sample begin at 1), and pictures with their labels to DIR/overlays.
+
+Pictures are scaled and divided into windows as in the config's test. --own-size skips the scaling; --whole, --window
+and --stride change the windows. Logits are never stored at the full size of a large picture. The estimated memory is
+printed before the run.
 """
 
 import sys
@@ -20,15 +22,19 @@ from vil_dense.mm.inference.sliding_window import choose_windows
 
 
 def main() -> int:
-    arguments = parser("Label pictures with a trained segmentor.")
+    arguments = parser("Labels pictures with a trained segmentor.")
     arguments.add_argument("checkpoint", help="checkpoint file of this config's model")
     arguments.add_argument("inputs", nargs="+", metavar="INPUT", help="picture, or folder of pictures")
     arguments.add_argument("--out", required=True, help="folder for labels and overlays")
-    arguments.add_argument("--own-size", action="store_true", help="do not scale pictures as the config's test does")
-    arguments.add_argument("--whole", action="store_true", help="the network sees pictures whole")
-    arguments.add_argument("--window", nargs="+", type=int, default=[], metavar="PX", help="H W, or one for both")
-    arguments.add_argument("--stride", nargs="+", type=int, default=[], metavar="PX", help="(two thirds of the window)")
-    arguments.add_argument("--window-batch", type=int, default=4, metavar="N", help="windows at one time (4)")
+    arguments.add_argument("--own-size", action="store_true", help="do not scale the pictures")
+    arguments.add_argument("--whole", action="store_true", help="run whole pictures, without windows")
+    arguments.add_argument(
+        "--window", nargs="+", type=int, default=[], metavar="PX", help="H W, or one number for both"
+    )
+    arguments.add_argument(
+        "--stride", nargs="+", type=int, default=[], metavar="PX", help="H W (default: two thirds of the window)"
+    )
+    arguments.add_argument("--window-batch", type=int, default=4, metavar="N", help="windows that run at one time (4)")
     args = arguments.parse_args()
     with report_errors(args.debug):
         pictures = find_pictures(args.inputs)

@@ -1,4 +1,7 @@
-"""Test a network: python tools/test.py CONFIG CHECKPOINT [--protocol P | --tta] [--out DIR] [--show-dir DIR]"""
+"""Tests a network and prints its metrics.
+
+Command: python tools/test.py CONFIG CHECKPOINT [--protocol P | --tta] [--out DIR] [--show-dir DIR]
+"""
 
 import argparse
 
@@ -18,7 +21,7 @@ from vil_dense.mm.utils.safe_load import load_exactly, read_weights
 
 
 def build(args: argparse.Namespace) -> Runner:
-    """A runner that is ready to test: weights loaded, data built."""
+    """Builds the runner, loads the weights, and builds and checks the data."""
     if args.tta and args.protocol not in (None, "multiscale"):
         raise ValueError(f"--tta is the multiscale protocol, so it cannot be {args.protocol}")
     protocol = "multiscale" if args.tta else args.protocol
@@ -28,7 +31,7 @@ def build(args: argparse.Namespace) -> Runner:
         raise ValueError(f"{asked}: only for segmentors of pictures, and {args.config} is of type {cfg.model.type}")
     check_folders(cfg.work_dir, args.out, args.show_dir)
     weights = read_weights(args.checkpoint)
-    cfg.model.pop("picture_weights", None)  # what training began with
+    cfg.model.pop("picture_weights", None)  # the initial weights of training
     resolve_config(cfg, get_world_size(), torch.cuda.is_available(), weights)
     if protocol:
         PROTOCOLS[protocol](cfg)
@@ -41,17 +44,17 @@ def build(args: argparse.Namespace) -> Runner:
     if isinstance(network, ImageClassifier):  # published weights have other names
         weights = network.weights_as_ours(weights)
     load_exactly(runner.model, weights, args.checkpoint)
-    # The data are built and looked at now, while errors are still the user's.
+    # The data are built and checked now, while errors are still those of the user.
     check_labels(runner, cfg.get("label_check", {}), ("test",))
     return runner
 
 
 def main() -> None:
-    arguments = parser("Test a segmentor or a classifier.")
+    arguments = parser("Tests a segmentor or a classifier.")
     arguments.add_argument("checkpoint", help="checkpoint file of this config's model")
-    arguments.add_argument("--protocol", choices=list(PROTOCOLS), help="default: as the config says")
+    arguments.add_argument("--protocol", choices=list(PROTOCOLS), help="default: that of the config")
     arguments.add_argument("--tta", action="store_true", help="the same as --protocol multiscale")
-    arguments.add_argument("--out", help="folder for label pictures in the data set's ids")
+    arguments.add_argument("--out", help="folder for label PNGs with the ids of the data set")
     arguments.add_argument("--show-dir", help="folder for overlays")
     args = arguments.parse_args()
     with clean_exit():

@@ -1,4 +1,7 @@
-"""Train a network: python tools/train.py CONFIG [--work-dir D] [--resume] [--amp] [--deterministic] [...]"""
+"""Trains a network and writes checkpoints, logs and reports to the work folder.
+
+Command: python tools/train.py CONFIG [--work-dir D] [--resume] [--amp] [--deterministic] [...]
+"""
 
 import argparse
 
@@ -25,10 +28,10 @@ def build(args: argparse.Namespace) -> ViLRunner:
 
 
 def main() -> None:
-    arguments = parser("Train a segmentor or a classifier.")
-    arguments.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the work folder")
-    arguments.add_argument("--deterministic", action="store_true", help="the same numbers in every run, at some cost")
-    arguments.add_argument("--amp", action="store_true", help="mixed precision (on a GPU)")
+    arguments = parser("Trains a segmentor or a classifier.")
+    arguments.add_argument("--resume", action="store_true", help="resume from the last checkpoint of the work folder")
+    arguments.add_argument("--deterministic", action="store_true", help="give the same numbers in every run; slower")
+    arguments.add_argument("--amp", action="store_true", help="train in mixed precision (on a GPU)")
     args = arguments.parse_args()
     with clean_exit(), requeue_on_preemption():
         with report_errors(args.debug):

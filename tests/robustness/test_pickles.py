@@ -290,7 +290,7 @@ def test_data_lists_run_nothing(name: str, data: Path, trap: Trap, tmp_path: Pat
     (tmp_path / name).write_bytes(_plain(trap))
     choice = "--datalist list.json" if name == "list.json" else ""
     code, said = command(f"volumes/plan {tmp_path} {choice} --out {tmp_path}/plan.json")
-    assert not trap.canary.exists() and code == 2 and f"{tmp_path / name} is no " in said, said
+    assert not trap.canary.exists() and code == 2 and f"{tmp_path / name} is not valid JSON" in said, said
 
 
 def test_pictures_weights_of_a_volume_network_run_nothing(trap: Trap, tmp_path: Path) -> None:

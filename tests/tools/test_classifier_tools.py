@@ -216,7 +216,7 @@ def test_a_broken_picture_is_named(data: Path, tmp_path: Path, capsys: pytest.Ca
     broken = tmp_path / "data/train/red/broken.png"
     broken.write_bytes((data / "train/red/0.png").read_bytes()[:500])
     run("train", CONFIG, "--work-dir", tmp_path / "work", *options(tmp_path / "data"), code=1)
-    assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {broken} is no whole picture: ")
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {broken} is not a complete picture: ")
 
 
 def test_a_batch_is_shown(data: Path, tmp_path: Path):

@@ -314,7 +314,7 @@ def test_what_else_is_refused(trained: tuple[Path, Path], images: Path, tmp_path
     assert sentence(path, checkpoint, "nowhere") == "error: no volume, folder or data list at nowhere"
     (tmp_path / "empty").mkdir()
     assert sentence(path, checkpoint, tmp_path / "empty").startswith(
-        f"error: no volumes in {tmp_path / 'empty'} (looked"
+        f"error: no volumes in {tmp_path / 'empty'} (searched"
     )
     wider = config(tmp_path, channels=2)
     assert sentence(wider, checkpoint, images).startswith(f"error: {checkpoint} is a checkpoint of another model")

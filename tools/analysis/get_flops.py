@@ -1,10 +1,10 @@
-"""Parameters and multiply-adds of a config's network.
+"""Prints parameters and multiply-adds of the network of a config.
 
 Command: python tools/analysis/get_flops.py CONFIG [--shape H W] [--backend NAME]
 
-For one picture, part by part. One multiply-add counts 1; element-wise work is not counted (`vil_dense.backbones.flops`
-says what is). Heads without a part in inference count 0. --table2 needs no config: it counts the block designs of the
-paper's table 2 in the quadratic form, the paper's, and in the chunkwise one.
+Prints a line for each part of the network, for one picture. One multiply-add counts 1; element-wise operations are not
+counted (see `vil_dense.backbones.flops`). Heads that inference does not use count 0. --table2 needs no config: it
+counts the block designs of table 2 of the paper in the quadratic form, as the paper does, and in the chunkwise form.
 """
 
 import sys
@@ -22,14 +22,14 @@ CONVENTION = (
 
 
 def show(parts: dict[str, Part]) -> None:
-    """A table with one line for each part."""
+    """Prints a table with one line for each part."""
     print(f"{'part':<28}{'parameters':>14}{'GMAC':>12}{'of it mLSTM':>14}")
     for name, part in {**parts, "total": total(parts)}.items():
         print(f"{name:<28}{part.parameters:>14,}{part.macs / 1e9:>12.3f}{part.operator / 1e9:>14.3f}")
 
 
 def show_table_2() -> None:
-    """GMAC of each block design in both forms, and their ratios to `uni`."""
+    """Prints the GMAC of each block design in both forms, and their ratios to `uni`."""
     forms = {backend: table_2(backend) for backend in ("parallel", "chunkwise")}
     print("shape: 1 x 3 x 224 x 224, 14 x 14 tokens; ViL-T (v1), 1000 classes")
     print(f"unit: {CONVENTION}")
@@ -43,9 +43,13 @@ def show_table_2() -> None:
 
 def main() -> None:
     arguments = parser("Parameters and multiply-adds of a config's network.", config="?")
-    arguments.add_argument("--shape", nargs="+", type=int, metavar="PX", help="H W, or one for both (the crop)")
-    arguments.add_argument("--backend", choices=OPERATORS, default="chunkwise", help="form of the mLSTM")
-    arguments.add_argument("--table2", action="store_true", help="the paper's block designs in both forms")
+    arguments.add_argument(
+        "--shape", nargs="+", type=int, metavar="PX", help="H W, or one number for both (default: the crop)"
+    )
+    arguments.add_argument(
+        "--backend", choices=OPERATORS, default="chunkwise", help="form of the mLSTM (default: chunkwise)"
+    )
+    arguments.add_argument("--table2", action="store_true", help="count the block designs of the paper in both forms")
     args = arguments.parse_args()
     with report_errors(args.debug):
         if args.table2:

@@ -1,7 +1,9 @@
-"""Our parameters and multiply-adds beside the paper's, for every run: python tools/analysis/model_table.py [--out FILE]
+"""Compares parameters and multiply-adds of all ImageNet configs with the paper.
 
-A Markdown table of configs/vil_imagenet.py and configs/imagenet; `--out` writes it as .md, .csv or .json too. What
-differs from the paper is marked in the last column.
+Command: python tools/analysis/model_table.py [--out FILE]
+
+Prints a Markdown table of configs/vil_imagenet.py and configs/imagenet; --out also writes it as .md, .csv or .json.
+Differences from the paper are marked in the last column.
 """
 
 import json
@@ -26,7 +28,7 @@ HEADER = ("run", "px", "tokens", "parameters", "paper", "GMAC quadratic", "GMAC 
 
 
 class Paper(NamedTuple):
-    """As printed: millions of parameters, GFLOPs or (table 2) FLOPs as a multiple of `uni`, top-1 in %."""
+    """Stores numbers as printed: parameters in millions, GFLOPs or (table 2) FLOPs relative to `uni`, top-1 in %."""
 
     parameters: str = ""
     flops: str = ""
@@ -76,6 +78,8 @@ logs; 400 epochs of ViL-T from their README."""
 
 
 class Count(NamedTuple):
+    """Stores the side of the input in px, its tokens, and the totals of the network in both forms."""
+
     px: int
     tokens: int
     quadratic: Part
@@ -83,7 +87,7 @@ class Count(NamedTuple):
 
 
 def measured(cfg: Config, size: int | None = None, classes: int | None = None) -> Count:
-    """Of the network of a classifier's config, at its own size and number of classes unless others are given."""
+    """Counts the network of a classifier's config; size and number of classes are those of the config by default."""
     size = size or next(step["size"] for step in cfg.val_dataloader.dataset.pipeline if "size" in step)
     options = {key: value for key, value in cfg.model.items() if key not in ("type", "data_preprocessor", "init_cfg")}
     options["grid"] = (size // 16, size // 16)
@@ -96,7 +100,7 @@ def measured(cfg: Config, size: int | None = None, classes: int | None = None) -
 
 
 def rows() -> list[tuple]:
-    """Of `HEADER`; the block designs twice, at their own size and where the paper's numbers hold."""
+    """Returns the rows of the table; block designs have two, at their own size and at that of the paper's numbers."""
     files = {
         path.stem: path
         for path in [
@@ -119,7 +123,7 @@ def rows() -> list[tuple]:
 
 
 def row(name: str, ours: Count, paper: Paper, uni: int) -> tuple:
-    """A line of the table. Ours is compared after rounding to the digits that the paper prints."""
+    """Returns a row of the table; our numbers are rounded to the digits of the paper before the comparison."""
     notes = []
     if paper.parameters:
         notes += differs(ours.quadratic.parameters / 1e6, paper.parameters, "M parameters")
@@ -136,7 +140,7 @@ def row(name: str, ours: Count, paper: Paper, uni: int) -> tuple:
 
 
 def differs(ours: float, printed: str, unit: str) -> list[str]:
-    """A note where `ours`, rounded as `printed` is, is another number."""
+    """Returns a note if `ours`, rounded to the digits of `printed`, is another number."""
     digits = printed.rstrip("MGx")
     decimals = len(digits.partition(".")[2])
     if f"{ours:.{decimals}f}" == digits:
@@ -145,12 +149,13 @@ def differs(ours: float, printed: str, unit: str) -> list[str]:
 
 
 def markdown(table: list[tuple]) -> str:
+    """Formats the table with its legend as Markdown."""
     lines = [HEADER, ("---",) * len(HEADER), *table]
     return "\n".join(["| " + " | ".join(map(str, line)) + " |" for line in lines] + ["", LEGEND])
 
 
 def write(path: Path, table: list[tuple]) -> None:
-    """As the name says: .md, .csv or .json (a list of objects)."""
+    """Writes the table in the format of the suffix: .md, .csv or .json (a list of objects)."""
     if path.suffix == ".csv":
         return draw.save_csv(path, HEADER, table)
     keys = (*HEADER[:4], "paper's parameters", *HEADER[5:7], "paper's FLOPs", *HEADER[8:])
@@ -160,7 +165,7 @@ def write(path: Path, table: list[tuple]) -> None:
 
 
 def main() -> None:
-    parser = plain_parser("Our parameters and multiply-adds beside the paper's.")
+    parser = plain_parser(__doc__)
     parser.add_argument("--out", type=Path, help="file to write: .md, .csv or .json")
     args = parser.parse_args()
     with report_errors(args.debug):

@@ -1,9 +1,9 @@
-"""Learning curves of groups of runs.
+"""Plots learning curves of groups of runs.
 
 Command: python tools/analysis/plot_runs.py --group NAME RUN ... [--group NAME RUN ...] --out DIR
 
-RUN is a work folder of tools/train.py; the runs of a group differ in their seed. Writes curves.png, the mean of each
-group with the range of its runs shaded, and curves.json with every run's values, mean and standard deviation.
+RUN is a work folder of tools/train.py; the runs of a group differ in their seed. Writes curves.png (the mean of each
+group and the range of its runs) and curves.json (the values of each run, their mean and standard deviation).
 """
 
 import json
@@ -17,7 +17,7 @@ from vil_dense.mm.engine.hooks.reports import read_scalars
 
 
 def read_group(runs: list[str], metric: str) -> dict:
-    """The metric of each run at the steps that all of them have, its mean and standard deviation (n - 1)."""
+    """Returns the metric of each run at their common steps, its mean and standard deviation (n - 1)."""
     curves = {}
     for run in runs:
         if not Path(run).is_dir():
@@ -35,6 +35,7 @@ def read_group(runs: list[str], metric: str) -> dict:
 
 
 def plot(groups: dict[str, dict], metric: str, path: Path) -> None:
+    """Plots the mean of each group and the range of its runs, as PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")

@@ -2,7 +2,7 @@
 
 Command: python tools/analysis/show_batch.py CONFIG --out FILE.png [--pictures N]
 
-Three rows a batch: pictures as the test sees them, augmented, and mixed as a batch.
+Each batch has three rows: pictures as in the test, augmented, and mixed.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ from vil_dense.mm.visualization import draw
 
 
 def stages(cfg: Config, keys: list[SampleKey]) -> list[np.ndarray]:
-    """The training pictures `keys` as tested, augmented and mixed, each (B, H, W, 3) uint8."""
+    """Returns the training pictures `keys` as tested, augmented and mixed, each (B, H, W, 3) uint8."""
     train = cfg.train_dataloader.dataset
     plain, augmented = (
         default_collate([dataset[key] for key in keys])
@@ -39,10 +39,10 @@ def stages(cfg: Config, keys: list[SampleKey]) -> list[np.ndarray]:
 
 
 def main() -> None:
-    arguments = parser("What a classifier is trained on, as one PNG.")
+    arguments = parser("Draws training images of a classifier as one PNG.")
     arguments.add_argument("--out", required=True, help="PNG to write")
-    arguments.add_argument("--pictures", type=int, default=10, help="in a row")
-    arguments.add_argument("--batches", type=int, default=3, help="each mixed by itself")
+    arguments.add_argument("--pictures", type=int, default=10, help="pictures in a row (10)")
+    arguments.add_argument("--batches", type=int, default=3, help="batches, each of which is mixed by itself (3)")
     arguments.add_argument("--seed", type=int, default=0)
     args = arguments.parse_args()
     with report_errors(args.debug):

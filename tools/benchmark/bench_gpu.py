@@ -158,6 +158,7 @@ def run_all(args: argparse.Namespace) -> int:
 
 
 def forwarded(args: argparse.Namespace) -> list[str]:
+    """Returns the options that are passed on to the process of a part."""
     options = ["--out", args.out, *(["--official", args.official] if args.official else [])]
     return [*options, *(["--dry-run"] if args.dry_run else [])]
 
@@ -182,6 +183,7 @@ def is_wrong(part: Result) -> bool:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default="work_dirs/bench_gpu", metavar="DIR")
     parser.add_argument("--official", metavar="CLONE", help="clone of NX-AI/vision-lstm; it needs einops")

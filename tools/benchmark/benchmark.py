@@ -1,9 +1,9 @@
-"""Time and memory of ViL beside its peers: python tools/benchmark/benchmark.py op | backbone | train | infer [options]
+"""Measures time and memory of ViL and its peers: python tools/benchmark/benchmark.py op | backbone | train | infer
 
 op        the mLSTM alone, each backend; --backward for forward and backward
 backbone  forward of a network, pictures to tokens
 train     forward and backward of a network, and hours for an epoch of ImageNet at 224 px
-infer     a config's whole segmentor, pictures to label maps
+infer     the segmentor of a config, pictures to label maps
 table     the table of ratios of configs/results/README.md, from the JSON files of earlier runs
 
     python tools/benchmark/benchmark.py op --sizes 196x8 1024x2 4096x1 --backward
@@ -11,9 +11,9 @@ table     the table of ratios of configs/results/README.md, from the JSON files 
     python tools/benchmark/benchmark.py train --variant vil-tiny vil-small vil-base --sizes 224x64 --dtype bfloat16
     python tools/benchmark/benchmark.py infer --config configs/vil_upernet_ade20k.py --sizes 1024x1 --whole
 
-A size is SIDExBATCH (px), of the operator LENGTHxBATCH. Each contestant is first compared with a reference; a wrong one
-is refused, never timed, and the exit code is 1; one that cannot take part is left out. The others take turns in one
-process. Results: MODE.json, MODE.md (ratios) and MODE.png (time and memory against tokens) in --out.
+A size is SIDExBATCH (px), or LENGTHxBATCH for the operator. Each contestant is first compared with a reference; a wrong
+one is refused and not timed, and the exit code is 1; one that cannot take part is left out. The others are timed
+alternately in one process. Writes MODE.json, MODE.md (ratios) and MODE.png (time and memory against tokens) to --out.
 """
 
 import argparse
@@ -45,23 +45,31 @@ SIZES = {"op": "196x8 1024x2 4096x1", "infer": "1024x1", "train": "224x8 512x2 1
 SIZES["backbone"] = SIZES["train"] + " 2048x1"
 FIXED_WORK = 10**9
 ENVIRONMENT = ("OMP_", "GOMP_", "KMP_", "MKL_", "MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")
-"""Beginnings of the names of variables that change times."""
+"""Prefixes of environment variables that change times."""
 PACKAGES = ("torch", "triton", "vil_dense", "einops", "mamba_ssm", "mlstm_kernels", "onedl-mmsegmentation")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parses the command line; `make_cases` and `choose` check what argparse cannot know."""
+    """Parses the command line; `make_cases` and `choose` check it further."""
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--sizes", nargs="+", metavar="SIDExBATCH", help="default: by mode")
     shared.add_argument("--contestants", nargs="+", metavar="NAME", help="default: all that can take part")
     shared.add_argument("--dim", type=int, help="channels, in place of the variant's")
     shared.add_argument("--depth", type=int, help="blocks, in place of the variant's")
     shared.add_argument("--repeats", type=int, default=7)
-    shared.add_argument("--patience", type=float, default=10.0, metavar="SECONDS", help="slower: three repeats at most")
+    shared.add_argument(
+        "--patience",
+        type=float,
+        default=10.0,
+        metavar="SECONDS",
+        help="of slower contestants only three repeats are timed",
+    )
     shared.add_argument("--threads", type=int, default=torch.get_num_threads())
     shared.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    shared.add_argument("--dtype", default="float32", help=f"of autocast: {', '.join(DTYPES)}")
-    shared.add_argument("--memory-limit", type=float, metavar="GIB", help="for S x S matrices; default: 3/4 of it all")
+    shared.add_argument("--dtype", default="float32", help=f"dtype of autocast: {', '.join(DTYPES)}")
+    shared.add_argument(
+        "--memory-limit", type=float, metavar="GIB", help="limit for S x S matrices (default: 3/4 of the memory)"
+    )
     shared.add_argument("--out", default="work_dirs/benchmark", metavar="DIR")
     shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -76,9 +84,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
             continue
         options.add_argument("--variant", nargs="+", default=["vil2-tiny"], metavar="NAME")
         if mode == "op":
-            options.add_argument("--backward", action="store_true", help="forward and backward")
+            options.add_argument("--backward", action="store_true", help="time forward and backward")
             continue
-        options.add_argument("--direction", nargs="+", default=[], metavar="NAME", help="more networks of ours")
+        options.add_argument(
+            "--direction", nargs="+", default=[], metavar="NAME", help="also our network in these directions"
+        )
         options.add_argument("--official", metavar="PATH", help="clone of NX-AI/vision-lstm; it needs einops")
         options.add_argument("--vim", metavar="PATH", help="clone of hustvl/Vim; it needs its CUDA kernels")
     table = modes.add_parser("table")
@@ -88,12 +98,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def check_name(option: str, name: str, known: Sequence[str]) -> None:
+    """Raises ValueError if `name` is not one of `known`."""
     if name not in known:
         raise ValueError(f"unknown {option} {name!r}; known: {', '.join(known)}")
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Raises ValueError where the command line makes no sense."""
+    """Raises ValueError for options that contradict each other."""
     check_name("dtype", args.dtype, list(DTYPES))
     devices = ["cpu", "cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     check_name("device", args.device, devices if torch.cuda.is_available() else ["cpu"])
@@ -134,7 +145,7 @@ def size_of(text: str) -> tuple[int, int]:
 
 
 def choose(args: argparse.Namespace) -> dict[str, Make]:
-    """Chooses the requested contestants, or all but those whose clone is not named."""
+    """Chooses the requested contestants; by default all, without those whose clone is not given."""
     makers = contestants(args.mode, getattr(args, "direction", ()))
     waiting = {
         name: option
@@ -149,7 +160,7 @@ def choose(args: argparse.Namespace) -> dict[str, Make]:
 
 
 def surroundings(args: argparse.Namespace) -> Result:
-    """Describes all that a number depends on, beside the sizes."""
+    """Describes the device, versions and settings that the results depend on."""
     device = torch.device(args.device)
     on_gpu = device.type == "cuda"
     versions = dict(python=platform.python_version(), **({"cuda": torch.version.cuda} if on_gpu else {}))
@@ -184,13 +195,14 @@ def installed(packages: Sequence[str]) -> dict[str, str]:
 
 
 def processor() -> str:
+    """Returns the name of the CPU."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
 
 
 def commit(folder: Path) -> str | None:
-    """Returns the commit of a checkout, with a + where files differ from it; None without git."""
+    """Returns the commit of a checkout, with a + if files are changed; None without git."""
     try:
         texts = [
             subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True).stdout
@@ -220,7 +232,7 @@ def show_tables(files: Sequence[Path]) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs all cases; returns 0, or 1 where a contestant was refused."""
+    """Runs all cases; returns 1 if a contestant was refused, else 0."""
     check_arguments(args)
     cases, makers, out = make_cases(args), choose(args), Path(args.out)
     out.mkdir(parents=True, exist_ok=True)

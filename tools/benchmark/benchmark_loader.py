@@ -1,4 +1,4 @@
-"""Pictures a second that a core makes ready.
+"""Measures how many pictures per second a core loads and transforms.
 
 Command: python tools/benchmark/benchmark_loader.py CONFIG [--pictures N] [--workers N]
 
@@ -20,7 +20,7 @@ from vil_dense.mm.engine.resolve_config import resolve_classes
 
 
 def step_times(dataset: torch.utils.data.Dataset, count: int) -> dict[str, float]:
-    """CPU seconds of each step of the pipeline over `count` samples, spread over the data set."""
+    """Measures the CPU seconds of each step of the pipeline for `count` samples, spread over the data set."""
     seconds: dict[str, float] = defaultdict(float)
     for n in range(count):
         results = dataset.get_data_info(SampleKey(n * len(dataset) // count % len(dataset)))
@@ -32,7 +32,7 @@ def step_times(dataset: torch.utils.data.Dataset, count: int) -> dict[str, float
 
 
 def loader_rate(dataset: torch.utils.data.Dataset, count: int, workers: int) -> float:
-    """Pictures a second of wall time through `workers` processes, the first batches not counted."""
+    """Measures pictures per second of wall time with `workers` processes, without the first batches."""
     batch = max(count // 16, 1)
     keys = [SampleKey(n * len(dataset) // count % len(dataset)) for n in range(count)]
     loader = DataLoader(dataset, batch, sampler=keys, num_workers=workers, collate_fn=default_collate)
@@ -43,8 +43,8 @@ def loader_rate(dataset: torch.utils.data.Dataset, count: int, workers: int) -> 
 
 def main() -> None:
     arguments = parser("Pictures a second that a core makes ready.")
-    arguments.add_argument("--pictures", type=int, default=1024, help="how many to load")
-    arguments.add_argument("--workers", type=int, default=0, help="worker processes; 0 leaves that part out")
+    arguments.add_argument("--pictures", type=int, default=1024, help="pictures to load (1024)")
+    arguments.add_argument("--workers", type=int, default=0, help="worker processes; 0 skips this measurement")
     args = arguments.parse_args()
     torch.set_num_threads(1)
     with report_errors(args.debug):

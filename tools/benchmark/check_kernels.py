@@ -1,4 +1,4 @@
-"""Compiles the Triton kernels for cards that need not be here, and prints the resources that each takes.
+"""Compiles the Triton kernels for GPUs that need not be installed, and prints the resources of each.
 
 No GPU is needed: host code runs on small tensors of the CPU, launches are caught, and each kernel is compiled with the
 ptxas of Triton's wheel.
@@ -113,6 +113,7 @@ def run_host_code(dim: int, dtype_name: str) -> None:
 
 
 def run_cell(dim: int, dtype: Any, tokens: int) -> None:
+    """Runs the host code of the fused cell, forward and backward."""
     import torch
 
     from vil_dense.ops.cell_weights import CellWeights
@@ -129,6 +130,7 @@ def run_cell(dim: int, dtype: Any, tokens: int) -> None:
 
 
 def run_operator(dim: int, dtype: Any, tokens: int) -> None:
+    """Runs the host code of the mLSTM, forward and backward."""
     import torch
 
     from vil_dense.ops.gpu.mlstm import _MLSTM
@@ -140,6 +142,7 @@ def run_operator(dim: int, dtype: Any, tokens: int) -> None:
 
 
 def run_norm(dim: int, dtype: Any) -> None:
+    """Runs the host code of the norm, forward and backward."""
     import torch
 
     from vil_dense.ops.gpu.norm import norm_backward, norm_forward

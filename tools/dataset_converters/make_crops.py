@@ -1,9 +1,9 @@
-"""Cut CamVid's training pictures into labelled crops for a classifier.
+"""Cuts CamVid's training pictures into labelled crops for a classifier.
 
 Command: python tools/dataset_converters/make_crops.py [--out DIR]
 
-Each crop is labelled with the class that at least `--share` of its pixels have. The data set is a folder of classes,
-train/CLASS/*.jpg and val/CLASS/*.jpg; both come from the training pictures, the validation crops from the last tenth.
+The label of a crop is the class of at least the fraction --share of its pixels. Writes train/CLASS/*.jpg and
+val/CLASS/*.jpg; both come from the training pictures, the validation crops from the last tenth of them.
 """
 
 import os
@@ -17,7 +17,7 @@ from vil_dense.mm.datasets.crops import cut_crops
 
 
 def progress(start: float, done: int, total: int) -> None:
-    """Say on one line how far it is and how long it will take."""
+    """Prints the progress and the remaining time on one line."""
     if done % 20 == 0 or done == total:
         left = (time.monotonic() - start) / done * (total - done)
         print(f"\r{done}/{total} pictures, {left:.0f} s left ", end="\n" if done == total else "", file=sys.stderr)
@@ -29,9 +29,9 @@ def main() -> None:
     parser.add_argument("--source", type=Path, default=default, help=f"folder of CamVid (default: {default})")
     parser.add_argument("--out", type=Path, default=Path("data/camvid_crops"), help="folder to write")
     parser.add_argument("--size", type=int, default=64, help="side of a crop in px")
-    parser.add_argument("--stride", type=int, default=32, help="px from one crop to the next")
-    parser.add_argument("--share", type=float, default=0.5, help="of the pixels that the crop's class has at least")
-    parser.add_argument("--most", type=int, default=1000, help="training crops of a class, a tenth of that to validate")
+    parser.add_argument("--stride", type=int, default=32, help="distance of neighbouring crops in px")
+    parser.add_argument("--share", type=float, default=0.5, help="smallest fraction of pixels of the crop's class")
+    parser.add_argument("--most", type=int, default=1000, help="most training crops of a class; a tenth to validate")
     parser.add_argument("--least", type=int, default=50, help="a class with fewer training crops is left out")
     args = parser.parse_args()
     start = time.monotonic()

@@ -1,4 +1,4 @@
-"""Make the embedded sample of volumes and a contact sheet of it.
+"""Writes the embedded sample of volumes and a contact sheet of it.
 
 Command: python tools/dataset_converters/make_phantom.py [--out data/phantom]
 """
@@ -17,6 +17,7 @@ PALETTE = np.array([(0, 0, 0), (200, 90, 70), (90, 130, 220), (240, 200, 60), (9
 
 
 def parse_args() -> argparse.Namespace:
+    """Parses the command line."""
     parser = plain_parser(__doc__)
     parser.add_argument("--out", type=Path, default=Path("data/phantom"), help="folder to write")
     parser.add_argument("--train", type=int, default=24, help="training volumes")
@@ -26,7 +27,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def contact_sheet(seed: int, rows: int = 3, slices: tuple[int, ...] = (8, 14, 20), zoom: int = 3) -> Image.Image:
-    """Axial slices of the first cases, the front of the body on top, each beside its labels laid over it."""
+    """Draws axial slices of the first cases, each beside the same slice with its labels; front of the body up."""
     lines = []
     for index in range(rows):
         image, labels = make_case(seed * 10_000 + index)

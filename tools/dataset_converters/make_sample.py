@@ -1,4 +1,4 @@
-"""Make the embedded sample and a contact sheet of it.
+"""Writes the embedded sample and a contact sheet of it.
 
 Command: python tools/dataset_converters/make_sample.py [--out data/sample]
 """
@@ -16,6 +16,7 @@ from vil_dense.synthetic.scenes import CLASSES, PALETTE, write_sample
 
 
 def parse_args() -> argparse.Namespace:
+    """Parses the command line."""
     parser = plain_parser(__doc__)
     parser.add_argument("--out", type=Path, default=Path("data/sample"), help="folder to write")
     parser.add_argument("--train", type=int, default=400, help="training pictures")
@@ -25,14 +26,14 @@ def parse_args() -> argparse.Namespace:
 
 
 def progress(start: float, done: int, total: int) -> None:
-    """Say on one line how far it is and how long it will take."""
+    """Prints the progress and the remaining time on one line."""
     if done % 10 == 0 or done == total:
         left = (time.monotonic() - start) / done * (total - done)
         print(f"\r{done}/{total} pictures, {left:.0f} s left ", end="\n" if done == total else "", file=sys.stderr)
 
 
 def contact_sheet(root: Path, columns: int = 4, rows: int = 3, cell: int = 220, key: int = 26) -> Image.Image:
-    """Pictures of the held-out split, each beside its labels laid over it, and the key of the colours below."""
+    """Draws validation pictures, each beside the same picture with its labels, above a legend of the colours."""
     palette = np.array([(0, 0, 0), *PALETTE])
     sheet = Image.new("RGB", (2 * cell * columns, cell * rows + key), "white")
     for n, path in enumerate(sorted((root / "images/validation").glob("*.jpg"))[: columns * rows]):

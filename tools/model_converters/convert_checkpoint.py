@@ -1,7 +1,9 @@
-"""Published ViL weights into this project's layout: python tools/model_converters/convert_checkpoint.py SRC DST
+"""Converts published ViL weights to the layout of this project.
 
-SRC: a raw published .th file, or the stand-alone package's keys, as .th, .pth or .safetensors. No code of it is run.
-DST: .pth or .safetensors, for init_cfg=dict(type="Pretrained", checkpoint=DST).
+Command: python tools/model_converters/convert_checkpoint.py SRC DST
+
+SRC is a published .th file, or a .th, .pth or .safetensors file with the keys of the stand-alone package. No code of it
+is run. DST is the .pth or .safetensors file to write, for init_cfg=dict(type="Pretrained", checkpoint=DST).
 """
 
 import argparse
@@ -14,13 +16,13 @@ from vil_dense.state_files import read_state, write_state
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("src")
-    parser.add_argument("dst")
+    parser.add_argument("src", help="file of published weights")
+    parser.add_argument("dst", help="file to write, .pth or .safetensors")
     parser.add_argument(
         "--direction",
         default="bi-alternating",
         choices=DIRECTIONS,
-        help="block design, where the weights alone cannot tell (default: bi-alternating, of all published models)",
+        help="block design, if the weights do not show it (default: bi-alternating, that of all published models)",
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args()
@@ -29,6 +31,7 @@ def main() -> None:
 
 
 def convert(args: argparse.Namespace) -> None:
+    """Converts `args.src`, checks that a network takes the weights, and writes `args.dst`."""
     if not args.dst.endswith((".pth", ".safetensors")):
         raise ValueError(f"DST must end in .pth or .safetensors, got {args.dst}")
     state = read_state(args.src)

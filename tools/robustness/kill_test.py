@@ -1,10 +1,12 @@
-"""Trainings killed at random moments and resumed, beside unbroken ones: python tools/robustness/kill_test.py --out DIR
+"""Checks that trainings which are killed and resumed equal unbroken ones bit for bit.
 
-Of each kind (pictures, classes, volumes) a small training runs once unbroken. Then it runs again and again: `kill -9`
-after a random time, `--resume`, until it ends; weights, optimizer, schedule and logged values (times aside) must equal
-the unbroken run's bit for bit. Checkpoints are written at every step, and half of the kills wait until one is being
-written.
-Results: kills.json in DIR, and a line for each finished training. Exit code 1 where one differs.
+Command: python tools/robustness/kill_test.py --out DIR
+
+For each kind of data (pictures, classes, volumes) a small training runs once without a stop. Then it runs repeatedly
+with `kill -9` after random times and `--resume` until its end. Weights, optimizer, schedule and logged values (except
+times) must equal those of the unbroken run. Checkpoints are written at every step, and half of the kills wait until one
+is being written. Writes kills.json to DIR and prints a line for each finished training. The exit code is 1 if one
+differs.
 """
 
 import json
@@ -84,7 +86,7 @@ VOLUMES = (
 
 
 def make_classes(root: Path) -> None:
-    """Noisy pictures of three colours, eight and two of each."""
+    """Writes noisy pictures of three colours: of each eight for training and two for validation."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 8), ("val", 2)):
         for name, colour in dict(red=(200, 40, 40), green=(40, 200, 40), blue=(40, 40, 200)).items():
@@ -96,6 +98,8 @@ def make_classes(root: Path) -> None:
 
 
 class Kind(NamedTuple):
+    """Stores the config, options and data of a kind of training."""
+
     config: str
     options: tuple[str, ...]
     make: Callable[[Path], object]
@@ -113,7 +117,7 @@ KINDS = {
 
 
 def start(kind: Kind, data: Path, work_dir: Path) -> int:
-    """The id of a new process that trains, and resumes what `work_dir` holds; what it prints goes to a file beside."""
+    """Starts a process that trains, or resumes the run in `work_dir`; returns its id. Its output goes to a log file."""
     sys.stdout.flush()
     if child := os.fork():
         return child
@@ -135,9 +139,9 @@ def start(kind: Kind, data: Path, work_dir: Path) -> int:
 
 
 def end(child: int, seconds: float, writes_in: Path | None = None) -> int | None:
-    """Its exit code, or None where it was killed because it still ran after `seconds`.
+    """Waits for a process and returns its exit code; kills it after `seconds` and then returns None.
 
-    With `writes_in` the kill waits on until a file in that folder is half written.
+    With `writes_in` the kill waits until a file in that folder is partly written.
     """
     last = time.monotonic() + seconds
     while time.monotonic() < last or (writes_in and not half_written(writes_in)):
@@ -152,11 +156,12 @@ def end(child: int, seconds: float, writes_in: Path | None = None) -> int | None
 
 
 def half_written(folder: Path) -> bool:
+    """Returns whether the folder holds a temporary file of an unfinished write."""
     return folder.is_dir() and any(name.startswith(".part-") for name in os.listdir(folder))
 
 
 def outcome(work_dir: Path) -> dict[str, Any]:
-    """What must not depend on stops: the contents of the last checkpoint, and the logged values by step."""
+    """Returns the results that must not depend on stops: content of the last checkpoint, and logged values by step."""
     path, _, _ = newest(str(work_dir))
     checkpoint = load_safely(str(path))
     history = checkpoint.pop("message_hub")["log_scalars"]
@@ -177,7 +182,7 @@ def outcome(work_dir: Path) -> dict[str, Any]:
 
 
 def difference(one: Any, other: Any, where: str = "") -> str:
-    """Where two nested structures first differ, bit for bit; empty where nowhere."""
+    """Returns the first place where two nested structures differ bit for bit; empty if they are equal."""
     if isinstance(one, dict) and isinstance(other, dict):
         if one.keys() != other.keys():
             return f"{where}: {sorted(map(str, one.keys() ^ other.keys()))} in one of them"
@@ -192,7 +197,7 @@ def difference(one: Any, other: Any, where: str = "") -> str:
 
 
 def torture(name: str, kills: int, out: Path, draw: random.Random) -> dict[str, Any]:
-    """Kill and resume trainings of a kind until `kills` kills are spent; the counts, and the differences found."""
+    """Kills and resumes trainings of a kind `kills` times; returns the counts and the differences."""
     kind, data, folder = KINDS[name], out / name / "data", out / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -229,9 +234,9 @@ def torture(name: str, kills: int, out: Path, draw: random.Random) -> dict[str, 
 def main() -> int:
     parser = plain_parser(__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for data, runs and kills.json")
-    parser.add_argument("--kills", type=int, default=30, metavar="N", help="of each kind (30)")
+    parser.add_argument("--kills", type=int, default=30, metavar="N", help="kills for each kind (30)")
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random times")
     args = parser.parse_args()
     torch.set_num_threads(1)
     with report_errors(args.debug):

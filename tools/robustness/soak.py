@@ -1,10 +1,12 @@
-"""Does memory grow over hours of training and of prediction? python tools/robustness/soak.py --out DIR [--minutes 120]
+"""Measures whether memory grows over hours of training and of prediction. Linux only.
 
-Trains the made sample without an end and, beside it, predicts a folder without an end with the first checkpoint saved,
-both for `--minutes`; what each process and its workers hold (proportional set size, MiB) is read every `--every`
-seconds. Growth is the slope of a line through the last four fifths, with its standard error (of means over tenths of
-that time, which are nearly independent). Results: soak.csv, soak.json, soak.png in DIR. Exit code 1 where growth is
-beyond noise: more than three standard errors, and more than 2 % of the mean over the time measured. Linux only.
+Command: python tools/robustness/soak.py --out DIR [--minutes 120]
+
+Trains on the embedded sample and, at the same time, predicts a folder with the first checkpoint, both for --minutes.
+The memory of each process and its workers (proportional set size, MiB) is read every --every seconds. Growth is the
+slope of a line through the last four fifths, with its standard error (of means over tenths of that time, which are
+nearly independent). Writes soak.csv, soak.json and soak.png to DIR. The exit code is 1 if growth exceeds noise: more
+than three standard errors, and more than 2 % of the mean over the measured time.
 """
 
 import os
@@ -31,7 +33,7 @@ TENTHS = 10
 
 
 class Growth(NamedTuple):
-    """Of memory: mean (MiB), slope and its standard error (MiB an hour), growth over the time measured (share)."""
+    """Stores mean (MiB), slope and its standard error (MiB per hour), and growth as a fraction of the mean."""
 
     mean: float
     slope: float
@@ -40,11 +42,12 @@ class Growth(NamedTuple):
 
     @property
     def beyond_noise(self) -> bool:
+        """Returns whether the growth exceeds three standard errors and 2 % of the mean."""
         return bool(self.slope > 3 * self.error and self.share > 0.02)
 
 
 def growth(seconds: np.ndarray, mib: np.ndarray) -> Growth:
-    """Of the last four fifths of the samples; ValueError where there are fewer than 50."""
+    """Computes the growth over the last four fifths of the samples; raises ValueError for fewer than 50."""
     if len(seconds) < 50:
         raise ValueError(f"{len(seconds)} samples of memory are too few to see growth in: 50 or more are needed")
     start = len(seconds) // 5
@@ -59,7 +62,7 @@ def growth(seconds: np.ndarray, mib: np.ndarray) -> Growth:
 
 
 def family(process: int) -> Iterator[int]:
-    """A process and all that it has started."""
+    """Yields the ids of a process and of all its descendants."""
     yield process
     for task in Path(f"/proc/{process}/task").glob("*/children"):
         for child in task.read_text().split():
@@ -67,7 +70,7 @@ def family(process: int) -> Iterator[int]:
 
 
 def held(process: int) -> float:
-    """Proportional set size of a process and its children, MiB; those that end meanwhile count nothing."""
+    """Returns the proportional set size of a process and its descendants in MiB."""
     kib = 0
     for member in family(process):
         try:
@@ -79,20 +82,20 @@ def held(process: int) -> float:
 
 
 def started(name: str, command: list[str], out: Path) -> subprocess.Popen:
-    """A tool as a process of its own, its output in NAME.log."""
+    """Starts a tool as a process with its output in NAME.log."""
     with (out / f"{name}.log").open("w") as file:
         return subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=file, stderr=file)
 
 
 def check_runs(running: dict[str, subprocess.Popen], out: Path) -> None:
-    """ValueError where one of them has ended."""
+    """Raises ValueError if one of the processes has ended."""
     for name, process in running.items():
         if process.poll() is not None:
             raise ValueError(f"{name} ended by itself with code {process.returncode}; see {out / name}.log")
 
 
 def first_checkpoint(running: dict[str, subprocess.Popen], out: Path) -> Path:
-    """A copy of what the training saved first, which it deletes later."""
+    """Copies the first checkpoint of the training, which deletes it later; returns the path of the copy."""
     while not (latest := out / "training/last_checkpoint").exists():
         check_runs(running, out)
         time.sleep(1)
@@ -100,7 +103,7 @@ def first_checkpoint(running: dict[str, subprocess.Popen], out: Path) -> Path:
 
 
 def watch(out: Path, data: Path, minutes: float, every: float) -> list[dict]:
-    """Run both tools beside each other for a time; a row for each sample of each."""
+    """Runs both tools at the same time; returns a row for each sample of each."""
     rows: list[dict] = []
     running = {"training": started("training", training(out, data), out)}
     try:
@@ -124,7 +127,7 @@ def watch(out: Path, data: Path, minutes: float, every: float) -> list[dict]:
 
 
 def training(out: Path, data: Path) -> list[str]:
-    """The command of a training that goes on, with validation and checkpoints every 50 steps."""
+    """Returns the command of an endless training with validation and checkpoints every 50 steps."""
     roots = [f"{split}_dataloader.dataset.data_root={data}" for split in ("train", "val", "test")]
     often = ["train_cfg.val_interval=50", "default_hooks.checkpoint.interval=50", "train_dataloader.batch_size=4"]
     endless = [f"train_cfg.max_iters={ENDLESS}", *often]
@@ -132,7 +135,7 @@ def training(out: Path, data: Path) -> list[str]:
 
 
 def prediction(out: Path, data: Path, checkpoint: Path) -> list[str]:
-    """The command of a prediction over many links to the sample's pictures."""
+    """Returns the command of a prediction over many links to the sample's pictures."""
     pictures = sorted((data / "images/validation").glob("*"))
     folder = out / "pictures"
     folder.mkdir()
@@ -142,6 +145,7 @@ def prediction(out: Path, data: Path, checkpoint: Path) -> list[str]:
 
 
 def save(rows: list[dict], found: dict[str, Growth], out: Path) -> None:
+    """Writes soak.csv, soak.json and soak.png."""
     save_csv(out / "soak.csv", rows)
     save_json(
         out / "soak.json", {name: row._asdict() | dict(beyond_noise=row.beyond_noise) for name, row in found.items()}
@@ -161,7 +165,7 @@ def save(rows: list[dict], found: dict[str, Growth], out: Path) -> None:
 def main() -> int:
     parser = plain_parser(__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the results, emptied first")
-    parser.add_argument("--minutes", type=float, default=120, help="of both, beside each other (120)")
+    parser.add_argument("--minutes", type=float, default=120, help="minutes of both tools (120)")
     parser.add_argument("--every", type=float, default=5, help="seconds between samples (5)")
     args = parser.parse_args()
     with report_errors(args.debug):

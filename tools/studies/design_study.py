@@ -1,11 +1,13 @@
-"""Tables 2 and 3 of the ViL paper in miniature: python tools/studies/design_study.py DATA --out DIR [--seeds N]
+"""Repeats tables 2 and 3 of the ViL paper with small networks.
+
+Command: python tools/studies/design_study.py DATA --out DIR [--seeds N]
 
 Trains a small network with each block design (configs/imagenet/designs) and each classification design
 (configs/imagenet/pooling) on a folder of classes (DATA/train/CLASS, DATA/val/CLASS), one run after another, with the
-same seeds for all. Runs that are finished are not made again, unfinished ones go on. Writes study.csv and study.json
-after every run.
+same seeds for all. Finished runs are not repeated, unfinished ones resume. Writes study.csv and study.json after every
+run.
 
-It shows that the machinery of the tables works; networks this small say nothing about the paper's numbers.
+The study checks that all designs can be trained; networks of this size do not confirm the numbers of the paper.
 """
 
 import json
@@ -32,12 +34,12 @@ SMALL = [
     *("train_cfg.max_epochs=6", "train_cfg.val_interval=6", "default_hooks.checkpoint.interval=1"),
     *("default_hooks.logger.interval=10", "optim_wrapper.optimizer.lr=0.002"),
 ]
-"""What makes a row of the tables small; a later --cfg-options wins."""
+"""Options of a small network and a short run; --cfg-options override them."""
 LOADER = ["batch_size=64", "num_workers=0", "persistent_workers=False", "dataset.first=None"]
 
 
 def options(data: Path, seed: int, asked: list[str]) -> list[str]:
-    """--cfg-options of a run."""
+    """Returns the --cfg-options of a run."""
     loader = [*LOADER, f"dataset.data_root={data.resolve()}"]
     loaders = [f"{part}_dataloader.{option}" for part in ("train", "val") for option in loader]
     classes = sum(folder.is_dir() for folder in (data / "train").iterdir())
@@ -45,10 +47,10 @@ def options(data: Path, seed: int, asked: list[str]) -> list[str]:
 
 
 def train(design: Path, run: Path, chosen: list[str]) -> dict:
-    """Accuracy in % after the last epoch and median time of a step in s; the run is finished first, if need be.
+    """Trains a run unless it is finished; returns its accuracy in % after the last epoch and median step time in s.
 
     Raises:
-        ValueError: the run failed; where its output is.
+        ValueError: the run failed; names the file with its output.
     """
     if not (run / "done").is_file():
         run.mkdir(parents=True, exist_ok=True)
@@ -63,7 +65,7 @@ def train(design: Path, run: Path, chosen: list[str]) -> dict:
 
 
 def table(results: dict[str, list[dict]]) -> list[tuple]:
-    """A row of each design: runs, mean accuracy and its standard deviation, time of a step over that of the first."""
+    """Returns for each design: runs, mean accuracy, its deviation, step time in ms and relative to the first."""
     first = statistics.median(run["step_s"] for run in next(iter(results.values())))
     rows = []
     for name, runs in results.items():
@@ -75,6 +77,7 @@ def table(results: dict[str, list[dict]]) -> list[tuple]:
 
 
 def save(results: dict[str, list[dict]], out: Path) -> None:
+    """Writes study.csv and study.json."""
     header = ("design", "runs", "top1", "deviation", "step_ms", "time_to_first")
     save_csv(out / "study.csv", header, table(results))
     write_whole(out / "study.json", lambda part: part.write_text(json.dumps(results, indent=1) + "\n"))
@@ -85,7 +88,9 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder with train/CLASS and val/CLASS")
     parser.add_argument("--out", type=Path, required=True, help="folder for the runs and the tables")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each design (3)")
-    parser.add_argument("--cfg-options", nargs="+", default=[], metavar="K=V", help="for every run, see tools/train.py")
+    parser.add_argument(
+        "--cfg-options", nargs="+", default=[], metavar="K=V", help="options of every run, see tools/train.py"
+    )
     args = parser.parse_args()
     with report_errors(args.debug):
         if not (args.data / "train").is_dir():

@@ -1,11 +1,12 @@
-"""Measures on one device how much per-GPU BatchNorm costs.
+"""Measures on one device how per-GPU BatchNorm changes the result of a training.
 
 Command: python tools/studies/norm_study.py CONFIG --out DIR [--cfg-options K=V ...]
 
-Trains the same segmentor from the same weights on the same batches, once for each row of `ARMS`. Per-GPU statistics are
-made by norming each of `--parts` equal parts of the batch by itself; the gradient is that of the whole batch, as DDP's
-mean over GPUs is. A part's running statistics are those of the first, as DDP keeps them, and once the mean of all.
-Writes curves.json after every run and goes on where it stopped; curves.png at the end.
+Trains the same segmentor from the same weights on the same batches, once for each row of `ARMS`. To imitate several
+GPUs, each of --parts equal parts of the batch is normalised by its own statistics; the gradient is that of the whole
+batch, as with DDP. The model is evaluated twice: with the running statistics of the first part, which DDP keeps, and
+with their mean over all parts. Writes curves.json after every run, and curves.png at the end. A stopped study resumes
+with the same command.
 
 Measured (configs/results/norm_study, which holds the options; made sample, 300 steps of 16 crops of 96 px in 8 parts, a
 ViL of 4 blocks of 48 channels, seeds 0 and 1): mIoU 52.7 and 50.9 over the whole batch, 51.6 and 50.4 in parts (51.9
@@ -35,7 +36,7 @@ from vil_dense.mm.engine.resolve_config import resolve_norm
 
 CURVES = "curves.json"
 POOL = "decode_head.psp_modules.0."
-"""UperNet's 1 x 1 pool: the one place with a single value per picture."""
+"""Prefix of UperNet's 1 x 1 pool, whose norm has a single value per picture."""
 
 ARMS: dict[str, tuple[str, Callable[[str], bool]]] = {
     "whole batch": ("BN", lambda name: False),
@@ -44,11 +45,11 @@ ARMS: dict[str, tuple[str, Callable[[str], bool]]] = {
     "1x1 pool alone each part": ("BN", lambda name: name.startswith(POOL)),
     "GroupNorm": ("GN", lambda name: False),
 }
-"""Norm of neck and heads, and which of its layers see only their part of the batch."""
+"""Norm of neck and heads, and a function of the name that chooses the layers normalised by part."""
 
 
 class PartNorm(nn.BatchNorm2d):
-    """BatchNorm that norms each of `parts` equal parts of a training batch by itself.
+    """Normalises each of `parts` equal parts of a training batch by its own statistics.
 
     `running_mean` and `running_var` follow the first part, `mean_of_all` and `var_of_all` the mean over the parts.
     """
@@ -82,7 +83,7 @@ class PartNorm(nn.BatchNorm2d):
         return torch.cat(outputs)
 
     def swap(self) -> None:
-        """Exchanges the first part's running statistics with the mean's."""
+        """Exchanges the running statistics of the first part with those of the mean."""
         for kept, other in ((self.running_mean, self.mean_of_all), (self.running_var, self.var_of_all)):
             spare = kept.clone()
             kept.copy_(other)
@@ -90,11 +91,12 @@ class PartNorm(nn.BatchNorm2d):
 
 
 def part_norms(model: nn.Module) -> list[PartNorm]:
+    """Returns all `PartNorm` layers."""
     return [module for module in model.modules() if isinstance(module, PartNorm)]
 
 
 def split_norms(model: nn.Module, parts: int, chosen: Callable[[str], bool]) -> int:
-    """Replaces the BatchNorms whose name is `chosen` by `PartNorm`; returns how many."""
+    """Replaces the BatchNorms whose name is `chosen` by `PartNorm`; returns their number."""
     names = [name for name, module in model.named_modules() if type(module) is nn.BatchNorm2d and chosen(name)]
     for name in names:
         old = model.get_submodule(name)
@@ -104,7 +106,7 @@ def split_norms(model: nn.Module, parts: int, chosen: Callable[[str], bool]) -> 
 
 
 def build(cfg: Config, norm: str) -> nn.Module:
-    """The segmentor with BN or GN wherever the config leaves the norm open."""
+    """Builds the segmentor with BN or GN wherever the config leaves the norm open."""
     cfg = copy.deepcopy(cfg)
     # choose_norm's rule by batch: one picture gives GroupNorm, many give BatchNorm
     cfg.train_dataloader.batch_size = 1 if norm == "GN" else 16
@@ -115,7 +117,7 @@ def build(cfg: Config, norm: str) -> nn.Module:
 
 @torch.no_grad()
 def evaluate(model: nn.Module, loader: object, pictures: int) -> float:
-    """mIoU in % over the first `pictures` of the loader, over the classes that occur."""
+    """Returns the mIoU in % over the first `pictures` of the loader and the classes that occur."""
     model.eval()
     classes = model.decode_head.num_classes
     counts = torch.zeros(classes, classes, dtype=torch.int64)
@@ -132,11 +134,12 @@ def evaluate(model: nn.Module, loader: object, pictures: int) -> float:
 
 
 def batches(cfg: Config, seed: int) -> Iterator[dict]:
+    """Yields the training batches of a seed."""
     yield from Runner.build_dataloader(cfg.train_dataloader, seed=seed)
 
 
 def train(cfg: Config, arm: str, seed: int, args: argparse.Namespace) -> dict[str, list]:
-    """One run: losses of each step, and mIoU every `--every` steps with either kind of running statistics."""
+    """Trains once; returns the loss of each step, and mIoU every `--every` steps with both running statistics."""
     norm, chosen = ARMS[arm]
     set_random_seed(seed)
     model = build(cfg, norm)
@@ -168,7 +171,7 @@ def train(cfg: Config, arm: str, seed: int, args: argparse.Namespace) -> dict[st
 
 
 def plot(results: dict[str, dict[str, dict]], path: Path) -> None:
-    """mIoU against the step, mean of the seeds, their range shaded."""
+    """Plots the mIoU against the step: mean and range of the seeds."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
@@ -186,7 +189,7 @@ def plot(results: dict[str, dict[str, dict]], path: Path) -> None:
 
 
 def prepare(args: argparse.Namespace) -> tuple[Config, dict]:
-    """The config, and the setting with the runs that were made before."""
+    """Reads the config, and the settings with the runs that are already finished."""
     cfg = load_config(args.config)
     cfg.merge_from_dict(args.cfg_options)
     init_default_scope("mmseg")
@@ -194,7 +197,7 @@ def prepare(args: argparse.Namespace) -> tuple[Config, dict]:
     if batch % args.parts or batch == args.parts:
         raise ValueError(f"{args.parts} parts of a batch need two pictures or more each, got a batch of {batch}")
     path = args.out / CURVES
-    build(cfg, "BN")  # what is wrong with the config shows now
+    build(cfg, "BN")  # errors of the config are raised now
     numbers = {name: getattr(args, name) for name in ("parts", "steps", "every", "pictures")}
     setting = dict(config=args.config, options=dict(args.cfg_options), batch=batch, **numbers)
     setting = json.loads(json.dumps(setting, default=str))
@@ -205,7 +208,7 @@ def prepare(args: argparse.Namespace) -> tuple[Config, dict]:
 
 
 def run_all(cfg: Config, content: dict, args: argparse.Namespace) -> None:
-    """The runs that `content` does not hold yet, added to it; it is written after each."""
+    """Adds the missing runs to `content` and writes it after each."""
     for seed in args.seeds:
         for arm in args.arms:
             runs = content["runs"].setdefault(arm, {})
@@ -226,10 +229,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for curves.json and curves.png")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), metavar="ARM", help=", ".join(ARMS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--parts", type=int, default=8, help="GPUs that are imitated")
+    parser.add_argument("--parts", type=int, default=8, help="imitated GPUs (8)")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--every", type=int, default=100, help="steps from one validation to the next")
-    parser.add_argument("--pictures", type=int, default=25, help="of the validation set that are measured")
+    parser.add_argument("--pictures", type=int, default=25, help="validation pictures to evaluate (25)")
     parser.add_argument("--cfg-options", nargs="+", action=Overrides, default={})
     args = parser.parse_args()
     with report_errors(args.debug):

@@ -1,10 +1,10 @@
-"""Check a frozen backbone by its features.
+"""Evaluates a frozen backbone by its features.
 
 Command: python tools/studies/probe.py CONFIG CHECKPOINT [--knn] [--linear] [--data-root DIR]
 
-CONFIG is a classifier's; its training and validation pictures are read without augmentation, as for a test. CHECKPOINT
-is of a run of ours or published, or `none` for random weights. Without --knn or --linear both are done. Writes
-probe.json and probe.csv to the work folder.
+CONFIG is that of a classifier; its training and validation pictures are read without augmentation, as for a test.
+CHECKPOINT is from a run of this package or published, or `none` for random weights. By default both --knn and --linear
+are run. Writes probe.json and probe.csv to the work folder.
 """
 
 import argparse
@@ -32,7 +32,7 @@ LINEAR = "logistic regression (L-BFGS) on standardised features, L2 by a held-ou
 
 
 def build(args: argparse.Namespace) -> tuple[torch.nn.Module, dict]:
-    """The classifier with the checkpoint's weights, and a loader for each split."""
+    """Builds the classifier with the checkpoint's weights, and a loader for each split."""
     cfg = read_config(args, subfolder="probe")
     if cfg.model.type != "ImageClassifier":
         raise ValueError(f"probe.py takes a classifier's config, and {args.config} builds a {cfg.model.type}")
@@ -61,13 +61,14 @@ def build(args: argparse.Namespace) -> tuple[torch.nn.Module, dict]:
 
 
 def progress(split: str, start: float, done: int, total: int) -> None:
+    """Prints the progress and the remaining time on one line."""
     left = (time.monotonic() - start) / done * (total - done)
     end = "\n" if done == total else ""
     print(f"\r{split}: {done}/{total} batches, {left:.0f} s left ", end=end, file=sys.stderr)
 
 
 def measure(args: argparse.Namespace, data: dict[str, tuple[Tensor, Tensor]], classes: int) -> list[dict]:
-    """A row for each check that was asked for."""
+    """Returns a row for each requested check."""
     (train, train_labels), (val, val_labels) = data["train"], data["val"]
     rows = []
     if args.knn:
@@ -110,11 +111,11 @@ def save(args: argparse.Namespace, data: dict[str, tuple[Tensor, Tensor]], rows:
 def main() -> None:
     arguments = parser(__doc__.splitlines()[0])
     arguments.add_argument("checkpoint", help="file of weights, or none for random ones")
-    arguments.add_argument("--knn", action="store_true", help="nearest neighbours")
-    arguments.add_argument("--linear", action="store_true", help="linear classifier")
+    arguments.add_argument("--knn", action="store_true", help="run the nearest-neighbour check")
+    arguments.add_argument("--linear", action="store_true", help="run the linear classifier")
     arguments.add_argument("--data-root", help="another folder with train/CLASS/* and val/CLASS/*")
     arguments.add_argument("--k", type=int, default=20, help="neighbours that vote")
-    arguments.add_argument("--temperature", type=float, default=0.07, help="of the votes")
+    arguments.add_argument("--temperature", type=float, default=0.07, help="temperature of the votes")
     arguments.add_argument("--l2", type=float, nargs="+", default=list(L2S), help="penalties to choose from")
     args = arguments.parse_args()
     if not (args.knn or args.linear):

@@ -1,8 +1,10 @@
-"""Compare runs case by case: python tools/volumes/compare.py RUN RUN [RUN ...] [--out FILE.csv]
+"""Compares runs case by case with the first one.
 
-A run is a `metrics.csv` or the work folder of a training. Every later run is compared with the first: mean of each
-metric over the cases (a case counts with its mean over structures), mean of the paired differences, and the two-sided
-p of Wilcoxon's signed-rank test.
+Command: python tools/volumes/compare.py RUN RUN [RUN ...] [--out FILE.csv]
+
+RUN is a `metrics.csv` or the work folder of a training. Prints for each run and metric the mean over the cases (the
+value of a case is its mean over structures), the mean of the paired differences from the first run, and the two-sided p
+of Wilcoxon's signed-rank test. --out also writes them as a table.
 """
 
 import csv
@@ -20,7 +22,7 @@ Cases = dict[str, float]
 
 
 def read_run(path: Path) -> dict[str, Cases]:
-    """Reads the value of each metric for each case, the mean over the structures that count."""
+    """Reads each metric of each case, the mean over the structures that are not absent."""
     places = [path, path / "metrics.csv", path / "validation/metrics.csv"]
     table = next((place for place in places if place.is_file()), None)
     if table is None:
@@ -43,10 +45,10 @@ def _means(pairs: list[tuple[str, str]]) -> Cases:
 
 
 def compare(first: Cases, other: Cases) -> dict[str, float]:
-    """`cases` that both runs have, `mean` of the other one, mean `difference` from the first, `wilcoxon_p`.
+    """Returns the number of common `cases`, the `mean` of the other run, its `difference` from the first, `wilcoxon_p`.
 
     Raises:
-        ValueError: the runs share no case.
+        ValueError: the runs have no case in common.
     """
     shared = sorted({*first} & {*other})
     if not shared:
@@ -59,8 +61,10 @@ def compare(first: Cases, other: Cases) -> dict[str, float]:
 
 def main() -> None:
     parser = plain_parser(__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, help="work folders or metrics.csv; the first is compared with")
-    parser.add_argument("--out", type=Path, help="table to write, CSV")
+    parser.add_argument(
+        "runs", nargs="+", type=Path, help="work folders or metrics.csv files; the first is the reference"
+    )
+    parser.add_argument("--out", type=Path, help="CSV file to write")
     args = parser.parse_args()
     with report_errors(args.debug):
         runs = {str(path): read_run(path) for path in args.runs}

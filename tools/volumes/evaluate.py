@@ -1,9 +1,11 @@
-"""Score masks against labels: python tools/volumes/evaluate.py CONFIG MASKS LABELS --out DIR
+"""Scores masks against labels.
 
-MASKS is a mask or a folder of them, LABELS a label file, a folder of them, or a data list (JSON; --section and --fold
-choose from it). Files of one name belong together; every label needs its mask. The config's plan names the structures,
-its test_evaluator may name regions of several labels in their place.
-DIR gets metrics.csv (Dice, HD95 in mm, NSD of each structure in each case) and metrics.json (the same and the means).
+Command: python tools/volumes/evaluate.py CONFIG MASKS LABELS --out DIR
+
+MASKS is a mask or a folder of masks. LABELS is a label file, a folder of them, or a data list (JSON; --section and
+--fold choose from it). Mask and label of a case have the same name; every label needs a mask. The structures are those
+of the config's plan, or regions of several labels in its test_evaluator. Writes to DIR: metrics.csv (Dice, HD95 in mm
+and NSD of each structure in each case) and metrics.json (the same and the means).
 """
 
 import argparse
@@ -19,12 +21,13 @@ from vil_dense.mm.engine.resolve_config import resolve_plan
 
 
 def arguments() -> argparse.Namespace:
-    known = parser("Score masks against labels.")
+    """Parses the command line."""
+    known = parser("Scores masks against labels.")
     known.add_argument("masks", metavar="MASKS", help="mask, or folder of masks")
-    known.add_argument("labels", metavar="LABELS", help="label file, folder of them, or data list (JSON)")
+    known.add_argument("labels", metavar="LABELS", help="label file, folder of labels, or data list (JSON)")
     known.add_argument("--out", required=True, help="folder for metrics.csv and metrics.json")
-    known.add_argument("--tolerance-mm", type=float, help="of the NSD (default: that of the config's test_evaluator)")
-    known.add_argument("--section", help="list of the JSON, e.g. training (the first of testing, test, ...)")
+    known.add_argument("--tolerance-mm", type=float, help="tolerance of the NSD (default: that of the config)")
+    known.add_argument("--section", help="list in the JSON, e.g. training (default: the first of testing, test, ...)")
     known.add_argument("--fold", type=int, help="only cases of this fold of the JSON")
     return known.parse_args()
 
@@ -32,7 +35,7 @@ def arguments() -> argparse.Namespace:
 def pairs(
     masks: Path, labels: Path, section: str | None, fold: int | None, patient: str | None = None
 ) -> Iterator[tuple[str, Path, Path]]:
-    """Yields case, mask and label of every label."""
+    """Yields name, mask and label of each case."""
     from vil_dense.medical.data.inputs import find_cases
 
     found = {case.name: case.images[0] for case in find_cases(masks)}
@@ -49,6 +52,7 @@ def pairs(
 
 
 def line(name: str, values: Mapping[str, float | None]) -> str:
+    """Formats the scores of a structure."""
     numbers = ["-" if values[key] is None else f"{values[key]:.4g}" for key in ("dice", "hd95_mm", "nsd")]
     return f"{name}: Dice {numbers[0]}, HD95 {numbers[1]} mm, NSD {numbers[2]}"
 

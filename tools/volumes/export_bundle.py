@@ -1,7 +1,10 @@
-"""Export a training run as a MONAI bundle: python tools/volumes/export_bundle.py RUN --out DIR [--checkpoint FILE]
+"""Exports a training run as a MONAI bundle.
 
-RUN is the work folder of a volume config's training. DIR gets configs/ (train, evaluate, inference, multi-GPU, metadata
-and its schema), models/ (model.pt, and model.ts traced for windows of the plan's patch), docs/ and LICENSE. In DIR:
+Command: python tools/volumes/export_bundle.py RUN --out DIR [--checkpoint FILE]
+
+RUN is the work folder of a training with a volume config. Writes to DIR: configs/ (train, evaluate, inference,
+multi-GPU, metadata and its schema), models/ (model.pt, and model.ts traced for windows of the plan's patch), docs/ and
+LICENSE. Commands for use in DIR:
 
   python -m monai.bundle run --config_file configs/inference.json --dataset_dir IMAGES --output_dir MASKS
   python -m monai.bundle run --config_file configs/train.json --dataset_dir DATA
@@ -23,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def run_config(run: Path) -> Config:
-    """Reads the config that training left in its work folder, with its plan in place."""
+    """Reads the config in the work folder of a training, with its plan."""
     if not run.is_dir():
         raise FileNotFoundError(f"no run at {run}")
     found = sorted(run.glob("*.py"))
@@ -39,7 +42,7 @@ def run_config(run: Path) -> Config:
 
 
 def last_checkpoint(run: Path) -> Path:
-    """Finds the newest checkpoint of a run, in its folder even if that has moved since."""
+    """Finds the newest checkpoint of a run; the folder may have been moved."""
     note = run / "last_checkpoint"
     if not note.is_file():
         raise FileNotFoundError(f"{run} has no last_checkpoint: train first, or name one with --checkpoint")
@@ -47,7 +50,7 @@ def last_checkpoint(run: Path) -> Path:
 
 
 def scores(run: Path) -> dict[str, float | None]:
-    """Reads the means of the run's last validation, where it left them."""
+    """Reads the means of the last validation of a run; empty without a validation."""
     from vil_dense.files import read_json
 
     path = run / "validation/metrics.json"
@@ -58,7 +61,7 @@ def scores(run: Path) -> dict[str, float | None]:
 
 
 def card(cfg: Config, checkpoint: Path, measured: dict[str, float | None]) -> str:
-    """Writes the model card."""
+    """Returns the text of the model card."""
     plan = cfg.model.plan
     rows = (
         "\n".join(f"- {name}: {value if value is None else round(value, 4)}" for name, value in measured.items())
@@ -85,10 +88,10 @@ The configs name classes of vil_dense, which has to be installed; models/model.t
 
 
 def main() -> int:
-    known = plain_parser("Export a training run as a MONAI bundle.")
+    known = plain_parser("Exports a training run as a MONAI bundle.")
     known.add_argument("run", help="work folder of a training")
     known.add_argument("--out", required=True, help="folder of the bundle")
-    known.add_argument("--checkpoint", help="weights (default: the run's last ones)")
+    known.add_argument("--checkpoint", help="file of weights (default: the last checkpoint of the run)")
     args = known.parse_args()
     with report_errors(args.debug):
         run = Path(args.run)

@@ -1,6 +1,8 @@
-"""Plan the training of a folder of volumes: python tools/volumes/plan.py DATA --out plan.json [--set KEY=VALUE ...]
+"""Plans the training on a folder of volumes.
 
-Reads and checks every file once and writes a JSON to read and to edit; then
+Command: python tools/volumes/plan.py DATA --out plan.json [--set KEY=VALUE ...]
+
+Reads and checks every file once and writes a JSON, which may be edited. The next command is
 python tools/train.py configs/vil_unet3d_volumes.py --cfg-options data_root=DATA plan=plan.json
 """
 
@@ -18,12 +20,15 @@ from vil_dense.mm.cli.arguments import Overrides, plain_parser, report_errors
 
 
 def parse_args() -> argparse.Namespace:
+    """Parses the command line."""
     parser = plain_parser(__doc__)
     parser.add_argument("data", help="folder of the data set")
     parser.add_argument("--datalist", help="JSON in place of the folder's dataset.json; its paths are relative to DATA")
     parser.add_argument("--out", type=Path, default=Path("plan.json"), help="file to write")
     parser.add_argument("--patch-budget", type=int, default=96**3, help="most voxels of a patch (default 96^3)")
-    parser.add_argument("--set", nargs="+", action=Overrides, default={}, help="values to take, key=value")
+    parser.add_argument(
+        "--set", nargs="+", action=Overrides, default={}, help="values that replace those of the rules, key=value"
+    )
     return parser.parse_args()
 
 

@@ -1,15 +1,17 @@
-"""Segment volumes: python tools/volumes/predict.py CONFIG CHECKPOINT [CHECKPOINT ...] INPUT --out DIR
+"""Segments volumes with a trained network.
 
-INPUT is a NIfTI file, a folder of them, or a data list (JSON as the Decathlon or MONAI write it; --section and --fold
-choose from it). DIR gets, for each case,
+Command: python tools/volumes/predict.py CONFIG CHECKPOINT [CHECKPOINT ...] INPUT --out DIR
 
-  masks/NAME.nii.gz         classes on the image's own grid, with its header
+INPUT is a NIfTI file, a folder of them, or a data list (JSON of the Decathlon or of MONAI; --section and --fold choose
+from it). Writes to DIR for each case:
+
+  masks/NAME.nii.gz         classes on the grid of the image, with its header
   overlays/NAME.png         axial, coronal and sagittal plane with the mask over the image
-  reports/NAME.json         ml, components and "touches the border" of each structure; all together in volumes.csv
+  reports/NAME.json         ml, components and "touches the border" of each structure; all cases in volumes.csv
   probabilities/NAME.nii    with --probabilities: (I, J, K, classes), 16 bits from 0 to 1
 
-The scores of several checkpoints are averaged. The same command again goes on where it stopped. Scores are never held
-for a whole volume; the memory that the run will take is printed before it, and the peak after it.
+The scores of several checkpoints are averaged. A stopped run resumes with the same command. Scores are never stored for
+a whole volume; the estimated memory is printed before the run, and the peak after it.
 """
 
 import argparse
@@ -37,7 +39,7 @@ def networks(cfg: Config, checkpoints: list[str], device: str) -> list[torch.nn.
     """Builds the config's segmentor with the weights of each checkpoint, in eval mode."""
     if cfg.model.type != "VolumeSegmentor":
         raise ValueError(f"{cfg.filename} segments no volumes: its model is a {cfg.model.type}, not a VolumeSegmentor")
-    cfg.model.pop("picture_weights", None)  # what training began with
+    cfg.model.pop("picture_weights", None)  # the initial weights of training
     found = []
     for checkpoint in checkpoints:
         weights = weights_of(load_safely(checkpoint))
@@ -48,7 +50,7 @@ def networks(cfg: Config, checkpoints: list[str], device: str) -> list[torch.nn.
 
 
 def describe_survey(survey: "Survey", models: list[torch.nn.Module], device: str) -> None:
-    """Prints how many cases are done and the memory of the largest volume; warns where less is free."""
+    """Prints the number of finished cases and the memory of the largest volume; warns if less is free."""
     from vil_dense.medical.inference.volume_memory import estimate
 
     if len(survey.todo) < len(survey.cases):
@@ -69,14 +71,15 @@ def describe_survey(survey: "Survey", models: list[torch.nn.Module], device: str
 
 
 def arguments() -> argparse.Namespace:
-    known = parser("Segment volumes with a trained network.")
+    """Parses the command line."""
+    known = parser("Segments volumes with a trained network.")
     known.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help="checkpoint files of this config's model")
-    known.add_argument("input", metavar="INPUT", help="NIfTI file, folder of them, or data list (JSON)")
+    known.add_argument("input", metavar="INPUT", help="NIfTI file, folder of NIfTI files, or data list (JSON)")
     known.add_argument("--out", required=True, help="folder for masks, overlays and reports")
-    known.add_argument("--mirror", action="store_true", help="average over the mirror images: eight times the work")
+    known.add_argument("--mirror", action="store_true", help="average over mirror images; eight times slower")
     known.add_argument("--largest", action="store_true", help="keep only the largest component of each structure")
-    known.add_argument("--probabilities", action="store_true", help="write class probabilities, too")
-    known.add_argument("--section", help="list of the JSON, e.g. training (the first of testing, test, ...)")
+    known.add_argument("--probabilities", action="store_true", help="also write class probabilities")
+    known.add_argument("--section", help="list in the JSON, e.g. training (default: the first of testing, test, ...)")
     known.add_argument("--fold", type=int, help="only cases of this fold of the JSON")
     return known.parse_args()
 
@@ -87,7 +90,7 @@ def main() -> int:
         cfg = read_config(args)
         check_folders(args.out)
         resolve_plan(cfg)
-        # importing the config has made sure that monai is there
+        # importing the config has checked that monai is installed
         from vil_dense.medical.data.inputs import find_cases
         from vil_dense.medical.inference.batch import Folder
 

@@ -1,4 +1,4 @@
-"""Plain torch networks; they import no framework."""
+"""Provides the networks in plain torch, without any framework."""
 
 from vil_dense.backbones.vision_lstm import BLOCKS, DIRECTIONS, VARIANTS, VisionLSTM, compile_blocks, variant
 

@@ -3,7 +3,7 @@
 Layouts: `raw` the files at the authors' server (key `state_dict`), `v1` and `v2` the stand-alone package, `own` ours.
 Ours differs in four things: norm weights are stored whole and not as an offset from 1; a block's q, k, v, convolution,
 gates and norm lie together in `scans.<n>`; the grid convolution of a reversed pass acts in the image's own frame, so
-its kernel is stored turned by 180 degrees; and the inner channels are grouped (`layers.vil.BlockDiagonalLinear`).
+its kernel is stored rotated by 180 degrees; and the inner channels are grouped (`layers.vil.BlockDiagonalLinear`).
 """
 
 import re

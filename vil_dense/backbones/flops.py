@@ -1,4 +1,4 @@
-"""Multiply-adds of networks with ViL blocks, for each form of the operator.
+"""Counts the multiply-adds of networks with ViL blocks, for each form of the operator.
 
 The unit is one multiply-add (MAC), that of the papers' GFLOPs; torch's FlopCounterMode counts two FLOPs for it.
 The products with weights (projections, convolutions, the block-diagonal q, k and v maps, gates) and those between
@@ -54,7 +54,7 @@ OPERATORS: dict[str, Callable[[int, int], int]] = {
 
 
 class Part(NamedTuple):
-    """A module that a network is made of; MACs of one call, `operator` those of the mLSTM within `macs`."""
+    """Stores the parameters and MACs of a part of a network for one call; `operator` is the mLSTM's part of `macs`."""
 
     parameters: int
     macs: int

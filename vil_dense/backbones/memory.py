@@ -1,4 +1,4 @@
-"""Memory in bytes: what is free on a device, and the sum of live tensors, without the allocator's own."""
+"""Measures memory in bytes: free memory of a device, and the sum of live tensors without allocator overhead."""
 
 import weakref
 from collections.abc import Callable
@@ -16,7 +16,7 @@ GIB = 2**30
 
 
 def free_memory(device: torch.device | str) -> int | None:
-    """Returns the bytes that `device` still has for this process; None where the system does not say.
+    """Returns the bytes that `device` still has for this process; None if the system does not report it.
 
     On a GPU what torch has taken and uses no more is free as well: the next tensors are put there.
     """

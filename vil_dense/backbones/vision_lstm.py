@@ -1,4 +1,4 @@
-"""Vision-LSTM (arXiv 2406.04303) for pictures and volumes of any size, and the table of its variants."""
+"""Defines Vision-LSTM (arXiv 2406.04303) for pictures and volumes of any size, and the table of its variants."""
 
 from collections.abc import Sequence
 from inspect import signature
@@ -65,10 +65,10 @@ def variant(name: str) -> dict[str, Any]:
 
 
 class VisionLSTM(nn.Module):
-    """Vision-LSTM for pictures (B, C_in, H, W) and volumes (B, C_in, D, H, W): patches, positions, blocks, then a head.
+    """Encodes pictures (B, C_in, H, W) and volumes (B, C_in, D, H, W) by patches, positions, blocks and a head.
 
-    A call gives a vector, logits or a grid; `features` gives maps. Any input size works: the input is padded with zeros
-    at the end of each axis to whole patches, and positions are resized to its grid.
+    A call returns a vector, logits or a grid; `features` returns maps. The input may have any size: it is padded with
+    zeros at the end of each axis to whole patches, and positions are resized to its grid.
 
     Args:
         dim: channels C of the tokens.
@@ -86,10 +86,10 @@ class VisionLSTM(nn.Module):
         drop_path: stochastic depth rate; with `drop_path_decay` rising linearly from 0 at the first block.
         with_cp: recomputes each block in the backward pass instead of saving its activations.
         block: `vil` or `attention` (the transformer control).
-        **options: of the block, see `layers.ViLBlock`, `layers.ViLLayer`, `layers.AttentionBlock`.
+        **options: options of the block, see `layers.ViLBlock`, `layers.ViLLayer`, `layers.AttentionBlock`.
 
     Raises:
-        ValueError: an unknown name or option, or numbers that do not fit.
+        ValueError: a name or option is unknown, or numbers do not fit.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class VisionLSTM(nn.Module):
     def features(self, x: Tensor, out_indices: Sequence[int]) -> list[Tensor]:
         """Computes the raw outputs of the blocks `out_indices`, each (B, C, *grid), in the order of `out_indices`.
 
-        Indices count single blocks from 0; negative ones from the end. Blocks after the last one asked for do not run.
+        Indices count single blocks from 0; negative ones from the end. Blocks after the last requested one do not run.
         """
         wanted = [self.block_index(index) for index in out_indices]
         tokens, maps = self._embed(x), {}

@@ -1,4 +1,4 @@
-"""nn.Modules on grids of tokens, (B, *grid, C) in and out."""
+"""Provides modules on grids of tokens, (B, *grid, C) in and out."""
 
 from vil_dense.layers.attention import AttentionBlock
 from vil_dense.layers.embed import PatchEmbed, PosEmbed, resize_positions

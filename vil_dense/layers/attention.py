@@ -1,4 +1,4 @@
-"""The transformer block of the DeiT-III baseline (arXiv 2204.07118): the control for every claim about ViL."""
+"""Defines the transformer block of the DeiT-III baseline (arXiv 2204.07118), with which ViL is compared."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from vil_dense.layers.residual import LayerScale, Residual
 
 
 class AttentionLayer(nn.Module):
-    """Multi-head self-attention over all tokens of a grid, (B, *grid, C) in and out."""
+    """Applies multi-head self-attention to all tokens of a grid, (B, *grid, C) in and out."""
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class AttentionLayer(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """Attention and MLP, each with its own norm and residual, (B, *grid, C) in and out."""
+    """Applies attention and MLP, each with its own norm and residual, (B, *grid, C) in and out."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Patches and positions: pictures and volumes in, grids of tokens out."""
+"""Embeds patches and positions: pictures and volumes in, grids of tokens out."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,10 +25,10 @@ def per_axis(value: int | Sequence[int], ndim: int, name: str) -> tuple[int, ...
 
 
 class PatchEmbed(nn.Module):
-    """Linear embedding of patches, (B, C_in, *size) -> (B, *grid, C), for any size.
+    """Embeds patches by a linear map, (B, C_in, *size) -> (B, *grid, C), for any size.
 
     The input is padded with zeros at the end of each axis until the patches cover it: grid = ceil(size / patch_size)
-    where patches do not overlap, ceil((size - patch_size) / stride) + 1 where they do.
+    without overlap, ceil((size - patch_size) / stride) + 1 with overlapping patches.
     """
 
     def __init__(
@@ -55,8 +55,8 @@ class PatchEmbed(nn.Module):
     def _padding(self, size: Sequence[int]) -> list[int]:
         """Returns how much is added to the end of each axis, at least as much as the patches need.
 
-        Where a graph is made, as much is added to every size, so that one graph serves all: the convolution leaves out
-        what makes no whole step.
+        In a graph the padding is the same for every size, so that one graph serves all sizes: the convolution ignores
+        an incomplete step at the end.
         """
         if in_graph():
             axes = zip(size, self.patch_size, self.stride, strict=True)
@@ -66,7 +66,7 @@ class PatchEmbed(nn.Module):
 
 
 class PosEmbed(nn.Module):
-    """Learned positions on a grid, added to (B, *grid, C); resized where the grid differs."""
+    """Adds learned positions to a grid (B, *grid, C); resizes them for another grid."""
 
     def __init__(self, grid: tuple[int, ...], dim: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The fused form of the ViL block: the modules and parameters of `vil.py`, in less time and memory.
+"""Defines the fused ViL block, with the modules and parameters of `vil.py`, in less time and memory.
 
 The up-projection is called as a module. What follows is one operator for each traversal, `torch.ops.vil_dense.cell`,
 which reads the parameters of its scan (see `ops.cell`). `reason_against` says when a layer takes the plain form.

@@ -1,4 +1,4 @@
-"""Classification designs (Vision-LSTM, arXiv 2406.04303, table 3): a sequence of tokens to one vector."""
+"""Pools a sequence of tokens to one vector by the classification designs of arXiv 2406.04303, table 3."""
 
 from collections.abc import Callable
 

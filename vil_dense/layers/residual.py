@@ -1,4 +1,4 @@
-"""Parts of the residual branches of every block: LayerScale and stochastic depth."""
+"""Defines the parts of residual branches: LayerScale and stochastic depth."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ DROP_FORMS = ("bernoulli", "subset")
 
 
 class LayerScale(nn.Module):
-    """A learned factor for each channel, all `initial` at first (arXiv 2103.17239)."""
+    """Multiplies each channel by a learned factor with the value `initial` at first (arXiv 2103.17239)."""
 
     def __init__(self, dim: int, initial: float) -> None:
         super().__init__()

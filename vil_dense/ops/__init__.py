@@ -1,4 +1,4 @@
-"""Functions on tensors; they import torch and nothing else (the backend triton, when it is asked for, triton).
+"""Provides functions on tensors, which import only torch, and triton if that backend is requested.
 
 Letters, as in the xLSTM paper (arXiv 2405.04517, section 2.3): q k v queries, keys and values; i f input and forget
 gate pre-activations; C n m the matrix memory, the normaliser and the stabiliser; h the hidden states.

@@ -1,8 +1,8 @@
-"""The mLSTM cell, fused: what follows the up-projection of a ViL layer, for one traversal.
+"""Computes the fused mLSTM cell: all between the up- and the down-projection of a ViL layer, for one traversal.
 
 The plain form is `layers.vil`: modules that are called one after another. This form computes the same numbers segment
-by segment, so that q, k, v and h of a whole sequence never exist at once; compiled, a segment is a few loops beside its
-matrix products. In training it keeps nothing but its input and is computed again in the backward pass.
+by segment, so that q, k, v and h of a whole sequence never exist at once; compiled, a segment is a few loops and its
+matrix products. In training it saves only its input and is recomputed in the backward pass.
 """
 
 from typing import Any, NamedTuple

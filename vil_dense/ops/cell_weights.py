@@ -1,4 +1,4 @@
-"""The parameters of a ViL cell: everything between the up- and the down-projection of a layer, for one traversal."""
+"""Defines the parameters of a ViL cell: all between the up- and the down-projection, for one traversal."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""The chunkwise form of the mLSTM: linear time and memory in the number of tokens S.
+"""Computes the chunkwise form of the mLSTM: linear time and memory in the number of tokens S.
 
 The sequence is cut into chunks of L tokens. Inside a chunk every token sees the tokens before it through an L x L
 matrix (the parallel form); what came before the chunk it sees through the state (C, n). Chunks run together in

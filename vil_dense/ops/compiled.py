@@ -1,4 +1,4 @@
-"""Functions fused by torch.compile, one graph for all sizes."""
+"""Fuses functions by torch.compile, one graph for all sizes."""
 
 from collections.abc import Callable, Sequence
 from functools import cache

@@ -1,4 +1,4 @@
-"""The one entry to the matrix LSTM, and the table of its backends."""
+"""Provides the matrix LSTM and the table of its backends."""
 
 from collections.abc import Callable
 

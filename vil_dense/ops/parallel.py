@@ -1,4 +1,4 @@
-"""The mLSTM of a whole sequence at once: O(S^2) in time and memory, the form of the official code."""
+"""Computes the mLSTM of a whole sequence at once: O(S^2) in time and memory, the form of the official code."""
 
 import torch
 import torch.nn.functional as F

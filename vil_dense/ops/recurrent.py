@@ -1,4 +1,4 @@
-"""The definition of the mLSTM, step by step: the reference of every test."""
+"""Defines the mLSTM step by step; the reference of the tests."""
 
 import torch
 import torch.nn.functional as F

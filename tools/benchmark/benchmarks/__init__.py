@@ -1,1 +1,1 @@
-"""The parts of `tools/benchmark/benchmark.py`: the contestants, how they are measured, and the report."""
+"""Provides the parts of `tools/benchmark/benchmark.py`: contestants, measurement and report."""

@@ -1,4 +1,4 @@
-"""Checks of our kernels on the device: the mLSTM against the recurrence, the fused layer against its plain form."""
+"""Compares our kernels on the device: the mLSTM with the recurrence, the fused layer with its plain form."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A training of a minute on the made sample: UperNet where mmseg is installed, else a small head in plain torch."""
+"""Trains for a minute on the embedded sample: UperNet if mmseg is installed, else a small head in plain torch."""
 
 import importlib.util
 import time
@@ -99,13 +99,13 @@ def build(session: Session, backend: str, classes: int) -> tuple[str, nn.Module]
 
 
 def choose_backend(session: Session) -> str:
-    """Takes Triton's kernels where they run and were found right."""
+    """Chooses Triton's kernels if they run and have passed their checks."""
     on_gpu = session.device.type == "cuda" and importlib.util.find_spec("triton") is not None
     return "triton" if on_gpu and not refused_kernels(session) else "chunkwise"
 
 
 def learn(session: Session) -> Iterator[Result]:
-    """Trains for a minute, or what is left of the time, and measures mIoU on held-out pictures."""
+    """Trains for a minute, or for the remaining time, and measures mIoU on held-out pictures."""
     set_precision(torch.bfloat16)
     classes, backend = scenes().CLASSES, choose_backend(session)
     name, model = build(session, backend, len(classes))

@@ -1,4 +1,4 @@
-"""Time and memory of contestants that have passed their checks."""
+"""Measures time and memory of contestants that have passed their checks."""
 
 import statistics
 import time
@@ -53,7 +53,7 @@ def words(result: Result) -> str:
 
 
 def admit(make: Make, case: Case) -> tuple[Contestant | None, Result]:
-    """Returns the contestant and how far it deviates; None, and why, where it is wrong or cannot take part."""
+    """Returns the contestant and its deviation; or None and the reason if it is wrong or cannot take part."""
     try:
         contestant = make(case)
         checks: list[Result] = [
@@ -118,12 +118,14 @@ def stopwatch(step: Callable[[], object], device: torch.device) -> float:
 
 
 def spread(times: list[float]) -> Result:
+    """Summarises times in s: median, minimum, quartiles and number."""
     quartiles = statistics.quantiles(times, n=4, method="inclusive") if len(times) > 1 else 3 * times
     ends = [quartiles[0], quartiles[2]]
     return dict(median_s=statistics.median(times), min_s=min(times), quartiles_s=ends, repeats=len(times))
 
 
 def memory(contestant: Contestant, device: torch.device) -> Result:
+    """Returns the peak memory of a contestant, or why there is none."""
     try:
         return dict(peak_bytes=peak_memory(contestant.step, device))
     except Exception as error:  # as in `admit`
@@ -148,8 +150,10 @@ def peak_memory(step: Callable[[], object], device: torch.device) -> int:
 
 
 def duration(seconds: float) -> str:
+    """Formats a time in s or min."""
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def say(line: str) -> None:
+    """Prints a line at once."""
     print(line, flush=True)

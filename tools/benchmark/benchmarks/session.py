@@ -1,4 +1,4 @@
-"""The settings of one part of a measurement on a GPU: device, time limit, toy sizes or real ones."""
+"""Holds the settings of one part of a measurement on a GPU: device, time limit, and toy or real sizes."""
 
 import os
 import time
@@ -35,6 +35,7 @@ class Session:
         return self.deadline - time.monotonic()
 
     def case(self, mode: str, **fields: Any) -> Case:
+        """Builds a case with the settings of the session."""
         fixed = dict(variant="vil2-tiny", device=self.device, official=self.official, memory_limit=SHARE * self.memory)
         return Case(mode=mode, **{**fixed, **fields})
 
@@ -56,6 +57,7 @@ class Session:
         return made
 
     def say(self, line: str) -> None:
+        """Prints an indented line."""
         say(f"  {line}")
 
 

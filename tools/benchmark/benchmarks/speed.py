@@ -1,4 +1,4 @@
-"""Speed of ViL-T, -S and -B on a GPU beside its peers, under bfloat16 autocast."""
+"""Times ViL-T, -S and -B and their peers on a GPU, under bfloat16 autocast."""
 
 import json
 import time
@@ -96,6 +96,7 @@ def find(session: Session, mode: str, name: str) -> Make:
 
 
 def refuse(case: Case, reason: str) -> Contestant:
+    """Raises LeftOut with `reason`."""
     raise LeftOut(reason)
 
 

@@ -109,13 +109,11 @@ def make_plan(
         given["intensity"] = _rules(given["intensity"], len(channels))
     check_values(given)
     study = Study(given.get("orientation", "RAS"))
-    warnings = check_cases(
-        listed.cases, len(channels), sorted(labels.values()) if labels else range(256), report, study
-    )
+    values = sorted(labels.values()) if labels else range(256)
+    warnings = check_cases(listed.cases, len(channels), values, report, study)
     chosen = _choose(study, channels, dict(labels or _found_labels(study)), given, patch_budget_vox)
-    return dict(
-        data=_summary(study, chosen["labels"]), plan=chosen, cost=_cost(chosen), cases=study.cases, warnings=warnings
-    )
+    data = _summary(study, chosen["labels"]) | dict(sided=study.sided(chosen["labels"]))
+    return dict(data=data, plan=chosen, cost=_cost(chosen), cases=study.cases, warnings=warnings)
 
 
 def _rules(intensity: Any, channels: int) -> list[Any]:

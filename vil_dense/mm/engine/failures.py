@@ -60,9 +60,9 @@ def explain(error: Exception, runner: Runner, split: str = "train") -> str | Non
             "shared memory (/dev/shm), through which loader processes pass their batches, is full: enlarge it "
             f"(docker run --shm-size=8g) or set {workers} to less than {_loader(runner, split).num_workers}"
         )
-    if lost := LOST_WORKER.search(text):
+    if worker := LOST_WORKER.search(text):
         return describe_lost_worker(
-            lost[1], lost[2], f"{workers} to less than {_loader(runner, split).num_workers}", again
+            worker[1], worker[2], f"{workers} to less than {_loader(runner, split).num_workers}", again
         )
     if is_out_of_memory(error):  # checked before a lost process: NCCL wraps errors of its own allocations
         advice = describe_training_needs(runner) if split == "train" else describe_test_needs(runner)

@@ -48,14 +48,14 @@ class Estimate(NamedTuple):
         return self.model + self.picture + self.needed
 
     def __str__(self) -> str:
-        stay, turn = (
+        permanent, temporary = (
             ", ".join(f"{name} {getattr(self, field) / GIB:.2f}" for field, name in names.items())
             for names in (
                 dict(model="model", picture="picture", waiting="waiting windows"),
                 dict(backbone="backbone features", head="head", rows="streamed rows"),
             )
         )
-        return f"about {self.total / GIB:.1f} GiB ({stay}; in turn {turn}; a quarter for overhead)"
+        return f"about {self.total / GIB:.1f} GiB ({permanent}; in turn {temporary}; a quarter for overhead)"
 
 
 def estimate(model: EncoderDecoder, inputs: Size, size: Size, batch: int = 1) -> Estimate | None:

@@ -137,6 +137,7 @@ def heads_of(x: Tensor) -> Tensor:
 
 
 def folded_of(weights: CellWeights, q_map: Tensor, q_map_bias: Tensor, v_map: Tensor) -> Folded:
+    """Returns the folded maps with the remaining weights of the cell."""
     return Folded(q_map, q_map_bias, v_map, weights.v_bias, weights.norm, weights.norm_bias, weights.skip)
 
 
@@ -158,6 +159,7 @@ def fold(weights: CellWeights, u: Tensor, plan: Plan) -> tuple[Tensor, Tensor, T
 
 
 def tiles(S: int) -> int:
+    """Returns the number of tiles of `CONV_TOKENS` tokens in S tokens."""
     return -(-S // CONV_TOKENS)
 
 

@@ -60,7 +60,7 @@ def require_gpu(x: Tensor) -> None:
     """Raises an error where kernels cannot run on `x`: triton is missing, or a GPU."""
     if _counted:
         return
-    import vil_dense.ops.gpu.kernels.tiles  # noqa: F401  says what to install where triton is missing
+    import vil_dense.ops.gpu.kernels.tiles  # noqa: F401  raises an error that names the package if triton is missing
 
     if x.device.type == "cpu" and not INTERPRETED:
         raise ValueError(

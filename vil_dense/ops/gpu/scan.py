@@ -136,6 +136,7 @@ def power_of_two(n: int) -> int:
 
 
 def gate_block(S: int) -> int:
+    """Returns the tokens of a block in the kernels of the gates."""
     return min(power_of_two(max(S, 16)), GATE_BLOCK)
 
 

@@ -1,1 +1,1 @@
-"""What is timed: cases, our networks and operators, and their peers."""
+"""Provides the cases and contestants of a benchmark: our networks and operators, and their peers."""

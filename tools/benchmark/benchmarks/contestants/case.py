@@ -1,4 +1,4 @@
-"""The case that contestants of a benchmark are made for, and the comparison of their results."""
+"""Defines the cases of a benchmark, its contestants, and the comparison of their results."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ ten times as much in float32 and twice as much else."""
 
 
 class LeftOut(Exception):
-    """Raised where a contestant cannot take part; the message says why."""
+    """Reports that a contestant cannot take part; the message gives the reason."""
 
 
 class Check(NamedTuple):
-    """A comparison: `deviation` measures how far the contestant is from its reference, which `against` names."""
+    """Stores a comparison: `deviation` measures the distance of a contestant from the reference `against`."""
 
     against: str
     deviation: Callable[[], float]
@@ -30,7 +30,7 @@ class Check(NamedTuple):
 
 
 class Contestant(NamedTuple):
-    """A contestant: `step` is timed; of the contestants of one `family` the fastest stands for it in the ratios."""
+    """Stores a contestant: `step` is timed; in the ratios the fastest contestant represents its `family`."""
 
     family: str
     step: Callable[[], object]
@@ -39,7 +39,7 @@ class Contestant(NamedTuple):
 
 @dataclass(frozen=True)
 class Case:
-    """One size of one mode. `size` is the side of a square picture in px, of the operator the length S."""
+    """Stores one size of one mode. `size` is the side of a square picture in px, or the length S for the operator."""
 
     mode: str
     variant: str
@@ -78,6 +78,7 @@ class Case:
 
     @property
     def head_dim(self) -> int:
+        """Returns the channels of a head of the mLSTM."""
         return 2 * int(self.options["dim"]) // NUM_HEADS
 
     @property
@@ -86,6 +87,7 @@ class Case:
         return torch.promote_types(self.dtype, torch.float32)
 
     def autocast(self) -> torch.autocast:
+        """Returns the autocast context of the case; it is disabled in float32 and float64."""
         half = self.dtype != self.input_dtype
         return torch.autocast(self.device.type, dtype=self.dtype if half else None, enabled=half)
 
@@ -117,6 +119,7 @@ def deviation(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> fl
 
 
 def drop_gradients(tensors: Iterable[Tensor]) -> None:
+    """Deletes the gradients of some tensors."""
     for x in tensors:
         x.grad = None
 
@@ -130,7 +133,7 @@ def refuse_quadratic(case: Case, matrices: float) -> None:
 
 
 def refuse_missing_triton(case: Case, backend: str | None) -> None:
-    """Raises LeftOut where `backend` is Triton's, and there is no GPU or no package for it."""
+    """Raises LeftOut if `backend` is Triton's and there is no GPU or no triton package."""
     if backend == "triton" and case.device.type == "cpu":
         raise LeftOut("its kernels need a GPU")
     if backend == "triton" and find_spec("triton") is None:

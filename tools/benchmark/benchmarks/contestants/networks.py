@@ -1,4 +1,4 @@
-"""Our network and a transformer of its width and depth, eager and compiled.
+"""Builds our network and a transformer of its width and depth, eager and compiled.
 
 Networks are plain: pictures to normed tokens (B, S, C), random weights from one seed, moved off their initialisation so
 that no part is idle. In half precision they run under autocast with float32 weights.
@@ -42,10 +42,12 @@ def seeded(build: Callable[[], nn.Module], case: Case) -> Any:
 
 
 def pictures(case: Case) -> Tensor:
+    """Draws the pictures of a case, (B, 3, H, W)."""
     return case.random(case.batch, 3, case.size, case.size, dtype=case.input_dtype)
 
 
 def cotangent_of(case: Case) -> Tensor:
+    """Draws the gradient of the output, (B, S, C)."""
     return case.random(case.batch, case.tokens, case.options["dim"])
 
 
@@ -78,10 +80,12 @@ def timed(model: nn.Module, case: Case, cotangent: Tensor) -> Callable[[], None]
 
 
 def network(family: str, model: nn.Module, case: Case, *checks: Check) -> Contestant:
+    """Returns the contestant that runs `model`."""
     return Contestant(family, timed(model, case, cotangent_of(case)), checks)
 
 
 def check_network(case: Case, against: str, found: Callable[[], dict], expected: Callable[[], dict]) -> Check:
+    """Returns the check of a network by the tolerance of its dtype, which is larger for gradients."""
     slack = 1 if not case.backward else 10 if case.dtype == torch.float32 else 2
     return Check(against, lambda: deviation(found(), expected()), slack * TOLERANCES[case.dtype])
 
@@ -99,6 +103,7 @@ def check_exact(model: nn.Module, case: Case, px: int, build: Callable[[], nn.Mo
 
 
 def check_eager(model: nn.Module, eager: nn.Module, case: Case) -> Check:
+    """Returns the check of a compiled network against the eager one."""
     return check_network(case, "eager", lambda: outcome(model, case), lambda: outcome(eager, case))
 
 
@@ -142,6 +147,7 @@ def vit_options(case: Case) -> dict[str, Any]:
 
 
 def vit(case: Case, compiled: bool = False) -> Contestant:
+    """Builds the transformer of the width and depth of the case."""
     build = partial(VisionLSTM, **vit_options(case))
     eager = seeded(build, case)
     if not compiled:

@@ -1,4 +1,4 @@
-"""The mLSTM alone: our backends, NX-AI's kernels, the floor. In half precision q, k, v are rounded, gates are not."""
+"""Runs the mLSTM alone: our backends, NX-AI's kernels, the floor. In half precision q, k, v are rounded, gates not."""
 
 import math
 from collections.abc import Callable
@@ -89,6 +89,7 @@ def operator(case: Case, function: Callable, family: str, norm: bool = False) ->
 
 
 def own_operator(case: Case, backend: str, compiled: bool = False) -> Contestant:
+    """Builds the contestant of one of our backends."""
     refuse_missing_triton(case, backend)
     if backend == "parallel":
         refuse_quadratic(case, 6 if case.backward else 4)

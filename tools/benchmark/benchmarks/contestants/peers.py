@@ -1,4 +1,4 @@
-"""Other people's networks, from clones of their repositories."""
+"""Builds networks of other authors from clones of their repositories."""
 
 import sys
 from functools import partial

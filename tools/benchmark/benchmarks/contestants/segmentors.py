@@ -1,4 +1,4 @@
-"""A config's whole segmentor, pictures of uint8 to class maps; with our backbone and with a transformer instead."""
+"""Runs the segmentor of a config, uint8 pictures to class maps, with our backbone or with a transformer."""
 
 import copy
 from collections.abc import Callable
@@ -92,15 +92,18 @@ def samples(case: Case) -> dict[str, list]:
 
 
 def predict(model: Any, case: Case) -> list:
+    """Runs mmseg's `test_step` on the pictures of the case."""
     with torch.no_grad(), case.autocast():
         return model.test_step(samples(case))
 
 
 def labels(model: Any, case: Case) -> list[Tensor]:
+    """Returns the class maps of `predict`, (H, W) each."""
     return [sample.pred_sem_seg.data[0] for sample in predict(model, case)]
 
 
 def logits(model: Any, case: Case) -> dict[str, Tensor]:
+    """Returns the logits of `predict`, stacked."""
     return {"output": torch.stack([sample.seg_logits.data for sample in predict(model, case)])}
 
 

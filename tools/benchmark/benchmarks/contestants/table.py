@@ -1,4 +1,4 @@
-"""The contestants of each mode."""
+"""Lists the contestants of each mode."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

@@ -1,1 +1,1 @@
-"""Tables, plots and files of measured results."""
+"""Writes tables, plots and files of measured results."""

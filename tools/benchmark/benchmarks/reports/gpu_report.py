@@ -1,4 +1,4 @@
-"""The report of `tools/benchmark/bench_gpu.py`: all parts as one JSON file, one Markdown page and plots."""
+"""Writes the report of `tools/benchmark/bench_gpu.py`: one JSON file, one Markdown page, and plots."""
 
 import json
 from collections.abc import Sequence
@@ -59,6 +59,7 @@ def page(parts: dict[str, Result]) -> str:
 
 
 def rows_of(parts: dict[str, Result], name: str) -> list[Result]:
+    """Returns the rows of a part; empty if it has not run."""
     return parts.get(name, {}).get("rows", [])
 
 

@@ -1,4 +1,4 @@
-"""The results as JSON, as a Markdown page and as a plot."""
+"""Writes the results as JSON, as a Markdown page and as a plot."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +31,7 @@ def best(results: Mapping[str, Result]) -> dict[str, tuple[str, Result]]:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Formats a table in Markdown."""
     return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows))
 
 
@@ -57,6 +58,7 @@ def ratios(rows: Sequence[Result]) -> str:
 
 
 def compared(ours: Result, other: tuple[str, Result] | None, key: str) -> str:
+    """Formats the ratio of our value to that of another contestant."""
     return "-" if other is None or not other[1][key] else f"{ours[key] / other[1][key]:.2f} ({other[0]})"
 
 
@@ -78,6 +80,7 @@ def each(rows: Sequence[Result]) -> str:
 
 
 def absent(rows: Sequence[Result]) -> str:
+    """Lists the contestants that were refused or left out, with the reason."""
     lines = []
     for key in ("refused", "left_out"):
         lines += [

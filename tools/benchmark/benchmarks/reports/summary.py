@@ -1,4 +1,4 @@
-"""The table of ratios of configs/results/README.md: a row for each rival, a column for each size."""
+"""Builds the table of ratios of configs/results/README.md: a row for each rival, a column for each size."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""Convolves: kernels of c and the gates from u, and of the gradients of u and all that acts on it."""
+"""Computes c and the gates from u by a convolution, and the gradients of u and of all weights that act on it."""
 
 import triton
 import triton.language as tl

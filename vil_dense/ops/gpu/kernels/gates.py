@@ -31,6 +31,7 @@ def add_segments(a, a_ends, b, b_ends):
 
 @triton.jit
 def log_sigmoid(x):
+    """Returns the logarithm of the sigmoid, by a series where it is close to 0."""
     small = tl.exp(-tl.abs(x))
     series = small * (1 - small * (0.5 - small * (1 / 3 - small * 0.25)))
     return tl.minimum(x, 0.0) - tl.where(small < 0.01, series, tl.log(1 + small))
@@ -110,6 +111,7 @@ def gate_sums(
 
 @triton.jit
 def add(a, b):
+    """Adds two values; the operation of a scan."""
     return a + b
 
 

@@ -35,12 +35,14 @@ def cast(x, like: tl.constexpr):
 
 @triton.jit
 def sigmoid(x):
+    """Returns the sigmoid without overflow."""
     small = tl.exp(-tl.abs(x))  # the other sign would overflow
     return tl.where(x > 0, 1.0, small) / (1 + small)
 
 
 @triton.jit
 def silu(x):
+    """Returns x times its sigmoid."""
     return x * sigmoid(x)
 
 
