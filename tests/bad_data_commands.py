@@ -75,7 +75,7 @@ LABELS = {
 }
 VOLUMES = {
     "volume: NaN": volume("nan.nii", "216 NaN"),
-    "volume: infinite": volume("inf.nii", "216 NaN or infinite"),
+    "volume: infinite": volume("inf.nii", "216 voxels"),
     "volume: 4D": volume("4d.nii", "4D", "6 x 6 x 6 x 5", "1 channel"),
     "volume: 2D": volume("2d.nii", "2D", "6 x 6"),
     "volume: complex": volume("complex.nii", "complex64"),

@@ -42,7 +42,7 @@ def build(args: argparse.Namespace) -> "Runner":
     if protocol:
         protocols.PROTOCOLS[protocol](cfg)
     if args.out:
-        cfg.test_evaluator.output_dir = args.out
+        cfg.custom_hooks.append(dict(type="OverlayHook", folder=args.out, labels=True))
     if args.show_dir:
         cfg.custom_hooks.append(dict(type="OverlayHook", folder=args.show_dir))
     runner = QuietRunner.from_cfg(cfg)

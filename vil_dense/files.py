@@ -6,7 +6,6 @@ import math
 import os
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,19 +63,6 @@ def sweep(folder: Path) -> None:
     """Removes partial files of killed processes from `folder`; no other process may write to it."""
     for part in folder.glob(".part-*"):
         part.unlink()
-
-
-def check_sums(path: str | Path) -> None:
-    """Checks the checksums of a zip file, as torch writes but does not verify them; other files are not checked.
-
-    Raises:
-        ValueError: a member of the file is damaged; names it.
-        zipfile.BadZipFile: the directory of the file is damaged.
-    """
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as parts:
-            if (damaged := parts.testzip()) is not None:
-                raise ValueError(f"the checksum of {damaged} does not match")
 
 
 def read_json(path: Path) -> Any:

@@ -2,17 +2,24 @@
 
 import errno
 import pickle
+import pickletools
+import struct
 import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from vil_dense.files import check_sums, write_whole
+from vil_dense.files import write_whole
+
+FILLING = ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD")
+"""Operations of a pickle that add to a value which is there already, the last that they take."""
+DEEPEST = 60
+"""Containers within each other in a checkpoint; those of MMEngine have about 10."""
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
@@ -30,7 +37,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             content: Any = safetensors.torch.load_file(path)
         else:
-            check_sums(path)
+            check_archive(path)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # an unusual pickle protocol is refused below or harmless
                 content = torch.load(path, map_location="cpu", weights_only=True)
@@ -50,6 +57,72 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     if not state:
         raise ValueError(f"{path} holds no tensors; expected a state dict or a file with the key 'state_dict'")
     return state
+
+
+def check_archive(path: str | Path) -> None:
+    """Checks a file of `torch.save` before torch reads it: checksums, sizes and what its pickle asks for.
+
+    Files of the format before zip archives, which have no checksums, are checked for their pickles alone.
+
+    Raises:
+        ValueError: a record does not match its checksum, is packed (a small file can so claim any memory), or its
+            pickle nests deeper than `DEEPEST` or allocates by a number.
+        zipfile.BadZipFile: the directory of the archive is damaged.
+    """
+    if not zipfile.is_zipfile(path):
+        with open(path, "rb") as file:
+            _check_pickle(file)
+        return
+    with zipfile.ZipFile(path) as records:
+        for record in records.infolist():
+            if record.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(f"its record {record.filename} is packed, and torch writes none so")
+        if (damaged := records.testzip()) is not None:
+            raise ValueError(f"the checksum of {damaged} does not match")
+        for name in records.namelist():
+            if name.endswith("data.pkl"):
+                with records.open(name) as file:
+                    _check_pickle(file)
+
+
+def _check_pickle(file: IO[bytes]) -> None:
+    """Follows the operations of the first pickle of a file without running any."""
+    stack: list[Any] = []  # depth of each value; None is a mark
+    memo: dict[Any, int] = {}
+    try:
+        for operation, argument, _ in pickletools.genops(file):
+            name = operation.name
+            if name in ("GLOBAL", "STACK_GLOBAL") and str(argument).endswith("bytearray"):
+                raise ValueError("its pickle allocates a bytearray")
+            if name in ("BINGET", "LONG_BINGET", "GET"):
+                stack.append(memo.get(argument, 0))
+            elif name in ("BINPUT", "LONG_BINPUT", "PUT"):
+                memo[argument] = stack[-1]
+            elif name == "MEMOIZE":
+                memo[len(memo)] = stack[-1]
+            else:
+                taken = _take(stack, operation)
+                # Filling a container, many items at a time, makes it no deeper than they are.
+                grown = taken.pop() if name in FILLING and taken else 0
+                depth = max(grown, 1 + max(taken, default=0))
+                if depth > DEEPEST:
+                    raise ValueError(f"its pickle nests deeper than {DEEPEST}")
+                stack += [None if after is pickletools.markobject else depth for after in operation.stack_after]
+    except (IndexError, struct.error):
+        return  # damaged: torch's reader says so
+
+
+def _take(stack: list[Any], operation: pickletools.OpcodeInfo) -> list[int]:
+    """Removes what an operation takes from the stack; returns the depths."""
+    before = operation.stack_before
+    if pickletools.markobject not in before:
+        taken = [stack.pop() for _ in before]
+    else:
+        taken = []
+        while (depth := stack.pop()) is not None:
+            taken.append(depth)
+        taken += [stack.pop() for _ in range(before.index(pickletools.markobject))]
+    return [depth for depth in taken if depth is not None]
 
 
 def check_damage(error: Exception, path: str | Path) -> None:

@@ -200,7 +200,7 @@ def test_a_missing_channel(images: Path, tmp_path: Path, run) -> None:
     path = config(tmp_path, channels=2)
     code, _, error = run("volumes/predict", path, weights(path), images / "a.nii.gz", "--out", tmp_path / "out")
     assert code == 1
-    assert_error_line(error, "1 of 1", images / "a.nii.gz", "1 of the 2 channels")
+    assert_error_line(error, "1 of 1", images / "a.nii.gz", "1 of 2 channels")
     assert not (tmp_path / "out").exists()
 
 

@@ -29,12 +29,14 @@ def arguments() -> argparse.Namespace:
     return known.parse_args()
 
 
-def pairs(masks: Path, labels: Path, section: str | None, fold: int | None) -> Iterator[tuple[str, Path, Path]]:
+def pairs(
+    masks: Path, labels: Path, section: str | None, fold: int | None, patient: str | None = None
+) -> Iterator[tuple[str, Path, Path]]:
     """Yields name, mask and label of each case."""
     from vil_dense.medical.data.inputs import find_cases
 
     found = {case.name: case.images[0] for case in find_cases(masks)}
-    truths = find_cases(labels, section=section, fold=fold)
+    truths = find_cases(labels, section=section, fold=fold, patient=patient)
     if len(found) == len(truths) == 1 and masks.is_file():
         found = {truths[0].name: masks}
     for case in truths:
@@ -74,13 +76,15 @@ def main() -> int:
             tolerance_mm = evaluator.get("tolerance_mm", TOLERANCE_MM)
         if tolerance_mm < 0:
             raise ValueError(f"--tolerance-mm is 0 or more, got {tolerance_mm}")
-        found = list(pairs(Path(args.masks), Path(args.labels), args.section, args.fold))
+        found = list(pairs(Path(args.masks), Path(args.labels), args.section, args.fold, cfg.get("patient")))
     scores = []
     with report_errors(args.debug), Progress("cases") as progress:
         for number, (case, mask_path, label_path) in enumerate(found, 1):
             mask, grid = read_label(mask_path, known.values())
             label, label_grid = read_label(label_path, known.values())
             check_same_grid(grid, label_grid)
+            if label_grid.warning:
+                print(f"warning: {label_path}: {label_grid.warning}", file=sys.stderr)
             options = dict(classes=classes, spacing_mm=grid.spacing_mm, tolerance_mm=tolerance_mm)
             scores += score_case(case, mask, label, **options)
             progress(number, len(found))

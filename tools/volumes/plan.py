@@ -7,6 +7,7 @@ python tools/train.py configs/vil_unet3d_volumes.py --cfg-options data_root=DATA
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from vil_dense.command_line import Overrides, plain_parser
@@ -57,6 +58,11 @@ def main() -> None:
         )
         print(f"sequence blocks: {plan['network']['depths']} at the scales, tokens of a patch {cost['tokens']}")
         print(f"memory of a training step: about {cost['training_gib']} GiB in float32")
+        sided = made["data"]["sided"]
+        why = f", not left and right because of {', '.join(sided[:4])}{', ...' * (len(sided) > 4)}" if sided else ""
+        print(f"mirrored along: axes {plan['flip_axes']}{why} (--set flip_axes=[...] overrides)")
+        for line in made["warnings"]:
+            print(f"warning: {line}", file=sys.stderr)
         print(f"plan: {args.out}")
 
 

@@ -56,6 +56,9 @@ def describe_survey(survey: "Survey", models: "list[nn.Module]", device: str) ->
 
     if len(survey.todo) < len(survey.cases):
         print(f"{len(survey.cases) - len(survey.todo)} of {len(survey.cases)} cases are there already")
+    for grid in survey.grids.values():
+        if grid.warning:
+            print(f"warning: {grid.path}: {grid.warning}", file=sys.stderr)
     grid = survey.largest(models[0].plan)
     if grid is None:
         return
@@ -102,7 +105,7 @@ def main() -> int:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         models = networks(cfg, args.checkpoints, device)
         plan = models[0].plan
-        cases = find_cases(Path(args.input), len(plan["channels"]), args.section, args.fold)
+        cases = find_cases(Path(args.input), len(plan["channels"]), args.section, args.fold, cfg.get("patient"))
         paths = [Path(path) for path in args.checkpoints]
         settings = dict(checkpoints=[f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in paths])
         options = dict(

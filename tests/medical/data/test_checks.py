@@ -39,7 +39,7 @@ def test_sound_cases_pass_and_are_handed_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("faulty", "names"),
     [
-        (dict(image=holed(np.nan)), ("a.nii.gz", "1 NaN")),
+        (dict(image=holed(np.nan)), ("a.nii.gz", "1 voxel of NaN")),
         (dict(image=np.stack([IMAGE] * 2, axis=-1)), ("a.nii.gz", "4D", "4 x 5 x 6 x 2", "1 channel")),
         (dict(label=LABEL.astype(np.float32) / 2), ("a_label.nii.gz", "0.5")),
         (dict(label=LABEL * 7), ("a_label.nii.gz", "label 7", "0, 1")),

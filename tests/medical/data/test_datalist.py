@@ -7,6 +7,7 @@ import pytest
 from refusals import raises_one_line
 
 from vil_dense.medical.data.datalist import case_name, read_datalist
+from vil_dense.medical.data.inputs import find_cases
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -62,6 +63,52 @@ def test_nnunet_suffixes_and_splits(tmp_path: Path) -> None:
     assert [case.name for case in listed.split(0)[1]] == ["p2"]
 
 
+def nnunet(root: Path, splits: object, cases: int = 6) -> Path:
+    dump(root / "dataset.json", dict(channel_names={"0": "CT"}, labels=dict(background=0, a=1), file_ending=".nii.gz"))
+    touch(root, *(f"imagesTr/p{n}_0000.nii.gz" for n in range(cases)))
+    dump(root / "splits_final.json", splits)
+    return root
+
+
+def test_splits_are_followed_to_the_letter(tmp_path: Path) -> None:
+    """p1 is validated in both folds, p4 and p5 are in none."""
+    splits = [dict(train=["p0"], val=["p1", "p3"]), dict(train=["p0", "p2"], val=["p1"])]
+    listed = read_datalist(nnunet(tmp_path, splits))
+    for fold, split in enumerate(splits):
+        parts = [[case.name for case in part] for part in listed.split(fold)]
+        assert parts == [split["train"], split["val"]]
+    cases = find_cases(write_list(tmp_path, ["p0", "p1", "p2", "p3", "p4", "p5"]), section="training", fold=0)
+    assert [case.name for case in cases] == ["p1", "p3"]
+
+
+def write_list(root: Path, names: list[str]) -> Path:
+    """Writes a data list of these cases beside the splits."""
+    dump(root / "list.json", dict(training=[f"imagesTr/{name}.nii.gz" for name in names]))
+    return root / "list.json"
+
+
+@pytest.mark.parametrize(
+    ("splits", "named"),
+    [
+        ([dict(train=["p0", "p1"], val=["p1"])], "fold 0 has p1"),
+        ([dict(train=["p0"], val=["p1"]), dict(train=["p0", "q7"], val=["p1"])], "fold 1 lists q7"),
+        ([dict(val=["p1"])], "'train'"),
+        ([["p0"]], "splits_final.json"),
+        (dict(train=[], val=[]), "splits_final.json"),
+    ],
+)
+def test_splits_that_cannot_be_followed(splits: object, named: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=named):
+        read_datalist(nnunet(tmp_path, splits))
+
+
+def test_one_file_name_in_several_folders(tmp_path: Path) -> None:
+    entries = [dict(image=f"{site}/scan.nii", label=f"{site}/mask.nii") for site in ("b", "a")]
+    dump(tmp_path / "dataset.json", dict(training=[*entries, dict(image="c.nii", label="d.nii")]))
+    assert [case.name for case in read_datalist(tmp_path).cases] == ["a_scan", "b_scan", "c"]
+    assert [case.name for case in find_cases(tmp_path / "dataset.json")] == ["a_scan", "b_scan", "c"]
+
+
 def test_two_folders_and_made_folds(tmp_path: Path) -> None:
     touch(
         tmp_path, *(f"{folder}/v{n:02d}.nii.gz" for folder in ("images", "labels") for n in range(10)), "images/x.txt"
@@ -84,10 +131,9 @@ def test_a_list_beside_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_cases_of_a_patient_share_a_made_fold(tmp_path: Path) -> None:
     names = [f"patient{n:03d}_frame{frame:02d}.nii.gz" for n in range(20) for frame in (1, 9 + n)]
     touch(tmp_path, *(f"{folder}/{name}" for folder in ("images", "labels") for name in names))
-    cases = read_datalist(tmp_path, patient=r"patient\d+").cases
-    folds = {case.name[:10]: {other.fold for other in cases if other.name[:10] == case.name[:10]} for case in cases}
-    assert len(folds) == 20 and all(len(of) == 1 for of in folds.values())
-    assert sorted(next(iter(of)) for of in folds.values()) == sorted([*range(5)] * 4)
+    splits = read_datalist(tmp_path, patient=r"patient\d+").splits
+    patients = [{name[:10] for name in split.val} for split in splits.values()]
+    assert len(set().union(*patients)) == 20 == sum(map(len, patients)) and {len(of) for of in patients} == {4}
     with raises_one_line(ValueError, "patient000_frame01", "'subject'"):
         read_datalist(tmp_path, patient="subject")
 
@@ -120,7 +166,7 @@ def test_what_is_not_there(tmp_path: Path) -> None:
         read_datalist(tmp_path / "none")
     with raises_one_line(FileNotFoundError, "none.json"):
         read_datalist(tmp_path, "none.json")
-    with raises_one_line(ValueError, "fold 7", "[0, 1, 2]"):
+    with raises_one_line(ValueError, "fold 7", "0, 1, 2"):
         read_datalist(decathlon(tmp_path)).split(7)
     (tmp_path / "bad.json").write_text("{")
     with raises_one_line(ValueError, "bad.json"):

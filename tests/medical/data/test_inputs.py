@@ -55,7 +55,9 @@ def test_a_fold_is_the_training_one(tmp_path: Path) -> None:
     for _ in range(2):
         held_out = [case.name for case in read_datalist(tmp_path).split(1)[1]]
         assert list(found(tmp_path / "dataset.json", section="training", fold=1)) == held_out
-        (tmp_path / "splits_final.json").write_text(json.dumps([dict(val=["c0"]), dict(val=["c7", "c11"])]))
+        (tmp_path / "splits_final.json").write_text(
+            json.dumps([dict(train=["c1"], val=["c0"]), dict(train=["c1"], val=["c7", "c11"])])
+        )
     assert held_out == ["c11", "c7"]
 
 

@@ -10,7 +10,15 @@ from nifti_files import affine, write_nifti
 from refusals import raises_one_line
 
 from vil_dense.medical.data.intensity import normalise
-from vil_dense.medical.data.transforms import KEYS, LoadCased, ToPlanGridd, augmentation, sample_patch, training_cases
+from vil_dense.medical.data.transforms import (
+    KEYS,
+    LoadCased,
+    ToPlanGridd,
+    augmentation,
+    sample_patch,
+    training_cases,
+    training_patches,
+)
 from vil_dense.medical.io.orientation import AXIS_NAMES
 
 PLAN = dict(
@@ -108,3 +116,24 @@ def test_foreground_is_as_frequent_as_asked(files: dict) -> None:
         augment = augmentation(plan, foreground=foreground, prob=0, intensity_prob=0)
         share = np.mean([bool(sample_patch(augment, case, 0, 0, n)["label"].any()) for n in range(30)])
         assert fewest <= share <= most, (foreground, share)
+
+
+def test_more_than_256_classes(tmp_path: Path) -> None:
+    """Labels 1 to 299 reach the patch as they are."""
+    shape = (20, 20, 20)
+    label = np.resize(np.arange(300, dtype=np.uint16), shape)
+    item = dict(
+        image=str(write_nifti(tmp_path / "image.nii.gz", np.zeros(shape, np.float32))),
+        label=str(write_nifti(tmp_path / "label.nii.gz", label)),
+    )
+    names = {f"class {n}": n for n in range(300)}
+    plan = dict(
+        channels=["T1"],
+        labels=names,
+        orientation="RAS",
+        spacing_mm=(1, 1, 1),
+        patch_vox=shape,
+        intensity=[dict(rule="zscore")],
+    )
+    patch = training_patches(plan, prob=0, intensity_prob=0, flip_axes=())(item)[0]
+    assert torch.equal(torch.as_tensor(patch["label"])[0].long(), torch.from_numpy(label.astype(int)))

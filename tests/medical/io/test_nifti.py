@@ -87,7 +87,7 @@ def test_images_of_another_shape_are_refused(tmp_path: Path) -> None:
     assert_one_line(refused(four), "4D", "5 x 6 x 4 x 3", "1 channel")
     assert_one_line(refused(four, 2), "4D", "5 x 6 x 4 x 3", "2 channels")
     three = write_nifti(tmp_path / "three.nii.gz", RAMP)
-    assert_one_line(refused(three, 2), "1 of the 2 channels")
+    assert_one_line(refused(three, 2), "1 of 2 channels")
     flat = write_nifti(tmp_path / "flat.nii.gz", RAMP[:, :, 0])
     assert_one_line(refused(flat), "2D", "5 x 6")
     colours = np.zeros(SHAPE, dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
@@ -97,12 +97,12 @@ def test_images_of_another_shape_are_refused(tmp_path: Path) -> None:
     assert_one_line(refused(tmp_path / "a.mha"), ".nii or .nii.gz")
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300, 3e38, -1e30])
 def test_voxels_that_are_no_number(value: float, tmp_path: Path) -> None:
     voxels = RAMP.astype(np.float64)
     voxels[1, 2, 3] = value
     path = write_nifti(tmp_path / "a.nii", voxels)
-    assert refused(path) == "has 1 NaN or infinite voxel"
+    assert refused(path).startswith("has 1 voxel of NaN")
 
 
 def test_a_singular_affine(tmp_path: Path) -> None:

@@ -21,8 +21,9 @@ from vil_dense.mm.datasets.label_check import (
     find_warnings,
     read_pair,
     table,
-    trained_ids,
 )
+from vil_dense.mm.datasets.label_ids import trained_ids
+from vil_dense.mm.datasets.output_names import parts
 
 PIPELINE = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations"), dict(type="PackSegInputs")]
 
@@ -60,7 +61,7 @@ def test_ids_are_those_that_training_sees(kind: str, options: dict, tmp_path: Pa
         options = dict(metainfo=dict(classes=DATASETS.get(kind).METAINFO["classes"][3:5]))
     dataset = build(tmp_path, [np.arange(256, dtype=np.uint8).reshape(16, 16)], kind, **options)
     loaded = dataset[0]["data_samples"].gt_sem_seg.data.numpy().ravel()
-    np.testing.assert_array_equal(trained_ids(dataset), loaded)
+    np.testing.assert_array_equal(trained_ids(dataset.metainfo), loaded)
 
 
 def test_pixels_and_pictures_are_counted(tmp_path: Path) -> None:
@@ -200,6 +201,21 @@ def test_kinds_of_labels_that_are_read(mode: str, tmp_path: Path) -> None:
 
 def test_parts_of_joined_data_sets_are_found(tmp_path: Path) -> None:
     one, other = build(tmp_path / "a", [ids(0, 1)]), build(tmp_path / "b", [ids(0, 1)])
-    assert list(label_check._parts(ConcatDataset([one, other]))) == [one, other]
+    assert list(parts(ConcatDataset([one, other]))) == [one, other] and label_check.is_labelled(one)
     unlabelled = build(tmp_path / "c", [ids(0, 1)], data_prefix=dict(img_path="images"), pipeline=[])
-    assert list(label_check._parts(unlabelled)) == []
+    assert not label_check.is_labelled(unlabelled)
+
+
+def test_a_picture_of_16_bits_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 4), 4095, np.uint16)).save(tmp_path / "a.png")
+    Image.fromarray(ids(0, 1)[:4, :4]).save(tmp_path / "label.png")
+    with pytest.raises(ValueError, match=r"a\.png has uint16 pixels"):
+        label_check.read_pair(str(tmp_path / "a.png"), str(tmp_path / "label.png"))
+
+
+def test_a_program_under_the_name_of_a_picture_is_not_started(tmp_path: Path) -> None:
+    """Pillow would hand PostScript to an interpreter, whatever the name of the file."""
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\n")
+    Image.fromarray(ids(0, 1)[:4, :4]).save(tmp_path / "label.png")
+    with pytest.raises(ValueError, match=r"a\.png .*unknown"):
+        label_check.read_pair(str(tmp_path / "a.png"), str(tmp_path / "label.png"))

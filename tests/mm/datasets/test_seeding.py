@@ -1,10 +1,12 @@
 """What a sample gets depends on the seed, the pass and the sample; on no worker, rank or stop."""
 
 import random
+from collections.abc import Callable
 
 import numpy as np
+import pytest
 import torch
-from mmengine.dataset import BaseDataset
+from mmengine.dataset import BaseDataset, ClassBalancedDataset, ConcatDataset, RepeatDataset
 from mmengine.registry import DATA_SAMPLERS
 from refusals import raises_one_line
 from torch.utils.data import DataLoader
@@ -80,3 +82,31 @@ def test_steps_repeat():
     assert numbers() == first
     Run.iter = 8
     assert all(now != then for now, then in zip(numbers(), first, strict=True))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda data: RepeatDataset(data, 3),
+        lambda data: ConcatDataset([data, Draws(pipeline=[SeedSample(), draw])]),
+    ],
+    ids=["repeat", "concat"],
+)
+def test_wrapped_data_sets_draw_anew_for_each_entry(wrap: Callable, workers: int) -> None:
+    dataset = wrap(Draws(pipeline=[SeedSample(), draw]))
+    sampler = KeyedSampler(dataset, seed=5)
+    rows = torch.cat(list(DataLoader(dataset, 5, sampler=sampler, num_workers=workers)))
+    assert len(rows) == len(dataset) == len(rows[:, 1].unique())
+    again = torch.cat(list(DataLoader(dataset, 5, sampler=KeyedSampler(dataset, seed=5))))
+    assert torch.equal(rows, again)
+
+
+def test_a_wrapper_that_hands_on_plain_indices_is_named() -> None:
+    class Balanced(Draws):
+        def get_cat_ids(self, index: int) -> list[int]:
+            return [0]
+
+    dataset = ClassBalancedDataset(Balanced(pipeline=[SeedSample(), draw]), oversample_thr=0.1)
+    with pytest.raises(ValueError, match="ClassBalancedDataset"):
+        dataset[next(iter(KeyedSampler(dataset, seed=5)))]

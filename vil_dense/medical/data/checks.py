@@ -48,8 +48,10 @@ def check_cases(
     report: Callable[[int, int], None] | None = None,
     each: Callable[[Case, LoadedCase], None] | None = None,
     seconds: float = math.inf,
-) -> None:
+) -> list[str]:
     """Checks that all files exist and reads those of at least one case, of all if the time allows.
+
+    Returns a warning for each file whose header contradicts itself.
 
     Args:
         report: called with the number of finished cases and of all cases.
@@ -59,12 +61,14 @@ def check_cases(
     Raises:
         ValueError: cases cannot be used; describes the first ones and gives their number.
     """
-    faults, end = [], time.monotonic() + seconds
+    faults, warnings, end = [], [], time.monotonic() + seconds
     order = range(len(cases)) if seconds == math.inf else sample_evenly(len(cases))
     for done, case in enumerate((cases[index] for index in order), 1):
         try:
             if done == 1 or time.monotonic() < end:
                 loaded = read_case(case, channels, labels)
+                if loaded.grid.warning:
+                    warnings.append(f"{loaded.grid.path}: {loaded.grid.warning}")
                 if each:
                     each(case, loaded)
             elif missing := [path for path in (*case.images, case.label) if path and not path.is_file()]:
@@ -76,3 +80,4 @@ def check_cases(
     if faults:
         more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
         raise ValueError(f"{len(faults)} of {len(cases)} cases cannot be used: {'; '.join(faults[:SHOWN])}{more}")
+    return warnings

@@ -1,23 +1,21 @@
 """Reads lists of cases (Decathlon and MONAI JSON, nnU-Net's `dataset.json`, two plain folders) and their folds."""
 
-import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from vil_dense.files import read_json
+from vil_dense.medical.data.folds import Split, find_splits
 
 SUFFIXES = (".nii.gz", ".nii")
-FOLDS = 5
 _FOLDERS = (("imagesTr", "labelsTr"), ("images", "labels"))
 
 
 @dataclass(frozen=True)
 class Case:
-    """Stores the files of a case: images (one for each channel, or one for all), label, and its validation fold."""
+    """Stores the files of a case: images (one for each channel, or one for all), label, and the fold of its entry."""
 
     name: str
     images: tuple[Path, ...]
@@ -40,9 +38,11 @@ class Case:
 
 @dataclass(frozen=True)
 class DataList:
-    """Stores cases in order of their names, and channel names and label values by name, if the data set has them."""
+    """Stores cases in order of their names, the split of each fold, and channel names and label values by name, if the
+    data set has them."""
 
     cases: tuple[Case, ...]
+    splits: Mapping[int, Split]
     channels: tuple[str, ...] | None = None
     labels: Mapping[str, int] | None = None
 
@@ -52,13 +52,12 @@ class DataList:
         Raises:
             ValueError: no case is in that fold, or none is left for training.
         """
-        train = [case for case in self.cases if case.fold != fold]
-        val = [case for case in self.cases if case.fold == fold]
+        if fold not in self.splits:
+            raise ValueError(f"the data have no fold {fold!r}; known: {', '.join(map(str, self.splits))}")
+        split = self.splits[fold]
+        train, val = ([case for case in self.cases if case.name in names] for names in (split.train, split.val))
         if not val or not train:
-            known = sorted({case.fold for case in self.cases if case.fold is not None})
-            raise ValueError(
-                f"fold {fold} leaves {len(train)} cases to train and {len(val)} to validate; known: {known}"
-            )
+            raise ValueError(f"fold {fold} leaves {len(train)} cases to train and {len(val)} to validate")
         return train, val
 
 
@@ -71,16 +70,16 @@ def read_datalist(
     """Reads the cases in a folder, or those that a JSON file lists.
 
     The first layout that is found is used: `datalist` or `dataset.json` with the key `training` (Decathlon, MONAI);
-    `dataset.json` with `channel_names` (nnU-Net: images `<case>_0000<ending>`, `<case>_0001<ending>`, ...); `imagesTr`
-    and `labelsTr`, or `images` and `labels`, with the same file names. Folds are the `fold` of the entries (a list
-    `validation` is fold 0), or those of `splits_final.json`, or five random folds that depend only on the names
-    (`with_folds`).
+    `dataset.json` with `channel_names` (nnU-Net: images `<case>_0000<ending>`, ...); `imagesTr` and `labelsTr`, or
+    `images` and `labels`, with the same file names. Folds are the `fold` of the entries (a list `validation`
+    is fold 0), or those of `splits_final.json`, or five random ones (`folds.find_splits`). The name of a case that
+    several folders of a list have begins with its folder.
 
     Args:
         root: folder of the data; paths in a JSON are relative to it.
         datalist: JSON file, relative to `root` or to the current folder, in place of the list in `dataset.json`.
         labelled: whether every case needs a label.
-        patient: see `with_folds`.
+        patient: see `folds.find_splits`.
 
     Raises:
         FileNotFoundError: the folder or the file does not exist.
@@ -102,17 +101,34 @@ def read_datalist(
         cases = _nnunet_cases(root, str(meta.get("file_ending", ".nii.gz")), len(meta["channel_names"]), labelled)
     else:
         cases = _folder_cases(root, labelled)
-    names = [case.name for case in cases]
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"{root}: the case {repeated[0]} is listed {names.count(repeated[0])} times")
-    cases = with_folds(sorted(cases, key=lambda case: case.name), root / "splits_final.json", patient)
+    cases = sorted(distinct(cases, root), key=lambda case: case.name)
+    splits = find_splits({case.name: case.fold for case in cases}, root / "splits_final.json", patient)
     try:
         channels, labels = _channels(meta), _labels(meta)
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{meta_path} has channels or labels of an unknown form ({error})") from None
     if not cases:
         raise ValueError(f"{source if datalist else root} lists no cases")
-    return DataList(tuple(cases), channels, labels)
+    return DataList(tuple(cases), splits, channels, labels)
+
+
+def distinct(cases: Sequence[Case], root: Path) -> list[Case]:
+    """Returns the cases with the folders before the names that several files share.
+
+    Raises:
+        ValueError: an image is listed twice.
+    """
+    images, names = (Counter(values) for values in ([c.images for c in cases], [c.name for c in cases]))
+    if twice := [case for case in cases if images[case.images] > 1]:
+        raise ValueError(f"{root}: the case {twice[0].name} is listed {images[twice[0].images]} times")
+    return [replace(case, name=_long_name(case, root)) if names[case.name] > 1 else case for case in cases]
+
+
+def _long_name(case: Case, root: Path) -> str:
+    """Returns a case's name with the folders of its first image below `root` before it."""
+    image = case.images[0]
+    folders = image.relative_to(root).parent.parts if image.is_relative_to(root) else image.parent.parts[1:]
+    return "_".join([*folders, case.name])
 
 
 def case_name(path: str | Path) -> str:
@@ -209,42 +225,6 @@ def _folder_cases(root: Path, labelled: bool) -> list[Case]:
 def _volumes(folder: Path) -> list[Path]:
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     return [path for path in files if path.name.endswith(SUFFIXES) and not path.name.startswith(".")]
-
-
-def with_folds(cases: list[Case], splits: Path, patient: str | None = None) -> list[Case]:
-    """Returns the cases with their own folds, or those of nnU-Net's `splits_final.json`, or five random folds.
-
-    Args:
-        cases: in order of their names.
-        splits: path of `splits_final.json`, which need not exist.
-        patient: regular expression that finds the patient in the name of a case; all cases of a patient are in the same
-            random fold. By default each case is a patient.
-
-    Raises:
-        ValueError: `splits_final.json` has another form, or `patient` does not match a name.
-    """
-    if any(case.fold is not None for case in cases):
-        return cases
-    if splits.is_file():
-        folds = read_json(splits)
-        try:
-            of = {name: fold for fold, split in enumerate(folds) for name in split["val"]}
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{splits} is not a list of folds, each with a list 'val' ({error!r})") from None
-        return [replace(case, fold=of.get(case.name)) for case in cases]
-    owners = [_patient(case.name, patient) for case in cases]
-    names = sorted({*owners})
-    position = dict(zip(names, np.random.default_rng(0).permutation(len(names)), strict=True))
-    return [replace(case, fold=int(position[owner]) % FOLDS) for case, owner in zip(cases, owners, strict=True)]
-
-
-def _patient(name: str, pattern: str | None) -> str:
-    if pattern is None:
-        return name
-    found = re.search(pattern, name)
-    if not found:
-        raise ValueError(f"the name of the case {name} has no patient: patient={pattern!r} does not match it")
-    return found[0]
 
 
 def _channels(meta: Mapping[str, Any]) -> tuple[str, ...] | None:

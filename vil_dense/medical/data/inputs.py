@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from vil_dense.files import read_json
-from vil_dense.medical.data.datalist import Case, check_entry, with_folds
+from vil_dense.medical.data.datalist import Case, check_entry, distinct
+from vil_dense.medical.data.folds import find_splits
 from vil_dense.medical.io.nifti import SUFFIXES, stem
 
 SECTIONS = ("testing", "test", "validation", "training")
@@ -13,21 +14,29 @@ SECTIONS = ("testing", "test", "validation", "training")
 CHANNEL_NUMBER = re.compile(r"(.+)_(\d{4})")
 
 
-def find_cases(source: Path, channels: int = 1, section: str | None = None, fold: int | None = None) -> list[Case]:
-    """Finds the cases of `source`, in order of their names, without reading their files.
+def find_cases(
+    source: Path,
+    channels: int = 1,
+    section: str | None = None,
+    fold: int | None = None,
+    patient: str | None = None,
+) -> list[Case]:
+    """Finds the cases of `source`, in order of their names, and reads none of their files.
 
     Args:
-        source: a NIfTI file, a folder of them, or a JSON list (Decathlon, MONAI) with paths relative to it. In a folder
-            `NAME_0000.nii.gz`, `NAME_0001.nii.gz`, ... are the channels of one case if their number is `channels`.
-        section: name of the list in the JSON.
-        fold: only entries of that fold; for the list `training` the same folds as in training.
+        source: a NIfTI file, a folder of them, or a JSON list (Decathlon's, MONAI's) with paths relative to it. In a
+            folder `NAME_0000.nii.gz`, `NAME_0001.nii.gz`, ... are the channels of one case where there are as many as
+            `channels`.
+        section: list of the JSON.
+        fold: only the cases that this fold validates on, as in training.
+        patient: see `folds.find_splits`.
 
     Raises:
         FileNotFoundError: `source` does not exist or has no cases.
         ValueError: two cases have one name, or the JSON has another form.
     """
     if source.suffix == ".json":
-        cases = _listed(source, section, fold)
+        cases = _listed(source, section, fold, patient)
     elif section is not None or fold is not None:
         raise ValueError(f"--section and --fold choose from a JSON list, and {source} is not one")
     elif source.is_dir():
@@ -62,7 +71,7 @@ def _grouped(files: list[Path], channels: int) -> list[Case]:
     return cases + [Case(stem(path), (path,), None) for path in files if path not in taken]
 
 
-def _listed(path: Path, section: str | None, fold: int | None) -> list[Case]:
+def _listed(path: Path, section: str | None, fold: int | None, patient: str | None) -> list[Case]:
     if not path.is_file():
         raise FileNotFoundError(f"no data list at {path}")
     content = read_json(path)
@@ -73,10 +82,15 @@ def _listed(path: Path, section: str | None, fold: int | None) -> list[Case]:
     if not lists.get(chosen or ""):
         known = ", ".join(lists) or "none"
         raise ValueError(f"{path} has no cases in {section or ', '.join(SECTIONS)}; its lists: {known}")
-    cases = [_entry(path, entry) for entry in lists[chosen]]
-    if fold is not None and chosen == "training" and not lists.get("validation"):
-        cases = with_folds(sorted(cases, key=lambda case: case.name), path.parent / "splits_final.json")
-    cases = [case for case in cases if fold is None or case.fold == fold]
+    cases = distinct([_entry(path, entry) for entry in lists[chosen]], path.parent)
+    if fold is not None:
+        folds = {case.name: case.fold for case in cases}
+        if chosen == "training" and not lists.get("validation"):
+            split = find_splits(folds, path.parent / "splits_final.json", patient).get(fold)
+            held_out = split.val if split else frozenset()
+        else:
+            held_out = frozenset(name for name, own in folds.items() if own == fold)
+        cases = [case for case in cases if case.name in held_out]
     if not cases:
         raise ValueError(f"{path} has no cases of fold {fold} in {chosen}")
     return cases

@@ -14,6 +14,7 @@ import torch
 from vil_dense.backbones.memory import LiveMemory
 from vil_dense.medical.data.checks import check_cases
 from vil_dense.medical.data.datalist import Case, DataList
+from vil_dense.medical.data.mirroring import axes_without_sides, centres, paired_labels, sided_names
 from vil_dense.medical.data.plan_schema import check_values
 from vil_dense.medical.data.reader import LoadedCase
 from vil_dense.medical.data.resample import new_length
@@ -30,7 +31,7 @@ MOST_TOKENS = 4096
 """Most tokens of a patch at the finest scale with sequence blocks."""
 SAMPLES = 2000
 """Foreground voxels of each case and channel that are sampled for the statistics of the data set."""
-CHOICES = ("orientation", "spacing_mm", "patch_vox", "batch_size", "intensity", "network")
+CHOICES = ("orientation", "spacing_mm", "patch_vox", "batch_size", "intensity", "network", "flip_axes")
 
 
 class Study:
@@ -40,14 +41,18 @@ class Study:
         self.orientation = orientation
         self.cases: list[dict[str, Any]] = []
         self.foreground: list[np.ndarray] = []
+        self.centres: list[dict[int, np.ndarray]] = []
+        self.sizes_mm: list[np.ndarray] = []
 
     def __call__(self, case: Case, loaded: LoadedCase) -> None:
         image, label, grid = loaded
         order = axis_order(grid.affine, self.orientation)
         counts = np.bincount(label.ravel()) if label is not None else np.zeros(1, int)
         inside = image[:, label > 0] if label is not None and label.any() else image.reshape(len(image), -1)
-        picked = np.random.default_rng(0).integers(inside.shape[1], size=SAMPLES)
+        picked = np.random.default_rng(len(self.cases)).integers(inside.shape[1], size=SAMPLES)
         self.foreground.append(inside[:, picked])
+        self.centres.append({} if label is None else centres(label, grid.affine))
+        self.sizes_mm.append(np.abs(grid.affine[:3, :3] @ np.diag(grid.shape)).sum(1))
         self.cases.append(
             dict(
                 case=case.name,
@@ -64,6 +69,12 @@ class Study:
             )
         )
 
+    def sided(self, labels: Mapping[str, int]) -> list[str]:
+        """Returns the labels that belong to one side: by their names, or because they lie in pairs."""
+        names = {value: name for name, value in labels.items()}
+        paired = {names[value] for pair in paired_labels(self.centres, self.sizes_mm) for value in pair}
+        return sorted({*sided_names(labels), *paired})
+
 
 def make_plan(
     listed: DataList,
@@ -72,7 +83,9 @@ def make_plan(
     patch_budget_vox: int = 96**3,
     report: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Reads and checks every case once; returns `data` (measured), `plan` (chosen) and `cost` of a training step.
+    """Reads and checks every case once and chooses a plan.
+
+    Returns `data` (measured), `plan` (chosen), `cost` of a training step, `cases`, and `warnings` on their headers.
 
     Sizes and spacings are in the order of the plan's orientation (default RAS), not in that of the files.
 
@@ -96,9 +109,11 @@ def make_plan(
         given["intensity"] = _rules(given["intensity"], len(channels))
     check_values(given)
     study = Study(given.get("orientation", "RAS"))
-    check_cases(listed.cases, len(channels), sorted(labels.values()) if labels else range(256), report, study)
+    values = sorted(labels.values()) if labels else range(256)
+    warnings = check_cases(listed.cases, len(channels), values, report, study)
     chosen = _choose(study, channels, dict(labels or _found_labels(study)), given, patch_budget_vox)
-    return dict(data=_summary(study, chosen["labels"]), plan=chosen, cost=_cost(chosen), cases=study.cases)
+    data = _summary(study, chosen["labels"]) | dict(sided=study.sided(chosen["labels"]))
+    return dict(data=data, plan=chosen, cost=_cost(chosen), cases=study.cases, warnings=warnings)
 
 
 def _rules(intensity: Any, channels: int) -> list[Any]:
@@ -153,6 +168,7 @@ def _choose(
         intensity=intensity,
         batch_size=batch,
         network={**choose_network(patch, spacing), **given.get("network", {})},
+        flip_axes=list(given.get("flip_axes", axes_without_sides(study.orientation, study.sided(labels)))),
         median_size_vox=median,
     )
 

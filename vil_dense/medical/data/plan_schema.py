@@ -7,9 +7,11 @@ A plan is a mapping with
   spacing_mm    spacing after resampling, three numbers in that orientation
   patch_vox     size of training patches and prediction windows, three numbers
   intensity     for each channel a dict with `rule`, a key of `INTENSITY`, and that rule's options
-and, after planning, `batch_size`, `network` (options of `ViLUNet3D`) and `median_size_vox`.
+and, after planning, `batch_size`, `network` (options of `ViLUNet3D`), `flip_axes` (axes along which volumes are
+mirrored, see `mirroring`) and `median_size_vox`.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from inspect import signature
 from pathlib import Path
@@ -22,7 +24,7 @@ from vil_dense.medical.io.orientation import AXIS_NAMES
 Plan = Mapping[str, Any]
 
 PLAN_KEYS = ("channels", "labels", "orientation", "spacing_mm", "patch_vox", "intensity")
-PLANNED = ("batch_size", "network", "median_size_vox")
+PLANNED = ("batch_size", "network", "flip_axes", "median_size_vox")
 """Keys that planning adds."""
 
 
@@ -94,6 +96,11 @@ def _check_intensity(plan: Plan) -> None:
         if rule not in INTENSITY:
             raise ValueError(f"unknown intensity rule {rule!r}; known: {', '.join(INTENSITY)}")
         signature(INTENSITY[rule]).bind(None, **options)
+        bounds = {name: value for name, value in options.items() if isinstance(value, (int, float))}
+        if not all(math.isfinite(value) for value in bounds.values()):
+            raise ValueError(f"a plan's intensity has finite numbers, got {options}")
+        if bounds.get("low", 0) >= bounds.get("high", math.inf) or bounds.get("std", 1) <= 0:
+            raise ValueError(f"a plan's intensity has low < high and std > 0, got {options}")
 
 
 def _check_channels(plan: Plan) -> None:
@@ -113,6 +120,12 @@ def _check_network(plan: Plan) -> None:
         raise ValueError(f"a plan's network is an object with options of ViLUNet3D, got {plan['network']!r}")
 
 
+def _check_flip_axes(plan: Plan) -> None:
+    axes = plan["flip_axes"]
+    if len(set(axes)) != len(axes) or not set(axes) <= {0, 1, 2}:
+        raise ValueError(f"a plan's flip_axes are some of 0, 1 and 2, got {axes!r}")
+
+
 PLAN_CHECKS: dict[str, Callable[[Plan], None]] = {
     "channels": _check_channels,
     "labels": _check_labels,
@@ -122,4 +135,5 @@ PLAN_CHECKS: dict[str, Callable[[Plan], None]] = {
     "intensity": _check_intensity,
     "batch_size": _check_batch_size,
     "network": _check_network,
+    "flip_axes": _check_flip_axes,
 }

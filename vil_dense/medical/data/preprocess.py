@@ -14,7 +14,7 @@ from torch import Tensor
 from vil_dense.medical.data.intensity import normalise
 from vil_dense.medical.data.plan_schema import Plan
 from vil_dense.medical.data.resample import Axis, linear, nearest, new_axes
-from vil_dense.medical.io.nifti import voxel_size
+from vil_dense.medical.io.geometry import voxel_size
 from vil_dense.medical.io.orientation import orientation_transform
 
 

@@ -26,6 +26,7 @@ from monai.transforms import (
 from torch import Tensor
 
 from vil_dense.medical.data.datalist import Case
+from vil_dense.medical.data.mirroring import mirror_axes
 from vil_dense.medical.data.plan_schema import Plan, read_plan
 from vil_dense.medical.data.preprocess import PlanGrid, network_input
 from vil_dense.medical.data.reader import read_case
@@ -88,7 +89,7 @@ def augmentation(
     plan: Plan,
     *,
     foreground: float = 0.66,
-    flip_axes: Sequence[int] = (0, 1, 2),
+    flip_axes: Sequence[int] | None = None,
     rotate_deg: float = 15.0,
     scale: float = 0.15,
     prob: float = 0.3,
@@ -98,7 +99,7 @@ def augmentation(
 
     Args:
         foreground: probability that the patch is centred on a voxel of a foreground class, each equally likely.
-        flip_axes: axes along which half of the patches are mirrored.
+        flip_axes: axes along which half of the patches are mirrored; by default those of `mirroring.mirror_axes`.
         rotate_deg: largest rotation about each axis; with anisotropic spacing only within the slices.
         scale: largest relative change of size.
         prob: probability of rotation and scaling.
@@ -107,6 +108,7 @@ def augmentation(
     keys, classes = ("image", "label"), len(plan["labels"])
     ratios = [1 - foreground, *[foreground / (classes - 1)] * (classes - 1)]
     size = tuple(plan["patch_vox"])
+    axes = mirror_axes(plan) if flip_axes is None else flip_axes
     return Compose(
         [
             RandCropByLabelClassesd(keys, "label", size, ratios, classes, indices_key="label_cls_indices", warn=False),
@@ -118,7 +120,7 @@ def augmentation(
                 mode=("bilinear", "nearest"),
                 padding_mode="zeros",
             ),
-            *(RandFlipd(keys, prob=0.5, spatial_axis=axis) for axis in flip_axes),
+            *(RandFlipd(keys, prob=0.5, spatial_axis=axis) for axis in axes),
             RandGaussianNoised("image", prob=intensity_prob, std=0.1),
             RandGaussianSmoothd("image", (0.5, 1.0), (0.5, 1.0), (0.5, 1.0), prob=intensity_prob),
             RandScaleIntensityd("image", factors=0.25, prob=intensity_prob),

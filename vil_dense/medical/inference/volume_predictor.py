@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vil_dense.backbones.memory import free_memory
+from vil_dense.medical.data.mirroring import mirror_axes
 from vil_dense.medical.data.plan_schema import Plan
 from vil_dense.medical.data.preprocess import PlanGrid, network_input
 from vil_dense.medical.data.resample import Axis, slabs
@@ -44,7 +45,7 @@ def predict(
         affine: (4, 4), voxels of the file to mm.
         plan: see `plan_schema`.
         windows: default: the plan's patch, overlapping by half.
-        mirror: whether to average over mirror images.
+        mirror: whether to average over mirror images, see `mirroring.mirror_axes`.
         probabilities: an array (I, J, K, classes) uint16 to fill with softmax times `PROBABILITY_STEPS`.
         done: called after each window.
     """
@@ -60,7 +61,7 @@ def predict(
         network_input(image, grid, plan),
         windows,
         axis,
-        mirror=mirror,
+        mirror=mirror_axes(plan) if mirror else (),
         device=device,
         stitch_device=stitch_device(device, stitched_bytes(grid.shape, count, windows)),
         done=done,

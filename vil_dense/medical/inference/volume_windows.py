@@ -108,7 +108,7 @@ def score_rows(
     windows: SlidingWindow,
     axis: int,
     *,
-    mirror: bool = False,
+    mirror: Sequence[int] = (),
     device: torch.device | str = "cpu",
     stitch_device: torch.device | str = "cpu",
     done: Callable[[], None] = lambda: None,
@@ -118,7 +118,7 @@ def score_rows(
     Args:
         networks: in eval mode on `device`; logits are averaged over them. (B, C, *window) -> (B, classes, *window).
         image: (C, I, J, K); padded with 0 on both sides if it is smaller than the window.
-        mirror: whether to average over the eight mirror images of each window.
+        mirror: axes of (I, J, K); scores are averaged over all mirror images along them.
         stitch_device: device on which scores are summed.
         done: called after each window.
     """
@@ -165,9 +165,10 @@ def _shift(x: Tensor, dim: int, rows: int) -> None:
     x.narrow(dim, length - rows, rows).zero_()
 
 
-def _logits(networks: Sequence[nn.Module], x: Tensor, mirror: bool) -> Tensor:
+def _logits(networks: Sequence[nn.Module], x: Tensor, mirror: Sequence[int]) -> Tensor:
     """Returns the mean logits, (B, classes, I, J, K) float32."""
-    flips = [axes for count in range(4) for axes in itertools.combinations((2, 3, 4), count)] if mirror else [()]
+    dims = [2 + axis for axis in mirror]
+    flips = [axes for count in range(len(dims) + 1) for axes in itertools.combinations(dims, count)]
     total = None
     for network in networks:
         for axes in flips:

@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import nibabel
 import numpy as np
@@ -18,13 +17,14 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from vil_dense.files import write_whole
+from vil_dense.medical.io.geometry import TOLERANCE_VOX, check_affine, contradiction, corner_distance, voxel_size
+from vil_dense.medical.io.voxels import check_memory, read_voxels, scale_voxels
 
 SUFFIXES = (".nii", ".nii.gz")
-BLOCK_BYTES = 64 * 2**20
 GZIP_RATIO = 1032
-"""Largest possible ratio of unpacked to packed bytes."""
-GRID_TOLERANCE_VOX = 0.1
-"""Largest distance in voxels between the corners of equal grids, as headers are rounded."""
+"""No gzip file grows by more when it is unpacked."""
+MOST_HEADER_BYTES = 64 * 2**20
+"""Header extensions of more are refused: nibabel reads them all."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Grid:
         header: NIfTI-1 or NIfTI-2, as it was read.
         offset: of the voxels in the unpacked file, bytes.
         scale: slope and intercept from stored to true values.
+        warning: what in the header contradicts `affine`, see `geometry.contradiction`; empty if nothing does.
     """
 
     path: Path
@@ -48,6 +49,7 @@ class Grid:
     header: nibabel.Nifti1Header
     offset: int
     scale: tuple[float, float]
+    warning: str = ""
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -60,12 +62,6 @@ class Grid:
         return "".join(nibabel.aff2axcodes(self.affine))
 
 
-def voxel_size(affine: np.ndarray) -> tuple[float, float, float]:
-    """Returns the size of a voxel along I, J, K in mm, from `affine` (4, 4)."""
-    i, j, k = np.linalg.norm(affine[:3, :3], axis=0).tolist()
-    return i, j, k
-
-
 def stem(path: Path) -> str:
     """Returns the name without `.nii` or `.nii.gz`."""
     return path.name.removesuffix(".gz").removesuffix(".nii")
@@ -75,9 +71,9 @@ def read_grid(path: Path) -> Grid:
     """Reads the grid from the header alone.
 
     Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: it is not a NIfTI file, does not hold a volume of real numbers, is too short for its header, or has
-            a singular affine.
+        FileNotFoundError: there is no such file.
+        ValueError: it is no NIfTI file, holds no volume of real numbers, or claims more than it can hold; its affine
+            is refused by `geometry.check_affine`.
     """
     path = Path(path)
     if not path.is_file():
@@ -85,19 +81,24 @@ def read_grid(path: Path) -> Grid:
     if not path.name.endswith(SUFFIXES):
         raise ValueError(f"{path} is not a NIfTI file: its name should end in {' or '.join(SUFFIXES)}")
     try:
+        _check_offset(path)
         image = nibabel.load(path)
-        affine = np.asarray(image.affine, dtype=np.float64)
+        affine = np.asarray(image.affine, dtype=np.float64) if isinstance(image, nibabel.Nifti1Image) else None
     except ImageFileError:
         raise ValueError(f"{path} is damaged or not a NIfTI file") from None
     except (HeaderDataError, EOFError, OSError, ValueError, zlib.error) as error:
         raise ValueError(f"{path} has a damaged header ({_first_line(error)})") from None
+    if affine is None:
+        raise ValueError(f"{path} holds a {type(image).__name__}: a volume was expected")
     shape, dtype = tuple(map(int, image.shape)), image.get_data_dtype()
     if len(shape) not in (3, 4) or min(shape) < 1:
         raise ValueError(f"{path} is {len(shape)}D, {_by(shape)} voxels: a volume with three axes was expected")
     if dtype.kind not in "iuf":
         raise ValueError(f"{path} holds {dtype} voxels: real numbers were expected")
-    if not np.isfinite(affine).all() or np.linalg.cond(affine[:3, :3]) > 1e6:
-        raise ValueError(f"{path} has a singular affine: its header gives the voxels no place or size in mm")
+    try:
+        check_affine(affine, shape[:3])
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from None
     expected, size = math.prod(shape) * dtype.itemsize, path.stat().st_size
     if expected > size * (GZIP_RATIO if path.name.endswith(".gz") else 1):
         raise ValueError(
@@ -107,7 +108,8 @@ def read_grid(path: Path) -> Grid:
     stored = image.dataobj
     channels = shape[3] if len(shape) == 4 else 1
     scale = float(stored.slope), float(stored.inter)
-    return Grid(path, shape[:3], channels, affine, image.header, stored.offset, scale)
+    warning = contradiction(image.header, affine, shape[:3])
+    return Grid(path, shape[:3], channels, affine, image.header, stored.offset, scale, warning)
 
 
 def read_image(paths: Sequence[Path], channels: int = 1) -> tuple[np.ndarray, Grid]:
@@ -121,16 +123,18 @@ def read_image(paths: Sequence[Path], channels: int = 1) -> tuple[np.ndarray, Gr
         (C, I, J, K) float32, scaled by the header's slope and intercept.
 
     Raises:
-        ValueError: see `read_grid`; or the channels are not as many, the grids differ, or voxels are not finite.
+        ValueError: see `read_grid`; another number of channels, files of different grids, voxels of NaN or beyond
+            `voxels.MOST_INTENSITY`, less free memory than the voxels take.
     """
     grids = [read_grid(path) for path in paths]
     check_channels(grids, channels)
     for grid in grids[1:]:
         check_same_grid(grids[0], grid)
+    check_memory(grids)
     image = np.empty((channels, *grids[0].shape), dtype=np.float32)
     first = 0
     for grid in grids:
-        _scale(_read_voxels(grid), grid, image[first : first + grid.channels])
+        scale_voxels(read_voxels(grid), grid, image[first : first + grid.channels])
         first += grid.channels
     return image, grids[0]
 
@@ -160,8 +164,9 @@ def read_label(path: Path, known: Collection[int]) -> tuple[np.ndarray, Grid]:
     """
     grid = read_grid(path)
     check_channels([grid], 1)
+    check_memory([grid])
     values = np.empty((1, *grid.shape), dtype=np.float32)
-    _scale(_read_voxels(grid), grid, values)
+    scale_voxels(read_voxels(grid), grid, values)
     fractions = values != np.rint(values)
     if fractions.any():
         raise ValueError(f"{path} holds {values[fractions][0]:g}, and a label is an integer")
@@ -187,10 +192,8 @@ def check_same_grid(one: Grid, other: Grid) -> None:
         raise ValueError(
             f"{one.path} and {other.path} are not on one grid: {_by(one.shape)} and {_by(other.shape)} voxels"
         )
-    corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], dtype=np.float64)
-    corners[:, :3] *= np.array(one.shape) - 1
-    apart_mm = float(np.abs(corners @ (one.affine - other.affine).T).max())
-    if apart_mm > GRID_TOLERANCE_VOX * min(one.spacing_mm):
+    apart_mm = corner_distance(one.affine, other.affine, one.shape)
+    if apart_mm > TOLERANCE_VOX * min(one.spacing_mm):
         raise ValueError(f"{one.path} and {other.path} are not on one grid: they lie up to {apart_mm:.3g} mm apart")
 
 
@@ -223,51 +226,21 @@ def mask_header(grid: Grid, dtype: np.dtype, channels: int = 1) -> nibabel.Nifti
     return header
 
 
-def _read_voxels(grid: Grid) -> np.ndarray:
-    """Reads the voxels without scaling, in the shape of the file; a compressed file is read to its checksum."""
-    header, path = grid.header, grid.path
-    voxels = np.empty(header.get_data_shape(), dtype=header.get_data_dtype(), order="F")
-    target = memoryview(voxels.reshape(-1, order="F").view(np.uint8))
-    opener = gzip.open if path.name.endswith(".gz") else open
+def _check_offset(path: Path) -> None:
+    """Checks where the voxels begin by the header's first bytes, before nibabel reads all extensions before them."""
     try:
-        with opener(path, "rb") as file:
-            file.seek(grid.offset)
-            filled = _fill(file, target)
-            file.read(1)
-    except (EOFError, OSError, zlib.error) as error:
-        raise ValueError(f"{path} is cut off or damaged ({_first_line(error)})") from None
-    if filled < len(target):
-        raise ValueError(
-            f"{path} is cut off: its header claims {_by(voxels.shape)} voxels, {len(target):,} bytes, "
-            f"and the file has {filled:,}"
-        )
-    return voxels
-
-
-def _fill(file: BinaryIO, target: memoryview) -> int:
-    filled = 0
-    while filled < len(target):
-        count = file.readinto(target[filled : filled + BLOCK_BYTES])
-        if not count:
-            break
-        filled += count
-    return filled
-
-
-def _scale(voxels: np.ndarray, grid: Grid, image: np.ndarray) -> None:
-    """Writes voxels, (I, J, K) or with channels last, scaled into `image`, (C, I, J, K), slab by slab."""
-    slices = max(BLOCK_BYTES // (8 * grid.shape[0] * grid.shape[1]), 1)
-    bad = 0
-    for channel, source in enumerate(voxels.reshape(*grid.shape, -1, order="F").transpose(3, 0, 1, 2)):
-        for k in range(0, grid.shape[2], slices):
-            block = source[..., k : k + slices]
-            if grid.scale != (1, 0):
-                block = block * np.float64(grid.scale[0]) + np.float64(grid.scale[1])
-            with np.errstate(over="ignore"):  # an overflow of float32 is counted as infinite
-                image[channel, ..., k : k + slices] = block
-            bad += int(np.count_nonzero(~np.isfinite(image[channel, ..., k : k + slices])))
-    if bad:
-        raise ValueError(f"{grid.path} has {bad:,} NaN or infinite voxel{'s' * (bad > 1)}")
+        with (gzip.open if path.name.endswith(".gz") else open)(path, "rb") as file:
+            start = file.read(176)
+    except (OSError, EOFError, zlib.error):
+        return  # nibabel says what is wrong
+    fields = {348: (108, "f4"), 540: (168, "i8")}  # size of the header: place and type of vox_offset
+    for order in "<>":
+        size = int(np.frombuffer(start[:4].ljust(4, b"\0"), f"{order}i4")[0])
+        if size in fields and len(start) == 176:
+            place, kind = fields[size]
+            offset = float(np.frombuffer(start, f"{order}{kind}", 1, place)[0])
+            if offset > MOST_HEADER_BYTES:
+                raise ValueError(f"its header of {offset:,.0f} bytes is larger than {MOST_HEADER_BYTES:,}")
 
 
 def _by(shape: Sequence[int]) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from vil_dense.mm.datasets.label_check import read_pair
+from vil_dense.mm.datasets.pictures import FORMATS
 
 
 def majority(label: np.ndarray, size: int, stride: int, classes: int, share: float) -> list[tuple[int, int, int]]:
@@ -102,7 +103,7 @@ def _write(
         for path, top, left in places:
             by_picture.setdefault(path, []).append((folder / split / name, top, left))
     for done, (path, places) in enumerate(sorted(by_picture.items()), 1):
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             picture = image.convert("RGB")
         for target, top, left in places:
             crop = picture.crop((left, top, left + size, top + size))

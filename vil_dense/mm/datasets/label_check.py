@@ -7,12 +7,11 @@ in an error of the loss on a CPU, in a device-side assert on a GPU, or in no err
 import io
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from mmengine import fileio
-from mmengine.dataset import BaseDataset
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.runner import Runner
 from mmseg.datasets import BaseSegDataset
@@ -20,12 +19,14 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import nn
 
 from vil_dense.files import sample_evenly
+from vil_dense.mm.datasets.head_check import check_heads
+from vil_dense.mm.datasets.label_ids import VOID, trained_ids
+from vil_dense.mm.datasets.output_names import parts
+from vil_dense.mm.datasets.pictures import FORMATS
 from vil_dense.mm.datasets.retry import read_with_retry
 
 SECONDS = 60.0
 """Default time limit of the check, for all data sets of a run together."""
-VOID = 255
-"""Id that mmseg's datasets and transforms write for pixels without a class."""
 SHOWN = 3
 """Examples listed in a message."""
 
@@ -72,14 +73,17 @@ def check_labels(runner: Runner, options: dict | None, splits: Sequence[str]) ->
         raise ValueError(f"label_check takes seconds, got {', '.join(unknown)}")
     network = getattr(runner.model, "module", runner.model)
     loops = {split: getattr(runner, f"{split}_loop") for split in splits}
-    found = [(split, part) for split, loop in loops.items() if loop for part in _parts(loop.dataloader.dataset)]
+    found = [(split, part) for split, loop in loops.items() if loop for part in parts(loop.dataloader.dataset)]
+    found = [(split, part) for split, part in found if isinstance(part, BaseSegDataset) and is_labelled(part)]
     if not found or not hasattr(network, "decode_head"):
         return
     verdict: list[str | None] = [None]
     if is_main_process():
         try:
             for split, dataset in found:
-                _check(split, dataset, network, options.get("seconds", SECONDS) / len(found), runner.logger.info)
+                metrics = getattr(runner, f"{split}_evaluator").metrics if split != "train" else []
+                seconds = options.get("seconds", SECONDS) / len(found)
+                _check(split, dataset, network, metrics, seconds, runner.logger.info)
         except ValueError as error:
             verdict = [str(error)]
     broadcast_object_list(verdict)
@@ -87,27 +91,21 @@ def check_labels(runner: Runner, options: dict | None, splits: Sequence[str]) ->
         raise ValueError(verdict[0])
 
 
-def _parts(dataset: BaseDataset) -> Iterator[BaseSegDataset]:
-    """Yields the labelled data sets of which `dataset` consists."""
-    if isinstance(dataset, BaseSegDataset):
-        if len(dataset) and "seg_map_path" in dataset.get_data_info(0):
-            yield dataset
-        return
-    for part in getattr(dataset, "datasets", [getattr(dataset, "dataset", None)]):
-        if part is not None:
-            yield from _parts(part)
+def is_labelled(dataset: BaseSegDataset) -> bool:
+    """Returns whether a data set has label pictures."""
+    return bool(len(dataset)) and "seg_map_path" in dataset.get_data_info(0)
 
 
-def _check(split: str, dataset: BaseSegDataset, network: nn.Module, seconds: float, log: Callable[[str], None]) -> None:
-    heads = [head for name in ("decode_head", "auxiliary_head") for head in _heads(getattr(network, name, None))]
+def _check(
+    split: str,
+    dataset: BaseSegDataset,
+    network: nn.Module,
+    metrics: Sequence[object],
+    seconds: float,
+    log: Callable[[str], None],
+) -> None:
+    heads = check_heads(network, dataset, split, metrics)
     names = dataset.metainfo.get("classes") or ()
-    for head in heads:
-        if names and head.num_classes != len(names):
-            raise ValueError(
-                f"a head of the model has num_classes={head.num_classes} and the {split} data, "
-                f"{type(dataset).__name__}, have {len(names)} classes: "
-                "set num_classes of decode_head and auxiliary_head"
-            )
     classes, void, reduced = heads[0].num_classes, heads[0].ignore_index, dataset.reduce_zero_label
     names = names or [str(number) for number in range(classes)]
     survey = count_labels(dataset, seconds)
@@ -118,14 +116,10 @@ def _check(split: str, dataset: BaseSegDataset, network: nn.Module, seconds: flo
         log(f"warning: {warning}")
 
 
-def _heads(head: nn.Module | None) -> list[nn.Module]:
-    return [] if head is None else list(head) if isinstance(head, nn.ModuleList) else [head]
-
-
 def count_labels(dataset: BaseSegDataset, seconds: float) -> Survey:
     """Counts the ids in evenly spread pairs until all are read or the time is up; reads at least one pair."""
     survey, end = Survey(len(dataset)), time.monotonic() + seconds
-    as_trained = trained_ids(dataset)
+    as_trained = trained_ids(dataset.metainfo)
     for index in sample_evenly(len(dataset)):
         pair = dataset.get_data_info(index)
         survey.read += 1
@@ -146,17 +140,6 @@ def count_labels(dataset: BaseSegDataset, seconds: float) -> Survey:
     return survey
 
 
-def trained_ids(dataset: BaseSegDataset) -> np.ndarray:
-    """Returns (256,), the id that mmseg's LoadAnnotations gives each id of a file."""
-    ids = np.arange(256)
-    if dataset.reduce_zero_label:
-        ids = np.where((ids == 0) | (ids == VOID), VOID, ids - 1)
-    mapped = ids.copy()
-    for old, new in (dataset.label_map or {}).items():
-        mapped[ids == old] = new
-    return mapped
-
-
 def read_pair(picture: str, label: str, backend_args: dict | None = None) -> np.ndarray:
     """Reads the ids of a label, (H, W) uint8, and checks that its picture can be read and has the same size.
 
@@ -170,7 +153,12 @@ def read_pair(picture: str, label: str, backend_args: dict | None = None) -> np.
         raise ValueError(f"{label} holds {ids.dtype} numbers: ids of classes are integers")
     if ids.min() < 0 or ids.max() > 255:
         raise ValueError(f"{label} holds the id {ids.min() if ids.min() < 0 else ids.max()}: ids are 0 to 255")
-    size = _decode(picture, "picture", backend_args).shape[:2]
+    pixels = _decode(picture, "picture", backend_args)
+    if pixels.dtype not in (np.uint8, np.bool_):
+        raise ValueError(
+            f"{picture} has {pixels.dtype} pixels, which would lose their lower bits: convert it to 8 bits"
+        )
+    size = pixels.shape[:2]
     if size != ids.shape:
         height, width = ids.shape
         raise ValueError(f"{picture} is {size[0]} x {size[1]} px and its label {label} {height} x {width}")
@@ -187,7 +175,7 @@ def _decode(path: str, what: str, backend_args: dict | None) -> np.ndarray:
         content = io.BytesIO(read)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # from half of Pillow's limit on
-            with Image.open(content) as image:
+            with Image.open(content, formats=FORMATS) as image:
                 pixels = np.asarray(image)
                 rotated = what == "picture" and image.getexif().get(ExifTags.Base.Orientation, 1) > 4
     except FileNotFoundError:

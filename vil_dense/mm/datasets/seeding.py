@@ -21,15 +21,26 @@ from mmengine.runner import Runner
 
 
 class SampleKey(int):
-    """Stores the index of a sample together with the seed of the run and the epoch, counted from 0."""
+    """Stores the index of a sample together with the seed of the run and the epoch, counted from 0.
+
+    MMEngine's `RepeatDataset` and `ConcatDataset` compute the index within a part by `%` and `-`; the result is a key
+    that still knows the `origin`, the index within the whole, on which the random draws depend.
+    """
 
     seed: int
     epoch: int
+    origin: int
 
-    def __new__(cls, index: int, seed: int = 0, epoch: int = 0) -> "SampleKey":
+    def __new__(cls, index: int, seed: int = 0, epoch: int = 0, origin: int | None = None) -> "SampleKey":
         key = super().__new__(cls, index)
-        key.seed, key.epoch = seed, epoch
+        key.seed, key.epoch, key.origin = seed, epoch, index if origin is None else origin
         return key
+
+    def __mod__(self, length: int) -> "SampleKey":
+        return SampleKey(int(self) % length, self.seed, self.epoch, self.origin)
+
+    def __sub__(self, start: int) -> "SampleKey":
+        return SampleKey(int(self) - start, self.seed, self.epoch, self.origin)
 
 
 @DATA_SAMPLERS.register_module()
@@ -70,8 +81,11 @@ class SeedSample(BaseTransform):
     def transform(self, results: dict) -> dict:
         key = results.get("sample_idx")
         if not isinstance(key, SampleKey):
-            raise ValueError("SeedSample needs the keys of a KeyedSampler or KeyedInfiniteSampler, got a plain index")
-        state = _entropy(key.seed, key.epoch, int(key))
+            raise ValueError(
+                "SeedSample needs the keys of a KeyedSampler or KeyedInfiniteSampler, got a plain index; under a data "
+                "set that hands on plain indices, such as ClassBalancedDataset, leave SeedSample out of the pipeline"
+            )
+        state = _entropy(key.seed, key.epoch, key.origin)
         random.seed(state)
         np.random.seed(state)
         return results

@@ -88,8 +88,11 @@ class SafeCheckpointHook(CheckpointHook):
             self._save_checkpoint(runner)
 
     def after_train(self, runner: Runner) -> None:
-        if self.save_pending:  # no update follows if the run ended early, as by MMEngine's EarlyStoppingHook
-            step = runner.epoch if self.by_epoch else runner.iter
+        step = runner.epoch if self.by_epoch else runner.iter
+        ended_early = self.save_last and step and Path(self.last_ckpt or "").name != Path(self._path(step)).name
+        if (
+            self.save_pending or ended_early
+        ):  # as by MMEngine's EarlyStoppingHook, after which no step and no update follows
             self._save_step(runner, step, meta=dict(epoch=runner.epoch, iter=runner.iter))
         super().after_train(runner)
 

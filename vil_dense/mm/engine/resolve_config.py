@@ -92,7 +92,8 @@ def resolve_warmup(cfg: Config) -> str:
     """Shorten a warm-up that would outlast the run to a tenth of it, and start the next schedule there."""
     schedule, steps = cfg.get("param_scheduler"), cfg.train_cfg.get("max_iters")
     if isinstance(schedule, list) and schedule and schedule[0].type == "WarmupCosineLR":
-        return _resolve_warmup_epochs(schedule[0], cfg.train_cfg.max_epochs)
+        unit = "epochs" if cfg.train_cfg.get("max_epochs") else "iters"
+        return _shorten_warmup(schedule[0], cfg.train_cfg[f"max_{unit}"], unit)
     if not isinstance(schedule, list) or len(schedule) < 2 or schedule[0].type not in ("LinearLR", "ConstantLR"):
         return ""
     if not steps or schedule[0].get("end", 0) < steps:
@@ -106,12 +107,12 @@ def resolve_warmup(cfg: Config) -> str:
     return f"warm-up: {schedule[0].end} steps, since {asked} would outlast the run of {steps}"
 
 
-def _resolve_warmup_epochs(schedule: ConfigDict, epochs: int) -> str:
-    asked = schedule.warmup
-    if asked < epochs:
+def _shorten_warmup(schedule: ConfigDict, length: int, unit: str) -> str:
+    requested = schedule.warmup
+    if requested < length:
         return ""
-    schedule.warmup = epochs // 10
-    return f"warm-up: {schedule.warmup} epochs, since {asked} would outlast the run of {epochs}"
+    schedule.warmup = length // 10
+    return f"warm-up: {schedule.warmup} {unit}, since {requested} would outlast the run of {length}"
 
 
 def resolve_classes(cfg: Config) -> str:

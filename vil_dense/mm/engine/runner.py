@@ -22,8 +22,10 @@ from vil_dense.mm.datasets.label_check import check_labels
 from vil_dense.mm.engine.checkpoints import find_start
 from vil_dense.mm.engine.distributed import start_processes
 from vil_dense.mm.engine.failures import explain_failures
+from vil_dense.mm.engine.hooks.hook_states import HookStateHook
 from vil_dense.mm.engine.quiet_runner import QuietRunner, warnings_before_errors
 from vil_dense.mm.engine.resolve_config import describe_start, resolve_config
+from vil_dense.mm.engine.resumed_schedules import Schedules
 from vil_dense.mm.engine.training_memory import describe_training_memory
 from vil_dense.mm.engine.work_dir_lock import lock_work_dir
 from vil_dense.mm.models.backbone import ViL
@@ -68,6 +70,7 @@ class ViLRunner(QuietRunner):
             if is_main_process():
                 lock_work_dir(cfg.work_dir)
             runner = super().from_cfg(cfg)
+        runner.register_hook(HookStateHook())
         runner.checkpoint = checkpoint
         for line in lines:
             runner.logger.info(line)
@@ -118,6 +121,13 @@ class ViLRunner(QuietRunner):
             updates = getattr(optim_wrapper, "_accumulative_counts", 1)
             auto_scale_lr = {**auto_scale_lr, "base_batch_size": auto_scale_lr["base_batch_size"] / updates}
         super().scale_lr(optim_wrapper, auto_scale_lr)
+
+    def resume(self, *args: Any, **options: Any) -> None:
+        """Resumes as MMEngine does; where this run has other numbers, its learning rate is planned by them."""
+        schedules = Schedules.of(self)
+        super().resume(*args, **options)
+        if schedules and (line := schedules.restore(self)):
+            self.logger.info(line)
 
     def load_checkpoint(
         self,

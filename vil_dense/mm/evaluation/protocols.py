@@ -47,7 +47,10 @@ def _resize(cfg: Config, **how: object) -> None:
 
 def describe(cfg: Config, split: str) -> str:
     """Describes the protocol of `split` (val or test), read from the pipeline and the model of the config."""
-    steps = cfg[f"{split}_dataloader"].dataset.pipeline
+    dataset = cfg[f"{split}_dataloader"].dataset
+    while "pipeline" not in dataset:  # a wrapper of MMEngine
+        dataset = dataset["datasets"][0] if dataset.get("datasets") else dataset["dataset"]
+    steps = dataset.pipeline
     model = cfg.model.get("module", cfg.model)
     inference = model.test_cfg
     windows = "whole picture"

@@ -17,6 +17,8 @@ from PIL import Image, ImageOps
 
 from vil_dense.backbones.memory import GIB, free_memory
 from vil_dense.files import save_png
+from vil_dense.mm.datasets.label_ids import file_ids
+from vil_dense.mm.datasets.pictures import FORMATS
 from vil_dense.mm.engine.failures import RunFault, describe_out_of_memory, is_out_of_memory
 from vil_dense.mm.engine.resolve_config import resolve_norm
 from vil_dense.mm.inference.memory import estimate
@@ -64,7 +66,7 @@ def read_picture(path: Path) -> np.ndarray:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # from half the limit on
-        picture = Image.open(path)
+        picture = Image.open(path, formats=FORMATS)
     with picture:
         if picture.mode.startswith(("I", "F")):
             raise ValueError(f"its pixels are of Pillow's mode {picture.mode}, and 8 bits a channel were expected")
@@ -110,7 +112,8 @@ class Predictor:
         kind = DATASETS.get(dataset.type)
         self.classes = content.get("meta", {}).get("dataset_meta") or kind.METAINFO
         default = signature(kind).parameters.get("reduce_zero_label")
-        self.reduce_zero_label = dataset.get("reduce_zero_label", default.default if default else False)
+        reduced = dataset.get("reduce_zero_label", default.default if default else False)
+        self.file_ids = file_ids(dict(reduce_zero_label=reduced) | self.classes, len(self.classes["classes"]))
         left_out = {"LoadAnnotations", *(["Resize"] if own_size else [])}
         steps = [step for step in dataset.pipeline[1:] if step.type not in left_out]
         self.prepare = Compose([dict(type="LoadImageFromNDArray"), *steps])
@@ -122,6 +125,9 @@ class Predictor:
 
     def label(self, image: np.ndarray, progress: Callable[[int, int], None] = lambda done, count: None) -> np.ndarray:
         """Class indices, (H, W) uint8, of a BGR picture; `progress` is told the windows done and their number."""
+        if getattr(image, "dtype", None) != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            found = f"{image.dtype} of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+            raise ValueError(f"a BGR picture was expected, (H, W, 3) uint8, got {found}")
         data = self.model.data_preprocessor(pseudo_collate([self.prepare(dict(img=image))]), False)
         inputs, meta = data["inputs"], data["data_samples"][0].metainfo
         padding = meta.get("img_padding_size", meta.get("padding_size", (0, 0, 0, 0)))
@@ -139,7 +145,6 @@ class Predictor:
             RunFault: there is no memory for a picture; what would need less.
         """
         unread = []
-        first_id = 1 if self.reduce_zero_label else 0
         with Progress("pictures") as progress:
             for index, (path, name) in enumerate(pictures.items()):
                 try:
@@ -154,7 +159,7 @@ class Predictor:
                     if not is_out_of_memory(error):
                         raise
                     raise RunFault(f"{path}: {describe_out_of_memory(error)}{self._less_memory()}") from error
-                save_png(out / "labels" / f"{name}.png", label + np.uint8(first_id))
+                save_png(out / "labels" / f"{name}.png", self.file_ids[label])
                 seen = draw.overlay(image[..., ::-1], label.astype(np.int16), self.classes["palette"])
                 save_png(out / "overlays" / f"{name}.png", seen)
         return unread

@@ -109,6 +109,9 @@ class ViL(BaseModule):
         return self
 
     def _freeze(self) -> None:
+        # No map depends on them: DDP would wait for their gradients, and weight decay would shrink them.
+        for block in self.net.blocks[max(self.out_indices) + 1 :]:
+            block.requires_grad_(False)
         if self.frozen_stages < 0:
             return
         if self.net.cls_token is not None:

@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 import yaml
 from mmengine.fileio import PickleHandler, YamlHandler, register_handler
@@ -19,8 +18,8 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
-from vil_dense.files import check_sums
-from vil_dense.state_files import check_damage, read_state
+from vil_dense.mm.utils.saved_arrays import STAND_INS, with_arrays
+from vil_dense.state_files import check_archive, check_damage, read_state
 
 
 def _history_statistic(owner: object, name: str) -> object:
@@ -31,19 +30,7 @@ def _history_statistic(owner: object, name: str) -> object:
 
 
 # What MMEngine's own checkpoints hold beside tensors and plain Python: the log's history, in numpy arrays.
-_core = np._core if hasattr(np, "_core") else np.core
-SAFE_GLOBALS = [
-    (_history_statistic, "builtins.getattr"),
-    HistoryBuffer,
-    np.ndarray,
-    np.dtype,
-    np.dtypes.Float64DType,
-    np.dtypes.Float32DType,
-    np.dtypes.Int64DType,
-    np.dtypes.UInt32DType,
-    _core.multiarray._reconstruct,
-    _core.multiarray.scalar,
-]
+SAFE_GLOBALS = [(_history_statistic, "builtins.getattr"), HistoryBuffer, *STAND_INS]
 
 
 class BrokenFile(ValueError):
@@ -66,9 +53,9 @@ def load_safely(filename: str, map_location: str | torch.device | None = "cpu") 
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no checkpoint at {filename}")
     try:
-        check_sums(path)
+        check_archive(path)
         with torch.serialization.safe_globals(SAFE_GLOBALS):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            checkpoint = with_arrays(torch.load(path, map_location="cpu", weights_only=True))
     except pickle.UnpicklingError as error:
         foreign = re.search(r"GLOBAL (\S+)", str(error))
         if foreign:

@@ -35,7 +35,7 @@ class VolumeDataset(Dataset):
         plan: mapping or path, see `medical.data.plan_schema`.
         datalist: JSON in place of the folder's own list.
         fold: validation fold; training takes the others. None takes all cases.
-        patient: see `medical.data.datalist.with_folds`.
+        patient: see `medical.data.folds.find_splits`.
         train: patches, else volumes.
         augment: options of `medical.data.transforms.augmentation`.
         cache_gib: cap on the cases held in memory, GiB: preprocessed ones for training, else as they are read.
@@ -101,7 +101,8 @@ def _check(cases: Sequence[Case], plan: Mapping[str, Any], part: str, seconds: f
     """
     counts = Counts(plan["labels"])
     values = sorted(plan["labels"].values())
-    check_cases(cases, len(plan["channels"]), values, Progress("checking", say), counts, seconds)
+    for line in check_cases(cases, len(plan["channels"]), values, Progress("checking", say), counts, seconds):
+        say(f"warning: {line}")
     say(counts.table(f"labels of the {part} cases: {counts.read} of {len(cases)} read, evenly spread"))
     absent = counts.absent()
     if part == "training" and counts.read == len(cases) and len(absent) >= len(values) - 1:

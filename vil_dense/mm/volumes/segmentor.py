@@ -15,7 +15,7 @@ from vil_dense.backbones.checkpoint import to_own
 from vil_dense.medical.data.plan_schema import read_plan
 from vil_dense.medical.inference.volume_predictor import predict
 from vil_dense.medical.inference.volume_windows import SlidingWindow
-from vil_dense.medical.io.nifti import voxel_size
+from vil_dense.medical.io.geometry import voxel_size
 from vil_dense.medical.networks.nets import build_network, logits_of
 from vil_dense.medical.networks.sequence import load_picture_blocks, sequence_share
 from vil_dense.mm.models.pretrained import naming

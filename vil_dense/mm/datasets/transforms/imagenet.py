@@ -12,6 +12,8 @@ from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps, UnidentifiedImageError
 
+from vil_dense.mm.datasets.pictures import FORMATS
+
 BICUBIC = Image.Resampling.BICUBIC
 
 
@@ -29,7 +31,7 @@ class LoadPicture(BaseTransform):
     def transform(self, results: dict) -> dict:
         path = results["img_path"]
         try:
-            with Image.open(path) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 results["img"] = image.convert("RGB")
         except FileNotFoundError:
             raise ValueError(f"there is no picture at {path}") from None

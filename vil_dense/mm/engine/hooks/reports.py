@@ -14,6 +14,8 @@ from mmseg.structures import SegDataSample
 
 from vil_dense.backbones import compile_blocks
 from vil_dense.files import save_csv, save_png
+from vil_dense.mm.datasets.label_ids import file_ids
+from vil_dense.mm.datasets.output_names import output_name
 from vil_dense.mm.evaluation.protocols import describe
 from vil_dense.mm.visualization import draw
 
@@ -21,7 +23,7 @@ from vil_dense.mm.visualization import draw
 def label_of(sample: SegDataSample, key: str) -> np.ndarray:
     """A label map (H, W) of an mmseg sample: `pred_sem_seg` or `gt_sem_seg`."""
     label = getattr(sample, key).data
-    return label.reshape(label.shape[-2:]).cpu().numpy()
+    return label.reshape(label.shape[-2:]).long().cpu().numpy()  # one logit gives floats
 
 
 class RunReportHook(Hook):
@@ -148,19 +150,28 @@ class CompileHook(Hook):
 
 @HOOKS.register_module()
 class OverlayHook(Hook):
-    """While testing: every picture with its prediction over it, as PNG in `folder`."""
+    """Writes every tested picture with its prediction over it, or the prediction alone in the ids of the files.
 
-    def __init__(self, folder: str) -> None:
-        self.folder = Path(folder)
+    Args:
+        folder: gets a PNG for each picture, named by its path below the data set's folder.
+        labels: write label pictures and no overlays.
+    """
+
+    def __init__(self, folder: str, labels: bool = False) -> None:
+        self.folder, self.labels = Path(folder), labels
 
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: list | None = None
     ) -> None:
-        palette = runner.test_dataloader.dataset.metainfo["palette"]
+        dataset = runner.test_dataloader.dataset
         for sample in outputs or []:
-            image = mmcv.imread(sample.img_path, channel_order="rgb")
-            seen = draw.overlay(image, label_of(sample, "pred_sem_seg"), palette)
-            save_png(self.folder / f"{Path(sample.img_path).stem}.png", seen)
+            label = label_of(sample, "pred_sem_seg")
+            if self.labels:
+                picture = file_ids(dataset.metainfo, len(dataset.metainfo["classes"]))[label]
+            else:
+                image = mmcv.imread(sample.img_path, channel_order="rgb")
+                picture = draw.overlay(image, label, dataset.metainfo["palette"])
+            save_png(self.folder / f"{output_name(sample.img_path, dataset)}.png", picture)
 
 
 def read_scalars(folder: str, name: str) -> dict[int, float]:

@@ -1,0 +1,122 @@
+"""Where voxels lie: one rule for contradicting headers, and refusals of grids that resampling cannot follow."""
+
+import gzip
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from nifti_files import affine, write_nifti
+
+from vil_dense.medical.io.geometry import contradiction, shear
+from vil_dense.medical.io.nifti import read_grid, read_image
+
+SHAPE = (20, 24, 30)
+
+
+def save(path: Path, sform: np.ndarray, qform: np.ndarray, codes: tuple[int, int], pixdim: object = None) -> Path:
+    """Writes zeros with the two matrices and their codes (sform, qform), and pixdim in place of the qform's."""
+    header = nibabel.Nifti1Header()
+    header.set_qform(qform, codes[1])
+    header.set_sform(sform, codes[0])
+    if pixdim is not None:
+        header["pixdim"][1:4] = pixdim
+    nibabel.save(nibabel.Nifti1Image(np.zeros(SHAPE, np.uint8), None, header), path)
+    return path
+
+
+def tilted(degrees: float) -> np.ndarray:
+    """Returns the affine of a gantry tilt: slices move along the second axis."""
+    place = affine("RAS", (0.8, 0.8, 3.0))
+    place[1, 2] = 3.0 * np.tan(np.deg2rad(degrees))
+    return place
+
+
+@pytest.mark.parametrize("codes", [(1, 1), (4, 1), (2, 0)])
+def test_the_sform_is_used_and_a_contradiction_named(codes: tuple[int, int], tmp_path: Path) -> None:
+    place, scaled = affine("LPS", (1, 1, 2)), affine("LPS", (1.3, 1.3, 2.6))
+    grid = read_grid(save(tmp_path / "a.nii", scaled, place, codes))
+    np.testing.assert_allclose(grid.affine, scaled, rtol=1e-6)
+    assert "1.3" in grid.warning and ("qform" in grid.warning) == (codes[1] > 0)
+    assert not read_grid(save(tmp_path / "b.nii", place, place, codes)).warning
+
+
+def test_without_an_sform_the_qform_is_used(tmp_path: Path) -> None:
+    place = affine("oblique", (0.5, 0.7, 2))
+    grid = read_grid(save(tmp_path / "a.nii", affine(), place, (0, 1)))
+    np.testing.assert_allclose(grid.affine, place, atol=1e-4)
+    assert not grid.warning
+
+
+def test_voxel_sizes_left_at_one_are_named(tmp_path: Path) -> None:
+    grid = read_grid(save(tmp_path / "a.nii", affine("RAS", (1, 1, 5)), affine(), (2, 0), (1, 1, 1)))
+    assert grid.spacing_mm == (1, 1, 5) and "1 x 1 x 1" in grid.warning
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "LPS", "PSR", "oblique"])
+def test_headers_rounded_to_float32_do_not_contradict_themselves(orientation: str, tmp_path: Path) -> None:
+    place = affine(orientation, (0.7421875, 0.7421875, 1.25))
+    place[:3, 3] = 250.123, -431.77, 1203.4
+    assert not read_grid(write_nifti(tmp_path / "a.nii", np.zeros((512, 512, 3), np.uint8), place)).warning
+
+
+@pytest.mark.parametrize("degrees", [2, 10, 20])
+def test_a_tilted_gantry_is_refused(degrees: float, tmp_path: Path) -> None:
+    """The displacement by an independent computation: half the height times the tangent, of which a half is shared."""
+    place = tilted(degrees)
+    path = save(tmp_path / "a.nii", place, affine("RAS", (0.8, 0.8, 3.0)), (1, 0))
+    with pytest.raises(ValueError, match=r"a\.nii has sheared axes.*right angles"):
+        read_grid(path)
+    height_mm = (SHAPE[2] - 1) * 3.0 / 2
+    assert 0.4 < shear(place, SHAPE) / (height_mm * np.tan(np.deg2rad(degrees))) < 1
+
+
+def test_shear_below_half_a_voxel_is_read(tmp_path: Path) -> None:
+    assert shear(affine("oblique", (0.5, 0.7, 7.5)), (512, 512, 40)) < 1e-9
+    read_grid(save(tmp_path / "a.nii", tilted(0.3), affine("RAS", (0.8, 0.8, 3.0)), (1, 0)))
+
+
+@pytest.mark.parametrize("size", [1e-5, 1e5])
+def test_sizes_that_no_volume_has(size: float, tmp_path: Path) -> None:
+    place = affine("RAS", (size, size, size))
+    with pytest.raises(ValueError, match=r"a\.nii has voxels of 1e"):
+        read_grid(save(tmp_path / "a.nii", place, affine(), (1, 0)))
+
+
+def test_extensions_are_not_read_if_they_are_huge(tmp_path: Path) -> None:
+    path = write_nifti(tmp_path / "a.nii", np.zeros(SHAPE, np.uint8))
+    content = bytearray(path.read_bytes())
+    content[108:112] = np.array(2e9, "<f4").tobytes()
+    (tmp_path / "b.nii.gz").write_bytes(gzip.compress(bytes(content)))
+    with pytest.raises(ValueError, match=r"b\.nii\.gz .*2,000,000,000 bytes"):
+        read_grid(tmp_path / "b.nii.gz")
+
+
+def test_a_volume_larger_than_memory_is_refused(tmp_path: Path) -> None:
+    """3 TiB of zeros would fit the file by the ratio of gzip: what is claimed is compared with free memory."""
+    path = write_nifti(tmp_path / "a.nii", np.zeros(SHAPE, np.uint8))
+    content = bytearray(path.read_bytes())
+    content[42:48] = np.array((20000, 20000, 8000), "<i2").tobytes()
+    bomb = tmp_path / "b.nii.gz"
+    bomb.write_bytes(gzip.compress(bytes(content)))
+    with bomb.open("ab") as file:
+        file.truncate(4 * 2**30)  # sparse
+    with pytest.raises(ValueError, match=r"b\.nii\.gz takes .* GiB to read"):
+        read_image([bomb])
+
+
+def test_cifti_is_refused(tmp_path: Path) -> None:
+    axes = (
+        nibabel.cifti2.ScalarAxis(["a"]),
+        nibabel.cifti2.BrainModelAxis.from_mask(np.ones((3, 3, 3)), affine=np.eye(4)),
+    )
+    image = nibabel.Cifti2Image(np.zeros((1, 27), np.float32), axes)
+    nibabel.save(image, tmp_path / "a.dscalar.nii")
+    with pytest.raises(ValueError, match=r"a\.dscalar\.nii"):
+        read_grid(tmp_path / "a.dscalar.nii")
+
+
+def test_a_contradiction_says_both(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.nii", affine("RAS", (1.3, 1, 1)), affine(), (1, 1))
+    text = contradiction(nibabel.load(path).header, nibabel.load(path).affine, SHAPE)
+    assert "[1.3 0 0 -11.5" in text and "[1 0 0 -11.5" in text

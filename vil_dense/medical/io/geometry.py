@@ -1,0 +1,90 @@
+"""Decides where the voxels of a file lie. Everything that reads volumes takes its answer from here.
+
+The rule is nibabel's: the sform where its code is positive, else the qform where its code is positive, else the voxel
+sizes (pixdim) alone. A file whose matrices contradict each other is read by this rule and named in a warning; sheared
+axes, as a tilted gantry writes them, are refused, because resampling is done axis by axis.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import nibabel
+import numpy as np
+
+TOLERANCE_VOX = 0.1
+"""Corners of one and the same grid may lie so far apart, in voxels: headers lose as much to rounding."""
+SHEAR_VOX = 0.5
+"""Most displacement of a corner by shear, in voxels."""
+SIZES_MM = (1e-3, 1e3)
+"""Range of voxel sizes."""
+
+
+def voxel_size(affine: np.ndarray) -> tuple[float, float, float]:
+    """Returns the size of a voxel along I, J, K in mm, from `affine` (4, 4)."""
+    i, j, k = np.linalg.norm(affine[:3, :3], axis=0).tolist()
+    return i, j, k
+
+
+def check_affine(affine: np.ndarray, shape: Sequence[int]) -> None:
+    """Checks that `affine` (4, 4), voxels to mm, gives the voxels of a volume (I, J, K) a place and right angles.
+
+    Raises:
+        ValueError: it is singular or not finite, has sizes outside of `SIZES_MM`, or shears.
+    """
+    if not np.isfinite(affine).all() or np.linalg.cond(affine[:3, :3]) > 1e6:
+        raise ValueError("has a singular affine: its header gives the voxels no place or size in mm")
+    sizes = voxel_size(affine)
+    if not all(SIZES_MM[0] <= size <= SIZES_MM[1] for size in sizes):
+        raise ValueError(f"has voxels of {by(sizes)} mm: {SIZES_MM[0]:g} to {SIZES_MM[1]:g} mm are expected")
+    sheared_mm = shear(affine, shape)
+    if sheared_mm > SHEAR_VOX * min(sizes):
+        raise ValueError(
+            f"has sheared axes, as of a tilted gantry (corners lie {sheared_mm:.3g} mm from those of right angles): "
+            "resample it to right angles first, e.g. by MONAI's Spacingd"
+        )
+
+
+def shear(affine: np.ndarray, shape: Sequence[int]) -> float:
+    """Returns how far a corner lies from where it would be with orthogonal axes, mm."""
+    sizes = np.array(voxel_size(affine))
+    left, _, right = np.linalg.svd(affine[:3, :3] / sizes)
+    straight = affine.copy()
+    straight[:3, :3] = left @ right * sizes
+    centre = np.append((np.array(shape) - 1) / 2, 1)
+    straight[:3, 3] += (affine @ centre - straight @ centre)[:3]
+    return corner_distance(affine, straight, shape)
+
+
+def corner_distance(one: np.ndarray, other: np.ndarray, shape: Sequence[int]) -> float:
+    """Returns the largest distance along an axis between the corners of two grids of one shape, mm."""
+    corners = np.array([(*corner, 1) for corner in itertools.product(*((0, n - 1) for n in shape))], dtype=np.float64)
+    return float(np.abs(corners @ (one - other).T).max())
+
+
+def contradiction(header: nibabel.Nifti1Header, affine: np.ndarray, shape: Sequence[int]) -> str:
+    """Returns what contradicts the affine that is used, as a phrase with both values; empty if nothing does."""
+    if header["sform_code"] <= 0:
+        return ""
+    tolerance_mm = TOLERANCE_VOX * min(voxel_size(affine))
+    if header["qform_code"] > 0:
+        qform = header.get_qform()
+        apart_mm = corner_distance(affine, qform, shape)
+        if apart_mm > tolerance_mm:
+            return (
+                f"sform and qform lie up to {apart_mm:.3g} mm apart; the sform {rows(affine)} is used, "
+                f"not the qform {rows(qform)}"
+            )
+    sizes, pixdim = voxel_size(affine), tuple(map(float, header.get_zooms()[:3]))
+    if any(abs(a - b) * max(n - 1, 1) > tolerance_mm for a, b, n in zip(sizes, pixdim, shape, strict=True)):
+        return f"voxels are {by(sizes)} mm by the sform, which is used, and {by(pixdim)} mm by pixdim"
+    return ""
+
+
+def by(sizes: Sequence[float]) -> str:
+    """Writes sizes as `a x b x c`."""
+    return " x ".join(f"{size:.4g}" for size in sizes)
+
+
+def rows(affine: np.ndarray) -> str:
+    """Writes the three rows of an affine on one line."""
+    return "; ".join(" ".join(f"{value:.4g}" for value in row) for row in affine[:3]).join("[]")

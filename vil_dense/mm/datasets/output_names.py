@@ -1,0 +1,35 @@
+"""Names the files that are written for pictures, so that pictures of one name in several folders do not collide."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmengine.dataset import BaseDataset
+from torch.utils.data import Dataset
+
+
+def output_name(path: str, dataset: Dataset) -> str:
+    """Returns the path of a picture below the folder of its data set, without its ending.
+
+    With several data sets it is below the folder that they share; elsewhere the name alone.
+    """
+    folders = [os.path.abspath(folder) for folder in picture_folders(dataset)]
+    root = os.path.commonpath(folders) if folders else ""
+    name = Path(os.path.abspath(path))
+    return str(name.relative_to(root).with_suffix("")) if root and name.is_relative_to(root) else name.stem
+
+
+def parts(dataset: Dataset) -> Iterator[Dataset]:
+    """Yields the data sets that MMEngine's wrappers (`ConcatDataset`, `RepeatDataset`, ...) hold."""
+    inner = getattr(dataset, "datasets", None) or [getattr(dataset, "dataset", None)]
+    if isinstance(dataset, BaseDataset) or inner == [None]:
+        yield dataset
+        return
+    for part in inner:
+        yield from parts(part)
+
+
+def picture_folders(dataset: Dataset) -> list[str]:
+    """Returns the folders of pictures of a data set, as mmseg names them; empty for others."""
+    prefixes = (getattr(part, "data_prefix", {}).get("img_path") for part in parts(dataset))
+    return [prefix for prefix in prefixes if prefix]

@@ -1,0 +1,4 @@
+"""Names the formats of pictures that are read, so that no other one starts a program (Pillow hands EPS to one)."""
+
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""For `PIL.Image.open(..., formats=FORMATS)`."""
