@@ -105,7 +105,7 @@ def _group_channels(state: Mapping[str, Tensor]) -> State:
 
 
 def _direction_of(own: Mapping[str, Tensor], direction: str) -> str:
-    """Returns the block design: from the number of scans in a block where that tells it, else `direction`."""
+    """Returns the block design: from the number of scans in a block if that determines it, else `direction`."""
     scans = 1 + max((int(key.split(".")[4]) for key in own if ".layer.scans." in key), default=0)
     return {2: "bi", 4: "quad"}.get(scans, direction)
 
@@ -180,7 +180,7 @@ def inflate_blocks(state: Mapping[str, Tensor]) -> State:
 
 
 def infer_options(state: Mapping[str, Tensor], direction: str = "bi-alternating") -> dict[str, Any]:
-    """Returns the options of a `VisionLSTM` for weights in our layout; `direction` where the weights cannot tell."""
+    """Returns the options of a `VisionLSTM` for weights in our layout; `direction` if the weights do not show it."""
     first = "blocks.0.layer.scans.0."
     if first + "conv.weight" not in state:
         raise ValueError("not the weights of a ViL in this project's layout: blocks.0.layer.scans.0 is missing")
@@ -280,7 +280,7 @@ def _differences(theirs: Mapping[str, str], ours: Mapping[str, str]) -> str:
 
 
 def verified(state: State, direction: str = "bi-alternating") -> tuple[dict[str, Any], int]:
-    """Returns the options for weights in our layout and their number; raises ValueError where the two do not fit."""
+    """Returns the options for weights in our layout and their number; raises ValueError if they do not fit."""
     options = infer_options(state, direction)
     with torch.device("meta"):
         model = VisionLSTM(**options)

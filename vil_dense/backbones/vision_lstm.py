@@ -196,7 +196,7 @@ class VisionLSTM(nn.Module):
                 module.recompute = self.recompute and not value
 
     def block_index(self, index: int) -> int:
-        """Returns `index` counted from 0; raises ValueError where there is no such block."""
+        """Returns `index` counted from 0; raises ValueError if the block does not exist."""
         if not -len(self.blocks) <= index < len(self.blocks):
             raise ValueError(f"there is no block {index}: the network has {len(self.blocks)} blocks, counted from 0")
         return index % len(self.blocks)

@@ -42,7 +42,7 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 
 
 class FusedViLLayer(ViLLayer):
-    """Computes a ViL layer in the fused form where that is possible, else module by module."""
+    """Computes a ViL layer in the fused form if possible, else module by module."""
 
     compiled = False
     """True after `VisionLSTM.compile_blocks`: the fused form is compiled, also outside of torch.compile."""
@@ -105,7 +105,7 @@ class FusedViLBlock(ViLBlock):
 
 
 def reason_against(layer: ViLLayer) -> str | None:
-    """Returns why a layer is computed module by module, or None where it takes the fused form.
+    """Returns why a layer is computed module by module, or None if it uses the fused form.
 
     The fused form reads the parameters of a scan and does not call its modules. So it steps aside where a call could do
     something else: a hook, another module (an adapter, a quantised layer), a parameter that is no plain one

@@ -10,7 +10,7 @@ QKV_BLOCK = 4
 
 
 class CellWeights(NamedTuple):
-    """Holds raw parameters; None where the cell has no such bias.
+    """Stores raw parameters; None for a bias that the cell does not have.
 
     E channels are NH = 4 heads of DH = E / 4 each. The four channels of a block of q, k and v lie DH / 4 apart in
     their head: channel j of block b is channel j * DH / 4 + b.

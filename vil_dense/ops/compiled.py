@@ -44,7 +44,7 @@ def _mark(args: Sequence[Any], axes: Axes) -> None:
 
 @cache
 def compiler_problem(device: str) -> str | None:
-    """Returns why nothing can be compiled for `device` (cpu, cuda), in one line, or None where it can; it tries."""
+    """Returns in one line why nothing can be compiled for `device` (cpu, cuda), or None if a test works."""
     try:
         torch.compile(lambda x: x.sin() + 1, fullgraph=True)(torch.zeros(8, device=device))
     except (ImportError, OSError, RuntimeError) as error:

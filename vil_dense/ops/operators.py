@@ -118,7 +118,7 @@ def _tensors(args: Sequence[Any]) -> list[Tensor]:
 
 
 def no_autocast(x: Tensor) -> AbstractContextManager[Any]:
-    """Returns a context in which autocast leaves operations on the device of `x` alone."""
+    """Returns a context that disables autocast on the device of `x`."""
     device = x.device.type
     if not torch.amp.is_autocast_available(device):  # the meta device
         return nullcontext()
@@ -131,7 +131,7 @@ def _autograd() -> Any:
 
 
 class _NoSecondDerivative(torch.autograd.Function):
-    """Hands gradients on, and raises an error where one of them is differentiated with regard to `inputs`."""
+    """Passes gradients through, and raises an error if they are differentiated with regard to `inputs`."""
 
     @staticmethod
     def forward(ctx: Any, name: str, gradients: list[Tensor], *inputs: Tensor) -> tuple[Tensor, ...]:

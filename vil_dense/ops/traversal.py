@@ -28,7 +28,7 @@ those of (H, W)."""
 
 
 def check_order(order: str, ndim: int) -> None:
-    """Raises ValueError where `order` is unknown or needs more than `ndim` spatial axes."""
+    """Raises ValueError if `order` is unknown or needs more than `ndim` spatial axes."""
     if order not in ORDERS:
         raise ValueError(f"unknown order {order!r}; known: {', '.join(ORDERS)}")
     if -ORDERS[order].fastest_axis > ndim:

@@ -57,7 +57,7 @@ def can_launch(x: Tensor) -> bool:
 
 
 def require_gpu(x: Tensor) -> None:
-    """Raises an error where kernels cannot run on `x`: triton is missing, or a GPU."""
+    """Raises an error if kernels cannot run on `x`: triton or a GPU is missing."""
     if _counted:
         return
     import vil_dense.ops.gpu.kernels.tiles  # noqa: F401  raises an error that names the package if triton is missing

@@ -74,7 +74,7 @@ def fold_maps(
 
 @triton.jit
 def store_gradient(gradient, at, value, mask):
-    """Stores a gradient in the dtype of its parameter; nothing where there is no such parameter."""
+    """Stores a gradient in the dtype of its parameter, if the parameter exists."""
     if gradient is not None:
         tl.store(gradient + at, cast(value, gradient.dtype.element_ty), mask=mask)
 

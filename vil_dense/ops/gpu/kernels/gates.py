@@ -18,7 +18,7 @@ def add_pairs(a, a_low, b, b_low):
 
 @triton.jit
 def max_pairs(a, a_low, b, b_low):
-    """Returns the larger of two such numbers."""
+    """Returns the larger of two pairs."""
     second = (b > a) | ((b == a) & (b_low >= a_low))
     return tl.where(second, b, a), tl.where(second, b_low, a_low)
 

@@ -90,7 +90,7 @@ def at_head(tensors, batch, n, stride_B, stride_NH):
 
 @triton.jit
 def in_head(channel, DH: tl.constexpr, BD: tl.constexpr):
-    """Tells whether there are such channels; where blocks fill a head the compiler would not always find out."""
+    """Returns whether channels are inside the head; true without a test if blocks fill it."""
     return (channel < DH) | (DH % BD == 0)
 
 
@@ -114,14 +114,14 @@ def load_tile(x, token, stride, inside, channel, DH: tl.constexpr, EVEN: tl.cons
 
 @triton.jit
 def store_tile(x, value, token, stride, inside, channel, DH: tl.constexpr, EVEN: tl.constexpr):
-    """Stores what `load_tile` would load."""
+    """Stores a tile in the layout of `load_tile`."""
     mask = inside[:, None] if EVEN else inside[:, None] & (channel < DH)[None, :]
     tl.store(x + token[:, None] * stride + channel[None, :], cast(value, x.dtype.element_ty), mask=mask)
 
 
 @triton.jit
 def load_vector(x, at, mask):
-    """Loads numbers as float32; zeros where there is no such tensor or `mask` is false."""
+    """Loads numbers as float32; zeros without a tensor or where `mask` is false."""
     if x is None:
         value = tl.zeros(at.shape, tl.float32)
     else:
@@ -181,7 +181,7 @@ def log_sums(stats, plane, position, S):
 
 @triton.jit
 def decays(row, row_low, column, column_low, at_row, at_column):
-    """Returns how much of the token at position `at_column` is left at `at_row`; zero where it comes later.
+    """Returns the decay of the token at position `at_column` until `at_row`; zero if it comes later.
 
     Each logarithm is a sum of two numbers, so that large ones may cancel.
     """
