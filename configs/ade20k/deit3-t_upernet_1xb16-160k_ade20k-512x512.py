@@ -1,4 +1,4 @@
-"""Trains the transformer control of vil_upernet_ade20k.py on ADE20K: DeiT-III-T blocks, everything else the same.
+"""Trains the transformer control of vil_upernet_ade20k.py on ADE20K: attention blocks in place of ViL's.
 
 Command:  python tools/train.py configs/ade20k/deit3-t_upernet_1xb16-160k_ade20k-512x512.py --amp --cfg-options model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint=FILE
 Weights:  FILE is a run of configs/imagenet/deit3-t*.py; the authors' transformer files have no converter yet.

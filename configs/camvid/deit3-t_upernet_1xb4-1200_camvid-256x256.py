@@ -1,4 +1,4 @@
-"""Trains the transformer control of vil2-t_upernet_1xb4-1200_camvid-256x256.py with attention blocks.
+"""Trains the transformer control of vil2-t_upernet_1xb4-1200_camvid-256x256.py: attention blocks in place of ViL's.
 
 Command:  python tools/train.py configs/camvid/deit3-t_upernet_1xb4-1200_camvid-256x256.py
 Source:   our own recipe. Twelve transformer blocks have the parameters of ViL-T's 24; all else is the same.

@@ -5,6 +5,8 @@ picture. A picture smaller than the crop is padded on the right and at the botto
 Testing follows mmseg, short side 512; `tools/test.py --protocol` has the others.
 """
 
+_base_ = "./segmentation.py"
+
 data_root = "data/ade/ADEChallengeData2016"
 crop_size = (512, 512)
 image_scale = (2048, 512)
@@ -33,8 +35,6 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=16,
     num_workers=8,
-    persistent_workers=True,
-    sampler=dict(type="KeyedInfiniteSampler", shuffle=True),
     dataset=dict(
         type="CheckedADE20KDataset",
         data_root=data_root,
@@ -43,10 +43,7 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
     num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
         type="CheckedADE20KDataset",
         data_root=data_root,
@@ -55,5 +52,3 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type="ClassIoUMetric", iou_metrics=["mIoU"])
-test_evaluator = val_evaluator

@@ -4,6 +4,8 @@
 Training scales by 0.5 to 2, crops 256 x 256 and flips. Testing takes whole pictures at their own size.
 """
 
+_base_ = "./segmentation.py"
+
 data_root = "data/camvid"
 crop_size = (256, 256)
 image_scale = (480, 360)
@@ -25,8 +27,6 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=4,
     num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type="KeyedInfiniteSampler", shuffle=True),
     dataset=dict(
         type="CamVidDataset",
         data_root=data_root,
@@ -35,10 +35,7 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
     num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
         type="CamVidDataset",
         data_root=data_root,
@@ -47,5 +44,3 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type="ClassIoUMetric", iou_metrics=["mIoU"])
-test_evaluator = val_evaluator

@@ -3,6 +3,8 @@
 `tools/dataset_converters/make_sample.py` writes them to `data/sample`.
 """
 
+_base_ = "./segmentation.py"
+
 data_root = "data/sample"
 crop_size = (128, 128)
 train_pipeline = [
@@ -21,8 +23,6 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=8,
     num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type="KeyedInfiniteSampler", shuffle=True),
     dataset=dict(
         type="SampleDataset",
         data_root=data_root,
@@ -31,10 +31,7 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
     num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
         type="SampleDataset",
         data_root=data_root,
@@ -43,5 +40,3 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type="ClassIoUMetric", iou_metrics=["mIoU"])
-test_evaluator = val_evaluator
