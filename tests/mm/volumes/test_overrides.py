@@ -62,10 +62,10 @@ def test_a_part_of_the_plan(tmp_path: Path) -> None:
 
 
 def test_a_part_s_own_value_stays(plan: str) -> None:
-    own = {"train_dataloader.dataset.data_root": "/mine", "test_dataloader.dataset.fold": None}
+    own = {"train_dataloader.dataset.data_root": "/mine", "test_dataloader.dataset.fold": 0}
     cfg = resolved("vil-unet3d_40k_spleen", plan=plan, fold=2, **own)
     assert values(cfg, "data_root") == ["/mine", "data/Task09_Spleen", "data/Task09_Spleen"]
-    assert values(cfg, "fold") == [2, 2, None] and values(cfg, "plan") == [PLAN] * 3
+    assert values(cfg, "fold") == [2, 2, 0] and values(cfg, "plan") == [PLAN] * 3
     every = {f"{split}_dataloader.dataset.data_root": "/mine" for split in SPLITS}
     assert values(resolved("vil-unet3d_40k_spleen", **every), "data_root") == ["/mine"] * 3
 
