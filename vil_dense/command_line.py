@@ -1,7 +1,10 @@
 """The command line that the tools share. Nothing slow is imported, so that `--help` answers at once."""
 
 import argparse
+import ast
+import re
 from collections.abc import Sequence
+from typing import Any
 
 
 def plain_parser(description: str | None) -> argparse.ArgumentParser:
@@ -28,10 +31,7 @@ def parser(description: str, config: str | None = None) -> argparse.ArgumentPars
 
 
 class Overrides(argparse.Action):
-    """Reads `key=value ...` as MMEngine's `DictAction` does, which is imported only when there is something to read.
-
-    What is not of that form ends in argparse's sentence.
-    """
+    """Reads `key=value ...` by `parse_value`; other forms end in argparse's sentence."""
 
     def __call__(
         self,
@@ -40,13 +40,42 @@ class Overrides(argparse.Action):
         values: str | Sequence[str] | None,
         option_string: str | None = None,
     ) -> None:
-        from mmengine.config import DictAction
-
         for value in values or ():
             key, equals, _ = value.partition("=")
             if not (key and equals) or "" in key.split("."):
                 raise argparse.ArgumentError(self, f"expected key=value with dots in the key, got {value!r}")
         try:
-            DictAction(self.option_strings, self.dest, nargs=self.nargs)(parser, namespace, values, option_string)
-        except AssertionError as error:  # brackets that do not match
+            parsed = {key: parse_value(text) for key, _, text in (value.partition("=") for value in values or ())}
+        except ValueError as error:
             raise argparse.ArgumentError(self, str(error)) from None
+        setattr(namespace, self.dest, {**(getattr(namespace, self.dest, None) or {}), **parsed})
+
+
+def parse_value(text: str) -> Any:
+    """Returns the value that a text of the command line stands for, as MMEngine reads it, with its spaces kept.
+
+    Numbers, True, False, None, quoted texts, lists, tuples and dicts are read as Python does; words in a list or tuple
+    may be without quotes, as in `[mIoU,mDice]`, and `a,b` is a list. Everything else is a text, such as a path.
+
+    Raises:
+        ValueError: brackets do not match, or a text with a space in a list has no quotes.
+    """
+    stripped = text.strip()
+    for read in (int, float, ast.literal_eval):
+        try:
+            value = read(stripped)
+        except (ValueError, SyntaxError):
+            continue
+        return list(value) if isinstance(value, tuple) and not stripped.startswith("(") else value
+    if stripped.lower() in ("true", "false"):
+        return stripped.lower() == "true"
+    if not stripped or (stripped[0] not in "[(" and "," not in stripped):
+        return text
+    if any(" " in word.strip() for word in re.split(r"[][(),]", stripped)):
+        raise ValueError(f"a text with a space or a comma needs quotes of its own, as in key='\"a, b\"'; got {text!r}")
+    from mmengine.config import DictAction
+
+    try:
+        return DictAction._parse_iterable(stripped)
+    except AssertionError as error:
+        raise ValueError(f"brackets do not match in {text!r}: {error}") from None

@@ -6,6 +6,7 @@ all reports.
 """
 
 import glob
+import hashlib
 import json
 import math
 import os
@@ -151,14 +152,21 @@ class Folder:
         write_mask(self.out / "masks" / f"{case.name}.nii.gz", mask, grid)
         save_png(self.out / "overlays" / f"{case.name}.png", three_planes(image[0], mask, grid))
         rows = describe_mask(mask, labels, grid)
-        save_json(self._report(case), dict(case=case.name, images=_names(case), structures=rows))
+        sources = [fingerprint(path) for path in case.images]
+        save_json(self._report(case), dict(case=case.name, sources=sources, structures=rows))
 
     def _report(self, case: Case) -> Path:
         return self.out / "reports" / f"{case.name}.json"
 
     def _is_done(self, case: Case) -> bool:
+        """Returns whether a case has all of its files, made from the images as they are now."""
         path = self._report(case)
-        return path.is_file() and read_json(path)["images"] == _names(case)
+        if not path.is_file() or not all(image.is_file() for image in case.images):
+            return False
+        made = [f"masks/{case.name}.nii.gz", f"overlays/{case.name}.png"]
+        made += [f"probabilities/{case.name}.nii"] if self.probabilities else []
+        sources = [fingerprint(image) for image in case.images]
+        return all((self.out / name).is_file() for name in made) and read_json(path).get("sources") == sources
 
     def _gather(self, cases: Sequence[Case]) -> None:
         """Writes volumes.csv from the reports of all cases that have one."""
@@ -207,8 +215,12 @@ def _probabilities(path: Path | None, grid: Grid, classes: int) -> Iterator[np.n
         part.unlink(missing_ok=True)
 
 
-def _names(case: Case) -> list[str]:
-    return [str(path.resolve()) for path in case.images]
+def fingerprint(path: Path) -> dict[str, Any]:
+    """Returns what tells an image from another one that takes its place: path, bytes, time, and a hash of its start."""
+    with path.open("rb") as file:
+        start = hashlib.sha256(file.read(2**16)).hexdigest()
+    status = path.stat()
+    return dict(path=str(path.resolve()), bytes=status.st_size, modified_ns=status.st_mtime_ns, start=start)
 
 
 def _plain(value: Any) -> Any:

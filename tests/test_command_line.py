@@ -1,0 +1,76 @@
+"""`--cfg-options` takes what a shell gives it: spaces, commas, equals signs, brackets, quotes, other alphabets."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.config import DictAction
+
+from vil_dense.command_line import Overrides, parse_value, plain_parser
+
+PROGRAM = """
+import json
+from vil_dense.command_line import Overrides, plain_parser
+arguments = plain_parser(None)
+arguments.add_argument("--cfg-options", nargs="+", action=Overrides, default={})
+print(json.dumps(arguments.parse_args().cfg_options))
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("my data", "my data"),
+        (" leading", " leading"),
+        ("'a, b'", "a, b"),
+        ('"a,b"', "a,b"),
+        ("/data/a=b/c", "/data/a=b/c"),
+        ("Bilder/größe 2", "Bilder/größe 2"),
+        ("(512, 512)", (512, 512)),
+        ("512,512", [512, 512]),
+        ("['a b', 'c,d']", ["a b", "c,d"]),
+        ("dict", "dict"),
+        ("{'a': 1}", {"a": 1}),
+        ("", ""),
+    ],
+)
+def test_texts_keep_what_they_hold(text: str, value: object) -> None:
+    assert parse_value(text) == value and type(parse_value(text)) is type(value)
+
+
+LIKE_MMENGINE = """
+1 -2 1.5 1e-3 0010 True true False false None none a a/b.pth [1,2] (1,2) [a,b] a,b [(1,2),[3,4]] 'a' a.b=c 1,2.5 []
+"""
+
+
+@pytest.mark.parametrize("text", LIKE_MMENGINE.split())
+def test_all_else_is_as_mmengine_reads_it(text: str) -> None:
+    theirs = DictAction._parse_iterable(text)
+    assert parse_value(text) == theirs and type(parse_value(text)) is type(theirs)
+
+
+@pytest.mark.parametrize("text", ["[my data,b]", "my data,b", "[1,2"])
+def test_what_is_ambiguous_is_refused(text: str) -> None:
+    with pytest.raises(ValueError) as error:
+        parse_value(text)
+    assert text in str(error.value) and "\n" not in str(error.value)
+
+
+def test_through_a_shell(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    options = """a.b="my data" c='"x, y"' d="(1, 2)" e=[u,v] f='$HOME' g=a=b --cfg-options h=3"""
+    line = f"'{sys.executable}' program.py --cfg-options {options}"
+    done = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=True)
+    expected = {"a.b": "my data", "c": "x, y", "d": [1, 2], "e": ["u", "v"], "f": "$HOME", "g": "a=b", "h": 3}
+    assert json.loads(done.stdout) == expected
+
+
+@pytest.mark.parametrize("option", ["key", "=1", "a..b=1", ".a=1", "a=[1,2"])
+def test_other_forms_end_in_a_line(option: str, capsys: pytest.CaptureFixture) -> None:
+    arguments = plain_parser(None)
+    arguments.add_argument("--cfg-options", nargs="+", action=Overrides, default={})
+    with pytest.raises(SystemExit) as end:
+        arguments.parse_args(["--cfg-options", option])
+    assert end.value.code == 2 and repr(option.partition("=")[2] or option)[1:-1] in capsys.readouterr().err
