@@ -59,7 +59,7 @@ def test_choices_are_those_of_the_package(tool: str, name: str, known: object) -
     ("options", "sentence"),
     [
         (["--cfg-options", "model.neck"], "argument --cfg-options: expected key=value with dots in the key"),
-        (["--cfg-options", "a=(1,2"], "argument --cfg-options: Imbalanced brackets exist"),
+        (["--cfg-options", "a=(1,2"], "argument --cfg-options: brackets do not match"),
         (["--unknown"], "unrecognized arguments: --unknown"),
     ],
 )

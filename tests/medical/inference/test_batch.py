@@ -120,15 +120,15 @@ def windows_of_another_run(images: Path, out: Path) -> int:
 
 
 def test_what_is_stale_or_gone_is_predicted_anew(images: Path, tmp_path: Path) -> None:
-    """Another image in the place of one, a mask and an overlay that were deleted: each costs the windows of its case."""
+    """Another image in the place of one, a deleted mask, a deleted overlay: each costs the windows of its case."""
     out = tmp_path / "out"
     predicted(images, out)
     assert windows_of_another_run(images, out) == 0
-    voxels = np.random.default_rng(9).integers(0, 99, (9, 8, 11)).astype(np.int16)
+    voxels = np.random.default_rng(9).integers(0, 99, (6, 8, 11)).astype(np.int16)
     write_nifti(images / "a.nii.gz", voxels, affine("LPS"))
     (out / "masks/b.nii.gz").unlink()
     assert windows_of_another_run(images, out) == 2
-    assert nibabel.load(out / "masks/a.nii.gz").shape == (9, 8, 11) and (out / "masks/b.nii.gz").is_file()
+    assert nibabel.load(out / "masks/a.nii.gz").shape == (6, 8, 11) and (out / "masks/b.nii.gz").is_file()
     (out / "overlays/c.png").unlink()
     assert windows_of_another_run(images, out) == 1 and windows_of_another_run(images, out) == 0
 
