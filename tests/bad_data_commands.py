@@ -55,7 +55,7 @@ LABELS = {
         "train_dataloader.dataset.reduce_zero_label=False", "id 12", "{bad}/sample/annotations/training/"
     ),
     "label: void that is a class": train(
-        "model.decode_head.ignore_index=3 model.auxiliary_head.ignore_index=3", "ignore_index=255"
+        "model.decode_head.ignore_index=3 model.auxiliary_head.ignore_index=3", "ignore_index", "255"
     ),
     "label: of validation": labels("val_id_200", "val data", "{bad}/labels/val_id_200"),
     "label: of a test": run_test(
@@ -74,7 +74,7 @@ LABELS = {
     ),
 }
 VOLUMES = {
-    "volume: NaN": volume("nan.nii", "216 NaN"),
+    "volume: NaN": volume("nan.nii", "216 voxels of NaN"),
     "volume: infinite": volume("inf.nii", "216 voxels"),
     "volume: 4D": volume("4d.nii", "4D", "6 x 6 x 6 x 5", "1 channel"),
     "volume: 2D": volume("2d.nii", "2D", "6 x 6"),
@@ -108,11 +108,9 @@ LISTS = {
     "list: no NIfTI": datalist("no_nifti", "a.npy"),
     "list: twice": datalist("twice", "case a ", "2 times"),
     "list: file missing": datalist("file_missing", "{bad}/lists/gone.nii"),
-    "list: wrong fold": bad(
-        NO_CASE + " {bad}/lists/twice.json --fold 7 --out {out}", "twice.json", "fold 7", "training"
-    ),
+    "list: wrong fold": bad(NO_CASE + " {bad}/lists/one.json --fold 7 --out {out}", "one.json", "fold 7", "training"),
     "list: wrong section": bad(
-        NO_CASE + " {bad}/lists/twice.json --section test --out {out}", "twice.json", "test", "lists: training"
+        NO_CASE + " {bad}/lists/one.json --section test --out {out}", "one.json", "test", "lists: training"
     ),
     "list: nowhere": datalist("nowhere", "{bad}/lists/nowhere.json"),
 }

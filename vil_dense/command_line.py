@@ -1,4 +1,4 @@
-"""The command line that the tools share. Nothing slow is imported, so that `--help` answers at once."""
+"""Parses the command line that all tools share. Nothing slow is imported, so that `--help` answers at once."""
 
 import argparse
 import ast

@@ -1,4 +1,4 @@
-"""How far a long loop is, and for how long it will go on."""
+"""Shows how far a long loop is, and how long it will take."""
 
 import sys
 import time

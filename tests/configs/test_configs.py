@@ -67,7 +67,6 @@ def train_step(cfg: Config, batch_size: int) -> dict[str, torch.Tensor]:
     return losses
 
 
-@each_config
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters_are_as_many_as_the_official_ones(name: str):
     cfg = read(BY_NAME[name])

@@ -179,7 +179,7 @@ def test_predict(checkpoint: Path, sample: Path, tmp_path: Path):
     done = run("predict", CONFIG, checkpoint, *inputs, "--out", out, "--cfg-options", *TINY)
     assert done.returncode == 1, done.stdout + done.stderr
     assert_error_line(done.stderr, "1 of 3", tmp_path / "broken.jpg")
-    assert done.stdout.splitlines()[-1] == f"2 pictures labelled in {out}" and "ETA" in done.stdout
+    assert done.stdout.splitlines()[-1] == f"2 pictures labelled in {out}" and "ETA" in done.stderr
     names = [f"{path.stem}.png" for path in sorted(folder.iterdir())]
     assert sorted(path.name for path in (out / "labels").iterdir()) == names
     assert sorted(path.name for path in (out / "overlays").iterdir()) == names

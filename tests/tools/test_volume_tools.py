@@ -96,7 +96,8 @@ def test_a_warning_for_each_device(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.setattr("vil_dense.backbones.memory.free_memory", free.get)
     say = runpy.run_path(str(ROOT / "tools/volumes/predict.py"))["describe_survey"]
     grid = SimpleNamespace(shape=(9, 9, 9))
-    survey = SimpleNamespace(todo=[1], cases=[1], largest=lambda plan: grid, windows=dict(a=1))
+    grids = dict(a=SimpleNamespace(warning=""))
+    survey = SimpleNamespace(todo=[1], cases=[1], largest=lambda plan: grid, windows=dict(a=1), grids=grids)
     say(survey, [SimpleNamespace(plan={}, windows=None)], "cuda")
     said = capsys.readouterr()
     assert said.err == "warning: 4.0 GiB are free on the GPU\n"
@@ -109,7 +110,7 @@ def test_from_images_to_masks_to_scores(trained: tuple[Path, Path], images: Path
     out, options = tmp_path / "out", ["--mirror", "--largest", "--probabilities"]
     code, said, errors = run("volumes/predict", path, checkpoint, second, images, "--out", out, *options)
     assert code == 0 and said.splitlines()[-1] == f"2 of 2 volumes segmented in {out}"
-    assert "memory: about " in said and "peak memory: " in said and errors[-1].endswith(", ETA 0:00:00")
+    assert "memory: about " in said and "peak memory: " in said and errors.endswith(", ETA 0:00:00\n")
     mask, image = nibabel.load(out / "masks/a.nii.gz"), nibabel.load(images / "a.nii.gz")
     assert mask.shape == image.shape and (mask.affine == image.affine).all()
     settings = json.loads((out / "settings.json").read_text())

@@ -144,6 +144,7 @@ def prediction(out: Path, data: Path, checkpoint: Path) -> list[str]:
 
 
 def save(rows: list[dict], found: dict[str, Growth], out: Path) -> None:
+    """Writes soak.csv, soak.json and soak.png."""
     from matplotlib.figure import Figure
 
     save_csv(out / "soak.csv", rows)

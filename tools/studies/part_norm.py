@@ -1,4 +1,4 @@
-"""BatchNorm over parts of a batch, which imitates several GPUs on one device."""
+"""Imitates BatchNorm on several GPUs with one device: normalises each part of a batch by its own statistics."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class PartNorm(nn.BatchNorm2d):
-    """BatchNorm that norms each of `parts` equal parts of a training batch by itself.
+    """Normalises each of `parts` equal parts of a training batch by its own statistics.
 
     `running_mean` and `running_var` follow the first part, `mean_of_all` and `var_of_all` the mean over the parts.
     """
@@ -50,6 +50,7 @@ class PartNorm(nn.BatchNorm2d):
 
 
 def part_norms(model: nn.Module) -> list[PartNorm]:
+    """Returns all `PartNorm` layers."""
     return [module for module in model.modules() if isinstance(module, PartNorm)]
 
 

@@ -40,7 +40,7 @@ def test_a_broken_newest_is_named_and_the_one_before_taken(run: Path):
         (run / "iter_6.pth").write_bytes(broken)
         path, content, lines = newest(str(run))
         assert path == str(run / "iter_4.pth") and content["meta"]["iter"] == 4
-        assert lines == [f"{run}/iter_6.pth is truncated, damaged or no checkpoint: the one before it is taken"]
+        assert lines == [f"{run}/iter_6.pth is truncated, damaged or no checkpoint: the checkpoint before it is used"]
 
 
 @pytest.mark.parametrize("pointer", ["", None, "iter_3.pth"])

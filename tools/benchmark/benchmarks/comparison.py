@@ -1,4 +1,4 @@
-"""A whole comparison: its cases, its contestants, and what its numbers depend on."""
+"""Runs a whole comparison: chooses cases and contestants, and notes what the numbers depend on."""
 
 import argparse
 import os
@@ -29,6 +29,7 @@ ENVIRONMENT = ("OMP_", "GOMP_", "KMP_", "MKL_", "MALLOC_", "GLIBC_TUNABLES", "LD
 
 
 def check_name(option: str, name: str, known: Sequence[str]) -> None:
+    """Raises ValueError if `name` is not one of `known`."""
     if name not in known:
         raise ValueError(f"unknown {option} {name!r}; known: {', '.join(known)}")
 

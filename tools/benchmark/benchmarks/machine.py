@@ -1,4 +1,4 @@
-"""What a measurement was made with: versions of packages, the processor, commits."""
+"""Describes what a measurement was made with: versions of packages, the processor, commits."""
 
 import platform
 import subprocess
@@ -22,6 +22,7 @@ def installed(packages: Sequence[str]) -> dict[str, str]:
 
 
 def processor() -> str:
+    """Returns the name of the CPU."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())

@@ -101,7 +101,7 @@ def read_datalist(
         cases = _nnunet_cases(root, str(meta.get("file_ending", ".nii.gz")), len(meta["channel_names"]), labelled)
     else:
         cases = _folder_cases(root, labelled)
-    cases = sorted(distinct(cases, root), key=lambda case: case.name)
+    cases = sorted(distinct(cases, root, source if datalist else meta_path), key=lambda case: case.name)
     splits = find_splits({case.name: case.fold for case in cases}, root / "splits_final.json", patient)
     try:
         channels, labels = _channels(meta), _labels(meta)
@@ -112,7 +112,7 @@ def read_datalist(
     return DataList(tuple(cases), splits, channels, labels)
 
 
-def distinct(cases: Sequence[Case], root: Path) -> list[Case]:
+def distinct(cases: Sequence[Case], root: Path, source: Path) -> list[Case]:
     """Returns the cases with the folders before the names that several files share.
 
     Raises:
@@ -120,7 +120,7 @@ def distinct(cases: Sequence[Case], root: Path) -> list[Case]:
     """
     images, names = (Counter(values) for values in ([c.images for c in cases], [c.name for c in cases]))
     if twice := [case for case in cases if images[case.images] > 1]:
-        raise ValueError(f"{root}: the case {twice[0].name} is listed {images[twice[0].images]} times")
+        raise ValueError(f"{source}: the case {twice[0].name} is listed {images[twice[0].images]} times")
     return [replace(case, name=_long_name(case, root)) if names[case.name] > 1 else case for case in cases]
 
 

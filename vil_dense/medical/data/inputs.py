@@ -82,7 +82,7 @@ def _listed(path: Path, section: str | None, fold: int | None, patient: str | No
     if not lists.get(chosen or ""):
         known = ", ".join(lists) or "none"
         raise ValueError(f"{path} has no cases in {section or ', '.join(SECTIONS)}; its lists: {known}")
-    cases = distinct([_entry(path, entry) for entry in lists[chosen]], path.parent)
+    cases = distinct([_entry(path, entry) for entry in lists[chosen]], path.parent, path)
     if fold is not None:
         folds = {case.name: case.fold for case in cases}
         if chosen == "training" and not lists.get("validation"):

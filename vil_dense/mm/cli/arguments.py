@@ -1,4 +1,4 @@
-"""What the command-line tools share: configs, and errors of the user's in one sentence."""
+"""Reads configs for the command-line tools, and reports errors in one sentence."""
 
 import argparse
 import inspect
@@ -29,7 +29,7 @@ RUNNER_OPTIONS = {*inspect.signature(Runner).parameters, *FROM_CONFIG, *OURS}
 
 @contextmanager
 def report_errors(debug: bool = False, *, code: int = 2) -> Iterator[None]:
-    """Turn what goes wrong into one sentence on stderr and an exit code; its traceback goes to the log of the run.
+    """Turns an error into one sentence on stderr and an exit code; the traceback goes to the log file of the run.
 
     Args:
         debug: let the traceback through, as `--debug` asks for.
@@ -52,7 +52,7 @@ def report_errors(debug: bool = False, *, code: int = 2) -> Iterator[None]:
 
 
 def sentence(error: Exception) -> str:
-    """What an error says, on one line."""
+    """Returns the message of an error on one line."""
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     ends = [match.end() for match in re.finditer(r"^(\w+\.)*\w*(Error|Exception): ", text, re.MULTILINE)]
     if "Original Traceback" in text and ends:  # torch puts that of a data-loading process into the message
@@ -63,7 +63,7 @@ def sentence(error: Exception) -> str:
 
 
 def _keep_traceback(error: Exception) -> str | None:
-    """Write it to the log file of the run, if one has begun, and return the file where that can be written."""
+    """Writes the traceback to the log file of the run, if there is one, and returns the file if it could be written."""
     logger = MMLogger.get_current_instance() if MMLogger._instance_dict else None
     files = [handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)] if logger else []
     for handler in files:
@@ -72,12 +72,12 @@ def _keep_traceback(error: Exception) -> str | None:
 
 
 _LOST: WeakSet[logging.Handler] = WeakSet()
-"""Whose lines can no longer be written."""
+"""Handlers whose file can no longer be written."""
 
 
 @contextmanager
 def _quiet_logs() -> Iterator[None]:
-    """Where a log cannot be written, as on a full disk: one line once, not logging's traceback for every line of it."""
+    """Prints one line if a log cannot be written, as on a full disk, where logging prints a traceback for each line."""
     before = logging.Handler.handleError
 
     def print_once(handler: logging.Handler, record: logging.LogRecord) -> None:
@@ -102,11 +102,11 @@ NUMBERS: dict[str, tuple[type | tuple[type, ...], float]] = {
     **{f"train_cfg.{key}": (int, 1) for key in ("max_iters", "max_epochs", "val_interval")},
     "optim_wrapper.optimizer.lr": ((int, float), 0),
 }
-"""Numbers of a config that fail late or without their name: what they are, and the least."""
+"""Numbers of a config whose errors would come late or without a name: type and smallest value."""
 
 
 def check_numbers(cfg: Config) -> None:
-    """Raises ValueError: one of `NUMBERS` is none, or less than its least; None is left to whoever reads it."""
+    """Raises ValueError if one of `NUMBERS` is not a number, or below its smallest value; None is not checked."""
     for key, (kind, least) in NUMBERS.items():
         value = cfg._cfg_dict
         for part in key.split("."):
@@ -117,7 +117,7 @@ def check_numbers(cfg: Config) -> None:
 
 
 def read_config(args: argparse.Namespace, subfolder: str = "") -> Config:
-    """The config with the command line merged in; work folder, safe loading, scope and processes are set up.
+    """Reads the config, merges the command line, and sets up work folder, safe loading, scope and processes.
 
     Args:
         args: of `command_line.parser`.
@@ -145,7 +145,7 @@ def read_config(args: argparse.Namespace, subfolder: str = "") -> Config:
 
 
 def load_config(path: str | Path) -> Config:
-    """The config in a file, which is run as a program; what it names is from here on read safely.
+    """Reads the config in a file, which is run as a program; files that it names are read safely from then on.
 
     Raises:
         FileNotFoundError: there is no such file.

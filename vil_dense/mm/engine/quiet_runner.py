@@ -1,4 +1,4 @@
-"""What a run shows on the screen before its first step: the facts of the run, then warnings. The log file has all."""
+"""Shows the facts of a run on the screen before its first step, then warnings; the log file has all lines."""
 
 import logging
 import sys
@@ -67,7 +67,7 @@ def warnings_before_errors() -> Iterator[None]:
 
 
 class QuietRunner(Runner):
-    """MMEngine's `Runner`, which dumps environment, config and hooks to its log file only.
+    """Runs as MMEngine's `Runner` does, and dumps environment, config and hooks to the log file only.
 
     Until the first step the screen shows the lines of this project, then the warnings. With `log_level="DEBUG"` it
     shows all lines as they come.

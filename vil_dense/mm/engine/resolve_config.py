@@ -14,7 +14,7 @@ from vil_dense.mm.engine.distributed import resolve_processes
 
 
 def resolve_config(cfg: Config, world_size: int, cuda: bool, weights: dict | None = None) -> list[str]:
-    """Resolves what a config leaves open until the run is known, in place, and returns a line of each for the log.
+    """Resolves what a config leaves open until the run is known, in place, and returns lines for the log.
 
     Args:
         cfg: of a training or a test.
@@ -37,7 +37,7 @@ def resolve_config(cfg: Config, world_size: int, cuda: bool, weights: dict | Non
 
 
 def choose_norm(world_size: int, batch_size: int, widths: list[int], cuda: bool) -> dict:
-    """Norm of neck and heads, by how many pictures its statistics would see.
+    """Chooses the norm of neck and heads by the number of pictures that its statistics would see.
 
     Four or more: BatchNorm, over all ranks (SyncBN) if there are several. Fewer: GroupNorm, because UperNet's 1 x 1
     pool has one value per picture. GroupNorm as well for several ranks on CPUs, where SyncBN does not exist.
@@ -48,12 +48,12 @@ def choose_norm(world_size: int, batch_size: int, widths: list[int], cuda: bool)
 
 
 def group_norm(widths: list[int]) -> dict:
-    """GroupNorm with at most 32 groups and at least two channels in each (one channel of a 1 x 1 map has no spread)."""
+    """Returns a GroupNorm of at most 32 groups of two channels or more (one channel of a 1 x 1 map has no spread)."""
     return dict(type="GN", num_groups=math.gcd(32, *(width // 2 for width in widths)), requires_grad=True)
 
 
 def resolve_norm(cfg: Config, world_size: int, cuda: bool, weights: dict | None = None) -> str:
-    """Replaces SyncBN everywhere in the model by the norm that fits the run; trained `weights` decide where given.
+    """Replaces SyncBN everywhere in the model by the norm that fits the run, or that trained `weights` have.
 
     All other norms stay, so a config that names BN gets BN.
     """
@@ -89,7 +89,7 @@ def describe_neck(cfg: Config) -> str:
 
 
 def resolve_warmup(cfg: Config) -> str:
-    """Shorten a warm-up that would outlast the run to a tenth of it, and start the next schedule there."""
+    """Shortens a warm-up that would outlast the run to a tenth of it; the next schedule starts there."""
     schedule, steps = cfg.get("param_scheduler"), cfg.train_cfg.get("max_iters")
     if isinstance(schedule, list) and schedule and schedule[0].type == "WarmupCosineLR":
         unit = "epochs" if cfg.train_cfg.get("max_epochs") else "iters"
@@ -116,7 +116,7 @@ def _shorten_warmup(schedule: ConfigDict, length: int, unit: str) -> str:
 
 
 def resolve_classes(cfg: Config) -> str:
-    """A classifier's number of classes for its data sets, which refuse to have another."""
+    """Passes the number of classes of a classifier to its data sets, which check it."""
     if cfg.model.type != "ImageClassifier":
         return ""
     for loader in filter(None, (cfg.get(f"{split}_dataloader") for split in ("train", "val", "test"))):
@@ -125,7 +125,7 @@ def resolve_classes(cfg: Config) -> str:
 
 
 def resolve_loaders(cfg: Config, cuda: bool) -> str:
-    """No more workers than the cores that this process has; pinned memory only where there is a GPU to copy to."""
+    """Limits loader processes to the cores of this process, and pins memory only if there is a GPU."""
     cores, asked = available_cores(cfg.get("launcher")), 0
     for loader in (cfg.get(f"{split}_dataloader") for split in ("train", "val", "test")):
         if loader is None:
@@ -138,7 +138,7 @@ def resolve_loaders(cfg: Config, cuda: bool) -> str:
 
 
 def available_cores(launcher: str | None) -> int:
-    """Cores that this process may run on, shared with the others of its launcher on this machine.
+    """Returns the number of cores for this process; processes of one launcher on one machine share them.
 
     Slurm may have bound each process to its own part of them: then this part counts, and is not shared again.
     """
@@ -151,14 +151,14 @@ def available_cores(launcher: str | None) -> int:
 
 
 def _slurm_tasks() -> int:
-    """Processes of this step on this machine: of `8(x2),4`, three machines, those of the machine's own number."""
+    """Returns the number of Slurm tasks on this machine; `8(x2),4` lists three machines."""
     said = os.environ.get("SLURM_STEP_TASKS_PER_NODE") or os.environ.get("SLURM_NTASKS_PER_NODE", "1")
     counts = [int(tasks) for tasks, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", said) for _ in range(int(times or 1))]
     return counts[min(int(os.environ.get("SLURM_NODEID", 0)), len(counts) - 1)]
 
 
 def resolve_compile(cfg: Config) -> None:
-    """`compile_blocks=True` becomes the hook that does it, and says so."""
+    """Replaces `compile_blocks=True` by a `CompileHook`."""
     if cfg.pop("compile_blocks", False):
         cfg.setdefault("custom_hooks", []).append(dict(type="CompileHook"))
 
@@ -189,7 +189,7 @@ def resolve_amp(cfg: Config, cuda: bool) -> str:
 
 
 def describe_start(cfg: Config, checkpoint: str | None) -> str:
-    """Where the weights come from; a recipe made for pretrained ones runs without, and the log should show it."""
+    """Returns a line on where the weights come from: recipes for pretrained weights also run without."""
     if checkpoint:
         return f"start: {'resumed from' if cfg.resume else 'weights of'} {checkpoint}"
     part = "backbone" if "backbone" in cfg.model else "network"
@@ -253,5 +253,5 @@ def _dicts(node: object) -> list[dict]:
 
 
 def _width(part: dict) -> int:
-    """Channels that the norms of a head or a neck see."""
+    """Returns the number of channels that the norms of a head or a neck see."""
     return next(part[key] for key in ("channels", "embed_dim", "out_channels") if key in part)

@@ -1,4 +1,4 @@
-"""The runner of every config: whichever launcher of MMEngine builds it, a run gets the same checks and settings."""
+"""Runs every config: whichever launcher of MMEngine builds the runner, checks and settings are the same."""
 
 import copy
 import signal
@@ -35,7 +35,7 @@ from vil_dense.mm.utils.safe_load import check_backbone, load_exactly, load_safe
 
 @RUNNERS.register_module()
 class ViLRunner(QuietRunner):
-    """MMEngine's `Runner` for training, with what a config leaves open resolved, and with checks before the first step.
+    """Trains as MMEngine's `Runner` does, after it has resolved what the config leaves open and checked the run.
 
     `runner_type="ViLRunner"` in a config selects it. `from_cfg` starts the processes, finds the checkpoint to resume
     from, resolves norm, plan, workers, warm-up and precision (`resolve_config`), and locks the work folder. `train`

@@ -1,4 +1,4 @@
-"""A trained segmentor on pictures without labels."""
+"""Labels pictures with a trained segmentor."""
 
 import sys
 import warnings
@@ -32,7 +32,7 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
 def find_pictures(inputs: Sequence[str]) -> dict[Path, Path]:
-    """Every picture of `inputs` -> where its result goes below the output folder, without suffix.
+    """Returns the pictures of `inputs`, and for each the path of its result below the output folder, without suffix.
 
     Raises:
         FileNotFoundError: an input that is not there, or a folder without pictures.
@@ -57,7 +57,7 @@ def find_pictures(inputs: Sequence[str]) -> dict[Path, Path]:
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """A picture as mmcv reads it, (H, W, 3) BGR uint8, turned as its EXIF note says.
+    """Reads a picture as mmcv does, (H, W, 3) BGR uint8, rotated by its EXIF orientation.
 
     Raises:
         OSError: it is damaged.
@@ -74,11 +74,11 @@ def read_picture(path: Path) -> np.ndarray:
 
 
 UNREADABLE = (Image.DecompressionBombError, OSError, SyntaxError, ValueError)
-"""What `read_picture` raises of a file, and Pillow of some that are damaged."""
+"""Errors of `read_picture`, and of Pillow for some damaged files."""
 
 
 def _why_unread(path: Path, error: Exception) -> str:
-    """Returns the picture's name, with the reason where it is whole."""
+    """Returns the path of a picture, with the reason if the file is not damaged."""
     if isinstance(error, Image.DecompressionBombError):
         return f"{path} (more than the {2 * Image.MAX_IMAGE_PIXELS:,} px that Pillow opens)"
     return f"{path} ({error})" if isinstance(error, ValueError) and not isinstance(error, OSError) else str(path)
@@ -90,7 +90,7 @@ def _count_windows(progress: Progress, picture: int, pictures: int, done: int, c
 
 
 class Predictor:
-    """A config's segmentor with the weights of a checkpoint; scales and cuts pictures as the config's test does.
+    """Applies the segmentor of a config, with the weights of a checkpoint, to pictures, as the config's test does.
 
     Args:
         cfg: its `model.test_cfg` says how pictures are cut, see `sliding_window.choose_windows`.
@@ -124,7 +124,7 @@ class Predictor:
         self.largest = 0
 
     def label(self, image: np.ndarray, progress: Callable[[int, int], None] = lambda done, count: None) -> np.ndarray:
-        """Class indices, (H, W) uint8, of a BGR picture; `progress` is told the windows done and their number."""
+        """Returns the class indices, (H, W) uint8, of a BGR picture; calls `progress` with windows done and of all."""
         if getattr(image, "dtype", None) != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             found = f"{image.dtype} of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
             raise ValueError(f"a BGR picture was expected, (H, W, 3) uint8, got {found}")
@@ -139,7 +139,7 @@ class Predictor:
         return found.numpy()
 
     def write_all(self, pictures: dict[Path, Path], out: Path) -> list[str]:
-        """Label and overlay of each picture below `out`; returns the names of those that could not be read.
+        """Writes label and overlay of each picture below `out`; returns the names of those that could not be read.
 
         Raises:
             RunFault: there is no memory for a picture; what would need less.
@@ -172,7 +172,7 @@ class Predictor:
         return f"a --window smaller than {size} needs less{fewer}"
 
     def _log_memory(self, inputs: Size, size: Size) -> None:
-        """Prints what a picture will take, and a warning where it may not be there."""
+        """Prints the memory that a picture will take, and a warning if less is free."""
         windows = cut(inputs, self.model.test_cfg)
         count = len(windows.tops) * len(windows.lefts)
         how = f"{count} windows of {windows.window[0]} x {windows.window[1]}" if count > 1 else "whole"

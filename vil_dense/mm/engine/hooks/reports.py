@@ -1,4 +1,4 @@
-"""What a run leaves behind: lines at its end, curves, panels, a table per class, overlays."""
+"""Reports a run: lines at its end, curves, panels, a table of the classes, overlays."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ from vil_dense.mm.visualization import draw
 
 
 def label_of(sample: SegDataSample, key: str) -> np.ndarray:
-    """A label map (H, W) of an mmseg sample: `pred_sem_seg` or `gt_sem_seg`."""
+    """Returns a label map (H, W) int64 of an mmseg sample, `pred_sem_seg` or `gt_sem_seg`."""
     label = getattr(sample, key).data
     return label.reshape(label.shape[-2:]).long().cpu().numpy()  # one logit gives floats
 
@@ -36,11 +36,11 @@ class RunReportHook(Hook):
     metric = ""
     """The metric whose curve is drawn."""
     shown: tuple[str, ...] = ()
-    """Metrics of the result, all but times where it is empty."""
+    """Metrics of the result; if empty, all but times."""
     floats = ".2f"
     columns: tuple[str, ...] = ()
     folders: ClassVar[dict[str, str]] = dict(val="", test="")
-    """Where in the work folder the table of a split is written."""
+    """Path of the table of each split, below the work folder."""
 
     def __init__(self) -> None:
         self.metrics: dict[str, float] = {}
@@ -134,7 +134,7 @@ class ClassReportHook(RunReportHook):
 
 @HOOKS.register_module()
 class CompileHook(Hook):
-    """Before training: blocks fused by torch.compile, in place and for all sizes; see `backbones.compile_blocks`.
+    """Compiles the blocks before training, in place and for all sizes; see `backbones.compile_blocks`.
 
     The first steps take minutes, so it pays in long runs. Where nothing can be compiled, a line of the log says why and
     the blocks run as they are. MMEngine's own `compile=True` compiles the whole training step.
@@ -175,7 +175,7 @@ class OverlayHook(Hook):
 
 
 def read_scalars(folder: str, name: str) -> dict[int, float]:
-    """A scalar of all runs logged below `folder`, by step; later runs replace earlier ones.
+    """Reads a scalar of all runs logged below `folder`, by step; later runs replace earlier ones.
 
     The last line of a run that was killed may be cut off, and is left out.
 
