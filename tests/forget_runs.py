@@ -10,5 +10,5 @@ def forget_runs() -> None:
     for logger in MMLogger._instance_dict.values():
         for handler in logger.handlers:
             handler.close()
-    for kept in (MMLogger, MessageHub, Visualizer):
+    for kept in (MMLogger, MessageHub, Visualizer, *Visualizer.__subclasses__()):  # each class keeps its own
         kept._instance_dict.clear()
