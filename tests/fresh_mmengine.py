@@ -12,5 +12,6 @@ def fresh_mmengine() -> Iterator[None]:
     from mmengine.registry import init_default_scope
 
     init_default_scope("mmseg")
+    forget_runs()  # a warning of that has made a logger, which writes to where output went before the test
     yield
     forget_runs()

@@ -73,7 +73,8 @@ def tests(session: "Session") -> Iterator[Result]:
     if session.dry:
         raise LeftOut("they need a GPU")
     files = [str(path) for pattern in TESTS for path in sorted(ROOT.glob(pattern))]
-    command = [sys.executable, "-m", "pytest", "-q", "--color=no", "-m", "triton and not slow", *files]
+    options = ["-o", "addopts=--import-mode=importlib", "-m", "triton and not slow"]  # one process for the GPU
+    command = [sys.executable, "-m", "pytest", "-q", "--color=no", *options, *files]
     path = session.out / "parts/tests.log"
     with path.open("w") as log:
         process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
