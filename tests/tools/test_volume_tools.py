@@ -178,6 +178,7 @@ def test_real_volumes(name: str, tmp_path: Path, run) -> None:
     code, said, error = run("volumes/plan", tmp_path / "data", "--out", plan, "--set", *chosen)
     assert code == 0 and said.splitlines()[-1] == f"plan: {plan}", error
     values = [f"data_root={tmp_path / 'data'}", f"plan={plan}", "fold=None", "model.overlap=0.0"]
+    values += ["label_check.allow_overlap=True"]  # one case to train and to validate on
     values += ["train_cfg.max_iters=2", "train_cfg.val_interval=2", "default_hooks.logger.interval=1"]
     config = "configs/vil_unet3d_volumes.py"
     code, said, error = run("train", config, "--work-dir", work, "--cfg-options", *values)

@@ -23,7 +23,7 @@ from vil_dense.mm.datasets.label_check import (
     table,
 )
 from vil_dense.mm.datasets.label_ids import trained_ids
-from vil_dense.mm.datasets.output_names import parts
+from vil_dense.mm.datasets.wrappers import parts
 
 PIPELINE = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations"), dict(type="PackSegInputs")]
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from mmengine.dataset import ConcatDataset, RepeatDataset
 from mmseg.datasets import BaseSegDataset
 
-from vil_dense.mm.datasets.output_names import output_name, parts
+from vil_dense.mm.datasets.output_names import output_name
+from vil_dense.mm.datasets.wrappers import parts
 
 
 def data(root: Path) -> BaseSegDataset:

@@ -31,6 +31,9 @@ from vil_dense.medical.io.nifti import Grid, check_channels, mask_header, read_g
 from vil_dense.medical.report import describe_mask, keep_largest, three_planes
 from vil_dense.progress import Progress
 
+UNREADABLE = (OSError, ValueError, ArithmeticError, MemoryError)
+"""Errors of a file that must not cost the other cases."""
+
 
 class Survey(NamedTuple):
     """Lists what a run will do: of all `cases` those `todo`; by name of a case its grid, its number of windows, or a
@@ -103,8 +106,8 @@ class Folder:
             try:
                 grids = [read_grid(path) for path in case.images]
                 check_channels(grids, len(self.plan["channels"]))
-            except (FileNotFoundError, ValueError) as error:
-                survey.failed[case.name] = str(error)
+            except UNREADABLE as error:
+                survey.failed[case.name] = str(error) or type(error).__name__
             else:
                 survey.grids[case.name] = grids[0]
                 shape = PlanGrid.over(grids[0].shape, grids[0].affine, self.plan).shape
@@ -130,7 +133,7 @@ class Folder:
                 windows = count(done + 1)
                 try:
                     image, grid = read_image(case.images, len(self.plan["channels"]))
-                except (FileNotFoundError, ValueError) as error:
+                except UNREADABLE as error:
                     failed[case.name] = str(error)
                     progress(done + survey.windows[case.name], total, note)
                 else:

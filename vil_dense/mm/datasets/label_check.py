@@ -21,9 +21,10 @@ from torch import nn
 from vil_dense.files import sample_evenly
 from vil_dense.mm.datasets.head_check import check_heads
 from vil_dense.mm.datasets.label_ids import VOID, trained_ids
-from vil_dense.mm.datasets.output_names import parts
+from vil_dense.mm.datasets.overlap import check_overlap
 from vil_dense.mm.datasets.pictures import FORMATS
 from vil_dense.mm.datasets.retry import read_with_retry
+from vil_dense.mm.datasets.wrappers import parts
 
 SECONDS = 60.0
 """Default time limit of the check, for all data sets of a run together."""
@@ -60,7 +61,8 @@ def check_labels(runner: Runner, options: dict | None, splits: Sequence[str]) ->
     Data sets other than mmseg's, and those without labels, are skipped. Of several processes, only the first reads.
 
     Args:
-        options: dict with the time limit `seconds` for all data sets together; None skips the check.
+        options: `seconds`, the time limit for all data sets together, and `allow_overlap` of training and validation
+            data; None skips the check.
         splits: some of `train`, `val` and `test`; a split for which the runner has no loop is skipped.
 
     Raises:
@@ -69,8 +71,10 @@ def check_labels(runner: Runner, options: dict | None, splits: Sequence[str]) ->
     if options is None:
         runner.logger.info("labels: not checked, label_check is None")
         return
-    if unknown := [key for key in options if key != "seconds"]:
-        raise ValueError(f"label_check takes seconds, got {', '.join(unknown)}")
+    if unknown := [key for key in options if key not in ("seconds", "allow_overlap")]:
+        raise ValueError(f"label_check takes seconds and allow_overlap, got {', '.join(unknown)}")
+    if {"train", "val"} <= set(splits) and runner.val_loop and not options.get("allow_overlap"):
+        check_overlap(runner.train_loop.dataloader.dataset, runner.val_loop.dataloader.dataset)
     network = getattr(runner.model, "module", runner.model)
     loops = {split: getattr(runner, f"{split}_loop") for split in splits}
     found = [(split, part) for split, loop in loops.items() if loop for part in parts(loop.dataloader.dataset)]

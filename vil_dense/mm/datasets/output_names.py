@@ -1,11 +1,11 @@
 """Names the files that are written for pictures, so that pictures of one name in several folders do not collide."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
-from mmengine.dataset import BaseDataset
 from torch.utils.data import Dataset
+
+from vil_dense.mm.datasets.wrappers import parts
 
 
 def output_name(path: str, dataset: Dataset) -> str:
@@ -17,16 +17,6 @@ def output_name(path: str, dataset: Dataset) -> str:
     root = os.path.commonpath(folders) if folders else ""
     name = Path(os.path.abspath(path))
     return str(name.relative_to(root).with_suffix("")) if root and name.is_relative_to(root) else name.stem
-
-
-def parts(dataset: Dataset) -> Iterator[Dataset]:
-    """Yields the data sets that MMEngine's wrappers (`ConcatDataset`, `RepeatDataset`, ...) hold."""
-    inner = getattr(dataset, "datasets", None) or [getattr(dataset, "dataset", None)]
-    if isinstance(dataset, BaseDataset) or inner == [None]:
-        yield dataset
-        return
-    for part in inner:
-        yield from parts(part)
 
 
 def picture_folders(dataset: Dataset) -> list[str]:

@@ -20,6 +20,7 @@ from torch.distributed.tensor import DTensor
 from vil_dense.backbones import VisionLSTM
 from vil_dense.backbones.memory import GIB, LiveMemory, free_memory
 from vil_dense.mm.datasets.transforms.imagenet import RandomResizedCrop
+from vil_dense.mm.datasets.wrappers import parts
 from vil_dense.mm.models.classifier import ImageClassifier
 
 OVERHEAD = 1.25
@@ -96,7 +97,8 @@ def own_step(runner: Runner) -> Step | None:
     if isinstance(model, EncoderDecoder):
         size = getattr(model.data_preprocessor, "size", None)
     elif isinstance(model, ImageClassifier):
-        crops = [part for part in loader.dataset.pipeline.transforms if isinstance(part, RandomResizedCrop)]
+        steps = next(parts(loader.dataset)).pipeline.transforms
+        crops = [part for part in steps if isinstance(part, RandomResizedCrop)]
         size = (crops[-1].size,) * 2 if crops else None
     else:
         size = model.plan["patch_vox"] if hasattr(model, "plan") else None

@@ -4,7 +4,9 @@ Published numbers on ADE20K use three of them: mmseg's (short side 512, windows 
 ViL code (every picture squashed to 512 x 512, one window) and multi-scale with flips.
 """
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
+
+from vil_dense.mm.datasets.wrappers import config_parts
 
 SCALES = (0.75, 1.0, 1.25, 1.5, 1.75)
 """Factors on the size of the picture in the multi-scale test, as in the ViL paper."""
@@ -24,11 +26,12 @@ def _squash(cfg: Config) -> None:
 
 def _multiscale(cfg: Config) -> None:
     """Averages probabilities over scales and flips as mmseg does; the official code sums logits."""
-    load, *rest = _without_resize(cfg)
     scaled = [dict(type="Resize", scale_factor=factor, keep_ratio=True) for factor in SCALES]
     flipped = [dict(type="RandomFlip", prob=prob, direction="horizontal") for prob in (0.0, 1.0)]
-    augmented = dict(type="TestTimeAug", transforms=[scaled, flipped, *([step] for step in rest)])
-    cfg.test_dataloader.dataset.pipeline = [load, augmented]
+    for dataset in config_parts(cfg.test_dataloader.dataset):
+        load, *rest = _without_resize(dataset)
+        augmented = dict(type="TestTimeAug", transforms=[scaled, flipped, *([step] for step in rest)])
+        dataset.pipeline = [load, augmented]
     cfg.model = dict(type="MeanTTAModel", module=cfg.model)
 
 
@@ -36,21 +39,19 @@ PROTOCOLS = {"mmseg": _mmseg, "squash": _squash, "multiscale": _multiscale}
 """Functions that change a config in place. Sizes follow the training crop, 512 px on ADE20K."""
 
 
-def _without_resize(cfg: Config) -> list:
-    return [step for step in cfg.test_dataloader.dataset.pipeline if step.type != "Resize"]
+def _without_resize(dataset: ConfigDict) -> list:
+    return [step for step in dataset.pipeline if step.type != "Resize"]
 
 
 def _resize(cfg: Config, **how: object) -> None:
-    load, *rest = _without_resize(cfg)
-    cfg.test_dataloader.dataset.pipeline = [load, dict(type="Resize", **how), *rest]
+    for dataset in config_parts(cfg.test_dataloader.dataset):
+        load, *rest = _without_resize(dataset)
+        dataset.pipeline = [load, dict(type="Resize", **how), *rest]
 
 
 def describe(cfg: Config, split: str) -> str:
     """Describes the protocol of `split` (val or test), read from the pipeline and the model of the config."""
-    dataset = cfg[f"{split}_dataloader"].dataset
-    while "pipeline" not in dataset:  # a wrapper of MMEngine
-        dataset = dataset["datasets"][0] if dataset.get("datasets") else dataset["dataset"]
-    steps = dataset.pipeline
+    steps = next(config_parts(cfg[f"{split}_dataloader"].dataset)).pipeline
     model = cfg.model.get("module", cfg.model)
     inference = model.test_cfg
     windows = "whole picture"

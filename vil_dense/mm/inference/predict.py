@@ -19,6 +19,7 @@ from vil_dense.backbones.memory import GIB, free_memory
 from vil_dense.files import save_png
 from vil_dense.mm.datasets.label_ids import file_ids
 from vil_dense.mm.datasets.pictures import FORMATS
+from vil_dense.mm.datasets.wrappers import config_parts
 from vil_dense.mm.engine.failures import RunFault, describe_out_of_memory, is_out_of_memory
 from vil_dense.mm.engine.resolve_config import resolve_norm
 from vil_dense.mm.inference.memory import estimate
@@ -108,7 +109,7 @@ class Predictor:
             raise ValueError(f"--window-batch is at least 1, got {batch}")
         content = load_safely(checkpoint)
         resolve_norm(cfg, world_size=1, cuda=False, weights=weights_of(content))
-        dataset = cfg.test_dataloader.dataset
+        dataset = next(config_parts(cfg.test_dataloader.dataset))
         kind = DATASETS.get(dataset.type)
         self.classes = content.get("meta", {}).get("dataset_meta") or kind.METAINFO
         default = signature(kind).parameters.get("reduce_zero_label")

@@ -68,6 +68,12 @@ class VolumeDataset(Dataset):
         self.cases = Cases(cases, transform, sizes, cache_gib, Progress("reading", say), say)
         self.metainfo = dict(classes=tuple(plan["labels"]))
 
+    @property
+    def image_files(self) -> list[str]:
+        """Lists the image files of all cases."""
+        images = (source["image"] for source in self.cases.sources)
+        return [path for image in images for path in (image if isinstance(image, list) else [image])]
+
     def __len__(self) -> int:
         return len(self.cases)
 
