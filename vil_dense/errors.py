@@ -1,12 +1,17 @@
 """Reports the errors of a command as one sentence on stderr and an exit code, or with `--debug` as a traceback."""
 
+import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 INTERRUPTED = 128 + signal.SIGINT
 """Exit code that shells report for a program that was ended by Ctrl-C."""
+PIPE_CLOSED = 128 + signal.SIGPIPE
+"""Exit code that shells report for a program whose output nobody reads."""
 
 
 def format_error(error: Exception) -> str:
@@ -26,16 +31,49 @@ def traceback_hint(log: str | None = None) -> str:
 def exit_on_error(
     debug: bool = False, code: int = 2, words: Callable[[Exception], str] = format_error
 ) -> Iterator[None]:
-    """Ends the program with `code` at an error, or with `INTERRUPTED` at Ctrl-C; with `debug` errors pass through."""
+    """Ends the program with `code` at an error, or with `INTERRUPTED` at Ctrl-C; with `debug` errors pass through.
+
+    A reader of the output that goes away, as in `... | head`, ends the program with `PIPE_CLOSED` and without a word.
+    """
     try:
         yield
+        sys.stdout.flush()  # an error of it would come when Python ends, with a traceback and exit code 120
     except KeyboardInterrupt:
         if debug:
             raise
-        print("stopped by Ctrl-C", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        _end_interrupted()
     except Exception as error:
+        if _reader_is_gone(error):
+            sys.exit(PIPE_CLOSED)
+        if ending := ended_by(error):
+            _end_interrupted() if isinstance(ending, KeyboardInterrupt) else sys.exit(ending.code)
         if debug:
             raise
         print(f"error: {words(error)}", file=sys.stderr)
         sys.exit(code)
+
+
+def ended_by(error: BaseException | None) -> KeyboardInterrupt | SystemExit | None:
+    """Returns the interrupt or exit in whose handling an error arose: libraries catch both and raise their own."""
+    while error is not None:
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _end_interrupted() -> NoReturn:
+    print("stopped by Ctrl-C", file=sys.stderr)
+    sys.exit(INTERRUPTED)
+
+
+def _reader_is_gone(error: Exception) -> bool:
+    """Returns whether nobody reads stdout any more, and if so sends what is left of it nowhere."""
+    if not isinstance(error, BrokenPipeError):
+        return False
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+    if not any(event & select.POLLERR for _, event in output.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True

@@ -1,6 +1,7 @@
 """Provides atomic writes, JSON and CSV helpers, and even sampling of file lists."""
 
 import csv
+import errno
 import json
 import math
 import os
@@ -24,6 +25,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EINVAL, "it is a folder or a device, not a file")
         part = path.with_name(f".part-{os.getpid()}-{path.name}")
         try:
             write(part)

@@ -19,6 +19,7 @@ from typing import Any
 
 from vil_dense.files import read_json
 from vil_dense.medical.data.intensity import INTENSITY
+from vil_dense.medical.io.geometry import SIZES_MM
 from vil_dense.medical.io.orientation import AXIS_NAMES
 
 Plan = Mapping[str, Any]
@@ -86,6 +87,13 @@ def _check_numbers(plan: Plan, key: str, kind: type | tuple[type, ...]) -> None:
         raise ValueError(f"a plan's {key} has three positive {'whole ' * (kind is int)}numbers, got {values}")
 
 
+def _check_spacing(plan: Plan) -> None:
+    _check_numbers(plan, "spacing_mm", (int, float))
+    low, high = SIZES_MM
+    if not all(low <= size <= high for size in plan["spacing_mm"]):
+        raise ValueError(f"a plan's spacing_mm is from {low:g} to {high:g}, got {plan['spacing_mm']}")
+
+
 def _check_intensity(plan: Plan) -> None:
     rules, count = plan["intensity"], len(plan["channels"])
     if not isinstance(rules, (list, tuple)) or len(rules) != count or not all(isinstance(x, Mapping) for x in rules):
@@ -130,7 +138,7 @@ PLAN_CHECKS: dict[str, Callable[[Plan], None]] = {
     "channels": _check_channels,
     "labels": _check_labels,
     "orientation": _check_orientation,
-    "spacing_mm": lambda plan: _check_numbers(plan, "spacing_mm", (int, float)),
+    "spacing_mm": _check_spacing,
     "patch_vox": lambda plan: _check_numbers(plan, "patch_vox", int),
     "intensity": _check_intensity,
     "batch_size": _check_batch_size,

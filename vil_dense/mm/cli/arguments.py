@@ -101,6 +101,7 @@ NUMBERS: dict[str, tuple[type | tuple[type, ...], float]] = {
     **{f"{split}_dataloader.num_workers": (int, 0) for split in ("train", "val", "test")},
     **{f"train_cfg.{key}": (int, 1) for key in ("max_iters", "max_epochs", "val_interval")},
     "optim_wrapper.optimizer.lr": ((int, float), 0),
+    "optim_wrapper.accumulative_counts": (int, 1),
 }
 """Numbers of a config whose errors would come late or without a name: type and smallest value."""
 
@@ -133,6 +134,8 @@ def read_config(args: argparse.Namespace, subfolder: str = "") -> Config:
         raise ValueError(f"--cfg-options do not fit {args.config}: {_short(sentence(error))}") from error
     if "train_dataloader.batch_size" in args.cfg_options:  # not the plan's then, even where the config has the same
         cfg.get("shared", {}).pop("batch_size", None)
+    if not cfg.model:
+        raise ValueError("--cfg-options take the model away: model is a dict with a type")
     check_numbers(cfg)
     cfg.launcher = args.launcher
     work_dir = Path(args.work_dir or cfg.get("work_dir") or f"work_dirs/{Path(args.config).stem}")
@@ -158,7 +161,7 @@ def load_config(path: str | Path) -> Config:
         cfg = Config.fromfile(path)
     except Exception as error:  # a program can fail in any way
         raise ValueError(f"{path} is no usable config, {type(error).__name__}: {_short(sentence(error))}") from error
-    if "model" not in cfg:
+    if not isinstance(cfg.get("model"), dict):
         raise ValueError(f"{path} is no config of a run: it has no model")
     return cfg
 
