@@ -5,6 +5,7 @@ Test:     python tools/test.py configs/vil_upernet_ade20k.py CHECKPOINT --protoc
 Source:   ViL paper, experiments on ADE20K. Parameters: backbone 6.2M, neck and head 4.7M, auxiliary head 0.4M.
 Expected: mIoU 41.2 with --protocol squash (the authors' code squashes every picture to 512 x 512), 43.1 multi-scale.
 Weights:  https://ml.jku.at/research/vision_lstm/download/vil2_tiny16_e800_in1k.th; without init_cfg from scratch.
+Differs:  neck and heads are initialised as in mmseg (the authors draw all of them from N(0, 0.02)); the warm-up starts at 5e-10 (3.33e-7).
 Result:   Not run yet.
 """
 

@@ -4,6 +4,7 @@ Command:  python tools/train.py configs/ade20k/deit3-t_upernet_1xb16-160k_ade20k
 Weights:  FILE is a run of configs/imagenet/deit3-t*.py; the authors' transformer files have no converter yet.
 Source:   ViL paper, experiments on ADE20K (the authors' DeiT-III-T).
 Expected: mIoU 39.8 with --protocol squash, 42.2 multi-scale.
+Differs:  the authors' encoder adds a relative position bias (142,992 parameters) and keeps the class token.
 Result:   Not run yet.
 """
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from config_files import BY_NAME
@@ -12,6 +13,7 @@ from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from necks import NECKS, neck
+from PIL import Image
 
 from vil_dense.mm.engine.resolve_config import resolve_norm
 from vil_dense.mm.evaluation.protocols import describe
@@ -139,3 +141,16 @@ def test_1024_doubles_every_size():
 )
 def test_protocol_in_words(name: str, words: str):
     assert describe(read(BY_NAME[name]), "val") == words
+
+
+@pytest.mark.parametrize("name", ["ade20k", "ade20k_1024x1024"])
+def test_ade20k_is_scaled_with_antialiasing_as_by_the_authors(name: str):
+    """The authors scale by PIL, whose bicubic filter covers all pixels that one of a smaller picture stands for."""
+    cfg = Config.fromfile(ROOT / f"configs/_base_/datasets/{name}.py")
+    step = next(step for step in cfg.train_pipeline if step.type == "RandomResize")
+    image = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    resize = TRANSFORMS.build({**step, "scale": (400, 100), "ratio_range": (1.0, 1.0)})
+    scaled = resize(dict(img=image, img_shape=image.shape[:2]))["img"]
+    np.testing.assert_array_equal(
+        scaled, np.asarray(Image.fromarray(image).resize((150, 100), Image.Resampling.BICUBIC))
+    )

@@ -1,6 +1,6 @@
 """Loads ADE20K, 150 classes, with the augmentation of the ViL paper.
 
-Training scales the short side of 512 by 0.5 to 2 (bicubic), crops 512 x 512, flips, and jitters the colours of every
+Training scales the short side of 512 by 0.5 to 2 (bicubic with PIL's antialiasing, as the authors do), crops 512 x 512, flips, and jitters the colours of every
 picture. A picture smaller than the crop is padded on the right and at the bottom; the authors' code pads on all sides.
 Testing follows mmseg, short side 512; `tools/test.py --protocol` has the others.
 """
@@ -20,6 +20,7 @@ train_pipeline = [
         ratio_range=(0.5, 2.0),
         keep_ratio=True,
         interpolation="bicubic",
+        backend="pillow",
     ),
     dict(type="RandomCrop", crop_size=crop_size, cat_max_ratio=0.75),
     dict(type="RandomFlip", prob=0.5),

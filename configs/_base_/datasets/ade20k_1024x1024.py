@@ -14,6 +14,7 @@ train_pipeline = [
         ratio_range=(0.5, 2.0),
         keep_ratio=True,
         interpolation="bicubic",
+        backend="pillow",
     ),
     dict(type="RandomCrop", crop_size=crop_size, cat_max_ratio=0.75),
     dict(type="RandomFlip", prob=0.5),

@@ -25,8 +25,9 @@ def _squash(cfg: Config) -> None:
 
 
 def _multiscale(cfg: Config) -> None:
-    """Averages probabilities over scales and flips as mmseg does; the official code sums logits."""
-    scaled = [dict(type="Resize", scale_factor=factor, keep_ratio=True) for factor in SCALES]
+    """Averages probabilities over scales and flips as mmseg does; the authors sum logits and pad small windows."""
+    bicubic = dict(type="Resize", keep_ratio=True, interpolation="bicubic")
+    scaled = [dict(bicubic, scale_factor=factor) for factor in SCALES]
     flipped = [dict(type="RandomFlip", prob=prob, direction="horizontal") for prob in (0.0, 1.0)]
     for dataset in config_parts(cfg.test_dataloader.dataset):
         load, *rest = _without_resize(dataset)
