@@ -1,8 +1,9 @@
-"""ViLUNet3D on any folder of volumes, as its plan says.
+"""Trains ViLUNet3D on any folder of volumes, by its plan.
 
 Command:  python tools/volumes/plan.py DATA --out plan.json
           python tools/train.py configs/vil_unet3d_volumes.py --cfg-options data_root=DATA plan=plan.json [fold=1]
-Result:   none of ours, as the data are yours.
+Source:   our own recipe; network and plan follow nnU-Net's rules (Nat. Methods 18:203, 2021).
+Result:   Not run yet.
 """
 
 _base_ = [

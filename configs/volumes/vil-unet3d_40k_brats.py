@@ -1,6 +1,7 @@
-"""ViLUNet3D on MSD Task01 BrainTumour, fold 0; Dice of whole tumour, core and enhancing.
+"""Trains ViLUNet3D on MSD Task01 BrainTumour, fold 0; scores whole tumour, core and enhancing tumour.
 
 Command:  python tools/train.py configs/volumes/vil-unet3d_40k_brats.py
+Source:   our own recipe; network and plan follow nnU-Net's rules (Nat. Methods 18:203, 2021).
 Result:   Not run yet.
 """
 

@@ -1,6 +1,7 @@
-"""ViLUNet3D on MSD Task09 Spleen, fold 0.
+"""Trains ViLUNet3D on MSD Task09 Spleen, fold 0.
 
 Command:  python tools/train.py configs/volumes/vil-unet3d_40k_spleen.py
+Source:   our own recipe; network and plan follow nnU-Net's rules (Nat. Methods 18:203, 2021).
 Result:   Not run yet.
 """
 

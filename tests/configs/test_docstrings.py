@@ -1,17 +1,17 @@
-"""Every config of pictures says what it trains, by which command, from which source and with which result."""
+"""Every config says what it trains, by which command, from which source and with which result."""
 
 import ast
 import re
 from pathlib import Path
 
 import pytest
-from config_files import CONFIGS, PICTURES
+from config_files import CONFIGS, EXPERIMENTS
 
 ROOT = Path(__file__).parents[2]
 NUMBER = r"\b(mIoU|top-1|Dice) \d|\d %"
 HARDWARE = r"\b(CPU|GPUs?|A100|H100|H200)\b"
 
-each_config = pytest.mark.parametrize("path", PICTURES, ids=lambda path: path.stem)
+each_config = pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 
 
 def docstring(path: Path) -> str:

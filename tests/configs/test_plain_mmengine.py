@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from config_files import EXPERIMENTS, VOLUMES
+from config_files import EXPERIMENTS, PICTURES, VOLUMES
 from mmengine.config import Config
 from mmengine.registry import DATASETS, METRICS, MODELS, init_default_scope
 
@@ -15,7 +15,6 @@ from vil_dense.medical.data.plan import make_plan
 from vil_dense.synthetic import scenes, volumes
 
 ROOT = Path(__file__).parents[2]
-PICTURES = [path for path in EXPERIMENTS if path not in VOLUMES]
 
 
 @pytest.fixture(scope="module")
