@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,6 +106,20 @@ def save_json(path: Path, content: Any) -> None:
     """Writes `content` as JSON; raises ValueError for NaN and infinity."""
     text = json.dumps(content, indent=2, allow_nan=False)
     write_whole(path, lambda part: part.write_text(text + "\n"))
+
+
+def describe_skipped(folder: Path, used: Iterable[str | Path], most: int = 3) -> str:
+    """Returns a sentence on the visible files below `folder` that are not among the `used`; empty if there are none."""
+    taken = {os.path.abspath(path) for path in used}
+    others = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and os.path.abspath(path) not in taken and not path.name.startswith((".", "Thumbs.db"))
+    )
+    if not others:
+        return ""
+    names = ", ".join(str(path.relative_to(folder)) for path in others[:most]) + ", ..." * (len(others) > most)
+    return f"{len(others)} files in {folder} are not read: {names}"
 
 
 def sample_evenly(count: int) -> list[int]:

@@ -99,13 +99,15 @@ def main() -> int:
         check_folders(args.out)
         resolve_plan(cfg)
         # importing the config has checked that monai is installed
-        from vil_dense.medical.data.inputs import find_cases
+        from vil_dense.medical.data.inputs import describe_inputs, find_cases
         from vil_dense.medical.inference.batch import Folder
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         models = networks(cfg, args.checkpoints, device)
         plan = models[0].plan
         cases = find_cases(Path(args.input), len(plan["channels"]), args.section, args.fold, cfg.get("patient"))
+        for line in describe_inputs(Path(args.input), cases, len(plan["channels"])):
+            print(f"warning: {line}", file=sys.stderr)
         paths = [Path(path) for path in args.checkpoints]
         settings = dict(checkpoints=[f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in paths])
         options = dict(

@@ -7,7 +7,7 @@ import pytest
 from refusals import raises_one_line
 
 from vil_dense.medical.data.datalist import read_datalist
-from vil_dense.medical.data.inputs import find_cases
+from vil_dense.medical.data.inputs import describe_inputs, find_cases
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -94,3 +94,14 @@ def test_inputs_that_are_refused(tmp_path: Path) -> None:
         find_cases(tmp_path / "no.json")
     with raises_one_line(FileNotFoundError, "none.json"):
         find_cases(Path("none.json"))
+
+
+def test_what_is_not_read_is_named(tmp_path: Path) -> None:
+    names = ["a.nii.gz", "t2.nrrd", "t2.mha", ".hidden.nii", "x_0000.nii", "x_0001.nii", "y_0000.nii"]
+    for name in names:
+        (tmp_path / name).touch()
+    cases = find_cases(tmp_path)
+    skipped, split = describe_inputs(tmp_path, cases, 1)
+    assert skipped == f"2 files in {tmp_path} are not read: t2.mha, t2.nrrd"
+    assert "1 names (x_0000, ...)" in split
+    assert describe_inputs(tmp_path / "a.nii.gz", find_cases(tmp_path / "a.nii.gz"), 1) == []

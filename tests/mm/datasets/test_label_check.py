@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 from PIL import Image
 from refusals import assert_one_line
+from torch import nn
 
 import vil_dense.mm.datasets.segmentation  # noqa: F401
 from vil_dense.files import sample_evenly
@@ -219,3 +221,18 @@ def test_a_program_under_the_name_of_a_picture_is_not_started(tmp_path: Path) ->
     Image.fromarray(ids(0, 1)[:4, :4]).save(tmp_path / "label.png")
     with pytest.raises(ValueError, match=r"a\.png .*unknown"):
         label_check.read_pair(str(tmp_path / "a.png"), str(tmp_path / "label.png"))
+
+
+def test_pictures_of_other_endings_are_named(tmp_path: Path) -> None:
+    """mmseg takes one ending, as it is written, and drops the others without a word."""
+    build(tmp_path, [ids(0, 1)] * 3)
+    images = tmp_path / "images"
+    first = sorted(images.iterdir())[0]
+    for name in ("a.JPG", "b.jpeg", ".hidden"):
+        (images / name).write_bytes(first.read_bytes())
+    dataset, lines = build(tmp_path, [ids(0, 1)] * 3, metainfo=dict(classes=("a", "b"))), []
+    model = nn.Module()
+    model.decode_head = SimpleNamespace(num_classes=2, ignore_index=255, loss_decode=None)
+    model.data_preprocessor = SimpleNamespace(seg_pad_val=255)
+    label_check._check("train", dataset, model, [], 60, lines.append)
+    assert lines[0].startswith(f"warning: 2 files in {images} are not read: a.JPG, b.jpeg; ")

@@ -1,10 +1,11 @@
 """Finds the cases of a file, a folder or a data list for prediction and evaluation."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vil_dense.files import read_json
+from vil_dense.files import describe_skipped, read_json
 from vil_dense.medical.data.datalist import Case, check_entry, distinct
 from vil_dense.medical.data.folds import find_splits
 from vil_dense.medical.io.nifti import SUFFIXES, stem
@@ -54,6 +55,22 @@ def find_cases(
             first, second = owner[case.name].images[0], case.images[0]
             raise ValueError(f"{first} and {second} would both be the case {case.name}")
     return sorted(cases, key=lambda case: case.name)
+
+
+def describe_inputs(source: Path, cases: Sequence[Case], channels: int) -> list[str]:
+    """Returns warnings on a folder: files that are not read, and files that look like channels of one case."""
+    if not source.is_dir():
+        return []
+    skipped = describe_skipped(source, (image for case in cases for image in case.images))
+    names = [match[1] for case in cases if (match := CHANNEL_NUMBER.fullmatch(case.name))]
+    split = sorted(name for name in set(names) if names.count(name) > 1)
+    lines = [skipped] if skipped else []
+    if split:
+        lines.append(
+            f"{source} has several numbered files of {len(split)} names ({split[0]}_0000, ...): each is a case of its "
+            f"own, as the network has {channels} channel{'s' * (channels > 1)}"
+        )
+    return lines
 
 
 def _grouped(files: list[Path], channels: int) -> list[Case]:

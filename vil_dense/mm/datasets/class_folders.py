@@ -8,9 +8,9 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 from torch.utils.data import DataLoader
 
+from vil_dense.mm.datasets.pictures import SUFFIXES
 from vil_dense.mm.datasets.retry import read_with_retry
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 DEVKIT = "ILSVRC2012_devkit_t12/data"
 HOW_TO_GET = (
     "ImageNet-1K is at https://image-net.org after registration: unpack the training tars to train/WNID/*.JPEG and the "

@@ -5,10 +5,12 @@ in an error of the loss on a CPU, in a device-side assert on a GPU, or in no err
 """
 
 import io
+import os
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from mmengine import fileio
@@ -18,7 +20,7 @@ from mmseg.datasets import BaseSegDataset
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import nn
 
-from vil_dense.files import sample_evenly
+from vil_dense.files import describe_skipped, sample_evenly
 from vil_dense.mm.datasets.head_check import check_heads
 from vil_dense.mm.datasets.label_ids import VOID, trained_ids
 from vil_dense.mm.datasets.overlap import check_overlap
@@ -112,6 +114,11 @@ def _check(
     names = dataset.metainfo.get("classes") or ()
     classes, void, reduced = heads[0].num_classes, heads[0].ignore_index, dataset.reduce_zero_label
     names = names or [str(number) for number in range(classes)]
+    folder = dataset.data_prefix.get("img_path")
+    if folder and os.path.isdir(folder) and not dataset.ann_file:  # a list may leave out what it likes
+        pictures = (dataset.get_data_info(index)["img_path"] for index in range(len(dataset)))
+        if skipped := describe_skipped(Path(folder), pictures):
+            log(f"warning: {skipped}; {type(dataset).__name__} takes the ending {dataset.img_suffix}")
     survey = count_labels(dataset, seconds)
     log(table(split, survey, names, void))
     if fault := find_errors(survey, classes, void, reduced, train=split == "train"):

@@ -16,9 +16,9 @@ from mmseg.registry import DATASETS
 from PIL import Image, ImageOps
 
 from vil_dense.backbones.memory import GIB, free_memory
-from vil_dense.files import save_png
+from vil_dense.files import describe_skipped, save_png
 from vil_dense.mm.datasets.label_ids import file_ids
-from vil_dense.mm.datasets.pictures import FORMATS
+from vil_dense.mm.datasets.pictures import FORMATS, SUFFIXES
 from vil_dense.mm.datasets.wrappers import config_parts
 from vil_dense.mm.engine.failures import RunFault, describe_out_of_memory, is_out_of_memory
 from vil_dense.mm.engine.resolve_config import resolve_norm
@@ -28,8 +28,6 @@ from vil_dense.mm.inference.tiled_upernet import Size
 from vil_dense.mm.utils.safe_load import load_exactly, load_safely, weights_of
 from vil_dense.mm.visualization import draw
 from vil_dense.progress import Progress
-
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
 def find_pictures(inputs: Sequence[str]) -> dict[Path, Path]:
@@ -45,6 +43,8 @@ def find_pictures(inputs: Sequence[str]) -> dict[Path, Path]:
             inside = sorted(path for path in entry.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
             if not inside:
                 raise FileNotFoundError(f"no pictures in {entry} (looked for {' '.join(SUFFIXES)})")
+            if skipped := describe_skipped(entry, inside):
+                print(f"warning: {skipped}", file=sys.stderr)
             found.update({path: path.relative_to(entry).with_suffix("") for path in inside})
         elif entry.is_file():
             found[entry] = Path(entry.stem)
