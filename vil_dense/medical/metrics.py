@@ -36,6 +36,8 @@ OUTCOMES = ("both", "missed", "false_positive", "absent")
 
 Classes = Mapping[str, int | Sequence[int]]
 """Label of each structure by name, or the labels of a region; without the background."""
+Values = tuple[float | None, float | None, float | None]
+"""Dice, HD95 in mm and NSD; None if absent."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def score_case(
         found, true = np.isin(prediction, labels), np.isin(truth, labels)
         outcome = _outcome(bool(true.any()), bool(found.any()))
         if outcome == "both":
-            values = _overlap_and_distances(found, true, spacing_mm, tolerance_mm)
+            values: Values = _overlap_and_distances(found, true, spacing_mm, tolerance_mm)
         else:
             values = (None, None, None) if outcome == "absent" else (0.0, diagonal_mm, 0.0)
         volumes = float(true.sum() * voxel_ml), float(found.sum() * voxel_ml)
@@ -137,15 +139,16 @@ def _overlap_and_distances(
     for axis in range(either.ndim):
         inside = np.flatnonzero(either.any(axis=tuple(other for other in range(either.ndim) if other != axis)))
         box.append(slice(int(inside[0]), int(inside[-1]) + 1))
-    pair = [torch.from_numpy(np.ascontiguousarray(mask[tuple(box)])) for mask in (found, true)]
-    dice = compute_dice(*(mask[None, None] for mask in pair))
+    ours, truth = (torch.from_numpy(np.ascontiguousarray(mask[tuple(box)])) for mask in (found, true))
+    dice = compute_dice(ours[None, None], truth[None, None])
     with warnings.catch_warnings():
         # MONAI 1.6 calls a function of its own with an argument that it has deprecated
         warnings.filterwarnings("ignore", "monai.metrics.utils get_mask_edges", FutureWarning)
         # MONAI's `compute_hausdorff_distance` and `compute_surface_dice` each take these same distances: 6.9 s for a
         # structure in 512 x 512 x 200 voxels, and 4.1 s so. The former also fails on surfaces of more than 2^24 voxels,
         # the limit of torch.quantile.
-        _, distances, _ = get_edge_surface_distance(*pair, spacing=[float(size) for size in spacing_mm], symmetric=True)
+        spacing = [float(size) for size in spacing_mm]
+        _, distances, _ = get_edge_surface_distance(ours, truth, spacing=spacing, symmetric=True)
     both = np.concatenate([distance.numpy() for distance in distances])
     hd95 = max(np.percentile(distance.numpy(), 95) for distance in distances)
     return float(dice), float(hd95), float(np.mean(both <= tolerance_mm * (1 + ROUNDING)))

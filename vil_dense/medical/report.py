@@ -68,10 +68,10 @@ def three_planes(image: np.ndarray, mask: np.ndarray, grid: Grid) -> np.ndarray:
         across, up = (other for other in range(3) if other != axis)
         area = np.count_nonzero(mask, axis=(across, up))
         index = int(np.argmax(area)) if area.any() else mask.shape[axis] // 2
-        planes = [np.take(volume, index, axis).T[::-1, ::-1] for volume in (image, mask)]
+        plane, labels = (np.take(volume, index, axis).T[::-1, ::-1] for volume in (image, mask))
         scale = PANEL_PX / max(extent)
         size = max(round(extent[across] * scale), 1), max(round(extent[up] * scale), 1)
-        panels.append(_blend(*planes, size))
+        panels.append(_blend(plane, labels, size))
     height = max(len(panel) for panel in panels)
     padded = [np.pad(panel, ((0, height - len(panel)), (0, GAP_PX), (0, 0))) for panel in panels]
     return np.hstack(padded)[:, :-GAP_PX]
@@ -79,7 +79,9 @@ def three_planes(image: np.ndarray, mask: np.ndarray, grid: Grid) -> np.ndarray:
 
 def colour(label: int) -> tuple[int, int, int]:
     """Returns the RGB colour of a label of 1 or more; consecutive labels differ strongly in hue."""
-    return tuple(round(255 * part) for part in colorsys.hsv_to_rgb((label - 1) * 0.618034 % 1, 0.85, 1))
+    parts = colorsys.hsv_to_rgb((label - 1) * 0.618034 % 1, 0.85, 1)
+    red, green, blue = (round(255 * part) for part in parts)
+    return red, green, blue
 
 
 def _blend(plane: np.ndarray, labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from refusals import raises_one_line
 from scipy.io import savemat
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from vil_dense.mm.datasets.class_folders import DEVKIT, LabelledPictures, check_loaders
 
@@ -120,6 +120,12 @@ def test_other_classes_in_validation_are_told(root: Path):
         check_loaders(loader(root, "train"), loader(root, "val"))
     (root / "val/n04").rename(root / "val/n03")
     check_loaders(loader(root, "train"), loader(root, "val"))
+
+
+def test_wrapped_validation_data_are_not_checked(root: Path):
+    write(root / "val/n04/a.JPEG")
+    whole = LabelledPictures(str(root), "val")
+    check_loaders(loader(root, "train"), DataLoader(Subset(whole, [0])))
 
 
 def test_missing_data_is_told(root: Path):

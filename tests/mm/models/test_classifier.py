@@ -106,6 +106,11 @@ def test_loss_of_indices_is_that_of_one_hot_shares():
     torch.testing.assert_close(losses, [expected, expected])
 
 
+def test_a_loss_without_labels_is_refused():
+    with pytest.raises(ValueError, match="needs labels"):
+        ImageClassifier(**TINY, num_classes=5)(torch.randn(1, 3, 32, 32), mode="loss")
+
+
 def test_predictions_are_probabilities_in_the_order_of_the_batch():
     model = ImageClassifier(**TINY, num_classes=5).eval()
     torch.nn.init.normal_(model.net.head.weight)

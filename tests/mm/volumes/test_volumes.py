@@ -197,6 +197,11 @@ def test_picture_weights_start_the_blocks(tmp_path: Path) -> None:
     torch.testing.assert_close(block.layer.proj_up.weight, picture.blocks[0].layer.proj_up.weight)
 
 
+def test_a_loss_without_labels_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs labels"):
+        VolumeSegmentor(PLAN, SMALL)(torch.zeros(1, 1, *PLAN["patch_vox"]), mode="loss")
+
+
 def test_log_line_says_share_and_tokens() -> None:
     line = describe_network(VolumeSegmentor(PLAN, SMALL).network, PLAN["patch_vox"])
     assert line.startswith("network: ViLUNet3D, ") and line.endswith("a patch of 16x16x8: 512 at /2x2x1")

@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,7 @@ def follow_device(traced: torch.jit.ScriptModule) -> None:
     A trace stores its device as a constant, which neither `map_location` nor `to` changes. The trace must not have run
     before, as graphs that have run are not updated.
     """
-    graph = traced.graph
+    graph: Any = traced.graph  # torch's types lack some of its methods
     torch._C._jit_pass_inline(graph)  # so that the graphs of submodules can use this input, too
     device = graph.create("prim::device", [next(x for x in graph.inputs() if str(x.type()) == "Tensor")])
     device.output().setType(torch._C.DeviceObjType.get())

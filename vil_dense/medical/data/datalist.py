@@ -172,7 +172,7 @@ def check_entry(source: Path, entry: Any, labelled: bool = False) -> list[str]:
         ValueError: the entry is not an object with `image` (a path or a list of paths), `label` (a path) and `fold`.
     """
     names = entry.get("image") if isinstance(entry, dict) else None
-    images = names if isinstance(names, list) else [names]
+    images: list[Any] = names if isinstance(names, list) else [names]
     label, fold = (entry.get(key) for key in ("label", "fold")) if isinstance(entry, dict) else (None, None)
     wrong = (
         not images

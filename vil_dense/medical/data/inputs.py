@@ -79,7 +79,8 @@ def _grouped(files: list[Path], channels: int) -> list[Case]:
         match = CHANNEL_NUMBER.fullmatch(stem(path))
         if match:
             groups.setdefault(match[1], {})[int(match[2])] = path
-    cases, taken = [], set()
+    cases: list[Case] = []
+    taken: set[Path] = set()
     for name, parts in groups.items():
         # a number of four digits can also be that of a case
         if sorted(parts) == list(range(channels)):

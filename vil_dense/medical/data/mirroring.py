@@ -58,7 +58,7 @@ def centres(label: np.ndarray, affine: np.ndarray) -> dict[int, np.ndarray]:
 
 
 def paired_labels(
-    cases: Sequence[Mapping[int, np.ndarray]], sizes_mm: Sequence[Sequence[float]]
+    cases: Sequence[Mapping[int, np.ndarray]], sizes_mm: Sequence[Sequence[float] | np.ndarray]
 ) -> list[tuple[int, int]]:
     """Returns the pairs of labels that lie left and right of each other, always the same way round.
 

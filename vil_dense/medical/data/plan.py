@@ -280,8 +280,8 @@ def training_bytes(network: torch.nn.Module, patch_vox: Sequence[int], batch_siz
     small = [min(n, 16 if n <= 32 else 32) for n in patch_vox]
     channels = next(network.parameters()).shape[1]
     with LiveMemory() as memory:
-        loss = sum(logits.square().mean() for logits in logits_of(network(torch.zeros(1, channels, *small))))
-        torch.autograd.backward(loss)
+        losses = [logits.square().mean() for logits in logits_of(network(torch.zeros(1, channels, *small)))]
+        torch.autograd.backward(losses)
     weights = sum(4 * parameter.numel() for parameter in network.parameters())
     network.zero_grad()
     return 4 * weights + max(memory.peak - weights, 0) * batch_size * prod(patch_vox) // prod(small)

@@ -81,7 +81,7 @@ def _check_orientation(plan: Plan) -> None:
         raise ValueError(f"a plan's orientation has one letter each of L R, P A and I S, got {letters!r}")
 
 
-def _check_numbers(plan: Plan, key: str, kind: type | tuple[type, ...]) -> None:
+def _check_numbers(plan: Plan, key: str, kind: type[int] | tuple[type[float], ...]) -> None:
     values = plan[key]
     if len(values) != 3 or not all(isinstance(value, kind) and 0 < value < float("inf") for value in values):
         raise ValueError(f"a plan's {key} has three positive {'whole ' * (kind is int)}numbers, got {values}")

@@ -148,8 +148,17 @@ class Folder:
         labels = self.plan["labels"]
         voxels = self.out / "probabilities" / f"{case.name}.nii" if self.probabilities else None
         with _probabilities(voxels, grid, len(labels)) as array:
-            options = dict(mirror=self.mirror, device=self.device, probabilities=array, done=done)
-            mask = predict(self.networks, image, grid.affine, self.plan, self.windows, **options)
+            mask = predict(
+                self.networks,
+                image,
+                grid.affine,
+                self.plan,
+                self.windows,
+                mirror=self.mirror,
+                device=self.device,
+                probabilities=array,
+                done=done,
+            )
         if self.largest:
             keep_largest(mask, [value for value in labels.values() if value > 0])
         write_mask(self.out / "masks" / f"{case.name}.nii.gz", mask, grid)

@@ -1,12 +1,12 @@
 """Wraps `volume_predictor.predict` as an inferer for MONAI's engines."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
-from torch import Tensor
+from torch import Tensor, nn
 
 from vil_dense.medical.data.plan_schema import Plan, read_plan
 from vil_dense.medical.inference.volume_predictor import predict
@@ -37,10 +37,13 @@ class VolumeInferer(Inferer):
             inputs: MetaTensor (B, C, I, J, K) as `transforms.LoadCased` reads it, on the grid of the file.
             network: in eval mode on the device of `inputs`.
         """
+        # MONAI types any tensor and any callable here
+        cases, model = cast(MetaTensor, inputs), cast(nn.Module, network)
         masks = [
-            predict([network], image.cpu().numpy(), affine.numpy(), self.plan, self.windows, device=inputs.device)
-            for image, affine in zip(inputs.as_tensor(), inputs.affine.cpu(), strict=True)
+            predict([model], image.cpu().numpy(), affine.numpy(), self.plan, self.windows, device=cases.device)
+            for image, affine in zip(cases.as_tensor(), cases.affine.cpu(), strict=True)
         ]
-        found = MetaTensor(torch.stack([torch.from_numpy(mask)[None] for mask in masks]), meta=inputs.meta)
+        classes = torch.stack([torch.from_numpy(mask)[None] for mask in masks]).to(cases.device)
+        found = MetaTensor(classes, meta=cases.meta)
         found.is_batch = True
-        return found.to(inputs.device)
+        return found

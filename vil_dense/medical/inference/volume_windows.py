@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -79,12 +80,12 @@ class _Scores:
         self.weight = compute_importance_map(
             windows.size, mode="gaussian", sigma_scale=SIGMA_SCALE, device=device, dtype=torch.float32
         )
-        self.total: Tensor | None = None  # (classes, *shape), once their number is known
+        self.total = torch.zeros(0, *self.shape, device=device)  # (classes, *shape) from the first window on
         self.weights = torch.zeros(self.shape, device=device)
 
     def add(self, box: Box, logits: Tensor) -> None:
         """Adds the logits (classes, *window) of the window at `box`, all of whose rows are in the slab."""
-        if self.total is None:
+        if len(self.total) == 0:
             self.total = torch.zeros(len(logits), *self.shape, device=self.device)
         box = (*box[: self.axis], slice(None), *box[self.axis + 1 :])
         self.total[(slice(None), *box)].addcmul_(logits, self.weight)
@@ -169,9 +170,5 @@ def _logits(networks: Sequence[nn.Module], x: Tensor, mirror: Sequence[int]) -> 
     """Returns the mean logits, (B, classes, I, J, K) float32."""
     dims = [2 + axis for axis in mirror]
     flips = [axes for count in range(len(dims) + 1) for axes in itertools.combinations(dims, count)]
-    total = None
-    for network in networks:
-        for axes in flips:
-            logits = network(x.flip(axes)).flip(axes).float()
-            total = logits if total is None else total.add_(logits)
-    return total.div_(len(networks) * len(flips))
+    views = (network(x.flip(axes)).flip(axes).float() for network in networks for axes in flips)
+    return reduce(Tensor.add_, views).div_(len(networks) * len(flips))

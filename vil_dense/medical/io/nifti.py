@@ -10,9 +10,11 @@ import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import nibabel
 import numpy as np
+from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
@@ -83,13 +85,13 @@ def read_grid(path: Path) -> Grid:
     try:
         _check_offset(path)
         image = nibabel.load(path)
-        affine = np.asarray(image.affine, dtype=np.float64) if isinstance(image, nibabel.Nifti1Image) else None
     except ImageFileError:
         raise ValueError(f"{path} is damaged or not a NIfTI file") from None
     except (HeaderDataError, EOFError, OSError, ValueError, zlib.error) as error:
         raise ValueError(f"{path} has a damaged header ({_first_line(error)})") from None
-    if affine is None:
+    if not isinstance(image, nibabel.Nifti1Image):
         raise ValueError(f"{path} holds a {type(image).__name__}: a volume was expected")
+    affine = np.asarray(image.affine, dtype=np.float64)
     shape, dtype = tuple(map(int, image.shape)), image.get_data_dtype()
     if len(shape) not in (3, 4) or min(shape) < 1:
         raise ValueError(f"{path} is {len(shape)}D, {_by(shape)} voxels: a volume with three axes was expected")
@@ -105,11 +107,11 @@ def read_grid(path: Path) -> Grid:
             f"{path} is cut off: its header claims {_by(shape)} voxels, {expected:,} bytes, and the file has {size:,}"
         )
     # nibabel moves offset and scale from the header to the voxels
-    stored = image.dataobj
+    stored = cast(ArrayProxy, image.dataobj)
     channels = shape[3] if len(shape) == 4 else 1
     scale = float(stored.slope), float(stored.inter)
     warning = contradiction(image.header, affine, shape[:3])
-    return Grid(path, shape[:3], channels, affine, image.header, stored.offset, scale, warning)
+    return Grid(path, (shape[0], shape[1], shape[2]), channels, affine, image.header, stored.offset, scale, warning)
 
 
 def read_image(paths: Sequence[Path], channels: int = 1) -> tuple[np.ndarray, Grid]:

@@ -1,10 +1,11 @@
 """Reads the voxels of NIfTI files in blocks, within the memory that is free."""
 
 import gzip
+import io
 import math
 import zlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -35,7 +36,7 @@ def read_voxels(grid: "Grid") -> np.ndarray:
     """Reads the voxels as stored, unscaled, with the shape of the file; a compressed file is read to its checksum."""
     header, path = grid.header, grid.path
     voxels = np.empty(header.get_data_shape(), dtype=header.get_data_dtype(), order="F")
-    target = memoryview(voxels.reshape(-1, order="F").view(np.uint8))
+    target = voxels.reshape(-1, order="F").view(np.uint8).data
     opener = gzip.open if path.name.endswith(".gz") else open
     try:
         with opener(path, "rb") as file:
@@ -52,7 +53,7 @@ def read_voxels(grid: "Grid") -> np.ndarray:
     return voxels
 
 
-def _fill(file: BinaryIO, target: memoryview) -> int:
+def _fill(file: io.BufferedIOBase, target: memoryview) -> int:
     filled = 0
     while filled < len(target):
         count = file.readinto(target[filled : filled + BLOCK_BYTES])

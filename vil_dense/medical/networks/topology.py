@@ -68,14 +68,15 @@ def resolve_levels(
         ValueError: there are not three numbers for each level.
     """
     own = topology(spacing_mm, levels, patch_vox)
-    chosen = [
-        [tuple(axes) for axes in given] if given is not None else rule
+    chosen: list[list[tuple[int, ...]]] = [
+        [tuple(axes) for axes in (rule if given is None else given)]
         for given, rule in zip((strides, kernels), own, strict=True)
     ]
     for name, axes in zip(("strides", "kernels"), chosen, strict=True):
         if len(axes) != levels or any(len(level) != 3 for level in axes):
             raise ValueError(f"{name} need three numbers for each of {levels} levels, got {axes}")
-    return chosen[0], chosen[1]
+    found_strides, found_kernels = ([(i, j, k) for i, j, k in axes] for axes in chosen)
+    return found_strides, found_kernels
 
 
 def total_stride(strides: Sequence[Axes]) -> Axes:

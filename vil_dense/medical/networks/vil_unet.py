@@ -65,11 +65,11 @@ class ViLUNet3D(nn.Module):
         self.encoder = ConvEncoder(in_channels, channels, self.strides, kernels)
         rates = drop_path_rates(drop_path, sum(depths))
         self.stages = nn.ModuleList()
+        options = dict(block=block, orders=orders, layerscale=layerscale, **options)
         for level, depth in enumerate(depths):
             first = sum(depths[:level])
-            place = dict(block=block, orders=orders, first=first, layerscale=layerscale)
             self.stages.append(
-                SequenceStage(channels[level], rates[first : first + depth], **place, **options)
+                SequenceStage(channels[level], rates[first : first + depth], first=first, **options)
                 if depth
                 else nn.Identity()
             )

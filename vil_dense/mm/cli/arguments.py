@@ -64,8 +64,10 @@ def sentence(error: Exception) -> str:
 
 def _keep_traceback(error: Exception) -> str | None:
     """Writes the traceback to the log file of the run, if there is one, and returns the file if it could be written."""
-    logger = MMLogger.get_current_instance() if MMLogger._instance_dict else None
-    files = [handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)] if logger else []
+    if not MMLogger._instance_dict:
+        return None
+    logger = MMLogger.get_current_instance()
+    files = [handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)]
     for handler in files:
         handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, sentence(error), (), sys.exc_info()))
     return next((handler.baseFilename for handler in files if handler not in _LOST), None)
@@ -89,14 +91,14 @@ def _quiet_logs() -> Iterator[None]:
             name = getattr(handler, "baseFilename", "on the screen")
             print(f"warning: the log {name} cannot be written, its lines are lost: {error}", file=sys.stderr)
 
-    logging.Handler.handleError = print_once  # type: ignore[method-assign]
+    logging.Handler.handleError = print_once  # type: ignore[assignment,method-assign]
     try:
         yield
     finally:
         logging.Handler.handleError = before  # type: ignore[method-assign]
 
 
-NUMBERS: dict[str, tuple[type | tuple[type, ...], float]] = {
+NUMBERS: dict[str, tuple[type[int] | tuple[type[float], ...], float]] = {
     **{f"{split}_dataloader.batch_size": (int, 1) for split in ("train", "val", "test")},
     **{f"{split}_dataloader.num_workers": (int, 0) for split in ("train", "val", "test")},
     **{f"train_cfg.{key}": (int, 1) for key in ("max_iters", "max_epochs", "val_interval")},

@@ -45,7 +45,7 @@ class LabelledPictures(BaseDataset):
         ann_file: str = "",
         num_classes: int | None = None,
         first: int | None = None,
-        **options,
+        **options: Any,
     ) -> None:
         self.split, self.num_classes, self.first = split, num_classes, first
         super().__init__(data_root=data_root, ann_file=ann_file, **options)
@@ -111,7 +111,7 @@ def check_loaders(train: DataLoader, val: DataLoader | None) -> None:
             f"{train.dataset.data_root}/{train.dataset.split} holds {len(train.dataset)} pictures, "
             f"less than a batch of {train.batch_size} for each process: set train_dataloader.batch_size"
         )
-    if val is None or train.dataset.ann_file or val.dataset.ann_file:
+    if val is None or not isinstance(val.dataset, LabelledPictures) or train.dataset.ann_file or val.dataset.ann_file:
         return
     if others := sorted({*train.dataset.metainfo["classes"]} ^ {*val.dataset.metainfo["classes"]}):
         raise ValueError(

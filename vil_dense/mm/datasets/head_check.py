@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 
 from mmseg.datasets import BaseSegDataset
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import nn
 
 from vil_dense.mm.datasets.label_ids import VOID
 
 
-def check_heads(network: nn.Module, dataset: BaseSegDataset, split: str, metrics: Sequence[object]) -> list[nn.Module]:
+def check_heads(
+    network: nn.Module, dataset: BaseSegDataset, split: str, metrics: Sequence[object]
+) -> list[BaseDecodeHead]:
     """Checks the heads of a segmentor and returns them, the decode head first.
 
     Raises:
@@ -29,7 +32,7 @@ def check_heads(network: nn.Module, dataset: BaseSegDataset, split: str, metrics
     return heads
 
 
-def _check_ignored(network: nn.Module, heads: Sequence[nn.Module], metrics: Sequence[object]) -> None:
+def _check_ignored(network: nn.Module, heads: Sequence[BaseDecodeHead], metrics: Sequence[object]) -> None:
     """Checks that losses, padding and metrics leave out the same id."""
     padding = getattr(network.data_preprocessor, "seg_pad_val", VOID)
     ids = {f"ignore_index of {type(head).__name__}": head.ignore_index for head in heads}
@@ -42,7 +45,7 @@ def _check_ignored(network: nn.Module, heads: Sequence[nn.Module], metrics: Sequ
         )
 
 
-def _check_losses(heads: Sequence[nn.Module]) -> None:
+def _check_losses(heads: Sequence[BaseDecodeHead]) -> None:
     """Checks that mmsegmentation can compute the losses."""
     for head in heads:
         losses = head.loss_decode if isinstance(head.loss_decode, nn.ModuleList) else [head.loss_decode]
@@ -54,6 +57,6 @@ def _check_losses(heads: Sequence[nn.Module]) -> None:
                 )
 
 
-def _heads(head: nn.Module | None) -> list[nn.Module]:
+def _heads(head: nn.Module | None) -> list[BaseDecodeHead]:
     """Returns the heads of a model's `decode_head` or `auxiliary_head`."""
     return [] if head is None else list(head) if isinstance(head, nn.ModuleList) else [head]

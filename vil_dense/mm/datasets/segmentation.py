@@ -69,7 +69,7 @@ class SampleDataset(CheckedDataset):
         "and set data_root to that folder"
     )
 
-    def __init__(self, reduce_zero_label: bool = True, **kwargs) -> None:
+    def __init__(self, reduce_zero_label: bool = True, **kwargs: Any) -> None:
         super().__init__(reduce_zero_label=reduce_zero_label, **kwargs)
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections import defaultdict
+from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
@@ -47,7 +48,7 @@ class ViLLayerDecay(DefaultOptimWrapperConstructor):
         # never empty: with an empty one MMEngine forms no groups and decays every vector
         super().__init__(optim_wrapper_cfg, options)
 
-    def add_params(self, params: list[dict], module: nn.Module, **kwargs) -> None:
+    def add_params(self, params: list[dict], module: nn.Module, **kwargs: Any) -> None:
         rate, blocks_per_layer = (self.paramwise_cfg[key] for key in DEFAULTS)
         names = [name for name, _ in module.named_parameters()]
         depth = 1 + max((int(match[1]) for name in names if (match := _BLOCK.match(name))), default=-1)

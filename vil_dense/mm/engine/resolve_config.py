@@ -62,10 +62,11 @@ def resolve_norm(cfg: Config, world_size: int, cuda: bool, weights: dict | None 
         return ""
     widths = [_width(part) for part in open_norms]
     batch_size = cfg.train_dataloader.batch_size
-    if not any(key.startswith("decode_head.") for key in weights or ()):
+    trained = [key for key in weights or () if key.startswith("decode_head.")]
+    if not trained:
         norm, why = choose_norm(world_size, batch_size, widths, cuda), f"{world_size} x {batch_size} pictures a step"
     else:
-        batch_norm = any(key.startswith("decode_head.") and key.endswith("running_mean") for key in weights)
+        batch_norm = any(key.endswith("running_mean") for key in trained)
         sync = batch_norm and world_size > 1 and cuda
         norm = dict(type="SyncBN" if sync else "BN", requires_grad=True) if batch_norm else group_norm(widths)
         why = "as in the checkpoint"
@@ -216,7 +217,7 @@ def resolve_plan(cfg: Config) -> str:
     """
     if "plan" not in cfg:
         return ""
-    from vil_dense.medical.data.transforms import read_plan  # needs MONAI, which pictures do without
+    from vil_dense.medical.data.plan_schema import read_plan  # needs MONAI, which pictures do without
 
     source = cfg.plan if isinstance(cfg.plan, str) else "of the config"
     cfg.plan = dict(read_plan(cfg.plan))

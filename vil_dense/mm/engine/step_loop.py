@@ -12,11 +12,11 @@ from vil_dense.mm.datasets.seeding import KeyedInfiniteSampler
 class ResumedBatches:
     """Yields None for each of the first `done` steps without reading anything, and batches from there on.
 
-    Loader processes start with the first batch that is read, after all hooks had the chance to configure them.
+    The sampler of `loader` has skipped the samples of those steps. Loader processes start with the first batch that is
+    read, after all hooks had the chance to configure them.
     """
 
     def __init__(self, loader: DataLoader, done: int) -> None:
-        loader.sampler.skip(done * loader.batch_size)
         self.loader, self.remaining = loader, done
         self._iterator: Iterator[Any] | None = None
 
@@ -38,4 +38,5 @@ def start_at_step(loop: BaseLoop) -> None:
     if not isinstance(loop, IterBasedTrainLoop) or hasattr(loop.dataloader_iterator, "skip_iter"):
         return
     if isinstance(loop.dataloader.sampler, KeyedInfiniteSampler):
+        loop.dataloader.sampler.skip(loop.iter * loop.dataloader.batch_size)
         loop.dataloader_iterator = ResumedBatches(loop.dataloader, loop.iter)

@@ -2,9 +2,9 @@
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -101,7 +101,8 @@ def own_step(runner: Runner) -> Step | None:
         crops = [part for part in steps if isinstance(part, RandomResizedCrop)]
         size = (crops[-1].size,) * 2 if crops else None
     else:
-        size = model.plan["patch_vox"] if hasattr(model, "plan") else None
+        plan = getattr(model, "plan", None)
+        size = plan["patch_vox"] if plan else None
     with_cp = any(network.with_cp for network in _networks(model))
     return Step(loader.batch_size, tuple(size), with_cp) if size else None
 
@@ -158,7 +159,9 @@ def _step_bytes(model: nn.Module, step: Step, autocast: torch.dtype | None) -> i
     A smaller step is counted and scaled by batch and size, as each operation costs time even without storage.
     """
     with FakeTensorMode(allow_non_fake_inputs=True) as without_numbers:
-        empty = {id(x): nn.Parameter(torch.empty_like(x, device="cpu"), x.requires_grad) for x in model.parameters()}
+        empty: dict[int, Tensor] = {
+            id(x): nn.Parameter(torch.empty_like(x, device="cpu"), x.requires_grad) for x in model.parameters()
+        }
         empty |= {id(x): torch.empty_like(x, device="cpu") for x in model.buffers()}
     # Not `to_empty`: it fails where modules share a weight, as DynUNet's do.
     model = revert_sync_batchnorm(copy.deepcopy(model, empty)).train()
@@ -178,7 +181,8 @@ def _loss(model: nn.Module, step: Step) -> Tensor:
         return model(torch.zeros(step.batch, 3, *step.size), labels, mode="loss")["loss"]
     label = torch.zeros(step.batch, *step.size, dtype=torch.long)
     if not isinstance(model, EncoderDecoder):
-        logits = model(torch.zeros(step.batch, len(model.plan["channels"]), *step.size))
+        plan = cast(Mapping[str, Any], model.plan)
+        logits = model(torch.zeros(step.batch, len(plan["channels"]), *step.size))
         overlap = (logits.softmax(1) * F.one_hot(label, logits.shape[1]).movedim(-1, 1).float()).sum()
         return overlap + F.cross_entropy(logits, label)
     features = model.extract_feat(torch.zeros(step.batch, 3, *step.size))

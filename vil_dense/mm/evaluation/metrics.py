@@ -1,7 +1,7 @@
 """Computes metrics and stores their values for each class for the report: IoU of label maps, accuracy of classes."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ class ClassIoUMetric(IoUMetric):
     the mean.
     """
 
-    per_class: ClassVar[list[tuple[str, float, float, int]]] = []
+    per_class: Sequence[tuple[str, float, float, int]] = ()
 
     @staticmethod
     def intersect_and_union(
@@ -44,7 +44,10 @@ class ClassIoUMetric(IoUMetric):
             with np.errstate(divide="ignore", invalid="ignore"):
                 rows = zip(100 * intersect / union, 100 * intersect / label, label.astype(int), strict=True)
             names = self.dataset_meta["classes"]
-            self.per_class = [(name, *map(float, row[:2]), int(row[2])) for name, row in zip(names, rows, strict=True)]
+            self.per_class = [
+                (name, float(iou), float(accuracy), int(pixels))
+                for name, (iou, accuracy, pixels) in zip(names, rows, strict=True)
+            ]
         return super().compute_metrics(results)
 
 
@@ -56,7 +59,7 @@ class TopAccuracy(BaseMetric):
     evaluation; a class without pictures has nan.
     """
 
-    per_class: ClassVar[list[tuple[str, float, int]]] = []
+    per_class: Sequence[tuple[str, float, int]] = ()
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         scores = torch.stack([sample["scores"] for sample in data_samples])
@@ -70,6 +73,6 @@ class TopAccuracy(BaseMetric):
         counts = np.bincount(labels, minlength=len(names))
         with np.errstate(invalid="ignore"):
             shares = 100 * np.bincount(labels, hits[:, 0], len(names)) / counts
-        self.per_class = [(name, *row) for name, *row in zip(names, shares.tolist(), counts.tolist(), strict=True)]
+        self.per_class = list(zip(names, shares.tolist(), counts.tolist(), strict=True))
         top = dict(top1=100 * hits[:, 0].mean())
         return dict(top, top5=100 * hits.any(1).mean()) if hits.shape[1] == 5 else top

@@ -80,7 +80,7 @@ UNREADABLE = (Image.DecompressionBombError, OSError, SyntaxError, ValueError)
 
 def _why_unread(path: Path, error: Exception) -> str:
     """Returns the path of a picture, with the reason if the file is not damaged."""
-    if isinstance(error, Image.DecompressionBombError):
+    if isinstance(error, Image.DecompressionBombError) and Image.MAX_IMAGE_PIXELS:
         return f"{path} (more than the {2 * Image.MAX_IMAGE_PIXELS:,} px that Pillow opens)"
     return f"{path} ({error})" if isinstance(error, ValueError) and not isinstance(error, OSError) else str(path)
 
@@ -136,8 +136,8 @@ class Predictor:
         if size[0] * size[1] > self.largest:
             self.largest = size[0] * size[1]
             self._log_memory(seen, size)
-        found = label_map(self.model, inputs, size, padding=padding, batch=self.batch, progress=progress)
-        return found.numpy()
+        labels = label_map(self.model, inputs, size, padding=padding, batch=self.batch, progress=progress)
+        return labels.numpy()
 
     def write_all(self, pictures: dict[Path, Path], out: Path) -> list[str]:
         """Writes label and overlay of each picture below `out`; returns the names of those that could not be read.

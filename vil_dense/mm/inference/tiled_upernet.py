@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from mmengine.model import BaseModule
 from mmseg.models.decode_heads import UPerHead
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.necks import Feature2Pyramid
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -57,7 +59,7 @@ class Resize(NamedTuple):
         return maps.view(*x.shape[:-2], *size)
 
 
-def decode(head: nn.Module, neck: nn.Module | None, feature_maps: Sequence[Tensor]) -> Tensor:
+def decode(head: BaseDecodeHead, neck: BaseModule | None, feature_maps: Sequence[Tensor]) -> Tensor:
     """Returns the logits of `head(neck(feature_maps))`, (B, K, h, w); in bands of rows where that saves memory."""
     rows = band_rows(head, neck, feature_maps)
     if rows is None:
@@ -65,7 +67,7 @@ def decode(head: nn.Module, neck: nn.Module | None, feature_maps: Sequence[Tenso
     return _in_bands(head, _Pyramid(neck, feature_maps), rows)
 
 
-def band_rows(head: nn.Module, neck: nn.Module | None, feature_maps: Sequence[Tensor]) -> int | None:
+def band_rows(head: BaseDecodeHead, neck: BaseModule | None, feature_maps: Sequence[Tensor]) -> int | None:
     """Returns the rows of the finest level in a band; None if `head` runs on complete maps."""
     parts = [head] if neck is None else [head, neck]
     if (
@@ -85,7 +87,7 @@ def band_rows(head: nn.Module, neck: nn.Module | None, feature_maps: Sequence[Te
 class _Pyramid:
     """Computes the levels of `neck`, complete or some rows; the levels do not depend on each other."""
 
-    def __init__(self, neck: nn.Module | None, feature_maps: Sequence[Tensor]) -> None:
+    def __init__(self, neck: Feature2Pyramid | None, feature_maps: Sequence[Tensor]) -> None:
         self.neck, self.feature_maps = neck, list(feature_maps)
         self.factor = 1 if neck is None else int(neck.rescales[0])
         height, width = feature_maps[0].shape[2:]
@@ -111,13 +113,13 @@ def _in_bands(head: UPerHead, pyramid: _Pyramid, rows: int) -> Tensor:
     """Runs `UPerHead.forward` on `rows` of the finest level at a time."""
     (height, width), align = pyramid.size, head.align_corners
     levels, coarse = _coarse_levels(head, pyramid.coarse())
-    to_finest = [Resize(tuple(x.shape[2:]), pyramid.size, align) for x in levels]
+    to_finest = [Resize((x.shape[2], x.shape[3]), pyramid.size, align) for x in levels]
 
     def enlarged(x: Tensor, resize: Resize, start: int, stop: int) -> Tensor:
         first, end = resize.source(start, stop)
         return resize.rows(x[:, :, first:end], start, stop)
 
-    logits = None
+    logits = torch.empty(0)
     for start in range(0, height, rows):
         stop = min(start + rows, height)
         above, below = max(start - 1, 0), min(stop + 1, height)
@@ -127,7 +129,7 @@ def _in_bands(head: UPerHead, pyramid: _Pyramid, rows: int) -> Tensor:
         x = head.fpn_convs[0](x)[:, :, above - first : below - first]
         x = torch.cat([x, *(enlarged(*level, above, below) for level in zip(levels, to_finest, strict=True))], 1)
         x = head.cls_seg(head.fpn_bottleneck(x)[:, :, start - above : stop - above])
-        if logits is None:
+        if start == 0:
             logits = x.new_empty(*x.shape[:2], height, width)
         logits[:, :, start:stop] = x
     return logits

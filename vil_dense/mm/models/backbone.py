@@ -37,6 +37,8 @@ class ViL(BaseModule):
         ValueError: a variant or option is unknown, or a block does not exist.
     """
 
+    _is_init: bool  # set by `BaseModule`
+
     def __init__(
         self,
         variant: str = "vil2-tiny",
@@ -90,18 +92,9 @@ class ViL(BaseModule):
             norms = {key.removeprefix("out_norms."): own.pop(key) for key in list(own) if key.startswith("out_norms.")}
             report = load_weights(self.net, own)
         if self.out_norms is not None:
-            report += self._load_out_norms(norms)
+            report += _load_out_norms(self.out_norms, norms)
         print_log(f"ViL {kind} from {path}: {report}", "current")
         self._is_init = True
-
-    def _load_out_norms(self, norms: dict[str, Tensor]) -> str:
-        """Loads the norms of the feature maps if the checkpoint has as many; returns a line for the report."""
-        if {key: value.shape for key, value in norms.items()} != {
-            k: v.shape for k, v in self.out_norms.state_dict().items()
-        }:
-            return f", left new out_norms ({len(self.out_norms.state_dict())} tensors)"
-        self.out_norms.load_state_dict(norms)
-        return f", {len(norms)} tensors of out_norms"
 
     def train(self, mode: bool = True) -> "ViL":
         super().train(mode)
@@ -119,3 +112,12 @@ class ViL(BaseModule):
         frozen: list[nn.Module] = [self.net.patch_embed, self.net.pos_embed, *self.net.blocks[: self.frozen_stages]]
         for module in frozen:
             module.eval().requires_grad_(False)
+
+
+def _load_out_norms(out_norms: nn.ModuleList, norms: dict[str, Tensor]) -> str:
+    """Loads the norms of the feature maps if the checkpoint has as many; returns a line for the report."""
+    own = out_norms.state_dict()
+    if {key: value.shape for key, value in norms.items()} != {key: value.shape for key, value in own.items()}:
+        return f", left new out_norms ({len(own)} tensors)"
+    out_norms.load_state_dict(norms)
+    return f", {len(norms)} tensors of out_norms"

@@ -33,6 +33,8 @@ class ImageClassifier(BaseModel):
         ValueError: a variant or option is unknown.
     """
 
+    _is_init: bool  # set by `BaseModule`
+
     def __init__(
         self,
         variant: str = "vil-tiny",
@@ -61,6 +63,8 @@ class ImageClassifier(BaseModel):
             return logits
         logits = logits.double() if inputs.dtype.itemsize == 8 else logits.float()
         if mode == "loss":
+            if labels is None:
+                raise ValueError("mode='loss' needs labels")
             return dict(loss=F.cross_entropy(logits, labels if labels.ndim == 1 else labels.to(logits.dtype)))
         classes = [None] * len(logits) if labels is None else labels.tolist()
         return [dict(scores=row, label=label) for row, label in zip(logits.softmax(-1), classes, strict=True)]

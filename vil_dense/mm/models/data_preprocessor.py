@@ -29,10 +29,11 @@ def cutmix(pictures: Tensor, targets: Tensor, box: tuple[int, int, int, int]) ->
 def cutmix_box(lam: float, centre: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
     """Returns top, bottom, left and right of the box around `centre` with sides sqrt(1 - lam) * `size`, clipped."""
     half = [int(0.5 * math.sqrt(1 - lam) * side) for side in size]
-    edges = []
-    for middle, reach, side in zip(centre, half, size, strict=True):
-        edges += [max(middle - reach, 0), min(middle + reach, side)]
-    return tuple(edges)
+    (top, bottom), (left, right) = (
+        (max(middle - reach, 0), min(middle + reach, side))
+        for middle, reach, side in zip(centre, half, size, strict=True)
+    )
+    return top, bottom, left, right
 
 
 def _mix_targets(targets: Tensor, lam: float) -> Tensor:
@@ -66,7 +67,7 @@ class PicturePreprocessor(BaseDataPreprocessor):
         if (mixup or cutmix) and not num_classes:
             raise ValueError("mixing needs num_classes for its targets")
         self.alphas = {name: alpha for name, alpha in (("mixup", mixup), ("cutmix", cutmix)) if alpha}
-        self.num_classes = num_classes
+        self.num_classes = num_classes or 0
         self.normalises = mean is not None
         if mean is not None:
             self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)

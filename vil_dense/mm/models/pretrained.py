@@ -69,5 +69,6 @@ def trained_direction(checkpoint: dict) -> str | None:
                 if option.arg == "type" and isinstance(option.value, ast.Constant)
             ]
             if {"ViL", "ImageClassifier"} & set(kinds):
-                return values.get("direction", DEFAULT_DIRECTION)
+                direction = values.get("direction", DEFAULT_DIRECTION)
+                return direction if isinstance(direction, str) else None
     return None

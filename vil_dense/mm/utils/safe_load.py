@@ -92,8 +92,8 @@ def load_exactly(model: nn.Module, weights: dict[str, torch.Tensor], filename: s
     Raises:
         ValueError: they are of another model; names the number of tensors that do not fit, and one of them.
     """
-    while isinstance(getattr(model, "module", None), nn.Module):
-        model = model.module
+    while isinstance(inner := getattr(model, "module", None), nn.Module):
+        model = inner
     own = model.state_dict()
     faults = {
         "missing": [name for name in own if name not in weights],

@@ -84,14 +84,18 @@ class VolumeDataset(Dataset):
         `name`, `image` (C, I, J, K) float32, `label` (I, J, K) uint8 or uint16 and `affine` (4, 4), voxels to mm: NumPy
         arrays on the file's grid, which `pseudo_collate` leaves in the memory of the CPU.
         """
-        if self.augment is not None and not isinstance(index, SampleKey):
+        if self.augment is None:
+            return self._case(index)
+        if not isinstance(index, SampleKey):
             raise ValueError("patches need the keys of a KeyedInfiniteSampler, got a plain index")
+        case = self._case(index)
+        return dict(sample_patch(self.augment, case, index.seed, index.epoch, int(index)), name=case["name"])
+
+    def _case(self, index: int) -> dict[str, Any]:
+        """Returns a whole case; waits while its files are unreachable."""
         source = self.cases.sources[index]
         images = source["image"] if isinstance(source["image"], list) else [source["image"]]
-        case = read_with_retry(lambda: self.cases[index], [*images, *([source["label"]] if "label" in source else [])])
-        if self.augment is None:
-            return case
-        return dict(sample_patch(self.augment, case, index.seed, index.epoch, int(index)), name=case["name"])
+        return read_with_retry(lambda: self.cases[index], [*images, *([source["label"]] if "label" in source else [])])
 
     def _read(self, source: Mapping[str, Any]) -> dict[str, Any]:
         """Reads a whole case."""

@@ -82,6 +82,8 @@ class VolumeSegmentor(BaseModel):
             `loss`: a dict with the loss. `predict`: a dict for each case, see `segment`. `tensor`: logits.
         """
         if mode == "loss":
+            if not isinstance(label, Tensor):
+                raise ValueError("mode='loss' needs labels, a tensor")
             return dict(loss=self.loss(logits_of(self.network(image)), label.float()))
         if mode == "predict":
             truth = [None] * len(image) if label is None else label
@@ -102,7 +104,8 @@ class VolumeSegmentor(BaseModel):
 def describe_network(network: torch.nn.Module, patch_vox: Sequence[int]) -> str:
     """Returns a line: parameters, the fraction in sequence blocks, tokens of a patch at each of their scales."""
     numbers = sequence_share(network)
-    tokens = network.tokens(patch_vox) if hasattr(network, "tokens") else {}
+    count_tokens = getattr(network, "tokens", None)
+    tokens = count_tokens(patch_vox) if count_tokens else {}
     at = ", ".join(f"{count} at {scale}" for scale, count in tokens.items()) or "none"
     return (
         f"network: {type(network).__name__}, {numbers['total']:,} parameters, {numbers['share']:.1%} in sequence "

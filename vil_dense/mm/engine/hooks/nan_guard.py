@@ -149,7 +149,7 @@ class NaNGuardHook(Hook):
         losses = torch.stack(self.losses).tolist()
         now = random_states()
         # Every process repeats all batches of the update, as norms over several processes need all of them.
-        firsts = [first_not_finite(self.model, lambda batch=batch: self._repeat(batch)) for batch in self.batches]
+        firsts = [first_not_finite(self.model, partial(self._repeat, batch)) for batch in self.batches]
         set_random_states(now)
         index = next((index for index, first in enumerate(firsts) if first), -1)
         return dict(
@@ -182,7 +182,9 @@ class LabelledAccuracyHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Tensor] | None = None
     ) -> None:
-        perfect = [name for name, value in (outputs or {}).items() if name.endswith("acc_seg") and value > 99.99]
+        if outputs is None:
+            return
+        perfect = [name for name, value in outputs.items() if name.endswith("acc_seg") and value > 99.99]
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         if perfect and not any_labelled(data_batch["data_samples"], model.decode_head.ignore_index):
             outputs.update({name: torch.full_like(outputs[name], math.nan) for name in perfect})
