@@ -9,7 +9,9 @@ from typing import Any
 
 def plain_parser(description: str | None) -> argparse.ArgumentParser:
     """Returns a parser with the option that every tool has: `--debug`."""
-    arguments = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     arguments.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return arguments
 

@@ -72,6 +72,8 @@ def main() -> None:
     from vil_dense.mm.cli.arguments import report_errors
 
     with report_errors(args.debug):
+        if len(args.runs) < 2:
+            raise ValueError(f"two runs or more are compared, got {args.runs[0]} alone")
         runs = {str(path): read_run(path) for path in args.runs}
         first = runs[str(args.runs[0])]
         rows = [
@@ -84,7 +86,8 @@ def main() -> None:
     for row in rows:
         print(
             f"{row['run']}  {row['metric']}: {row['mean']:.4f} over {row['cases']:.0f} cases, "
-            f"difference {row['difference']:+.4f}, p {row['wilcoxon_p']:.3g}"
+            f"difference {row['difference']:+.4f}, "
+            + (f"p {row['wilcoxon_p']:.3g}" if row["wilcoxon_p"] == row["wilcoxon_p"] else "no p, as no case differs")
         )
 
 

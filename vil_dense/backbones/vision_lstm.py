@@ -1,6 +1,7 @@
 """Defines Vision-LSTM (arXiv 2406.04303) for pictures and volumes of any size, and the table of its variants."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from inspect import signature
 from typing import Any
 
@@ -115,6 +116,9 @@ class VisionLSTM(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
+        check_options(options, block)
+        if dim % 8 and block == "vil" and "inner_dim" not in options:
+            raise ValueError(f"dim is a multiple of 8 unless inner_dim is given, got {dim}")
         self.ndim = ndim = len(grid)
         if ndim not in (2, 3):
             raise ValueError(f"grid has one number for each axis of a picture (2) or a volume (3), got {tuple(grid)}")
@@ -164,6 +168,8 @@ class VisionLSTM(nn.Module):
 
         Indices count single blocks from 0; negative ones from the end. Blocks after the last requested one do not run.
         """
+        if not isinstance(out_indices, Sequence) or not out_indices:
+            raise ValueError(f"out_indices is a sequence of block numbers, such as (7, 11), got {out_indices!r}")
         wanted = [self.block_index(index) for index in out_indices]
         tokens, maps = self._embed(x), {}
         for index, block in enumerate(self.blocks[: max(wanted) + 1]):
@@ -241,17 +247,30 @@ def compile_blocks(network: nn.Module) -> None:
             module.compile(dynamic=True, fullgraph=True)
 
 
+def check_options(options: Mapping[str, Any], block: str, others: Sequence[str] = ()) -> None:
+    """Checks the names of options for a network with blocks of this name.
+
+    Args:
+        others: names that the caller takes itself.
+
+    Raises:
+        ValueError: a name is unknown; the nearest known one is suggested.
+    """
+    if block not in BLOCKS:
+        raise ValueError(f"unknown block {block!r}; known: {', '.join(BLOCKS)}")
+    known = sorted({*_options_of(block), *signature(VisionLSTM).parameters, *others} - {"options"})
+    if unknown := [option for option in options if option not in known]:
+        near = get_close_matches(unknown[0], known, 1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise ValueError(f"unknown option {', '.join(unknown)}{hint}; known: {', '.join(known)}")
+
+
 def _make_block(
     name: str, dim: int, index: int, depth: int, ndim: int, direction: str, options: dict[str, Any]
 ) -> nn.Module:
     """Makes block `index` of `depth`, its orders taken from `direction`."""
-    if name not in BLOCKS:
-        raise ValueError(f"unknown block {name!r}; known: {', '.join(BLOCKS)}")
     if direction not in DIRECTIONS:
         raise ValueError(f"unknown direction {direction!r}; known: {', '.join(DIRECTIONS)}")
-    known = _options_of(name)
-    if unknown := [option for option in options if option not in known]:
-        raise ValueError(f"unknown option {', '.join(unknown)} of block {name!r}; known: {', '.join(known)}")
     if name == "vil":
         design = dict(DIRECTIONS[direction])
         if design.pop("alternate", False):

@@ -120,6 +120,6 @@ def _resize_by_products(embed: Tensor, grid: tuple[int, ...]) -> Tensor:
         if len(grid) > 1 and axis >= len(grid) - 1:
             weights = F.interpolate(eye[None, None], (size, before), mode="bicubic")[0, 0]
         else:
-            weights = F.interpolate(eye[None], size, mode="linear")[0].mT
+            weights = F.interpolate(eye[None], size, mode="linear")[0].transpose(0, 1)
         x = torch.tensordot(weights, x, ([1], [axis])).movedim(0, axis)
     return x.to(embed.dtype)

@@ -105,7 +105,7 @@ class Scan(nn.Module):
         if not self.causal:
             return self.conv(u.movedim(-1, 1)).movedim(1, -1)
         sequence = to_sequence(u, order)
-        c = self.conv(sequence.mT)[..., : sequence.shape[1]].mT
+        c = self.conv(sequence.transpose(1, 2))[..., : sequence.shape[1]].transpose(1, 2)
         return to_grid(c, order, u.shape[1:-1])
 
     def gates(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ except ImportError as error:
 
 from vil_dense.mm.datasets.class_folders import LabelledPictures
 from vil_dense.mm.datasets.seeding import KeyedInfiniteSampler, KeyedSampler, SeedSample, StepSeedHook
-from vil_dense.mm.datasets.segmentation import CamVidDataset, CheckedADE20KDataset, SampleDataset
+from vil_dense.mm.datasets.segmentation import CamVidDataset, CheckedADE20KDataset, CheckedDataset, SampleDataset
 from vil_dense.mm.datasets.transforms.color_jitter import ColorJitter
 from vil_dense.mm.datasets.transforms.imagenet import (
     FlipPicture,
@@ -44,6 +44,7 @@ from vil_dense.mm.models.tta import MeanTTAModel
 __all__ = [
     "CamVidDataset",
     "CheckedADE20KDataset",
+    "CheckedDataset",
     "ClassIoUMetric",
     "ClassReportHook",
     "ColorJitter",

@@ -8,17 +8,20 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from difflib import get_close_matches
 from pathlib import Path
 from weakref import WeakSet
 
+import mmengine.registry
 from mmengine.config import Config
 from mmengine.logging import MMLogger
-from mmengine.registry import init_default_scope
+from mmengine.registry import Registry, init_default_scope
 from mmengine.runner import Runner
 
 from vil_dense.errors import exit_on_error, traceback_hint
 from vil_dense.mm.engine.distributed import start_processes
 from vil_dense.mm.engine.failures import RunFault
+from vil_dense.mm.engine.resolve_config import SHARED
 from vil_dense.mm.utils import safe_load
 
 USER_ERRORS = (ImportError, KeyError, OSError, RunFault, SyntaxError, TypeError, ValueError)
@@ -59,7 +62,17 @@ def sentence(error: Exception) -> str:
         text = text[ends[-1] :]
     text = re.sub(r"^(class `\w+` in \S+: )+", "", text)  # MMEngine's registry names the class it built
     text = re.sub(r"(?s) Please check whether the value of .*|, the current sys\.path is: .*", "", text)
+    if missing := re.search(r"(\w+) is not in the \w+::(\w+) registry", text):
+        text += suggestion(missing[1], missing[2])
     return " ".join(text.split()) or type(error).__name__
+
+
+def suggestion(name: str, registry: str) -> str:
+    """Returns a question for the name nearest to an unknown one in a registry of MMEngine; empty if none is near."""
+    roots = [part for part in vars(mmengine.registry).values() if isinstance(part, Registry) and part.name == registry]
+    known = {name for root in roots for part in (root, *root.children.values()) for name in part.module_dict}
+    near = get_close_matches(name, known, 1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def _keep_traceback(error: Exception) -> str | None:
@@ -128,8 +141,7 @@ def read_config(args: argparse.Namespace, subfolder: str = "") -> Config:
     """
     cfg = load_config(args.config)
     for option in args.cfg_options:
-        if option.split(".")[0] not in {*cfg, *RUNNER_OPTIONS}:
-            raise ValueError(f"unknown option {option}: {args.config} has no {option.split('.')[0]}")
+        _check_option(option, cfg, args.config)
     try:
         cfg.merge_from_dict(args.cfg_options)
     except Exception as error:  # MMEngine has a kind each for lists, numbers and dicts
@@ -147,6 +159,27 @@ def read_config(args: argparse.Namespace, subfolder: str = "") -> Config:
         start_processes(args.launcher, cfg.env_cfg.dist_cfg)
     init_default_scope(cfg.get("default_scope", "mmseg"))
     return cfg
+
+
+def _check_option(option: str, cfg: Config, path: str) -> None:
+    """Refuses an override of what the config has not, and of a variable that was used up when the file was read."""
+    key = option.split(".")[0]
+    if key in RUNNER_OPTIONS or ("plan" in cfg and key in SHARED):
+        return
+    if key not in cfg:
+        raise ValueError(f"unknown option {option}: {path} has no {key}")
+    places = [place for place in _paths_of(cfg[key], cfg._cfg_dict) if place != key][:3]
+    where = f"set {', '.join(places)} instead" if places else "change it in a file that inherits this one"
+    raise ValueError(f"{option} would change nothing: {key} is a variable of {path}, read before overrides; {where}")
+
+
+def _paths_of(value: object, node: object, path: str = "") -> Iterator[str]:
+    """Yields the paths below `node` at which `value` is."""
+    if path and node == value and type(node) is type(value):
+        yield path
+    elif isinstance(node, dict):
+        for key, part in node.items():
+            yield from _paths_of(value, part, f"{path}.{key}" if path else key)
 
 
 def load_config(path: str | Path) -> Config:

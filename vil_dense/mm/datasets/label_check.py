@@ -118,7 +118,7 @@ def _check(
     if folder and os.path.isdir(folder) and not dataset.ann_file:  # a list may leave out what it likes
         pictures = (dataset.get_data_info(index)["img_path"] for index in range(len(dataset)))
         if skipped := describe_skipped(Path(folder), pictures):
-            log(f"warning: {skipped}; {type(dataset).__name__} takes the ending {dataset.img_suffix}")
+            log(f"warning: {skipped} (img_suffix of {type(dataset).__name__} is {dataset.img_suffix})")
     survey = count_labels(dataset, seconds)
     log(table(split, survey, names, void))
     if fault := find_errors(survey, classes, void, reduced, train=split == "train"):

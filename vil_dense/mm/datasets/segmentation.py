@@ -1,17 +1,24 @@
 """Checks before training that all files of a data set exist; mmseg continues without pictures or fails later."""
 
+import os
+from pathlib import Path
 from typing import Any, ClassVar
 
 from mmengine import fileio
 from mmseg.datasets import ADE20KDataset, BaseSegDataset
 from mmseg.registry import DATASETS
 
+from vil_dense.mm.datasets.pictures import SUFFIXES
 from vil_dense.mm.datasets.retry import read_with_retry
 from vil_dense.synthetic import scenes
 
 
+@DATASETS.register_module()
 class CheckedDataset(BaseSegDataset):
     """Lists pairs of pictures and label maps, and checks that each file exists. Arguments: see `BaseSegDataset`.
+
+    Without a list of names (`ann_file`) the folder is searched for pictures of all `SUFFIXES`, in upper or lower case;
+    an `img_suffix` that is more than one of these, such as `_leftImg8bit.png`, selects the names that end so.
 
     Raises:
         FileNotFoundError: the data root, a folder, a picture or a label does not exist, or a folder has no pictures.
@@ -28,14 +35,27 @@ class CheckedDataset(BaseSegDataset):
             self._require("folder of labels", labels)
         if self.ann_file:
             self._require("list of pictures", self.ann_file)
-        pairs = super().load_data_list()
+        any_suffix = self.img_suffix in SUFFIXES and not self.ann_file and not self.backend_args
+        pairs = self._pairs(Path(images), labels) if any_suffix else super().load_data_list()
         if not pairs:
-            raise self._missing(f"*{self.img_suffix} picture", self.ann_file or images)
+            endings = " ".join(SUFFIXES) if any_suffix else self.img_suffix
+            raise self._missing(f"picture ({endings})", self.ann_file or images)
         for pair in pairs:
             if self.ann_file:
                 self._require("picture", pair["img_path"])
             if labels is not None:
                 self._require(f"label of {pair['img_path']}", pair["seg_map_path"])
+        return pairs
+
+    def _pairs(self, images: Path, labels: str | None) -> list[dict]:
+        """Returns the entries of all pictures below a folder; a label has the name of its picture."""
+        found = sorted(path for path in images.rglob("*") if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
+        common = dict(label_map=self.label_map, reduce_zero_label=self.reduce_zero_label)
+        pairs = [dict(common, img_path=str(path), seg_fields=[]) for path in found]
+        for path, pair in zip(found, pairs, strict=True):
+            if labels is not None:
+                name = str(path.relative_to(images).with_suffix("")) + self.seg_map_suffix
+                pair["seg_map_path"] = os.path.join(labels, name)
         return pairs
 
     def prepare_data(self, idx: int) -> Any:

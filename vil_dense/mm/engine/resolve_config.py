@@ -127,15 +127,21 @@ def resolve_classes(cfg: Config) -> str:
 
 def resolve_loaders(cfg: Config, cuda: bool) -> str:
     """Limits loader processes to the cores of this process, and pins memory only if there is a GPU."""
-    cores, asked = available_cores(cfg.get("launcher")), 0
-    for loader in (cfg.get(f"{split}_dataloader") for split in ("train", "val", "test")):
+    cores, requested = available_cores(cfg.get("launcher")), {}
+    for split in ("train", "val", "test"):
+        loader = cfg.get(f"{split}_dataloader")
         if loader is None:
             continue
         if not cuda:
             loader.pop("pin_memory", None)
         if loader.get("num_workers", 0) > cores:
-            asked, loader.num_workers = max(asked, loader.num_workers), cores
-    return f"loaders: {cores} workers, {asked} were asked for, but {cores} cores are here" if asked else ""
+            requested[split], loader.num_workers = loader.num_workers, cores
+        if not loader.get("num_workers"):
+            loader.persistent_workers = False  # which torch refuses without workers
+    if not requested:
+        return ""
+    listed = ", ".join(f"{count} for {split}" for split, count in requested.items())
+    return f"loaders: {cores} workers for {cores} cores, where the config has {listed}"
 
 
 def available_cores(launcher: str | None) -> int:

@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import MODELS
 from mmseg.registry import DATASETS
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vil_dense.backbones.memory import GIB, free_memory
 from vil_dense.files import describe_skipped, save_png
@@ -79,10 +79,11 @@ UNREADABLE = (Image.DecompressionBombError, OSError, SyntaxError, ValueError)
 
 
 def _why_unread(path: Path, error: Exception) -> str:
-    """Returns the path of a picture, with the reason if the file is not damaged."""
-    if isinstance(error, Image.DecompressionBombError) and Image.MAX_IMAGE_PIXELS:
+    """Returns the path of a picture and why it cannot be read."""
+    if isinstance(error, Image.DecompressionBombError):
         return f"{path} (more than the {2 * Image.MAX_IMAGE_PIXELS:,} px that Pillow opens)"
-    return f"{path} ({error})" if isinstance(error, ValueError) and not isinstance(error, OSError) else str(path)
+    why = f"not one of {', '.join(FORMATS)}" if isinstance(error, UnidentifiedImageError) else error
+    return f"{path} ({why})"
 
 
 def _count_windows(progress: Progress, picture: int, pictures: int, done: int, count: int) -> None:
@@ -107,6 +108,8 @@ class Predictor:
     def __init__(self, cfg: Config, checkpoint: str, device: str, *, own_size: bool = False, batch: int = 1) -> None:
         if batch < 1:
             raise ValueError(f"--window-batch is at least 1, got {batch}")
+        if "decode_head" not in cfg.model:
+            raise ValueError(f"{cfg.filename} trains a {cfg.model.type}, which labels no pictures")
         content = load_safely(checkpoint)
         resolve_norm(cfg, world_size=1, cuda=False, weights=weights_of(content))
         dataset = next(config_parts(cfg.test_dataloader.dataset))

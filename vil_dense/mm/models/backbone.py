@@ -1,6 +1,7 @@
 """Registers ViL as a backbone for mmsegmentation and other projects based on MMEngine."""
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 from mmengine.logging import print_log
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from vil_dense.backbones import VisionLSTM
 from vil_dense.backbones import variant as variant_options
 from vil_dense.backbones.checkpoint import load_weights
+from vil_dense.backbones.vision_lstm import check_options
 from vil_dense.layers.fused import describe_forms
 from vil_dense.mm.models.pretrained import naming, read_pretrained
 from vil_dense.ops import resolve_backend
@@ -54,6 +56,7 @@ class ViL(BaseModule):
             raise ValueError(
                 f"ViL returns raw maps and has no option {', '.join(sorted(fixed))}; out_norm=True adds norms"
             )
+        check_options(options, options.get("block", "vil"), [*signature(type(self)).parameters])
         options = {**variant_options(variant), "pooling": None, **options}
         self.net = VisionLSTM(post_norm=False, head_norm=False, **options)
         if not out_indices or not -1 <= frozen_stages <= len(self.net.blocks):
