@@ -264,7 +264,7 @@ TOPICS: dict[str, Callable[[], Iterator[Finding]]] = dict(
 
 def examine(debug: bool = False) -> list[Finding]:
     """Returns all findings; a check that fails is a finding, or with `debug` raises."""
-    found = []
+    found: list[Finding] = []
     for topic, look in TOPICS.items():
         try:
             with contextlib.redirect_stdout(sys.stderr):  # some packages print when they are imported

@@ -7,7 +7,6 @@ counted (see `vil_dense.backbones.flops`). Heads that inference does not use cou
 counts the block designs of table 2 of the paper in the quadratic form, as the paper does, and in the chunkwise form.
 """
 
-import sys
 from typing import TYPE_CHECKING
 
 from vil_dense.command_line import parser
@@ -61,7 +60,8 @@ def main() -> None:
 
     with report_errors(args.debug):
         if args.table2:
-            return show_table_2()
+            show_table_2()
+            return
         if args.config is None:
             raise ValueError("get_flops needs a config, or --table2")
         cfg = read_config(args)
@@ -78,4 +78,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from vil_dense.command_line import parser
 
 if TYPE_CHECKING:
-    from torch.utils.data import Dataset
+    from mmengine.dataset import BaseDataset
 
 
-def step_times(dataset: "Dataset", count: int) -> dict[str, float]:
+def step_times(dataset: "BaseDataset", count: int) -> dict[str, float]:
     """Measures the CPU seconds of each step of the pipeline for `count` samples, spread over the data set."""
     from vil_dense.mm.datasets.seeding import SampleKey
 
@@ -31,7 +31,7 @@ def step_times(dataset: "Dataset", count: int) -> dict[str, float]:
     return dict(seconds)
 
 
-def loader_rate(dataset: "Dataset", count: int, workers: int) -> float:
+def loader_rate(dataset: "BaseDataset", count: int, workers: int) -> float:
     """Measures pictures per second of wall time with `workers` processes, without the first batches."""
     from torch.utils.data import DataLoader, default_collate
 

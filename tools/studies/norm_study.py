@@ -18,6 +18,7 @@ import copy
 import json
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ from vil_dense.files import read_json, write_whole
 
 if TYPE_CHECKING:
     from mmengine.config import Config
-    from torch import nn
+    from mmseg.models.segmentors import EncoderDecoder
 
 CURVES = "curves.json"
 POOL = "decode_head.psp_modules.0."
@@ -44,7 +45,7 @@ ARMS: dict[str, tuple[str, Callable[[str], bool]]] = {
 """Norm of neck and heads, and a function of the name that chooses the layers normalised by part."""
 
 
-def build(cfg: "Config", norm: str) -> "nn.Module":
+def build(cfg: "Config", norm: str) -> "EncoderDecoder":
     """Builds the segmentor with BN or GN wherever the config leaves the norm open."""
     from mmseg.registry import MODELS
 
@@ -58,7 +59,7 @@ def build(cfg: "Config", norm: str) -> "nn.Module":
     return MODELS.build(cfg.model)
 
 
-def evaluate(model: "nn.Module", loader: Iterable[dict], pictures: int) -> float:
+def evaluate(model: "EncoderDecoder", loader: Iterable[dict], pictures: int) -> float:
     """Returns the mIoU in % over the first `pictures` of the loader and the classes that occur."""
     import torch
 
@@ -167,8 +168,7 @@ def run_all(cfg: "Config", content: dict, args: argparse.Namespace) -> None:
                 continue
             start = time.monotonic()
             runs[str(seed)] = curve = train(cfg, arm, seed, args)
-            text = json.dumps(content)
-            write_whole(args.out / CURVES, lambda part, text=text: part.write_text(text))
+            write_whole(args.out / CURVES, partial(Path.write_text, data=json.dumps(content)))
             done = time.monotonic() - start
             print(f"{arm}, seed {seed}: mIoU {curve['mIoU']}, {curve['mIoU_mean_statistics']} with mean statistics, "
                   f"last losses {np.mean(curve['loss'][-20:]):.4f}, {done:.0f} s", flush=True)  # fmt: skip

@@ -13,6 +13,12 @@ class PartNorm(nn.BatchNorm2d):
     `running_mean` and `running_var` follow the first part, `mean_of_all` and `var_of_all` the mean over the parts.
     """
 
+    momentum: float
+    running_mean: Tensor
+    running_var: Tensor
+    mean_of_all: Tensor
+    var_of_all: Tensor
+
     def __init__(self, channels: int, parts: int, eps: float, momentum: float) -> None:
         super().__init__(channels, eps, momentum)
         self.parts = parts
@@ -56,9 +62,9 @@ def part_norms(model: nn.Module) -> list[PartNorm]:
 
 def split_norms(model: nn.Module, parts: int, chosen: Callable[[str], bool]) -> int:
     """Replaces the BatchNorms whose name is `chosen` by `PartNorm`; returns how many."""
-    names = [name for name, module in model.named_modules() if type(module) is nn.BatchNorm2d and chosen(name)]
-    for name in names:
-        old = model.get_submodule(name)
+    norms = [(name, norm) for name, norm in model.named_modules() if type(norm) is nn.BatchNorm2d and chosen(name)]
+    for name, old in norms:
+        assert old.momentum is not None, "PartNorm has no cumulative mean"
         parent = model.get_submodule(name.rpartition(".")[0])
         setattr(parent, name.rpartition(".")[2], PartNorm(old.num_features, parts, old.eps, old.momentum))
-    return len(names)
+    return len(norms)

@@ -11,7 +11,7 @@ import argparse
 import copy
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vil_dense.command_line import parser
 from vil_dense.files import save_csv, write_whole
@@ -67,7 +67,7 @@ def measure(args: argparse.Namespace, data: "dict[str, tuple[Tensor, Tensor]]", 
     from vil_dense.mm.evaluation.probe import knn_scores, linear_scores, top_accuracy
 
     (train, train_labels), (val, val_labels) = data["train"], data["val"]
-    rows = []
+    rows: list[dict[str, Any]] = []
     if args.knn:
         scores = knn_scores(train, train_labels, val, classes, args.k, args.temperature)
         rows.append(dict(check="knn", rule=KNN.format(k=args.k, temperature=args.temperature), scores=scores))

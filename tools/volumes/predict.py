@@ -26,12 +26,12 @@ from vil_dense.files import check_folders
 
 if TYPE_CHECKING:
     from mmengine.config import Config
-    from torch import nn
 
     from vil_dense.medical.inference.batch import Survey
+    from vil_dense.mm.volumes.segmentor import VolumeSegmentor
 
 
-def networks(cfg: "Config", checkpoints: list[str], device: str) -> "list[nn.Module]":
+def networks(cfg: "Config", checkpoints: list[str], device: str) -> "list[VolumeSegmentor]":
     """Builds the config's segmentor with the weights of each checkpoint, in eval mode."""
     from mmengine.registry import MODELS
 
@@ -49,7 +49,7 @@ def networks(cfg: "Config", checkpoints: list[str], device: str) -> "list[nn.Mod
     return found
 
 
-def describe_survey(survey: "Survey", models: "list[nn.Module]", device: str) -> None:
+def describe_survey(survey: "Survey", models: "list[VolumeSegmentor]", device: str) -> None:
     """Prints the number of finished cases and the memory of the largest volume; warns if less is free."""
     from vil_dense.backbones.memory import GIB, free_memory
     from vil_dense.medical.inference.volume_memory import estimate
@@ -59,12 +59,12 @@ def describe_survey(survey: "Survey", models: "list[nn.Module]", device: str) ->
     for grid in survey.grids.values():
         if grid.warning:
             print(f"warning: {grid.path}: {grid.warning}", file=sys.stderr)
-    grid = survey.largest(models[0].plan)
-    if grid is None:
+    largest = survey.largest(models[0].plan)
+    if largest is None:
         return
-    expected = estimate(models, grid, models[0].plan, models[0].windows)
+    expected = estimate(models, largest, models[0].plan, models[0].windows)
     windows = max(survey.windows.values())
-    print(f"largest volume: {' x '.join(map(str, grid.shape))} voxels, {windows} windows; memory: {expected}")
+    print(f"largest volume: {' x '.join(map(str, largest.shape))} voxels, {windows} windows; memory: {expected}")
     for where, needed in (("cpu", expected.total), (device, expected.gpu_total)):
         free = free_memory(where)
         if free is not None and needed > free:

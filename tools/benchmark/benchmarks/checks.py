@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.contestants.case import Case, Check, Contestant, refuse_missing_triton
-from benchmarks.contestants.networks import check_network, deviation
+from benchmarks.contestants.case import Case, Check, Contestant, deviation, refuse_missing_triton
+from benchmarks.contestants.networks import check_network
 from benchmarks.contestants.operators import check_against
 from benchmarks.measure import Result, admit
 from benchmarks.session import Session, in_parallel, set_precision
@@ -106,4 +106,4 @@ def layer_outcome(layer: ViLLayer, x: Tensor, case: Case) -> dict[str, Tensor]:
     for scan in {name.rpartition("igate.")[0] for name in gradients if "igate." in name}:
         weight, bias = (gradients.pop(f"{scan}igate.{name}") for name in ("weight", "bias"))
         gradients[f"{scan}igate"] = torch.cat([weight.flatten(), bias])
-    return {"output": y.detach(), "x": x.grad, **gradients}  # type: ignore[dict-item]
+    return {"output": y.detach(), "x": x.grad, **gradients}

@@ -35,6 +35,7 @@ def build_segmentor(case: Case, attention: bool, **options: Any) -> Any:
     from vil_dense.mm.engine.resolve_config import resolve_norm
 
     init_default_scope("mmseg")
+    assert case.config is not None
     cfg = load_config(case.config)
     backbone = cfg.model.backbone
     backbone.pop("init_cfg", None)

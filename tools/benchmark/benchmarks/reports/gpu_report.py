@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from benchmarks.measure import MEMORY, Result, say
@@ -28,7 +29,7 @@ def publish(out: Path, names: Sequence[str]) -> None:
 
 def page(parts: dict[str, Result]) -> str:
     """Returns the Markdown page."""
-    card = next(iter(parts.get("card", {}).get("rows", [])), {})
+    card: Result = next(iter(parts.get("card", {}).get("rows", [])), {})
     facts = "\n".join(f"- {key}: {value}" for key, value in card.items())
     status = table(
         ["part", "s", "result"],
@@ -106,9 +107,9 @@ def plots(out: Path, names: Sequence[str]) -> None:
                 found = dict(
                     mode=mode, device=card.get("device"), dtype="bfloat16", threads=card.get("threads"), rows=rows
                 )
-                write_whole(out / f"{mode}.png", lambda path, found=found: plot(found, path))  # type: ignore[misc]
+                write_whole(out / f"{mode}.png", partial(plot, found))
         for row in rows_of(parts, "learn"):
-            write_whole(out / "training.png", lambda path, row=row: draw_loss(row, str(card.get("device")), path))  # type: ignore[misc]
+            write_whole(out / "training.png", partial(draw_loss, row, str(card.get("device"))))
     except ModuleNotFoundError as error:
         say(f"no plots without {error.name}")
 
