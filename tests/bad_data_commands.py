@@ -65,7 +65,7 @@ LABELS = {
         "model.decode_head.num_classes=11", "num_classes=11", "SampleDataset", "12"
     ),
     "training picture: cut": labels("picture_cut", "1 of 2", "{bad}/labels/picture_cut/images/training/b.jpg"),
-    "training picture: none": labels("no_pictures", "*.jpg", "{bad}/labels/no_pictures/images/training"),
+    "training picture: none": labels("no_pictures", ".jpg", "{bad}/labels/no_pictures/images/training"),
     "training picture: listed and missing": train(
         "train_dataloader.dataset.ann_file={bad}/labels/no_list.txt", "{bad}/sample/images/training/missing.jpg"
     ),

@@ -72,9 +72,9 @@ def main() -> None:
     from vil_dense.mm.cli.arguments import report_errors
 
     with report_errors(args.debug):
+        runs = {str(path): read_run(path) for path in args.runs}
         if len(args.runs) < 2:
             raise ValueError(f"two runs or more are compared, got {args.runs[0]} alone")
-        runs = {str(path): read_run(path) for path in args.runs}
         first = runs[str(args.runs[0])]
         rows = [
             dict(run=name, metric=value, **{key: float(x) for key, x in compare(first[value], run[value]).items()})

@@ -262,7 +262,9 @@ def check_options(options: Mapping[str, Any], block: str, others: Sequence[str] 
     if unknown := [option for option in options if option not in known]:
         near = get_close_matches(unknown[0], known, 1)
         hint = f" (did you mean {near[0]}?)" if near else ""
-        raise ValueError(f"unknown option {', '.join(unknown)}{hint}; known: {', '.join(known)}")
+        raise ValueError(
+            f"unknown option {', '.join(unknown)} of a network with block {block!r}{hint}; known: {', '.join(known)}"
+        )
 
 
 def _make_block(

@@ -235,4 +235,4 @@ def test_pictures_of_other_endings_are_named(tmp_path: Path) -> None:
     model.decode_head = SimpleNamespace(num_classes=2, ignore_index=255, loss_decode=None)
     model.data_preprocessor = SimpleNamespace(seg_pad_val=255)
     label_check._check("train", dataset, model, [], 60, lines.append)
-    assert lines[0].startswith(f"warning: 2 files in {images} are not read: a.JPG, b.jpeg; ")
+    assert lines[0].startswith(f"warning: 2 files in {images} are not read: a.JPG, b.jpeg (")

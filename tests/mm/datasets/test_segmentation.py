@@ -107,7 +107,7 @@ def test_empty_folder_is_told(kind: str, tmp_path: Path) -> None:
     with raises_one_line(FileNotFoundError, tmp_path / "annotations/training"):
         build(kind, tmp_path)
     (tmp_path / "annotations/training").mkdir(parents=True)
-    with raises_one_line(FileNotFoundError, "*.jpg", tmp_path / "images/training"):
+    with raises_one_line(FileNotFoundError, ".jpg", tmp_path / "images/training"):
         build(kind, tmp_path)
 
 
@@ -161,3 +161,20 @@ def test_areas_are_those_of_mmseg(dtype: torch.dtype):
     found = ClassIoUMetric.intersect_and_union(prediction, label, 9, 255)
     expected = IoUMetric.intersect_and_union(prediction, label, 9, 255)
     torch.testing.assert_close(found, tuple(area.double() for area in expected), rtol=0, atol=0)
+
+
+def test_pictures_of_all_endings_are_paired(tmp_path: Path) -> None:
+    """Mixed endings in upper and lower case, in folders; hidden files and other formats are left out."""
+    names = ["a.jpg", "b.JPG", "c.jpeg", "d.png", "site/e.tif"]
+    for name in [*names, ".hidden.jpg", "notes.txt"]:
+        for path in (tmp_path / "images" / name, (tmp_path / "labels" / name).with_suffix(".png")):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    prefix = dict(img_path="images", seg_map_path="labels")
+    dataset = DATASETS.build(dict(type="CheckedDataset", data_root=str(tmp_path), data_prefix=prefix, pipeline=[]))
+    pairs = [dataset.get_data_info(index) for index in range(len(dataset))]
+    assert [str(Path(pair["img_path"]).relative_to(tmp_path / "images")) for pair in pairs] == names
+    assert [Path(pair["seg_map_path"]).relative_to(tmp_path / "labels").stem for pair in pairs] == list("abcde")
+    (tmp_path / "labels/d.png").unlink()
+    with raises_one_line(FileNotFoundError, "d.png"):
+        DATASETS.build(dict(type="CheckedDataset", data_root=str(tmp_path), data_prefix=prefix, pipeline=[]))

@@ -222,3 +222,11 @@ def test_a_classifier_s_start_is_said():
     assert describe_start(cfg, None) == "start: random weights, none pretrained"
     cfg.model.init_cfg = dict(type="Pretrained", checkpoint="a.pth")
     assert describe_start(cfg, None) == "start: network from a.pth"
+
+
+def test_no_workers_are_not_kept() -> None:
+    """torch refuses persistent workers where there are none."""
+    loader = dict(batch_size=1, num_workers=0, persistent_workers=True)
+    cfg = Config(dict(train_dataloader=loader, val_dataloader=dict(loader, num_workers=1)))
+    assert resolve_loaders(cfg, cuda=False) == ""
+    assert not cfg.train_dataloader.persistent_workers and cfg.val_dataloader.persistent_workers

@@ -1,13 +1,14 @@
 """Finds the data sets within the wrappers of MMEngine (`ConcatDataset`, `RepeatDataset`, ...), built or in a config."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from mmengine.config import ConfigDict
 from mmengine.dataset import BaseDataset
 from torch.utils.data import Dataset
 
 
-def parts(dataset: Dataset) -> Iterator[Dataset]:
+def parts(dataset: Dataset) -> Iterator[Any]:
     """Yields the data sets that MMEngine's wrappers (`ConcatDataset`, `RepeatDataset`, ...) hold."""
     inner = getattr(dataset, "datasets", None) or [getattr(dataset, "dataset", None)]
     if isinstance(dataset, BaseDataset) or inner == [None]:

@@ -81,7 +81,7 @@ UNREADABLE = (Image.DecompressionBombError, OSError, SyntaxError, ValueError)
 def _why_unread(path: Path, error: Exception) -> str:
     """Returns the path of a picture and why it cannot be read."""
     if isinstance(error, Image.DecompressionBombError):
-        return f"{path} (more than the {2 * Image.MAX_IMAGE_PIXELS:,} px that Pillow opens)"
+        return f"{path} (more than the {2 * (Image.MAX_IMAGE_PIXELS or 0):,} px that Pillow opens)"
     why = f"not one of {', '.join(FORMATS)}" if isinstance(error, UnidentifiedImageError) else error
     return f"{path} ({why})"
 

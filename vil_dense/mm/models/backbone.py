@@ -56,8 +56,8 @@ class ViL(BaseModule):
             raise ValueError(
                 f"ViL returns raw maps and has no option {', '.join(sorted(fixed))}; out_norm=True adds norms"
             )
-        check_options(options, options.get("block", "vil"), [*signature(type(self)).parameters])
-        options = {**variant_options(variant), "pooling": None, **options}
+        given, options = options, {**variant_options(variant), "pooling": None, **options}
+        check_options(given, options.get("block", "vil"), [*signature(ViL).parameters])
         self.net = VisionLSTM(post_norm=False, head_norm=False, **options)
         if not out_indices or not -1 <= frozen_stages <= len(self.net.blocks):
             raise ValueError(
