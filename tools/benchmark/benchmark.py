@@ -1,9 +1,11 @@
-"""Measures time and memory of ViL and its peers: python tools/benchmark/benchmark.py op | backbone | train | infer
+"""Measures time and memory of ViL and its peers: python tools/benchmark/benchmark.py op | layer | backbone | ...
 
 op        the mLSTM alone, each backend; --backward for forward and backward
+layer     one fused layer alone, forward and backward
 backbone  forward of a network, pictures to tokens
 train     forward and backward of a network, and hours for an epoch of ImageNet at 224 px
 infer     the segmentor of a config, pictures to label maps
+learn     no comparison: a training on the embedded sample for --seconds
 table     the table of ratios of configs/results/README.md, from the JSON files of earlier runs
 
     python tools/benchmark/benchmark.py op --sizes 196x8 1024x2 4096x1 --backward
@@ -24,7 +26,7 @@ from pathlib import Path
 from vil_dense.errors import exit_on_error
 
 ROOT = Path(__file__).resolve().parents[2]
-MODES = ("op", "backbone", "train", "infer")
+MODES = ("op", "layer", "backbone", "train", "infer", "learn")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -46,6 +48,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     modes = arguments.add_subparsers(dest="mode", required=True, metavar="MODE")
     for mode in MODES:
         options = modes.add_parser(mode, parents=[shared])
+        if mode == "learn":
+            options.add_argument("--backend", default="chunkwise", help="of the mLSTM")
+            options.add_argument("--seconds", type=float, default=60.0)
+            options.add_argument("--steps", type=int, help="most steps; then the pictures are few, too")
+            continue
         if mode == "infer":
             options.add_argument(
                 "--config", default=str(ROOT / "configs/ade20k/vil2-t_upernet_1xb16-160k_ade20k-1024x1024.py")
@@ -55,6 +62,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         options.add_argument("--variant", nargs="+", default=["vil2-tiny"], metavar="NAME")
         if mode == "op":
             options.add_argument("--backward", action="store_true", help="time forward and backward")
+        if mode in ("op", "layer"):
             continue
         options.add_argument(
             "--direction", nargs="+", default=[], metavar="NAME", help="also our network in these directions"
@@ -70,10 +78,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
 
-    from benchmarks.comparison import run, show_tables
+    from benchmarks.comparison import run, run_learn, show_tables
 
     with exit_on_error(args.debug):
-        return show_tables(args.files) if args.mode == "table" else run(args)
+        if args.mode == "table":
+            return show_tables(args.files)
+        return run_learn(args) if args.mode == "learn" else run(args)
 
 
 if __name__ == "__main__":

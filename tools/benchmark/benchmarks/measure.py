@@ -29,25 +29,25 @@ def contest(case: Case, makers: Mapping[str, Make], repeats: int, patience: floa
     results: dict[str, Result] = {}
     ready: dict[str, Contestant] = {}
     for name, make in makers.items():
-        say(f"  checking {name}")
+        print(f"  checking {name}", flush=True)
         contestant, results[name] = admit(make, case)
         if contestant is None:
-            say(f"  {name} {words(results[name])}")
+            print(f"  {name} {reasons(results[name])}", flush=True)
         else:
             ready[name] = contestant
-    say(f"  timing {', '.join(ready) or 'nobody'}")
+    print(f"  timing {', '.join(ready) or 'nobody'}", flush=True)
     for name, found in take_turns(ready, repeats, patience, case.device).items():
         if isinstance(found, list):
             found = {**spread(found), **memory(ready[name], case.device)}
         results[name].update(found)
         if "peak_bytes" in found:
-            say(f"    {name}: {1e3 * found['median_s']:.1f} ms, {found['peak_bytes'] / MIB:.1f} MiB")
+            print(f"    {name}: {1e3 * found['median_s']:.1f} ms, {found['peak_bytes'] / MIB:.1f} MiB", flush=True)
         else:
-            say(f"  {name} {words(results[name])}")
+            print(f"  {name} {reasons(results[name])}", flush=True)
     return results
 
 
-def words(result: Result) -> str:
+def reasons(result: Result) -> str:
     """Returns why a contestant has no times."""
     return "; ".join(f"is {key.replace('_', ' ')}: {result[key]}" for key in ("refused", "left_out") if key in result)
 
@@ -71,15 +71,15 @@ def admit(make: Make, case: Case) -> tuple[Contestant | None, Result]:
 
 
 def trouble(error: Exception) -> Result:
-    """Says why a contestant is left out (memory, a compiler or a part is missing) or refused (its own code fails)."""
-    said = " ".join(str(error).split())[:300]
+    """Returns why a contestant is left out (memory, compiler or a part is missing) or refused (its code fails)."""
+    message = " ".join(str(error).split())[:300]
     if isinstance(error, LeftOut):
-        return dict(left_out=said)
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in said for words in NO_MEMORY):
-        return dict(left_out=f"it ran out of memory ({said})")
+        return dict(left_out=message)
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(text in message for text in NO_MEMORY):
+        return dict(left_out=f"it ran out of memory ({message})")
     if type(error).__module__.startswith(COMPILERS):
-        return dict(left_out=f"it could not be compiled ({type(error).__name__}: {said})")
-    return dict(refused=f"it failed with {type(error).__name__}: {said}")
+        return dict(left_out=f"it could not be compiled ({type(error).__name__}: {message})")
+    return dict(refused=f"it failed with {type(error).__name__}: {message}")
 
 
 def take_turns(
@@ -102,7 +102,10 @@ def take_turns(
             if seconds > patience:
                 slow.add(name)
         if turn in (0, FEW_REPEATS - 1) and repeats > turn + 1:
-            say(f"  {duration((repeats - turn - 1) * (time.perf_counter() - start))} left of timing, at most")
+            print(
+                f"  {duration((repeats - turn - 1) * (time.perf_counter() - start))} left of timing, at most",
+                flush=True,
+            )
     return {name: lost.get(name, times[name]) for name in ready}
 
 
@@ -152,8 +155,3 @@ def peak_memory(step: Callable[[], object], device: torch.device) -> int:
 def duration(seconds: float) -> str:
     """Formats a time in s or min."""
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
-
-
-def say(line: str) -> None:
-    """Prints a line at once."""
-    print(line, flush=True)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from benchmarks.contestants.case import Case, Contestant
+from benchmarks.contestants.layers import own_layer
 from benchmarks.contestants.networks import own_network, vit
 from benchmarks.contestants.operators import floor, mlstm_kernels, own_operator
 from benchmarks.contestants.peers import official, vim
@@ -20,6 +21,8 @@ def contestants(mode: str, directions: Sequence[str] = ()) -> dict[str, Make]:
         own = {backend: partial(own_operator, backend=backend) for backend in BACKENDS}
         compiled = partial(own_operator, backend="chunkwise", compiled=True)
         return {**own, "chunkwise-compiled": compiled, "mlstm_kernels": mlstm_kernels, "floor": floor}
+    if mode == "layer":
+        return {backend: partial(own_layer, backend=backend) for backend in BACKENDS if backend != "recurrent"}
     if mode == "infer":
         return {
             **_both_modes("ours", segmentor),
