@@ -41,7 +41,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     shared.add_argument("--threads", type=int, help="default: torch's")
     shared.add_argument("--device", help="default: cuda, or cpu where there is none")
     shared.add_argument("--dtype", default="float32", help="of autocast: float32, bfloat16, float16")
-    shared.add_argument("--memory-limit", type=float, metavar="GIB", help="for S x S matrices; default: 3/4 of it all")
     shared.add_argument("--out", default="work_dirs/benchmark", metavar="DIR")
     shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -161,7 +161,7 @@ def prepare(args: argparse.Namespace) -> "tuple[Config, dict]":
 def run_all(cfg: "Config", content: dict, args: argparse.Namespace) -> None:
     """Adds the missing runs to `content` and writes it after each."""
     for seed in args.seeds:
-        for arm in args.arms:
+        for arm in ARMS:
             runs = content["runs"].setdefault(arm, {})
             if str(seed) in runs:
                 continue
@@ -178,7 +178,6 @@ def main() -> None:
     parser = plain_parser(__doc__)
     parser.add_argument("config")
     parser.add_argument("--out", type=Path, required=True, help="folder for curves.json and curves.png")
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), metavar="ARM", help=", ".join(ARMS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--parts", type=int, default=8, help="imitated GPUs (8)")
     parser.add_argument("--steps", type=int, default=300)

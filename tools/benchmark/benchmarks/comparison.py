@@ -42,7 +42,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         check_name("variant", name, [variant for variant in VARIANTS if variant.startswith("vil")])
     for name in getattr(args, "direction", ()):
         check_name("direction", name, list(DIRECTIONS))
-    for name in ("repeats", "threads", "patience", "dim", "depth", "memory_limit", "seconds", "steps"):
+    for name in ("repeats", "threads", "patience", "dim", "depth", "seconds", "steps"):
         if (value := getattr(args, name, None)) is not None and not value > 0:
             raise ValueError(f"--{name.replace('_', '-')} must be above 0, got {value}")
     for name, inside in (("official", "vision_lstm"), ("vim", "vim"), ("config", "")):
@@ -53,14 +53,12 @@ def check_arguments(args: argparse.Namespace) -> None:
 def make_cases(args: argparse.Namespace) -> list[Case]:
     """Makes a case of every variant at every size."""
     device = torch.device(args.device)
-    if not args.memory_limit:
-        host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        total = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else host
-        args.memory_limit = 0.75 * total / 2**30
+    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    total = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else host
     own = {"dim", "depth", "official", "vim", "config", "whole"} & set(vars(args))
     backward = args.mode in ("train", "layer") or getattr(args, "backward", False)
     fixed = dict(mode=args.mode, device=device, dtype=DTYPES[args.dtype], backward=backward)
-    fixed.update(memory_limit=args.memory_limit * 2**30, **{name: getattr(args, name) for name in own})
+    fixed.update(memory_limit=0.75 * total, **{name: getattr(args, name) for name in own})
     sizes = [size_of(text) for text in args.sizes or SIZES[args.mode].split()]
     variants = [variant_of(args.config)] if args.mode == "infer" else args.variant
     return [Case(variant=name, size=size, batch=batch, **fixed) for name in variants for size, batch in sizes]
