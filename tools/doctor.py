@@ -49,10 +49,9 @@ def installed(package: str) -> str | None:
 def python(version: tuple[int, ...] = sys.version_info[:2]) -> Iterator[Finding]:
     """Checks the version of Python."""
     detail = f"{'.'.join(map(str, version))} on {platform.system()} {platform.machine()}, tested on 3.11"
-    state, fix = "note", "it may stay; if something fails: make PYTHON=python3.11 ..."
-    if version < (3, 10):
-        state, fix = "fault", "Python 3.10 or newer is needed: make PYTHON=python3.11 ..."
-    yield Finding("python", *(("ok", detail) if version == (3, 11) else (state, detail, fix)))
+    needed = "Python 3.10 or newer is needed:" if version < (3, 10) else "it may stay; if something fails:"
+    state = "fault" if version < (3, 10) else "ok" if version == (3, 11) else "note"
+    yield Finding("python", state, detail, "" if state == "ok" else f"{needed} make PYTHON=python3.11 ...")
 
 
 def pins(text: str, version: tuple[int, ...]) -> dict[str, str]:
@@ -150,11 +149,10 @@ def device() -> Iterator[Finding]:
         yield Finding(f"gpu {index}", "note" if fix else "ok", detail, fix)
     if torch.cuda.is_bf16_supported(including_emulation=False):
         yield Finding("precision", "ok", "bfloat16 and float16")
-    else:
-        yield Finding(
-            "precision", "note", "this GPU has no bfloat16, which the ImageNet and large volume configs use",
-            "--cfg-options optim_wrapper.dtype=float16 optim_wrapper.loss_scale=dynamic",
-        )  # fmt: skip
+        return
+    fix = "--cfg-options optim_wrapper.dtype=float16 optim_wrapper.loss_scale=dynamic"
+    detail = "this GPU has no bfloat16, which the ImageNet and large volume configs use"
+    yield Finding("precision", "note", detail, fix)
 
 
 def disagreement(backend: str, device: str, dtype: str, bound: float) -> str | None:
@@ -208,7 +206,7 @@ def space(folder: Path = Path(), shared: Path = Path("/dev/shm")) -> Iterator[Fi
     free = shutil.disk_usage(folder).free
     detail = f"{free / GIB:.1f} GiB free for work folders in {folder.absolute()}"
     fix = "" if free >= 5 * GIB else "make room, or name a --work-dir on another disk; a checkpoint of ViL-B has 1.4 GB"
-    yield Finding("disk", "ok" if free >= 5 * GIB else "note" if free >= GIB else "fault", detail, fix)
+    yield Finding("disk", "fault" if free < GIB else "note" if fix else "ok", detail, fix)
     if not os.access(folder, os.W_OK):
         yield Finding("disk", "fault", f"{folder.absolute()} cannot be written to", "name a --work-dir elsewhere")
     if not shared.is_dir():

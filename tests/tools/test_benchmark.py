@@ -84,7 +84,7 @@ def test_networks(mode: str, dtype: str, variant: str, out: Path):
 @pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 def test_segmentors(out: Path):
     pytest.importorskip("mmseg", reason="mmsegmentation is missing: pip install '.[seg]'")
-    names = ["ours", "ours-windows", "vit"]
+    names = ["ours", "vit"]
     assert run("infer", out, "--depth", 4, "--sizes", "64x1", "--contestants", *names) == 0
     found = results(out, "infer")
     assert list(found) == names and all("median_s" in result for result in found.values())
@@ -123,6 +123,13 @@ def test_a_wrong_contestant_is_refused_and_not_timed(out: Path, monkeypatch: pyt
     )
     assert "median_s" not in found["parallel"] and "median_s" in found["chunkwise"]
     assert "- vil2-tiny 70x2: parallel is refused: it deviates" in (out / "op.md").read_text()
+
+
+def test_nan_is_refused(out: Path, monkeypatch: pytest.MonkeyPatch):
+    right = BACKENDS["parallel"]
+    monkeypatch.setitem(BACKENDS, "parallel", lambda *arguments: torch.nan * right(*arguments))
+    assert run_op(out) == 1
+    assert results(out, "op")["parallel"]["refused"].startswith("it deviates by nan")
 
 
 @pytest.fixture

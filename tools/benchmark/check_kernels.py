@@ -3,7 +3,7 @@
 No GPU is needed: host code runs on small tensors of the CPU, launches are caught, and each kernel is compiled with the
 ptxas of Triton's wheel.
 
-Command: python tools/benchmark/check_kernels.py [--caps 80 90] [--json FILE]
+Command: python tools/benchmark/check_kernels.py [--caps 80 90]
 """
 
 import argparse
@@ -15,7 +15,6 @@ import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -193,7 +192,6 @@ def table(records: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--caps", type=int, nargs="+", default=list(CAPS), help="compute capabilities")
-    parser.add_argument("--json", type=Path, help="also write the records to this file")
     parser.add_argument("--one", nargs=3, metavar=("CAP", "DIM", "DTYPE"), help=argparse.SUPPRESS)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args()
@@ -203,10 +201,7 @@ def main() -> None:
     with exit_on_error(args.debug):
         if find_spec("triton") is None:
             raise ValueError("the package triton, which compiles the kernels, is missing: pip install triton")
-        records = check_all(args.caps)
-        if args.json:
-            args.json.write_text(json.dumps(records))
-        print(table(records))
+        print(table(check_all(args.caps)))
 
 
 if __name__ == "__main__":

@@ -54,10 +54,8 @@ def growth(seconds: np.ndarray, mib: np.ndarray) -> Growth:
     hours, held = seconds[start:] / 3600, mib[start:]
     x = np.array([part.mean() for part in np.array_split(hours, TENTHS)])
     y = np.array([part.mean() for part in np.array_split(held, TENTHS)])
-    spread = ((x - x.mean()) ** 2).sum()
-    slope = ((x - x.mean()) * (y - y.mean())).sum() / spread
-    rest = y - y.mean() - slope * (x - x.mean())
-    error = float(np.sqrt((rest**2).sum() / (TENTHS - 2) / spread))
+    (slope, _), covariance = np.polyfit(x, y, 1, cov=True)
+    error = float(np.sqrt(covariance[0, 0]))
     return Growth(held.mean(), slope, error, slope * (hours[-1] - hours[0]) / held.mean())
 
 

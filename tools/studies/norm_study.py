@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vil_dense.command_line import Overrides, plain_parser
-from vil_dense.files import read_json, write_whole
+from vil_dense.files import read_json, save_json, write_whole
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -61,23 +61,21 @@ def build(cfg: "Config", norm: str) -> "nn.Module":
 def evaluate(model: "nn.Module", loader: Iterable[dict], pictures: int) -> float:
     """Returns the mIoU in % over the first `pictures` of the loader and the classes that occur."""
     import torch
+    from mmseg.evaluation import IoUMetric
 
     model.eval()
     classes = model.decode_head.num_classes
-    counts = torch.zeros(classes, classes, dtype=torch.int64)
+    areas = torch.zeros(2, classes, dtype=torch.float64)
     with torch.no_grad():
         for index, data in enumerate(loader):
             if index == pictures:
                 break
             for sample in model.val_step(data):
-                truth, seen = sample.gt_sem_seg.data.flatten(), sample.pred_sem_seg.data.flatten().cpu()
-                known = truth < classes
-                counts += torch.bincount(truth[known] * classes + seen[known], minlength=classes**2).view(
-                    classes, classes
-                )
+                truth, found = sample.gt_sem_seg.data, sample.pred_sem_seg.data.cpu()
+                areas += torch.stack(IoUMetric.intersect_and_union(found, truth, classes, 255)[:2])
     model.train()
-    union = counts.sum(0) + counts.sum(1) - counts.diag()
-    return float(100 * (counts.diag()[union > 0] / union[union > 0]).mean())
+    intersection, union = areas[:, areas[1] > 0]
+    return float(100 * (intersection / union).mean())
 
 
 def train(cfg: "Config", arm: str, seed: int, args: argparse.Namespace) -> dict[str, list]:
@@ -167,8 +165,7 @@ def run_all(cfg: "Config", content: dict, args: argparse.Namespace) -> None:
                 continue
             start = time.monotonic()
             runs[str(seed)] = curve = train(cfg, arm, seed, args)
-            text = json.dumps(content)
-            write_whole(args.out / CURVES, lambda part, text=text: part.write_text(text))
+            save_json(args.out / CURVES, content)
             done = time.monotonic() - start
             print(f"{arm}, seed {seed}: mIoU {curve['mIoU']}, {curve['mIoU_mean_statistics']} with mean statistics, "
                   f"last losses {np.mean(curve['loss'][-20:]):.4f}, {done:.0f} s", flush=True)  # fmt: skip

@@ -9,12 +9,11 @@ are run. Writes probe.json and probe.csv to the work folder.
 
 import argparse
 import copy
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vil_dense.command_line import parser
-from vil_dense.files import save_csv, write_whole
+from vil_dense.files import save_csv, save_json
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -92,7 +91,7 @@ def save(args: argparse.Namespace, data: "dict[str, tuple[Tensor, Tensor]]", row
         checks=rows,
     )
     folder = Path(args.work_dir)
-    write_whole(folder / "probe.json", lambda part: part.write_text(json.dumps(content, indent=1)))
+    save_json(folder / "probe.json", content)
     columns = ["check", "top1", *(["top5"] if "top5" in rows[0] else []), "rule"]
     save_csv(folder / "probe.csv", [{column: row[column] for column in columns} for row in rows], ".2f")
     for row in rows:

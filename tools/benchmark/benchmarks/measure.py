@@ -65,7 +65,7 @@ def admit(make: Make, case: Case) -> tuple[Contestant | None, Result]:
     for check in checks:
         if not check["deviation"] <= check["tolerance"]:
             by = f"{check['deviation']:.1e} of the largest value, tolerance {check['tolerance']:.0e}"
-            return None, dict(refused=f"it deviates by {by}, held against: {check['against']}", checks=checks)
+            return None, dict(refused=f"it deviates by {by}, held against: {check['against']}")
     # Its checks may hold a second network, which is to be freed before anything is timed.
     return contestant._replace(checks=()), dict(family=contestant.family, checks=checks)
 

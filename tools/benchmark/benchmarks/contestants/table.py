@@ -24,12 +24,7 @@ def contestants(mode: str, directions: Sequence[str] = ()) -> dict[str, Make]:
     if mode == "layer":
         return {backend: partial(own_layer, backend=backend) for backend in BACKENDS if backend != "recurrent"}
     if mode == "infer":
-        return {
-            **_both_modes("ours", segmentor),
-            **_both_modes("ours-windows", partial(segmentor, windows=True)),
-            **_both_modes("vit", partial(segmentor, attention=True)),
-            **_both_modes("vit-windows", partial(segmentor, attention=True, windows=True)),
-        }
+        return {**_both_modes("ours", segmentor), **_both_modes("vit", partial(segmentor, attention=True))}
     found = {**_both_modes("ours", own_network), **_both_modes("ours-triton", partial(own_network, backend="triton"))}
     for direction in directions:
         found |= _both_modes(f"ours-{direction}", partial(own_network, direction=direction))
