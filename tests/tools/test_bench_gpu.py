@@ -2,9 +2,12 @@
 
 import argparse
 import json
+import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import bench_gpu
 import benchmark
@@ -44,8 +47,12 @@ def dry(tmp_path: Path, *options: str) -> tuple[int, dict]:
 
 
 def test_all_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_gpu.os, "cpu_count", lambda: 1)
-    monkeypatch.setattr(bench_gpu, "run_process", lambda command, *_: benchmark.main(command[1:]))
+    @contextmanager
+    def in_this_process(command: list[str], folder: Path) -> Iterator[SimpleNamespace]:
+        code = benchmark.main([*command[1:], "--out", str(folder)])
+        yield SimpleNamespace(wait=lambda seconds: code)
+
+    monkeypatch.setattr(bench_gpu, "started", in_this_process)
     code, found = dry(tmp_path)
     assert code == 0 and list(found) == list(bench_gpu.SHARES)
     notes = {name: found[name]["note"] for name in found if found[name]["note"]}
@@ -84,6 +91,16 @@ def test_a_part_beyond_its_time_is_killed(tmp_path: Path, monkeypatch: pytest.Mo
     assert code == 0 and time.monotonic() - start < 30
     assert found["learn"]["note"] == "it was cut off"
     assert found["operator"]["note"] in ("it was cut off", "left out: no time was left")
+
+
+def test_what_a_part_has_started_is_stopped(tmp_path: Path) -> None:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        bench_gpu.started(["-c", "import time; time.sleep(60)"], tmp_path) as process,
+    ):
+        assert process.poll() is None
+        raise KeyboardInterrupt
+    assert process.poll() == -signal.SIGKILL
 
 
 def test_a_part_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

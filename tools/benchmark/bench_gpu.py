@@ -15,9 +15,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -105,36 +104,38 @@ def plan(args: argparse.Namespace, kernels_wrong: bool = False) -> dict[str, Com
 def run_part(out: Path, commands: Commands, end: float) -> str:
     """Runs the commands of a part side by side until `end`; returns what went wrong."""
     out.mkdir(parents=True, exist_ok=True)
+    notes = []
+    with ExitStack() as stack:
+        running = {name: stack.enter_context(started(command, out / name)) for name, command in commands.items()}
+        for name, process in running.items():
+            try:
+                code = process.wait(max(0.0, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                notes.append(f"{name or 'it'} was cut off")
+                continue
+            if code:
+                log = out / name / "output.log"
+                notes.append(f"failed: {name} ended with exit code {code}, see {log}: {last_line(log)}")
+    return "; ".join(notes)
 
-    def run(item: tuple[str, list[str]]) -> str:
-        name, command = item
-        log = out / f"{name or 'output'}.log"
-        if command[0] == "benchmark.py":
-            command = [str(ROOT / "tools/benchmark/benchmark.py"), *command[1:], "--out", str(out / name)]
-        code = run_process(command, log, end)
-        if not code:
-            return "" if code == 0 else f"{name or 'it'} was cut off"
-        return f"failed: {name} ended with exit code {code}, see {log}: {last_line(log)}"
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return "; ".join(filter(None, pool.map(run, commands.items())))
-
-
-def run_process(command: Sequence[str], log: Path, end: float) -> int | None:
-    """Runs Python with its output in `log`; at `end` kills it with the compilers it has started, and returns None."""
+@contextmanager
+def started(command: Sequence[str], folder: Path) -> Iterator[subprocess.Popen]:
+    """Starts Python with its output and results in `folder`; kills it at the end, with the compilers it has started."""
+    folder.mkdir(exist_ok=True)
+    if command[0] == "benchmark.py":
+        command = [str(ROOT / "tools/benchmark/benchmark.py"), *command[1:], "--out", str(folder)]
     environment = os.environ | dict(PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    with log.open("w") as file:
+    with (folder / "output.log").open("w") as file:
         process = subprocess.Popen(
             [sys.executable, *command], cwd=ROOT, env=environment, stdout=file, stderr=file, start_new_session=True
         )
-        try:
-            return process.wait(max(0.0, end - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            return None
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def last_line(log: Path) -> str:

@@ -163,10 +163,12 @@ def check_all(caps: list[int]) -> list[dict[str, Any]]:
         return [record for records in pool.map(one, cases) for record in records]
 
 
-def table(records: list[dict[str, Any]]) -> str:
+def page(records: list[dict[str, Any]]) -> str:
     """Returns a table in Markdown: one row for a kernel, dtype and card, with a value for each head dimension."""
-    rows = ["| kernel | dtype | sm | DH | registers | spilled bytes | shared KB | products | cp.async |"]
-    rows.append("|---|---|---|---|---|---|---|---|---|")
+    from benchmarks.report import table
+
+    header = ("kernel", "dtype", "sm", "DH", "registers", "spilled bytes", "shared KB", "products", "cp.async")
+    rows = []
     worst: dict[tuple[Any, ...], dict[str, Any]] = {}  # of the kernels that a program compiles for several sizes
     for r in records:
         key = r["kernel"], r["dtype"], r["cap"], r["dim"]
@@ -185,8 +187,8 @@ def table(records: list[dict[str, Any]]) -> str:
         asynchronous = {r["cp_async"] > 0 for r in group}
         cells = [*case, *(", ".join(map(str, x if len(set(x)) > 1 else x[:1])) for x in columns)]
         cells.append("some" if len(asynchronous) > 1 else "yes" if asynchronous.pop() else "no")
-        rows.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(rows)
+        rows.append(list(map(str, cells)))
+    return table(header, rows)
 
 
 def main() -> None:
@@ -201,7 +203,7 @@ def main() -> None:
     with exit_on_error(args.debug):
         if find_spec("triton") is None:
             raise ValueError("the package triton, which compiles the kernels, is missing: pip install triton")
-        print(table(check_all(args.caps)))
+        print(page(check_all(args.caps)))
 
 
 if __name__ == "__main__":

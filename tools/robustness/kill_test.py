@@ -172,7 +172,7 @@ def difference(one: Any, other: Any, where: str = "") -> str:
     return "" if same else f"{where}: {str(one)[:60]} and {str(other)[:60]}"
 
 
-def torture(name: str, kills: int, out: Path, draw: random.Random) -> dict[str, Any]:
+def kill_and_resume(name: str, kills: int, out: Path, draw: random.Random) -> dict[str, Any]:
     """Kills and resumes trainings of a kind `kills` times; returns the counts and the differences."""
     from vil_dense.mm.engine.checkpoints import newest
 
@@ -224,7 +224,7 @@ def main() -> int:
     torch.set_num_threads(1)
     with report_errors(args.debug):
         draw = random.Random(0)
-        results = {name: torture(name, args.kills, args.out.resolve(), draw) for name in args.kinds}
+        results = {name: kill_and_resume(name, args.kills, args.out.resolve(), draw) for name in args.kinds}
         save_json(args.out / "kills.json", results)
     kills = sum(found["kills"] for found in results.values())
     differ = sum(len(found["differences"]) for found in results.values())

@@ -87,7 +87,7 @@ def choose(args: argparse.Namespace) -> dict[str, Make]:
     return {name: makers[name] for name in args.contestants or (name for name in makers if name not in waiting)}
 
 
-def surroundings(args: argparse.Namespace) -> Result:
+def describe(args: argparse.Namespace) -> Result:
     """Describes all that a number depends on, beside the sizes."""
     device = torch.device(args.device)
     clones = dict(vil_dense=ROOT, **{name: getattr(args, name, None) for name in ("official", "vim")})
@@ -136,7 +136,7 @@ def run_learn(args: argparse.Namespace) -> int:
     """Trains on the embedded sample and writes learn.json."""
     prepare(args)
     result = learn(args.backend, torch.device(args.device), DTYPES[args.dtype], args.seconds, args.steps)
-    save_json(Path(args.out) / "learn.json", dict(surroundings(args), rows=[], training=result))
+    save_json(Path(args.out) / "learn.json", dict(describe(args), rows=[], training=result))
     print(f"loss {result['loss'][0]:.3f} to {result['loss'][-1]:.3f}, held-out mIoU {result['miou']:.1f}")
     return 0
 
@@ -147,7 +147,7 @@ def run(args: argparse.Namespace) -> int:
     cases, makers, out = make_cases(args), choose(args), Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     rows: list[Result] = []
-    found = dict(surroundings(args), rows=rows)
+    found = dict(describe(args), rows=rows)
     start = time.perf_counter()
     for index, case in enumerate(cases):
         done, left = (sum(map(work, part)) for part in (cases[:index], cases[index:]))

@@ -60,8 +60,8 @@ def admit(make: Make, case: Case) -> tuple[Contestant | None, Result]:
             dict(against=check.against, deviation=check.deviation(), tolerance=check.tolerance)
             for check in contestant.checks
         ]
-    except Exception as error:  # strangers' code and compilers raise what they like, and the others are to go on
-        return None, trouble(error)
+    except Exception as error:  # other authors' code and compilers raise any error, and the others are to go on
+        return None, failure(error)
     for check in checks:
         if not check["deviation"] <= check["tolerance"]:
             by = f"{check['deviation']:.1e} of the largest value, tolerance {check['tolerance']:.0e}"
@@ -70,7 +70,7 @@ def admit(make: Make, case: Case) -> tuple[Contestant | None, Result]:
     return contestant._replace(checks=()), dict(family=contestant.family, checks=checks)
 
 
-def trouble(error: Exception) -> Result:
+def failure(error: Exception) -> Result:
     """Returns why a contestant is left out (memory, compiler or a part is missing) or refused (its code fails)."""
     message = " ".join(str(error).split())[:300]
     if isinstance(error, LeftOut):
@@ -95,7 +95,7 @@ def take_turns(
             try:
                 seconds = stopwatch(ready[name].step, device)
             except Exception as error:  # as in `admit`
-                lost[name] = trouble(error)
+                lost[name] = failure(error)
                 continue
             if turn >= 0:
                 times[name].append(seconds)
@@ -132,7 +132,7 @@ def memory(contestant: Contestant, device: torch.device) -> Result:
     try:
         return dict(peak_bytes=peak_memory(contestant.step, device))
     except Exception as error:  # as in `admit`
-        return trouble(error)
+        return failure(error)
 
 
 def peak_memory(step: Callable[[], object], device: torch.device) -> int:
