@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # vil_dense need not be installed
+from vil_dense.command_line import plain_parser
 from vil_dense.errors import exit_on_error
 from vil_dense.files import read_json, save_json, write_whole
 
@@ -35,7 +36,7 @@ BLOCKS = ("ours-triton", "ours-triton-compiled", "vit", "vit-compiled")
 KERNELS = ("triton", "chunkwise")
 OPERATORS = ("triton", "chunkwise-compiled", "mlstm_kernels", "floor")
 TESTS = ("tests/ops/test_triton.py", "tests/ops/test_gpu_*.py", "tests/layers/test_fused_triton.py")
-NEEDED = {"learn": ("PIL",), "tests": ("pytest", "triton")}
+NEEDED = {"learn": ("PIL", "numpy"), "tests": ("pytest", "triton")}
 """Packages without which a part is left out."""
 SHARES = {"kernels": 70, "layer": 70, "warm-up": 90, "tiny-train": 50, "tiny-forward": 40, "learn": 70}
 SHARES |= {"train": 60, "forward": 40, "operator": 30, "blocks-train": 20, "blocks-forward": 20, "tests": 30}
@@ -61,7 +62,7 @@ def plan(args: argparse.Namespace, kernels_wrong: bool = False) -> dict[str, Com
             options = (*options, "--device", "cpu", "--dim", "32", "--depth", "2", "--repeats", "2")
         dtype = [] if "--dtype" in options else ["--dtype", "bfloat16"]
         chosen = ["--variant", *variants, "--sizes", *sizes, "--contestants", *names]
-        return ["benchmark.py", mode, *chosen, *dtype, "--patience", "2", *options]
+        return ["benchmark.py", mode, *chosen, *dtype, "--patience", "2", "--repeats", "10", *options]
 
     tiny, larger = VARIANTS[:1], VARIANTS[1:]
     compiled = [name for name in NETWORKS if name.endswith("-compiled")]
@@ -191,13 +192,12 @@ def run_all(args: argparse.Namespace) -> int:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parses the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = plain_parser(__doc__)
     parser.add_argument("--out", default="work_dirs/bench_gpu", metavar="DIR")
     parser.add_argument("--official", metavar="CLONE", help="clone of NX-AI/vision-lstm; it needs einops")
     parser.add_argument("--minutes", type=float, default=8.0, help="time of all parts together")
     parser.add_argument("--parts", nargs="+", choices=SHARES, help="default: all")
     parser.add_argument("--dry-run", action="store_true", help="toy sizes on the CPU")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(argv)
 
 

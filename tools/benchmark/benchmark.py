@@ -31,7 +31,9 @@ MODES = ("op", "layer", "backbone", "train", "infer", "learn")
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parses the command line; `make_cases` and `choose` check it further."""
-    shared = argparse.ArgumentParser(add_help=False)
+    debug = argparse.ArgumentParser(add_help=False)
+    debug.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    shared = argparse.ArgumentParser(add_help=False, parents=[debug])
     shared.add_argument("--sizes", nargs="+", metavar="SIDExBATCH", help="default: by mode")
     shared.add_argument("--contestants", nargs="+", metavar="NAME", help="default: all that can take part")
     shared.add_argument("--dim", type=int, help="channels, in place of the variant's")
@@ -42,7 +44,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     shared.add_argument("--device", help="default: cuda, or cpu where there is none")
     shared.add_argument("--dtype", default="float32", help="of autocast: float32, bfloat16, float16")
     shared.add_argument("--out", default="work_dirs/benchmark", metavar="DIR")
-    shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     modes = arguments.add_subparsers(dest="mode", required=True, metavar="MODE")
     for mode in MODES:
@@ -51,26 +52,22 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
             options.add_argument("--backend", default="chunkwise", help="of the mLSTM")
             options.add_argument("--seconds", type=float, default=60.0)
             options.add_argument("--steps", type=int, help="most steps; then the pictures are few, too")
-            continue
         if mode == "infer":
-            options.add_argument(
-                "--config", default=str(ROOT / "configs/ade20k/vil2-t_upernet_1xb16-160k_ade20k-1024x1024.py")
-            )
+            config = ROOT / "configs/ade20k/vil2-t_upernet_1xb16-160k_ade20k-1024x1024.py"
+            options.add_argument("--config", default=str(config))
             options.add_argument("--whole", action="store_true", help="whole pictures, no windows")
-            continue
-        options.add_argument("--variant", nargs="+", default=["vil2-tiny"], metavar="NAME")
+        if mode in ("op", "layer", "backbone", "train"):
+            options.add_argument("--variant", nargs="+", default=["vil2-tiny"], metavar="NAME")
         if mode == "op":
             options.add_argument("--backward", action="store_true", help="time forward and backward")
-        if mode in ("op", "layer"):
-            continue
-        options.add_argument(
-            "--direction", nargs="+", default=[], metavar="NAME", help="also our network in these directions"
-        )
-        options.add_argument("--official", metavar="PATH", help="clone of NX-AI/vision-lstm; it needs einops")
-        options.add_argument("--vim", metavar="PATH", help="clone of hustvl/Vim; it needs its CUDA kernels")
-    table = modes.add_parser("table")
+        if mode in ("backbone", "train"):
+            options.add_argument(
+                "--direction", nargs="+", default=[], metavar="NAME", help="also ours in these directions"
+            )
+            options.add_argument("--official", metavar="PATH", help="clone of NX-AI/vision-lstm; it needs einops")
+            options.add_argument("--vim", metavar="PATH", help="clone of hustvl/Vim; it needs its CUDA kernels")
+    table = modes.add_parser("table", parents=[debug])
     table.add_argument("files", nargs="+", type=Path, metavar="JSON")
-    table.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return arguments.parse_args(argv)
 
 

@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
 
+from vil_dense.command_line import plain_parser
 from vil_dense.errors import exit_on_error
 
 CAPS = (80, 89, 90)
@@ -192,10 +193,9 @@ def page(records: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = plain_parser(__doc__)
     parser.add_argument("--caps", type=int, nargs="+", default=list(CAPS), help="compute capabilities")
     parser.add_argument("--one", nargs=3, metavar=("CAP", "DIM", "DTYPE"), help=argparse.SUPPRESS)
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args()
     if args.one:
         print(json.dumps(check(int(args.one[0]), int(args.one[1]), args.one[2])))

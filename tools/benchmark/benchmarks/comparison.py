@@ -4,6 +4,7 @@ import argparse
 import os
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -11,9 +12,8 @@ import torch
 from benchmarks.contestants.case import TOLERANCES, Case
 from benchmarks.contestants.segmentors import variant_of
 from benchmarks.contestants.table import Make, contestants
-from benchmarks.learn import learn
 from benchmarks.machine import ROOT, commit, hardware, versions
-from benchmarks.measure import MEMORY, Result, contest, duration
+from benchmarks.measure import MEMORY, Result, contest
 from benchmarks.report import page, ratios, write
 from vil_dense.backbones import VARIANTS
 from vil_dense.backbones.vision_lstm import DIRECTIONS
@@ -134,6 +134,8 @@ def prepare(args: argparse.Namespace) -> None:
 
 def run_learn(args: argparse.Namespace) -> int:
     """Trains on the embedded sample and writes learn.json."""
+    from benchmarks.learn import learn  # it paints with PIL, which nothing else needs
+
     prepare(args)
     result = learn(args.backend, torch.device(args.device), DTYPES[args.dtype], args.seconds, args.steps)
     save_json(Path(args.out) / "learn.json", dict(describe(args), rows=[], training=result))
@@ -151,7 +153,8 @@ def run(args: argparse.Namespace) -> int:
     start = time.perf_counter()
     for index, case in enumerate(cases):
         done, left = (sum(map(work, part)) for part in (cases[:index], cases[index:]))
-        eta = f", about {duration((time.perf_counter() - start) * left / done)} left" if done else ""
+        seconds = (time.perf_counter() - start) * left / done if done else 0
+        eta = f", about {timedelta(seconds=round(seconds))} left" if done else ""
         print(f"[{index + 1}/{len(cases)}] {case}{eta}", flush=True)
         shape = dict(tokens=case.tokens, batch=case.batch, dim=case.options["dim"], depth=case.options["depth"])
         results = contest(case, makers, args.repeats, args.patience)

@@ -90,7 +90,6 @@ def take_turns(
     lost: dict[str, Result] = {}
     slow: set[str] = set()
     for turn in range(-WARM_UP, repeats):
-        start = time.perf_counter()
         for name in [name for name in ready if name not in lost and (name not in slow or 0 <= turn < FEW_REPEATS)]:
             try:
                 seconds = stopwatch(ready[name].step, device)
@@ -101,11 +100,6 @@ def take_turns(
                 times[name].append(seconds)
             if seconds > patience:
                 slow.add(name)
-        if turn in (0, FEW_REPEATS - 1) and repeats > turn + 1:
-            print(
-                f"  {duration((repeats - turn - 1) * (time.perf_counter() - start))} left of timing, at most",
-                flush=True,
-            )
     return {name: lost.get(name, times[name]) for name in ready}
 
 
@@ -150,8 +144,3 @@ def peak_memory(step: Callable[[], object], device: torch.device) -> int:
         live += event.nbytes()
         peak = max(peak, live)
     return peak
-
-
-def duration(seconds: float) -> str:
-    """Formats a time in s or min."""
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
