@@ -34,7 +34,7 @@ class Finding(NamedTuple):
 
     topic: str
     state: str
-    said: str
+    detail: str
     fix: str = ""
 
 
@@ -48,13 +48,10 @@ def installed(package: str) -> str | None:
 
 def python(version: tuple[int, ...] = sys.version_info[:2]) -> Iterator[Finding]:
     """Checks the version of Python."""
-    said = f"{'.'.join(map(str, version))} on {platform.system()} {platform.machine()}, tested on 3.11"
-    if version < (3, 10):
-        yield Finding("python", "fault", said, "Python 3.10 or newer is needed: make PYTHON=python3.11 ...")
-    elif version == (3, 11):
-        yield Finding("python", "ok", said)
-    else:
-        yield Finding("python", "note", said, "it may stay; if something fails: make PYTHON=python3.11 ...")
+    detail = f"{'.'.join(map(str, version))} on {platform.system()} {platform.machine()}, tested on 3.11"
+    needed = "Python 3.10 or newer is needed:" if version < (3, 10) else "it may stay; if something fails:"
+    state = "fault" if version < (3, 10) else "ok" if version == (3, 11) else "note"
+    yield Finding("python", state, detail, "" if state == "ok" else f"{needed} make PYTHON=python3.11 ...")
 
 
 def pins(text: str, version: tuple[int, ...]) -> dict[str, str]:
@@ -71,16 +68,16 @@ def pins(text: str, version: tuple[int, ...]) -> dict[str, str]:
 
 def packages() -> Iterator[Finding]:
     """Compares the installed packages with the tested versions."""
-    needed = {"torch", "numpy", "safetensors"}
     for name, tested in pins((ROOT / "requirements.txt").read_text(encoding="utf-8"), sys.version_info[:2]).items():
         here = installed(name)
         if name in ONEDL:
             continue  # see `openmmlab`
         if here is None:
-            yield Finding(
-                name, "fault" if name in needed else "note", f"not installed, {tested} was tested",
+            state, fix = (
+                "fault" if name in ("torch", "numpy", "safetensors") else "note",
                 f"pip install {name}=={tested}",
-            )  # fmt: skip
+            )
+            yield Finding(name, state, f"not installed, {tested} was tested", fix)
         elif here.partition("+")[0] != tested:
             yield Finding(name, "note", f"{here}, {tested} was tested", f"pip install {name}=={tested} if it fails")
         else:
@@ -91,10 +88,10 @@ def openmmlab() -> Iterator[Finding]:
     """Checks which of the two OpenMMLab sets is installed; both are imported as mmengine, mmcv and mmseg."""
     official = {name: version for name in OFFICIAL if (version := installed(name))}
     onedl = {name: version for name in ONEDL if (version := installed(name))}
-    said = ", ".join(f"{name} {version}" for name, version in {**official, **onedl}.items())
+    detail = ", ".join(f"{name} {version}" for name, version in {**official, **onedl}.items())
     if official and onedl:
         yield Finding(
-            "openmmlab", "fault", f"both sets, and each writes over the other's files: {said}",
+            "openmmlab", "fault", f"both sets, and each writes over the other's files: {detail}",
             f"pip uninstall -y {' '.join({**official, **onedl})}; pip install -r requirements.txt",
         )  # fmt: skip
         return
@@ -102,7 +99,7 @@ def openmmlab() -> Iterator[Finding]:
         yield Finding("openmmlab", "fault", "not installed", "pip install 'vil_dense[seg]'")
         return
     fix = f"it may stay; for the tested set: pip uninstall -y {' '.join(official)}; pip install -r requirements.txt"
-    yield Finding("openmmlab", "ok" if onedl else "note", said, "" if onedl else fix)
+    yield Finding("openmmlab", "ok" if onedl else "note", detail, "" if onedl else fix)
     if onedl:
         yield Finding(
             "openmmlab", "note",
@@ -139,27 +136,23 @@ def device() -> Iterator[Finding]:
 
     if not torch.cuda.is_available():
         built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
-        fix = "nothing to mend without a GPU; with one, nvidia-smi must list it"
-        if not torch.version.cuda:
-            fix = "nothing to mend without a GPU; for one install torch's CUDA build: https://pytorch.org/get-started"
-        said = f"none that torch {torch.__version__} ({built}) can use: training runs on the CPU"
-        yield Finding("gpu", "note", said, fix)
+        build = "for one install torch's CUDA build: https://pytorch.org/get-started"
+        fix = f"nothing to mend without a GPU; {'with one, nvidia-smi must list it' if torch.version.cuda else build}"
+        detail = f"none that torch {torch.__version__} ({built}) can use: training runs on the CPU"
+        yield Finding("gpu", "note", detail, fix)
         yield Finding("precision", "ok", "float32; mixed precision needs a GPU")
         return
     for index in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(index)
-        said = f"{torch.cuda.get_device_name(index)}, {free / GIB:.1f} of {total / GIB:.1f} GiB free"
-        busy = free < total / 2
-        yield Finding(
-            f"gpu {index}", "note" if busy else "ok", said, "another process uses it: nvidia-smi" if busy else ""
-        )
+        detail = f"{torch.cuda.get_device_name(index)}, {free / GIB:.1f} of {total / GIB:.1f} GiB free"
+        fix = "another process uses it: nvidia-smi" if free < total / 2 else ""
+        yield Finding(f"gpu {index}", "note" if fix else "ok", detail, fix)
     if torch.cuda.is_bf16_supported(including_emulation=False):
         yield Finding("precision", "ok", "bfloat16 and float16")
-    else:
-        yield Finding(
-            "precision", "note", "this GPU has no bfloat16, which the ImageNet and large volume configs use",
-            "--cfg-options optim_wrapper.dtype=float16 optim_wrapper.loss_scale=dynamic",
-        )  # fmt: skip
+        return
+    fix = "--cfg-options optim_wrapper.dtype=float16 optim_wrapper.loss_scale=dynamic"
+    detail = "this GPU has no bfloat16, which the ImageNet and large volume configs use"
+    yield Finding("precision", "note", detail, fix)
 
 
 def disagreement(backend: str, device: str, dtype: str, bound: float) -> str | None:
@@ -187,45 +180,41 @@ def kernels() -> Iterator[Finding]:
     from vil_dense.ops.compiled import compiler_problem
 
     here = "cuda" if torch.cuda.is_available() else "cpu"
-    problem = disagreement("chunkwise", here, "float64", 1e-8)
-    if problem:
+    if problem := disagreement("chunkwise", here, "float64", 1e-8):
         yield Finding("chunkwise", "fault", problem, "use the torch of requirements.txt, and report it")
     else:
         yield Finding("chunkwise", "ok", f"equals the recurrence on {here}")
-    problem = compiler_problem(here)
-    if problem:
-        yield Finding(
-            "compile", "note", problem, "install a C++ compiler (g++); without one leave compile_blocks=False"
-        )
+    if problem := compiler_problem(here):
+        fix = "install a C++ compiler (g++); without one leave compile_blocks=False"
+        yield Finding("compile", "note", problem, fix)
     else:
         yield Finding("compile", "ok", f"torch.compile works on {here}")
     if importlib.util.find_spec("triton") is None:
-        yield Finding(
-            "triton", "note", "not installed: no backend='triton'", "pip install 'vil_dense[triton]' on a GPU"
-        )
+        fix = "pip install 'vil_dense[triton]' on a GPU"
+        yield Finding("triton", "note", "not installed: no backend='triton'", fix)
     elif here == "cuda":
         problem = disagreement("triton", here, "float32", 1e-3)
-        said = f"{installed('triton')}, " + (problem or "equals the recurrence")
-        yield Finding("triton", "note" if problem else "ok", said, "leave backend='auto'" if problem else "")
+        detail = f"{installed('triton')}, " + (problem or "equals the recurrence")
+        yield Finding("triton", "note" if problem else "ok", detail, "leave backend='auto'" if problem else "")
     else:
-        said = f"{installed('triton')}, of no use without a GPU"
-        yield Finding("triton", "note", said, "nothing to mend: the backend chunkwise is taken here")
+        detail = f"{installed('triton')}, of no use without a GPU"
+        yield Finding("triton", "note", detail, "nothing to mend: the backend chunkwise is taken here")
 
 
 def space(folder: Path = Path(), shared: Path = Path("/dev/shm")) -> Iterator[Finding]:
     """Checks the free space of the disk and of shared memory."""
     free = shutil.disk_usage(folder).free
-    said = f"{free / GIB:.1f} GiB free for work folders in {folder.absolute()}"
+    detail = f"{free / GIB:.1f} GiB free for work folders in {folder.absolute()}"
     fix = "" if free >= 5 * GIB else "make room, or name a --work-dir on another disk; a checkpoint of ViL-B has 1.4 GB"
-    yield Finding("disk", "ok" if free >= 5 * GIB else "note" if free >= GIB else "fault", said, fix)
+    yield Finding("disk", "fault" if free < GIB else "note" if fix else "ok", detail, fix)
     if not os.access(folder, os.W_OK):
         yield Finding("disk", "fault", f"{folder.absolute()} cannot be written to", "name a --work-dir elsewhere")
     if not shared.is_dir():
         return
     size = shutil.disk_usage(shared).total
     fix = "" if size >= GIB else "docker run --shm-size=8g, or train_dataloader.num_workers=0"
-    said = f"{shared} has {size / GIB:.2f} GiB, through which loader processes hand over batches"
-    yield Finding("shared memory", "note" if fix else "ok", said, fix)
+    detail = f"{shared} has {size / GIB:.2f} GiB, through which loader processes hand over batches"
+    yield Finding("shared memory", "note" if fix else "ok", detail, fix)
 
 
 def memory() -> Iterator[Finding]:
@@ -235,8 +224,8 @@ def memory() -> Iterator[Finding]:
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
     if free is None:
-        said = f"{cores} cores; this system does not say how much memory is free"
-        yield Finding("memory", "note", said, "nothing to mend: see that 2 GiB or more are free")
+        detail = f"{cores} cores; this system does not say how much memory is free"
+        yield Finding("memory", "note", detail, "nothing to mend: see that 2 GiB or more are free")
         return
     fix = "" if free >= 2 * GIB else "end other processes, or take smaller crops and batches"
     yield Finding("memory", "note" if fix else "ok", f"{free / GIB:.1f} GiB free, {cores} cores", fix)
@@ -265,37 +254,31 @@ TOPICS: dict[str, Callable[[], Iterator[Finding]]] = dict(
 def examine(debug: bool = False) -> list[Finding]:
     """Returns all findings; a check that fails is a finding, or with `debug` raises."""
     found: list[Finding] = []
-    for topic, look in TOPICS.items():
+    for topic, check in TOPICS.items():
         try:
             with contextlib.redirect_stdout(sys.stderr):  # some packages print when they are imported
-                found += look()
+                found += check()
         except Exception as error:  # a broken environment raises any error
             if debug:
                 raise
-            words = f"could not be checked, {type(error).__name__}: {error}"
-            found.append(Finding(topic, "fault", words, "fix the faults above first, then run the doctor again"))
+            detail = f"could not be checked, {type(error).__name__}: {error}"
+            found.append(Finding(topic, "fault", detail, "fix the faults above first, then run the doctor again"))
     return found
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(
-        description="Checks the installation and prints what will not work, with a fix."
-    )
-    arguments.add_argument("--json", action="store_true", help="print a JSON list of topic, state, said, fix")
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--json", action="store_true", help="print a JSON list of topic, state, detail, fix")
     arguments.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = arguments.parse_args()
     try:
         sys.exit(report(examine(args.debug), args.json))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, OSError) as error:  # an OSError: stdout is closed or full
         if args.debug:
             raise
-        print("stopped by Ctrl-C", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
-    except OSError as error:  # stdout is closed or full
-        if args.debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        interrupted = isinstance(error, KeyboardInterrupt)
+        print("stopped by Ctrl-C" if interrupted else f"error: {error}", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT if interrupted else 2)
 
 
 def report(found: list[Finding], as_json: bool) -> int:
@@ -304,7 +287,7 @@ def report(found: list[Finding], as_json: bool) -> int:
         print(json.dumps([finding._asdict() for finding in found], indent=2))
     else:
         for finding in found:
-            print(f"{finding.state:<6}{finding.topic:<20}{finding.said}")
+            print(f"{finding.state:<6}{finding.topic:<20}{finding.detail}")
             if finding.fix:
                 print(f"{'':<26}-> {finding.fix}")
         counts = {state: sum(finding.state == state for finding in found) for state in ("fault", "note", "ok")}

@@ -170,7 +170,7 @@ def test_tool_says_where_sample_and_contact_sheet_lie(
     )
     runpy.run_path(str(Path(__file__).parents[2] / "tools/dataset_converters/make_sample.py"), run_name="__main__")
     said = capsys.readouterr()
-    assert f"sample: {out} (2 + 1 pictures, 12 classes, seed 0)" in said.out
+    assert f"sample: {out} (2 + 1 pictures, 12 classes)" in said.out
     assert said.err == "pictures: 3 of 3, ETA 0:00:00\n"
     with Image.open(tmp_path / "made/sample_sheet.png") as sheet:
         assert sheet.width > 1000

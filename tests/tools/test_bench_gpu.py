@@ -1,29 +1,27 @@
 """The measurement on a GPU, run dry: its parts and report, and how it treats time, errors and missing parts."""
 
+import argparse
 import json
-import sys
+import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import bench_gpu
+import benchmark
 import pytest
 import torch
-from benchmarks import checks, learn, speed
-from benchmarks.contestants.case import LeftOut
-from benchmarks.reports import gpu_report, summary
-from benchmarks.session import Session, in_parallel
-from refusals import assert_error_line, raises_one_line
+from benchmark_cases import case
+from benchmarks import learn
+from benchmarks.contestants import layers
+from benchmarks.contestants.table import contestants
+from benchmarks.measure import admit
+from refusals import assert_error_line
 
+from vil_dense.layers import FusedViLLayer
 from vil_dense.ops.mlstm import BACKENDS
-
-NETWORKS = ("vil2-tiny", "vil2-small", "vil2-base")
-
-
-@pytest.fixture
-def session(tmp_path: Path) -> Session:
-    return Session(tmp_path, torch.device("cpu"), dry=True, deadline=time.monotonic() + 600)
 
 
 @pytest.fixture(autouse=True)
@@ -42,118 +40,105 @@ def ended(argv: list[str]) -> int:
         return end.code
 
 
-def part(session: Session, steps: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Runs a part with these steps, and returns what it leaves on the disk."""
-    monkeypatch.setitem(bench_gpu.PARTS, "card", (1, steps))
-    bench_gpu.run_part("card", session)
-    return json.loads((session.out / "parts/card.json").read_text())
+def dry(tmp_path: Path, *options: str) -> tuple[int, dict]:
+    """Runs the command dry; returns its exit code and what it writes."""
+    code = ended(["--dry-run", "--out", str(tmp_path), *options])
+    return code, json.loads((tmp_path / "bench_gpu.json").read_text())
 
 
-@pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
-def test_all_parts(session: Session) -> None:
-    for name in bench_gpu.PARTS:
-        bench_gpu.run_part(name, session)
-    gpu_report.plots(session.out, list(bench_gpu.PARTS))
-    found = json.loads((session.out / "bench_gpu.json").read_text())
-    assert list(found) == list(bench_gpu.PARTS)
+def test_all_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def in_this_process(command: list[str], folder: Path) -> Iterator[SimpleNamespace]:
+        code = benchmark.main([*command[1:], "--out", str(folder)])
+        yield SimpleNamespace(wait=lambda seconds: code)
+
+    monkeypatch.setattr(bench_gpu, "started", in_this_process)
+    code, found = dry(tmp_path)
+    assert code == 0 and list(found) == list(bench_gpu.SHARES)
     notes = {name: found[name]["note"] for name in found if found[name]["note"]}
     assert set(notes) == {"warm-up", "tests"} and all(note.startswith("left out: ") for note in notes.values())
-    assert not any(map(bench_gpu.is_wrong, found.values()))
     for name in ("kernels", "layer"):
-        assert all("left_out" in row for row in found[name]["rows"] if row["backend"] == "triton")
-        assert all(row["deviation"] <= row["tolerance"] for row in found[name]["rows"] if row["backend"] != "triton")
-    (training,) = found["learn"]["rows"]
-    assert training["steps"] == 2 and 0 <= training["miou"] <= 100
-    page = (session.out / "bench_gpu.md").read_text()
-    for words in (
-        "| chunkwise | bfloat16 | v1, C 32 | 2 |",
-        "| vil2-base, ours | training step: time / ViT |",
-        "mIoU **",
-    ):
+        assert len(found[name]["runs"]) == 9
+        for row in (row for run in found[name]["runs"] for row in run["rows"]):
+            assert row["contestants"]["triton"]["left_out"] == "its kernels need a GPU"
+            assert len(row["contestants"]["chunkwise"]["checks"]) == 2
+    (run,) = found["learn"]["runs"]
+    assert run["training"]["steps"] == 2 and 0 <= run["training"]["miou"] <= 100
+    page = (tmp_path / "bench_gpu.md").read_text()
+    for words in ("| vil2-base, ours | training step: time / ViT |", "mIoU **", "ours-triton is left out: its kernels"):
         assert words in page
-    assert "ours-triton is left out: its kernels need a GPU" in page
-    pictures = {path.name for path in session.out.glob("*.png")}
-    assert pictures == {"backbone.png", "train.png", "op.png", "training.png"}
 
 
-def test_command(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
-    assert ended(["--dry-run", "--out", str(tmp_path), "--minutes", "2", "--parts", "card", "tests"]) == 0
-    assert "| tests | 0 | left out: " in capfd.readouterr().out
-    assert list(json.loads((tmp_path / "bench_gpu.json").read_text())) == ["card", "tests"]
+def test_command(tmp_path: Path) -> None:
+    code, found = dry(tmp_path, "--parts", "operator", "tests")
+    assert code == 0 and list(found) == ["operator", "tests"]
+    assert found["operator"]["note"] == "" and "floor" in found["operator"]["runs"][0]["rows"][0]["contestants"]
 
 
-def test_a_part_beyond_its_time_is_killed_and_leaves_what_it_has(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_real_commands_are_accepted() -> None:
+    args = argparse.Namespace(official="CLONE", dry_run=False)
+    commands = [command for part in bench_gpu.plan(args).values() for command in part.values()]
+    ours = [benchmark.parse([*command[1:], "--out", "OUT"]) for command in commands if command[0] == "benchmark.py"]
+    assert len(ours) == len(commands) - 1 and {one.dtype for one in ours} == {"bfloat16", "float16", "float32"}
+    networks = [one for one in ours if one.mode in ("train", "backbone")]
+    assert all(one.official == "CLONE" for one in networks) and not any("--device" in command for command in commands)
+
+
+def test_a_part_beyond_its_time_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_gpu, "GRACE", 0)
     start = time.monotonic()
-    assert ended(["--dry-run", "--out", str(tmp_path), "--minutes", "0.01", "--parts", "kernels", "operator"]) == 0
-    assert time.monotonic() - start < 30
-    notes = {name: part["note"] for name, part in json.loads((tmp_path / "bench_gpu.json").read_text()).items()}
-    assert notes["kernels"] == "it was cut off before it began"
-    assert notes["operator"] in ("it was cut off before it began", "left out: no time was left")
+    code, found = dry(tmp_path, "--minutes", "0.01", "--parts", "learn", "operator")
+    assert code == 0 and time.monotonic() - start < 30
+    assert found["learn"]["note"] == "it was cut off"
+    assert found["operator"]["note"] in ("it was cut off", "left out: no time was left")
 
 
-@pytest.mark.parametrize(
-    ("error", "note", "wrong"),
-    [
-        (LeftOut("no clone"), "left out: no clone", False),
-        (ImportError("No module named 'mmseg'"), "left out: No module named 'mmseg'", False),
-        (RuntimeError("illegal\naddress"), "failed: RuntimeError: illegal address", True),
-    ],
-)
-def test_a_part_that_ends_early(
-    error: Exception, note: str, wrong: bool, session: Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def steps(session: Session) -> Iterator[dict[str, Any]]:
-        yield dict(device="D")
-        raise error
-
-    found = part(session, steps, monkeypatch)
-    assert found["rows"] == [dict(device="D")] and found["note"] == note and bench_gpu.is_wrong(found) is wrong
-    assert note in (session.out / "bench_gpu.md").read_text()
+def test_what_a_part_has_started_is_stopped(tmp_path: Path) -> None:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        bench_gpu.started(["-c", "import time; time.sleep(60)"], tmp_path) as process,
+    ):
+        assert process.poll() is None
+        raise KeyboardInterrupt
+    assert process.poll() == -signal.SIGKILL
 
 
-def test_a_part_stops_when_its_time_is_over(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    late = Session(session.out, session.device, dry=True, deadline=time.monotonic() - 1)
-    found = part(late, lambda _: (dict(device=n) for n in range(5)), monkeypatch)
-    assert found["rows"] == [dict(device=0)] and found["note"] == "its time was over after 1 results"
-    row = speed.measure(late, "op", ("floor",), size=70, batch=2, dim=32)
-    assert row["contestants"]["floor"]["left_out"] == "the time of this part was over"
+def test_a_part_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_gpu, "plan", lambda *_: dict(operator={"": ["-c", "print('illegal address'); exit(3)"]}))
+    code, found = dry(tmp_path, "--parts", "operator")
+    assert code == 1 and found["operator"]["note"].startswith("failed: ")
+    assert "exit code 3" in found["operator"]["note"] and found["operator"]["note"].endswith(": illegal address")
 
 
-def test_a_wrong_kernel_is_refused_and_not_timed(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = BACKENDS["recurrent"]
-    monkeypatch.setitem(BACKENDS, "chunkwise", lambda *arguments: 1.001 * right(*arguments))
-    rows = checks.check_operator(session, "chunkwise", torch.float32, 8)
-    assert all(row["refused"].startswith("it deviates by 1.") for row in rows)
-    rows = [dict(row, backend="triton", dtype="bfloat16") for row in rows]
-    (session.out / "parts").mkdir()
-    (session.out / "parts/kernels.json").write_text(json.dumps(dict(rows=rows)))
-    with raises_one_line(LeftOut, "DH 8", "S 7"):
-        speed.find(session, "train", "ours-triton-compiled")(
-            session.case("train", size=32, batch=1, dtype=torch.float32)
-        )
+def test_a_part_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(bench_gpu.NEEDED, "learn", ("no_such_package",))
+    code, found = dry(tmp_path, "--parts", "learn")
+    assert code == 0 and found["learn"]["note"] == "left out: the package no_such_package is missing"
+
+
+def test_the_training_avoids_wrong_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_gpu, "find_spec", lambda name: True)
+    args = argparse.Namespace(official=None, dry_run=False)
+    chosen = [bench_gpu.plan(args, wrong)["learn"][""][3] for wrong in (False, True)]
+    assert chosen == ["triton", "chunkwise"]
+    rows = [dict(contestants=dict(triton=dict(refused="it deviates"), chunkwise={}))]
+    assert bench_gpu.refused([dict(rows=rows)], "triton") and not bench_gpu.refused([dict(rows=rows)], "chunkwise")
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-def test_a_wrong_direction_is_noticed(reverse: bool, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = BACKENDS["recurrent"]
+def test_a_wrong_direction_is_noticed(reverse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    right, one = BACKENDS["recurrent"], case(mode="op", size=7, batch=2, backward=True)
     monkeypatch.setitem(BACKENDS, "chunkwise", lambda *arguments: right(*arguments[:-1], reverse))
-    rows = checks.check_operator(session, "chunkwise", torch.float32, 8)
-    assert [row["reverse"] for row in rows if "refused" in row] == 2 * [not reverse]
+    _, result = admit(contestants("op")["chunkwise"], one)
+    assert result["refused"].endswith(", reversed") is not reverse
 
 
-def test_a_wrong_layer_is_refused(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    forward = checks.FusedViLLayer.forward
-    monkeypatch.setattr(checks.FusedViLLayer, "forward", lambda self, x: 1.01 * forward(self, x))
-    assert all("refused" in row for row in checks.check_layers(session, "chunkwise", torch.float32, 32))
-
-
-def test_without_mmseg_a_small_head_is_trained(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "mmengine.registry", None)
-    (row,) = learn.learn(session)
-    assert row["network"] == "small head" and len(row["loss"]) == 2
+def test_a_wrong_layer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = case(mode="layer", size=80, backward=True)
+    assert admit(contestants("layer")["chunkwise"], one)[0]
+    forward = FusedViLLayer.forward
+    monkeypatch.setattr(layers.FusedViLLayer, "forward", lambda self, x: 1.01 * forward(self, x))
+    assert "refused" in admit(contestants("layer")["chunkwise"], one)[1]
 
 
 def test_score_counts_right() -> None:
@@ -163,36 +148,8 @@ def test_score_counts_right() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.nn.functional.one_hot(torch.tensor([[[0, 1, 1, 2]]]), 3).movedim(-1, 1).float()
 
-    found = learn.score(Model(), torch.zeros(1, 3, 1, 4), labels, ("a", "b", "c"))
+    found = learn.score(Model(), torch.zeros(1, 3, 1, 4), labels, torch.float32, ("a", "b", "c"))
     assert found["iou"] == {"a": 50, "b": 50} and found["miou"] == 50
-
-
-def test_jobs_side_by_side(tmp_path: Path) -> None:
-    session = Session(tmp_path, torch.device("cpu"), dry=False, deadline=time.monotonic() + 100)
-    pairs = in_parallel(session, checks.check_operator, [("chunkwise", torch.float32, 4)])
-    assert [row["size"] for row in pairs] == ["S 65", "S 65", "S 601", "S 601"]
-    late = Session(tmp_path, torch.device("cpu"), dry=False, deadline=time.monotonic() - 1)
-    assert list(in_parallel(late, checks.check_operator, [("chunkwise", torch.float32, 384)])) == []
-
-
-def test_summary() -> None:
-    def timed(family: str, seconds: float, size: int) -> dict[str, Any]:
-        return dict(family=family, median_s=seconds, peak_bytes=size)
-
-    contestants = {
-        "ours-triton": timed("ours-triton", 0.1, 20),
-        "ours-compiled": timed("ours", 0.2, 10),
-        "official-compiled": timed("official", 0.4, 40),
-    }
-    rows = [dict(variant="vil2-tiny", size="224x64", contestants=contestants)]
-    rows.append(dict(rows[0], size="512x16", contestants=dict(contestants, official=dict(left_out="memory"))))
-    rows[1]["contestants"] = {"ours-triton": timed("ours-triton", 0.3, 20)}
-    lines = summary.summary(rows, "train").splitlines()
-    assert lines[0] == "|  |  | 224 x 64 | 512 x 16 |"
-    assert "| vil2-tiny, ours-triton | training step: ms | 100.0 | 300.0 |" in lines
-    assert "| vil2-tiny, ours-triton | training step: time / official | 0.25 | - |" in lines
-    assert "| vil2-tiny, ours-triton | training step: memory / chunkwise | 2.00 | - |" in lines
-    assert "| vil2-tiny, ours | training step: time / official | 0.50 | - |" in lines
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,10 @@ from collections.abc import Callable
 import pytest
 import torch
 from benchmark_cases import CPU, case, timed
-from benchmarks import measure
+from benchmarks import measure, report
 from benchmarks.contestants.case import Contestant, deviation
 from benchmarks.contestants.networks import outcome
 from benchmarks.contestants.operators import floor
-from benchmarks.reports import report
 from refusals import raises_one_line
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -103,21 +102,25 @@ ROW = dict(variant="vil-small", size="224x2", tokens=196, batch=2, dim=384, dept
 
 def test_ratios():
     contestants = {
-        "ours": timed("ours", 0.4, 10),
-        "ours-compiled": timed("ours", 0.1, 5),
-        "ours-cp": timed("ours-cp", 0.5, 4),
-        "official": timed("official", 0.2, 20),
-        "official-compiled": dict(refused="it is wrong"),
-        "floor": timed("floor", 0.05, 0),
+        "ours-triton": timed("ours-triton", 0.1, 20),
+        "ours": timed("ours", 0.3, 10),
+        "ours-compiled": timed("ours", 0.2, 10),
+        "official": dict(refused="it is wrong"),
+        "official-compiled": timed("official", 0.4, 40),
     }
-    assert report.ratios([dict(ROW, contestants=contestants)]).splitlines() == [
-        "|  | size x batch | tokens | ours | ms | time / ours | time / official | time / floor "
-        "| MiB | memory / ours | memory / official |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-        "| vil-small | 224x2 | 196 | ours-compiled | 100.0 | - | 0.50 (official) | 2.00 (floor) "
-        "| 5.0 | - | 0.25 (official) |",
-        "| vil-small | 224x2 | 196 | ours-cp | 500.0 | 5.00 (ours-compiled) | 2.50 (official) | 10.00 (floor) "
-        "| 4.0 | 0.80 (ours-compiled) | 0.20 (official) |",
+    rows = [dict(ROW, contestants=contestants)]
+    rows.append(dict(ROW, size="512x16", contestants={"ours-triton": timed("ours-triton", 0.3, 20)}))
+    assert report.ratios(rows, "train").splitlines() == [
+        "|  |  | 224 x 2 | 512 x 16 |",
+        "| --- | --- | --- | --- |",
+        "| vil-small, ours-triton | training step: ms | 100.0 | 300.0 |",
+        "| vil-small, ours-triton | training step: time / official | 0.25 | - |",
+        "| vil-small, ours-triton | training step: memory / official | 0.50 | - |",
+        "| vil-small, ours-triton | training step: time / chunkwise | 0.50 | - |",
+        "| vil-small, ours-triton | training step: memory / chunkwise | 2.00 | - |",
+        "| vil-small, ours | training step: ms | 200.0 | - |",
+        "| vil-small, ours | training step: time / official | 0.50 | - |",
+        "| vil-small, ours | training step: memory / official | 0.25 | - |",
     ]
 
 

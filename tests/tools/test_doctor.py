@@ -44,7 +44,7 @@ OFFICIAL = {"mmengine": "0.10.7", "mmcv": "2.1.0", "mmsegmentation": "1.2.2"}
 def test_openmmlab(packages: dict, expected: list[str], words: str, fake):
     fake(packages)
     found = list(doctor.openmmlab())
-    assert states(found) == expected and any(words in finding.said for finding in found)
+    assert states(found) == expected and any(words in finding.detail for finding in found)
     assert all(finding.fix for finding in found if finding.state != "ok")
 
 
@@ -94,7 +94,7 @@ def test_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (configs / "none.py").write_text("fold = 0\n")
     monkeypatch.chdir(tmp_path)
     gone, here = doctor.data(tmp_path)
-    assert (gone.state, gone.said, here.state) == ("note", "no folder data/gone", "ok")
+    assert (gone.state, gone.detail, here.state) == ("note", "no folder data/gone", "ok")
     assert "configs/_base_/datasets/gone.py says what it holds" in gone.fix
 
 
@@ -133,13 +133,13 @@ def test_the_kernels_of_triton_are_run(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize(("state", "code"), [("ok", 0), ("note", 0), ("fault", 1)])
 def test_exit_code_and_json(state: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
-    finding = doctor.Finding("disk", state, "said", "mend it")
+    finding = doctor.Finding("disk", state, "detail", "mend it")
 
-    def look():
+    def check():
         print("noise of an import")
         yield finding
 
-    monkeypatch.setattr(doctor, "TOPICS", dict(disk=look))
+    monkeypatch.setattr(doctor, "TOPICS", dict(disk=check))
     for arguments in ([], ["--json"]):
         monkeypatch.setattr("sys.argv", ["doctor.py", *arguments])
         with pytest.raises(SystemExit) as end:
@@ -149,34 +149,34 @@ def test_exit_code_and_json(state: str, code: int, monkeypatch: pytest.MonkeyPat
         if arguments:
             assert json.loads(out) == [finding._asdict()]
         else:
-            assert out.splitlines()[0].split() == [state, "disk", "said"] and "-> mend it" in out
+            assert out.splitlines()[0].split() == [state, "disk", "detail"] and "-> mend it" in out
 
 
-def test_a_look_that_fails_is_a_finding(monkeypatch: pytest.MonkeyPatch):
-    def look():
+def test_a_check_that_fails_is_a_finding(monkeypatch: pytest.MonkeyPatch):
+    def check():
         raise ImportError("No module named 'torch'")
 
-    monkeypatch.setattr(doctor, "TOPICS", dict(device=look, python=lambda: doctor.python((3, 11))))
+    monkeypatch.setattr(doctor, "TOPICS", dict(device=check, python=lambda: doctor.python((3, 11))))
     first, second = doctor.examine()
-    assert first.state == "fault" and "No module named 'torch'" in first.said and second.state == "ok"
+    assert first.state == "fault" and "No module named 'torch'" in first.detail and second.state == "ok"
 
 
 def test_ctrl_c_and_debug(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
-    def look(error: type[BaseException]):
+    def check(error: type[BaseException]):
         def fail():
-            raise error("of a look")
+            raise error("of a check")
 
         monkeypatch.setattr(doctor, "TOPICS", dict(device=fail))
 
-    look(KeyboardInterrupt)
+    check(KeyboardInterrupt)
     monkeypatch.setattr("sys.argv", ["doctor.py"])
     with pytest.raises(SystemExit) as end:
         doctor.main()
     assert end.value.code == 130 and "Ctrl-C" in capsys.readouterr().err
     monkeypatch.setattr("sys.argv", ["doctor.py", "--debug"])
     for error in (KeyboardInterrupt, ImportError):
-        look(error)
-        with pytest.raises(error, match="of a look"):
+        check(error)
+        with pytest.raises(error, match="of a check"):
             doctor.main()
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from vil_dense.backbones import DIRECTIONS
 from vil_dense.backbones.flops import OPERATORS
-from vil_dense.mm.evaluation.probe import L2S
 from vil_dense.mm.evaluation.protocols import PROTOCOLS
 
 ROOT = Path(__file__).parents[2]
@@ -20,12 +19,12 @@ import contextlib, io, runpy, sys
 for tool in sys.argv[1:]:
     sys.argv, path = [tool, "--help"], sys.path[:]
     sys.path.insert(0, tool.rpartition("/")[0])
-    with contextlib.redirect_stdout(io.StringIO()) as said:
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
         try:
             runpy.run_path(tool, run_name="__main__")
         except SystemExit as end:
             assert end.code == 0, tool
-    assert "usage: " in said.getvalue(), tool
+    assert "usage: " in printed.getvalue(), tool
     sys.path[:] = path
     print(tool, *sys.modules)
 """
@@ -47,7 +46,6 @@ def test_help_imports_no_framework() -> None:
         ("tools/test.py", "PROTOCOLS", PROTOCOLS),
         ("tools/analysis/get_flops.py", "BACKENDS", OPERATORS),
         ("tools/model_converters/convert_checkpoint.py", "DIRECTIONS", DIRECTIONS),
-        ("tools/studies/probe.py", "L2S", L2S),
     ],
 )
 def test_choices_are_those_of_the_package(tool: str, name: str, known: object) -> None:

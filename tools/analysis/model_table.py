@@ -1,17 +1,16 @@
 """Compares parameters and multiply-adds of all ImageNet configs with the paper.
 
-Command: python tools/analysis/model_table.py [--out FILE]
+Command: python tools/analysis/model_table.py [--out FILE.csv]
 
-Prints a Markdown table of configs/vil_imagenet.py and configs/imagenet; --out also writes it as .md, .csv or .json.
+Prints a Markdown table of configs/vil_imagenet.py and configs/imagenet; --out also writes it as CSV.
 Differences from the paper are marked in the last column.
 """
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from vil_dense.command_line import plain_parser
-from vil_dense.files import save_csv, write_whole
+from vil_dense.files import save_csv
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -107,14 +106,8 @@ def rows() -> list[tuple]:
     """Returns the rows of the table; block designs have two, at their own size and at that of the paper's numbers."""
     from vil_dense.mm.cli.arguments import load_config
 
-    files = {
-        path.stem: path
-        for path in [
-            CONFIGS / "vil_imagenet.py",
-            *(CONFIGS / "imagenet").rglob("vil*.py"),
-            *(CONFIGS / "imagenet").rglob("deit3*.py"),
-        ]
-    }
+    runs = [path for kind in ("vil*.py", "deit3*.py") for path in (CONFIGS / "imagenet").rglob(kind)]
+    files = {path.stem: path for path in [CONFIGS / "vil_imagenet.py", *runs]}
     if unknown := set(files) ^ set(PAPER):
         raise ValueError(f"model_table and configs/imagenet do not agree on {', '.join(sorted(unknown))}")
     uni = measured(load_config(files["vil-t_uni_400e_in100-128"]), 224, 1000).quadratic.macs
@@ -160,30 +153,24 @@ def markdown(table: list[tuple]) -> str:
     return "\n".join(["| " + " | ".join(map(str, line)) + " |" for line in lines] + ["", LEGEND])
 
 
-def write(path: Path, table: list[tuple]) -> None:
-    """Writes the table in the format of the suffix: .md, .csv or .json (a list of objects)."""
+def save(path: Path, table: list[tuple]) -> None:
+    """Writes the table as CSV, with a name of its own for each column."""
     keys = (*HEADER[:4], "paper's parameters", *HEADER[5:7], "paper's FLOPs", *HEADER[8:])
-    lines = [dict(zip(keys, line, strict=True)) for line in table]
-    if path.suffix == ".csv":
-        return save_csv(path, lines)
-    text = json.dumps(lines, indent=1) if path.suffix == ".json" else markdown(table)
-    return write_whole(path, lambda part: part.write_text(text + "\n"))
+    save_csv(path, [dict(zip(keys, line, strict=True)) for line in table])
 
 
 def main() -> None:
     parser = plain_parser(__doc__)
-    parser.add_argument("--out", type=Path, help="file to write: .md, .csv or .json")
+    parser.add_argument("--out", type=Path, help="CSV file to write")
     args = parser.parse_args()
 
     from vil_dense.mm.cli.arguments import report_errors
 
     with report_errors(args.debug):
-        if args.out and args.out.suffix not in (".md", ".csv", ".json"):
-            raise ValueError(f"--out takes a .md, .csv or .json file, got {args.out}")
         table = rows()
         print(markdown(table))
         if args.out:
-            write(args.out, table)
+            save(args.out, table)
 
 
 if __name__ == "__main__":

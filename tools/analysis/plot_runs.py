@@ -6,13 +6,12 @@ RUN is a work folder of tools/train.py; the runs of a group differ in their seed
 group and the range of its runs) and curves.json (the values of each run, their mean and standard deviation).
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
 
 from vil_dense.command_line import plain_parser
-from vil_dense.files import write_whole
+from vil_dense.files import save_json, write_whole
 
 
 def read_group(runs: list[str], metric: str) -> dict:
@@ -66,8 +65,7 @@ def main() -> None:
             if not runs or name in groups:
                 raise ValueError(f"--group takes a name of its own and at least one run, got {name} {' '.join(runs)}")
             groups[name] = read_group(runs, args.metric)
-        content = dict(metric=args.metric, groups=groups)
-        write_whole(args.out / "curves.json", lambda part: part.write_text(json.dumps(content, indent=1)))
+        save_json(args.out / "curves.json", dict(metric=args.metric, groups=groups))
         plot(groups, args.metric, args.out / "curves.png")
     for name, group in groups.items():
         spread = f" +- {group['deviation'][-1]:.2f}" if group["deviation"] else ""

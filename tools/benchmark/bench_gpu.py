@@ -1,218 +1,203 @@
 """Checks and times ViL on one GPU: python tools/benchmark/bench_gpu.py --out DIR [--official CLONE] [--minutes 8]
 
-Parts, in order of worth: the card; the kernels and the fused layer against float64; a warm-up that compiles; ViL-T
-beside the official code and a ViT; a training of a minute; ViL-S; ViL-B; the mLSTM alone beside NX-AI's kernels; the
-tests of the kernels. Each part is a process of its own with its share of the time, and what it has found is on the disk
-after each step. A part or contestant whose packages are missing is left out and named. Results: bench_gpu.json,
-bench_gpu.md and plots in DIR. The exit code is 1 where a result was wrong or a part failed.
+Parts, in order of worth: the mLSTM and the fused layer against float64; a warm-up that compiles; ViL-T beside the
+official code and a ViT; a training of a minute; ViL-S and ViL-B; the mLSTM alone beside NX-AI's kernels; two blocks;
+the tests of the kernels. Each part consists of commands of benchmark.py, has its share of the time, and leaves its
+results in DIR/parts; all of them are in bench_gpu.json and bench_gpu.md. A part or contestant whose packages are
+missing is left out and named. The exit code is 1 where a result was wrong or a part failed.
 
 --dry-run runs all parts at toy sizes on the CPU, without Triton's kernels.
 """
 
 import argparse
 import os
-import platform
-import re
 import signal
 import subprocess
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from importlib import import_module
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # vil_dense need not be installed
-from benchmarks.machine import PACKAGES, ROOT, commit, installed, processor
-
+from vil_dense.command_line import plain_parser
 from vil_dense.errors import exit_on_error
-from vil_dense.files import save_json
+from vil_dense.files import read_json, save_json, write_whole
 
-if TYPE_CHECKING:
-    from benchmarks.session import Session
-
-Result = dict[str, Any]
+ROOT = Path(__file__).resolve().parents[2]
+VARIANTS = ("vil2-tiny", "vil2-small", "vil2-base")
+DTYPES = ("bfloat16", "float16", "float32")
+SIZES = ("224x64", "1024x4", "512x16", "2048x1")
+LENGTHS = ("196x64", "1024x16", "4096x4", "16384x1")
+NETWORKS = ("ours-triton", "ours-triton-compiled", "ours-compiled", "official-compiled", "vit", "vit-compiled")
+BLOCKS = ("ours-triton", "ours-triton-compiled", "vit", "vit-compiled")
+KERNELS = ("triton", "chunkwise")
+OPERATORS = ("triton", "chunkwise-compiled", "mlstm_kernels", "floor")
 TESTS = ("tests/ops/test_triton.py", "tests/ops/test_gpu_*.py", "tests/layers/test_fused_triton.py")
-GRACE = 20
-"""Seconds that a part may take beyond its share, to finish its step, before it is killed."""
-
-
-def card(session: "Session") -> Iterator[Result]:
-    """Describes device, driver and versions."""
-    import torch
-
-    facts: Result = dict(device=processor(), device_type=session.device.type, threads=torch.get_num_threads())
-    if session.device.type == "cuda":
-        properties = torch.cuda.get_device_properties(session.device)
-        facts |= dict(device=properties.name, memory_gib=round(properties.total_memory / 2**30, 1))
-        facts |= dict(compute_capability=f"{properties.major}.{properties.minor}", driver=driver())
-    clones = dict(vil_dense=ROOT, **(dict(official=Path(session.official)) if session.official else {}))
-    facts |= dict(versions=dict(python=platform.python_version(), cuda=torch.version.cuda, **installed(PACKAGES)))
-    yield facts | dict(commits={name: commit(folder) for name, folder in clones.items()})
-
-
-def driver() -> str:
-    """Returns the version of the driver, as nvidia-smi says it."""
-    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n")[0]
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def tests(session: "Session") -> Iterator[Result]:
-    """Runs the tests of the kernels, as far as they get in what is left of the time."""
-    from benchmarks.contestants.case import LeftOut
-
-    for package in ("pytest", "triton"):
-        if find_spec(package) is None:
-            raise LeftOut(f"the package {package} is missing")
-    if session.dry:
-        raise LeftOut("they need a GPU")
-    files = [str(path) for pattern in TESTS for path in sorted(ROOT.glob(pattern))]
-    options = ["-o", "addopts=--import-mode=importlib", "-m", "triton and not slow"]  # one process for the GPU
-    command = [sys.executable, "-m", "pytest", "-q", "--color=no", *options, *files]
-    path = session.out / "parts/tests.log"
-    with path.open("w") as log:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            process.wait(max(1.0, session.left))
-        except subprocess.TimeoutExpired:
-            process.kill()
-    text = path.read_text()
-    marks = Counter("".join(re.findall(r"^([.FEsx]+)(?: |$)", text, re.MULTILINE)))
-    names = {".": "passed", "F": "failed", "E": "errors", "s": "skipped"}
-    yield {name: marks[mark] for mark, name in names.items()} | dict(finished=process.returncode in (0, 1))
-    if marks["F"] + marks["E"] or process.wait() not in (0, -signal.SIGKILL):
-        raise RuntimeError(f"see {path}: {text.splitlines()[-1:]}")
-
-
-Part = Callable[["Session"], Iterator[Result]]
-
-
-def imported(module: str, function: str, **options: str) -> Part:
-    """Returns the part that a function of `benchmarks` is; torch is not imported before it is called."""
-
-    def part(session: "Session") -> Iterator[Result]:
-        steps: Part = getattr(import_module(f"benchmarks.{module}"), function)
-        return steps(session, **options)
-
-    return part
-
-
-PARTS: dict[str, tuple[float, Part]] = {
-    "card": (10, card),
-    "kernels": (70, imported("checks", "kernels")),
-    "layer": (70, imported("checks", "layers")),
-    "warm-up": (90, imported("speed", "warm_up")),
-    "tiny": (90, imported("speed", "networks", variant="vil2-tiny")),
-    "learn": (70, imported("learn", "learn")),
-    "small": (50, imported("speed", "networks", variant="vil2-small")),
-    "base": (50, imported("speed", "networks", variant="vil2-base")),
-    "operator": (30, imported("speed", "operator")),
-    "tests": (30, tests),
-}
+NEEDED = {"learn": ("PIL", "numpy"), "tests": ("pytest", "triton")}
+"""Packages without which a part is left out."""
+SHARES = {"kernels": 70, "layer": 70, "warm-up": 90, "tiny-train": 50, "tiny-forward": 40, "learn": 70}
+SHARES |= {"train": 60, "forward": 40, "operator": 30, "blocks-train": 20, "blocks-forward": 20, "tests": 30}
 """Each part's share of the time; what one leaves goes to those after it."""
+GRACE = 20
+"""Seconds that are kept for the report."""
+Commands = dict[str, list[str]]
 
 
-def run_part(name: str, session: "Session") -> Result:
-    """Runs a part, and writes what it has found after each step."""
-    from benchmarks.contestants.case import LeftOut
-    from benchmarks.reports.gpu_report import publish
+def plan(args: argparse.Namespace, kernels_wrong: bool = False) -> dict[str, Commands]:
+    """Returns the commands of each part by name; those of one part run side by side."""
 
-    start = time.monotonic()
-    found: Result = dict(rows=[], note="it was cut off", seconds=0.0)
+    def compare(
+        mode: str, variants: Sequence[str], sizes: Sequence[str], names: Sequence[str], *options: str
+    ) -> list[str]:
+        if not args.official:
+            names = [name for name in names if not name.startswith("official")]
+        elif mode in ("train", "backbone"):
+            options = ("--official", args.official, *options)
+        if args.dry_run:  # compilers take minutes on a CPU
+            names = list(dict.fromkeys(name.removesuffix("-compiled") for name in names))
+            sizes = ["70x2"] if mode == "op" else ["80x2"]
+            options = (*options, "--device", "cpu", "--dim", "32", "--depth", "2", "--repeats", "2")
+        dtype = [] if "--dtype" in options else ["--dtype", "bfloat16"]
+        chosen = ["--variant", *variants, "--sizes", *sizes, "--contestants", *names]
+        return ["benchmark.py", mode, *chosen, *dtype, "--patience", "2", "--repeats", "10", *options]
 
-    def save() -> None:
-        found["seconds"] = time.monotonic() - start
-        save_json(session.out / f"parts/{name}.json", found)
-        publish(session.out, list(PARTS))
+    tiny, larger = VARIANTS[:1], VARIANTS[1:]
+    compiled = [name for name in NETWORKS if name.endswith("-compiled")]
+    two, once = ("--depth", "2"), ("--repeats", "1")
+    learn = ["--steps", "2", "--device", "cpu"] if args.dry_run else ["--seconds", "50"]
+    backend = "chunkwise" if kernels_wrong or args.dry_run or not find_spec("triton") else "triton"
+    learn = ["benchmark.py", "learn", "--backend", backend, "--dtype", "bfloat16", *learn]
+    files = [str(path) for pattern in TESTS for path in sorted(ROOT.glob(pattern))]
+    tests = ["-m", "pytest", "-q", "--color=no", "-o", "addopts=--import-mode=importlib", "-m", "triton and not slow"]
+    both = dict(train="train", forward="backbone")
+    return {
+        "kernels": {
+            f"{variant}-{dtype}": compare(
+                "op", [variant], ["65x2", "599x2"], KERNELS, "--backward", "--dtype", dtype, *once
+            )
+            for variant in VARIANTS
+            for dtype in DTYPES
+        },
+        "layer": {
+            f"{variant}-{dtype}": compare(
+                "layer", [variant, variant.replace("2", "")], ["144x2", "304x2"], KERNELS, "--dtype", dtype, *once
+            )
+            for variant in VARIANTS
+            for dtype in DTYPES
+        },
+        "warm-up": {
+            f"{variant}-{name}": compare(mode, [variant], SIZES, compiled, *once)
+            for variant in VARIANTS
+            for name, mode in both.items()
+        },
+        **{f"tiny-{name}": {"": compare(mode, tiny, SIZES, NETWORKS)} for name, mode in both.items()},
+        "learn": {"": learn},
+        **{name: {"": compare(mode, larger, SIZES, NETWORKS)} for name, mode in both.items()},
+        "operator": {"": compare("op", tiny, LENGTHS, OPERATORS, "--backward")},
+        **{f"blocks-{name}": {"": compare(mode, VARIANTS, SIZES[:2], BLOCKS, *two)} for name, mode in both.items()},
+        "tests": {"": [*tests, *files]},
+    }
 
-    save()
+
+def run_part(out: Path, commands: Commands, end: float) -> str:
+    """Runs the commands of a part side by side until `end`; returns what went wrong."""
+    out.mkdir(parents=True, exist_ok=True)
+    notes = []
+    with ExitStack() as stack:
+        running = {name: stack.enter_context(started(command, out / name)) for name, command in commands.items()}
+        for name, process in running.items():
+            try:
+                code = process.wait(max(0.0, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                notes.append(f"{name or 'it'} was cut off")
+                continue
+            if code:
+                log = out / name / "output.log"
+                notes.append(f"failed: {name} ended with exit code {code}, see {log}: {last_line(log)}")
+    return "; ".join(notes)
+
+
+@contextmanager
+def started(command: Sequence[str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Starts Python with its output and results in `folder`; kills it at the end, with the compilers it has started."""
+    folder.mkdir(exist_ok=True)
+    if command[0] == "benchmark.py":
+        command = [str(ROOT / "tools/benchmark/benchmark.py"), *command[1:], "--out", str(folder)]
+    environment = os.environ | dict(PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    with (folder / "output.log").open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, *command], cwd=ROOT, env=environment, stdout=file, stderr=file, start_new_session=True
+        )
     try:
-        found["note"] = collect(PARTS[name][1](session), found["rows"], session, save)
-    except (LeftOut, ImportError) as reason:
-        found["note"] = f"left out: {reason}"
-    except Exception as error:  # the parts after it are to go on
-        found["note"] = f"failed: {type(error).__name__}: {' '.join(str(error).split())[:500]}"
-    save()
-    return found
-
-
-def collect(steps: Iterator[Result], rows: list[Result], session: "Session", save: Callable[[], None]) -> str:
-    """Fills `rows` until the steps or the time are over; returns a note about the time."""
-    for row in steps:
-        rows.append(row)
-        save()
-        if session.left < 0:
-            break
-    return f"its time was over after {len(rows)} results" if session.left < 0 else ""
-
-
-def run_all(args: argparse.Namespace) -> int:
-    """Runs the parts one after another, each in a process; returns the exit code."""
-    from benchmarks.measure import say
-    from benchmarks.reports.gpu_report import plots, publish, read_parts
-
-    out, end = Path(args.out), time.monotonic() + 60 * args.minutes
-    for old in out.glob("parts/*.json"):
-        old.unlink()
-    names = [name for name in PARTS if name in (args.parts or PARTS)]
-    for index, name in enumerate(names):
-        left = end - time.monotonic() - GRACE
-        share = left * PARTS[name][0] / sum(PARTS[later][0] for later in names[index:])
-        say(f"== {name}: {share:.0f} s of {left:.0f} s")
-        note = "it was cut off before it began" if left > 0 else "left out: no time was left"
-        save_json(out / f"parts/{name}.json", dict(rows=[], note=note, seconds=0.0))
-        if left <= 0:
-            continue
-        run_process([*forwarded(args), "--part", name, "--seconds", str(share)], share + GRACE)
-        plots(out, list(PARTS))
-    publish(out, list(PARTS))
-    found = read_parts(out, list(PARTS))
-    say((out / "bench_gpu.md").read_text())
-    return int(any(is_wrong(part) for part in found.values()))
-
-
-def forwarded(args: argparse.Namespace) -> list[str]:
-    """Returns the options that are passed on to the process of a part."""
-    options = ["--out", args.out, *(["--official", args.official] if args.official else [])]
-    return [*options, *(["--dry-run"] if args.dry_run else [])]
-
-
-def run_process(options: Sequence[str], limit: float) -> None:
-    """Runs this script and kills it, with the compilers it has started, after `limit` seconds."""
-    process = subprocess.Popen([sys.executable, __file__, *options], start_new_session=True)
-    try:
-        process.wait(limit)
-    except subprocess.TimeoutExpired:
-        print(f"  killed after {limit:.0f} s", flush=True)
+        yield process
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
-def is_wrong(part: Result) -> bool:
-    """Returns whether a part failed or something in it was refused."""
-    results = [found for row in part["rows"] for found in (row, *row.get("contestants", {}).values())]
-    return part["note"].startswith("failed") or any("refused" in found for found in results)
+def last_line(log: Path) -> str:
+    """Returns the last line of a log, shortened."""
+    return next((line[:300] for line in reversed(log.read_text().splitlines()) if line.strip()), "")
+
+
+def results(out: Path, name: str) -> list[dict[str, Any]]:
+    """Returns what the commands of a part have written so far."""
+    return [read_json(path) for path in sorted((out / "parts" / name).rglob("*.json"))]
+
+
+def refused(runs: Sequence[dict[str, Any]], contestant: str) -> bool:
+    """Returns whether a contestant was refused in one of the runs."""
+    return any("refused" in row["contestants"].get(contestant, {}) for run in runs for row in run["rows"])
+
+
+def left_out(name: str, dry: bool) -> str:
+    """Returns why a part cannot run here, or an empty string."""
+    missing = [package for package in NEEDED.get(name, ()) if find_spec(package) is None]
+    if missing:
+        return f"left out: the package {missing[0]} is missing"
+    return "left out: it needs a GPU" if dry and name in ("warm-up", "tests") else ""
+
+
+def run_all(args: argparse.Namespace) -> int:
+    """Runs the parts one after another and reports after each; returns the exit code."""
+    from benchmarks.report import gpu_page
+
+    out, end = Path(args.out).resolve(), time.monotonic() + 60 * args.minutes - GRACE
+    notes: dict[str, tuple[float, str]] = {}
+    names = [name for name in SHARES if name in (args.parts or SHARES)]
+    for old in (out / "parts").rglob("*.json"):
+        old.unlink()
+    for index, name in enumerate(names):
+        start = time.monotonic()
+        share = (end - start) * SHARES[name] / sum(SHARES[later] for later in names[index:])
+        note = "left out: no time was left" if share <= 0 else left_out(name, args.dry_run)
+        if not note:
+            print(f"== {name}: {share:.0f} s of {end - start:.0f} s", flush=True)
+            wrong = refused(results(out, "kernels"), "triton")
+            note = run_part(out / "parts" / name, plan(args, wrong)[name], start + share)
+        if name == "tests" and (log := out / "parts/tests/output.log").exists():
+            note = "; ".join(filter(None, [note, last_line(log)]))
+        notes[name] = (time.monotonic() - start, note)
+        runs = {name: results(out, name) for name in notes}
+        content = {name: dict(seconds=notes[name][0], note=notes[name][1], runs=runs[name]) for name in notes}
+        save_json(out / "bench_gpu.json", content)
+        write_whole(out / "bench_gpu.md", lambda part, content=content: part.write_text(gpu_page(content)))  # type: ignore[misc]
+    print((out / "bench_gpu.md").read_text(), flush=True)
+    return int(any("failed" in note for _, note in notes.values()))
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parses the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = plain_parser(__doc__)
     parser.add_argument("--out", default="work_dirs/bench_gpu", metavar="DIR")
     parser.add_argument("--official", metavar="CLONE", help="clone of NX-AI/vision-lstm; it needs einops")
     parser.add_argument("--minutes", type=float, default=8.0, help="time of all parts together")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, help="default: all")
+    parser.add_argument("--parts", nargs="+", choices=SHARES, help="default: all")
     parser.add_argument("--dry-run", action="store_true", help="toy sizes on the CPU")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
-    parser.add_argument("--seconds", type=float, default=60.0, help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
 
@@ -220,8 +205,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
 
     import torch
-    from benchmarks.measure import say
-    from benchmarks.session import Session
 
     with exit_on_error(args.debug):
         if args.minutes <= 0:
@@ -230,12 +213,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ValueError(f"--official: there is no {Path(args.official) / 'vision_lstm'}")
         if not args.dry_run and not torch.cuda.is_available():
             raise ValueError("there is no GPU here; --dry-run runs all parts at toy sizes on the CPU")
-        if not args.part:
-            return run_all(args)
-        device = torch.device("cpu" if args.dry_run else "cuda")
-        session = Session(Path(args.out), device, args.dry_run, time.monotonic() + args.seconds, args.official)
-        say(f"  {run_part(args.part, session)['note'] or 'complete'}")
-        return 0
+        args.official = args.official and str(Path(args.official).resolve())
+        return run_all(args)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 No GPU is needed: host code runs on small tensors of the CPU, launches are caught, and each kernel is compiled with the
 ptxas of Triton's wheel.
 
-Command: python tools/benchmark/check_kernels.py --caps 80 90 --dims 96 192 --dtypes bfloat16 [--json FILE]
+Command: python tools/benchmark/check_kernels.py [--caps 80 90]
 """
 
 import argparse
@@ -15,14 +15,13 @@ import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+from vil_dense.command_line import plain_parser
 from vil_dense.errors import exit_on_error
 
 CAPS = (80, 89, 90)
-SHARED_LIMIT = {80: 163 * 1024, 89: 99 * 1024, 90: 227 * 1024}
-"""Bytes of shared memory that one program may take."""
 DIMS = (96, 192, 384, 512)
 DTYPES = ("bfloat16", "float16", "float32")
 
@@ -34,23 +33,14 @@ def catch_launches(cap: int) -> list[dict[str, Any]]:
     from triton.runtime import driver
     from triton.runtime.jit import JITFunction
 
-    class NoDevice:
-        def get_current_device(self) -> int:
-            return 0
-
-        def set_current_device(self, device: int) -> None:
-            pass
-
-        def get_current_stream(self, device: int) -> int:
-            return 0
-
-        def get_current_target(self) -> GPUTarget:
-            return GPUTarget("cuda", cap, 32)
-
-        def get_active_torch_device(self) -> Any:
-            return torch.device("cpu")
-
-    driver.set_active(NoDevice())
+    no_device = SimpleNamespace(
+        get_current_device=lambda: 0,
+        set_current_device=lambda device: None,
+        get_current_stream=lambda device: 0,
+        get_current_target=lambda: GPUTarget("cuda", cap, 32),
+        get_active_torch_device=lambda: torch.device("cpu"),
+    )
+    driver.set_active(no_device)
     records: list[dict[str, Any]] = []
     launch = JITFunction.run
     seen = set()
@@ -159,7 +149,7 @@ def check(cap: int, dim: int, dtype: str) -> list[dict[str, Any]]:
     return [{"cap": cap, "dim": dim, "dtype": dtype, **record} for record in records]
 
 
-def check_all(caps: list[int], dims: list[int], dtypes: list[str], processes: int = 2) -> list[dict[str, Any]]:
+def check_all(caps: list[int]) -> list[dict[str, Any]]:
     """Returns the records of every configuration, each in a process of its own."""
 
     def one(case: tuple[int, int, str]) -> list[dict[str, Any]]:
@@ -169,15 +159,17 @@ def check_all(caps: list[int], dims: list[int], dtypes: list[str], processes: in
             raise RuntimeError(f"{case} failed:\n{result.stderr[-4000:]}")
         return json.loads(result.stdout.splitlines()[-1])
 
-    cases = [(cap, dim, dtype) for cap in caps for dtype in dtypes for dim in dims]
-    with ThreadPoolExecutor(processes) as pool:
+    cases = [(cap, dim, dtype) for cap in caps for dtype in DTYPES for dim in DIMS]
+    with ThreadPoolExecutor(2) as pool:
         return [record for records in pool.map(one, cases) for record in records]
 
 
-def table(records: list[dict[str, Any]]) -> str:
+def page(records: list[dict[str, Any]]) -> str:
     """Returns a table in Markdown: one row for a kernel, dtype and card, with a value for each head dimension."""
-    rows = ["| kernel | dtype | sm | DH | registers | spilled bytes | shared KB | products | cp.async |"]
-    rows.append("|---|---|---|---|---|---|---|---|---|")
+    from benchmarks.report import table
+
+    header = ("kernel", "dtype", "sm", "DH", "registers", "spilled bytes", "shared KB", "products", "cp.async")
+    rows = []
     worst: dict[tuple[Any, ...], dict[str, Any]] = {}  # of the kernels that a program compiles for several sizes
     for r in records:
         key = r["kernel"], r["dtype"], r["cap"], r["dim"]
@@ -196,18 +188,14 @@ def table(records: list[dict[str, Any]]) -> str:
         asynchronous = {r["cp_async"] > 0 for r in group}
         cells = [*case, *(", ".join(map(str, x if len(set(x)) > 1 else x[:1])) for x in columns)]
         cells.append("some" if len(asynchronous) > 1 else "yes" if asynchronous.pop() else "no")
-        rows.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(rows)
+        rows.append(list(map(str, cells)))
+    return table(header, rows)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = plain_parser(__doc__)
     parser.add_argument("--caps", type=int, nargs="+", default=list(CAPS), help="compute capabilities")
-    parser.add_argument("--dims", type=int, nargs="+", default=list(DIMS), help="head dimensions")
-    parser.add_argument("--dtypes", nargs="+", default=list(DTYPES), help="dtypes of the inputs")
-    parser.add_argument("--json", type=Path, help="also write the records to this file")
     parser.add_argument("--one", nargs=3, metavar=("CAP", "DIM", "DTYPE"), help=argparse.SUPPRESS)
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args()
     if args.one:
         print(json.dumps(check(int(args.one[0]), int(args.one[1]), args.one[2])))
@@ -215,10 +203,7 @@ def main() -> None:
     with exit_on_error(args.debug):
         if find_spec("triton") is None:
             raise ValueError("the package triton, which compiles the kernels, is missing: pip install triton")
-        records = check_all(args.caps, args.dims, args.dtypes)
-        if args.json:
-            args.json.write_text(json.dumps(records))
-        print(table(records))
+        print(page(check_all(args.caps)))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 Command: python tools/dataset_converters/make_crops.py [--out DIR]
 
-The label of a crop is the class of at least the fraction --share of its pixels. Writes train/CLASS/*.jpg and
+A crop has 64 x 64 px, and its label is the class of at least half of them; a class with fewer than 50 training crops
+is left out. Writes train/CLASS/*.jpg and
 val/CLASS/*.jpg; both come from the training pictures, the validation crops from the last tenth of them.
 """
 
@@ -17,11 +18,7 @@ def main() -> None:
     parser = plain_parser(__doc__)
     parser.add_argument("--source", type=Path, default=default, help=f"folder of CamVid (default: {default})")
     parser.add_argument("--out", type=Path, default=Path("data/camvid_crops"), help="folder to write")
-    parser.add_argument("--size", type=int, default=64, help="side of a crop in px")
-    parser.add_argument("--stride", type=int, default=32, help="distance of neighbouring crops in px")
-    parser.add_argument("--share", type=float, default=0.5, help="smallest fraction of pixels of the crop's class")
     parser.add_argument("--most", type=int, default=1000, help="most training crops of a class; a tenth to validate")
-    parser.add_argument("--least", type=int, default=50, help="a class with fewer training crops is left out")
     args = parser.parse_args()
 
     from vil_dense.mm import CamVidDataset
@@ -30,17 +27,7 @@ def main() -> None:
     from vil_dense.progress import Progress
 
     with report_errors(args.debug), Progress("pictures") as progress:
-        counts = cut_crops(
-            args.source,
-            args.out,
-            CamVidDataset.METAINFO["classes"],
-            size=args.size,
-            stride=args.stride,
-            share=args.share,
-            most=args.most,
-            least=args.least,
-            report=progress,
-        )
+        counts = cut_crops(args.source, args.out, CamVidDataset.METAINFO["classes"], most=args.most, report=progress)
     left_out = [name for name in CamVidDataset.METAINFO["classes"] if name not in counts]
     for name, (train, val) in counts.items():
         print(f"{name}: {train} + {val}")

@@ -3,7 +3,6 @@
 Command: python tools/dataset_converters/make_sample.py [--out data/sample]
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +10,6 @@ from PIL import Image, ImageDraw, ImageOps
 
 from vil_dense.command_line import plain_parser
 from vil_dense.synthetic.scenes import CLASSES, PALETTE, write_sample
-
-
-def parse_args() -> argparse.Namespace:
-    """Parses the command line."""
-    parser = plain_parser(__doc__)
-    parser.add_argument("--out", type=Path, default=Path("data/sample"), help="folder to write")
-    parser.add_argument("--train", type=int, default=400, help="training pictures")
-    parser.add_argument("--val", type=int, default=50, help="held-out pictures")
-    parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args()
 
 
 def contact_sheet(root: Path, columns: int = 4, rows: int = 3, cell: int = 220, key: int = 26) -> Image.Image:
@@ -45,17 +34,21 @@ def contact_sheet(root: Path, columns: int = 4, rows: int = 3, cell: int = 220, 
 
 
 def main() -> None:
-    args = parse_args()
+    parser = plain_parser(__doc__)
+    parser.add_argument("--out", type=Path, default=Path("data/sample"), help="folder to write")
+    parser.add_argument("--train", type=int, default=400, help="training pictures")
+    parser.add_argument("--val", type=int, default=50, help="held-out pictures")
+    args = parser.parse_args()
 
     from vil_dense.mm.cli.arguments import report_errors
     from vil_dense.progress import Progress
 
     with report_errors(args.debug):
         with Progress("pictures") as progress:
-            root = write_sample(args.out, train=args.train, val=args.val, seed=args.seed, report=progress)
+            root = write_sample(args.out, train=args.train, val=args.val, report=progress)
         sheet = root.with_name(f"{root.name}_sheet.png")
         contact_sheet(root).save(sheet)
-    print(f"sample: {root} ({args.train} + {args.val} pictures, {len(CLASSES)} classes, seed {args.seed})")
+    print(f"sample: {root} ({args.train} + {args.val} pictures, {len(CLASSES)} classes)")
     print(f"contact sheet: {sheet}")
 
 

@@ -31,55 +31,29 @@ from vil_dense.synthetic import scenes, volumes
 
 ROOT = Path(__file__).parents[2]
 COMMON = (
-    "default_hooks.checkpoint.interval=1",
-    "default_hooks.logger.interval=1",
-    "train_dataloader.num_workers=2",
-    "train_dataloader.persistent_workers=True",
-    "val_dataloader.num_workers=0",
+    "default_hooks.checkpoint.interval=1", "default_hooks.logger.interval=1", "train_dataloader.num_workers=2",
+    "train_dataloader.persistent_workers=True", "val_dataloader.num_workers=0",
     "val_dataloader.persistent_workers=False",
-)
+)  # fmt: skip
 PICTURES = (
-    "model.data_preprocessor.size=(64,64)",
-    "train_dataloader.dataset.pipeline.3.crop_size=(64,64)",
-    "model.backbone.dim=32",
-    "model.backbone.depth=2",
-    "model.backbone.out_indices=(0,0,1,1)",
-    "model.backbone.drop_path=0.2",
-    "model.neck.embed_dim=32",
-    "model.decode_head.in_channels=[32,32,32,32]",
-    "model.decode_head.channels=16",
-    "model.auxiliary_head.in_channels=32",
-    "model.auxiliary_head.channels=16",
-    "train_dataloader.batch_size=2",
-    "train_cfg.max_iters=16",
-    "train_cfg.val_interval=4",
+    "model.data_preprocessor.size=(64,64)", "train_dataloader.dataset.pipeline.3.crop_size=(64,64)",
+    "model.backbone.dim=32", "model.backbone.depth=2", "model.backbone.out_indices=(0,0,1,1)",
+    "model.backbone.drop_path=0.2", "model.neck.embed_dim=32", "model.decode_head.in_channels=[32,32,32,32]",
+    "model.decode_head.channels=16", "model.auxiliary_head.in_channels=32", "model.auxiliary_head.channels=16",
+    "train_dataloader.batch_size=2", "train_cfg.max_iters=16", "train_cfg.val_interval=4",
     "default_hooks.checkpoint.save_best=mIoU",
-)
+)  # fmt: skip
 CLASSES = (
-    "model.num_classes=3",
-    "model.dim=32",
-    "model.depth=2",
-    "model.drop_path=0.2",
-    "model.grid=(4,4)",
-    "train_dataloader.dataset.pipeline.2.size=64",
-    "val_dataloader.dataset.pipeline.1.size=64",
-    "train_dataloader.batch_size=4",
-    "train_cfg.max_epochs=6",
-    "train_cfg.val_interval=2",
-    "param_scheduler.0.warmup=1",
-    "default_hooks.checkpoint.save_best=top1",
-)
+    "model.num_classes=3", "model.dim=32", "model.depth=2", "model.drop_path=0.2", "model.grid=(4,4)",
+    "train_dataloader.dataset.pipeline.2.size=64", "val_dataloader.dataset.pipeline.1.size=64",
+    "train_dataloader.batch_size=4", "train_cfg.max_epochs=6", "train_cfg.val_interval=2",
+    "param_scheduler.0.warmup=1", "default_hooks.checkpoint.save_best=top1",
+)  # fmt: skip
 VOLUMES = (
-    "model.network.channels=(4,8,8)",
-    "model.network.depths=(0,0,2)",
-    "model.network.drop_path=0.2",
-    "model.overlap=0.0",
-    "model.window_batch=8",
-    "plan.patch_vox=(16,16,8)",
-    "train_cfg.max_iters=16",
-    "train_cfg.val_interval=8",
-    "default_hooks.checkpoint.save_best=Dice",
-)
+    "model.network.channels=(4,8,8)", "model.network.depths=(0,0,2)", "model.network.drop_path=0.2",
+    "model.overlap=0.0", "model.window_batch=8", "plan.patch_vox=(16,16,8)", "train_cfg.max_iters=16",
+    "train_cfg.val_interval=8", "default_hooks.checkpoint.save_best=Dice",
+)  # fmt: skip
 
 
 def make_classes(root: Path) -> None:
@@ -198,7 +172,7 @@ def difference(one: Any, other: Any, where: str = "") -> str:
     return "" if same else f"{where}: {str(one)[:60]} and {str(other)[:60]}"
 
 
-def torture(name: str, kills: int, out: Path, draw: random.Random) -> dict[str, Any]:
+def kill_and_resume(name: str, kills: int, out: Path, draw: random.Random) -> dict[str, Any]:
     """Kills and resumes trainings of a kind `kills` times; returns the counts and the differences."""
     from vil_dense.mm.engine.checkpoints import newest
 
@@ -240,7 +214,6 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for data, runs and kills.json")
     parser.add_argument("--kills", type=int, default=30, metavar="N", help="kills for each kind (30)")
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
-    parser.add_argument("--seed", type=int, default=0, help="seed of the random times")
     args = parser.parse_args()
 
     # before the first fork: the trainings find these imported
@@ -250,8 +223,8 @@ def main() -> int:
 
     torch.set_num_threads(1)
     with report_errors(args.debug):
-        draw = random.Random(args.seed)
-        results = {name: torture(name, args.kills, args.out.resolve(), draw) for name in args.kinds}
+        draw = random.Random(0)
+        results = {name: kill_and_resume(name, args.kills, args.out.resolve(), draw) for name in args.kinds}
         save_json(args.out / "kills.json", results)
     kills = sum(found["kills"] for found in results.values())
     differ = sum(len(found["differences"]) for found in results.values())

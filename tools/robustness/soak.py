@@ -3,7 +3,7 @@
 Command: python tools/robustness/soak.py --out DIR [--minutes 120]
 
 Trains on the embedded sample and, at the same time, predicts a folder with the first checkpoint, both for --minutes.
-The memory of each process and its workers (proportional set size, MiB) is read every --every seconds. Growth is the
+The memory of each process and its workers (proportional set size, MiB) is read every 5 seconds. Growth is the
 slope of a line through the last four fifths, with its standard error (of means over tenths of that time, which are
 nearly independent). Writes soak.csv, soak.json and soak.png to DIR. The exit code is 1 if growth exceeds noise: more
 than three standard errors, and more than 2 % of the mean over the measured time.
@@ -29,6 +29,7 @@ CONFIG = ROOT / "configs/vil_upernet_sample.py"
 ENDLESS = 10**9
 PICTURES = 100_000
 TENTHS = 10
+EVERY = 5
 
 
 class Growth(NamedTuple):
@@ -53,10 +54,8 @@ def growth(seconds: np.ndarray, mib: np.ndarray) -> Growth:
     hours, held = seconds[start:] / 3600, mib[start:]
     x = np.array([part.mean() for part in np.array_split(hours, TENTHS)])
     y = np.array([part.mean() for part in np.array_split(held, TENTHS)])
-    spread = ((x - x.mean()) ** 2).sum()
-    slope = ((x - x.mean()) * (y - y.mean())).sum() / spread
-    rest = y - y.mean() - slope * (x - x.mean())
-    error = float(np.sqrt((rest**2).sum() / (TENTHS - 2) / spread))
+    (slope, _), covariance = np.polyfit(x, y, 1, cov=True)
+    error = float(np.sqrt(covariance[0, 0]))
     return Growth(held.mean(), slope, error, slope * (hours[-1] - hours[0]) / held.mean())
 
 
@@ -101,23 +100,23 @@ def first_checkpoint(running: dict[str, subprocess.Popen], out: Path) -> Path:
     return Path(shutil.copy(latest.read_text(), out / "first.pth"))
 
 
-def watch(out: Path, data: Path, minutes: float, every: float) -> list[dict]:
+def watch(out: Path, data: Path, minutes: float) -> list[dict]:
     """Runs both tools at the same time; returns a row for each sample of each."""
     rows: list[dict] = []
     running = {"training": started("training", training(out, data), out)}
     try:
         checkpoint = first_checkpoint(running, out)
         running["prediction"] = started("prediction", prediction(out, data, checkpoint), out)
-        start = said = time.monotonic()
+        start = printed = time.monotonic()
         while (seconds := time.monotonic() - start) < 60 * minutes:
             check_runs(running, out)
             sizes = {name: round(held(process.pid), 2) for name, process in running.items()}
             rows += [dict(what=name, seconds=round(seconds, 1), mib=mib) for name, mib in sizes.items()]
-            if time.monotonic() - said > 300:
-                said = time.monotonic()
+            if time.monotonic() - printed > 300:
+                printed = time.monotonic()
                 print(", ".join(f"{name} {mib:.0f} MiB" for name, mib in sizes.items()), end=", ")
                 print(f"{minutes - seconds / 60:.0f} min left", flush=True)
-            time.sleep(every)
+            time.sleep(EVERY)
     finally:
         for process in running.values():
             process.kill()
@@ -167,7 +166,6 @@ def main() -> int:
     parser = plain_parser(__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the results, emptied first")
     parser.add_argument("--minutes", type=float, default=120, help="minutes of both tools (120)")
-    parser.add_argument("--every", type=float, default=5, help="seconds between samples (5)")
     args = parser.parse_args()
 
     from vil_dense.mm.cli.arguments import report_errors
@@ -177,7 +175,7 @@ def main() -> int:
         data = write_sample(out / "data", train=40, val=8)
         for name in ("training", "pictures", "prediction"):
             shutil.rmtree(out / name, ignore_errors=True)
-        rows = watch(out, data, args.minutes, args.every)
+        rows = watch(out, data, args.minutes)
         found: dict[str, Growth] = {}
         for name in ("training", "prediction"):
             samples = [(row["seconds"], row["mib"]) for row in rows if row["what"] == name]

@@ -10,7 +10,6 @@ run.
 The study checks that all designs can be trained; networks of this size do not confirm the numbers of the paper.
 """
 
-import json
 import statistics
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from vil_dense.command_line import plain_parser
-from vil_dense.files import save_csv, write_whole
+from vil_dense.files import save_csv, save_json
 
 ROOT = Path(__file__).parents[2]
 DESIGNS = sorted((ROOT / "configs/imagenet").glob("*/vil*.py"))
@@ -80,7 +79,7 @@ def save(results: dict[str, list[dict]], out: Path) -> None:
     """Writes study.csv and study.json."""
     header = ("design", "runs", "top1", "deviation", "step_ms", "time_to_first")
     save_csv(out / "study.csv", [dict(zip(header, row, strict=True)) for row in table(results)], ".2f")
-    write_whole(out / "study.json", lambda part: part.write_text(json.dumps(results, indent=1) + "\n"))
+    save_json(out / "study.json", results)
 
 
 def main() -> None:

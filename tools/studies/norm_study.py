@@ -18,14 +18,13 @@ import copy
 import json
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vil_dense.command_line import Overrides, plain_parser
-from vil_dense.files import read_json, write_whole
+from vil_dense.files import read_json, save_json, write_whole
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -62,23 +61,21 @@ def build(cfg: "Config", norm: str) -> "EncoderDecoder":
 def evaluate(model: "EncoderDecoder", loader: Iterable[dict], pictures: int) -> float:
     """Returns the mIoU in % over the first `pictures` of the loader and the classes that occur."""
     import torch
+    from mmseg.evaluation import IoUMetric
 
     model.eval()
     classes = model.decode_head.num_classes
-    counts = torch.zeros(classes, classes, dtype=torch.int64)
+    areas = torch.zeros(2, classes, dtype=torch.float64)
     with torch.no_grad():
         for index, data in enumerate(loader):
             if index == pictures:
                 break
             for sample in model.val_step(data):
-                truth, seen = sample.gt_sem_seg.data.flatten(), sample.pred_sem_seg.data.flatten().cpu()
-                known = truth < classes
-                counts += torch.bincount(truth[known] * classes + seen[known], minlength=classes**2).view(
-                    classes, classes
-                )
+                truth, found = sample.gt_sem_seg.data, sample.pred_sem_seg.data.cpu()
+                areas += torch.stack(IoUMetric.intersect_and_union(found, truth, classes, 255)[:2])
     model.train()
-    union = counts.sum(0) + counts.sum(1) - counts.diag()
-    return float(100 * (counts.diag()[union > 0] / union[union > 0]).mean())
+    intersection, union = areas[:, areas[1] > 0]
+    return float(100 * (intersection / union).mean())
 
 
 def train(cfg: "Config", arm: str, seed: int, args: argparse.Namespace) -> dict[str, list]:
@@ -162,13 +159,13 @@ def prepare(args: argparse.Namespace) -> "tuple[Config, dict]":
 def run_all(cfg: "Config", content: dict, args: argparse.Namespace) -> None:
     """Adds the missing runs to `content` and writes it after each."""
     for seed in args.seeds:
-        for arm in args.arms:
+        for arm in ARMS:
             runs = content["runs"].setdefault(arm, {})
             if str(seed) in runs:
                 continue
             start = time.monotonic()
             runs[str(seed)] = curve = train(cfg, arm, seed, args)
-            write_whole(args.out / CURVES, partial(Path.write_text, data=json.dumps(content)))
+            save_json(args.out / CURVES, content)
             done = time.monotonic() - start
             print(f"{arm}, seed {seed}: mIoU {curve['mIoU']}, {curve['mIoU_mean_statistics']} with mean statistics, "
                   f"last losses {np.mean(curve['loss'][-20:]):.4f}, {done:.0f} s", flush=True)  # fmt: skip
@@ -178,7 +175,6 @@ def main() -> None:
     parser = plain_parser(__doc__)
     parser.add_argument("config")
     parser.add_argument("--out", type=Path, required=True, help="folder for curves.json and curves.png")
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), metavar="ARM", help=", ".join(ARMS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--parts", type=int, default=8, help="imitated GPUs (8)")
     parser.add_argument("--steps", type=int, default=300)

@@ -9,19 +9,17 @@ are run. Writes probe.json and probe.csv to the work folder.
 
 import argparse
 import copy
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vil_dense.command_line import parser
-from vil_dense.files import save_csv, write_whole
+from vil_dense.files import save_csv, save_json
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-L2S = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1]
 FEATURES = "tokens pooled as the classifier pools them, between its norms; frozen, evaluation mode, no augmentation"
-KNN = "cosine, k = {k}, votes weighted by exp(cosine / {temperature})"
+KNN = "cosine, k = {k}, votes weighted by exp(cosine / 0.07)"
 LINEAR = "logistic regression (L-BFGS) on standardised features, L2 by a held-out fifth of each training class"
 
 
@@ -38,10 +36,8 @@ def build(args: argparse.Namespace) -> "tuple[nn.Module, dict]":
     cfg = read_config(args, subfolder="probe")
     if cfg.model.type != "ImageClassifier":
         raise ValueError(f"probe.py takes a classifier's config, and {args.config} builds a {cfg.model.type}")
-    if args.k < 1 or args.temperature <= 0 or min(args.l2) < 0:
-        raise ValueError(
-            f"--k is 1 or more, --temperature above 0, --l2 0 or more, got {args.k}, {args.temperature}, {args.l2}"
-        )
+    if args.k < 1:
+        raise ValueError(f"--k is 1 or more, got {args.k}")
     set_random_seed(cfg.get("randomness", {}).get("seed", 0))
     resolve_loaders(cfg, torch.cuda.is_available())
     resolve_classes(cfg)
@@ -64,18 +60,17 @@ def build(args: argparse.Namespace) -> "tuple[nn.Module, dict]":
 
 def measure(args: argparse.Namespace, data: "dict[str, tuple[Tensor, Tensor]]", classes: int) -> list[dict]:
     """Returns a row for each check that was asked for."""
-    from vil_dense.mm.evaluation.probe import knn_scores, linear_scores, top_accuracy
+    from vil_dense.mm.evaluation.probe import L2S, knn_scores, linear_scores, top_accuracy
 
     (train, train_labels), (val, val_labels) = data["train"], data["val"]
     rows: list[dict[str, Any]] = []
     if args.knn:
-        scores = knn_scores(train, train_labels, val, classes, args.k, args.temperature)
-        rows.append(dict(check="knn", rule=KNN.format(k=args.k, temperature=args.temperature), scores=scores))
+        scores = knn_scores(train, train_labels, val, classes, args.k)
+        rows.append(dict(check="knn", rule=KNN.format(k=args.k), scores=scores))
     if args.linear:
-        scores, l2 = linear_scores(train, train_labels, val, classes, args.l2)
-        rows.append(
-            dict(check="linear", rule=f"{LINEAR}: {l2:g} of {', '.join(f'{x:g}' for x in args.l2)}", scores=scores)
-        )
+        scores, l2 = linear_scores(train, train_labels, val, classes)
+        rule = f"{LINEAR}: {l2:g} of {', '.join(f'{x:g}' for x in L2S)}"
+        rows.append(dict(check="linear", rule=rule, scores=scores))
     for row in rows:
         scores = row.pop("scores")
         row["top1"] = round(top_accuracy(scores, val_labels, 1), 3)
@@ -96,7 +91,7 @@ def save(args: argparse.Namespace, data: "dict[str, tuple[Tensor, Tensor]]", row
         checks=rows,
     )
     folder = Path(args.work_dir)
-    write_whole(folder / "probe.json", lambda part: part.write_text(json.dumps(content, indent=1)))
+    save_json(folder / "probe.json", content)
     columns = ["check", "top1", *(["top5"] if "top5" in rows[0] else []), "rule"]
     save_csv(folder / "probe.csv", [{column: row[column] for column in columns} for row in rows], ".2f")
     for row in rows:
@@ -112,8 +107,6 @@ def main() -> None:
     arguments.add_argument("--linear", action="store_true", help="run the linear classifier")
     arguments.add_argument("--data-root", help="another folder with train/CLASS/* and val/CLASS/*")
     arguments.add_argument("--k", type=int, default=20, help="neighbours that vote")
-    arguments.add_argument("--temperature", type=float, default=0.07, help="of the votes")
-    arguments.add_argument("--l2", type=float, nargs="+", default=L2S, help="penalties to choose from")
     args = arguments.parse_args()
     if not (args.knn or args.linear):
         args.knn = args.linear = True

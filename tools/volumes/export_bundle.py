@@ -116,7 +116,7 @@ def main() -> int:
         load_exactly(nn.ModuleDict(dict(network=network)), weights, str(checkpoint))
         measured = scores(run)
         windows = dict(overlap=cfg.model.get("overlap", 0.5), batch=cfg.model.get("window_batch", 1))
-        said = write_bundle(
+        checks = write_bundle(
             Path(args.out),
             plan,
             cfg.model.network,
@@ -131,7 +131,7 @@ def main() -> int:
             about=dict(eval_metrics=measured),
             texts={"docs/README.md": card(cfg, checkpoint, measured), "LICENSE": (ROOT / "LICENSE").read_text()},
         )
-    print(said)
+    print(checks)
     print(f"bundle written to {args.out}")
     return 0
 

@@ -2,9 +2,9 @@
 
 import argparse
 import os
-import platform
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -12,16 +12,15 @@ import torch
 from benchmarks.contestants.case import TOLERANCES, Case
 from benchmarks.contestants.segmentors import variant_of
 from benchmarks.contestants.table import Make, contestants
-from benchmarks.machine import PACKAGES, ROOT, commit, installed, processor
-from benchmarks.measure import MEMORY, Result, contest, duration, say
-from benchmarks.reports.report import page, write
-from benchmarks.reports.summary import summary
+from benchmarks.machine import ROOT, commit, hardware, versions
+from benchmarks.measure import MEMORY, Result, contest
+from benchmarks.report import page, ratios, write
 from vil_dense.backbones import VARIANTS
 from vil_dense.backbones.vision_lstm import DIRECTIONS
-from vil_dense.files import read_json
+from vil_dense.files import read_json, save_json
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-SIZES = {"op": "196x8 1024x2 4096x1", "infer": "1024x1", "train": "224x8 512x2 1024x1"}
+SIZES = {"op": "196x8 1024x2 4096x1", "infer": "1024x1", "train": "224x8 512x2 1024x1", "layer": "144x2 304x2"}
 SIZES["backbone"] = SIZES["train"] + " 2048x1"
 FIXED_WORK = 10**9
 ENVIRONMENT = ("OMP_", "GOMP_", "KMP_", "MKL_", "MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")
@@ -43,8 +42,8 @@ def check_arguments(args: argparse.Namespace) -> None:
         check_name("variant", name, [variant for variant in VARIANTS if variant.startswith("vil")])
     for name in getattr(args, "direction", ()):
         check_name("direction", name, list(DIRECTIONS))
-    for name in ("repeats", "threads", "patience", "dim", "depth", "memory_limit"):
-        if (value := getattr(args, name)) is not None and not value > 0:
+    for name in ("repeats", "threads", "patience", "dim", "depth", "seconds", "steps"):
+        if (value := getattr(args, name, None)) is not None and not value > 0:
             raise ValueError(f"--{name.replace('_', '-')} must be above 0, got {value}")
     for name, inside in (("official", "vision_lstm"), ("vim", "vim"), ("config", "")):
         if (path := getattr(args, name, None)) and not (Path(path) / inside).exists():
@@ -54,14 +53,12 @@ def check_arguments(args: argparse.Namespace) -> None:
 def make_cases(args: argparse.Namespace) -> list[Case]:
     """Makes a case of every variant at every size."""
     device = torch.device(args.device)
-    if not args.memory_limit:
-        host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        total = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else host
-        args.memory_limit = 0.75 * total / 2**30
+    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    total = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else host
     own = {"dim", "depth", "official", "vim", "config", "whole"} & set(vars(args))
-    backward = args.mode == "train" or getattr(args, "backward", False)
+    backward = args.mode in ("train", "layer") or getattr(args, "backward", False)
     fixed = dict(mode=args.mode, device=device, dtype=DTYPES[args.dtype], backward=backward)
-    fixed.update(memory_limit=args.memory_limit * 2**30, **{name: getattr(args, name) for name in own})
+    fixed.update(memory_limit=0.75 * total, **{name: getattr(args, name) for name in own})
     sizes = [size_of(text) for text in args.sizes or SIZES[args.mode].split()]
     variants = [variant_of(args.config)] if args.mode == "infer" else args.variant
     return [Case(variant=name, size=size, batch=batch, **fixed) for name in variants for size, batch in sizes]
@@ -90,18 +87,15 @@ def choose(args: argparse.Namespace) -> dict[str, Make]:
     return {name: makers[name] for name in args.contestants or (name for name in makers if name not in waiting)}
 
 
-def surroundings(args: argparse.Namespace) -> Result:
+def describe(args: argparse.Namespace) -> Result:
     """Describes all that a number depends on, beside the sizes."""
     device = torch.device(args.device)
-    on_gpu = device.type == "cuda"
-    versions = dict(python=platform.python_version(), **({"cuda": torch.version.cuda} if on_gpu else {}))
-    versions |= installed(PACKAGES)
     clones = dict(vil_dense=ROOT, **{name: getattr(args, name, None) for name in ("official", "vim")})
     return dict(
         mode=args.mode,
         arguments=vars(args),
         config=getattr(args, "config", None),
-        device=torch.cuda.get_device_name(device) if on_gpu else processor(),
+        **hardware(device),
         dtype=args.dtype,
         tolerance=TOLERANCES[DTYPES[args.dtype]],
         tf32=dict(convolutions=torch.backends.cudnn.allow_tf32, products=torch.backends.cuda.matmul.allow_tf32),
@@ -109,7 +103,7 @@ def surroundings(args: argparse.Namespace) -> Result:
         environment={name: value for name, value in sorted(os.environ.items()) if name.startswith(ENVIRONMENT)},
         compile="torch.compile in place: ours by compile_blocks, the others block by block with dynamic=False",
         memory=MEMORY[device.type],
-        versions=versions,
+        versions=versions(),
         commits={name: commit(Path(folder)) for name, folder in clones.items() if folder},
     )
 
@@ -122,32 +116,49 @@ def work(case: Case) -> int:
 def show_tables(files: Sequence[Path]) -> int:
     """Prints the ratios of each file."""
     for found in map(read_json, files):
-        say(f"{found['mode']}, {found['device']}, {found['dtype']}\n\n{summary(found['rows'], found['mode'])}\n")
+        print(f"{found['mode']}, {found['device']}, {found['dtype']}\n\n{ratios(found['rows'], found['mode'])}\n")
+    return 0
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Chooses device and threads, checks the command line, and sets the precision: TF32 as trainings do, or none."""
+    args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    args.threads = torch.get_num_threads() if args.threads is None else args.threads
+    check_arguments(args)
+    torch.set_num_threads(args.threads)
+    if args.dtype == "float32":  # cuDNN's convolutions would be in TF32, and no network within the tolerance
+        torch.backends.cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest" if args.dtype == "float32" else "high")
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own messages
+
+
+def run_learn(args: argparse.Namespace) -> int:
+    """Trains on the embedded sample and writes learn.json."""
+    from benchmarks.learn import learn  # it paints with PIL, which nothing else needs
+
+    prepare(args)
+    result = learn(args.backend, torch.device(args.device), DTYPES[args.dtype], args.seconds, args.steps)
+    save_json(Path(args.out) / "learn.json", dict(describe(args), rows=[], training=result))
+    print(f"loss {result['loss'][0]:.3f} to {result['loss'][-1]:.3f}, held-out mIoU {result['miou']:.1f}")
     return 0
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs all cases; returns 0, or 1 where a contestant was refused."""
-    args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    args.threads = torch.get_num_threads() if args.threads is None else args.threads
-    check_arguments(args)
+    prepare(args)
     cases, makers, out = make_cases(args), choose(args), Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(args.threads)
-    if args.dtype == "float32":  # cuDNN's convolutions would be in TF32, and no network within the tolerance
-        torch.backends.cudnn.allow_tf32 = False
-    torch.set_float32_matmul_precision("highest" if args.dtype == "float32" else "high")  # as trainings do
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own messages
     rows: list[Result] = []
-    found = dict(surroundings(args), rows=rows)
+    found = dict(describe(args), rows=rows)
     start = time.perf_counter()
     for index, case in enumerate(cases):
         done, left = (sum(map(work, part)) for part in (cases[:index], cases[index:]))
-        eta = f", about {duration((time.perf_counter() - start) * left / done)} left" if done else ""
-        say(f"[{index + 1}/{len(cases)}] {case}{eta}")
+        seconds = (time.perf_counter() - start) * left / done if done else 0
+        eta = f", about {timedelta(seconds=round(seconds))} left" if done else ""
+        print(f"[{index + 1}/{len(cases)}] {case}{eta}", flush=True)
         shape = dict(tokens=case.tokens, batch=case.batch, dim=case.options["dim"], depth=case.options["depth"])
         results = contest(case, makers, args.repeats, args.patience)
         rows.append(dict(variant=case.variant, size=f"{case.size}x{case.batch}", **shape, contestants=results))
         write(found, out)  # after each size: a long run that is stopped leaves what it has
-    say(page(found))
+    print(page(found), flush=True)
     return int(any("refused" in result for row in rows for result in row["contestants"].values()))

@@ -29,25 +29,25 @@ def contest(case: Case, makers: Mapping[str, Make], repeats: int, patience: floa
     results: dict[str, Result] = {}
     ready: dict[str, Contestant] = {}
     for name, make in makers.items():
-        say(f"  checking {name}")
+        print(f"  checking {name}", flush=True)
         contestant, results[name] = admit(make, case)
         if contestant is None:
-            say(f"  {name} {words(results[name])}")
+            print(f"  {name} {reasons(results[name])}", flush=True)
         else:
             ready[name] = contestant
-    say(f"  timing {', '.join(ready) or 'nobody'}")
+    print(f"  timing {', '.join(ready) or 'nobody'}", flush=True)
     for name, found in take_turns(ready, repeats, patience, case.device).items():
         if isinstance(found, list):
             found = {**spread(found), **memory(ready[name], case.device)}
         results[name].update(found)
         if "peak_bytes" in found:
-            say(f"    {name}: {1e3 * found['median_s']:.1f} ms, {found['peak_bytes'] / MIB:.1f} MiB")
+            print(f"    {name}: {1e3 * found['median_s']:.1f} ms, {found['peak_bytes'] / MIB:.1f} MiB", flush=True)
         else:
-            say(f"  {name} {words(results[name])}")
+            print(f"  {name} {reasons(results[name])}", flush=True)
     return results
 
 
-def words(result: Result) -> str:
+def reasons(result: Result) -> str:
     """Returns why a contestant has no times."""
     return "; ".join(f"is {key.replace('_', ' ')}: {result[key]}" for key in ("refused", "left_out") if key in result)
 
@@ -60,26 +60,26 @@ def admit(make: Make, case: Case) -> tuple[Contestant | None, Result]:
             dict(against=check.against, deviation=check.deviation(), tolerance=check.tolerance)
             for check in contestant.checks
         ]
-    except Exception as error:  # strangers' code and compilers raise what they like, and the others are to go on
-        return None, trouble(error)
+    except Exception as error:  # other authors' code and compilers raise any error, and the others are to go on
+        return None, failure(error)
     for check in checks:
         if not check["deviation"] <= check["tolerance"]:
             by = f"{check['deviation']:.1e} of the largest value, tolerance {check['tolerance']:.0e}"
-            return None, dict(refused=f"it deviates by {by}, held against: {check['against']}", checks=checks)
+            return None, dict(refused=f"it deviates by {by}, held against: {check['against']}")
     # Its checks may hold a second network, which is to be freed before anything is timed.
     return contestant._replace(checks=()), dict(family=contestant.family, checks=checks)
 
 
-def trouble(error: Exception) -> Result:
-    """Says why a contestant is left out (memory, a compiler or a part is missing) or refused (its own code fails)."""
-    said = " ".join(str(error).split())[:300]
+def failure(error: Exception) -> Result:
+    """Returns why a contestant is left out (memory, compiler or a part is missing) or refused (its code fails)."""
+    message = " ".join(str(error).split())[:300]
     if isinstance(error, LeftOut):
-        return dict(left_out=said)
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in said for words in NO_MEMORY):
-        return dict(left_out=f"it ran out of memory ({said})")
+        return dict(left_out=message)
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(text in message for text in NO_MEMORY):
+        return dict(left_out=f"it ran out of memory ({message})")
     if type(error).__module__.startswith(COMPILERS):
-        return dict(left_out=f"it could not be compiled ({type(error).__name__}: {said})")
-    return dict(refused=f"it failed with {type(error).__name__}: {said}")
+        return dict(left_out=f"it could not be compiled ({type(error).__name__}: {message})")
+    return dict(refused=f"it failed with {type(error).__name__}: {message}")
 
 
 def take_turns(
@@ -90,19 +90,16 @@ def take_turns(
     lost: dict[str, Result] = {}
     slow: set[str] = set()
     for turn in range(-WARM_UP, repeats):
-        start = time.perf_counter()
         for name in [name for name in ready if name not in lost and (name not in slow or 0 <= turn < FEW_REPEATS)]:
             try:
                 seconds = stopwatch(ready[name].step, device)
             except Exception as error:  # as in `admit`
-                lost[name] = trouble(error)
+                lost[name] = failure(error)
                 continue
             if turn >= 0:
                 times[name].append(seconds)
             if seconds > patience:
                 slow.add(name)
-        if turn in (0, FEW_REPEATS - 1) and repeats > turn + 1:
-            say(f"  {duration((repeats - turn - 1) * (time.perf_counter() - start))} left of timing, at most")
     return {name: lost.get(name, times[name]) for name in ready}
 
 
@@ -129,7 +126,7 @@ def memory(contestant: Contestant, device: torch.device) -> Result:
     try:
         return dict(peak_bytes=peak_memory(contestant.step, device))
     except Exception as error:  # as in `admit`
-        return trouble(error)
+        return failure(error)
 
 
 def peak_memory(step: Callable[[], object], device: torch.device) -> int:
@@ -147,13 +144,3 @@ def peak_memory(step: Callable[[], object], device: torch.device) -> int:
         live += event.nbytes()
         peak = max(peak, live)
     return peak
-
-
-def duration(seconds: float) -> str:
-    """Formats a time in s or min."""
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
-
-
-def say(line: str) -> None:
-    """Prints a line at once."""
-    print(line, flush=True)

@@ -39,7 +39,10 @@ class Contestant(NamedTuple):
 
 @dataclass(frozen=True)
 class Case:
-    """Stores one size of one mode. `size` is the side of a square picture in px, or the length S for the operator."""
+    """Stores one size of one mode.
+
+    `size` is the side of a square picture in px, for a layer the shorter side, for the operator the length S.
+    """
 
     mode: str
     variant: str
@@ -67,7 +70,9 @@ class Case:
     @property
     def tokens(self) -> int:
         """Returns S of one sample."""
-        return self.size if self.mode == "op" else self.side**2
+        if self.mode == "op":
+            return self.size
+        return self.side * (self.side + 2) if self.mode == "layer" else self.side**2
 
     @property
     def options(self) -> dict[str, Any]:

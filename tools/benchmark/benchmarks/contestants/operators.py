@@ -69,13 +69,17 @@ def check_against(case: Case, function: Callable, backend: str, norm: bool, reve
         exact = tuple(x.detach().double().requires_grad_(case.backward) for x in inputs)
         return deviation(outcome(function, inputs), outcome(reference, exact))
 
-    return Check(f"{backend} in float64, {case.tokens} tokens", measure, TOLERANCES[case.dtype])
+    return Check(f"{backend} in float64, {case.tokens} tokens{', reversed' * reverse}", measure, TOLERANCES[case.dtype])
+
+
+def short_form(case: Case) -> Case:
+    """Returns the case at a length that the recurrence is run at."""
+    return replace(case, size=min(case.tokens, CHECK_TOKENS), batch=min(case.batch, 2))
 
 
 def operator(case: Case, function: Callable, family: str, norm: bool = False) -> Contestant:
     """Makes a contestant; checked by the recurrence at a short length, beyond that by the chunkwise form, too."""
-    short = replace(case, size=min(case.tokens, CHECK_TOKENS), batch=1)
-    checks = [check_against(short, function, "recurrent", norm)]
+    checks = [check_against(short_form(case), function, "recurrent", norm)]
     if case.tokens > CHECK_TOKENS:
         checks.append(check_against(replace(case, batch=1), function, "chunkwise", norm))
     inputs = inputs_of(case)
@@ -99,7 +103,10 @@ def own_operator(case: Case, backend: str, compiled: bool = False) -> Contestant
     if compiled:
         refuse_uncompiled(case)
         function = torch.compile(function, dynamic=False)
-    return operator(case, function, f"ours-{backend}")
+    contestant = operator(case, function, f"ours-{backend}")
+    back = partial(mlstm, backend=backend, reverse=True)
+    reverse = check_against(short_form(case), back, "recurrent", norm=False, reverse=True)
+    return contestant._replace(checks=(*contestant.checks, reverse))
 
 
 def mlstm_kernels(case: Case) -> Contestant:

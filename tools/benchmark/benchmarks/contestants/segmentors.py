@@ -1,7 +1,6 @@
 """Runs the segmentor of a config, uint8 pictures to class maps, with our backbone or with a transformer."""
 
 import copy
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.contestants.case import Case, Check, Contestant, LeftOut, compile_each, refuse_uncompiled
+from benchmarks.contestants.case import Case, Check, Contestant, compile_each, refuse_uncompiled
 from benchmarks.contestants.networks import EXACT_PX, check_network, pictures, seeded, vit_options
 
 
@@ -58,26 +57,21 @@ def build_segmentor(case: Case, attention: bool, **options: Any) -> Any:
     return MODELS.build(cfg.model)
 
 
-def segmentor(case: Case, attention: bool = False, windows: bool = False, compiled: bool = False) -> Contestant:
-    """Runs a test's preprocessing, windows and best class; by mmseg, or with `windows` by our `label_map`."""
+def segmentor(case: Case, attention: bool = False, compiled: bool = False) -> Contestant:
+    """Runs a test's preprocessing, windows and best class, as mmseg does."""
     model = seeded(partial(build_segmentor, case, attention), case)
-    eager = copy.deepcopy(model)
-    family = "vit" if attention else "ours"
-    blocks = model.backbone.net
-    if compiled and attention:
+    if not compiled:
+        return Contestant(
+            "vit" if attention else "ours", partial(predict, model, case), (check_exact(model, case, attention),)
+        )
+    eager, blocks = copy.deepcopy(model), model.backbone.net
+    if attention:
         compile_each(blocks.blocks, case)
-    elif compiled:
+    else:
         refuse_uncompiled(case)
         blocks.compile_blocks()
-    if windows:
-        run = label_windows(case)
-        step = partial(run, model)
-        return Contestant(f"{family}-windows", step, (check_labels(case, step, lambda: labels(eager, case)),))
-    if compiled:
-        check = check_network(case, "eager", lambda: logits(model, case), lambda: logits(eager, case))
-    else:
-        check = check_exact(model, case, attention)
-    return Contestant(family, lambda: labels(model, case), (check,))
+    check = check_network(case, "eager", lambda: logits(model, case), lambda: logits(eager, case))
+    return Contestant("vit" if attention else "ours", partial(predict, model, case), (check,))
 
 
 def samples(case: Case) -> dict[str, list]:
@@ -98,31 +92,9 @@ def predict(model: Any, case: Case) -> list:
         return model.test_step(samples(case))
 
 
-def labels(model: Any, case: Case) -> list[Tensor]:
-    """Returns the class maps of `predict`, (H, W) each."""
-    return [sample.pred_sem_seg.data[0] for sample in predict(model, case)]
-
-
 def logits(model: Any, case: Case) -> dict[str, Tensor]:
     """Returns the logits of `predict`, stacked."""
     return {"output": torch.stack([sample.seg_logits.data for sample in predict(model, case)])}
-
-
-def label_windows(case: Case) -> Callable[[Any], list[Tensor]]:
-    """Returns a function that computes class maps by `mm.windows`, which keeps no logits of whole pictures."""
-    try:
-        from vil_dense.mm.inference.sliding_window import label_map
-    except ImportError as error:
-        raise LeftOut(f"there is no label_map here ({error})") from error
-
-    def run(model: Any) -> list[Tensor]:
-        with torch.no_grad(), case.autocast():
-            inputs = model.data_preprocessor(samples(case), False)["inputs"]
-            bottom, right = inputs.shape[2] - case.size, inputs.shape[3] - case.size
-            size, padding = (case.size, case.size), (0, right, 0, bottom)
-            return [label_map(model, picture[None], size, padding=padding) for picture in inputs]
-
-    return run
 
 
 def check_exact(model: Any, case: Case, attention: bool) -> Check:
@@ -140,13 +112,3 @@ def check_exact(model: Any, case: Case, attention: bool) -> Check:
 
     against = f"float64, {side} px" if attention else f"parallel, float64, {side} px"
     return check_network(case, against, lambda: measured(model, case), expected)
-
-
-def check_labels(case: Case, found: Callable[[], list], expected: Callable[[], list]) -> Check:
-    """Compares class maps by the fraction of px that differ: near ties of random weights may fall either way."""
-
-    def share() -> float:
-        pairs = zip(found(), expected(), strict=True)
-        return max(float((mine.cpu() != theirs.cpu()).double().mean()) for mine, theirs in pairs)
-
-    return Check("labels of mmseg's inference", share, 1e-3 if case.dtype == torch.float32 else 5e-2)

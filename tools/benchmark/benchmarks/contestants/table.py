@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from benchmarks.contestants.case import Case, Contestant
+from benchmarks.contestants.layers import own_layer
 from benchmarks.contestants.networks import own_network, vit
 from benchmarks.contestants.operators import floor, mlstm_kernels, own_operator
 from benchmarks.contestants.peers import official, vim
@@ -20,13 +21,10 @@ def contestants(mode: str, directions: Sequence[str] = ()) -> dict[str, Make]:
         own = {backend: partial(own_operator, backend=backend) for backend in BACKENDS}
         compiled = partial(own_operator, backend="chunkwise", compiled=True)
         return {**own, "chunkwise-compiled": compiled, "mlstm_kernels": mlstm_kernels, "floor": floor}
+    if mode == "layer":
+        return {backend: partial(own_layer, backend=backend) for backend in BACKENDS if backend != "recurrent"}
     if mode == "infer":
-        return {
-            **_both_modes("ours", segmentor),
-            **_both_modes("ours-windows", partial(segmentor, windows=True)),
-            **_both_modes("vit", partial(segmentor, attention=True)),
-            **_both_modes("vit-windows", partial(segmentor, attention=True, windows=True)),
-        }
+        return {**_both_modes("ours", segmentor), **_both_modes("vit", partial(segmentor, attention=True))}
     found = {**_both_modes("ours", own_network), **_both_modes("ours-triton", partial(own_network, backend="triton"))}
     for direction in directions:
         found |= _both_modes(f"ours-{direction}", partial(own_network, direction=direction))

@@ -1,1 +1,0 @@
-"""Writes tables, plots and files of measured results."""
