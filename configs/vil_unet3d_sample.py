@@ -1,7 +1,7 @@
 """Trains a small ViLUNet3D on the embedded sample of volumes: `make train CONFIG=configs/vil_unet3d_sample.py`.
 
 Command:  python tools/dataset_converters/make_phantom.py && python tools/train.py configs/vil_unet3d_sample.py
-ViL at /4x4x2 (1152 tokens of a patch) and /8x8x4 (144): voxels are 2 x 2 x 5 mm, so the first scale halves two axes.
+ViL at strides 4x4x2 (1152 tokens of a patch) and 8x8x4 (144): voxels are 2 x 2 x 5 mm, so the first scale halves two axes.
 Source:   our own recipe; network and plan follow nnU-Net's rules (Nat. Methods 18:203, 2021).
 Result:   mean Dice 0.729 on the 6 held-out volumes: liver 0.983, spleen 0.968, vessel 0.965, gland 0 (300 steps do not
           find it; float32, one thread of a busy CPU, before cases were drawn by KeyedInfiniteSampler). Per case:

@@ -1,4 +1,4 @@
-"""Trains a small ViL (v2, 8 blocks of 96 channels, patches of 8 px) with UperNet on the made sample: `make train`.
+"""Trains a small ViL (v2, 8 blocks of 96 channels, patches of 8 px) with UperNet on the synthetic sample: `make train`.
 
 Command:  python tools/dataset_converters/make_sample.py && python tools/train.py configs/vil_upernet_sample.py
 Source:   our own recipe; tested on whole pictures at their own size.

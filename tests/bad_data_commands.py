@@ -43,18 +43,18 @@ LABELS = {
     "label: missing": labels(
         "missing", "{bad}/labels/missing/images/training/b.jpg", f"{{bad}}/labels/missing/{LABEL}"
     ),
-    "label: all void": labels("all_void", "void, 255", "id 0", "reduce_zero_label=True"),
+    "label: all ignored": labels("all_void", "ignored, 255", "id 0", "reduce_zero_label=True"),
     "label: one class": labels("one_class", "class 2", "id 3"),
     "label: masks of 0 and 255": labels(
         "masks_0_255",
         "ids 0, 255",
-        "void",
+        "ignored",
         more="train_dataloader.dataset.reduce_zero_label=False val_dataloader.dataset.reduce_zero_label=False",
     ),
     "label: reduce_zero_label left out": train(
         "train_dataloader.dataset.reduce_zero_label=False", "id 12", "{bad}/sample/annotations/training/"
     ),
-    "label: void that is a class": train(
+    "label: ignored that is a class": train(
         "model.decode_head.ignore_index=3 model.auxiliary_head.ignore_index=3", "ignore_index", "255"
     ),
     "label: of validation": labels("val_id_200", "val data", "{bad}/labels/val_id_200"),

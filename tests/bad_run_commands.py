@@ -51,7 +51,7 @@ CONFIGS = {
     "config: nowhere": config("nowhere.py", "{bad}/configs/nowhere.py"),
     "config: syntax": config("syntax.py", "syntax.py", "SyntaxError"),
     "config: no base": config("no_base.py", "no_base.py"),
-    "config: unknown name": config("name_error.py", "name_error.py", "NameError", "'EncoderDecoder'"),
+    "config: unknown name": config("name_error.py", "name_error.py", "NameError", "'EncoderDecoder'", "line 1"),
     "config: fails": config("division.py", "division.py", "ZeroDivisionError"),
     "config: import": config("import.py", "import.py", "ImportError"),
     "config: reserved name": config("reserved.py", "reserved.py", "KeyError"),

@@ -50,10 +50,12 @@ def main() -> int:
         predictor = Predictor(cfg, args.checkpoint, device, own_size=args.own_size, batch=args.window_batch)
     with report_errors(args.debug, code=1):
         unread = predictor.write_all(pictures, Path(args.out))
-    print(f"{len(pictures) - len(unread)} pictures labelled in {args.out}")
+    labelled = len(pictures) - len(unread)
+    print(f"{labelled} picture{'s' * (labelled != 1)} labelled in {args.out}")
     if unread:
         names = ", ".join(unread)
-        print(f"error: {len(unread)} of {len(pictures)} pictures could not be read: {names}", file=sys.stderr)
+        plural = "s" * (len(pictures) != 1)
+        print(f"error: {len(unread)} of {len(pictures)} picture{plural} could not be read: {names}", file=sys.stderr)
     return 1 if unread else 0
 
 

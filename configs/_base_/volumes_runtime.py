@@ -1,6 +1,6 @@
-"""`runtime.py` for volumes: draws keyed by sample and step, tables per case.
+"""`runtime.py` for volumes: random numbers depend only on sample and step; tables per case.
 
-A mean of the weights of late steps is kept and validated with one hook more: dict(type="EMAHook", momentum=2e-3).
+One more hook averages the weights of late steps and validates the average: dict(type="EMAHook", momentum=2e-3).
 """
 
 _base_ = ["runtime.py"]

@@ -1,7 +1,7 @@
 """Trains ViLUNet3D on MSD Task04 Hippocampus, fold 0 (208 / 52 cases), on a budget for two CPU cores.
 
 Command:  python tools/train.py configs/volumes/vil-unet3d_2500_hippocampus.py
-ViL at /4 and /8: a patch has 1400 and 175 tokens there.
+ViL at 1/4 and 1/8 resolution: a patch has 1400 and 175 tokens there.
 Source:   our own recipe; network and plan follow nnU-Net's rules (Nat. Methods 18:203, 2021).
 Result:   52 held-out cases: mean Dice 0.886 (Anterior 0.894, Posterior 0.879), HD95 1.46 mm, NSD 0.947 at 1 mm; none
           missed. Float32, 68 minutes on two CPU cores of a busy machine. Per case and curves:

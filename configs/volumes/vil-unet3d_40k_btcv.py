@@ -1,7 +1,7 @@
 """Trains ViLUNet3D on BTCV with MONAI's split.
 
 Command:  python tools/train.py configs/volumes/vil-unet3d_40k_btcv.py
-Small organs: ViL at /4 too, 13,824 tokens of a patch.
+Small organs: ViL at 1/4 resolution, too: 13,824 tokens of a patch.
 Source:   our own recipe; network and plan follow nnU-Net's rules (Nat. Methods 18:203, 2021).
 Result:   Not run yet.
 """

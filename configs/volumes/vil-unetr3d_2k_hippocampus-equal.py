@@ -1,4 +1,4 @@
-"""Trains ViLUNETR3D, with all its blocks on tokens at /4.
+"""Trains ViLUNETR3D, with all its blocks on tokens at 1/4 resolution.
 
 Command:  python tools/train.py configs/volumes/vil-unetr3d_2k_hippocampus-equal.py
 Source:   our own comparison; all parts but the network are the twin's.

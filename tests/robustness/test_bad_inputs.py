@@ -147,6 +147,23 @@ def test_debug_shows_the_traceback(bad: Path, monkeypatch: pytest.MonkeyPatch) -
         run_command(f"analysis/get_flops {bad}/configs/syntax.py --debug", monkeypatch)
 
 
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("_base_ = 'base.py'\n", ("NameError", "line 2 of {base}")),
+        ("import math\n\nmodel = dict(type=math.no_such_name)\n", ("AttributeError", "(line 3)")),
+        ("model = dict()\nmodel = dict(\n", ("SyntaxError", "(line 2)")),
+    ],
+)
+def test_an_error_of_a_config_names_its_line(text: str, names: tuple[str, ...], tmp_path: Path, command) -> None:
+    base, config = tmp_path / "base.py", tmp_path / "config.py"
+    base.write_text("def width(name):\n    return sizes[name]\n\n\ndim = width('tiny')\n")
+    config.write_text(text)
+    code, _, errors = command(f"train {config}")
+    assert code == 2
+    assert_error_line(errors, config, *(name.format(base=base) for name in names))
+
+
 SCRIPTS = [path for path in (ROOT / "tools").rglob("*.py") if '__name__ == "__main__"' in path.read_text()]
 TOOLS = [path.relative_to(ROOT / "tools") for path in SCRIPTS]
 

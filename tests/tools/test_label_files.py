@@ -14,7 +14,7 @@ from vil_dense.synthetic.scenes import CLASSES, write_sample
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 CHOSEN = (0, 5, 6)
-"""Classes of the sample that are trained, counted from 0; the files count from 1 and have 0 for void."""
+"""Classes of the sample that are trained, counted from 0; the files count from 1 and have 0 for ignored pixels."""
 CONFIG = """
 _base_ = "{root}/configs/vil_upernet_sample.py"
 part = dict(data_root="{data}", metainfo=dict(classes={classes}))

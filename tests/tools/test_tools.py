@@ -195,7 +195,7 @@ def test_predict_in_windows(checkpoint: Path, sample: Path, tmp_path: Path):
     choice = ["--own-size", "--window", "48", "--stride", "32", "40", "--window-batch", "2"]
     done = run("predict", CONFIG, checkpoint, picture, "--out", tmp_path, *choice, "--cfg-options", *TINY)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "windows of 48 x 48\n" in done.stdout and "memory: about " in done.stdout and "ETA 0:00:00" in done.stderr
+    assert "windows of 48 x 48 px\n" in done.stdout and "memory: about " in done.stdout and "ETA 0:00:00" in done.stderr
     label = np.asarray(Image.open(tmp_path / f"labels/{picture.stem}.png"))
     assert label.shape == np.asarray(Image.open(picture)).shape[:2]
 

@@ -101,7 +101,7 @@ def test_a_warning_for_each_device(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     say(survey, [SimpleNamespace(plan={}, windows=None)], "cuda")
     said = capsys.readouterr()
     assert said.err == "warning: 4.0 GiB are free on the GPU\n"
-    assert said.out.endswith("two fifths for overhead); about 4.2 GiB beside the weights on the GPU\n")
+    assert said.out.endswith("for Python and its libraries; about 4.2 GiB beside the weights on the GPU\n")
 
 
 def test_from_images_to_masks_to_scores(trained: tuple[Path, Path], images: Path, tmp_path: Path, run) -> None:
@@ -116,7 +116,7 @@ def test_from_images_to_masks_to_scores(trained: tuple[Path, Path], images: Path
     settings = json.loads((out / "settings.json").read_text())
     assert len(set(settings["checkpoints"])) == 2 and settings["mirror"] is True and settings["overlap"] == 0.5
     code, said, _ = run("volumes/predict", path, checkpoint, second, images, "--out", out, *options)
-    assert code == 0 and "2 of 2 cases are there already" in said
+    assert code == 0 and "2 of 2 cases are already finished and are skipped" in said
 
     code, said, _ = run("volumes/evaluate", path, out / "masks", out / "masks", "--out", tmp_path / "scores")
     assert code == 0 and "mean: Dice 1, HD95 0 mm, NSD 1" in said
@@ -144,7 +144,7 @@ def test_a_data_list(trained: tuple[Path, Path], images: Path, tmp_path: Path, r
     listed.write_text(json.dumps(dict(training=entries)))
     choice = ["--section", "training", "--fold", "1"]
     code, said, _ = run("volumes/predict", *trained, listed, "--out", tmp_path / "out", *choice)
-    assert code == 0 and "1 of 1 volumes segmented" in said
+    assert code == 0 and "1 of 1 volume segmented" in said
     masks = tmp_path / "out/masks"
     code, said, _ = run("volumes/evaluate", trained[0], masks, listed, "--out", tmp_path / "scores", *choice)
     assert code == 0 and "1 cases scored" in said

@@ -8,9 +8,10 @@ batch, as with DDP. The model is evaluated twice: with the running statistics of
 with their mean over all parts. Writes curves.json after every run, and curves.png at the end. A stopped study resumes
 with the same command.
 
-Measured (configs/results/norm_study, which holds the options; made sample, 300 steps of 16 crops of 96 px in 8 parts, a
-ViL of 4 blocks of 48 channels, seeds 0 and 1): mIoU 52.7 and 50.9 over the whole batch, 51.6 and 50.4 in parts (51.9
-and 50.7 with the mean statistics), 52.4 and 51.0 with the 1x1 pool alone in parts, 49.1 and 50.1 with GroupNorm.
+Measured (configs/results/norm_study, which holds the options; synthetic sample, 300 steps of 16 crops of 96 px in 8
+parts, a ViL of 4 blocks of 48 channels, seeds 0 and 1): mIoU 52.7 and 50.9 over the whole batch, 51.6 and 50.4 in
+parts (51.9 and 50.7 with the mean statistics), 52.4 and 51.0 with the 1x1 pool alone in parts, 49.1 and 50.1 with
+GroupNorm.
 """
 
 import argparse

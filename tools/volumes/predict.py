@@ -55,7 +55,9 @@ def describe_survey(survey: "Survey", models: "list[VolumeSegmentor]", device: s
     from vil_dense.medical.inference.volume_memory import estimate
 
     if len(survey.todo) < len(survey.cases):
-        print(f"{len(survey.cases) - len(survey.todo)} of {len(survey.cases)} cases are there already")
+        print(
+            f"{len(survey.cases) - len(survey.todo)} of {len(survey.cases)} cases are already finished and are skipped"
+        )
     for grid in survey.grids.values():
         if grid.warning:
             print(f"warning: {grid.path}: {grid.warning}", file=sys.stderr)
@@ -121,9 +123,10 @@ def main() -> int:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     gpu = f", on the GPU {torch.cuda.max_memory_allocated() / GIB:.2f} GiB" if device == "cuda" else ""
     print(f"peak memory: {peak / GIB:.2f} GiB{gpu}")
-    print(f"{len(cases) - len(failed)} of {len(cases)} volumes segmented in {args.out}")
+    of_all = f"of {len(cases)} volume{'s' * (len(cases) != 1)}"
+    print(f"{len(cases) - len(failed)} {of_all} segmented in {args.out}")
     if failed:
-        print(f"error: {len(failed)} of {len(cases)} volumes were not: {'; '.join(failed.values())}", file=sys.stderr)
+        print(f"error: {len(failed)} {of_all} could not be segmented: {'; '.join(failed.values())}", file=sys.stderr)
     return 1 if failed else 0
 
 

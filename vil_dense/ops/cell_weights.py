@@ -28,6 +28,6 @@ class CellWeights(NamedTuple):
     igate_bias: Tensor  # (NH)
     fgate: Tensor
     fgate_bias: Tensor
-    norm: Tensor  # (E), what the normalised heads are multiplied with
+    norm: Tensor  # (E), factor of the normalised heads
     norm_bias: Tensor | None
-    skip: Tensor  # (E), what c is multiplied with beside them
+    skip: Tensor  # (E), factor of c in the skip connection

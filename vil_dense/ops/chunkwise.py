@@ -138,7 +138,7 @@ def chunk_shape(S: int) -> tuple[int, int]:
 
 
 def scan_order(N: int, L: int, reverse: bool, device: torch.device) -> Tensor:
-    """Returns the token at each position of the scan, (N, L); tokens from S on only fill up the last chunk."""
+    """Returns the token at each position of the scan, (N, L); positions >= S are padding."""
     position = torch.arange(N * L, device=device)
     return (position.flip(0) if reverse else position).view(N, L)
 

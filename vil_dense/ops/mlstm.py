@@ -65,9 +65,9 @@ def mlstm(
     backend: str = "auto",
     eps: float = EPS,
 ) -> Tensor:
-    """Computes the hidden states of a matrix LSTM over a sequence (xLSTM, arXiv 2405.04517, section 2.3, equations 19
-    to 27).
+    """Computes the hidden states of a matrix LSTM over a sequence (xLSTM, arXiv 2405.04517).
 
+    C, n and h are those of equations 19 to 21, without the output gate; the stabiliser m is that of equation 15.
     h_t = C_t^T q_t / (max(|n_t . q_t|, e^{-m_t}) + eps), with C and n scaled by e^{-m}, an exponential input gate and a
     sigmoid forget gate; `recurrent.py` has the recursions of C, n and m. Keys are divided by sqrt(DH).
     The gradient is the full one, through the normaliser and the stabiliser too. Values and gradients are finite for

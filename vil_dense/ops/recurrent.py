@@ -1,4 +1,4 @@
-"""Defines the mLSTM step by step; the reference of the tests."""
+"""Defines the mLSTM one token after another: the recurrence, which is the reference of the tests."""
 
 import torch
 import torch.nn.functional as F
@@ -6,14 +6,15 @@ from torch import Tensor
 
 
 def mlstm_recurrent(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: float, reverse: bool) -> Tensor:
-    """Computes the recurrence (xLSTM, arXiv 2405.04517, section 2.3), one token after another; see `ops.mlstm`.
+    """Computes the recurrence of xLSTM (arXiv 2405.04517), one token after another; see `ops.mlstm`.
 
-    With a_t = logsigmoid(f_t) and the stabiliser m_t = max(a_t + m_{t-1}, i_t), m_0 = -inf (equation 15):
+    C, n and h are those of equations 19 to 21, scaled by the stabiliser m of equation 15. With a_t = logsigmoid(f_t):
 
+        m_t = max(a_t + m_{t-1}, i_t),    m_0 = -inf
         C_t = e^{a_t + m_{t-1} - m_t} C_{t-1} + e^{i_t - m_t} k_t v_t^T,    n_t the same with k_t alone
 
-    Numerator and normaliser of h_t are both multiplied by e^{m_t - max(m_t, 0)}: the same quotient, and e^{-m_t} does
-    not overflow where m_t is far below 0.
+    Numerator and normaliser of h_t are both multiplied by e^{m_t - max(m_t, 0)}. The quotient stays the same, and
+    e^{-m_t} does not overflow where m_t is far below 0.
     """
     k = k / k.shape[-1] ** 0.5
     a = F.logsigmoid(f)

@@ -21,10 +21,9 @@ ORDERS = {
     "depth": Order(-3, False),
     "depth-reversed": Order(-3, True),
 }
-"""Behind the fastest axis the others follow cyclically. A (D, H, W) grid is read by `rows` with W fastest, then H,
-then D;
-by `columns` with H fastest, then D, then W; by `depth` with D fastest, then W, then H. Where D = 1 the first two are
-those of (H, W)."""
+"""After the fastest axis come the others, in cyclic order. A (D, H, W) grid is read by `rows` with W fastest, then H,
+then D; by `columns` with H fastest, then D, then W; by `depth` with D fastest, then W, then H. Where D = 1 the first
+two are those of (H, W)."""
 
 
 def check_order(order: str, ndim: int) -> None:
@@ -42,7 +41,7 @@ def frame_axes(order: str, ndim: int) -> tuple[int, ...]:
 
 
 def to_frame(x: Tensor, order: str) -> Tensor:
-    """Permutes axes so that rows come in `order`, but for the direction: (B, *grid, C) -> (B, *grid', C)."""
+    """Permutes axes, (B, *grid, C) -> (B, *grid', C), the slowest axis first; reversal is left to `to_sequence`."""
     axes = frame_axes(order, x.ndim - 2)
     return x.permute(0, *(axis + 1 for axis in axes), x.ndim - 1)
 

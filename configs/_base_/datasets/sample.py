@@ -1,4 +1,4 @@
-"""Loads the made sample: scenes in ADE20K's layout, tested whole at their own size.
+"""Loads the synthetic sample: scenes in ADE20K's layout, tested whole at their own size.
 
 `tools/dataset_converters/make_sample.py` writes them to `data/sample`.
 """

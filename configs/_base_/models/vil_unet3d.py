@@ -1,4 +1,7 @@
-"""ViLUNet3D at full width: convolutions at /1 to /4, ViL at /8 and /16; channels, classes and strides from the plan."""
+"""ViLUNet3D at full width: convolutions at full to 1/4 resolution, ViL at 1/8 and 1/16.
+
+Channels, classes and strides come from the plan.
+"""
 
 model = dict(
     type="VolumeSegmentor",

@@ -6,8 +6,8 @@ strides 4 to 32 by transposed convolutions; `neck=None` leaves four maps of stri
 `tools/train.py` replaces SyncBN by BatchNorm for one process, and by GroupNorm for fewer than four pictures a step
 (`vil_dense.mm.engine.resolve_config.resolve_norm`); the config in the work folder has the norm that was trained.
 
-Test pictures are padded on the right and at the bottom to a multiple of 32. The logits are cropped again, so they lie
-where the picture is.
+Test pictures are padded on the right and at the bottom to a multiple of 32. The logits are cropped again, so
+logits and picture have the same size and position.
 """
 
 dim = 192

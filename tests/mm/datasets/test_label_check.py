@@ -79,8 +79,8 @@ def test_pixels_and_pictures_are_counted(tmp_path: Path) -> None:
         ["0", "sky", "16.67", "1"],
         ["1", "car", "50.00", "2"],
         ["2", "sea", "0.00", "0"],
-        ["255", "void", "16.67", "1"],
-        ["3", "no", "class,", "not", "void", "16.67", "1"],
+        ["255", "ignored", "16.67", "1"],
+        ["3", "no", "class,", "not", "ignored", "16.67", "1"],
     ]
 
 
@@ -133,19 +133,19 @@ def surveyed(raw: dict[int, int], reduce_zero_label: bool = False) -> Survey:
         ),
         (
             {0: 5, 1: 5, 255: 5},
-            dict(void=7),
+            dict(ignored=7),
             ("id 255", "a.png", "ignore_index=255"),
         ),
         (
             {0: 5},
             dict(reduce_zero_label=True),
-            ("void, 255", "id 0", "reduce_zero_label=True"),
+            ("ignored, 255", "id 0", "reduce_zero_label=True"),
         ),
-        ({255: 5}, {}, ("void, 255", "id 255")),
+        ({255: 5}, {}, ("ignored, 255", "id 255")),
         (
             {0: 5, 255: 5},
             {},
-            ("class 0", "ids 0, 255", "void"),
+            ("class 0", "ids 0, 255", "ignored"),
         ),
         ({0: 5, 1: 5}, dict(reduce_zero_label=True), ("ids 0, 1", "reduce_zero_label=True")),
         ({2: 5}, {}, ("class 2", "id 2")),
@@ -154,7 +154,7 @@ def surveyed(raw: dict[int, int], reduce_zero_label: bool = False) -> Survey:
     ],
 )
 def test_what_stops_a_run(raw: dict, options: dict, names: tuple[str, ...]) -> None:
-    options = dict(void=255, reduce_zero_label=False) | options
+    options = dict(ignored=255, reduce_zero_label=False) | options
     said = find_errors(surveyed(raw, options["reduce_zero_label"]), 3, **options)
     if names:
         assert_one_line(said, *names)

@@ -216,9 +216,9 @@ class Head(nn.Module):
 
 @pytest.mark.parametrize(("label", "accuracy", "logged"), [(255, 100.0, math.nan), (3, 100.0, 100.0), (3, 40.0, 40.0)])
 def test_nothing_labelled_is_not_accuracy_100(label: int, accuracy: float, logged: float):
-    void, other = torch.full((1, 4, 4), 255), torch.full((1, 4, 4), 255)
+    ignored, other = torch.full((1, 4, 4), 255), torch.full((1, 4, 4), 255)
     other[0, 3, 2] = label
-    samples = [SegDataSample(gt_sem_seg=PixelData(data=data)) for data in (void, other)]
+    samples = [SegDataSample(gt_sem_seg=PixelData(data=data)) for data in (ignored, other)]
     run = type("Run", (), dict(model=nn.Module()))()
     run.model.decode_head = Head()
     outputs = {"decode.acc_seg": torch.tensor(accuracy), "loss": torch.tensor(1.0)}

@@ -28,7 +28,7 @@ def test_memory_is_said_for_the_largest_picture(tmp_path: Path, capsys, monkeypa
         predictor.label(np.zeros((side, 70, 3), np.uint8))
     said = capsys.readouterr()
     assert said.out.count("memory: about 0.0 GiB (model 0.00, ") == 1 and "warning:" not in said.err
-    assert "96 x 70 px, to the network 96 x 96, 4 windows of 64 x 64\n" in said.out
+    assert "(height x width): 96 x 70 px, network input 96 x 96 px, 4 windows of 64 x 64 px\n" in said.out
     monkeypatch.setattr(predict, "free_memory", lambda device: 1000)
     predictor.label(np.zeros((100, 70, 3), np.uint8))
     assert "warning: 0.0 GiB are free and about 0.0 GiB more are needed: smaller" in capsys.readouterr().err
@@ -85,6 +85,6 @@ def test_estimate(test_cfg: dict, batch: int, classes: int, monkeypatch: pytest.
 def test_estimate_in_words():
     words = str(estimates.Estimate(*(int(size * estimates.GIB) for size in (0.5, 0.2, 1, 2, 3, 0.125))))
     assert words == (
-        "about 5.7 GiB (model 0.50, picture 0.20, waiting windows 1.00; "
-        "in turn backbone features 2.00, head 3.00, streamed rows 0.12; a quarter for overhead)"
+        "about 5.7 GiB (model 0.50, picture 0.20; waiting windows 1.00 and the largest of "
+        "backbone features 2.00, head 3.00, streamed rows 0.12, plus 25 %)"
     )

@@ -204,7 +204,7 @@ def test_a_loss_without_labels_is_refused() -> None:
 
 def test_log_line_says_share_and_tokens() -> None:
     line = describe_network(VolumeSegmentor(PLAN, SMALL).network, PLAN["patch_vox"])
-    assert line.startswith("network: ViLUNet3D, ") and line.endswith("a patch of 16x16x8: 512 at /2x2x1")
+    assert line.startswith("network: ViLUNet3D, ") and line.endswith("a patch of 16x16x8: 512 at 1/(2x2x1) resolution")
     assert "% in sequence blocks" in line
 
 

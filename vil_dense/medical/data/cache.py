@@ -54,7 +54,9 @@ class Cases(Dataset):
         total = np.cumsum(sizes) / GIB
         count = int(np.searchsorted(total, cap_gib, side="right"))
         used = total[count - 1] if count else 0.0
-        log(f"cache: {count} of {len(cases)} cases, about {used:.2f} of {total[-1]:.2f} GiB (cap {cap_gib:g} GiB)")
+        scale, unit = (1, "GiB") if total[-1] >= 1 else (1024, "MiB")
+        memory = f"about {scale * used:.2f} of {scale * total[-1]:.2f} {unit}"
+        log(f"cache: {count} of {len(cases)} cases, {memory} (cap {cap_gib:g} GiB)")
         self.cached = []
         for source in self.sources[:count]:
             self.cached.append(transform(source))

@@ -8,8 +8,8 @@ from typing import Any
 
 from vil_dense.files import read_json
 from vil_dense.medical.data.folds import Split, find_splits
+from vil_dense.medical.io.nifti import SUFFIXES, stem
 
-SUFFIXES = (".nii.gz", ".nii")
 _FOLDERS = (("imagesTr", "labelsTr"), ("images", "labels"))
 
 
@@ -137,11 +137,10 @@ def case_name(path: str | Path) -> str:
     Raises:
         ValueError: the file has another ending.
     """
-    name = Path(path).name
-    for suffix in SUFFIXES:
-        if name.endswith(suffix):
-            return name.removesuffix(suffix)
-    raise ValueError(f"{path} is not a NIfTI file: expected an ending of {' or '.join(SUFFIXES)}")
+    path = Path(path)
+    if not path.name.endswith(SUFFIXES):
+        raise ValueError(f"{path} is not a NIfTI file: expected an ending of {' or '.join(SUFFIXES)}")
+    return stem(path)
 
 
 def _datalist_path(root: Path, datalist: str | Path) -> Path:

@@ -14,11 +14,11 @@ import numpy as np
 SIDE = re.compile(r"(?<![a-z])(left|right|l|r|lt|rt|lh|rh|sin|dex|sinister|dexter)(?![a-z0-9])", re.IGNORECASE)
 """A word of a name that says the side of a structure."""
 NEAR = 0.15
-"""Centres of a pair lie on one height and depth: at most so far apart, as a fraction of the volume."""
+"""In height and depth the centres of a pair differ by at most `NEAR` of the volume's size."""
 SIZES = 2.0
 """Largest ratio of the sizes of a pair."""
 FEWEST_CASES = 3
-"""A pair is found in no fewer cases."""
+"""Smallest number of cases in which a pair must be found."""
 
 
 def mirror_axes(plan: Mapping[str, Any]) -> tuple[int, ...]:

@@ -21,6 +21,8 @@ SLABS = 5
 OVERHEAD = 1.4
 """Ratio of resident to live bytes, for the allocator and the buffers of convolutions. Measured on a CPU with
 512 x 512 x 600 voxels and 14 classes, without 0.45 GiB of Python and its libraries: 1.39. Assumed to hold on a GPU."""
+PYTHON_GIB = 0.5
+"""Resident memory of Python and its libraries, which `Estimate.total` does not contain."""
 
 
 class Estimate(NamedTuple):
@@ -49,8 +51,10 @@ class Estimate(NamedTuple):
     def __str__(self) -> str:
         weights, *phases = (f"{name} {getattr(self, name) / GIB:.2f}" for name in self._fields if name != "gpu")
         gpu = f"; about {self.gpu_total / GIB:.1f} GiB beside the weights on the GPU" if self.gpu else ""
+        percent = round(100 * (OVERHEAD - 1))
         return (
-            f"about {self.total / GIB:.1f} GiB ({weights}; in turn {', '.join(phases)}; two fifths for overhead){gpu}"
+            f"about {self.total / GIB:.1f} GiB ({weights}; the largest of {', '.join(phases)}, plus {percent} %), "
+            f"plus about {PYTHON_GIB} GiB for Python and its libraries{gpu}"
         )
 
 

@@ -12,9 +12,9 @@ import nibabel
 import numpy as np
 
 TOLERANCE_VOX = 0.1
-"""Corners of one and the same grid may lie so far apart, in voxels: headers lose as much to rounding."""
+"""Tolerance, in voxels, for rounding in headers: the largest distance between corners of grids that count as equal."""
 SHEAR_VOX = 0.5
-"""Most displacement of a corner by shear, in voxels."""
+"""Largest allowed displacement of a corner by shear, in voxels."""
 SIZES_MM = (1e-3, 1e3)
 """Range of voxel sizes."""
 

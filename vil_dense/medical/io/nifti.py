@@ -24,9 +24,9 @@ from vil_dense.medical.io.voxels import check_memory, read_voxels, scale_voxels
 
 SUFFIXES = (".nii", ".nii.gz")
 GZIP_RATIO = 1032
-"""No gzip file grows by more when it is unpacked."""
+"""Largest ratio of the unpacked to the packed size of a gzip file."""
 MOST_HEADER_BYTES = 64 * 2**20
-"""Header extensions of more are refused: nibabel reads them all."""
+"""Larger header extensions are refused, because nibabel reads them whole."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from difflib import get_close_matches
@@ -61,6 +62,7 @@ def sentence(error: Exception) -> str:
     if "Original Traceback" in text and ends:  # torch puts that of a data-loading process into the message
         text = text[ends[-1] :]
     text = re.sub(r"^(class `\w+` in \S+: )+", "", text)  # MMEngine's registry names the class it built
+    text = text.replace("(<unknown>, line ", "(line ")  # of the text of a config, which Python parses without a name
     text = re.sub(r"(?s) Please check whether the value of .*|, the current sys\.path is: .*", "", text)
     if missing := re.search(r"(\w+) is not in the \w+::(\w+) registry", text):
         text += suggestion(missing[1], missing[2])
@@ -187,18 +189,29 @@ def load_config(path: str | Path) -> Config:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it does not run through, or has no model.
+        ValueError: it cannot be read as a config, or has no model.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no config at {path}")
-    safe_load.install()  # here, as every tool with a config comes by
+    safe_load.install()  # every tool that reads a config calls this function
     try:
         cfg = Config.fromfile(path)
     except Exception as error:  # a program can fail in any way
-        raise ValueError(f"{path} is no usable config, {type(error).__name__}: {_short(sentence(error))}") from error
+        why = f"{type(error).__name__}: {_short(sentence(error))}{_config_line(error, path)}"
+        raise ValueError(f"{path} cannot be read as a config: {why}") from error
     if not isinstance(cfg.get("model"), dict):
         raise ValueError(f"{path} is no config of a run: it has no model")
     return cfg
+
+
+def _config_line(error: Exception, path: str | Path) -> str:
+    """Returns the line at which a config, or one of its base files, failed; empty if the error arose elsewhere."""
+    frames = traceback.extract_tb(error.__traceback__)
+    file = next((frame.filename for frame in frames if frame.name == "<module>"), None)
+    if file is None:
+        return ""
+    number = [frame.lineno for frame in frames if frame.filename == file][-1]
+    return f" (line {number}{'' if os.path.abspath(path) == file else f' of {file}'})"
 
 
 def _short(text: str, most: int = 300) -> str:

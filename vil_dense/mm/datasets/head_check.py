@@ -6,7 +6,7 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import nn
 
-from vil_dense.mm.datasets.label_ids import VOID
+from vil_dense.mm.datasets.label_ids import IGNORED
 
 
 def check_heads(
@@ -34,14 +34,14 @@ def check_heads(
 
 def _check_ignored(network: nn.Module, heads: Sequence[BaseDecodeHead], metrics: Sequence[object]) -> None:
     """Checks that losses, padding and metrics leave out the same id."""
-    padding = getattr(network.data_preprocessor, "seg_pad_val", VOID)
+    padding = getattr(network.data_preprocessor, "seg_pad_val", IGNORED)
     ids = {f"ignore_index of {type(head).__name__}": head.ignore_index for head in heads}
     ids["seg_pad_val of data_preprocessor"] = padding
     ids |= {f"ignore_index of {type(m).__name__}": m.ignore_index for m in metrics if hasattr(m, "ignore_index")}
-    if len(set(ids.values())) > 1 or padding != VOID:
+    if len(set(ids.values())) > 1 or padding != IGNORED:
         listed = ", ".join(f"{name} = {value}" for name, value in ids.items())
         raise ValueError(
-            f"losses, padding and metrics have to leave out the same id, {VOID}, with which mmseg pads crops: {listed}"
+            f"losses, padding and metrics must leave out the same id, {IGNORED}, with which mmseg pads crops: {listed}"
         )
 
 

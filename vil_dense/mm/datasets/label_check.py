@@ -1,7 +1,7 @@
 """Checks label maps before the first step, so that a wrong setup ends with a clear error.
 
-mmseg reads any label as uint8: ids beyond 255 wrap and colours become ids. An id that is neither a class nor void ends
-in an error of the loss on a CPU, in a device-side assert on a GPU, or in no error and a useless run.
+mmseg reads any label as uint8: ids beyond 255 wrap and colours become ids. An id that is neither a class nor ignored
+ends in an error of the loss on a CPU, in a device-side assert on a GPU, or in no error and a useless run.
 """
 
 import io
@@ -22,7 +22,7 @@ from torch import nn
 
 from vil_dense.files import describe_skipped, sample_evenly
 from vil_dense.mm.datasets.head_check import check_heads
-from vil_dense.mm.datasets.label_ids import VOID, trained_ids
+from vil_dense.mm.datasets.label_ids import IGNORED, trained_ids
 from vil_dense.mm.datasets.overlap import check_overlap
 from vil_dense.mm.datasets.pictures import FORMATS
 from vil_dense.mm.datasets.retry import read_with_retry
@@ -112,7 +112,7 @@ def _check(
 ) -> None:
     heads = check_heads(network, dataset, split, metrics)
     names = dataset.metainfo.get("classes") or ()
-    classes, void, reduced = heads[0].num_classes, heads[0].ignore_index, dataset.reduce_zero_label
+    classes, ignored, reduced = heads[0].num_classes, heads[0].ignore_index, dataset.reduce_zero_label
     names = names or [str(number) for number in range(classes)]
     folder = dataset.data_prefix.get("img_path")
     if folder and os.path.isdir(folder) and not dataset.ann_file:  # a list may leave out what it likes
@@ -120,10 +120,10 @@ def _check(
         if skipped := describe_skipped(Path(folder), pictures):
             log(f"warning: {skipped} (img_suffix of {type(dataset).__name__} is {dataset.img_suffix})")
     survey = count_labels(dataset, seconds)
-    log(table(split, survey, names, void))
-    if fault := find_errors(survey, classes, void, reduced, train=split == "train"):
+    log(table(split, survey, names, ignored))
+    if fault := find_errors(survey, classes, ignored, reduced, train=split == "train"):
         raise ValueError(f"labels of the {split} data: {fault}")
-    for warning in find_warnings(survey, names, void, reduced):
+    for warning in find_warnings(survey, names, ignored, reduced):
         log(f"warning: {warning}")
 
 
@@ -197,10 +197,10 @@ def _decode(path: str, what: str, backend_args: dict | None) -> np.ndarray:
     return pixels.swapaxes(0, 1) if rotated else pixels
 
 
-def table(split: str, survey: Survey, names: Sequence[str], void: int) -> str:
-    """Formats the fraction of pixels of each class and of void, and in how many pictures they occur."""
+def table(split: str, survey: Survey, names: Sequence[str], ignored: int) -> str:
+    """Formats the fraction of pixels of each class and of ignored pixels, and in how many pictures they occur."""
     total = max(int(survey.pixels.sum()), 1)
-    named = {**dict(enumerate(names)), void: "void"}
+    named = {**dict(enumerate(names)), ignored: "ignored"}
     rows = [*named, *(id_ for id_ in np.flatnonzero(survey.pixels).tolist() if id_ not in named)]
     lines = [
         f"labels of the {split} data: {survey.read} of {survey.pairs} pairs read, evenly spread",
@@ -208,17 +208,17 @@ def table(split: str, survey: Survey, names: Sequence[str], void: int) -> str:
     ]
     for id_ in rows:
         share = 100 * int(survey.pixels[id_]) / total
-        name = named.get(id_, "no class, not void")
+        name = named.get(id_, "no class, not ignored")
         lines.append(f"{id_:>5}  {name:<20} {share:>12.2f} {int(survey.pictures[id_]):>9}")
     return "\n".join(lines)
 
 
-def find_errors(survey: Survey, classes: int, void: int, reduce_zero_label: bool, train: bool = True) -> str:
+def find_errors(survey: Survey, classes: int, ignored: int, reduce_zero_label: bool, train: bool = True) -> str:
     """Describes what is wrong in one sentence; returns an empty string if nothing is.
 
     Args:
         classes: number of classes.
-        void: the id that the loss ignores.
+        ignored: the id that the loss ignores.
         reduce_zero_label: setting of the data set.
         train: whether the split is for training, which needs more than one class.
     """
@@ -227,47 +227,47 @@ def find_errors(survey: Survey, classes: int, void: int, reduce_zero_label: bool
         some = "; ".join(survey.faults[:SHOWN])
         return f"{len(survey.faults)} of {survey.read} pairs that were read cannot be used: {some}{more}"
     present = np.flatnonzero(survey.pixels).tolist()
-    outside = [id_ for id_ in present if id_ >= classes and id_ != void]
-    inside = [id_ for id_ in present if id_ < classes and id_ != void]
+    outside = [id_ for id_ in present if id_ >= classes and id_ != ignored]
+    inside = [id_ for id_ in present if id_ < classes and id_ != ignored]
     if outside:
         share = 100 * survey.pixels[outside].sum() / survey.pixels.sum()
         after = " once reduce_zero_label took 1 off" if reduce_zero_label else ""
         return (
             f"{share:.2g} % of the pixels have ids that are none of the {classes} classes, 0 to {classes - 1}, and not "
-            f"void, {void}: {_few(outside)}{after}, the first in {survey.example[outside[0]]}; "
-            + _remedy(outside, classes, void, reduce_zero_label)
+            f"ignored, {ignored}: {_few(outside)}{after}, the first in {survey.example[outside[0]]}; "
+            + _remedy(outside, classes, ignored, reduce_zero_label)
         )
     files = f"the files hold {_few(np.flatnonzero(survey.raw).tolist())}"
-    zero = " and reduce_zero_label=True makes 0 void" if reduce_zero_label and survey.raw[0] else ""
+    zero = " and reduce_zero_label=True makes 0 an ignored id" if reduce_zero_label and survey.raw[0] else ""
     if not inside:
-        return f"every pixel is void, {void}: {files}{zero}"
+        return f"every pixel is ignored, {ignored}: {files}{zero}"
     if train and len(inside) == 1 and classes > 1:
-        masks = ", and 255 is void: write 1 in its place" if survey.raw[VOID] and not zero else ""
+        masks = ", and 255 is ignored: write 1 in its place" if survey.raw[IGNORED] and not zero else ""
         return f"class {inside[0]} is the only one, so nothing can be learned: {files}{zero}{masks}"
     return ""
 
 
-def find_warnings(survey: Survey, names: Sequence[str], void: int, reduce_zero_label: bool) -> list[str]:
+def find_warnings(survey: Survey, names: Sequence[str], ignored: int, reduce_zero_label: bool) -> list[str]:
     """Returns a line on each oddity that may be intended: classes without pixels, ids that seem to start at 0 already.
 
     The latter would lose their class 0 to `reduce_zero_label`.
     """
-    absent = [name for id_, name in enumerate(names) if not survey.pixels[id_] and id_ != void]
+    absent = [name for id_, name in enumerate(names) if not survey.pixels[id_] and id_ != ignored]
     some = ", ".join(absent[:SHOWN]) + (f" and {len(absent) - SHOWN} more classes" if len(absent) > SHOWN else "")
     lines = [f"no pixel that was read is of {some}"] if absent else []
     if reduce_zero_label and survey.raw[0] and not survey.raw[len(names)]:
         lines.append(
-            f"reduce_zero_label=True makes id 0 void, and no pixel that was read has id {len(names)}: "
+            f"reduce_zero_label=True makes id 0 an ignored id, and no pixel that was read has id {len(names)}: "
             f"if the files count the classes from 0 to {len(names) - 1}, set it to False"
         )
     return lines
 
 
-def _remedy(outside: list[int], classes: int, void: int, reduce_zero_label: bool) -> str:
-    if VOID in outside:
-        return f"mmseg writes {VOID} for void: set ignore_index={VOID} in the heads"
+def _remedy(outside: list[int], classes: int, ignored: int, reduce_zero_label: bool) -> str:
+    if IGNORED in outside:
+        return f"mmseg writes {IGNORED} for ignored pixels: set ignore_index={IGNORED} in the heads"
     if outside == [classes] and not reduce_zero_label:
-        return "if the files count the classes from 1 and 0 is void, set reduce_zero_label=True"
+        return "if the files count the classes from 1 and 0 is ignored, set reduce_zero_label=True"
     return "set num_classes and the classes of the data set, or correct the labels"
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-VOID = 255
+IGNORED = 255
 """The id that mmseg's data sets and transforms write for pixels without a class."""
 
 
@@ -17,7 +17,7 @@ def trained_ids(meta: Mapping[str, Any]) -> np.ndarray:
     """
     ids = np.arange(256)
     if meta.get("reduce_zero_label"):
-        ids = np.where((ids == 0) | (ids == VOID), VOID, ids - 1)
+        ids = np.where((ids == 0) | (ids == IGNORED), IGNORED, ids - 1)
     mapped = ids.copy()
     for old, new in (meta.get("label_map") or {}).items():
         mapped[ids == old] = new

@@ -63,4 +63,5 @@ class ViLLayerDecay(DefaultOptimWrapperConstructor):
             params.append(
                 dict(params=members, lr=self.base_lr * scale, weight_decay=(self.base_wd or 0.0) if decay else 0.0)
             )
-        print_log(f"{len(params)} parameter groups, layer decay {rate}, {blocks_per_layer} block(s) a layer", "current")
+        blocks = f"{blocks_per_layer} block{'s' * (blocks_per_layer != 1)} per layer"
+        print_log(f"{len(params)} parameter groups, layer decay {rate}, {blocks}", "current")

@@ -1,7 +1,7 @@
-"""Plans the learning rate of a resumed run for its own numbers, where the checkpoint's were others.
+"""Plans the learning rate of a resumed run with this run's settings if the checkpoint had different ones.
 
-MMEngine restores each scheduler whole, so a run that goes on with more steps would keep the end of the shorter one, and
-one with another learning rate the old rate.
+MMEngine restores the whole state of each scheduler. So a run that is resumed with more steps would keep the end of the
+shorter run, and a run with a new learning rate would keep the old one.
 """
 
 import warnings
@@ -12,26 +12,28 @@ from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 COUNTERS = ("last_step", "_global_step", "_last_value", "verbose")
-"""The state of a scheduler that says where it stands; all else says what it does."""
+"""Keys of a scheduler's state that hold its position; all other keys are settings."""
 
 
 class Schedules(NamedTuple):
-    """Holds what the schedulers of a run do, before a checkpoint is loaded: of each its state without counters."""
+    """Holds the settings of each scheduler of a run, taken before a checkpoint is loaded."""
 
     settings: list[dict[str, Any]]
 
     @classmethod
     def of(cls, runner: Runner) -> "Schedules | None":
-        """Returns those of a runner; None without any, for several optimizers, or if one depends on metrics."""
+        """Returns the settings of a runner's schedulers.
+
+        None if there are no schedulers or several optimizers, or if a scheduler depends on metrics."""
         schedulers, single = runner.param_schedulers, isinstance(runner.optim_wrapper, OptimWrapper)
         if not schedulers or not single or any(getattr(part, "need_val_args", False) for part in schedulers):
             return None
         return cls([settings(part) for part in schedulers])
 
     def restore(self, runner: Runner) -> str:
-        """Moves the schedulers to the step of the runner by their own numbers if the checkpoint brought others.
+        """Moves the schedulers to the runner's step with this run's settings if the checkpoint had different ones.
 
-        Returns a line for the log, or an empty string where the numbers are the same.
+        Returns a line for the log, or an empty string if the settings are the same.
         """
         schedulers, groups = runner.param_schedulers, runner.optim_wrapper.param_groups
         changes = [change for pair in zip(schedulers, self.settings, strict=True) if (change := difference(*pair))]
@@ -46,18 +48,18 @@ class Schedules(NamedTuple):
             warnings.simplefilter("ignore")  # MMEngine expects a step of the optimizer between two of the schedule
             replay(schedulers, runner)
         return (
-            f"schedule: planned anew for this run, {changes[0]}; learning rate at step {runner.iter}: "
-            f"{groups[0]['lr']:.4g}, by the checkpoint's plan {before:.4g}"
+            f"schedule: follows the settings of this run, {changes[0]}; learning rate at step {runner.iter}: "
+            f"{groups[0]['lr']:.4g}, with the checkpoint's settings {before:.4g}"
         )
 
 
 def settings(scheduler: _ParamScheduler) -> dict[str, Any]:
-    """Returns what a scheduler does, without where it stands."""
+    """Returns the state of a scheduler without its position."""
     return {key: value for key, value in scheduler.state_dict().items() if key not in COUNTERS}
 
 
 def difference(scheduler: _ParamScheduler, own: dict[str, Any]) -> str:
-    """Returns the first number in which a restored scheduler differs from the run's own; empty if there is none."""
+    """Returns the first setting in which a restored scheduler differs from the run's own; empty if there is none."""
     restored = settings(scheduler)
     for key in sorted(own, key=lambda key: key != "end"):
         if restored.get(key) != own[key]:
@@ -69,7 +71,7 @@ def difference(scheduler: _ParamScheduler, own: dict[str, Any]) -> str:
 
 
 def replay(schedulers: list[_ParamScheduler], runner: Runner) -> None:
-    """Takes the schedulers through the steps and epochs that the runner has done, from their first values on."""
+    """Repeats the scheduler steps of all iterations and epochs that the runner has done, from the initial values."""
     loop = runner.train_loop
     length = len(runner.train_dataloader) if isinstance(loop, EpochBasedTrainLoop) else 0
     for scheduler in schedulers:

@@ -123,7 +123,7 @@ class ViLRunner(QuietRunner):
         super().scale_lr(optim_wrapper, auto_scale_lr)
 
     def resume(self, *args: Any, **options: Any) -> None:
-        """Resumes as MMEngine does; where this run has other numbers, its learning rate is planned by them."""
+        """Resumes as MMEngine does. If schedule settings changed, the learning rate follows the new settings."""
         schedules = Schedules.of(self)
         super().resume(*args, **options)
         if schedules and (line := schedules.restore(self)):
@@ -138,8 +138,8 @@ class ViLRunner(QuietRunner):
     ) -> dict:
         """Loads a checkpoint into the model without running code of the file, and returns its contents on the CPU.
 
-        `map_location` and `revise_keys` are MMEngine's and are not used: tensors are read to the CPU, whence the model
-        copies them, and checkpoints of wrapped models hold no prefix.
+        `map_location` and `revise_keys` are MMEngine's and are not used. Tensors are read to the CPU, and the model
+        copies them from there. Checkpoints of wrapped models hold no prefix.
         """
         checkpoint, self.checkpoint = self.checkpoint, None
         if checkpoint is None or filename != self._load_from:

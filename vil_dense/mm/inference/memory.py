@@ -51,11 +51,15 @@ class Estimate(NamedTuple):
         permanent, temporary = (
             ", ".join(f"{name} {getattr(self, field) / GIB:.2f}" for field, name in names.items())
             for names in (
-                dict(model="model", picture="picture", waiting="waiting windows"),
+                dict(model="model", picture="picture"),
                 dict(backbone="backbone features", head="head", rows="streamed rows"),
             )
         )
-        return f"about {self.total / GIB:.1f} GiB ({permanent}; in turn {temporary}; a quarter for overhead)"
+        percent = round(100 * (OVERHEAD - 1))
+        return (
+            f"about {self.total / GIB:.1f} GiB ({permanent}; waiting windows {self.waiting / GIB:.2f} and "
+            f"the largest of {temporary}, plus {percent} %)"
+        )
 
 
 def estimate(model: EncoderDecoder, inputs: Size, size: Size, batch: int = 1) -> Estimate | None:

@@ -179,11 +179,14 @@ class Predictor:
         """Prints the memory that a picture will take, and a warning if less is free."""
         windows = cut(inputs, self.model.test_cfg)
         count = len(windows.tops) * len(windows.lefts)
-        how = f"{count} windows of {windows.window[0]} x {windows.window[1]}" if count > 1 else "whole"
-        print(f"largest so far: {size[0]} x {size[1]} px, to the network {inputs[0]} x {inputs[1]}, {how}")
+        how = f"{count} windows of {windows.window[0]} x {windows.window[1]} px" if count > 1 else "whole"
+        print(
+            f"largest picture so far (height x width): {size[0]} x {size[1]} px, "
+            f"network input {inputs[0]} x {inputs[1]} px, {how}"
+        )
         expected = estimate(self.model, inputs, size, self.batch)
         if expected is None:
-            print("memory: no estimate, it knows ViL under heads that predict as mmseg's do")
+            print("memory: not estimated (only for a ViL backbone with a standard mmseg head)")
             return
         print(f"memory: {expected}")
         free = free_memory(self.device)

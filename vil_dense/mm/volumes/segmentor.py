@@ -106,7 +106,8 @@ def describe_network(network: torch.nn.Module, patch_vox: Sequence[int]) -> str:
     numbers = sequence_share(network)
     count_tokens = getattr(network, "tokens", None)
     tokens = count_tokens(patch_vox) if count_tokens else {}
-    at = ", ".join(f"{count} at {scale}" for scale, count in tokens.items()) or "none"
+    scales = ((count, scale[1:]) for scale, count in tokens.items())
+    at = ", ".join(f"{n} at 1/{f'({s})' if 'x' in s else s} resolution" for n, s in scales) or "none"
     return (
         f"network: {type(network).__name__}, {numbers['total']:,} parameters, {numbers['share']:.1%} in sequence "
         f"blocks; tokens of a patch of {'x'.join(map(str, patch_vox))}: {at}"

@@ -6,9 +6,9 @@ import torch
 
 HALF = (torch.bfloat16, torch.float16)
 WHOLE = 256
-"""Sequences of up to so many tokens are one chunk: no states lie in memory."""
+"""Sequences of at most `WHOLE` tokens are one chunk: no states are written to memory."""
 CHUNK, WIDE_CHUNK = 256, 512
-"""Tokens of a chunk in longer ones; the second for heads of more than 256 channels, whose states are large."""
+"""Tokens of a chunk in longer sequences; `WIDE_CHUNK` for heads of more than 256 channels, whose states are large."""
 
 
 class Tile(NamedTuple):
@@ -26,10 +26,11 @@ class Tile(NamedTuple):
 
 FORWARD = {128: Tile(64, 32, 4, 2), 256: Tile(32, 64, 8, 2), 384: Tile(32, 32, 8, 1), 512: Tile(16, 64, 8, 1)}
 BACKWARD = {128: Tile(64, 16, 4, 2), 256: Tile(32, 64, 8, 2), 384: Tile(32, 32, 8, 1), 512: Tile(16, 32, 8, 1)}
-"""Tiles of half-precision inputs, up to so many channels of a head: the largest that spill no registers."""
+"""Tiles for half-precision inputs: the largest that spill no registers. A key is the largest number of channels of a
+head (DH) for which its tile is used."""
 FULL_FORWARD = {128: Tile(32, 32, 8, 1), 512: Tile(32, 32, 8, 1)}
 FULL_BACKWARD = {128: Tile(32, 32, 8, 1), 512: Tile(16, 16, 8, 1)}
-"""Tiles of float32 inputs, by the same rule."""
+"""Tiles for float32 inputs, by the same rule."""
 
 
 class Plan(NamedTuple):
