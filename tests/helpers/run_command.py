@@ -9,7 +9,7 @@ import pytest
 from forget_runs import forget_runs
 from mmengine.runner import Runner
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def run_command(line: str, monkeypatch: pytest.MonkeyPatch) -> int:

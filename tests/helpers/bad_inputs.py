@@ -1,4 +1,4 @@
-"""Makes a folder of bad inputs, and the sound ones that they stand beside: python tests/bad_inputs.py DIR
+"""Makes a folder of bad inputs, and the sound ones that they stand beside: python tests/helpers/bad_inputs.py DIR
 
 DIR/config.py, DIR/volumes.py  configs of two small networks; DIR/good.pth, DIR/volumes.pth their checkpoints
 DIR/sample, DIR/case.nii.gz    sound data
@@ -28,7 +28,7 @@ from mmengine.registry import init_default_scope
 from nifti_files import affine, write_nifti
 from torch import nn
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PICTURES_CONFIG = """
 _base_ = ["{root}/configs/vil_upernet_sample.py"]
 model = dict(

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 EXPERIMENTS = sorted(path for path in CONFIGS.rglob("*.py") if "_base_" not in path.parts)
 """All experiments; what they share lies in `_base_`."""
 BY_NAME = {path.stem: path for path in EXPERIMENTS}

@@ -9,7 +9,7 @@ from mmseg.models.segmentors import EncoderDecoder
 from necks import neck as make_neck
 from torch import Tensor
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 WHOLE = dict(mode="whole")
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from vil_dense.backbones import VisionLSTM
 from vil_dense.backbones.checkpoint import infer_options, layout_of, load_weights, to_own
 
-FOLDER = Path(os.environ.get("VIL_DENSE_GOLDEN", Path(__file__).parents[1] / "../shared/reference/golden"))
+FOLDER = Path(os.environ.get("VIL_DENSE_GOLDEN", Path(__file__).parents[2] / "../shared/reference/golden"))
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
 REASON = f"no golden values in {FOLDER}: set VIL_DENSE_GOLDEN to their folder"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
 GLOO = torch.distributed.is_available() and torch.distributed.is_gloo_available()
 NEEDS_GLOO = pytest.mark.skipif(not GLOO, reason="this torch was built without gloo; torch's own wheels have it")
@@ -16,7 +16,7 @@ NEEDS_GLOO = pytest.mark.skipif(not GLOO, reason="this torch was built without g
 
 def run_torchrun(*command: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     """Runs a script in two processes, from the root of the repository, and returns what they printed."""
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests/helpers")])
     return subprocess.run(
         [*TORCHRUN, "2", *map(str, command)],
         cwd=ROOT,
