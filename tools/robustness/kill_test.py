@@ -2,11 +2,11 @@
 
 Command: python tools/robustness/kill_test.py --out DIR
 
-For each kind of data (pictures, classes, volumes) a small training runs once without a stop. Then it runs repeatedly
-with `kill -9` after random times and `--resume` until its end. Weights, optimizer, schedule and logged values (except
-times) must equal those of the unbroken run. Checkpoints are written at every step, and half of the kills wait until one
-is being written. Writes kills.json to DIR and prints a line for each finished training. The exit code is 1 if one
-differs.
+For each kind (pictures; the same with averaged weights, accumulated gradients and early stopping; classes; volumes) a
+small training runs once without a stop. Then it runs repeatedly with `kill -9` after random times and `--resume` until
+its end. Weights, optimizer, schedule and logged values (except times) must equal those of the unbroken run. Checkpoints
+are written at every step, and half of the kills wait until one is being written. Writes kills.json to DIR and prints a
+line for each finished training. The exit code is 1 if one differs.
 """
 
 import json
@@ -43,6 +43,13 @@ PICTURES = (
     "train_dataloader.batch_size=2", "train_cfg.max_iters=16", "train_cfg.val_interval=4",
     "default_hooks.checkpoint.save_best=mIoU",
 )  # fmt: skip
+STATEFUL = (
+    *PICTURES,
+    "optim_wrapper.accumulative_counts=2",
+    "custom_hooks=[{'type':'StepSeedHook'},{'type':'ReportHook'},{'type':'EMAHook'},"
+    "{'type':'EarlyStoppingHook','monitor':'mIoU','rule':'greater','patience':2}]",
+)
+"""Averaged weights, accumulated gradients and a hook that counts: more that a resumed run has to restore."""
 CLASSES = (
     "model.num_classes=3", "model.dim=32", "model.depth=2", "model.drop_path=0.2", "model.grid=(4,4)",
     "train_dataloader.dataset.pipeline.2.size=64", "val_dataloader.dataset.pipeline.1.size=64",
@@ -80,6 +87,7 @@ class Kind(NamedTuple):
 SPLITS = tuple(f"{split}_dataloader.dataset.data_root" for split in ("train", "val", "test"))
 KINDS = {
     "pictures": Kind("vil_upernet_sample.py", PICTURES, lambda root: scenes.write_sample(root, train=6, val=2), SPLITS),
+    "stateful": Kind("vil_upernet_sample.py", STATEFUL, lambda root: scenes.write_sample(root, train=6, val=2), SPLITS),
     "classes": Kind("vil_imagenet.py", CLASSES, make_classes, SPLITS),
     "volumes": Kind(
         "vil_unet3d_sample.py", VOLUMES, lambda root: volumes.write_sample(root, train=3, val=1), ("data_root",)

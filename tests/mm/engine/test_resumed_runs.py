@@ -143,13 +143,21 @@ def early(work_dir: Path, steps: int, **options: Any) -> Config:
     )
 
 
-def test_early_stopping_counts_on_in_a_resumed_run(tmp_path: Path) -> None:
-    """The first validation is the best one, so the run ends three validations later, at step 8."""
+@pytest.mark.parametrize("stop", [2, 4])
+def test_early_stopping_counts_on_in_a_resumed_run(stop: int, tmp_path: Path) -> None:
+    """The first validation is the best one, so the run ends three validations later, at step 8.
+
+    With `save_best` the checkpoint of the best step is saved again within its validation.
+    """
+    hooks = dict(
+        checkpoint=dict(type="SafeCheckpointHook", by_epoch=False, interval=2, save_best="score", rule="greater")
+    )
     WorseMetric.count = 0
-    assert max(rates(early(tmp_path / "whole", 40))) == 7
+    assert max(rates(early(tmp_path / "whole", 40, default_hooks=hooks))) == 7
     WorseMetric.count = 0
-    rates(early(tmp_path / "run", 4))
-    assert max(rates(early(tmp_path / "run", 40, auto_resume=True))) == 7
+    rates(early(tmp_path / "run", stop, default_hooks=hooks))
+    WorseMetric.count = stop // 2 - 1  # the last validation is repeated
+    assert max(rates(early(tmp_path / "run", 40, auto_resume=True, default_hooks=hooks))) == 7
 
 
 def test_early_stopping_leaves_a_checkpoint(tmp_path: Path) -> None:

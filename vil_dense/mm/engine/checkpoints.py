@@ -97,11 +97,12 @@ class SafeCheckpointHook(CheckpointHook):
         super().after_train(runner)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        loop = runner.train_loop
-        runner.message_hub.update_info(
-            "last_validation", loop.iter if isinstance(loop, IterBasedTrainLoop) else loop.epoch
-        )
         super().after_val_epoch(runner, metrics or {})
+        # Not before: a new best score saves the checkpoint of this step again, in which hooks that come later, such as
+        # EarlyStoppingHook, have not counted this validation. A run that resumes from it validates once more.
+        loop = runner.train_loop
+        done = loop.iter if isinstance(loop, IterBasedTrainLoop) else loop.epoch
+        runner.message_hub.update_info("last_validation", done)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         if runner.optim_wrapper.should_update():
