@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vil_dense.errors import INTERRUPTED, PIPE_CLOSED, ended_by, exit_on_error
-from vil_dense.files import write_whole
+from vil_dense.files import whole_folder, write_whole
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -66,3 +66,16 @@ def test_a_device_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"pipe could not be written"):
         write_whole(tmp_path / "pipe", lambda part: part.write_text("a"))
     assert (tmp_path / "pipe").is_fifo() and len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_a_killed_process_left_of_a_folder_goes(tmp_path: Path) -> None:
+    """Only that of processes that are gone: another one may be writing the same folder."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left, running = (tmp_path / f".part-{number}-data" for number in (gone.pid, os.getppid()))
+    for folder in (left, running):
+        folder.mkdir()
+        (folder / "a").touch()
+    with whole_folder(tmp_path / "data") as part:
+        (part / "b").touch()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [running.name, "data"]

@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import glob
 import json
 import math
 import os
@@ -43,6 +44,9 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yields a new folder that replaces `path` after the block; if the block fails, the new folder is deleted."""
     part = path.with_name(f".part-{os.getpid()}-{path.name}")
+    for left in path.parent.glob(f".part-*-{glob.escape(path.name)}"):
+        if not is_running(int(left.name.split("-")[1])):  # a process that was killed
+            shutil.rmtree(left)
     try:
         part.mkdir(parents=True)
         yield part
@@ -51,6 +55,17 @@ def whole_folder(path: Path) -> Iterator[Path]:
         part.rename(path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def is_running(process: int) -> bool:
+    """Returns whether there is a process of this number on this machine."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def flush(path: Path) -> None:
