@@ -1,4 +1,4 @@
-"""How a command ends: exit codes, one line on stderr, and nothing when nobody reads."""
+"""Checks how commands end: exit codes, one line on stderr, and nothing when nobody reads."""
 
 import os
 import signal

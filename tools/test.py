@@ -27,6 +27,7 @@ def build(args: argparse.Namespace) -> "Runner":
     from vil_dense.mm.engine.resolve_config import resolve_config
     from vil_dense.mm.evaluation import protocols
     from vil_dense.mm.utils.safe_load import load_exactly, read_weights
+    from vil_dense.mm.utils.unwrap import unwrap
 
     if args.tta and args.protocol not in (None, "multiscale"):
         raise ValueError(f"--tta is the multiscale protocol, so it cannot be {args.protocol}")
@@ -46,7 +47,7 @@ def build(args: argparse.Namespace) -> "Runner":
     if args.show_dir:
         cfg.custom_hooks.append(dict(type="OverlayHook", folder=args.show_dir))
     runner = QuietRunner.from_cfg(cfg)
-    network = getattr(runner.model, "module", runner.model)
+    network = unwrap(runner.model)
     if isinstance(network, ImageClassifier):  # published weights have other names
         weights = network.weights_as_ours(weights)
     load_exactly(runner.model, weights, args.checkpoint)

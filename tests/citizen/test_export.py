@@ -27,7 +27,7 @@ def exported(model: torch.nn.Module, name: str) -> torch.export.ExportedProgram:
     ("name", "times"), [("v2", 1), *(pytest.param(name, 2, marks=pytest.mark.slow) for name in MODELS)]
 )
 def test_dynamic_batch_and_sizes(name: str, times: int) -> None:
-    """Where it is exported twice in one process, the second time comes after passes of the first."""
+    """Exports twice in one process, the second time after passes of the first."""
     model = build(name)
     for _ in range(times):
         program = exported(model, name)

@@ -114,7 +114,7 @@ def test_every_neck_trains_at_every_batch(name: str, batch_size: int):
 
 
 def test_the_control_differs_in_the_blocks_alone():
-    """What the two CamVid configs do not share is the backbone's blocks, their feature maps, layers and LayerScale."""
+    """Compares the two CamVid configs: only blocks, feature maps, layers and LayerScale may differ."""
     ours, control = (read(BY_NAME[f"{name}_upernet_1xb4-1200_camvid-256x256"]) for name in ("vil2-t", "deit3-t"))
     for cfg in (ours, control):
         for key in ("variant", "out_indices", "layerscale"):

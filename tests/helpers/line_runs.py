@@ -27,7 +27,7 @@ class Line(BaseModel):
 
 
 class Score(BaseMetric):
-    """What the validation of a step finds: `SCORES`, in turn."""
+    """Returns one of `SCORES` after the other, one for each validation."""
 
     step = 0
 
@@ -96,7 +96,7 @@ def line_runner(
 
 
 def names(folder: Path) -> set[str]:
-    """Of the checkpoints, the pointer, and anything half written."""
+    """Returns the names of checkpoints, of the pointer, and of anything half written."""
     return {path.name for path in folder.iterdir() if path.is_file() and not path.name.endswith(".py")}
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,14 @@ from vil_dense.mm.datasets.seeding import KeyedInfiniteSampler, KeyedSampler
 from vil_dense.mm.engine.failures import last_checkpoint
 from vil_dense.mm.engine.hooks.preemption import REQUEUE, PreemptionHook
 from vil_dense.mm.utils.safe_load import install
+
+
+@pytest.fixture(autouse=True)
+def handler_restored() -> Iterator[None]:
+    """Checks that a test leaves the handler of SIGTERM as it was."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 class Net(BaseModel):

@@ -85,7 +85,7 @@ def test_a_packed_record_is_refused(read: Callable, tmp_path: Path) -> None:
 
 
 def test_histories_and_large_dicts_are_read(tmp_path: Path) -> None:
-    """What MMEngine itself saves: arrays and scalars of numpy in the log's history, and many items in one dict."""
+    """Reads what MMEngine itself saves: numpy in the log's history, and many items in one dict."""
     history = HistoryBuffer([0.5, 0.25], [1, 2])
     weights = {f"layer.{n}.weight": torch.tensor(float(n)) for n in range(5000)}
     many = {n: [n] for n in range(200_000)}

@@ -30,14 +30,10 @@ plan = dict(
     channels={channels},
     labels=dict(background=0, organ=1),
     orientation="RAS",
-    spacing_mm={spacing},
-    patch_vox={patch},
-    intensity=[dict(rule="zscore")] * {count},
+    spacing_mm={spacing}, patch_vox={patch}, intensity=[dict(rule="zscore")] * {count},
 )
-model = dict(
-    type="VolumeSegmentor",
-    network=dict(type="ViLUNet3D", channels=(8, 8), depths=(0, 1), deep_supervision=1),
-)
+network = dict(type="ViLUNet3D", channels=(8, 8), depths=(0, 1), deep_supervision=1)
+model = dict(type="VolumeSegmentor", network=network)
 """
 
 
@@ -169,7 +165,7 @@ def test_real_volumes(name: str, tmp_path: Path, run) -> None:
     image, label = DATA / "volumes" / image, DATA / "volumes" / label
     if not image.is_file():
         pytest.skip(f"no real volumes: {image} is missing (VIL_DENSE_DATA)")
-    for folder, source in (("images", image), ("labels", label)):
+    for folder, source in dict(images=image, labels=label).items():
         (tmp_path / "data" / folder).mkdir(parents=True)
         (tmp_path / "data" / folder / "a.nii.gz").symlink_to(source)
     plan, work = tmp_path / "plan.json", tmp_path / "work"

@@ -1,4 +1,4 @@
-"""Where voxels lie: one rule for contradicting headers, and refusals of grids that resampling cannot follow."""
+"""Checks where voxels lie: one rule for contradicting headers, and refusals of grids that resampling cannot follow."""
 
 import gzip
 from pathlib import Path

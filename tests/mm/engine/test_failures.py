@@ -1,4 +1,4 @@
-"""What ends a run from outside ends it in one line, with the last checkpoint whole."""
+"""Ends runs from outside: each ends in one line, with the last checkpoint whole."""
 
 import logging
 import os

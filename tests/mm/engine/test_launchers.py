@@ -1,4 +1,4 @@
-"""What launchers set in the environment, and how processes are started from it."""
+"""Starts processes from what launchers set in the environment."""
 
 import os
 import socket

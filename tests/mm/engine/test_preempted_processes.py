@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.hooks import Hook
-from preempted_runs import runner, stop
+from preempted_runs import handler_restored, runner, stop  # noqa: F401
 from refusals import assert_one_line
 from torch.utils.data import DataLoader
 
@@ -20,13 +20,6 @@ from vil_dense.mm.engine.hooks.preemption import REQUEUE, PreemptionHook, Sigter
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
-
-
-@pytest.fixture(autouse=True)
-def handler_restored():
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_workers_outlast_the_signal(tmp_path: Path):

@@ -1,13 +1,12 @@
 """SIGTERM: a checkpoint after the step and exit code 75; the run that goes on ends as if it had not been stopped."""
 
-import signal
 import time
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.runner import Runner
-from preempted_runs import runner, stop
+from preempted_runs import handler_restored, runner, stop  # noqa: F401
 from refusals import raises_one_line
 from torch.utils.data import DataLoader
 
@@ -17,13 +16,6 @@ from vil_dense.mm.engine.hooks.reports import read_scalars
 from vil_dense.mm.utils.safe_load import load_safely
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
-
-
-@pytest.fixture(autouse=True)
-def handler_restored():
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_the_step_is_saved_and_the_run_goes_on(tmp_path: Path):

@@ -27,6 +27,7 @@ from vil_dense.mm.datasets.overlap import check_overlap
 from vil_dense.mm.datasets.pictures import FORMATS
 from vil_dense.mm.datasets.retry import read_with_retry
 from vil_dense.mm.datasets.wrappers import parts
+from vil_dense.mm.utils.unwrap import unwrap
 
 SECONDS = 60.0
 """Default time limit of the check, for all data sets of a run together."""
@@ -77,7 +78,7 @@ def check_labels(runner: Runner, options: dict | None, splits: Sequence[str]) ->
         raise ValueError(f"label_check takes seconds and allow_overlap, got {', '.join(unknown)}")
     if {"train", "val"} <= set(splits) and runner.val_loop and not options.get("allow_overlap"):
         check_overlap(runner.train_loop.dataloader.dataset, runner.val_loop.dataloader.dataset)
-    network = getattr(runner.model, "module", runner.model)
+    network = unwrap(runner.model)
     loops = {split: getattr(runner, f"{split}_loop") for split in splits}
     found = [(split, part) for split, loop in loops.items() if loop for part in parts(loop.dataloader.dataset)]
     found = [(split, part) for split, part in found if isinstance(part, BaseSegDataset) and is_labelled(part)]

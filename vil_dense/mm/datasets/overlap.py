@@ -1,7 +1,7 @@
 """Refuses a validation on pictures or volumes that are also trained on."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 
 from mmengine.dataset import BaseDataset
 from torch.utils.data import Dataset
@@ -18,7 +18,7 @@ def check_overlap(train: Dataset, val: Dataset) -> None:
     Raises:
         ValueError: some are in both; names them and how to allow it.
     """
-    if max(len(train), len(val)) > MOST_FILES:  # type: ignore[arg-type]
+    if any(isinstance(data, Sized) and len(data) > MOST_FILES for data in (train, val)):
         return
     trained = set(files_of(train))
     if both := sorted({path for path in files_of(val) if path in trained}):

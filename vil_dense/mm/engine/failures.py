@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from vil_dense.mm.engine.training_memory import describe_smaller_batch, estimate_training, own_step
+from vil_dense.mm.utils.unwrap import unwrap
 
 
 class RunFault(Exception):
@@ -121,7 +122,7 @@ def describe_test_needs(runner: Runner) -> str:
     batch = _loader(runner, "test").batch_size
     if batch and batch > 1:
         return f"set test_dataloader.batch_size to less than {batch}"
-    network = getattr(runner.model, "module", runner.model)
+    network = unwrap(runner.model)
     if not hasattr(network, "decode_head"):
         return "end other processes, or request more memory"
     return "smaller windows need less: model.test_cfg.mode=slide, and crop_size and stride in model.test_cfg"

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.dist import get_world_size, is_distributed, is_main_process
-from mmengine.model import is_model_wrapper
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner.checkpoint import load_state_dict
@@ -31,6 +30,7 @@ from vil_dense.mm.engine.work_dir_lock import lock_work_dir
 from vil_dense.mm.models.backbone import ViL
 from vil_dense.mm.models.classifier import ImageClassifier
 from vil_dense.mm.utils.safe_load import check_backbone, load_exactly, load_safely, safe_files, weights_of
+from vil_dense.mm.utils.unwrap import unwrap
 
 
 @RUNNERS.register_module()
@@ -145,7 +145,7 @@ class ViLRunner(QuietRunner):
         if checkpoint is None or filename != self._load_from:
             checkpoint = load_safely(filename)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        model = self.model.module if is_model_wrapper(self.model) else self.model
+        model = unwrap(self.model)
         load_state_dict(model, weights_of(checkpoint), strict, self.logger)
         self._has_loaded = True
         self.logger.info(f"loaded checkpoint {filename}")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 import torch
 import torch.nn.functional as F
 from mmengine.device import get_device
-from mmengine.model import is_model_wrapper, revert_sync_batchnorm
+from mmengine.model import revert_sync_batchnorm
 from mmengine.runner import Runner
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.models.utils import resize
@@ -22,6 +22,7 @@ from vil_dense.backbones.memory import GIB, LiveMemory, free_memory
 from vil_dense.mm.datasets.transforms.imagenet import RandomResizedCrop
 from vil_dense.mm.datasets.wrappers import parts
 from vil_dense.mm.models.classifier import ImageClassifier
+from vil_dense.mm.utils.unwrap import unwrap
 
 OVERHEAD = 1.25
 """Ratio of resident to live bytes, for allocator and convolutions. Measured on a CPU with ViL-T and UperNet: 1.05 for a
@@ -74,7 +75,7 @@ def estimate_training(runner: Runner, step: Step | None = None) -> Training | No
     Returns:
         The estimate; None for a sharded model, or one that is not of this package.
     """
-    model = _unwrapped(runner)
+    model = unwrap(runner.model)
     step = step or own_step(runner)
     if step is None or any(isinstance(parameter, DTensor) for parameter in model.parameters()):
         return None
@@ -93,7 +94,7 @@ def estimate_training(runner: Runner, step: Step | None = None) -> Training | No
 
 def own_step(runner: Runner) -> Step | None:
     """Returns the step as the run is configured; None for a model that is not of this package."""
-    model, loader = _unwrapped(runner), runner.train_dataloader
+    model, loader = unwrap(runner.model), runner.train_dataloader
     if isinstance(model, EncoderDecoder):
         size = getattr(model.data_preprocessor, "size", None)
     elif isinstance(model, ImageClassifier):
@@ -132,7 +133,7 @@ def describe_smaller_batch(runner: Runner) -> str:
 
 def smaller_steps(runner: Runner) -> list[tuple[str, Step]]:
     """Returns settings that need less memory, each with the resulting step."""
-    step, model = own_step(runner), _unwrapped(runner)
+    step, model = own_step(runner), unwrap(runner.model)
     if step is None:
         return []
     found = []
@@ -205,10 +206,6 @@ def _logits(head: nn.Module, features: Sequence[Tensor]) -> list[Tensor]:
         out = part(features, *logits[-1:])
         logits.append(out if isinstance(out, Tensor) else out[0])  # mmseg's EncHead also returns its second loss
     return logits
-
-
-def _unwrapped(runner: Runner) -> nn.Module:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 def _copies_gradients(model: nn.Module) -> bool:

@@ -19,6 +19,7 @@ from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from vil_dense.mm.utils.saved_arrays import STAND_INS, with_arrays
+from vil_dense.mm.utils.unwrap import unwrap
 from vil_dense.state_files import check_archive, check_damage, read_state
 
 
@@ -92,8 +93,7 @@ def load_exactly(model: nn.Module, weights: dict[str, torch.Tensor], filename: s
     Raises:
         ValueError: they are of another model; names the number of tensors that do not fit, and one of them.
     """
-    while isinstance(inner := getattr(model, "module", None), nn.Module):
-        model = inner
+    model = unwrap(model)
     own = model.state_dict()
     faults = {
         "missing": [name for name in own if name not in weights],

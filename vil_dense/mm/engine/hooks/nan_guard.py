@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from mmengine.dist import all_gather_object, all_reduce, get_rank, is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
@@ -21,6 +20,7 @@ from torch.distributed.tensor import DTensor
 from vil_dense.files import save_json
 from vil_dense.mm.engine.failures import RunFault, last_checkpoint
 from vil_dense.mm.engine.hooks.nan_trace import first_not_finite, is_finite
+from vil_dense.mm.utils.unwrap import unwrap
 
 ADVICE = "a lower learning rate, clip_grad or bfloat16 in place of float16 may help"
 SKIPPED = "steps_skipped"
@@ -64,7 +64,7 @@ class NaNGuardHook(Hook):
     def before_train(self, runner: Runner) -> None:
         self.runner, self.wrapper = runner, runner.optim_wrapper
         self.skipped = runner.message_hub.runtime_info.get(SKIPPED, 0)
-        self.model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self.model = unwrap(runner.model)
         self.backward, self.step = self.wrapper.backward, self.wrapper.step
         self.wrapper.backward = self._backward
         # With the attribute by which schedulers know that steps are counted.
@@ -185,7 +185,7 @@ class LabelledAccuracyHook(Hook):
         if outputs is None:
             return
         perfect = [name for name, value in outputs.items() if name.endswith("acc_seg") and value > 99.99]
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         if perfect and not any_labelled(data_batch["data_samples"], model.decode_head.ignore_index):
             outputs.update({name: torch.full_like(outputs[name], math.nan) for name in perfect})
 
