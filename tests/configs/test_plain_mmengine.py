@@ -10,8 +10,8 @@ from config_files import EXPERIMENTS, PICTURES, VOLUMES
 from mmengine.config import Config
 from mmengine.registry import DATASETS, METRICS, MODELS, init_default_scope
 
-from vil_dense.medical.data.datalist import read_datalist
 from vil_dense.medical.data.plan import make_plan
+from vil_dense.medical.datalists.datalist import read_datalist
 from vil_dense.synthetic import scenes, volumes
 
 ROOT = Path(__file__).parents[2]

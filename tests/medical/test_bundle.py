@@ -20,8 +20,8 @@ from vil_dense.medical import build_network
 from vil_dense.medical.bundle import write_bundle
 from vil_dense.medical.bundle.configs import network_config
 from vil_dense.medical.bundle.torchscript import save_torchscript
-from vil_dense.medical.data.datalist import Case, read_datalist
 from vil_dense.medical.data.reader import read_case
+from vil_dense.medical.datalists.datalist import Case, read_datalist
 from vil_dense.medical.inference.volume_predictor import predict
 from vil_dense.medical.io.nifti import read_image
 from vil_dense.medical.metrics import score_case

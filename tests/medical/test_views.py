@@ -13,11 +13,11 @@ from monai.transforms import SpatialPad
 from nifti_files import affine
 
 from vil_dense.medical.bundle.configs import train
-from vil_dense.medical.data.datalist import read_datalist
-from vil_dense.medical.data.inputs import find_cases
 from vil_dense.medical.data.preprocess import PlanGrid, network_input
 from vil_dense.medical.data.reader import read_case
 from vil_dense.medical.data.transforms import KEYS, LoadCased, ToPlanGridd
+from vil_dense.medical.datalists.datalist import read_datalist
+from vil_dense.medical.datalists.inputs import find_cases
 from vil_dense.medical.inference.volume_windows import SlidingWindow
 from vil_dense.medical.io.nifti import read_label, write_mask
 

@@ -33,7 +33,7 @@ def pairs(
     masks: Path, labels: Path, section: str | None, fold: int | None, patient: str | None = None
 ) -> Iterator[tuple[str, Path, Path]]:
     """Yields name, mask and label of each case."""
-    from vil_dense.medical.data.inputs import find_cases
+    from vil_dense.medical.datalists.inputs import find_cases
 
     found = {case.name: case.images[0] for case in find_cases(masks)}
     truths = find_cases(labels, section=section, fold=fold, patient=patient)

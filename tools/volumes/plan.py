@@ -32,8 +32,8 @@ def main() -> None:
 
     from mmengine.config import Config
 
-    from vil_dense.medical.data.datalist import read_datalist
     from vil_dense.medical.data.plan import make_plan
+    from vil_dense.medical.datalists.datalist import read_datalist
     from vil_dense.mm.cli.arguments import report_errors
     from vil_dense.progress import Progress
 

@@ -101,7 +101,7 @@ def main() -> int:
         check_folders(args.out)
         resolve_plan(cfg)
         # importing the config has checked that monai is installed
-        from vil_dense.medical.data.inputs import describe_inputs, find_cases
+        from vil_dense.medical.datalists.inputs import describe_inputs, find_cases
         from vil_dense.medical.inference.batch import Folder
 
         device = "cuda" if torch.cuda.is_available() else "cpu"

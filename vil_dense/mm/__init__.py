@@ -27,14 +27,14 @@ from vil_dense.mm.datasets.transforms.imagenet import (
 )
 from vil_dense.mm.engine.checkpoints import SafeCheckpointHook
 from vil_dense.mm.engine.distributed import MeanLossHook
-from vil_dense.mm.engine.epoch_loop import EpochLoop
 from vil_dense.mm.engine.hooks.deterministic import DeterministicHook
 from vil_dense.mm.engine.hooks.nan_guard import LabelledAccuracyHook, NaNGuardHook
 from vil_dense.mm.engine.hooks.preemption import PreemptionHook
 from vil_dense.mm.engine.hooks.reports import ClassReportHook, CompileHook, OverlayHook, ReportHook
-from vil_dense.mm.engine.layer_decay import ViLLayerDecay
+from vil_dense.mm.engine.loops.epoch_loop import EpochLoop
+from vil_dense.mm.engine.optim.layer_decay import ViLLayerDecay
+from vil_dense.mm.engine.optim.schedules import WarmupCosineLR
 from vil_dense.mm.engine.runner import ViLRunner
-from vil_dense.mm.engine.schedules import WarmupCosineLR
 from vil_dense.mm.evaluation.metrics import ClassIoUMetric, TopAccuracy
 from vil_dense.mm.models.backbone import ViL
 from vil_dense.mm.models.classifier import ImageClassifier

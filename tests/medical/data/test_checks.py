@@ -8,7 +8,7 @@ from nifti_files import affine, write_nifti
 from refusals import raises_one_line
 
 from vil_dense.medical.data.checks import Counts, check_cases
-from vil_dense.medical.data.datalist import Case
+from vil_dense.medical.datalists.datalist import Case
 
 IMAGE = np.arange(4 * 5 * 6, dtype=np.float32).reshape(4, 5, 6)
 LABEL = (IMAGE > 60).astype(np.uint8)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from nifti_files import affine, write_nifti
 
-from vil_dense.medical.data.datalist import read_datalist
 from vil_dense.medical.data.mirroring import centres, mirror_axes, paired_labels, sided_names
 from vil_dense.medical.data.plan import make_plan
+from vil_dense.medical.datalists.datalist import read_datalist
 
 SHAPE = (24, 20, 16)
 

@@ -10,7 +10,6 @@ from nifti_files import write_nifti
 from refusals import raises_one_line
 
 from vil_dense.medical.data.cache import Cases, loaded_bytes, preprocessed_bytes
-from vil_dense.medical.data.datalist import read_datalist
 from vil_dense.medical.data.plan import (
     choose_batch,
     choose_network,
@@ -22,6 +21,7 @@ from vil_dense.medical.data.plan import (
 from vil_dense.medical.data.plan_schema import read_plan
 from vil_dense.medical.data.reader import read_case
 from vil_dense.medical.data.transforms import training_cases
+from vil_dense.medical.datalists.datalist import read_datalist
 from vil_dense.medical.networks.nets import build_network
 from vil_dense.synthetic.volumes import LABELS, make_case, write_sample
 

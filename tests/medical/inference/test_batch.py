@@ -17,7 +17,7 @@ from PIL import Image
 from refusals import raises_one_line
 from torch import Tensor, nn
 
-from vil_dense.medical.data.inputs import find_cases
+from vil_dense.medical.datalists.inputs import find_cases
 from vil_dense.medical.inference.batch import Folder
 from vil_dense.medical.inference.volume_memory import estimate
 from vil_dense.medical.io.nifti import read_grid

@@ -9,8 +9,8 @@ import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
 
-from vil_dense.medical.data.datalist import read_datalist
 from vil_dense.medical.data.plan import make_plan
+from vil_dense.medical.datalists.datalist import read_datalist
 from vil_dense.mm.datasets.seeding import SampleKey
 from vil_dense.mm.volumes import VolumeDataset, VolumeSegmentor
 

@@ -9,9 +9,9 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from vil_dense.backbones.memory import GIB
-from vil_dense.medical.data.datalist import Case
 from vil_dense.medical.data.plan_schema import Plan
 from vil_dense.medical.data.preprocess import PlanGrid
+from vil_dense.medical.datalists.datalist import Case
 from vil_dense.medical.io.nifti import read_grid
 
 

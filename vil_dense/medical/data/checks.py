@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import numpy as np
 
 from vil_dense.files import sample_evenly
-from vil_dense.medical.data.datalist import Case
 from vil_dense.medical.data.reader import LoadedCase, read_case
+from vil_dense.medical.datalists.datalist import Case
 
 SHOWN = 5
 

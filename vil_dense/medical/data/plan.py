@@ -13,11 +13,11 @@ import torch
 
 from vil_dense.backbones.memory import LiveMemory
 from vil_dense.medical.data.checks import check_cases
-from vil_dense.medical.data.datalist import Case, DataList
 from vil_dense.medical.data.mirroring import axes_without_sides, centres, paired_labels, sided_names
 from vil_dense.medical.data.plan_schema import check_values
 from vil_dense.medical.data.reader import LoadedCase
 from vil_dense.medical.data.resample import new_length
+from vil_dense.medical.datalists.datalist import Case, DataList
 from vil_dense.medical.io.nifti import read_grid
 from vil_dense.medical.io.orientation import axis_order
 from vil_dense.medical.networks.nets import build_network, logits_of

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vil_dense.medical.data.datalist import Case
+from vil_dense.medical.datalists.datalist import Case
 from vil_dense.medical.io.nifti import Grid, check_same_grid, read_image, read_label
 
 

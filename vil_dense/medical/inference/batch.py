@@ -22,9 +22,9 @@ import torch
 from torch import nn
 
 from vil_dense.files import read_json, save_csv, save_json, save_png
-from vil_dense.medical.data.datalist import Case
 from vil_dense.medical.data.plan_schema import Plan
 from vil_dense.medical.data.preprocess import PlanGrid
+from vil_dense.medical.datalists.datalist import Case
 from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS, predict
 from vil_dense.medical.inference.volume_windows import SlidingWindow
 from vil_dense.medical.io.nifti import Grid, check_channels, mask_header, read_grid, read_image, write_mask

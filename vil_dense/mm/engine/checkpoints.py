@@ -17,7 +17,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner
 
 from vil_dense.files import sweep, write_whole
-from vil_dense.mm.engine.epoch_loop import SAMPLES_READ, EpochLoop
+from vil_dense.mm.engine.loops.epoch_loop import SAMPLES_READ, EpochLoop
 from vil_dense.mm.utils.safe_load import BrokenFile, load_safely
 
 POINTER = "last_checkpoint"

@@ -22,9 +22,9 @@ from vil_dense.mm.engine.checkpoints import find_start
 from vil_dense.mm.engine.distributed import start_processes
 from vil_dense.mm.engine.failures import explain_failures
 from vil_dense.mm.engine.hooks.hook_states import HookStateHook
+from vil_dense.mm.engine.optim.resumed_schedules import Schedules
 from vil_dense.mm.engine.quiet_runner import QuietRunner, warnings_before_errors
 from vil_dense.mm.engine.resolve_config import describe_start, resolve_config
-from vil_dense.mm.engine.resumed_schedules import Schedules
 from vil_dense.mm.engine.training_memory import describe_training_memory
 from vil_dense.mm.engine.work_dir_lock import lock_work_dir
 from vil_dense.mm.models.backbone import ViL

@@ -10,10 +10,10 @@ from torch.utils.data import Dataset
 
 from vil_dense.medical.data.cache import Cases, loaded_bytes, preprocessed_bytes
 from vil_dense.medical.data.checks import Counts, check_cases
-from vil_dense.medical.data.datalist import Case, read_datalist
 from vil_dense.medical.data.plan_schema import read_plan
 from vil_dense.medical.data.reader import read_case
 from vil_dense.medical.data.transforms import augmentation, sample_patch, training_cases
+from vil_dense.medical.datalists.datalist import Case, read_datalist
 from vil_dense.mm.datasets.retry import read_with_retry
 from vil_dense.mm.datasets.seeding import SampleKey
 from vil_dense.progress import Progress
@@ -31,11 +31,11 @@ class VolumeDataset(Dataset):
     An index for training is a key of `KeyedInfiniteSampler`: a patch depends on seed, epoch and case alone.
 
     Args:
-        data_root: folder, see `medical.data.datalist.read_datalist`.
+        data_root: folder, see `medical.datalists.datalist.read_datalist`.
         plan: mapping or path, see `medical.data.plan_schema`.
         datalist: JSON in place of the folder's own list.
         fold: validation fold; training takes the others. None takes all cases.
-        patient: see `medical.data.folds.find_splits`.
+        patient: see `medical.datalists.folds.find_splits`.
         train: patches, else volumes.
         augment: options of `medical.data.transforms.augmentation`.
         cache_gib: cap on the cases held in memory, GiB: preprocessed ones for training, else as they are read.

@@ -25,9 +25,9 @@ from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 
 from vil_dense.mm.engine.checkpoints import WITHIN_EPOCH, SafeCheckpointHook
 from vil_dense.mm.engine.distributed import end_processes
-from vil_dense.mm.engine.epoch_loop import EpochLoop
 from vil_dense.mm.engine.failures import last_checkpoint
-from vil_dense.mm.engine.step_loop import start_at_step
+from vil_dense.mm.engine.loops.epoch_loop import EpochLoop
+from vil_dense.mm.engine.loops.step_loop import start_at_step
 
 REQUEUE = 75
 STOP_CHECK_INTERVAL = 8

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from refusals import raises_one_line
 
-from vil_dense.medical.data.datalist import case_name, read_datalist
-from vil_dense.medical.data.inputs import find_cases
+from vil_dense.medical.datalists.datalist import case_name, read_datalist
+from vil_dense.medical.datalists.inputs import find_cases
 
 
 def touch(root: Path, *names: str) -> Path:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from refusals import raises_one_line
 
-from vil_dense.medical.data.datalist import read_datalist
-from vil_dense.medical.data.inputs import describe_inputs, find_cases
+from vil_dense.medical.datalists.datalist import read_datalist
+from vil_dense.medical.datalists.inputs import describe_inputs, find_cases
 
 
 def touch(folder: Path, *names: str) -> Path:

@@ -4,7 +4,7 @@ from mmengine.runner import IterBasedTrainLoop
 from torch.utils.data import DataLoader
 
 from vil_dense.mm.datasets.seeding import KeyedInfiniteSampler
-from vil_dense.mm.engine.step_loop import ResumedBatches, start_at_step
+from vil_dense.mm.engine.loops.step_loop import ResumedBatches, start_at_step
 
 
 class Read(list):

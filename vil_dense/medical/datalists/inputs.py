@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from vil_dense.files import describe_skipped, read_json
-from vil_dense.medical.data.datalist import Case, check_entry, distinct
-from vil_dense.medical.data.folds import find_splits
+from vil_dense.medical.datalists.datalist import Case, check_entry, distinct
+from vil_dense.medical.datalists.folds import find_splits
 from vil_dense.medical.io.nifti import SUFFIXES, stem
 
 SECTIONS = ("testing", "test", "validation", "training")

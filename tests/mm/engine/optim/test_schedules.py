@@ -9,8 +9,8 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import PARAM_SCHEDULERS
 from refusals import raises_one_line
 
+from vil_dense.mm.engine.optim.schedules import WarmupCosineLR, rate_at
 from vil_dense.mm.engine.runner import ViLRunner
-from vil_dense.mm.engine.schedules import WarmupCosineLR, rate_at
 
 
 def rates(scheduler, optimizer, steps: int) -> list[float]:

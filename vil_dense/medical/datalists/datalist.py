@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vil_dense.files import read_json
-from vil_dense.medical.data.folds import Split, find_splits
+from vil_dense.medical.datalists.folds import Split, find_splits
 from vil_dense.medical.io.nifti import SUFFIXES, stem
 
 _FOLDERS = (("imagesTr", "labelsTr"), ("images", "labels"))
