@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -185,7 +186,7 @@ def run_all(args: argparse.Namespace) -> int:
         runs = {name: results(out, name) for name in notes}
         content = {name: dict(seconds=notes[name][0], note=notes[name][1], runs=runs[name]) for name in notes}
         save_json(out / "bench_gpu.json", content)
-        write_whole(out / "bench_gpu.md", lambda part, content=content: part.write_text(gpu_page(content)))  # type: ignore[misc]
+        write_whole(out / "bench_gpu.md", partial(Path.write_text, data=gpu_page(content)))
     print((out / "bench_gpu.md").read_text(), flush=True)
     return int(any("failed" in note for _, note in notes.values()))
 

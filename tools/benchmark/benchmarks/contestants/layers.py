@@ -67,4 +67,5 @@ def outcome(layer: ViLLayer, case: Case) -> dict[str, Tensor]:
     for scan in {name.rpartition("igate.")[0] for name in gradients if "igate." in name}:
         weight, bias = (gradients.pop(f"{scan}igate.{name}") for name in ("weight", "bias"))
         gradients[f"{scan}igate"] = torch.cat([weight.flatten(), bias])
-    return {"output": y, "x": x.grad, **gradients}  # type: ignore[dict-item]
+    assert x.grad is not None
+    return {"output": y, "x": x.grad, **gradients}
