@@ -24,33 +24,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 
 
-def run_config(run: Path) -> "Config":
-    """Reads the config in the work folder of a training, with its plan."""
-    from vil_dense.mm.cli.arguments import load_config
-    from vil_dense.mm.engine.resolve_config import resolve_plan
-
-    if not run.is_dir():
-        raise FileNotFoundError(f"no run at {run}")
-    found = sorted(run.glob("*.py"))
-    if len(found) != 1:
-        raise FileNotFoundError(
-            f"{run} is no work folder of a training: one config is expected in it, got {len(found)}"
-        )
-    cfg = load_config(found[0])
-    resolve_plan(cfg)
-    if cfg.model.type != "VolumeSegmentor":
-        raise ValueError(f"{found[0]} segments no volumes: its model is a {cfg.model.type}, not a VolumeSegmentor")
-    return cfg
-
-
-def last_checkpoint(run: Path) -> Path:
-    """Finds the newest checkpoint of a run; the folder may have been moved."""
-    note = run / "last_checkpoint"
-    if not note.is_file():
-        raise FileNotFoundError(f"{run} has no last_checkpoint: train first, or name one with --checkpoint")
-    return run / Path(note.read_text().strip()).name
-
-
 def scores(run: Path) -> dict[str, float | None]:
     """Reads the means of the last validation of a run; empty without a validation."""
     from vil_dense.files import read_json
@@ -99,6 +72,7 @@ def main() -> int:
     from torch import nn
 
     from vil_dense.mm.cli.arguments import report_errors
+    from vil_dense.mm.cli.runs import last_checkpoint, run_config
     from vil_dense.mm.utils.safe_load import load_exactly, load_safely, weights_of
 
     with report_errors(args.debug):

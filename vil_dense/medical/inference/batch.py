@@ -25,10 +25,12 @@ from vil_dense.files import read_json, save_csv, save_json, save_png
 from vil_dense.medical.data.plan_schema import Plan
 from vil_dense.medical.data.preprocess import PlanGrid
 from vil_dense.medical.datalists.datalist import Case
-from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS, predict
+from vil_dense.medical.inference.ensemble import Configuration, check_configurations, predict_mean
+from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS
 from vil_dense.medical.inference.volume_windows import SlidingWindow
 from vil_dense.medical.io.nifti import Grid, check_channels, mask_header, read_grid, read_image, write_mask
-from vil_dense.medical.report import describe_mask, keep_largest, three_planes
+from vil_dense.medical.postprocess import Steps, check_steps, largest_alone, postprocess
+from vil_dense.medical.report import describe_mask, three_planes
 from vil_dense.progress import Progress
 
 UNREADABLE = (OSError, ValueError, ArithmeticError, MemoryError)
@@ -63,11 +65,13 @@ class Folder:
         plan: see `plan_schema`.
         windows: default: the plan's patch, overlapping by half.
         settings: what else the result depends on (checkpoints, options), as plain values: goes to settings.json.
+        others: further configurations, whose probabilities are averaged with those of `networks`.
         mirror, largest, probabilities: average over mirror images; keep the largest component of each structure; write
             class probabilities.
+        steps: of `postprocess`, instead of `largest`. Probabilities are those before these steps.
 
     Raises:
-        ValueError: the folder holds what was made with other settings.
+        ValueError: the folder holds what was made with other settings, or the configurations differ in their classes.
     """
 
     def __init__(
@@ -78,17 +82,27 @@ class Folder:
         settings: Mapping[str, Any],
         *,
         windows: SlidingWindow | None = None,
+        others: Sequence[Configuration] = (),
         device: torch.device | str = "cpu",
         mirror: bool = False,
         largest: bool = False,
+        steps: Steps | None = None,
         probabilities: bool = False,
     ) -> None:
-        self.out, self.networks, self.plan, self.device = out, networks, plan, device
-        self.windows = windows or SlidingWindow.of(plan)
-        self.mirror, self.largest, self.probabilities = mirror, largest, probabilities
-        options = dict(overlap=self.windows.overlap, mirror=mirror, largest=largest, probabilities=probabilities)
+        self.out, self.plan, self.device = out, plan, device
+        windows = windows or SlidingWindow.of(plan)
+        self.configurations = [Configuration(networks, plan, windows), *others]
+        check_configurations(self.configurations)
+        self.steps = largest_alone(plan["labels"]) if largest else steps or {}
+        check_steps(self.steps, plan["labels"])
+        self.mirror, self.probabilities = mirror, probabilities
+        options: dict[str, Any] = dict(
+            overlap=windows.overlap, mirror=mirror, steps=self.steps, probabilities=probabilities
+        )
+        if others:
+            options["others"] = [dict(plan=other.plan, overlap=other.windows.overlap) for other in others]
         # as JSON gives it back
-        self.settings = json.loads(json.dumps(dict(settings) | dict(plan=_plain(plan)) | options))
+        self.settings = json.loads(json.dumps(_plain(dict(settings) | dict(plan=plan) | options)))
         path = out / "settings.json"
         if path.is_file():
             before = read_json(path)
@@ -110,8 +124,10 @@ class Folder:
                 survey.failed[case.name] = str(error) or type(error).__name__
             else:
                 survey.grids[case.name] = grids[0]
-                shape = PlanGrid.over(grids[0].shape, grids[0].affine, self.plan).shape
-                survey.windows[case.name] = self.windows.count(shape)
+                survey.windows[case.name] = sum(
+                    windows.count(PlanGrid.over(grids[0].shape, grids[0].affine, plan).shape)
+                    for _, plan, windows in self.configurations
+                )
         return survey
 
     def predict_all(self, survey: Survey, stream: TextIO | None = None) -> dict[str, str]:
@@ -148,19 +164,17 @@ class Folder:
         labels = self.plan["labels"]
         voxels = self.out / "probabilities" / f"{case.name}.nii" if self.probabilities else None
         with _probabilities(voxels, grid, len(labels)) as array:
-            mask = predict(
-                self.networks,
+            mask = predict_mean(
+                self.configurations,
                 image,
                 grid.affine,
-                self.plan,
-                self.windows,
                 mirror=self.mirror,
                 device=self.device,
                 probabilities=array,
+                scratch=self.out,
                 done=done,
             )
-        if self.largest:
-            keep_largest(mask, [value for value in labels.values() if value > 0])
+        postprocess(mask, self.steps, labels, abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000)
         write_mask(self.out / "masks" / f"{case.name}.nii.gz", mask, grid)
         save_png(self.out / "overlays" / f"{case.name}.png", three_planes(image[0], mask, grid))
         rows = describe_mask(mask, labels, grid)
