@@ -94,7 +94,7 @@ def test_a_warning_for_each_device(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     grid = SimpleNamespace(shape=(9, 9, 9))
     grids = dict(a=SimpleNamespace(warning=""))
     survey = SimpleNamespace(todo=[1], cases=[1], largest=lambda plan: grid, windows=dict(a=1), grids=grids)
-    say(survey, [SimpleNamespace(plan={}, windows=None)], "cuda")
+    say(survey, [([], {}, None)], "cuda")
     said = capsys.readouterr()
     assert said.err == "warning: 4.0 GiB are free on the GPU\n"
     assert said.out.endswith("for Python and its libraries; about 4.2 GiB beside the weights on the GPU\n")
