@@ -36,14 +36,17 @@ def read(path: Path) -> Config:
 
 def shrink(cfg: Config, dim: int = 32, classes: int = 5) -> None:
     """The same kinds of parts with few channels, two blocks and pictures of 64 px."""
+    cfg.model.data_preprocessor.size = (64, 64)
+    cfg.model.decode_head.update(in_channels=[dim] * 4, channels=16, num_classes=classes)
+    cfg.model.auxiliary_head.update(in_channels=dim, channels=16, num_classes=classes)
+    if cfg.model.backbone.type == "HierViL":
+        cfg.model.backbone.update(dims=(dim,) * 4, depths=(1, 1, 1, 1), drop_path=0.0)
+        return
     cfg.model.backbone.update(dim=dim, depth=2, out_indices=(0, 0, 1, 1), grid=(4, 4))
     if cfg.model.backbone.variant.startswith("deit3"):
         cfg.model.backbone.num_heads = 2
-    cfg.model.data_preprocessor.size = (64, 64)
     if cfg.model.neck:
         cfg.model.neck.embed_dim = dim
-    cfg.model.decode_head.update(in_channels=[dim] * 4, channels=16, num_classes=classes)
-    cfg.model.auxiliary_head.update(in_channels=dim, channels=16, num_classes=classes)
 
 
 def batch(size: int, classes: int = 5, side: int = 64) -> dict:
@@ -92,7 +95,8 @@ def test_one_crop_size(path: Path):
     steps = {step.type: step for step in cfg.train_dataloader.dataset.pipeline}
     patch = cfg.model.backbone.get("patch_size", 16)
     assert cfg.crop_size == steps["RandomCrop"].crop_size == cfg.model.data_preprocessor.size
-    assert cfg.crop_size == tuple(patch * cells for cells in cfg.model.backbone.grid)
+    if cfg.model.backbone.type == "ViL":
+        assert cfg.crop_size == tuple(patch * cells for cells in cfg.model.backbone.grid)
     assert cfg.model.test_cfg.mode == "whole" or cfg.model.test_cfg.crop_size == cfg.crop_size
 
 
@@ -121,6 +125,17 @@ def test_the_control_differs_in_the_blocks_alone():
             cfg.model.backbone.pop(key, None)
         cfg.optim_wrapper.paramwise_cfg.pop("blocks_per_layer")
     assert ours.to_dict() == control.to_dict()
+
+
+@pytest.mark.parametrize("control", ["attention", "dwconv", "identity"])
+def test_controls_of_the_pyramid_differ_in_the_sequence_block_alone(control: str):
+    run = "_upernet_1xb4-1200_camvid-256x256"
+    ours, other = read(BY_NAME[f"hiervil-t{run}"]), read(BY_NAME[f"hiervil-t-{control}{run}"])
+    assert other.model.backbone.pop("sequence") == control
+    assert ours.to_dict() == other.to_dict()
+    plain = read(BY_NAME[f"vil2-t{run}"])
+    for key in ("train_dataloader", "val_dataloader", "optim_wrapper", "param_scheduler", "train_cfg"):
+        assert ours[key] == plain[key], key
 
 
 def test_1024_doubles_every_size():

@@ -65,6 +65,7 @@ PAPER = {
     "vil-t_middle-cls_400e_in1k-192": Paper("", "", "75.3"),
     "vil-t_bilateral-average_400e_in1k-192": Paper("", "", "75.9"),
     "vil-t_bilateral-concat_400e_in1k-192": Paper("", "", "76.4"),
+    "hiervil-t_300e_in1k-224": Paper(),
     "deit3-t_800e_in1k-192": Paper("6M"),
     "deit3-t_400e_in1k-192": Paper("6M"),
     "deit3-t_800e-20e_in1k-224": Paper("6M", "", "76.2"),
@@ -85,28 +86,33 @@ class Count(NamedTuple):
 
 
 def measured(cfg: "Config", size: int | None = None, classes: int | None = None) -> Count:
-    """Counts the network of a classifier's config; size and number of classes are those of the config by default."""
+    """Counts the network of a classifier's config; size and number of classes are those of the config by default.
+
+    The tokens of a hierarchical network are those at stride 16.
+    """
     import torch
 
-    from vil_dense.backbones import VisionLSTM, variant
+    from vil_dense.backbones import VisionLSTM, build_classifier
     from vil_dense.backbones.flops import count, total
 
     size = size or next(step["size"] for step in cfg.val_dataloader.dataset.pipeline if "size" in step)
     options = {key: value for key, value in cfg.model.items() if key not in ("type", "data_preprocessor", "init_cfg")}
-    options["grid"] = (size // 16, size // 16)
+    if "grid" in options:
+        options["grid"] = (size // 16, size // 16)
     options["num_classes"] = classes or options["num_classes"]
     with torch.device("meta"):
-        net = VisionLSTM(**{**variant(options.pop("variant")), **options}).eval()
+        net = build_classifier(options.pop("variant"), **options).eval()
     net.to_empty(device="cpu")  # never read: L costs no memory
     forms = [total(count(net, (1, 3, size, size), form)) for form in ("parallel", "chunkwise")]
-    return Count(size, torch.Size(net.patch_embed.grid((size, size))).numel(), *forms)
+    grid = net.patch_embed.grid((size, size)) if isinstance(net, VisionLSTM) else (-(-size // 16),) * 2
+    return Count(size, torch.Size(grid).numel(), *forms)
 
 
 def rows() -> list[tuple]:
     """Returns the rows of the table; block designs have two, at their own size and at that of the paper's numbers."""
     from vil_dense.mm.cli.arguments import load_config
 
-    runs = [path for kind in ("vil*.py", "deit3*.py") for path in (CONFIGS / "imagenet").rglob(kind)]
+    runs = [path for kind in ("vil*.py", "hiervil*.py", "deit3*.py") for path in (CONFIGS / "imagenet").rglob(kind)]
     files = {path.stem: path for path in [CONFIGS / "vil_imagenet.py", *runs]}
     if unknown := set(files) ^ set(PAPER):
         raise ValueError(f"model_table and configs/imagenet do not agree on {', '.join(sorted(unknown))}")

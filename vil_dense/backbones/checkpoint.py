@@ -36,7 +36,7 @@ def layout_of(state: Mapping[str, Tensor]) -> str:
         "raw": r"xlstm\.blocks\.",
         "v2": r"\.rowwise_from_",
         "v1": r"\.layer\.(learnable_skip|mlstm_cell)",
-        "own": r"^blocks\.\d+\.(layer\.scans|layer\.qkv)\.",
+        "own": r"^blocks\.\d+\.(layer\.scans|layer\.qkv)\.|^stages\.\d+\.entry\.",
     }
     for layout, mark in marks.items():
         if any(re.search(mark, key) for key in state):
@@ -213,7 +213,7 @@ def infer_options(state: Mapping[str, Tensor], direction: str = "bi-alternating"
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Tensor]) -> str:
-    """Puts weights in our layout into a `VisionLSTM`, strictly, and returns the report.
+    """Puts weights in our layout into a `VisionLSTM` or `HierViL`, strictly, and returns the report.
 
     The position embedding is resized to the model's grid. What belongs to a head that the model does not have is
     dropped, and named in the report; anything else that is missing, left over or of another shape is refused, and

@@ -11,8 +11,9 @@ except ImportError as error:
         f"vil_dense.medical needs monai and nibabel: pip install 'vil_dense[medical]' ({error})"
     ) from error
 
+from vil_dense.layers import SEQUENCE_BLOCKS
 from vil_dense.medical.networks.nets import NETWORKS, build_network
-from vil_dense.medical.networks.sequence import SEQUENCE_BLOCKS, sequence_share
+from vil_dense.medical.networks.sequence import sequence_share
 from vil_dense.medical.networks.vil_unet import ViLUNet3D
 from vil_dense.medical.networks.vil_unetr import ViLUNETR3D
 

@@ -39,6 +39,7 @@ from vil_dense.mm.evaluation.metrics import ClassIoUMetric, TopAccuracy
 from vil_dense.mm.models.backbone import ViL
 from vil_dense.mm.models.classifier import ImageClassifier
 from vil_dense.mm.models.data_preprocessor import PicturePreprocessor
+from vil_dense.mm.models.hierarchical import HierViLBackbone
 from vil_dense.mm.models.tta import MeanTTAModel
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "DeterministicHook",
     "EpochLoop",
     "FlipPicture",
+    "HierViLBackbone",
     "ImageClassifier",
     "KeyedInfiniteSampler",
     "KeyedSampler",

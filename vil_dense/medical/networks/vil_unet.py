@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vil_dense.layers import drop_path_rates
 from vil_dense.medical.networks.convolutions import ConvDecoder, ConvEncoder
-from vil_dense.medical.networks.sequence import AXIS_ORDERS, SequenceStage, drop_path_rates
+from vil_dense.medical.networks.sequence import AXIS_ORDERS, SequenceStage
 from vil_dense.medical.networks.topology import crop, pad, padded_size, resolve_levels, scale_name, total_stride
 
 
@@ -22,7 +23,7 @@ class ViLUNet3D(nn.Module):
         channels: width of each scale, from the finest to the coarsest.
         depths: sequence blocks after the convolutions of each scale; the width of a scale with blocks is a multiple of
             8.
-        block: a key of `sequence.SEQUENCE_BLOCKS`.
+        block: a key of `layers.SEQUENCE_BLOCKS`.
         orders: orders that consecutive blocks of the whole network use in turn.
         spacing_mm, patch_vox: determine strides and kernels, see `topology`.
         strides, kernels: three numbers for each scale; override those from the spacing.

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vil_dense.layers import PosEmbed
+from vil_dense.layers import PosEmbed, drop_path_rates
 from vil_dense.medical.networks.convolutions import ConvDecoder, ConvEncoder
-from vil_dense.medical.networks.sequence import AXIS_ORDERS, SequenceStage, drop_path_rates
+from vil_dense.medical.networks.sequence import AXIS_ORDERS, SequenceStage
 from vil_dense.medical.networks.topology import crop, pad, padded_size, resolve_levels, scale_name, total_stride
 
 FEATURE_MAPS = 4

@@ -29,6 +29,7 @@ from vil_dense.mm.engine.training_memory import describe_training_memory
 from vil_dense.mm.engine.work_dir_lock import lock_work_dir
 from vil_dense.mm.models.backbone import ViL
 from vil_dense.mm.models.classifier import ImageClassifier
+from vil_dense.mm.models.hierarchical import HierViLBackbone
 from vil_dense.mm.utils.safe_load import check_backbone, load_exactly, load_safely, safe_files, weights_of
 from vil_dense.mm.utils.unwrap import unwrap
 
@@ -90,7 +91,7 @@ class ViLRunner(QuietRunner):
                 check = load_exactly if self._resume else check_backbone
                 check(self.model, weights_of(self.checkpoint), self._load_from)
             for network in self.model.modules():
-                if isinstance(network, (ViL, ImageClassifier)):
+                if isinstance(network, (ViL, HierViLBackbone, ImageClassifier)):
                     network.init_weights()
             check_loaders(self.train_loop.dataloader, self.val_loop.dataloader if self.val_loop else None)
             check_labels(self, self.cfg.get("label_check", {}), ("train", "val"))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.tensor import DTensor
 
-from vil_dense.backbones import VisionLSTM
+from vil_dense.backbones import HierViL, VisionLSTM
 from vil_dense.backbones.memory import GIB, LiveMemory, free_memory
 from vil_dense.mm.datasets.transforms.imagenet import RandomResizedCrop
 from vil_dense.mm.datasets.wrappers import parts
@@ -212,8 +212,8 @@ def _copies_gradients(model: nn.Module) -> bool:
     return isinstance(model, nn.parallel.DistributedDataParallel) and not model.gradient_as_bucket_view
 
 
-def _networks(model: nn.Module) -> list[VisionLSTM]:
-    return [module for module in model.modules() if isinstance(module, VisionLSTM)]
+def _networks(model: nn.Module) -> list[VisionLSTM | HierViL]:
+    return [module for module in model.modules() if isinstance(module, (VisionLSTM, HierViL))]
 
 
 def _autocast(runner: Runner) -> torch.dtype | None:

@@ -95,7 +95,7 @@ class ViL(BaseModule):
             norms = {key.removeprefix("out_norms."): own.pop(key) for key in list(own) if key.startswith("out_norms.")}
             report = load_weights(self.net, own)
         if self.out_norms is not None:
-            report += _load_out_norms(self.out_norms, norms)
+            report += load_out_norms(self.out_norms, norms)
         print_log(f"ViL {kind} from {path}: {report}", "current")
         self._is_init = True
 
@@ -117,7 +117,7 @@ class ViL(BaseModule):
             module.eval().requires_grad_(False)
 
 
-def _load_out_norms(out_norms: nn.ModuleList, norms: dict[str, Tensor]) -> str:
+def load_out_norms(out_norms: nn.ModuleList, norms: dict[str, Tensor]) -> str:
     """Loads the norms of the feature maps if the checkpoint has as many; returns a line for the report."""
     own = out_norms.state_dict()
     if {key: value.shape for key, value in norms.items()} != {key: value.shape for key, value in own.items()}:

@@ -1,4 +1,4 @@
-"""Wraps a `VisionLSTM` with its head as an image classifier for MMEngine's Runner."""
+"""Wraps a `VisionLSTM` or `HierViL` with its head as an image classifier for MMEngine's Runner."""
 
 from typing import Any
 
@@ -8,8 +8,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from torch import Tensor
 
-from vil_dense.backbones import VisionLSTM
-from vil_dense.backbones import variant as variant_options
+from vil_dense.backbones import build_classifier
 from vil_dense.backbones.checkpoint import load_weights, to_own
 from vil_dense.mm.models.pretrained import naming, read_pretrained
 
@@ -21,13 +20,13 @@ class ImageClassifier(BaseModel):
     """Classifies pictures (B, 3, H, W); the loss is the cross-entropy, also with soft targets.
 
     Args:
-        variant: a key of `backbones.VARIANTS`, e.g. `vil-tiny`.
+        variant: a key of `backbones.VARIANTS`, e.g. `vil-tiny`, or of `backbones.HIERARCHICAL_VARIANTS`.
         num_classes: outputs of the head.
         data_preprocessor: `PicturePreprocessor` or a config of one, to which `num_classes` is added.
         init_cfg: `dict(type="Pretrained", checkpoint=FILE)` loads weights of any layout that `backbones.checkpoint`
             supports, strictly and without running code from the file; a head for another number of classes is not
             loaded.
-        **options: any option of `VisionLSTM`; overrides that of the variant.
+        **options: any option of the variant's network, `VisionLSTM` or `HierViL`; overrides that of the variant.
 
     Raises:
         ValueError: a variant or option is unknown.
@@ -47,10 +46,9 @@ class ImageClassifier(BaseModel):
         if isinstance(data_preprocessor, dict):
             data_preprocessor = dict(data_preprocessor, num_classes=num_classes)
         super().__init__(data_preprocessor, init_cfg)
-        options = {**variant_options(variant), **options}
         self.num_classes = num_classes
         self.direction = options.get("direction", "bi-alternating")
-        self.net = VisionLSTM(num_classes=num_classes, **options)
+        self.net = build_classifier(variant, num_classes=num_classes, **options)
 
     def forward(self, inputs: Tensor, labels: Tensor | None = None, mode: str = "tensor", **_: Any) -> Any:
         """Returns what `mode` names.

@@ -1,0 +1,243 @@
+"""Defines HierViL: convolutions at the fine scales of a feature pyramid, ViL blocks at the coarse ones, 2D and 3D.
+
+The plan is that of hybrid backbones such as MambaVision (arXiv 2407.08083): where a scale has many places and little
+context, convolutions; where it has few, blocks that see all of it. In detail:
+
+- stem: two 3 x 3 convolutions of stride 2, each with a LayerNorm, GELU between them;
+- strides 4 and 8: ConvNeXt blocks (arXiv 2201.03545);
+- from one stage to the next: a 3 x 3 convolution of stride 2 and a LayerNorm, as in PVT v2 (arXiv 2106.13797);
+- strides 16 and 32: blocks of ViL v2 without an MLP, which read the axes of the grid in turn, forwards and backwards.
+
+There is no position embedding. Zero padding lets convolutions know where the border is, and each sequence stage begins
+with x + depthwise convolution of x (arXiv 2102.10882), so that the controls know positions as ViL does. All norms are
+LayerNorms, which do not depend on the batch.
+"""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from vil_dense.layers.convnext import ConvNeXtBlock
+from vil_dense.layers.embed import CONVS
+from vil_dense.layers.sequence import SEQUENCE_BLOCKS, drop_path_rates, sequence_options
+from vil_dense.layers.vil import ViLLayer
+from vil_dense.ops import ORDERS
+
+_3D = dict(ndim=3, in_channels=1, kernel_size=3)
+
+HIERARCHICAL_VARIANTS: dict[str, dict[str, Any]] = {
+    # parameters with 1000 classes (ViL v2: 6.4M, 23.4M, 89.3M); at stride 16 each is as wide as ViL of its size
+    "hiervil-tiny": dict(dims=(48, 96, 192, 384), depths=(2, 2, 12, 2)),  # 6,241,208
+    "hiervil-small": dict(dims=(96, 192, 384, 768), depths=(2, 2, 12, 2)),  # 23,459,864
+    "hiervil-base": dict(dims=(192, 384, 768, 1536), depths=(2, 2, 12, 2)),  # 90,832,856
+    "hiervil3d-tiny": dict(dims=(48, 96, 192, 384), depths=(2, 2, 12, 2), **_3D),  # 8,118,392
+    "hiervil3d-small": dict(dims=(96, 192, 384, 768), depths=(2, 2, 12, 2), **_3D),  # 30,739,352
+    "hiervil3d-base": dict(dims=(192, 384, 768, 1536), depths=(2, 2, 12, 2), **_3D),  # 119,492,312
+}
+
+
+def hierarchical_variant(name: str) -> dict[str, Any]:
+    """Returns the options of a row of `HIERARCHICAL_VARIANTS`, a new dict.
+
+    Raises:
+        ValueError: unknown name; the known ones are listed.
+    """
+    if name not in HIERARCHICAL_VARIANTS:
+        raise ValueError(f"unknown variant {name!r}; known: {', '.join(HIERARCHICAL_VARIANTS)}")
+    return dict(HIERARCHICAL_VARIANTS[name])
+
+
+class HierViL(nn.Module):
+    """Encodes pictures (B, C_in, H, W) and volumes (B, C_in, D, H, W) of any size in stages of strides 4, 8, 16, 32.
+
+    A call returns logits or a vector; `features` returns a map for each stage. The map of a stage with stride s has
+    ceil(n / s) places along an axis of n px or voxels; the input is not padded to whole strides.
+
+    Args:
+        dims: channels of each stage; a multiple of 8 where a stage has sequence blocks.
+        depths: blocks of each stage.
+        sequence: a key of `layers.sequence.SEQUENCE_BLOCKS`: `vil`, or a control in the same places.
+        sequence_strides: strides of the stages with sequence blocks; the others have ConvNeXt blocks.
+        ndim: number of spatial axes, 2 or 3.
+        in_channels: channels of the input, C_in.
+        kernel_size: of the ConvNeXt blocks along each axis, odd.
+        num_classes: width of the classification head; None for no head.
+        head_norm: the norm before the head, after pooling.
+        drop_path: stochastic depth rate of the last block, rising linearly from 0 at the first.
+        layerscale: initial value of LayerScale in all blocks; None for none.
+        with_cp: recomputes each block in the backward pass instead of saving its activations.
+        **options: options of the sequence block, see `layers.sequence.sequence_options`.
+
+    Attributes:
+        strides: stride of each stage, in px or voxels.
+
+    Raises:
+        ValueError: a name or option is unknown, or numbers do not fit.
+    """
+
+    def __init__(
+        self,
+        *,
+        dims: Sequence[int] = (48, 96, 192, 384),
+        depths: Sequence[int] = (2, 2, 12, 2),
+        sequence: str = "vil",
+        sequence_strides: Sequence[int] = (16, 32),
+        ndim: int = 2,
+        in_channels: int = 3,
+        kernel_size: int = 7,
+        num_classes: int | None = None,
+        head_norm: bool = True,
+        drop_path: float = 0.0,
+        layerscale: float | None = None,
+        with_cp: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        if ndim not in (2, 3) or kernel_size % 2 == 0:
+            raise ValueError(f"expected 2 or 3 axes and an odd kernel, got ndim={ndim} and kernel_size={kernel_size}")
+        self.strides = _check_stages(dims, depths, sequence_strides)
+        _check_block(sequence, options)
+        self.ndim, self.in_channels, self.dims, self.depths = ndim, in_channels, tuple(dims), tuple(depths)
+        rates = iter(drop_path_rates(drop_path, sum(depths)))
+        orders = [order for order, reading in ORDERS.items() if -reading.fastest_axis <= ndim]
+        self.stages = nn.ModuleList()
+        place = 0  # of a sequence block among all of them, which determines the order that it reads in
+        for index, (dim, depth, stride) in enumerate(zip(dims, depths, self.strides, strict=True)):
+            entry = _downsampling(dims[index - 1], dim, ndim) if index else _stem(in_channels, dim, ndim)
+            blocks, position = [], stride in sequence_strides
+            for _ in range(depth):
+                shared: dict[str, Any] = dict(drop_path=next(rates), layerscale=layerscale)
+                if position:
+                    order = orders[place % len(orders)]
+                    blocks.append(SEQUENCE_BLOCKS[sequence](dim, ndim, order, **shared, **options))
+                    place += 1
+                else:
+                    blocks.append(ConvNeXtBlock(dim, ndim=ndim, kernel_size=kernel_size, **shared))
+            self.stages.append(Stage(entry, _depthwise(dim, ndim) if position else None, blocks))
+        self.recompute = options.get("recompute", True)
+        self.with_cp = with_cp
+        self.head_norm = nn.LayerNorm(dims[-1], eps=1e-6) if head_norm else nn.Identity()
+        self.head = nn.Linear(dims[-1], num_classes) if num_classes else None
+        if self.head is not None:
+            nn.init.trunc_normal_(self.head.weight, std=0.02)
+            nn.init.zeros_(self.head.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Computes logits (B, num_classes) from the mean over the last map; without a head its vector (B, C)."""
+        (x,) = self.features(x, (-1,))
+        vector = self.head_norm(x.flatten(2).mean(2))
+        return vector if self.head is None else self.head(vector)
+
+    def features(self, x: Tensor, out_indices: Sequence[int] = (0, 1, 2, 3)) -> list[Tensor]:
+        """Computes the raw maps of the stages `out_indices`, each (B, C, *grid), in the order of `out_indices`.
+
+        Stages count from 0, negative ones from the end. Those after the last requested one do not run.
+        """
+        wanted = [self.stage_index(index) for index in out_indices]
+        if not wanted:
+            raise ValueError("out_indices has to name at least one stage, got none")
+        if x.ndim != self.ndim + 2 or x.shape[1] != self.in_channels or min(x.shape[1:]) < 1:
+            axes = "B, C, H, W" if self.ndim == 2 else "B, C, D, H, W"
+            raise ValueError(f"expected an input ({axes}) with C = {self.in_channels}, got {tuple(x.shape)}")
+        grid, maps = x.movedim(1, -1), {}
+        for index, stage in enumerate(self.stages[: max(wanted) + 1]):
+            grid = stage(grid, self.with_cp and torch.is_grad_enabled())
+            if index in wanted:
+                maps[index] = grid.movedim(-1, 1).contiguous()
+        return [maps[index] for index in wanted]
+
+    @property
+    def with_cp(self) -> bool:
+        """Returns whether blocks are computed again in the backward pass; their layers then do not recompute."""
+        return self._with_cp
+
+    @with_cp.setter
+    def with_cp(self, value: bool) -> None:
+        self._with_cp = value
+        for module in self.modules():
+            if isinstance(module, ViLLayer):
+                module.recompute = self.recompute and not value
+
+    def stage_index(self, index: int) -> int:
+        """Returns `index` counted from 0; raises ValueError if the stage does not exist."""
+        if not -len(self.stages) <= index < len(self.stages):
+            raise ValueError(f"there is no stage {index}: the network has {len(self.stages)} stages, counted from 0")
+        return index % len(self.stages)
+
+
+class Stage(nn.Module):
+    """Runs one scale of the pyramid, (B, *grid, C_before) -> (B, *grid / stride, C).
+
+    Args:
+        entry: changes resolution and channels.
+        position: a depthwise convolution whose output is added before the blocks; None for none.
+        blocks: the blocks, (B, *grid, C) in and out.
+    """
+
+    def __init__(self, entry: nn.Module, position: nn.Module | None, blocks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.entry, self.position, self.blocks = entry, position, nn.ModuleList(blocks)
+
+    def forward(self, x: Tensor, recompute: bool = False) -> Tensor:
+        x = self.entry(x)
+        if self.position is not None:
+            x = x + self.position(x)
+        for block in self.blocks:
+            x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
+        return x
+
+
+class GridConv(nn.Module):
+    """Convolves a grid, (B, *grid, C_in) -> (B, *grid', C_out); an axis of n places gets ceil(n / stride)."""
+
+    def __init__(self, before: int, dim: int, ndim: int, *, stride: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        self.conv = CONVS[ndim](before, dim, 3, stride, padding=1, groups=groups)
+        nn.init.trunc_normal_(self.conv.weight, std=0.02)
+        nn.init.zeros_(self.conv.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x.movedim(-1, 1)).movedim(1, -1)
+
+
+def _downsampling(before: int, dim: int, ndim: int) -> nn.Sequential:
+    return nn.Sequential(GridConv(before, dim, ndim, stride=2), nn.LayerNorm(dim, eps=1e-6))
+
+
+def _stem(in_channels: int, dim: int, ndim: int) -> nn.Sequential:
+    half = max(dim // 2, 1)
+    return nn.Sequential(*_downsampling(in_channels, half, ndim), nn.GELU(), *_downsampling(half, dim, ndim))
+
+
+def _depthwise(dim: int, ndim: int) -> GridConv:
+    return GridConv(dim, dim, ndim, groups=dim)
+
+
+def _check_stages(dims: Sequence[int], depths: Sequence[int], sequence_strides: Sequence[int]) -> tuple[int, ...]:
+    """Returns the stride of each stage; raises ValueError if the numbers of the stages do not fit together."""
+    strides = tuple(4 * 2**index for index in range(len(dims)))
+    if not dims or len(dims) != len(depths) or min(*dims, *depths) < 1:
+        raise ValueError(f"dims and depths need a positive number for each stage, got {dims} and {depths}")
+    if unknown := [stride for stride in sequence_strides if stride not in strides]:
+        raise ValueError(f"no stage has stride {unknown[0]}; the strides are {', '.join(map(str, strides))}")
+    wrong = [dim for dim, stride in zip(dims, strides, strict=True) if stride in sequence_strides and dim % 8]
+    if wrong:
+        raise ValueError(f"sequence blocks need a width that is a multiple of 8, got {wrong[0]}")
+    return strides
+
+
+def _check_block(sequence: str, options: dict[str, Any]) -> None:
+    """Raises ValueError if the block or one of its options is unknown; suggests the nearest known option."""
+    if sequence not in SEQUENCE_BLOCKS:
+        raise ValueError(f"unknown sequence block {sequence!r}; known: {', '.join(SEQUENCE_BLOCKS)}")
+    known = [name for name in sequence_options(sequence) if name != "layerscale"]
+    if unknown := [option for option in options if option not in known]:
+        near = get_close_matches(unknown[0], known, 1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise ValueError(
+            f"unknown option {unknown[0]} of the sequence block {sequence!r}{hint}; known: {', '.join(known) or 'none'}"
+        )
