@@ -7,6 +7,6 @@ _base_ = ["runtime.py"]
 
 default_scope = "mmengine"
 custom_imports = dict(imports=["vil_dense.mm.volumes"])
-default_hooks = dict(checkpoint=dict(interval=250), sampler_seed=None)
+default_hooks = dict(checkpoint=dict(interval=250, save_best="Dice"), sampler_seed=None)
 custom_hooks = [dict(type="StepSeedHook"), dict(type="VolumeReportHook")]
 visualizer = dict(type="Visualizer")

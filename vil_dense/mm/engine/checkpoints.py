@@ -116,6 +116,7 @@ class SafeCheckpointHook(CheckpointHook):
         if self.max_keep_ckpts > 0:
             steps = [*(saved for saved in self.keep_ckpt_ids if saved != step), step]
             outdated = steps[: -self.max_keep_ckpts]
+            self.keep_ckpt_ids.clear()  # the step may be saved again, after a new best score
             self.keep_ckpt_ids.extend(steps)  # a queue of limited length, which drops the outdated
             runner.message_hub.update_info("keep_ckpt_ids", list(self.keep_ckpt_ids))
         within = list(Path(self.out_dir).glob(WITHIN_EPOCH.format("*", "*")))
@@ -160,7 +161,7 @@ class SafeCheckpointHook(CheckpointHook):
         return self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(step))
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, float]) -> None:
-        if not self.save_best:
+        if not self.save_best or not self._has_scores(runner, metrics):
             return
         # The base class must not know the old ones, or it deletes them before the new one exists.
         before = self._best()
@@ -173,6 +174,28 @@ class SafeCheckpointHook(CheckpointHook):
             own = path and Path(path).absolute().parent == Path(self.out_dir).absolute()
             if own and after.get(key) not in (None, path):
                 self._remove([path])
+
+    def _has_scores(self, runner: Runner, metrics: dict[str, float]) -> bool:
+        """Returns whether a validation gives the metrics of `save_best`; else the run goes on with a warning."""
+        wanted = [key for key in self.key_indicators if key != "auto"]
+        missing = [key for key in wanted if key not in metrics]
+        if missing:
+            runner.logger.warning(
+                f"best checkpoint: not saved, the validation gives {', '.join(metrics) or 'no metric'} and no "
+                f"{', '.join(missing)}; set default_hooks.checkpoint.save_best"
+            )
+        return not missing
+
+    def describe_best(self, runner: Runner) -> list[str]:
+        """Returns a line on the best checkpoint for each metric of `save_best`."""
+        if not self.save_best:
+            return []
+        lines, info, several = [], runner.message_hub.runtime_info, len(self.key_indicators) > 1
+        for key, path in self._best().items():
+            score = info.get(f"best_score_{key}" if several else "best_score")
+            if path and score is not None:
+                lines.append(f"best checkpoint: {path} ({key or self.key_indicators[0]} {score:.4g})")
+        return lines
 
     def _best(self) -> dict[str | None, str | None]:
         """Returns the path of the best checkpoint for each metric; the key is None if there is only one metric."""
@@ -196,14 +219,17 @@ def find_start(cfg: Config) -> tuple[dict | None, list[str]]:
     without a `load_from` means `auto_resume=True`.
 
     Returns:
-        The contents of the checkpoint, or None if there is none; and a line on each checkpoint that cannot be read.
+        The contents of the checkpoint, or None if there is none; and lines for the log: on checkpoints that cannot be
+        read, and that there is none to resume from.
 
     Raises:
         ValueError: see `newest`; or the run shall resume from a `load_from` that holds only weights.
     """
     given, resume = cfg.get("load_from"), cfg.get("resume")
     auto = cfg.pop("auto_resume", False) or (resume and not given)
-    path, content, broken = newest(cfg.work_dir) if auto else (None, None, [])
+    path, content, notes = newest(cfg.work_dir) if auto else (None, None, [])
+    if auto and path is None:
+        notes.append(f"resume: no checkpoint in {cfg.work_dir}, the run starts anew")
     cfg.resume = bool(path or (resume and given))
     cfg.load_from = path or given
     if content is None and given:
@@ -212,7 +238,7 @@ def find_start(cfg: Config) -> tuple[dict | None, list[str]]:
             raise ValueError(
                 f"resume=True needs the checkpoint of a run, and {given} holds only weights: remove resume=True"
             )
-    return content, broken
+    return content, notes
 
 
 def newest(work_dir: str) -> tuple[str | None, dict | None, list[str]]:

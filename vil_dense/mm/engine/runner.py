@@ -20,6 +20,7 @@ from vil_dense.mm.datasets.class_folders import check_loaders
 from vil_dense.mm.datasets.label_check import check_labels
 from vil_dense.mm.engine.checkpoints import find_start
 from vil_dense.mm.engine.distributed import start_processes
+from vil_dense.mm.engine.earlier_run import move_earlier_run
 from vil_dense.mm.engine.failures import explain_failures
 from vil_dense.mm.engine.hooks.hook_states import HookStateHook
 from vil_dense.mm.engine.optim.resumed_schedules import Schedules
@@ -64,9 +65,9 @@ class ViLRunner(QuietRunner):
         init_default_scope(cfg.get("default_scope", "mmengine"))
         check_folders(cfg.work_dir)
         with safe_files():
-            checkpoint, broken = find_start(cfg)
+            checkpoint, notes = find_start(cfg)
             weights = weights_of(checkpoint) if checkpoint else None
-            lines = [*broken, *resolve_config(cfg, get_world_size(), cuda, weights)]
+            lines = [*notes, *resolve_config(cfg, get_world_size(), cuda, weights)]
             lines.append(describe_start(cfg, cfg.load_from))
             if is_main_process():
                 lock_work_dir(cfg.work_dir)
@@ -102,10 +103,14 @@ class ViLRunner(QuietRunner):
     def train(self) -> nn.Module:
         """Trains as MMEngine's runner does, after `prepare`, and leaves the process as it was before.
 
+        What an earlier run left in the work folder is moved to a folder in it, unless this run resumes.
+
         Raises:
             RunFault: what ended the run from outside, in one sentence.
         """
         self.prepare()
+        if is_main_process() and not self._resume and (line := move_earlier_run(self.work_dir, self.log_dir)):
+            self.logger.info(line)
         with warnings_before_errors(), safe_files(), explain_failures(self), restored_process():
             return super().train()
 

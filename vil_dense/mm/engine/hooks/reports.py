@@ -16,6 +16,7 @@ from vil_dense.backbones import compile_blocks
 from vil_dense.files import save_csv, save_png
 from vil_dense.mm.datasets.label_ids import file_ids
 from vil_dense.mm.datasets.output_names import output_name
+from vil_dense.mm.engine.checkpoints import SafeCheckpointHook
 from vil_dense.mm.evaluation.protocols import describe
 from vil_dense.mm.visualization import draw
 
@@ -59,6 +60,9 @@ class RunReportHook(Hook):
         if self.metrics:
             self.save_table(runner, "val")
         runner.logger.info(f"checkpoint: {runner.message_hub.get_info('last_ckpt')}")
+        for hook in (hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)):
+            for line in hook.describe_best(runner):
+                runner.logger.info(line)
         runner.logger.info(f"pictures: {pictures}")
 
     @master_only
