@@ -1,8 +1,10 @@
 """Labels pictures with a trained segmentor.
 
-Command: python tools/predict.py CONFIG CHECKPOINT INPUT... --out DIR
+Command: python tools/predict.py MODEL INPUT... --out DIR
+         python tools/predict.py CONFIG CHECKPOINT INPUT... --out DIR
 
-Each INPUT is a picture or a folder of pictures. Writes label PNGs to DIR/labels, with the ids of the data set (those of
+MODEL is the work folder of a run, whose best or else last checkpoint is taken. After a config comes a checkpoint. Each
+INPUT is a picture or a folder of pictures. Writes label PNGs to DIR/labels, with the ids of the data set (those of
 ADE20K and of the sample begin at 1), and pictures with their labels to DIR/overlays.
 
 Pictures are scaled and divided into windows as in the config's test. --own-size skips the scaling; --whole, --window
@@ -18,8 +20,7 @@ from vil_dense.command_line import parser
 
 def main() -> int:
     arguments = parser("Labels pictures with a trained segmentor.")
-    arguments.add_argument("checkpoint", help="checkpoint file of this config's model")
-    arguments.add_argument("inputs", nargs="+", metavar="INPUT", help="picture, or folder of pictures")
+    arguments.add_argument("files", nargs="+", metavar="[CHECKPOINT] INPUT", help="pictures, or folders of pictures")
     arguments.add_argument("--out", required=True, help="folder for labels and overlays")
     arguments.add_argument("--own-size", action="store_true", help="do not scale the pictures")
     arguments.add_argument("--whole", action="store_true", help="run whole pictures, without windows")
@@ -30,26 +31,35 @@ def main() -> int:
         "--stride", nargs="+", type=int, default=[], metavar="PX", help="H W (default: two thirds of the window)"
     )
     arguments.add_argument("--window-batch", type=int, default=4, metavar="N", help="windows that run at one time (4)")
+    arguments.add_argument("--opacity", type=float, default=0.5, help="of the colours in overlays, 0 to 1 (0.5)")
+    arguments.add_argument("--probabilities", action="store_true", help="write those of all classes, as .npy")
+    arguments.add_argument("--bf16", action="store_true", help="mixed precision in bfloat16")
     args = arguments.parse_args()
 
     import torch
 
     from vil_dense.files import check_folders
-    from vil_dense.mm.cli.arguments import read_config, report_errors
-    from vil_dense.mm.inference.predict import Predictor, find_pictures
+    from vil_dense.mm.cli.arguments import report_errors
+    from vil_dense.mm.inference.pictures import find_pictures
+    from vil_dense.mm.inference.predict import write_all
+    from vil_dense.mm.inference.segmentor import Segmentor
     from vil_dense.mm.inference.sliding_window import choose_windows
+    from vil_dense.mm.publish.command_line import read_model
 
     with report_errors(args.debug):
-        pictures = find_pictures(args.inputs)
+        if not 0 <= args.opacity <= 1:
+            raise ValueError(f"--opacity is in 0..1, got {args.opacity}")
+        trained, inputs = read_model(args, args.files)
+        if not inputs:
+            raise ValueError(f"no pictures to label: INPUT is missing after {args.files[-1]}")
+        pictures = find_pictures(inputs)
         check_folders(args.out)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        cfg = read_config(args)
-        cfg.model.test_cfg = choose_windows(
-            cfg.model.test_cfg, whole=args.whole, window=args.window, stride=args.stride
-        )
-        predictor = Predictor(cfg, args.checkpoint, device, own_size=args.own_size, batch=args.window_batch)
+        test_cfg = trained.cfg.model.get("test_cfg", {})
+        trained.cfg.model.test_cfg = choose_windows(test_cfg, whole=args.whole, window=args.window, stride=args.stride)
+        dtype = torch.bfloat16 if args.bf16 else None
+        segmentor = Segmentor(trained, dtype=dtype, own_size=args.own_size, batch=args.window_batch)
     with report_errors(args.debug, code=1):
-        unread = predictor.write_all(pictures, Path(args.out))
+        unread = write_all(segmentor, pictures, Path(args.out), opacity=args.opacity, probabilities=args.probabilities)
     labelled = len(pictures) - len(unread)
     print(f"{labelled} picture{'s' * (labelled != 1)} labelled in {args.out}")
     if unread:

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+from mmseg.datasets import ADE20KDataset
 from mmseg.models.segmentors import EncoderDecoder
 from necks import neck as make_neck
 from torch import Tensor
@@ -18,12 +19,13 @@ def slide(window: tuple[int, int], stride: tuple[int, int]) -> dict:
 
 
 def small_config(test_cfg: dict, *, neck: str = "deconv", norm: str = "BN", **head: object) -> Config:
-    """That of ADE20K with few channels, two blocks and five classes."""
+    """That of ADE20K with few channels, two blocks and five classes, which label files have as 4 to 8."""
     init_default_scope("mmseg")
     cfg = Config.fromfile(ROOT / "configs/vil_upernet_ade20k.py")
     cfg.model.backbone.update(dim=32, depth=2, out_indices=(0, 0, 1, 1), grid=(4, 4))
     cfg.model.auxiliary_head, cfg.model.test_cfg = None, test_cfg
     norm_cfg = dict(type=norm, num_groups=4) if norm == "GN" else dict(type=norm)
+    cfg.test_dataloader.dataset.metainfo = dict(classes=list(ADE20KDataset.METAINFO["classes"][3:8]))
     cfg.model.neck = make_neck(neck, 32, norm_cfg)
     cfg.model.decode_head.update(in_channels=[32] * 4, channels=16, num_classes=5, norm_cfg=norm_cfg, **head)
     return cfg

@@ -109,7 +109,7 @@ def test_a_prediction_without_memory(
     def fail(*args: object, **options: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore")
 
-    monkeypatch.setattr("vil_dense.mm.inference.predict.label_map", fail)
+    monkeypatch.setattr("vil_dense.mm.inference.segmentor.logit_bands", fail)
     picture = f"{bad}/sample/images/validation/a.jpg"
     code, _, errors = command(f"predict {bad}/config.py {bad}/good.pth {picture} --out {tmp_path}/out {options}")
     assert code == 1

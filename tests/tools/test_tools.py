@@ -187,7 +187,10 @@ def test_predict(checkpoint: Path, sample: Path, tmp_path: Path):
         np.asarray(Image.open(path)).astype(int)
         for path in (folder / names[0].replace("png", "jpg"), out / "labels" / names[0], out / "overlays" / names[0])
     )
-    assert (overlay == (picture + np.array([(0, 0, 0), *PALETTE])[label]) // 2).all()
+    blended = (picture + np.array([(0, 0, 0), *PALETTE])[label]) // 2
+    assert (overlay[:, : picture.shape[1]] == blended).all() and overlay.shape[1] > picture.shape[1]
+    with Image.open(out / "labels" / names[0]) as shown:
+        assert (np.asarray(shown.convert("RGB")) == np.array([(128, 128, 128), *PALETTE])[label]).all()
 
 
 def test_predict_in_windows(checkpoint: Path, sample: Path, tmp_path: Path):

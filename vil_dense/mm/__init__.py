@@ -36,6 +36,8 @@ from vil_dense.mm.engine.optim.layer_decay import ViLLayerDecay
 from vil_dense.mm.engine.optim.schedules import WarmupCosineLR
 from vil_dense.mm.engine.runner import ViLRunner
 from vil_dense.mm.evaluation.metrics import ClassIoUMetric, TopAccuracy
+from vil_dense.mm.inference.prediction import Prediction
+from vil_dense.mm.inference.segmentor import Segmentor
 from vil_dense.mm.models.backbone import ViL
 from vil_dense.mm.models.classifier import ImageClassifier
 from vil_dense.mm.models.data_preprocessor import PicturePreprocessor
@@ -67,6 +69,7 @@ __all__ = [
     "PackPicture",
     "PictureJitter",
     "PicturePreprocessor",
+    "Prediction",
     "PreemptionHook",
     "RandomResizedCrop",
     "ReportHook",
@@ -74,6 +77,7 @@ __all__ = [
     "SafeCheckpointHook",
     "SampleDataset",
     "SeedSample",
+    "Segmentor",
     "StepSeedHook",
     "ThreeAugment",
     "TopAccuracy",

@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from live_memory import LiveMemory
 from mmseg.models.segmentors import EncoderDecoder
+from PIL import Image
 from sliding_models import WHOLE, segmentor, slide, small_config
 
+from vil_dense.mm import Segmentor
 from vil_dense.mm.inference import memory as estimates
 from vil_dense.mm.inference import predict, sliding_window, tiled_upernet
+from vil_dense.mm.publish.trained_model import with_checkpoint
 
 
 @pytest.fixture(autouse=True)
@@ -23,14 +25,16 @@ def narrow_bands(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_memory_is_said_for_the_largest_picture(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch):
     cfg = small_config(slide((64, 64), (43, 43)))
     torch.save(dict(state_dict=segmentor(WHOLE).float().state_dict()), tmp_path / "x.pth")
-    predictor = predict.Predictor(cfg, str(tmp_path / "x.pth"), "cpu", own_size=True)
-    for side in (96, 64, 96):
-        predictor.label(np.zeros((side, 70, 3), np.uint8))
+    found = Segmentor(with_checkpoint(cfg, str(tmp_path / "x.pth")), device="cpu", own_size=True)
+    for side in (64, 96, 100):
+        Image.new("RGB", (70, side)).save(tmp_path / f"{side}.png")
+    written = {tmp_path / f"{side}.png": Path(str(side)) for side in (96, 64)}
+    assert predict.write_all(found, written, tmp_path) == []
     said = capsys.readouterr()
     assert said.out.count("memory: about 0.0 GiB (model 0.00, ") == 1 and "warning:" not in said.err
     assert "(height x width): 96 x 70 px, network input 96 x 96 px, 4 windows of 64 x 64 px\n" in said.out
     monkeypatch.setattr(predict, "free_memory", lambda device: 1000)
-    predictor.label(np.zeros((100, 70, 3), np.uint8))
+    predict.write_all(found, {tmp_path / "100.png": Path("100")}, tmp_path)
     assert "warning: 0.0 GiB are free and about 0.0 GiB more are needed: smaller" in capsys.readouterr().err
 
 

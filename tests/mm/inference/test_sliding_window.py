@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
+from mmcv.transforms import Compose
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.structures import SegDataSample
 from necks import NECKS
@@ -14,7 +14,10 @@ from refusals import raises_one_line
 from sliding_models import WHOLE, picture, segmentor, slide, small_config
 from torch import Tensor
 
-from vil_dense.mm.inference import predict, sliding_window, tiled_upernet
+from vil_dense.mm import Segmentor
+from vil_dense.mm.inference import sliding_window, tiled_upernet
+from vil_dense.mm.inference.pictures import read_picture
+from vil_dense.mm.publish.trained_model import with_checkpoint
 
 
 @pytest.fixture(autouse=True)
@@ -122,24 +125,21 @@ def test_rows_of_a_resized_map(after: tuple[int, int], align_corners: bool):
 
 @pytest.mark.parametrize("own_size", [False, True], ids=["scaled", "own size"])
 @pytest.mark.parametrize("test_cfg", [WHOLE, slide((64, 64), (43, 43))], ids=["whole", "windows"])
-def test_the_predictor_is_mmsegs(test_cfg: dict, own_size: bool, tmp_path: Path):
+def test_the_segmentor_is_mmsegs(test_cfg: dict, own_size: bool, tmp_path: Path):
     """Through the config's pipeline and data preprocessor: scaled to a short side of 80 px, padded to 32 px."""
     cfg = small_config(test_cfg)
     cfg.test_dataloader.dataset.pipeline[1].scale = (4 * 80, 80)
     torch.save(dict(state_dict=segmentor(test_cfg).float().state_dict()), tmp_path / "x.pth")
-    predictor = predict.Predictor(cfg, str(tmp_path / "x.pth"), "cpu", own_size=own_size, batch=3)
+    found = Segmentor(with_checkpoint(cfg, str(tmp_path / "x.pth")), device="cpu", own_size=own_size, batch=3)
     image = picture(90, 131)[0].mul(60).add(128).clip(0, 255).permute(1, 2, 0).byte().numpy()
-    label = predictor.label(image)
-    data = predictor.prepare(dict(img=image))
-    assert (min(data["inputs"].shape[1:]) == 80) != own_size
-    expected = predictor.model.test_step(dict(inputs=[data["inputs"]], data_samples=[data["data_samples"]]))
+    label = found.predict(image).class_indices()
+    load, *steps = [step for step in cfg.test_dataloader.dataset.pipeline if step.type != "LoadAnnotations"]
+    steps = [step for step in steps if step.type != "Resize" or not own_size]
+    data = Compose([dict(type="LoadImageFromNDArray"), *steps])(dict(img=image[..., ::-1]))
+    assert load.type == "LoadImageFromFile" and (min(data["inputs"].shape[1:]) == 80) != own_size
+    expected = found.model.test_step(dict(inputs=[data["inputs"]], data_samples=[data["data_samples"]]))
     assert (label == expected[0].pred_sem_seg.data[0].numpy()).mean() > 0.999
     assert label.shape == (90, 131) and len(np.unique(label)) > 1
-
-
-def test_batches_of_no_windows():
-    with raises_one_line(ValueError, "--window-batch", "0"):
-        predict.Predictor(Config(), "none.pth", "cpu", batch=0)
 
 
 def test_progress_counts_windows():
@@ -181,7 +181,7 @@ def test_windows_that_cannot_be(chosen: dict, names: tuple[str, ...]):
 def test_a_huge_picture_is_read_quietly_up_to_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(tmp_path / "x.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow warns from here and refuses from twice as much
-    assert predict.read_picture(tmp_path / "x.png").shape == (40, 50, 3)
+    assert read_picture(tmp_path / "x.png").shape == (40, 50, 3)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 999)
     with pytest.raises(Image.DecompressionBombError):
-        predict.read_picture(tmp_path / "x.png")
+        read_picture(tmp_path / "x.png")

@@ -134,14 +134,15 @@ def check_numbers(cfg: Config) -> None:
             raise ValueError(f"{key} is a {'whole ' if kind is int else ''}number from {least} on, got {value!r}")
 
 
-def read_config(args: argparse.Namespace, subfolder: str = "") -> Config:
+def read_config(args: argparse.Namespace, subfolder: str = "", cfg: Config | None = None) -> Config:
     """Reads the config, merges the command line, and sets up work folder, safe loading, scope and processes.
 
     Args:
         args: of `command_line.parser`.
         subfolder: of the default work folder, so that a test does not write over what training left there.
+        cfg: the config where it is in no file; `args.config` then names the model.
     """
-    cfg = load_config(args.config)
+    cfg = cfg or load_config(args.config)
     for option in args.cfg_options:
         _check_option(option, cfg, args.config)
     try:

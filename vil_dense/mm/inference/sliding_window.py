@@ -86,7 +86,7 @@ def label_map(model: EncoderDecoder, inputs: Tensor, size: Size, **options: Any)
     """Returns the classes that `model.predict` finds, (H, W) uint8 on the CPU; keywords: see `logit_bands`."""
     label = torch.empty(size, dtype=torch.uint8)
     for start, logits in logit_bands(model, inputs, size, **options):
-        label[start : start + logits.shape[1]] = _classes(model, logits)
+        label[start : start + logits.shape[1]] = classes_of(model, logits)
     return label
 
 
@@ -99,6 +99,7 @@ def logit_bands(
     padding: Sequence[int] = (0, 0, 0, 0),
     batch: int = 1,
     progress: Callable[[int, int], None] = lambda done, count: None,
+    run: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
     """Yields the logits of `model.predict` in bands: the first row of a band and its logits (K, rows, W).
 
@@ -109,14 +110,16 @@ def logit_bands(
         padding: px of `inputs` that are padding: left, right, top, bottom.
         batch: windows that run at one time.
         progress: called with the number of finished windows and of all windows.
+        run: gives the logits (B, K, h, w) of windows (B, 3, H, W) in place of the model's backbone and head.
     """
+    run = run or (lambda crops: head_logits(model, crops))
     left, right, upper, lower = padding
     height, width = inputs.shape[2] - upper - lower, inputs.shape[3] - left - right
     windows = cut((inputs.shape[2], inputs.shape[3]), model.test_cfg)
     resize = Resize((height, width), size, model.align_corners)
     live: list[_Row] = []
     start = 0
-    for row, finished in _rows_of_windows(model, inputs, windows, batch, progress):
+    for row, finished in _rows_of_windows(run, inputs, windows, batch, progress):
         live.append(row)
         band = rows_in_band(len(row.logits[0]), (height, width), size)
         while start < size[0]:
@@ -137,7 +140,11 @@ def rows_in_band(classes: int, before: Size, after: Size) -> int:
 
 
 def _rows_of_windows(
-    model: EncoderDecoder, inputs: Tensor, windows: Cut, batch: int, progress: Callable[[int, int], None]
+    run: Callable[[Tensor], Tensor],
+    inputs: Tensor,
+    windows: Cut,
+    batch: int,
+    progress: Callable[[int, int], None],
 ) -> Iterator[tuple[_Row, int]]:
     """Yields each row of windows from the top, and the px row above which all windows have run."""
     height, width = windows.window
@@ -147,7 +154,7 @@ def _rows_of_windows(
         for index in range(0, len(windows.lefts), batch):
             lefts = windows.lefts[index : index + batch]
             crops = [inputs[..., top : top + height, left : left + width] for left in lefts]
-            logits.extend(_head_logits(model, torch.cat(crops) if len(crops) > 1 else crops[0]))
+            logits.extend(run(torch.cat(crops) if len(crops) > 1 else crops[0]))
             done += len(lefts)
             progress(done, count)
         yield _Row(top, top + height, logits), finished
@@ -164,7 +171,7 @@ def keeps_head_resolution(model: EncoderDecoder) -> bool:
     )
 
 
-def _head_logits(model: EncoderDecoder, crops: Tensor) -> Tensor:
+def head_logits(model: EncoderDecoder, crops: Tensor) -> Tensor:
     """Returns logits (B, K, h, w) at the resolution of the head; of `crops` if the head has its own prediction."""
     if keeps_head_resolution(model):
         return decode(model.decode_head, model.neck if model.with_neck else None, model.backbone(crops))
@@ -192,8 +199,16 @@ def _average(live: list[_Row], windows: Cut, start: int, stop: int, align_corner
     return total.div_(rows * columns)
 
 
-def _classes(model: EncoderDecoder, logits: Tensor) -> Tensor:
+def classes_of(model: EncoderDecoder, logits: Tensor) -> Tensor:
     """Returns the classes (H, W) of logits (K, H, W), as mmseg does."""
     if len(logits) == 1:
         return logits[0].sigmoid() > model.decode_head.threshold
     return logits.argmax(0)
+
+
+def probabilities_of(logits: Tensor) -> Tensor:
+    """Returns the probabilities (K, H, W) of logits (K, H, W); of two classes for a single logit."""
+    if len(logits) == 1:
+        second = logits[0].sigmoid()
+        return torch.stack([1 - second, second])
+    return logits.softmax(0)

@@ -1,9 +1,11 @@
 """Draws label maps and curves. Arrays are (H, W, 3) uint8 RGB, labels (H, W) integers."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from vil_dense.files import write_whole
 
@@ -16,9 +18,59 @@ def paint(label: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
     return table[np.where((label >= 0) & (label < len(palette)), label, len(palette))]
 
 
-def overlay(image: np.ndarray, label: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
-    """Blends the picture with the colours of its label map in equal parts."""
-    return ((image.astype(np.uint16) + paint(label, palette)) // 2).astype(np.uint8)
+def overlay(image: np.ndarray, label: np.ndarray, palette: Sequence[Sequence[int]], opacity: float = 0.5) -> np.ndarray:
+    """Blends the picture with the colours of its label map; `opacity` is the part of the colours, 0 to 1.
+
+    Pixels of a black class, as a background often is, and of ids outside the palette show the picture alone.
+
+    Raises:
+        ValueError: the opacity is not in 0..1.
+    """
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"an opacity is in 0..1, got {opacity}")
+    visible = np.array([any(colour) for colour in palette] + [False])
+    known = np.where((label >= 0) & (label < len(palette)), label, len(palette))
+    weight = np.round(256 * opacity * visible).astype(np.uint16)[known][..., None]
+    blended = image * (256 - weight) + paint(label, palette) * weight
+    return (blended // 256).astype(np.uint8)
+
+
+def add_legend(
+    image: np.ndarray, label: np.ndarray, classes: Sequence[str], palette: Sequence[Sequence[int]]
+) -> np.ndarray:
+    """Adds columns on the right with colour and name of the classes that occur in the label map, the largest first."""
+    size = min(max(image.shape[0] // 40, 11), 40)
+    font, line = ImageFont.load_default(size), 3 * size // 2
+    counts = np.bincount(label[(label >= 0) & (label < len(classes))].ravel(), minlength=len(classes))
+    shown = [index for index in np.argsort(-counts, kind="stable") if counts[index]]
+    rows = max(image.shape[0] // line, 1)
+    columns = [shown[start : start + rows] for start in range(0, len(shown), rows)]
+    for column in columns:
+        width = 3 * size + math.ceil(max(font.getlength(classes[index]) for index in column))
+        legend = Image.new("RGB", (width, image.shape[0]), "white")
+        drawing = ImageDraw.Draw(legend)
+        for row, index in enumerate(column):
+            top = row * line + size // 4
+            drawing.rectangle((size // 2, top, 3 * size // 2, top + size), tuple(palette[index]), "black")
+            drawing.text((2 * size, top + size // 2), classes[index], "black", font, anchor="lm")
+        image = np.hstack([image, np.asarray(legend)])
+    return image
+
+
+def save_labels(path: Path, label: np.ndarray, ids: np.ndarray, palette: Sequence[Sequence[int]]) -> None:
+    """Writes a label map of ids, (H, W) uint8, as a PNG with the colour of each class; other ids are grey.
+
+    Args:
+        path: of the PNG; its pixels hold the ids, and a palette says how they are shown.
+        label: ids of the data set's files.
+        ids: the id of each class.
+        palette: the colour of each class.
+    """
+    colours = np.full((256, 3), UNLABELLED, np.uint8)
+    colours[ids] = palette
+    picture = Image.fromarray(label)
+    picture.putpalette(colours.tobytes())
+    write_whole(path, picture.save)
 
 
 def panel(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:

@@ -168,14 +168,16 @@ class OverlayHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: list | None = None
     ) -> None:
         dataset = runner.test_dataloader.dataset
+        meta = dataset.metainfo
         for sample in outputs or []:
-            label = label_of(sample, "pred_sem_seg")
+            label, classes, palette = label_of(sample, "pred_sem_seg"), meta["classes"], meta["palette"]
+            path = self.folder / f"{output_name(sample.img_path, dataset)}.png"
             if self.labels:
-                picture = file_ids(dataset.metainfo, len(dataset.metainfo["classes"]))[label]
+                ids = file_ids(meta, len(classes))
+                draw.save_labels(path, ids[label], ids, palette)
             else:
                 image = mmcv.imread(sample.img_path, channel_order="rgb")
-                picture = draw.overlay(image, label, dataset.metainfo["palette"])
-            save_png(self.folder / f"{output_name(sample.img_path, dataset)}.png", picture)
+                save_png(path, draw.add_legend(draw.overlay(image, label, palette), label, classes, palette))
 
 
 def read_scalars(folder: str, name: str) -> dict[int, float]:

@@ -1,0 +1,82 @@
+"""Finds and opens the pictures that are to be labelled."""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from vil_dense.files import describe_skipped
+from vil_dense.mm.datasets.pictures import FORMATS, SUFFIXES
+
+UNREADABLE = (Image.DecompressionBombError, OSError, SyntaxError, ValueError)
+"""Errors of `read_picture`, and of Pillow for some damaged files."""
+
+
+def find_pictures(inputs: Sequence[str]) -> dict[Path, Path]:
+    """Returns the pictures of `inputs`, and for each the path of its result below the output folder, without suffix.
+
+    Raises:
+        FileNotFoundError: an input that is not there, or a folder without pictures.
+        ValueError: two pictures whose results would have one name.
+    """
+    found: dict[Path, Path] = {}
+    for entry in map(Path, inputs):
+        if entry.is_dir():
+            inside = sorted(path for path in entry.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+            if not inside:
+                raise FileNotFoundError(f"no pictures in {entry} (looked for {' '.join(SUFFIXES)})")
+            if skipped := describe_skipped(entry, inside):
+                print(f"warning: {skipped}", file=sys.stderr)
+            found.update({path: path.relative_to(entry).with_suffix("") for path in inside})
+        elif entry.is_file():
+            found[entry] = Path(entry.stem)
+        else:
+            raise FileNotFoundError(f"no picture or folder at {entry}")
+    owner: dict[Path, Path] = {}
+    for path, name in found.items():
+        if owner.setdefault(name, path) != path:
+            raise ValueError(f"{owner[name]} and {path} would both be written as {name}.png")
+    return found
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """Reads a picture as mmcv does, (H, W, 3) RGB uint8, rotated by its EXIF orientation.
+
+    A file of several pages, as TIFF and GIF can have, gives the first page and a `UserWarning` that names the file.
+
+    Raises:
+        OSError: it is damaged.
+        ValueError: its pixels have more than 8 bits, which Pillow would cut off at 255.
+        Image.DecompressionBombError: it is larger than Pillow's limit of 179 million px.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # from half the limit on
+        picture = Image.open(path, formats=FORMATS)
+    with picture:
+        pages = getattr(picture, "n_frames", 1)
+        if pages > 1:
+            warnings.warn(f"{path} has {pages} pages, and only the first one is labelled", stacklevel=2)
+            picture.seek(0)
+        return eight_bit_rgb(picture)
+
+
+def eight_bit_rgb(picture: Image.Image) -> np.ndarray:
+    """Returns the pixels of a picture, (H, W, 3) RGB uint8, rotated by its EXIF orientation.
+
+    Raises:
+        ValueError: its pixels have more than 8 bits.
+    """
+    if picture.mode.startswith(("I", "F")):
+        raise ValueError(f"its pixels are of Pillow's mode {picture.mode}, and 8 bits a channel were expected")
+    return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
+
+
+def why_unread(path: Path, error: Exception) -> str:
+    """Returns the path of a picture and why it cannot be read."""
+    if isinstance(error, Image.DecompressionBombError):
+        return f"{path} (more than the {2 * (Image.MAX_IMAGE_PIXELS or 0):,} px that Pillow opens)"
+    why = f"not one of {', '.join(FORMATS)}" if isinstance(error, UnidentifiedImageError) else error
+    return f"{path} ({why})"

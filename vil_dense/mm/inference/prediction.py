@@ -1,0 +1,78 @@
+"""Defines what a segmentor finds in one image, and how it is shown and written."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vil_dense.files import save_png, write_whole
+from vil_dense.mm.visualization import draw
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Stores the classes of the pixels of one image.
+
+    Attributes:
+        mask: (H, W) uint8, the ids of the data set's own label files (those of ADE20K begin at 1), in the size of the
+            image. An image with an EXIF orientation is upright here.
+        ids: the id in `mask` of each class, K numbers.
+        classes: names of the K classes.
+        palette: colour of each class, K times (R, G, B).
+        image: (H, W, 3) RGB uint8, to look at.
+        name: of the files that `save` writes: that of the image's file without ending, or a number.
+        probabilities: (K, H, W) float32, the sum over the classes is 1; None unless asked for.
+    """
+
+    mask: np.ndarray
+    ids: np.ndarray
+    classes: tuple[str, ...]
+    palette: Sequence[Sequence[int]]
+    image: np.ndarray
+    name: str
+    probabilities: np.ndarray | None = None
+
+    def class_indices(self) -> np.ndarray:
+        """Returns the index of the class of each pixel, (H, W) int16, counted from 0."""
+        table = np.full(256, -1, np.int16)
+        table[self.ids] = np.arange(len(self.ids))
+        return table[self.mask]
+
+    def overlay(self, opacity: float = 0.5, legend: bool = True) -> Image.Image:
+        """Returns the image with the colours of its classes over it.
+
+        Args:
+            opacity: of the colours, 0 to 1. Classes whose colour is black, as a background often is, show the image.
+            legend: add a column on the right with the names of the classes that occur.
+
+        Raises:
+            ValueError: the opacity is not in 0..1.
+        """
+        indices = self.class_indices()
+        shown = draw.overlay(self.image, indices, self.palette, opacity)
+        return Image.fromarray(draw.add_legend(shown, indices, self.classes, self.palette) if legend else shown)
+
+    def save(self, path: str | Path, *, opacity: float = 0.5) -> None:
+        """Writes the mask to a `.png` file; or to a folder the mask, the overlay and the probabilities if there are.
+
+        The PNG holds the ids and a palette, so that programs show it in colours. A folder gets `labels/NAME.png`,
+        `overlays/NAME.png` and `probabilities/NAME.npy`.
+
+        Raises:
+            ValueError: a file of another kind, or an opacity that is not in 0..1.
+            OSError: the file cannot be written.
+        """
+        path = Path(path)
+        if path.suffix.lower() == ".png":
+            draw.save_labels(path, self.mask, self.ids, self.palette)
+            return
+        if path.is_file() or path.suffix.lower() in Image.registered_extensions():
+            raise ValueError(f"a mask is written to a .png file or to a folder, got {path}")
+        overlay = np.asarray(self.overlay(opacity))
+        draw.save_labels(path / "labels" / f"{self.name}.png", self.mask, self.ids, self.palette)
+        save_png(path / "overlays" / f"{self.name}.png", overlay)
+        probabilities = self.probabilities
+        if probabilities is not None:
+            write_whole(path / "probabilities" / f"{self.name}.npy", lambda part: np.save(part, probabilities))

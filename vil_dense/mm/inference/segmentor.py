@@ -1,0 +1,247 @@
+"""Labels pictures with a trained segmentor, from Python."""
+
+import copy
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+import torch
+from mmcv.transforms import Compose
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import MODELS, DefaultScope
+from torch import Tensor
+
+from vil_dense.mm.datasets.label_ids import file_ids
+from vil_dense.mm.datasets.wrappers import config_parts
+from vil_dense.mm.engine.resolve_config import resolve_norm
+from vil_dense.mm.inference.image_format import ImageFormat, ImageLike
+from vil_dense.mm.inference.prediction import Prediction
+from vil_dense.mm.inference.sliding_window import (
+    choose_windows,
+    classes_of,
+    head_logits,
+    logit_bands,
+    probabilities_of,
+)
+from vil_dense.mm.inference.tiled_upernet import Size
+from vil_dense.mm.publish.trained_model import TrainedModel, load_trained
+from vil_dense.mm.utils.safe_load import load_exactly, safe_files
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+class Prepared(NamedTuple):
+    """Stores an image as the network sees it.
+
+    `inputs` is (1, C, H', W'), scaled, normalised and padded; `padding` of it is left, right, top, bottom in px. `size`
+    is (H, W) of the image, and `image` is the image to look at, (H, W, 3) RGB uint8.
+    """
+
+    inputs: Tensor
+    padding: Sequence[int]
+    size: Size
+    image: np.ndarray
+    name: str
+
+
+class Segmentor:
+    """Labels images as the test of its config does. It may be called from several threads.
+
+        segmentor = Segmentor.load("work_dirs/my_pictures")
+        prediction = segmentor.predict("street.jpg")
+        prediction.mask, prediction.classes
+        prediction.overlay().show()
+
+    Attributes:
+        classes: names of the K classes.
+        ids: the id in a mask of each class, (K,) uint8; those of the data set's own label files.
+        palette: colour of each class, K times (R, G, B).
+        model: the segmentor of mmseg, in eval mode.
+        device: that the model is on.
+        batch: how many windows the network sees at one time.
+    """
+
+    def __init__(
+        self,
+        trained: TrainedModel,
+        *,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        own_size: bool = False,
+        batch: int = 4,
+    ) -> None:
+        if batch < 1:
+            raise ValueError(f"--window-batch is at least 1, got {batch}")
+        if dtype not in (None, *DTYPES):
+            raise ValueError(f"dtype is one of {', '.join(map(str, DTYPES))}, got {dtype}")
+        cfg = copy.deepcopy(trained.cfg)
+        self.device, self.dtype, self.batch = choose_device(device), dtype, batch
+        resolve_norm(cfg, world_size=1, cuda=False, weights=trained.weights)
+        self.classes = tuple(trained.described["classes"])
+        self.ids = file_ids(trained.described, len(self.classes))
+        self.palette: Sequence[Sequence[int]] = trained.described["palette"]
+        dataset = next(config_parts(cfg.test_dataloader.dataset))
+        with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmseg")), safe_files():
+            self.format = ImageFormat.of(cfg.model, dataset.pipeline[0])
+            self._pipeline = _after_loading(dataset.pipeline, own_size)
+            self.model = MODELS.build(cfg.model)
+        if len(self.classes) != self.model.decode_head.num_classes:
+            raise ValueError(
+                f"{trained.name}: the data set names {len(self.classes)} classes, "
+                f"and the model has {self.model.decode_head.num_classes}"
+            )
+        load_exactly(self.model, trained.weights, trained.name)
+        self.model.to(self.device).eval()
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path,
+        *,
+        weights: str | Path | None = None,
+        config: str | Path | None = None,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        own_size: bool = False,
+        batch: int = 4,
+        whole: bool = False,
+        window: Sequence[int] = (),
+        stride: Sequence[int] = (),
+    ) -> "Segmentor":
+        """Loads a trained segmentor. No code of a checkpoint runs; a config is a program, so load only trusted ones.
+
+        Args:
+            source: the work folder of a run (its config, and its best checkpoint or else the last one), a checkpoint
+                beside its config, or a config. Averaged weights (EMA) are taken where the run has them.
+            weights: the checkpoint, where `source` is a config, or to take another one of a folder.
+            config: the config, where `source` has none beside it.
+            device: `cpu`, `cuda`, `cuda:1`, `mps`; None takes `cuda` where there is one, else `cpu`.
+            dtype: `torch.bfloat16` or `torch.float16` for mixed precision (autocast); None computes in float32.
+            own_size: leave out the scaling of the config's test.
+            batch: how many windows the network sees at one time.
+            whole, window, stride: other windows than those of the config, (H, W) in px; see `choose_windows`.
+
+        Raises:
+            FileNotFoundError, ValueError: the source cannot be used.
+        """
+        trained = load_trained(source, weights=weights, config=config)
+        test_cfg = trained.cfg.model.test_cfg
+        trained.cfg.model.test_cfg = choose_windows(test_cfg, whole=whole, window=window, stride=stride)
+        return cls(trained, device=device, dtype=dtype, own_size=own_size, batch=batch)
+
+    @overload
+    def predict(self, images: ImageLike, probabilities: bool = False) -> Prediction:
+        """Returns the classes of the pixels of an image."""
+
+    @overload
+    def predict(self, images: list[Any] | tuple[Any, ...], probabilities: bool = False) -> list[Prediction]:
+        """Returns the classes of the pixels of each image of a list."""
+
+    def predict(
+        self, images: ImageLike | list[Any] | tuple[Any, ...], probabilities: bool = False
+    ) -> Prediction | list[Prediction]:
+        """Returns the classes of the pixels of an image, or of each image of a list.
+
+        An image is one of
+            - a path, or a Pillow image;
+            - an RGB array (H, W, 3), uint8, or float in 0..1, which is rounded to 8 bits;
+            - an RGB tensor (3, H, W), uint8 or float in 0..1;
+            - for a model that was trained on one channel: an array (H, W) or (H, W, 1), a tensor (1, H, W);
+            - for a model whose files are read with all their bits: arrays of uint16, with the values of the files.
+
+        Args:
+            images: an image, or a list of images of any sizes.
+            probabilities: also return those of all classes, which take 4 K bytes for each pixel.
+
+        Raises:
+            ValueError, TypeError: an image of another shape, type or range than the model was trained on.
+            OSError: a file that does not exist or is damaged.
+        """
+        if not isinstance(images, (list, tuple)):
+            return self.run(self.prepare(images, name_of(images) or "image"), probabilities)
+        names = [name_of(image) or f"{number:04d}" for number, image in enumerate(images)]
+        if len(set(names)) < len(names):
+            names = [f"{number:04d}_{name}" for number, name in enumerate(names)]
+        return [self.run(self.prepare(image, name), probabilities) for image, name in zip(images, names, strict=True)]
+
+    def prepare(self, image: ImageLike, name: str = "image") -> Prepared:
+        """Returns an image as the network sees it, by the test pipeline of the config; raises as `predict` does."""
+        array = self.format.array(image)
+        packed = self._pipeline(dict(img=array))
+        data = self.model.data_preprocessor(pseudo_collate([packed]), False)
+        meta = data["data_samples"][0].metainfo
+        padding = meta.get("img_padding_size", meta.get("padding_size", (0, 0, 0, 0)))
+        size = array.shape[0], array.shape[1]
+        return Prepared(data["inputs"], padding, size, self.format.rgb(array), name)
+
+    def run(
+        self,
+        prepared: Prepared,
+        probabilities: bool = False,
+        progress: Callable[[int, int], None] = lambda done, count: None,
+    ) -> Prediction:
+        """Returns the classes of a prepared image; calls `progress` with finished windows and all windows."""
+        indices = np.empty(prepared.size, np.uint8)
+        shares = np.empty((len(self.classes), *prepared.size), np.float32) if probabilities else None
+        bands = logit_bands(
+            self.model,
+            prepared.inputs,
+            prepared.size,
+            padding=prepared.padding,
+            batch=self.batch,
+            progress=progress,
+            run=self._logits,
+        )
+        for start, logits in bands:
+            rows = slice(start, start + logits.shape[1])
+            indices[rows] = classes_of(self.model, logits).cpu().numpy()
+            if shares is not None:
+                shares[:, rows] = probabilities_of(logits).cpu().numpy()
+        return Prediction(
+            mask=self.ids[indices],
+            ids=self.ids,
+            classes=self.classes,
+            palette=self.palette,
+            image=prepared.image,
+            name=prepared.name,
+            probabilities=shares,
+        )
+
+    def _logits(self, inputs: Tensor) -> Tensor:
+        """Returns the logits (B, K, h, w) of windows (B, C, H, W), in float32 at the resolution of the head."""
+        mixed = self.dtype not in (None, torch.float32)
+        with torch.autocast(self.device.type, self.dtype) if mixed else nullcontext():
+            return head_logits(self.model, inputs).float()
+
+
+def choose_device(device: str | torch.device | None) -> torch.device:
+    """Returns the device: by default a GPU where there is one, else the CPU.
+
+    Raises:
+        ValueError: there is no such device on this machine.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        why = str(error).strip().partition("\n")[0]
+        raise ValueError(f"device {device} cannot be used, expected cpu, cuda, cuda:N or mps: {why}") from None
+    return chosen
+
+
+def name_of(image: Any) -> str | None:
+    """Returns the name of an image's file without ending; None for what comes from no file."""
+    path = image if isinstance(image, (str, Path)) else getattr(image, "filename", None)
+    return (Path(path).stem or None) if path else None
+
+
+def _after_loading(pipeline: Sequence[Config], own_size: bool) -> Compose:
+    """Returns the steps of a test pipeline for an array that is loaded already."""
+    left_out = {"LoadAnnotations", *(["Resize"] if own_size else [])}
+    load = dict(type="LoadImageFromNDArray", to_float32=pipeline[0].get("to_float32", False))
+    return Compose([load, *(step for step in pipeline[1:] if step.type not in left_out)])

@@ -1,0 +1,34 @@
+"""Reads the model of a command line: `MODEL`, which needs no checkpoint, or `CONFIG CHECKPOINT`."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from vil_dense.mm.cli.arguments import read_config
+from vil_dense.mm.publish.trained_model import TrainedModel, find_checkpoint, find_config, with_checkpoint
+
+
+def read_model(args: argparse.Namespace, files: Sequence[str], subfolder: str = "") -> tuple[TrainedModel, list[str]]:
+    """Reads the model of a command line and merges its overrides.
+
+    Args:
+        args: of `vil_dense.command_line.parser`; `args.config` is the first argument: a config, or a work folder.
+        files: the other arguments; the first one is the checkpoint if `args.config` is a config.
+        subfolder: see `read_config`.
+
+    Returns:
+        The model, and the arguments that are left.
+
+    Raises:
+        FileNotFoundError, ValueError: see `load_trained`.
+    """
+    rest = list(files)
+    source = Path(args.config)
+    if source.is_dir():
+        checkpoint = str(find_checkpoint(source))
+        args.config = str(find_config(source))
+    elif not rest:
+        raise ValueError(f"{args.config} is a config, which needs a checkpoint after it")
+    else:
+        checkpoint = rest.pop(0)
+    return with_checkpoint(read_config(args, subfolder), checkpoint), rest
