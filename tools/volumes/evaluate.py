@@ -66,7 +66,7 @@ def main() -> int:
         check_folders(args.out)
         resolve_plan(cfg)
         from vil_dense.medical.data.plan_schema import read_plan
-        from vil_dense.medical.io.nifti import check_same_grid, read_label
+        from vil_dense.medical.io.volumes import check_same_grid, read_label
         from vil_dense.medical.metrics import TOLERANCE_MM, save_scores, score_case, structures
 
         known, evaluator = read_plan(cfg.model.plan)["labels"], cfg.get("test_evaluator") or {}

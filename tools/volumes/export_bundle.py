@@ -28,27 +28,16 @@ def run_config(run: Path) -> "Config":
     """Reads the config in the work folder of a training, with its plan."""
     from vil_dense.mm.cli.arguments import load_config
     from vil_dense.mm.engine.resolve_config import resolve_plan
+    from vil_dense.mm.volumes.predictor import find_config
 
     if not run.is_dir():
         raise FileNotFoundError(f"no run at {run}")
-    found = sorted(run.glob("*.py"))
-    if len(found) != 1:
-        raise FileNotFoundError(
-            f"{run} is no work folder of a training: one config is expected in it, got {len(found)}"
-        )
-    cfg = load_config(found[0])
+    found = find_config(run)
+    cfg = load_config(found)
     resolve_plan(cfg)
     if cfg.model.type != "VolumeSegmentor":
-        raise ValueError(f"{found[0]} segments no volumes: its model is a {cfg.model.type}, not a VolumeSegmentor")
+        raise ValueError(f"{found} segments no volumes: its model is a {cfg.model.type}, not a VolumeSegmentor")
     return cfg
-
-
-def last_checkpoint(run: Path) -> Path:
-    """Finds the newest checkpoint of a run; the folder may have been moved."""
-    note = run / "last_checkpoint"
-    if not note.is_file():
-        raise FileNotFoundError(f"{run} has no last_checkpoint: train first, or name one with --checkpoint")
-    return run / Path(note.read_text().strip()).name
 
 
 def scores(run: Path) -> dict[str, float | None]:
@@ -108,6 +97,7 @@ def main() -> int:
         from vil_dense.medical.data.plan_schema import read_plan
         from vil_dense.medical.inference.volume_windows import SlidingWindow
         from vil_dense.medical.networks.nets import build_network
+        from vil_dense.mm.volumes.predictor import last_checkpoint
 
         plan = cfg.model.plan = dict(read_plan(cfg.model.plan))
         checkpoint = Path(args.checkpoint) if args.checkpoint else last_checkpoint(run)

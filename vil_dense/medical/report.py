@@ -9,7 +9,7 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation
 from PIL import Image
 from scipy import ndimage
 
-from vil_dense.medical.io.nifti import Grid
+from vil_dense.medical.io.grid import Grid
 
 TOUCHING = np.ones((3, 3, 3), dtype=bool)
 """Neighbourhood of a component: voxels that meet at a face, an edge or a corner."""
