@@ -3,6 +3,7 @@
 import csv
 import errno
 import glob
+import hashlib
 import json
 import math
 import os
@@ -93,6 +94,11 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from None
+
+
+def sha256(path: Path) -> str:
+    """Returns the SHA-256 of the content of a file, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def save_csv(path: Path, rows: Sequence[Mapping[str, Any]], floats: str = ".6g") -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from nifti_files import affine
 
-from vil_dense.medical.io.volumes import Grid
-from vil_dense.medical.report import PANEL_PX, colour, describe_mask, keep_largest, three_planes
+from vil_dense.medical.io.grid import Grid
+from vil_dense.medical.report import PANEL_PX, colour, describe_mask, three_planes
 
 LABELS = dict(background=0, organ=1, vessel=2, bone=5)
 
@@ -45,14 +45,6 @@ def test_every_face_is_a_border(place: tuple[int, int, int]) -> None:
     mask = np.zeros((10, 12, 8), dtype=np.uint8)
     mask[place] = 1
     assert describe_mask(mask, LABELS, grid(mask.shape))[0]["touches_border"]
-
-
-def test_the_largest_component_stays() -> None:
-    mask = two_parts()
-    keep_largest(mask, (0, 1, 2, 5))
-    expected = two_parts()
-    expected[8, 9, 1] = 0
-    np.testing.assert_array_equal(mask, expected)
 
 
 @pytest.mark.parametrize("orientation", ["RAS", "LPS", "PSR"])

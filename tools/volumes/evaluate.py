@@ -66,8 +66,7 @@ def main() -> int:
         check_folders(args.out)
         resolve_plan(cfg)
         from vil_dense.medical.data.plan_schema import read_plan
-        from vil_dense.medical.io.volumes import check_same_grid, read_label
-        from vil_dense.medical.metrics import TOLERANCE_MM, save_scores, score_case, structures
+        from vil_dense.medical.metrics import TOLERANCE_MM, save_scores, score_files, structures
 
         known, evaluator = read_plan(cfg.model.plan)["labels"], cfg.get("test_evaluator") or {}
         classes = evaluator.get("classes") or structures(known)
@@ -77,17 +76,15 @@ def main() -> int:
         if tolerance_mm < 0:
             raise ValueError(f"--tolerance-mm is 0 or more, got {tolerance_mm}")
         found = list(pairs(Path(args.masks), Path(args.labels), args.section, args.fold, cfg.get("patient")))
-    scores = []
     with report_errors(args.debug), Progress("cases") as progress:
-        for number, (case, mask_path, label_path) in enumerate(found, 1):
-            mask, grid = read_label(mask_path, known.values())
-            label, label_grid = read_label(label_path, known.values())
-            check_same_grid(grid, label_grid)
-            if label_grid.warning:
-                print(f"warning: {label_path}: {label_grid.warning}", file=sys.stderr)
-            options = dict(classes=classes, spacing_mm=grid.spacing_mm, tolerance_mm=tolerance_mm)
-            scores += score_case(case, mask, label, **options)
-            progress(number, len(found))
+        scores = score_files(
+            found,
+            known,
+            classes=classes,
+            tolerance_mm=tolerance_mm,
+            report=progress,
+            warn=lambda line: print(f"warning: {line}", file=sys.stderr),
+        )
         summary = save_scores(scores, Path(args.out), tolerance_mm=tolerance_mm)
     for name, values in [*summary["structures"].items(), ("mean", summary["mean"])]:
         print(line(name, values))

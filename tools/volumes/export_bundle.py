@@ -24,22 +24,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 
 
-def run_config(run: Path) -> "Config":
-    """Reads the config in the work folder of a training, with its plan."""
-    from vil_dense.mm.cli.arguments import load_config
-    from vil_dense.mm.engine.resolve_config import resolve_plan
-    from vil_dense.mm.volumes.predictor import find_config
-
-    if not run.is_dir():
-        raise FileNotFoundError(f"no run at {run}")
-    found = find_config(run)
-    cfg = load_config(found)
-    resolve_plan(cfg)
-    if cfg.model.type != "VolumeSegmentor":
-        raise ValueError(f"{found} segments no volumes: its model is a {cfg.model.type}, not a VolumeSegmentor")
-    return cfg
-
-
 def scores(run: Path) -> dict[str, float | None]:
     """Reads the means of the last validation of a run; empty without a validation."""
     from vil_dense.files import read_json
@@ -88,6 +72,7 @@ def main() -> int:
     from torch import nn
 
     from vil_dense.mm.cli.arguments import report_errors
+    from vil_dense.mm.cli.runs import last_checkpoint, run_config
     from vil_dense.mm.utils.safe_load import load_exactly, load_safely, weights_of
 
     with report_errors(args.debug):

@@ -13,7 +13,7 @@ as MONAI does by default, and not weighted by area as in arXiv:1809.04430.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from monai.metrics import compute_dice
 from monai.metrics.utils import get_edge_surface_distance
 
 from vil_dense.files import save_csv, save_json
+from vil_dense.medical.io.volumes import check_same_grid, read_label
 
 RULE = (
     "absent from both: left out and counted; in one only: Dice 0, NSD 0, HD95 the image diagonal, "
@@ -95,6 +96,39 @@ def score_case(
             values = (None, None, None) if outcome == "absent" else (0.0, diagonal_mm, 0.0)
         volumes = float(true.sum() * voxel_ml), float(found.sum() * voxel_ml)
         scores.append(Score(case, structure, outcome, *values, *volumes))
+    return scores
+
+
+def score_files(
+    pairs: Sequence[tuple[str, Path, Path]],
+    known: Mapping[str, int],
+    *,
+    classes: Classes,
+    tolerance_mm: float = TOLERANCE_MM,
+    report: Callable[[int, int], None] = lambda done, total: None,
+    warn: Callable[[str], None] = lambda line: None,
+) -> list[Score]:
+    """Reads the masks and labels of cases and returns a `Score` for each case and class.
+
+    Args:
+        pairs: name, mask and label of each case.
+        known: label values by name; a file with another value is refused.
+        classes, tolerance_mm: see `score_case`.
+        report: called after each case with the number of cases done and of all.
+        warn: called with a sentence on a label whose grid is in doubt.
+
+    Raises:
+        ValueError: a file cannot be read as labels, or mask and label are on different grids.
+    """
+    scores = []
+    for number, (case, mask_path, label_path) in enumerate(pairs, 1):
+        mask, grid = read_label(mask_path, known.values())
+        label, label_grid = read_label(label_path, known.values())
+        check_same_grid(grid, label_grid)
+        if label_grid.warning:
+            warn(f"{label_path}: {label_grid.warning}")
+        scores += score_case(case, mask, label, classes=classes, spacing_mm=grid.spacing_mm, tolerance_mm=tolerance_mm)
+        report(number, len(pairs))
     return scores
 
 

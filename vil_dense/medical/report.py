@@ -1,7 +1,7 @@
 """Describes a mask: volume and components of each structure, and images of three planes."""
 
 import colorsys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,20 +10,10 @@ from PIL import Image
 from scipy import ndimage
 
 from vil_dense.medical.io.grid import Grid
+from vil_dense.medical.postprocess import TOUCHING, boxes
 
-TOUCHING = np.ones((3, 3, 3), dtype=bool)
-"""Neighbourhood of a component: voxels that meet at a face, an edge or a corner."""
 PANEL_PX = 320
 GAP_PX = 8
-
-
-def keep_largest(mask: np.ndarray, values: Sequence[int]) -> None:
-    """Keeps in place only the largest component of each of `values` in `mask`, (I, J, K) integers; sets others to 0."""
-    for value, box in _boxes(mask, values):
-        components, count = ndimage.label(mask[box] == value, TOUCHING)
-        if count > 1:
-            largest = 1 + int(np.argmax(np.bincount(components.ravel())[1:]))
-            mask[box][(components > 0) & (components != largest)] = 0
 
 
 def describe_mask(mask: np.ndarray, labels: Mapping[str, int], grid: Grid) -> list[dict[str, Any]]:
@@ -32,15 +22,15 @@ def describe_mask(mask: np.ndarray, labels: Mapping[str, int], grid: Grid) -> li
     Returns:
         Dicts of `structure`, `label`, `voxels`, `ml`, `components`, `touches_border`.
     """
-    boxes = dict(_boxes(mask, list(labels.values())))
+    found = dict(boxes(mask, list(labels.values())))
     voxel_ml = abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000
     rows = []
     for name, value in labels.items():
         if value == 0:
             continue
         voxels, components, touches = 0, 0, False
-        if value in boxes:
-            box = boxes[value]
+        if value in found:
+            box = found[value]
             inside = mask[box] == value
             voxels, components = int(inside.sum()), int(ndimage.label(inside, TOUCHING)[1])
             touches = any(part.start == 0 or part.stop == n for part, n in zip(box, mask.shape, strict=True))
@@ -95,9 +85,3 @@ def _blend(plane: np.ndarray, labels: np.ndarray, size: tuple[int, int]) -> np.n
         inside = labels == label
         picture[inside] = picture[inside] // 2 + np.array(colour(label), dtype=np.uint8) // 2
     return picture
-
-
-def _boxes(mask: np.ndarray, values: Sequence[int]) -> list[tuple[int, tuple[slice, ...]]]:
-    """Returns value and bounding box of each of `values` above 0 that `mask` holds."""
-    found = ndimage.find_objects(mask, max_label=max(values, default=0))
-    return [(value, found[value - 1]) for value in values if value > 0 and found[value - 1] is not None]

@@ -33,6 +33,8 @@ PLANNED = ("batch_size", "network", "flip_axes", "median_size_vox", "nan_backgro
 def read_plan(plan: Plan | str | Path) -> Plan:
     """Returns a plan from a mapping, or from a JSON file of `tools/volumes/plan.py`.
 
+    Its labels are in order of their values, as MMEngine sorts the names in a config that it writes.
+
     Raises:
         FileNotFoundError: the file does not exist.
         ValueError: a plan must not have these keys or values.
@@ -53,7 +55,7 @@ def read_plan(plan: Plan | str | Path) -> Plan:
     if unknown := [key for key in plan if key not in (*PLAN_KEYS, *PLANNED)]:
         raise ValueError(f"a plan has no {', '.join(unknown)}; known: {', '.join((*PLAN_KEYS, *PLANNED))}")
     check_values(plan)
-    return plan
+    return {**plan, "labels": dict(sorted(plan["labels"].items(), key=lambda item: item[1]))}
 
 
 def check_values(plan: Plan) -> None:

@@ -66,14 +66,19 @@ def _read_splits(file: Path, known: Collection[str]) -> dict[int, Split]:
 
 def _made_folds(names: Sequence[str], pattern: str | None) -> dict[str, int | None]:
     """Spreads the patients over `FOLDS` folds, the same way for the same names."""
-    owners = {name: _patient(name, pattern) for name in names}
+    owners = {name: patient_of(name, pattern) for name in names}
     patients = sorted({*owners.values()})
     places = np.random.default_rng(0).permutation(len(patients)).tolist()
     place = dict(zip(patients, places, strict=True))
     return {name: place[owner] % FOLDS for name, owner in owners.items()}
 
 
-def _patient(name: str, pattern: str | None) -> str:
+def patient_of(name: str, pattern: str | None) -> str:
+    """Returns the part of a case's name that a regular expression finds; without one, the name.
+
+    Raises:
+        ValueError: it is not found.
+    """
     if pattern is None:
         return name
     found = re.search(pattern, name)

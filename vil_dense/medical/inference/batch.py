@@ -24,6 +24,7 @@ from vil_dense.files import read_json, save_csv, save_json, save_png
 from vil_dense.medical.data.plan_schema import Plan
 from vil_dense.medical.data.preprocess import PlanGrid
 from vil_dense.medical.datalists.datalist import Case
+from vil_dense.medical.inference.ensemble import Configuration
 from vil_dense.medical.inference.predictor import VolumePredictor
 from vil_dense.medical.inference.probabilities import Probabilities, probability_file
 from vil_dense.medical.inference.volume_windows import SlidingWindow
@@ -37,6 +38,7 @@ from vil_dense.medical.io.volumes import (
     source_files,
     write_mask,
 )
+from vil_dense.medical.postprocess import Steps
 from vil_dense.medical.report import describe_mask, three_planes
 from vil_dense.progress import Progress
 
@@ -72,12 +74,14 @@ class Folder:
         plan: see `plan_schema`.
         windows: default: the plan's patch, overlapping by half.
         settings: what else the result depends on (checkpoints, options), as plain values: goes to settings.json.
-        mirror, largest: see `predictor.VolumePredictor`.
-        probabilities: which class probabilities are written.
+        others: further configurations, whose probabilities are averaged with those of `networks`.
+        mirror, largest, steps: see `predictor.VolumePredictor`.
+        probabilities: which class probabilities are written; they are those before the steps.
         dicom_seg: whether to write a DICOM segmentation for each case as well, whose image has to be DICOM.
 
     Raises:
-        ValueError: the folder holds what was made with other settings; see also `probabilities.Probabilities`.
+        ValueError: the folder holds what was made with other settings; see also `probabilities.Probabilities` and
+            `predictor.VolumePredictor`.
     """
 
     def __init__(
@@ -88,23 +92,32 @@ class Folder:
         settings: Mapping[str, Any],
         *,
         windows: SlidingWindow | None = None,
+        others: Sequence[Configuration] = (),
         device: torch.device | str = "cpu",
         mirror: bool = False,
         largest: bool = False,
+        steps: Steps | None = None,
         probabilities: Probabilities | None = None,
         dicom_seg: bool = False,
     ) -> None:
-        self.predictor = VolumePredictor(networks, plan, windows, device=device, mirror=mirror, largest=largest)
-        self.out, self.plan, self.windows = out, plan, self.predictor.windows
-        self.probabilities, self.dicom_seg = probabilities, dicom_seg
+        self.predictor = VolumePredictor(
+            networks, plan, windows, others=others, device=device, mirror=mirror, largest=largest, steps=steps
+        )
+        self.out, self.plan, self.probabilities, self.dicom_seg = out, plan, probabilities, dicom_seg
+        self.configurations = self.predictor.configurations
         if probabilities:
             probabilities.classes(plan)  # a name that the plan lacks is an error now, not after the first case
         options: dict[str, Any] = dict(
-            overlap=self.windows.overlap, mirror=mirror, largest=largest, dicom_seg=dicom_seg
+            overlap=self.configurations[0].windows.overlap,
+            mirror=mirror,
+            steps=self.predictor.steps,
+            probabilities=asdict(probabilities) if probabilities else None,
+            dicom_seg=dicom_seg,
         )
-        options["probabilities"] = asdict(probabilities) if probabilities else None
+        if others:
+            options["others"] = [dict(plan=other.plan, overlap=other.windows.overlap) for other in others]
         # as JSON gives it back
-        self.settings = json.loads(json.dumps(dict(settings) | dict(plan=_plain(plan)) | options))
+        self.settings = json.loads(json.dumps(_plain(dict(settings) | dict(plan=plan) | options)))
         path = out / "settings.json"
         if path.is_file():
             before = read_json(path)
@@ -128,8 +141,10 @@ class Folder:
                 survey.failed[case.name] = str(error) or type(error).__name__
             else:
                 survey.grids[case.name] = grids[0]
-                shape = PlanGrid.over(grids[0].shape, grids[0].affine, self.plan).shape
-                survey.windows[case.name] = self.windows.count(shape)
+                survey.windows[case.name] = sum(
+                    windows.count(PlanGrid.over(grids[0].shape, grids[0].affine, plan).shape)
+                    for _, plan, windows in self.configurations
+                )
         return survey
 
     def predict_all(self, survey: Survey, stream: TextIO | None = None) -> dict[str, str]:
@@ -166,7 +181,7 @@ class Folder:
         save_json(self.out / "settings.json", self.settings)
         labels = self.plan["labels"]
         with self._probabilities(case, grid) as array:
-            mask = self.predictor.segment(image, grid, array, done)
+            mask = self.predictor.segment(image, grid, array, scratch=self.out, done=done)
         write_mask(self.out / "masks" / f"{case.name}.nii.gz", mask, grid)
         if self.dicom_seg:
             write_dicom_seg(self.out / "dicom_seg" / f"{case.name}.dcm", mask, grid, labels)

@@ -13,14 +13,16 @@ from torch import nn
 
 from vil_dense.files import read_json, write_whole
 from vil_dense.medical.data.plan_schema import Plan, read_plan
+from vil_dense.medical.inference.ensemble import Configuration, check_configurations, predict_mean
 from vil_dense.medical.inference.probabilities import Probabilities
-from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS, predict
+from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS
 from vil_dense.medical.inference.volume_windows import SlidingWindow
 from vil_dense.medical.io.dicom_seg import write_dicom_seg
 from vil_dense.medical.io.grid import Grid, new_grid
 from vil_dense.medical.io.volumes import at_frame, mask_image, read_grid, read_grids
 from vil_dense.medical.networks.nets import NETWORKS
-from vil_dense.medical.report import describe_mask, keep_largest
+from vil_dense.medical.postprocess import Steps, check_steps, largest_alone, postprocess
+from vil_dense.medical.report import describe_mask
 from vil_dense.state_files import read_state
 
 Volume = str | PathLike[str] | Sequence[str | PathLike[str]] | tuple[Any, Any] | nibabel.spatialimages.SpatialImage
@@ -68,7 +70,12 @@ class VolumePredictor:
         networks: in eval mode on `device`, see `volume_predictor.predict`.
         plan: see `plan_schema`.
         windows: default: the plan's patch, overlapping by half.
+        others: further configurations, whose probabilities are averaged with those of `networks`.
         mirror, largest: average over mirror images; keep the largest component of each structure.
+        steps: of `postprocess`, instead of `largest`.
+
+    Raises:
+        ValueError: the configurations differ in channels or classes, or the steps do not fit the plan.
     """
 
     def __init__(
@@ -77,13 +84,17 @@ class VolumePredictor:
         plan: Plan,
         windows: SlidingWindow | None = None,
         *,
+        others: Sequence[Configuration] = (),
         device: torch.device | str = "cpu",
         mirror: bool = False,
         largest: bool = False,
+        steps: Steps | None = None,
     ) -> None:
-        self.networks, self.plan, self.device = networks, plan, device
-        self.windows = windows or SlidingWindow.of(plan)
-        self.mirror, self.largest = mirror, largest
+        self.configurations = [Configuration(networks, plan, windows or SlidingWindow.of(plan)), *others]
+        check_configurations(self.configurations)
+        self.plan, self.device, self.mirror = plan, device, mirror
+        self.steps = largest_alone(plan["labels"]) if largest else steps or {}
+        check_steps(self.steps, plan["labels"])
 
     @classmethod
     def load(
@@ -96,7 +107,7 @@ class VolumePredictor:
 
         Args:
             bundle: folder with `configs/inference.json` and `models/model.pt`.
-            options: `mirror` and `largest` of the constructor.
+            options: `mirror`, `largest` and `steps` of the constructor.
 
         Raises:
             FileNotFoundError: the folder is no bundle.
@@ -166,22 +177,23 @@ class VolumePredictor:
         image: np.ndarray,
         grid: Grid,
         probabilities: np.ndarray | None = None,
+        *,
+        scratch: Path | None = None,
         done: Callable[[], None] = lambda: None,
     ) -> np.ndarray:
-        """Returns the mask (I, J, K) of an image (C, I, J, K) float32 on `grid`; see `volume_predictor.predict`."""
-        mask = predict(
-            self.networks,
+        """Returns the mask (I, J, K) of an image (C, I, J, K) float32 on `grid`; see `ensemble.predict_mean`."""
+        mask = predict_mean(
+            self.configurations,
             image,
             grid.affine,
-            self.plan,
-            self.windows,
             mirror=self.mirror,
             device=self.device,
             probabilities=probabilities,
+            scratch=scratch,
             done=done,
         )
-        if self.largest:
-            keep_largest(mask, [value for value in self.plan["labels"].values() if value > 0])
+        voxel_ml = abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000
+        postprocess(mask, self.steps, self.plan["labels"], voxel_ml)
         return mask
 
 

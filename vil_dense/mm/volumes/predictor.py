@@ -1,17 +1,15 @@
 """Loads trained networks for prediction: from a config with checkpoints, the work folder of a training, or a bundle."""
 
-from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import MODELS
 
 from vil_dense.medical.inference.predictor import VolumePredictor
 from vil_dense.mm.engine.resolve_config import resolve_plan
 from vil_dense.mm.utils import safe_load
-from vil_dense.mm.volumes.segmentor import VolumeSegmentor
+from vil_dense.mm.volumes.weights import load_segmentors
 
 
 def load_predictor(
@@ -24,7 +22,7 @@ def load_predictor(
     Args:
         source: a config; the work folder of a training, whose own config and last checkpoint are used; or a bundle.
         checkpoints: of the config's model; for a work folder in place of its last one.
-        options: `mirror` and `largest` of `VolumePredictor`.
+        options: `mirror`, `largest` and `steps` of `VolumePredictor`.
 
     Raises:
         FileNotFoundError: something of these does not exist, or the folder is neither a run nor a bundle.
@@ -45,27 +43,11 @@ def load_predictor(
     safe_load.install()  # files that the config names
     cfg = Config.fromfile(config)
     resolve_plan(cfg)
-    models = load_segmentors(cfg, files, device)
-    return VolumePredictor(models, models[0].plan, models[0].windows, device=device, **options)
-
-
-def load_segmentors(cfg: Config, checkpoints: Sequence[str], device: str) -> list[VolumeSegmentor]:
-    """Builds the config's segmentor with the weights of each checkpoint, in eval mode.
-
-    Raises:
-        ValueError: the config segments no volumes, or a checkpoint is of another model.
-    """
     kind = cfg.get("model", {}).get("type")
     if kind != "VolumeSegmentor":
-        raise ValueError(f"{cfg.filename} segments no volumes: its model is a {kind}, not a VolumeSegmentor")
-    cfg.model.pop("picture_weights", None)  # the initial weights of training
-    found = []
-    for checkpoint in checkpoints:
-        weights = safe_load.weights_of(safe_load.load_safely(checkpoint))
-        model = MODELS.build(cfg.model)
-        safe_load.load_exactly(model, weights, checkpoint)
-        found.append(model.to(device).eval())
-    return found
+        raise ValueError(f"{config} segments no volumes: its model is a {kind}, not a VolumeSegmentor")
+    models = load_segmentors(cfg.model, files, device)
+    return VolumePredictor(models, models[0].plan, models[0].windows, device=device, **options)
 
 
 def find_config(run: Path) -> Path:

@@ -1,0 +1,93 @@
+"""Steps after a prediction: holes, the largest component, small components, on grids of any spacing."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from refusals import raises_one_line
+
+from vil_dense.medical.postprocess import (
+    check_steps,
+    fill_holes,
+    keep_largest,
+    largest_alone,
+    postprocess,
+    remove_small,
+)
+
+LABELS = dict(background=0, organ=1, vessel=2, bone=5)
+
+
+def two_parts() -> np.ndarray:
+    mask = np.zeros((10, 12, 8), dtype=np.uint8)
+    mask[2:5, 2:5, 2:5] = 1
+    mask[5, 5, 5] = 1  # meets the cube at a corner: one component
+    mask[8, 9, 1] = 1
+    mask[0, 6:9, 4] = 2
+    return mask
+
+
+def test_the_largest_component_stays() -> None:
+    mask = two_parts()
+    keep_largest(mask, (0, 1, 2, 5))
+    expected = two_parts()
+    expected[8, 9, 1] = 0
+    np.testing.assert_array_equal(mask, expected)
+    again = two_parts()
+    postprocess(again, largest_alone(LABELS), LABELS, 0.001)
+    np.testing.assert_array_equal(again, expected)
+
+
+def test_a_hole_is_filled_and_what_lies_in_it_stays() -> None:
+    mask = np.zeros((7, 7, 7), dtype=np.uint16)
+    mask[1:6, 1:6, 1:6] = 1
+    mask[2:5, 2:5, 2:5] = 0  # enclosed
+    mask[3, 3, 3] = 2
+    expected = np.where(mask == 0, 0, mask)
+    expected[1:6, 1:6, 1:6] = 1
+    expected[3, 3, 3] = 2
+    open_one = mask.copy()
+    open_one[3, 3, 4:] = 0  # a channel of one voxel to the outside
+    for given, wanted in ((mask, expected), (open_one, open_one.copy())):
+        fill_holes(given, [1])
+        np.testing.assert_array_equal(given, wanted)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.5, 0.5, 6.0)])
+def test_volumes_are_in_ml_whatever_the_spacing(spacing: tuple[float, ...]) -> None:
+    voxel_ml = float(np.prod(spacing)) / 1000
+    for min_ml, kept in ((27 * voxel_ml, True), (29 * voxel_ml, False)):
+        mask = two_parts()
+        remove_small(mask, [1], min_ml, voxel_ml)
+        assert (mask == 1).sum() == (28 if kept else 0) and (mask == 2).sum() == 3
+    mask = two_parts()
+    remove_small(mask, [2], 3 * voxel_ml, voxel_ml)
+    assert (mask == 2).sum() == 3, "a component of just this volume stays"
+
+
+def test_steps_come_in_their_order() -> None:
+    """A hollow ball is filled before its volume is compared, and the largest component can still be too small."""
+    mask = np.zeros((9, 9, 9), dtype=np.uint8)
+    mask[1:6, 1:6, 1:6], mask[2:5, 2:5, 2:5], mask[7, 7, 7] = 1, 0, 1
+    postprocess(mask, dict(organ=dict(min_ml=0.11, largest=True, fill_holes=True)), LABELS, 0.001)
+    assert mask.sum() == 125
+    postprocess(mask, dict(organ=dict(min_ml=0.2, largest=True)), LABELS, 0.001)
+    assert mask.sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("steps", "names"),
+    [
+        ([1], ("[1]",)),
+        (dict(organ=True), ("True",)),
+        (dict(tumour=dict(largest=True)), ("tumour", "organ, vessel, bone")),
+        (dict(background=dict(largest=True)), ("background",)),
+        (dict(organ=dict(largest=1)), ("organ", "largest")),
+        (dict(organ=dict(min_ml=-1)), ("organ", "min_ml", "-1")),
+        (dict(organ=dict(min_ml=float("nan"))), ("organ", "nan")),
+        (dict(organ=dict(smooth=True)), ("organ", "smooth")),
+    ],
+)
+def test_steps_that_are_refused(steps: Any, names: tuple[str, ...]) -> None:
+    with raises_one_line(ValueError, *names):
+        check_steps(steps, LABELS)

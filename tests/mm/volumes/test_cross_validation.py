@@ -1,0 +1,102 @@
+"""A cross-validation without its trainings: held-out masks, pooled scores, what is repeated and what is refused."""
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from fold_studies import read, run_study, seeded, write_cases, write_config
+from refusals import raises_one_line
+
+from vil_dense.mm.volumes.cross_validation import CrossValidation
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data of three patients with two cases each, whose cases stay together, a config, and a finished study."""
+    root = tmp_path_factory.mktemp("folds")
+    path = write_config(root / "config.py", write_cases(root / "data"), patient=r"p\d")
+    run_study(root / "study", path)
+    return root
+
+
+@pytest.fixture
+def study(made: Path, tmp_path: Path) -> CrossValidation:
+    """Returns a copy of the finished study."""
+    shutil.copytree(made / "study", tmp_path / "study")
+    return CrossValidation(tmp_path / "study", read(made / "config.py"))
+
+
+def test_each_case_is_pooled_once(study: CrossValidation) -> None:
+    rows = list(csv.DictReader((study.root / "metrics.csv").read_text().splitlines()))
+    names = [case.name for case in study.data.cases]
+    assert sorted({row["case"] for row in rows}) == names and len(rows) == 2 * len(names)
+    assert [row["structure"] for row in rows[:2]] == ["organ_2", "organ_10"], "in the order of their labels"
+    assert sorted(path.name for path in (study.root / "masks").iterdir()) == [f"{name}.nii.gz" for name in names]
+    for fold, split in study.data.splits.items():
+        assert {row["case"] for row in rows if row["fold"] == str(fold)} == split.val
+    summary = json.loads((study.root / "summary.json").read_text())
+    dice = np.mean(
+        [np.mean([float(row["dice"]) for row in rows if row["structure"] == s]) for s in ("organ_2", "organ_10")]
+    )
+    assert summary["mean"]["dice"] == pytest.approx(dice) and summary["cases"] == 6
+    low, high = summary["mean"]["dice_95"]
+    assert low <= summary["mean"]["dice"] <= high and "3 patients" in summary["interval"]
+    assert sum(row["cases"] for row in summary["by_fold"].values()) == 6 and summary["never_held_out"] == []
+
+
+def test_a_mask_is_of_the_network_without_its_case(study: CrossValidation) -> None:
+    """The mask of a case is that of its fold, and the folds' networks differ."""
+    masks = {}
+    for fold in study.data.splits:
+        for case in study.data.split(fold)[1]:
+            pooled = nibabel.load(study.root / f"masks/{case.name}.nii.gz").get_fdata()
+            own = nibabel.load(study.folder(fold) / f"held_out/masks/{case.name}.nii.gz").get_fdata()
+            np.testing.assert_array_equal(pooled, own)
+            masks[fold] = pooled
+    assert len({mask.tobytes() for mask in masks.values()}) > 1
+
+
+def test_what_is_finished_is_not_repeated(study: CrossValidation) -> None:
+    first, second, third = study.data.splits
+    (study.folder(first) / "held_out/metrics.json").unlink()
+    (study.folder(second) / "trained.json").unlink()
+    (study.folder(third) / "held_out/masks").rename(study.root / "elsewhere")
+    trained: list[int] = []
+    for fold in study.data.splits:
+        study.run(fold, seeded(study.cfg, trained), stream=io.StringIO())
+    assert trained == [second]
+    assert all(map(study.is_scored, study.data.splits))
+
+
+def test_what_is_refused(study: CrossValidation, made: Path) -> None:
+    cfg = read(made / "config.py")
+    cfg.model.overlap = 0.5
+    with raises_one_line(ValueError, study.root, "sha256", "--work-dir"):
+        CrossValidation(study.root, cfg)
+    with raises_one_line(ValueError, "fold 7"):
+        study.run(7, seeded(study.cfg))
+    fold, _, last = study.data.splits
+    record = study.folder(last) / "trained.json"
+    record.write_text(json.dumps(dict(checkpoint="iter_2.pth", held_out=["x"])))
+    with raises_one_line(ValueError, study.folder(last), f"fold {last}"):
+        study.pool([fold, last])
+    record.unlink()
+    with raises_one_line(ValueError, f"fold {last} ", "--fold"):
+        study.pool([fold, last])
+    assert study.pool([fold])["never_held_out"], "a part of the folds is pooled, and says so"
+
+
+def test_a_case_of_two_folds_is_not_pooled(tmp_path: Path) -> None:
+    data = write_cases(tmp_path / "data", 3)
+    both = [dict(train=["p0_a"], val=["p0_b", "p1_a"]), dict(train=["p0_b"], val=["p0_a", "p1_a"])]
+    (data / "splits_final.json").write_text(json.dumps(both))
+    study = CrossValidation(tmp_path / "study", read(write_config(tmp_path / "config.py", data)))
+    for fold in (0, 1):
+        study.run(fold, seeded(study.cfg), stream=io.StringIO())
+    with raises_one_line(ValueError, "p1_a", "0 and 1"):
+        study.pool([0, 1])

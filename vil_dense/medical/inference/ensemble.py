@@ -1,0 +1,121 @@
+"""Averages the predictions of several configurations, whose networks may see other grids, patches and orientations.
+
+The networks of one configuration, as those of the folds of a cross-validation, see the same grid: their logits are
+averaged there (`volume_predictor.predict`). Configurations are averaged on the grid of the file: each gives its class
+probabilities in 16 bits, and the mean of these decides. So each configuration counts the same, however many networks it
+has. The probabilities are files on the disk, of 2 bytes for each class and voxel of each configuration, and go when the
+case is done.
+"""
+
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from vil_dense.medical.data.plan_schema import Plan
+from vil_dense.medical.inference.volume_predictor import predict
+from vil_dense.medical.inference.volume_windows import SlidingWindow
+
+SLAB_BYTES = 2**27
+"""Most bytes of the sums of a slab."""
+
+
+class Configuration(NamedTuple):
+    """Stores the networks of one plan, in eval mode, and the windows in which they see a volume."""
+
+    networks: Sequence[nn.Module]
+    plan: Plan
+    windows: SlidingWindow
+
+
+def check_configurations(configurations: Sequence[Configuration]) -> None:
+    """Checks that configurations see the same channels and tell the same classes.
+
+    Raises:
+        ValueError: they do not.
+    """
+    first = configurations[0].plan
+    for other in configurations[1:]:
+        for key, wanted, got in (
+            ("channels", list(first["channels"]), list(other.plan["channels"])),
+            ("labels", dict(first["labels"]), dict(other.plan["labels"])),
+        ):
+            if wanted != got:
+                raise ValueError(f"predictions are averaged over equal {key}, got {wanted} and {got}")
+
+
+def predict_mean(
+    configurations: Sequence[Configuration],
+    image: np.ndarray,
+    affine: np.ndarray,
+    *,
+    mirror: bool = False,
+    device: torch.device | str = "cpu",
+    probabilities: np.ndarray | None = None,
+    scratch: Path | None = None,
+    done: Callable[[], None] = lambda: None,
+) -> np.ndarray:
+    """Returns the classes, (I, J, K) uint8 (uint16 for more than 256 classes), on the grid of the image.
+
+    Args:
+        configurations: see `check_configurations`; a single one is predicted as it is.
+        image, affine, mirror, probabilities, done: see `volume_predictor.predict`.
+        scratch: folder for the probabilities of the configurations.
+
+    Raises:
+        OSError: the disk is full.
+    """
+
+    def run(configuration: Configuration, filled: np.ndarray | None) -> np.ndarray:
+        networks, plan, windows = configuration
+        return predict(
+            networks, image, affine, plan, windows, mirror=mirror, device=device, probabilities=filled, done=done
+        )
+
+    if len(configurations) == 1:
+        return run(configurations[0], probabilities)
+    shape = (*image.shape[1:], len(configurations[0].plan["labels"]))
+    with ExitStack() as files:
+        parts = [files.enter_context(_unnamed(shape, scratch)) for _ in configurations]
+        for configuration, part in zip(configurations, parts, strict=True):
+            run(configuration, part)
+        return mean_classes(parts, probabilities)
+
+
+def mean_classes(parts: Sequence[np.ndarray], probabilities: np.ndarray | None = None) -> np.ndarray:
+    """Returns the class of the largest mean probability of each voxel, (I, J, K) uint8 or uint16.
+
+    Args:
+        parts: (I, J, K, classes) uint16 each, see `volume_predictor.PROBABILITY_STEPS`.
+        probabilities: an array of this form to fill with the mean.
+    """
+    *shape, classes = parts[0].shape
+    labels = np.zeros(shape, dtype=np.min_scalar_type(classes - 1))
+    step = max(1, SLAB_BYTES // (4 * math.prod(shape[:2]) * classes))
+    for start in range(0, shape[2], step):
+        place = np.s_[:, :, start : start + step]
+        total = np.zeros(parts[0][place].shape, np.uint32)
+        for part in parts:
+            total += part[place]
+        labels[place] = total.argmax(-1)
+        if probabilities is not None:
+            probabilities[place] = np.round(total / len(parts))
+    return labels
+
+
+@contextmanager
+def _unnamed(shape: Sequence[int], folder: Path | None) -> Iterator[np.ndarray]:
+    """Gives an array of uint16 in a file that has no name, and so is gone when the process ends in whatever way."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        # a full disk says so here, not by a signal when the pages are written
+        os.posix_fallocate(file.fileno(), 0, 2 * math.prod(shape))
+        yield np.memmap(file, np.uint16, "r+", shape=tuple(shape), order="F")

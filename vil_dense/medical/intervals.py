@@ -1,0 +1,83 @@
+"""Estimates how much a mean over cases would change with other cases: bootstrap of cases or of patients.
+
+The mean of a set of scores is that of `metrics.summarise`: over the cases of a structure, where absent structures are
+left out, and then over the structures. A draw takes as many cases as there are, with replacement, and computes this
+mean; an interval holds the middle 95 % of the draws. Cases of one patient are drawn together, as they are not
+independent.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from vil_dense.medical.metrics import VALUES, Score, summarise
+
+DRAWS = 2000
+PERCENTILES = (2.5, 97.5)
+
+
+def scores_table(scores: Sequence[Score], value: str = "dice") -> tuple[list[str], list[str], np.ndarray]:
+    """Returns the cases, the structures, and a value of each, (cases, structures) float64, NaN where it is absent."""
+    cases, structures = ([*dict.fromkeys(getattr(score, key) for score in scores)] for key in ("case", "structure"))
+    table = np.full((len(cases), len(structures)), np.nan)
+    for score in scores:
+        number = getattr(score, value)
+        table[cases.index(score.case), structures.index(score.structure)] = np.nan if number is None else number
+    return cases, structures, table
+
+
+def draw_counts(patients: Sequence[str], draws: int = DRAWS) -> np.ndarray:
+    """Returns how often each draw takes each case, (draws, cases) int64; the same for the same patients.
+
+    Args:
+        patients: the patient of each case.
+    """
+    names, place = np.unique(np.asarray(patients), return_inverse=True)
+    chances = np.full(len(names), 1 / len(names))
+    return np.random.default_rng(0).multinomial(len(names), chances, size=draws)[:, place]
+
+
+def structure_means(table: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Returns the mean of each structure in each draw, (draws, structures), NaN where a draw has no case with it.
+
+    Args:
+        table: (cases, structures), NaN where a structure is absent.
+        counts: (draws, cases), how often a draw takes a case.
+    """
+    known = np.isfinite(table)
+    totals, numbers = counts @ np.where(known, table, 0.0), counts @ known.astype(float)
+    return np.divide(totals, numbers, out=np.full(totals.shape, np.nan), where=numbers > 0)
+
+
+def mean_over_structures(means: np.ndarray) -> np.ndarray:
+    """Returns the mean of (draws, structures) over the structures that are not NaN, (draws,), NaN if all are."""
+    return structure_means(means.T, np.ones((1, means.shape[1])))[0] if means.size else np.full(len(means), np.nan)
+
+
+def middle(draws: np.ndarray) -> list[float] | None:
+    """Returns the two ends of the interval that holds the middle 95 % of the draws, None without any."""
+    known = draws[np.isfinite(draws)]
+    return [float(end) for end in np.percentile(known, PERCENTILES)] if len(known) else None
+
+
+def summarise_with_intervals(scores: Sequence[Score], patients: Sequence[str]) -> dict[str, Any]:
+    """Returns `metrics.summarise` with the interval of each mean beside it: `dice_95=[low, high]` beside `dice`.
+
+    Args:
+        scores: of all cases.
+        patients: the patient of each case, in the order in which the cases come in `scores`. With fewer than two
+            patients the intervals are None.
+    """
+    summary = summarise(scores)
+    counts = draw_counts(patients)
+    for value in VALUES:
+        _, structures, table = scores_table(scores, value)
+        means = structure_means(table, counts)
+        several = len(set(patients)) > 1
+        for column, name in enumerate(structures):
+            summary["structures"][name][f"{value}_95"] = middle(means[:, column]) if several else None
+        summary["mean"][f"{value}_95"] = middle(mean_over_structures(means)) if several else None
+    unit = "cases" if len(set(patients)) == len(patients) else "patients"
+    summary["interval"] = f"95 %, percentile bootstrap, {DRAWS} draws of {len(set(patients))} {unit}"
+    return summary

@@ -1,0 +1,39 @@
+"""Builds segmentors of volumes with the weights of checkpoints."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vil_dense.mm.utils.safe_load import load_exactly, load_safely, weights_of
+from vil_dense.mm.volumes.segmentor import VolumeSegmentor
+
+PREDICTS = ("plan", "network", "overlap", "window_batch")
+"""Options of `VolumeSegmentor` that a prediction depends on; the others belong to its training."""
+
+
+def predicting(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options of a config's model that its predictions depend on."""
+    return {key: model[key] for key in PREDICTS if key in model}
+
+
+def load_segmentors(
+    model: Mapping[str, Any], checkpoints: Sequence[str | Path], device: torch.device | str
+) -> list[VolumeSegmentor]:
+    """Returns a segmentor for each checkpoint, in eval mode on `device`.
+
+    Args:
+        model: of a config, or `predicting` of it.
+        checkpoints: files of weights; no code in them is run.
+
+    Raises:
+        ValueError, FileNotFoundError: see `safe_load.load_safely` and `safe_load.load_exactly`.
+    """
+    found = []
+    for checkpoint in checkpoints:
+        weights = weights_of(load_safely(str(checkpoint)))
+        segmentor = VolumeSegmentor(**predicting(model))
+        load_exactly(segmentor, weights, str(checkpoint))
+        found.append(segmentor.to(device).eval())
+    return found
