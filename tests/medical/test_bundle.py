@@ -23,7 +23,7 @@ from vil_dense.medical.bundle.torchscript import save_torchscript
 from vil_dense.medical.data.reader import read_case
 from vil_dense.medical.datalists.datalist import Case, read_datalist
 from vil_dense.medical.inference.volume_predictor import predict
-from vil_dense.medical.io.nifti import read_image
+from vil_dense.medical.io.volumes import read_image
 from vil_dense.medical.metrics import score_case
 
 PLAN = dict(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from nifti_files import affine
 
-from vil_dense.medical.io.nifti import Grid
+from vil_dense.medical.io.grid import Grid
 from vil_dense.medical.report import PANEL_PX, colour, describe_mask, three_planes
 
 LABELS = dict(background=0, organ=1, vessel=2, bone=5)

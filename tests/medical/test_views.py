@@ -19,7 +19,7 @@ from vil_dense.medical.data.transforms import KEYS, LoadCased, ToPlanGridd
 from vil_dense.medical.datalists.datalist import read_datalist
 from vil_dense.medical.datalists.inputs import find_cases
 from vil_dense.medical.inference.volume_windows import SlidingWindow
-from vil_dense.medical.io.nifti import read_label, write_mask
+from vil_dense.medical.io.volumes import read_label, write_mask
 
 SHAPE = (9, 11, 7)
 SPACING = (1.0, 0.8, 2.5)

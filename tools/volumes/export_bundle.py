@@ -82,6 +82,7 @@ def main() -> int:
         from vil_dense.medical.data.plan_schema import read_plan
         from vil_dense.medical.inference.volume_windows import SlidingWindow
         from vil_dense.medical.networks.nets import build_network
+        from vil_dense.mm.volumes.predictor import last_checkpoint
 
         plan = cfg.model.plan = dict(read_plan(cfg.model.plan))
         checkpoint = Path(args.checkpoint) if args.checkpoint else last_checkpoint(run)

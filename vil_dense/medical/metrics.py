@@ -23,7 +23,7 @@ from monai.metrics import compute_dice
 from monai.metrics.utils import get_edge_surface_distance
 
 from vil_dense.files import save_csv, save_json
-from vil_dense.medical.io.nifti import check_same_grid, read_label
+from vil_dense.medical.io.volumes import check_same_grid, read_label
 
 RULE = (
     "absent from both: left out and counted; in one only: Dice 0, NSD 0, HD95 the image diagonal, "

@@ -9,7 +9,7 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation
 from PIL import Image
 from scipy import ndimage
 
-from vil_dense.medical.io.nifti import Grid
+from vil_dense.medical.io.grid import Grid
 from vil_dense.medical.postprocess import TOUCHING, boxes
 
 PANEL_PX = 320

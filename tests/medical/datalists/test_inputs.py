@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from nifti_files import write_nifti
 from refusals import raises_one_line
 
 from vil_dense.medical.datalists.datalist import read_datalist
-from vil_dense.medical.datalists.inputs import describe_inputs, find_cases
+from vil_dense.medical.datalists.inputs import by_frame, describe_inputs, find_cases
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -83,7 +85,7 @@ def test_inputs_that_are_refused(tmp_path: Path) -> None:
     with raises_one_line(FileNotFoundError, "nowhere"):
         find_cases(Path("nowhere"))
     with raises_one_line(FileNotFoundError, "empty", ".nii.gz"):
-        find_cases(touch(tmp_path / "empty", "a.mha"))
+        find_cases(touch(tmp_path / "empty", "a.tif"))
     folder = touch(tmp_path / "in", "a.nii", "a.nii.gz")
     with raises_one_line(ValueError, "a.nii", "a.nii.gz"):
         find_cases(folder)
@@ -97,12 +99,12 @@ def test_inputs_that_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_is_not_read_is_named(tmp_path: Path) -> None:
-    names = ["a.nii.gz", "t2.nrrd", "t2.mha", ".hidden.nii", "x_0000.nii", "x_0001.nii", "y_0000.nii"]
+    names = ["a.nii.gz", "b.mhd", "b.raw", "t2.tif", "t2.npy", ".hidden.nii", "x_0000.nii", "x_0001.nii", "y_0000.nii"]
     for name in names:
         (tmp_path / name).touch()
     cases = find_cases(tmp_path)
     skipped, split = describe_inputs(tmp_path, cases, 1)
-    assert skipped == f"2 files in {tmp_path} are not read: t2.mha, t2.nrrd"
+    assert skipped == f"2 files in {tmp_path} are not read: t2.npy, t2.tif"
     assert "1 names (x_0000, ...)" in split
     assert describe_inputs(tmp_path / "a.nii.gz", find_cases(tmp_path / "a.nii.gz"), 1) == []
 
@@ -136,3 +138,38 @@ def test_folds_of_every_layout(tmp_path: Path) -> None:
         find_cases(plain, fold=9)
     with raises_one_line(ValueError, plain, "testing", "training"):
         find_cases(plain, section="testing")
+
+
+def test_one_image_in_several_formats_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "t2.nii", "t2.nrrd", "t2.mha")
+    with raises_one_line(ValueError, "t2.mha", "t2.nii"):
+        find_cases(tmp_path)
+
+
+def test_channel_files_for_a_network_of_one_channel_are_refused(tmp_path: Path) -> None:
+    """Each of them would be a case, with a mask that looks like one of a patient."""
+    touch(tmp_path, *(f"{name}_{channel:04d}.nii.gz" for name in "pqr" for channel in range(3)))
+    cases = find_cases(tmp_path, channels=1)
+    assert len(cases) == 9
+    with raises_one_line(ValueError, tmp_path, "3 names", "p_0000", "p_0002", "1 channel", "JSON"):
+        describe_inputs(tmp_path, cases, 1)
+    with raises_one_line(ValueError, "2 channels"):
+        describe_inputs(tmp_path, find_cases(tmp_path, channels=2), 2)
+    assert list(found(tmp_path, channels=3)) == ["p", "q", "r"]
+    assert describe_inputs(tmp_path, find_cases(tmp_path, channels=3), 3) == []
+
+
+def test_a_series_in_time_is_read_by_frame(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "a.nii", np.zeros((4, 4, 4, 3), np.uint8))
+    (tmp_path / "b.nii").write_text("no volume")
+    cases = find_cases(tmp_path)
+    assert [(case.name, case.frame) for case in by_frame(cases, "all")] == [
+        ("a_t000", 0),
+        ("a_t001", 1),
+        ("a_t002", 2),
+        ("b_t000", 0),
+    ]
+    assert [case.name for case in by_frame(cases, "2")] == ["a_t002", "b_t002"]
+    for wrong in ("-1", "first"):
+        with raises_one_line(ValueError, "--frame", "all", wrong):
+            by_frame(cases, wrong)

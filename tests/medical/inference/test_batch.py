@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from vil_dense.medical.datalists.inputs import find_cases
 from vil_dense.medical.inference.batch import Folder
+from vil_dense.medical.inference.probabilities import Probabilities
 from vil_dense.medical.inference.volume_memory import estimate
-from vil_dense.medical.io.nifti import read_grid
+from vil_dense.medical.io.volumes import read_grid
 
 PLAN = dict(
     channels=["MR"],
@@ -88,21 +89,21 @@ def test_what_is_in_it(images: Path, tmp_path: Path) -> None:
 def test_an_interrupted_run_goes_on(images: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        predicted(images, out, Counted(stop_at=2), probabilities=True)
-    done = ["masks/a.nii.gz", "overlays/a.png", "probabilities/a.nii", "reports/a.json", "settings.json"]
+        predicted(images, out, Counted(stop_at=2), probabilities=Probabilities())
+    done = ["masks/a.nii.gz", "overlays/a.png", "probabilities/a.nii.gz", "reports/a.json", "settings.json"]
     assert files(out) == done
-    (out / "probabilities/.part-1-b.nii").touch()  # as kill -9 leaves it
+    (out / "probabilities/.part-1-b.nii.gz.raw").touch()  # as kill -9 leaves it
     before = (out / "masks/a.nii.gz").stat().st_mtime_ns
     rest = Counted()
-    assert predicted(images, out, rest, probabilities=True)[0] == {}
+    assert predicted(images, out, rest, probabilities=Probabilities())[0] == {}
     assert rest.windows == 2 and (out / "masks/a.nii.gz").stat().st_mtime_ns == before
     assert len((out / "volumes.csv").read_text().splitlines()) == 7
     assert not list(out.rglob(".part-*"))
     none = Counted()
-    predicted(images, out, none, probabilities=True)
+    predicted(images, out, none, probabilities=Probabilities())
     assert none.windows == 0
     (out / "reports/b.json").unlink()
-    predicted(images, out, none, probabilities=True)
+    predicted(images, out, none, probabilities=Probabilities())
     assert none.windows == 1
 
 
@@ -142,8 +143,8 @@ def test_a_folder_of_other_settings_is_refused(images: Path, tmp_path: Path) -> 
 
 
 def test_probabilities_lie_on_the_grid_too(images: Path, tmp_path: Path) -> None:
-    predicted(images / "a.nii.gz", tmp_path / "out", probabilities=True)
-    source, shares = nibabel.load(images / "a.nii.gz"), nibabel.load(tmp_path / "out/probabilities/a.nii")
+    predicted(images / "a.nii.gz", tmp_path / "out", probabilities=Probabilities())
+    source, shares = nibabel.load(images / "a.nii.gz"), nibabel.load(tmp_path / "out/probabilities/a.nii.gz")
     assert shares.shape == (*source.shape, 3) and shares.get_data_dtype() == np.uint16
     np.testing.assert_array_equal(shares.affine, source.affine)
     for key in ("qform_code", "sform_code", "xyzt_units"):
@@ -184,9 +185,11 @@ def test_a_full_disk(call: str, images: Path, tmp_path: Path, monkeypatch: pytes
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(call, full)
-    written = dict(zip(("nibabel.save", "os.posix_fallocate"), ("masks/a.nii.gz", "probabilities/a.nii"), strict=True))
+    written = dict(
+        zip(("nibabel.save", "os.posix_fallocate"), ("masks/a.nii.gz", "probabilities/a.nii.gz"), strict=True)
+    )
     with raises_one_line(OSError, written[call], "No space left"):
-        predicted(images, tmp_path / "out", probabilities=True)
+        predicted(images, tmp_path / "out", probabilities=Probabilities())
     assert [name for name in files(tmp_path / "out") if not name.startswith("probabilities/a")] == ["settings.json"]
     assert not [name for name in files(tmp_path / "out") if "part" in name]
 

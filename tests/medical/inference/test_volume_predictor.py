@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from vil_dense.medical.data import resample
 from vil_dense.medical.data.intensity import normalise
 from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS, predict
-from vil_dense.medical.io.nifti import read_image, read_label, write_mask
 from vil_dense.medical.io.orientation import AXIS_NAMES
+from vil_dense.medical.io.volumes import read_image, read_label, write_mask
 from vil_dense.medical.metrics import score_case
 
 LABELS = dict(background=0, one=1, two=2)

@@ -9,7 +9,7 @@ import pytest
 from nifti_files import affine, write_nifti
 
 from vil_dense.medical.io.geometry import contradiction, shear
-from vil_dense.medical.io.nifti import read_grid, read_image
+from vil_dense.medical.io.volumes import read_grid, read_image
 
 SHAPE = (20, 24, 30)
 

@@ -12,7 +12,7 @@ from nifti_files import affine, write_nifti
 from torch import nn
 
 from vil_dense.medical.inference.volume_predictor import predict
-from vil_dense.medical.io.nifti import read_image, read_label, write_mask
+from vil_dense.medical.io.volumes import read_image, read_label, write_mask
 
 # Every way to name three axes, each from either end.
 ORIENTATIONS = [

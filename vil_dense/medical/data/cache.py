@@ -12,7 +12,7 @@ from vil_dense.backbones.memory import GIB
 from vil_dense.medical.data.plan_schema import Plan
 from vil_dense.medical.data.preprocess import PlanGrid
 from vil_dense.medical.datalists.datalist import Case
-from vil_dense.medical.io.nifti import read_grid
+from vil_dense.medical.io.volumes import read_grid
 
 
 def loaded_bytes(case: Case, plan: Plan) -> int:

@@ -48,6 +48,7 @@ def check_cases(
     report: Callable[[int, int], None] | None = None,
     each: Callable[[Case, LoadedCase], None] | None = None,
     seconds: float = math.inf,
+    nan: float | None = None,
 ) -> list[str]:
     """Checks that all files exist and reads those of at least one case, of all if the time allows.
 
@@ -57,6 +58,7 @@ def check_cases(
         report: called with the number of finished cases and of all cases.
         each: called with every case that was read without a fault.
         seconds: time limit of reading; the cases that were read are spread evenly.
+        nan: see `reader.read_case`.
 
     Raises:
         ValueError: cases cannot be used; describes the first ones and gives their number.
@@ -66,12 +68,12 @@ def check_cases(
     for done, case in enumerate((cases[index] for index in order), 1):
         try:
             if done == 1 or time.monotonic() < end:
-                loaded = read_case(case, channels, labels)
+                loaded = read_case(case, channels, labels, nan)
                 if loaded.grid.warning:
                     warnings.append(f"{loaded.grid.path}: {loaded.grid.warning}")
                 if each:
                     each(case, loaded)
-            elif missing := [path for path in (*case.images, case.label) if path and not path.is_file()]:
+            elif missing := [path for path in (*case.images, case.label) if path and not path.exists()]:
                 raise ValueError(f"case {case.name}: no volume at {missing[0]}")
         except ValueError as error:
             faults.append(str(error))

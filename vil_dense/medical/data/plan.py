@@ -18,8 +18,8 @@ from vil_dense.medical.data.plan_schema import check_values
 from vil_dense.medical.data.reader import LoadedCase
 from vil_dense.medical.data.resample import new_length
 from vil_dense.medical.datalists.datalist import Case, DataList
-from vil_dense.medical.io.nifti import read_grid
 from vil_dense.medical.io.orientation import axis_order
+from vil_dense.medical.io.volumes import read_grid
 from vil_dense.medical.networks.nets import build_network, logits_of
 from vil_dense.medical.networks.topology import FEWEST_VOX, topology, total_stride
 from vil_dense.medical.networks.vil_unet import ViLUNet3D
@@ -31,7 +31,10 @@ MOST_TOKENS = 4096
 """Most tokens of a patch at the finest scale with sequence blocks."""
 SAMPLES = 2000
 """Foreground voxels of each case and channel that are sampled for the statistics of the data set."""
-CHOICES = ("orientation", "spacing_mm", "patch_vox", "batch_size", "intensity", "network", "flip_axes")
+CHOICES = (
+    *("orientation", "spacing_mm", "patch_vox", "batch_size"),
+    *("intensity", "network", "flip_axes", "nan_background"),
+)
 
 
 class Study:
@@ -110,7 +113,7 @@ def make_plan(
     check_values(given)
     study = Study(given.get("orientation", "RAS"))
     values = sorted(labels.values()) if labels else range(256)
-    warnings = check_cases(listed.cases, len(channels), values, report, study)
+    warnings = check_cases(listed.cases, len(channels), values, report, study, nan=given.get("nan_background"))
     chosen = _choose(study, channels, dict(labels or _found_labels(study)), given, patch_budget_vox)
     data = _summary(study, chosen["labels"]) | dict(sided=study.sided(chosen["labels"]))
     return dict(data=data, plan=chosen, cost=_cost(chosen), cases=study.cases, warnings=warnings)
@@ -170,6 +173,7 @@ def _choose(
         network={**choose_network(patch, spacing), **given.get("network", {})},
         flip_axes=list(given.get("flip_axes", axes_without_sides(study.orientation, study.sided(labels)))),
         median_size_vox=median,
+        **{key: given[key] for key in ("nan_background",) if key in given},
     )
 
 

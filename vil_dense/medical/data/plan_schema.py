@@ -8,7 +8,8 @@ A plan is a mapping with
   patch_vox     size of training patches and prediction windows, three numbers
   intensity     for each channel a dict with `rule`, a key of `INTENSITY`, and that rule's options
 and, after planning, `batch_size`, `network` (options of `ViLUNet3D`), `flip_axes` (axes along which volumes are
-mirrored, see `mirroring`) and `median_size_vox`.
+mirrored, see `mirroring`) and `median_size_vox`. With `nan_background`, a number, voxels of NaN are read as this value;
+without it they are an error.
 """
 
 import math
@@ -25,8 +26,8 @@ from vil_dense.medical.io.orientation import AXIS_NAMES
 Plan = Mapping[str, Any]
 
 PLAN_KEYS = ("channels", "labels", "orientation", "spacing_mm", "patch_vox", "intensity")
-PLANNED = ("batch_size", "network", "flip_axes", "median_size_vox")
-"""Keys that planning adds."""
+PLANNED = ("batch_size", "network", "flip_axes", "median_size_vox", "nan_background")
+"""Keys that planning adds, the last one only on request."""
 
 
 def read_plan(plan: Plan | str | Path) -> Plan:
@@ -136,6 +137,12 @@ def _check_flip_axes(plan: Plan) -> None:
         raise ValueError(f"a plan's flip_axes are some of 0, 1 and 2, got {axes!r}")
 
 
+def _check_nan_background(plan: Plan) -> None:
+    value = plan["nan_background"]
+    if isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(f"a plan's nan_background is a finite number, got {value!r}")
+
+
 PLAN_CHECKS: dict[str, Callable[[Plan], None]] = {
     "channels": _check_channels,
     "labels": _check_labels,
@@ -146,4 +153,5 @@ PLAN_CHECKS: dict[str, Callable[[Plan], None]] = {
     "batch_size": _check_batch_size,
     "network": _check_network,
     "flip_axes": _check_flip_axes,
+    "nan_background": _check_nan_background,
 }

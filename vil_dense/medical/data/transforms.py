@@ -44,10 +44,11 @@ class LoadCased(MapTransform):
     def __init__(self, keys: KeysCollection, plan: Plan) -> None:
         super().__init__(keys)
         self.channels, self.labels = len(plan["channels"]), sorted(plan["labels"].values())
+        self.nan = plan.get("nan_background")
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         case = Case.from_dict(data)
-        image, label, grid = read_case(case, self.channels, self.labels if "label" in self.keys else None)
+        image, label, grid = read_case(case, self.channels, self.labels if "label" in self.keys else None, self.nan)
         meta = dict(filename_or_obj=str(case.images[0]), spatial_shape=np.array(grid.shape))
         volumes = dict(image=image) if label is None else dict(image=image, label=label[None])
         affine = torch.from_numpy(grid.affine)

@@ -1,31 +1,38 @@
 """Reads lists of cases (Decathlon and MONAI JSON, nnU-Net's `dataset.json`, two plain folders) and their folds."""
 
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from vil_dense.files import read_json
 from vil_dense.medical.datalists.folds import Split, find_splits
-from vil_dense.medical.io.nifti import SUFFIXES, stem
+from vil_dense.medical.io.volumes import SUFFIXES, is_volume, list_volumes, stem
 
+CHANNEL_NUMBER = re.compile(r"(.+)_(\d{4})")
+"""Names of nnU-Net's files, one for each channel."""
 _FOLDERS = (("imagesTr", "labelsTr"), ("images", "labels"))
 
 
 @dataclass(frozen=True)
 class Case:
-    """Stores the files of a case: images (one for each channel, or one for all), label, and the fold of its entry."""
+    """Stores the files of a case: images (one for each channel, or one for all; for DICOM a folder, or a file of the
+    series), label, the fold of its entry, and the only index of a fourth axis that is read, if not all are."""
 
     name: str
     images: tuple[Path, ...]
     label: Path | None
     fold: int | None = None
+    frame: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns `name`, `image` (a path, or one for each channel) and `label` if any, for MONAI's transforms."""
+        """Returns `name`, `image` (a path, or one for each channel), and if any `label` and `frame`, for transforms."""
         paths = [str(path) for path in self.images]
         item: dict[str, Any] = dict(name=self.name, image=paths[0] if len(paths) == 1 else paths)
+        if self.frame is not None:
+            item["frame"] = self.frame
         return item if self.label is None else {**item, "label": str(self.label)}
 
     @classmethod
@@ -33,7 +40,7 @@ class Case:
         """Returns the case of a dictionary of `as_dict`; the default name is that of its first file."""
         images = item["image"] if isinstance(item["image"], (list, tuple)) else [item["image"]]
         label = Path(item["label"]) if item.get("label") else None
-        return cls(item.get("name") or case_name(images[0]), tuple(map(Path, images)), label)
+        return cls(item.get("name") or case_name(images[0]), tuple(map(Path, images)), label, frame=item.get("frame"))
 
 
 @dataclass(frozen=True)
@@ -132,14 +139,14 @@ def _long_name(case: Case, root: Path) -> str:
 
 
 def case_name(path: str | Path) -> str:
-    """Returns a file's name without `.nii` or `.nii.gz`.
+    """Returns a file's name without the ending of its format; that of a DICOM folder is whole.
 
     Raises:
         ValueError: the file has another ending.
     """
     path = Path(path)
-    if not path.name.endswith(SUFFIXES):
-        raise ValueError(f"{path} is not a NIfTI file: expected an ending of {' or '.join(SUFFIXES)}")
+    if not (is_volume(path) or path.is_dir()):
+        raise ValueError(f"{path} is not a volume: expected an ending of {', '.join(SUFFIXES)}, or a DICOM folder")
     return stem(path)
 
 
@@ -188,7 +195,7 @@ def check_entry(source: Path, entry: Any, labelled: bool = False) -> list[str]:
 def _listed_case(root: Path, source: Path, entry: Any, labelled: bool) -> Case:
     images = check_entry(source, entry, labelled)
     label = root / entry["label"] if entry.get("label") else None
-    name = case_name(images[0])
+    name = case_name(root / images[0])
     name = name.removesuffix("_0000") if len(images) > 1 else name
     return Case(name, tuple(root / image for image in images), label, entry.get("fold"))
 
@@ -210,20 +217,32 @@ def _nnunet_cases(root: Path, ending: str, channels: int, labelled: bool) -> lis
 
 def _folder_cases(root: Path, labelled: bool) -> list[Case]:
     for images, labels in _FOLDERS:
-        files = _volumes(root / images)
+        files = list_volumes(root / images)
         if files and (not labelled or (root / labels).is_dir()):
-            masks = {case_name(path): path for path in _volumes(root / labels)}
+            masks = {case_name(path): path for path in list_volumes(root / labels)}
             return [
-                Case(name, (path,), masks.get(name, root / labels / path.name) if labelled else None)
-                for path, name in ((path, case_name(path)) for path in files)
+                Case(name, paths, masks.get(name, root / labels / paths[0].name) if labelled else None)
+                for name, paths in _channel_files(files, masks).items()
             ]
     layouts = " or ".join(f"{images}/ and {labels}/" for images, labels in _FOLDERS)
-    raise ValueError(f"{root} holds no data list: searched for dataset.json, and for NIfTI files in {layouts}")
+    raise ValueError(f"{root} holds no data list: searched for dataset.json, and for volumes in {layouts}")
 
 
-def _volumes(folder: Path) -> list[Path]:
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [path for path in files if path.name.endswith(SUFFIXES) and not path.name.startswith(".")]
+def _channel_files(files: Sequence[Path], masks: Collection[str]) -> dict[str, tuple[Path, ...]]:
+    """Returns the images of each case by its name.
+
+    Files NAME_0000, NAME_0001, ... are the channels of one case if there is a label NAME and none for NAME_0000.
+    """
+    found: dict[str, tuple[Path, ...]] = {}
+    for path in files:
+        name = case_name(path)
+        numbered = CHANNEL_NUMBER.fullmatch(name)
+        channel = numbered is not None and numbered[1] in masks and name not in masks
+        name = numbered[1] if numbered and channel else name
+        if name in found and not channel:
+            raise ValueError(f"{found[name][0]} and {path} would both be the case {name}")
+        found[name] = (*found.get(name, ()), path)
+    return found
 
 
 def _channels(meta: Mapping[str, Any]) -> tuple[str, ...] | None:

@@ -1,18 +1,25 @@
 """Finds the cases of a file, a folder or a data list for prediction and evaluation."""
 
-import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vil_dense.files import describe_skipped, read_json
-from vil_dense.medical.datalists.datalist import Case, check_entry, distinct, read_datalist
+from vil_dense.medical.datalists.datalist import (
+    CHANNEL_NUMBER,
+    Case,
+    case_name,
+    check_entry,
+    distinct,
+    read_datalist,
+)
 from vil_dense.medical.datalists.folds import find_splits
-from vil_dense.medical.io.nifti import SUFFIXES, stem
+from vil_dense.medical.io.dicom import choose_series, is_series
+from vil_dense.medical.io.volumes import SUFFIXES, list_volumes, read_grid, source_files, stem
 
 SECTIONS = ("testing", "test", "validation", "training")
 """Names of the lists in a JSON; the first one with entries is used."""
-CHANNEL_NUMBER = re.compile(r"(.+)_(\d{4})")
 
 
 def find_cases(
@@ -21,35 +28,43 @@ def find_cases(
     section: str | None = None,
     fold: int | None = None,
     patient: str | None = None,
+    series: str | None = None,
 ) -> list[Case]:
     """Finds the cases of `source`, in order of their names, and reads none of their files.
 
     Args:
-        source: a NIfTI file, a folder of them, or a JSON list (Decathlon's, MONAI's) with paths relative to it. In a
+        source: a volume, a folder of volumes, or a JSON list (Decathlon's, MONAI's) with paths relative to it. In a
             folder `NAME_0000.nii.gz`, `NAME_0001.nii.gz`, ... are the channels of one case where there are as many as
             `channels`. With `section` or `fold` also the folder of a data set, or nnU-Net's `dataset.json`, see
-            `datalist.read_datalist`; their only list is `training`.
+            `datalist.read_datalist`; their only list is `training`. A folder of DICOM files is a volume.
         section: list of the JSON.
         fold: only the cases that this fold validates on, as in training.
         patient: see `folds.find_splits`.
+        series: UID of the series in a folder of DICOM files; it can be left out where there is one.
 
     Raises:
         FileNotFoundError: `source` does not exist or has no cases.
-        ValueError: two cases have one name, or the JSON has another form.
+        ValueError: a folder of DICOM files has other series, or several and none is chosen; two cases have one
+            name, or the JSON has another form.
     """
     if source.suffix == ".json":
         cases = _listed(source, section, fold, patient)
     elif section is not None or fold is not None:
         cases = _of_data_set(source, section, fold, patient)
     elif source.is_dir():
-        files = sorted(path for path in source.iterdir() if path.name.endswith(SUFFIXES) and path.name[0] != ".")
-        cases = _grouped(files, channels)
+        cases = _grouped(list_volumes(source), channels)
+        if is_series(source) and (series or not cases):
+            cases = [Case(source.resolve().name, (choose_series(source, series),), None)]
         if not cases:
-            raise FileNotFoundError(f"no volumes in {source} (searched for {' '.join(SUFFIXES)})")
+            raise FileNotFoundError(f"no volumes in {source} (searched for {' '.join(SUFFIXES)} and DICOM)")
+    elif source.is_file() and is_series(source):
+        cases = [Case(source.resolve().parent.name, (source,), None)]
     elif source.is_file():
         cases = [Case(stem(source), (source,), None)]
     else:
         raise FileNotFoundError(f"no volume, folder or data list at {source}")
+    if series and not is_series(source):
+        raise ValueError(f"--series chooses from a folder of DICOM files, and {source} is not one")
     owner: dict[str, Case] = {}
     for case in cases:
         if owner.setdefault(case.name, case) is not case:
@@ -59,17 +74,36 @@ def find_cases(
 
 
 def describe_inputs(source: Path, cases: Sequence[Case], channels: int) -> list[str]:
-    """Returns warnings on a folder: files that are not read, and files that look like channels of one case."""
+    """Returns warnings on a folder: files that are not read, and files that look like channels of one case.
+
+    Raises:
+        ValueError: two or more names have the same numbers from 0000 on, as nnU-Net numbers channels, and they are not
+            those of the network.
+    """
     if not source.is_dir():
         return []
-    skipped = describe_skipped(source, (image for case in cases for image in case.images))
-    names = [match[1] for case in cases if (match := CHANNEL_NUMBER.fullmatch(case.name))]
-    split = sorted(name for name in set(names) if names.count(name) > 1)
+    skipped = describe_skipped(
+        source, (file for case in cases for image in case.images for file in source_files(image))
+    )
+    numbers: dict[str, list[int]] = {}
+    for case in cases:
+        if match := CHANNEL_NUMBER.fullmatch(case.name):
+            numbers.setdefault(match[1], []).append(int(match[2]))
+    split = {name: sorted(found) for name, found in numbers.items() if len(found) > 1}
     lines = [skipped] if skipped else []
     if split:
+        name, first = next(iter(split.items()))
+        network = f"the network has {channels} channel{'s' * (channels > 1)}"
+        alike = [other for other in split.values() if other == first == list(range(len(first)))]
+        if len(alike) == len(numbers) > 1:
+            raise ValueError(
+                f"{source} has {len(first)} files for each of {len(split)} names ({name}_{first[0]:04d} to "
+                f"{name}_{first[-1]:04d}), which are channels in nnU-Net's layout, and {network}: give it a folder "
+                "with the files of its channels alone; if each file is a case, name them in a data list (JSON)"
+            )
         lines.append(
-            f"{source} has several numbered files of {len(split)} names ({split[0]}_0000, ...): each is a case of its "
-            f"own, as the network has {channels} channel{'s' * (channels > 1)}"
+            f"{source} has several numbered files of {len(split)} names ({name}_{first[0]:04d}, ...): each is a case "
+            f"of its own, as {network}"
         )
     return lines
 
@@ -83,6 +117,27 @@ def _of_data_set(root: Path, section: str | None, fold: int | None, patient: str
     except (FileNotFoundError, ValueError) as error:
         raise ValueError(f"--section and --fold choose from a JSON list or the folder of a data set: {error}") from None
     return list(data.cases) if fold is None else data.split(fold)[1]
+
+
+def by_frame(cases: Sequence[Case], frame: str) -> list[Case]:
+    """Returns the cases with the frame of their fourth axis that is read: a number from 0, or `all`, each as a case.
+
+    A file that cannot be read stays one case, with frame 0, whose prediction names its fault.
+
+    Raises:
+        ValueError: `frame` is neither.
+    """
+    if frame != "all" and not frame.isdecimal():
+        raise ValueError(f"--frame is a number from 0 on, or all; got {frame!r}")
+    found = []
+    for case in cases:
+        try:
+            count = read_grid(case.images[0]).channels
+        except (OSError, ValueError):
+            count = 1
+        chosen = range(count) if frame == "all" else [int(frame)]
+        found += [replace(case, name=f"{case.name}_t{number:03d}", frame=number) for number in chosen]
+    return found
 
 
 def _grouped(files: list[Path], channels: int) -> list[Case]:
@@ -131,7 +186,7 @@ def _listed(path: Path, section: str | None, fold: int | None, patient: str | No
 def _entry(path: Path, entry: Any) -> Case:
     entry = dict(image=entry) if isinstance(entry, str) else entry
     images = check_entry(path, entry)
-    name = stem(Path(images[0]))
+    name = case_name(path.parent / images[0])
     numbered = CHANNEL_NUMBER.fullmatch(name)
     name = numbered[1] if numbered and len(images) > 1 else name
     label = path.parent / entry["label"] if entry.get("label") else None

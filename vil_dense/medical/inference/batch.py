@@ -1,17 +1,16 @@
 """Predicts many cases into one folder; an interrupted run goes on where it stopped.
 
-DIR/masks/NAME.nii.gz, DIR/overlays/NAME.png, DIR/probabilities/NAME.nii (on request) and, written last,
-DIR/reports/NAME.json: a case with a report is done. DIR/settings.json says with what it was made, DIR/volumes.csv has
-all reports.
+DIR/masks/NAME.nii.gz, DIR/overlays/NAME.png, on request DIR/probabilities/NAME.nii.gz and DIR/dicom_seg/NAME.dcm, and,
+written last, DIR/reports/NAME.json: a case with a report is done. DIR/settings.json says with what it was made,
+DIR/volumes.csv has all reports.
 """
 
-import glob
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -25,11 +24,21 @@ from vil_dense.files import read_json, save_csv, save_json, save_png
 from vil_dense.medical.data.plan_schema import Plan
 from vil_dense.medical.data.preprocess import PlanGrid
 from vil_dense.medical.datalists.datalist import Case
-from vil_dense.medical.inference.ensemble import Configuration, check_configurations, predict_mean
-from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS
+from vil_dense.medical.inference.ensemble import Configuration
+from vil_dense.medical.inference.predictor import VolumePredictor
+from vil_dense.medical.inference.probabilities import Probabilities, probability_file
 from vil_dense.medical.inference.volume_windows import SlidingWindow
-from vil_dense.medical.io.nifti import Grid, check_channels, mask_header, read_grid, read_image, write_mask
-from vil_dense.medical.postprocess import Steps, check_steps, largest_alone, postprocess
+from vil_dense.medical.io.dicom_seg import check_dicom, write_dicom_seg
+from vil_dense.medical.io.grid import Grid
+from vil_dense.medical.io.volumes import (
+    at_frame,
+    check_channels,
+    read_grid,
+    read_image,
+    source_files,
+    write_mask,
+)
+from vil_dense.medical.postprocess import Steps
 from vil_dense.medical.report import describe_mask, three_planes
 from vil_dense.progress import Progress
 
@@ -66,12 +75,13 @@ class Folder:
         windows: default: the plan's patch, overlapping by half.
         settings: what else the result depends on (checkpoints, options), as plain values: goes to settings.json.
         others: further configurations, whose probabilities are averaged with those of `networks`.
-        mirror, largest, probabilities: average over mirror images; keep the largest component of each structure; write
-            class probabilities.
-        steps: of `postprocess`, instead of `largest`. Probabilities are those before these steps.
+        mirror, largest, steps: see `predictor.VolumePredictor`.
+        probabilities: which class probabilities are written; they are those before the steps.
+        dicom_seg: whether to write a DICOM segmentation for each case as well, whose image has to be DICOM.
 
     Raises:
-        ValueError: the folder holds what was made with other settings, or the configurations differ in their classes.
+        ValueError: the folder holds what was made with other settings; see also `probabilities.Probabilities` and
+            `predictor.VolumePredictor`.
     """
 
     def __init__(
@@ -87,17 +97,22 @@ class Folder:
         mirror: bool = False,
         largest: bool = False,
         steps: Steps | None = None,
-        probabilities: bool = False,
+        probabilities: Probabilities | None = None,
+        dicom_seg: bool = False,
     ) -> None:
-        self.out, self.plan, self.device = out, plan, device
-        windows = windows or SlidingWindow.of(plan)
-        self.configurations = [Configuration(networks, plan, windows), *others]
-        check_configurations(self.configurations)
-        self.steps = largest_alone(plan["labels"]) if largest else steps or {}
-        check_steps(self.steps, plan["labels"])
-        self.mirror, self.probabilities = mirror, probabilities
+        self.predictor = VolumePredictor(
+            networks, plan, windows, others=others, device=device, mirror=mirror, largest=largest, steps=steps
+        )
+        self.out, self.plan, self.probabilities, self.dicom_seg = out, plan, probabilities, dicom_seg
+        self.configurations = self.predictor.configurations
+        if probabilities:
+            probabilities.classes(plan)  # a name that the plan lacks is an error now, not after the first case
         options: dict[str, Any] = dict(
-            overlap=windows.overlap, mirror=mirror, steps=self.steps, probabilities=probabilities
+            overlap=self.configurations[0].windows.overlap,
+            mirror=mirror,
+            steps=self.predictor.steps,
+            probabilities=asdict(probabilities) if probabilities else None,
+            dicom_seg=dicom_seg,
         )
         if others:
             options["others"] = [dict(plan=other.plan, overlap=other.windows.overlap) for other in others]
@@ -118,8 +133,10 @@ class Folder:
         survey = Survey(cases, todo, {}, {}, {})
         for case in todo:
             try:
-                grids = [read_grid(path) for path in case.images]
+                grids = [at_frame(read_grid(path), case.frame) for path in case.images]
                 check_channels(grids, len(self.plan["channels"]))
+                if self.dicom_seg:
+                    check_dicom(grids[0])
             except UNREADABLE as error:
                 survey.failed[case.name] = str(error) or type(error).__name__
             else:
@@ -148,7 +165,8 @@ class Folder:
                 note = f"case {number} of {len(todo)} ({case.name})"
                 windows = count(done + 1)
                 try:
-                    image, grid = read_image(case.images, len(self.plan["channels"]))
+                    nan = self.plan.get("nan_background")
+                    image, grid = read_image(case.images, len(self.plan["channels"]), frame=case.frame, nan=nan)
                 except UNREADABLE as error:
                     failed[case.name] = str(error)
                     progress(done + survey.windows[case.name], total, note)
@@ -162,24 +180,22 @@ class Folder:
         """Writes mask, overlay, probabilities and, last, the report of one case."""
         save_json(self.out / "settings.json", self.settings)
         labels = self.plan["labels"]
-        voxels = self.out / "probabilities" / f"{case.name}.nii" if self.probabilities else None
-        with _probabilities(voxels, grid, len(labels)) as array:
-            mask = predict_mean(
-                self.configurations,
-                image,
-                grid.affine,
-                mirror=self.mirror,
-                device=self.device,
-                probabilities=array,
-                scratch=self.out,
-                done=done,
-            )
-        postprocess(mask, self.steps, labels, abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000)
+        with self._probabilities(case, grid) as array:
+            mask = self.predictor.segment(image, grid, array, scratch=self.out, done=done)
         write_mask(self.out / "masks" / f"{case.name}.nii.gz", mask, grid)
+        if self.dicom_seg:
+            write_dicom_seg(self.out / "dicom_seg" / f"{case.name}.dcm", mask, grid, labels)
         save_png(self.out / "overlays" / f"{case.name}.png", three_planes(image[0], mask, grid))
         rows = describe_mask(mask, labels, grid)
         sources = [fingerprint(path) for path in case.images]
         save_json(self._report(case), dict(case=case.name, sources=sources, structures=rows))
+
+    def _probabilities(self, case: Case, grid: Grid) -> AbstractContextManager[np.ndarray | None]:
+        """Gives the array for the probabilities of a case; None if none are asked for."""
+        if self.probabilities is None:
+            return nullcontext()
+        path = self.out / "probabilities" / f"{case.name}.nii.gz"
+        return probability_file(path, grid, self.plan, self.probabilities)
 
     def _report(self, case: Case) -> Path:
         return self.out / "reports" / f"{case.name}.json"
@@ -187,10 +203,11 @@ class Folder:
     def _is_done(self, case: Case) -> bool:
         """Returns whether a case has all of its files, made from the images as they are now."""
         path = self._report(case)
-        if not path.is_file() or not all(image.is_file() for image in case.images):
+        if not path.is_file() or not all(image.exists() for image in case.images):
             return False
         made = [f"masks/{case.name}.nii.gz", f"overlays/{case.name}.png"]
-        made += [f"probabilities/{case.name}.nii"] if self.probabilities else []
+        made += [f"probabilities/{case.name}.nii.gz"] if self.probabilities else []
+        made += [f"dicom_seg/{case.name}.dcm"] if self.dicom_seg else []
         sources = [fingerprint(image) for image in case.images]
         return all((self.out / name).is_file() for name in made) and read_json(path).get("sources") == sources
 
@@ -207,46 +224,20 @@ def _count_window(progress: Progress, windows: Iterator[int], total: int, note: 
     progress(next(windows), total, note)
 
 
-@contextmanager
-def _probabilities(path: Path | None, grid: Grid, classes: int) -> Iterator[np.ndarray | None]:
-    """Gives an array (I, J, K, classes) of uint16 that is the voxels of a NIfTI file, there once the block is left.
-
-    The file is not compressed: it is filled slab by slab, and may be larger than memory.
-    """
-    if path is None:
-        yield None
-        return
-    header = mask_header(grid, np.dtype(np.uint16), classes)
-    header.extensions.clear()
-    offset = header.single_vox_offset
-    header.set_data_offset(offset)
-    header.set_slope_inter(1 / PROBABILITY_STEPS, 0)
-    dtype = np.dtype(np.uint16).newbyteorder(header.endianness)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".part-*-{glob.escape(path.name)}"):  # of full size, by a process that was killed
-        left.unlink()
-    part = path.with_name(f".part-{os.getpid()}-{path.name}")
-    try:
-        with part.open("wb") as file:
-            header.write_to(file)
-            # a full disk says so here, not by a signal when the pages are written
-            os.posix_fallocate(file.fileno(), 0, offset + math.prod(grid.shape) * classes * dtype.itemsize)
-        array = np.memmap(part, dtype, "r+", offset, (*grid.shape, classes), order="F")
-        yield array
-        array.flush()
-        os.replace(part, path)
-    except OSError as error:
-        raise OSError(f"{path} could not be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def fingerprint(path: Path) -> dict[str, Any]:
-    """Returns what tells an image from another one that takes its place: path, bytes, time, and a hash of its start."""
-    with path.open("rb") as file:
-        start = hashlib.sha256(file.read(2**16)).hexdigest()
-    status = path.stat()
-    return dict(path=str(path.resolve()), bytes=status.st_size, modified_ns=status.st_mtime_ns, start=start)
+    """Returns what tells an image from another one that takes its place: path, bytes, time, and a hash of its start.
+
+    Of a DICOM series, or a header with a file of voxels, bytes are the sum over the files, time is that of the newest
+    one, and the hash is of all starts.
+    """
+    files = source_files(path)
+    start = hashlib.sha256()
+    for source in files:
+        with source.open("rb") as file:
+            start.update(file.read(2**16))
+    status = [file.stat() for file in files]
+    size, newest = sum(one.st_size for one in status), max(one.st_mtime_ns for one in status)
+    return dict(path=str(path.resolve()), bytes=size, modified_ns=newest, start=start.hexdigest())
 
 
 def _plain(value: Any) -> Any:

@@ -14,7 +14,7 @@ from vil_dense.medical.data.preprocess import PlanGrid
 from vil_dense.medical.data.resample import SLAB_BYTES
 from vil_dense.medical.inference.volume_predictor import stitch_device, stitched_bytes
 from vil_dense.medical.inference.volume_windows import SlidingWindow
-from vil_dense.medical.io.nifti import Grid
+from vil_dense.medical.io.grid import Grid
 
 SLABS = 5
 """Arrays of `SLAB_BYTES` that are live while rows are resampled or converted to classes."""

@@ -58,8 +58,10 @@ def is_gone(file: str) -> bool:
 
 
 def can_be_opened(file: str) -> bool:
-    """Returns whether the first byte of the file can be read."""
+    """Returns whether the first byte of the file, or the list of the files of a folder (of DICOM), can be read."""
     try:
+        if os.path.isdir(file):
+            return bool(os.listdir(file))
         with open(file, "rb") as opened:
             opened.read(1)
     except OSError:

@@ -5,7 +5,8 @@ No other part of `vil_dense.mm` imports MONAI, so that pictures are segmented wi
 
 from vil_dense.mm.volumes.dataset import VolumeDataset
 from vil_dense.mm.volumes.metric import VolumeMetric
+from vil_dense.mm.volumes.predictor import load_predictor
 from vil_dense.mm.volumes.report_hook import VolumeReportHook
 from vil_dense.mm.volumes.segmentor import VolumeSegmentor
 
-__all__ = ["VolumeDataset", "VolumeMetric", "VolumeReportHook", "VolumeSegmentor"]
+__all__ = ["VolumeDataset", "VolumeMetric", "VolumeReportHook", "VolumeSegmentor", "load_predictor"]

@@ -28,6 +28,7 @@ from vil_dense.medical.data.plan_schema import read_plan
 from vil_dense.medical.datalists.datalist import Case, DataList, read_datalist
 from vil_dense.medical.datalists.folds import patient_of
 from vil_dense.medical.inference.batch import Folder
+from vil_dense.medical.inference.probabilities import Probabilities
 from vil_dense.medical.intervals import summarise_with_intervals
 from vil_dense.medical.metrics import TOLERANCE_MM, Score, save_scores, score_files, structures, summarise
 from vil_dense.mm.volumes.weights import load_segmentors, predicting
@@ -123,7 +124,7 @@ class CrossValidation:
             settings,
             windows=models[0].windows,
             device=device,
-            probabilities=self.probabilities,
+            probabilities=Probabilities() if self.probabilities else None,
         )
         if failed := out.predict_all(out.survey(cases), stream):
             raise ValueError(f"{len(failed)} cases of fold {fold} cannot be segmented: {'; '.join(failed.values())}")

@@ -99,7 +99,9 @@ class VolumeDataset(Dataset):
 
     def _read(self, source: Mapping[str, Any]) -> dict[str, Any]:
         """Reads a whole case."""
-        image, label, grid = read_case(Case.from_dict(source), len(self.plan["channels"]), self.plan["labels"].values())
+        plan = self.plan
+        nan = plan.get("nan_background")
+        image, label, grid = read_case(Case.from_dict(source), len(plan["channels"]), plan["labels"].values(), nan)
         return dict(name=source["name"], image=image, label=label, affine=grid.affine)
 
 
@@ -111,7 +113,8 @@ def _check(cases: Sequence[Case], plan: Mapping[str, Any], part: str, seconds: f
     """
     counts = Counts(plan["labels"])
     values = sorted(plan["labels"].values())
-    for line in check_cases(cases, len(plan["channels"]), values, Progress("checking", say), counts, seconds):
+    nan = plan.get("nan_background")
+    for line in check_cases(cases, len(plan["channels"]), values, Progress("checking", say), counts, seconds, nan):
         say(f"warning: {line}")
     say(counts.table(f"labels of the {part} cases: {counts.read} of {len(cases)} read, evenly spread"))
     absent = counts.absent()

@@ -1,0 +1,215 @@
+"""Reads a DICOM series as a volume: positions from the headers of its slices, voxels by SimpleITK.
+
+A folder is read if it holds one series; one file of a series stands for the whole series, which is how one of several
+in a folder is chosen. Positions of DICOM are in LPS directions; a grid has RAS directions and axes (I, J, K) of
+columns, rows and slices.
+"""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vil_dense.medical.io.geometry import TOLERANCE_VOX
+from vil_dense.medical.io.grid import DAMAGE, Grid, first_line, new_grid
+from vil_dense.medical.io.itk import RAS_OF_LPS, itk_reason, no_simpleitk
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+PLACE = ("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing")
+KIND = ("SOPClassUID", "SeriesInstanceUID", "SeriesDescription", "Modality")
+TAGS = [*KIND, *PLACE, "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel"]
+"""Elements of a header that are read."""
+UNIT_TOLERANCE = 1e-3
+"""Largest deviation of direction cosines within a series."""
+
+
+def is_dicom(path: Path) -> bool:
+    """Returns whether a file begins as DICOM files do."""
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def is_series(path: Path) -> bool:
+    """Returns whether a path is a DICOM file, or a folder with one."""
+    if not path.is_dir():
+        return path.is_file() and is_dicom(path)
+    return any(part.is_file() and is_dicom(part) for part in sorted(path.iterdir()))
+
+
+def find_series(folder: Path) -> dict[str, list[tuple[Path, "Dataset"]]]:
+    """Finds the images in a folder, grouped by the UID of their series: paths and headers without pixels.
+
+    Raises:
+        ValueError: a DICOM file is damaged.
+    """
+    found: dict[str, list[tuple[Path, Dataset]]] = {}
+    for path in sorted(part for part in folder.iterdir() if part.is_file() and is_dicom(part)):
+        header = _header(path)
+        if "SOPClassUID" not in header:
+            raise ValueError(f"{path} is a damaged DICOM file (it does not say of what kind it is)")
+        if "Rows" in header and "SeriesInstanceUID" in header:
+            found.setdefault(str(header.SeriesInstanceUID), []).append((path, header))
+    return found
+
+
+def choose_series(folder: Path, uid: str | None = None) -> Path:
+    """Returns a file of the series `uid` in a folder; None takes the only one.
+
+    Raises:
+        ValueError: there is no image, no such series, or more than one to choose from; lists all.
+    """
+    series = find_series(folder)
+    if not series:
+        raise ValueError(f"{folder} holds no DICOM images, only other DICOM objects")
+    if uid in series:
+        return series[uid][0][0]
+    listed = "; ".join(
+        f"{known} ({files[0][1].get('SeriesDescription') or files[0][1].get('Modality')}, {len(files)} images)"
+        for known, files in series.items()
+    )
+    if uid is not None:
+        raise ValueError(f"{folder} has no series {uid}; its series: {listed}")
+    if len(series) > 1:
+        raise ValueError(f"{folder} holds {len(series)} series: choose one by --series UID: {listed}")
+    return next(iter(series.values()))[0][0]
+
+
+def read_grid(path: Path) -> Grid:
+    """Reads the grid of a series from the headers of its slices.
+
+    Args:
+        path: the folder of one series, or a file of the series.
+
+    Raises:
+        ValueError: pydicom is not installed; slices are missing, irregular, in colours or of different geometry; the
+            folder holds several series.
+    """
+    if path.is_dir():
+        path = choose_series(path)
+    folder, own = path.parent, _header(path)
+    if "Rows" not in own or "SeriesInstanceUID" not in own:
+        raise ValueError(f"{path} is a DICOM object without an image ({own.get('Modality', 'no modality')})")
+    slices = find_series(folder)[str(own.SeriesInstanceUID)]
+    for file, header in slices:
+        _check_slice(file, header, slices[0])
+    row, column = np.array(own.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
+    normal = np.cross(row, column)
+    places = np.array([header.ImagePositionPatient for _, header in slices], dtype=np.float64)
+    order = np.argsort(places @ normal, kind="stable")
+    places = places[order]
+    files = tuple(slices[index][0] for index in order)
+    step = _slice_step(folder, places, normal)
+    # DICOM lists the distance of rows, along a column, before that of columns
+    rows_mm, columns_mm = map(float, own.PixelSpacing)
+    affine = np.eye(4)
+    affine[:3] = np.column_stack([row * columns_mm, column * rows_mm, step, places[0]])
+    shape = int(own.Columns), int(own.Rows), len(files)
+    return new_grid(folder, shape, np.dtype(np.float32), RAS_OF_LPS @ affine, read_voxels, files=files)
+
+
+def read_voxels(grid: Grid) -> np.ndarray:
+    """Reads the slices with the rescale slope and intercept of each applied, (I, J, K) float32."""
+    try:
+        import SimpleITK
+    except ImportError as error:
+        raise no_simpleitk(grid.path, error) from None
+    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
+    voxels = np.empty(grid.shape, dtype=np.float32, order="F")
+    for k, file in enumerate(grid.files):
+        try:
+            image = SimpleITK.ReadImage(str(file), SimpleITK.sitkFloat32, "GDCMImageIO")
+            pixels = SimpleITK.GetArrayFromImage(image)
+            voxels[..., k] = pixels.reshape(pixels.shape[-2:]).T
+        except DAMAGE as error:
+            raise ValueError(f"{file} is cut off or damaged ({itk_reason(error)})") from None
+    return voxels
+
+
+def _header(path: Path) -> "Dataset":
+    """Reads the header of a DICOM file without pixels."""
+    try:
+        from pydicom import dcmread
+    except ImportError as error:
+        raise ValueError(f"{path} is read by pydicom: pip install 'vil_dense[formats]' ({error})") from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of values that are not read
+            header = dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
+            header.to_json_dict(suppress_invalid_tags=True)  # converts all values: a damaged one is an error here
+    except Exception as error:  # pydicom fails on damaged files in every way
+        raise ValueError(f"{path} is a damaged DICOM file ({first_line(error)})") from None
+    return header
+
+
+def _check_slice(path: Path, header: "Dataset", first: tuple[Path, "Dataset"]) -> None:
+    """Checks that a slice has a place and the geometry of the first one."""
+    if missing := [key for key in PLACE if not header.get(key)]:
+        raise ValueError(
+            f"{path} has no {missing[0]}, so its place is unknown: it is no slice of a volume"
+            + "; enhanced DICOM with all slices in one file is to be converted, e.g. by dcm2niix"
+            * (int(header.get("NumberOfFrames") or 1) > 1)
+        )
+    if int(header.get("SamplesPerPixel", 1)) != 1:
+        raise ValueError(f"{path} is a picture in colours: one value at each voxel was expected")
+    if int(header.get("NumberOfFrames") or 1) > 1:
+        raise ValueError(f"{path} holds {header.NumberOfFrames} frames: one slice in each file was expected")
+
+    def geometry(of: "Dataset") -> np.ndarray:
+        return np.array([*of.ImageOrientationPatient, *of.PixelSpacing, of.Rows, of.Columns], dtype=np.float64)
+
+    one, other = geometry(first[1]), geometry(header)
+    if not np.allclose(one, other, rtol=UNIT_TOLERANCE, atol=UNIT_TOLERANCE):
+        raise ValueError(
+            f"{path} and {first[0]} of one series differ in orientation, pixel spacing or size: {_numbers(other)} and "
+            f"{_numbers(one)}; a localizer or a mixed series is no volume"
+        )
+
+
+def _slice_step(folder: Path, places: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """Returns the step from slice to slice, (3,) mm, of positions (K, 3) in their order along `normal`.
+
+    Raises:
+        ValueError: there is one slice, or positions are repeated, missing or irregular.
+    """
+    if len(places) < 2:
+        raise ValueError(f"{folder} holds one slice of its series: a volume needs two or more")
+    along = places @ normal
+    gaps = np.diff(along)
+    usual = float(np.median(gaps))
+    if gaps.min() < 0.01 or usual < 0.01:
+        repeated = int((gaps < 0.01).sum())
+        raise ValueError(
+            f"{folder} has {repeated} of {len(places)} slices at the position of another (phases, echoes or "
+            "directions of one series): keep one image of each position, or convert it to a 4D NIfTI, e.g. by dcm2niix"
+        )
+    tolerance = TOLERANCE_VOX * usual
+    wide = np.flatnonzero(np.abs(gaps - usual) > tolerance)
+    if len(wide):
+        first = int(wide[0])
+        between = f"between {along[first]:.5g} and {along[first + 1]:.5g} mm along the normal of the slices"
+        steps = gaps[wide] / usual
+        if (steps > 1.5).all() and np.allclose(steps, np.rint(steps), atol=TOLERANCE_VOX):
+            missing = int(np.rint(steps - 1).sum())
+            raise ValueError(
+                f"{folder} lacks {missing} slice{'s' * (missing > 1)}, the first {between}: copy all files"
+            )
+        raise ValueError(
+            f"{folder} has slices at irregular distances, {gaps[first]:.4g} mm {between} and mostly {usual:.4g} mm: "
+            "resample the series to one distance first"
+        )
+    step = (places[-1] - places[0]) / (len(places) - 1)
+    apart_mm = float(np.abs(places - places[0] - np.outer(np.arange(len(places)), step)).max())
+    if apart_mm > max(tolerance, 0.05):
+        raise ValueError(f"{folder} has slices that are shifted against each other, by up to {apart_mm:.3g} mm")
+    return step
+
+
+def _numbers(values: Sequence[Any] | np.ndarray) -> str:
+    return " ".join(f"{value:.5g}" for value in values)

@@ -1,0 +1,76 @@
+"""Loads trained networks for prediction: from a config with checkpoints, the work folder of a training, or a bundle."""
+
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from vil_dense.medical.inference.predictor import VolumePredictor
+from vil_dense.mm.engine.resolve_config import resolve_plan
+from vil_dense.mm.utils import safe_load
+from vil_dense.mm.volumes.weights import load_segmentors
+
+
+def load_predictor(
+    source: str | PathLike[str], *checkpoints: str | PathLike[str], device: str = "cpu", **options: Any
+) -> VolumePredictor:
+    """Returns the predictor of trained networks, whose scores are averaged.
+
+    A config is a program and is run: name only those that you trust. Checkpoints and bundles run no code.
+
+    Args:
+        source: a config; the work folder of a training, whose own config and last checkpoint are used; or a bundle.
+        checkpoints: of the config's model; for a work folder in place of its last one.
+        options: `mirror`, `largest` and `steps` of `VolumePredictor`.
+
+    Raises:
+        FileNotFoundError: something of these does not exist, or the folder is neither a run nor a bundle.
+        ValueError: the config segments no volumes, or the checkpoint is of another model.
+    """
+    source = Path(source)
+    if (source / "configs/inference.json").is_file():
+        if checkpoints:
+            raise ValueError(f"{source} is a bundle, which has its weights: name no checkpoint")
+        return VolumePredictor.load(source, device=device, **options)
+    config, files = source, [str(path) for path in checkpoints]
+    if source.is_dir():
+        config, files = find_config(source), files or [str(last_checkpoint(source))]
+    if not files:
+        raise ValueError(f"{source} is a config: name the checkpoints of its model as well")
+    if not config.is_file():
+        raise FileNotFoundError(f"no config, work folder of a training, or bundle at {source}")
+    safe_load.install()  # files that the config names
+    cfg = Config.fromfile(config)
+    resolve_plan(cfg)
+    kind = cfg.get("model", {}).get("type")
+    if kind != "VolumeSegmentor":
+        raise ValueError(f"{config} segments no volumes: its model is a {kind}, not a VolumeSegmentor")
+    models = load_segmentors(cfg.model, files, device)
+    return VolumePredictor(models, models[0].plan, models[0].windows, device=device, **options)
+
+
+def find_config(run: Path) -> Path:
+    """Finds the config in the work folder of a training.
+
+    Raises:
+        FileNotFoundError: there is not exactly one.
+    """
+    found = sorted(run.glob("*.py"))
+    if len(found) != 1:
+        raise FileNotFoundError(
+            f"{run} is no work folder of a training: one config is expected in it, got {len(found)}"
+        )
+    return found[0]
+
+
+def last_checkpoint(run: Path) -> Path:
+    """Finds the newest checkpoint of a run; the folder may have been moved.
+
+    Raises:
+        FileNotFoundError: the run has none yet.
+    """
+    note = run / "last_checkpoint"
+    if not note.is_file():
+        raise FileNotFoundError(f"{run} has no last_checkpoint: train first, or name a checkpoint (--checkpoint)")
+    return run / Path(note.read_text().strip()).name
