@@ -2,8 +2,9 @@
 
 import argparse
 import ast
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 
@@ -30,6 +31,25 @@ def parser(description: str, config: str | None = None) -> argparse.ArgumentPars
     arguments.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
     arguments.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
     return arguments
+
+
+def at_least(least: float, kind: Callable[[str], float] = int) -> Callable[[str], float]:
+    """Returns a `type` for argparse: a number from `least` on, whole unless `kind` is float; infinity and nan are none.
+
+    A wrong number ends in argparse's sentence, before anything is read or written.
+    """
+
+    def number(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value < math.inf:
+            whole = "whole " if kind is int else ""
+            raise argparse.ArgumentTypeError(f"a {whole}number from {least:g} on is expected, got {text}")
+        return value
+
+    return number
 
 
 class Overrides(argparse.Action):

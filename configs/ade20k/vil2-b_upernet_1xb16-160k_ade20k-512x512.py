@@ -11,7 +11,7 @@ _base_ = "../vil_upernet_ade20k.py"
 dim = 768
 channels = 384
 model = dict(
-    backbone=dict(variant="vil2-base", drop_path=0.1, drop_path_decay=True),
+    backbone=dict(variant="vil2-base", drop_path=0.1, drop_path_decay=True, drop_path_form="subset"),
     neck=dict(embed_dim=dim),
     decode_head=dict(in_channels=[dim] * 4, channels=channels),
     auxiliary_head=dict(in_channels=dim, channels=channels),

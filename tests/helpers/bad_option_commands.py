@@ -40,12 +40,14 @@ ARGUMENTS = {
     "argument: no config": bad("train", "config"),
     "launcher: none there": bad("train {bad}/config.py --launcher pytorch", "--launcher pytorch", "torchrun", "RANK"),
     "flops: shape 0": bad("analysis/get_flops {bad}/config.py --shape 0", "--shape", "got 0"),
+    "flops: too small": bad("analysis/get_flops {bad}/config.py --shape 1 1", "1 x 1 px", "too small"),
+    "flops: too large": bad("analysis/get_flops {bad}/config.py --shape 100000", "--shape", "8192", "got 100000"),
     "sample: -1 pictures": bad("dataset_converters/make_sample --out {out} --train -1", "-1 and 50"),
     "phantom: 0 volumes": bad("dataset_converters/make_phantom --out {out} --val 0", "24 and 0"),
     "tolerance: negative": bad(
         "volumes/evaluate {bad}/volumes.py {bad}/case.nii.gz {bad}/case.nii.gz --out {out} --tolerance-mm -1",
         "--tolerance-mm",
-        "-1.0",
+        "got -1",
     ),
     "crops: a label in colours": bad(
         "dataset_converters/make_crops --source {bad}/runs/camvid --out {out}",

@@ -1,6 +1,7 @@
 """Blocks on any grid, in 2D and 3D: initialisation, order, and the mean of stochastic depth."""
 
 import math
+import sys
 
 import pytest
 import torch
@@ -204,3 +205,9 @@ def test_cls_token_is_found_where_it_was_put(pooling: str, S: int) -> None:
 def test_refuses_in_words(options: dict, names: tuple[str, ...]) -> None:
     with raises_one_line(ValueError, *names):
         ViLBlock(16, **options)
+
+
+def test_a_missing_package_is_noticed_before_the_first_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "triton", None)
+    with raises_one_line(ImportError, "triton", "pip install"):
+        ViLBlock(16, backend="triton")

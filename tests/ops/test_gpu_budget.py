@@ -7,7 +7,6 @@ import torch
 from block_budget import SIZES, TOKENS, Cost, CountKernels, cost_of, vil_block, vit_block
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from vil_dense.layers import FusedViLBlock
 from vil_dense.ops.gpu.launches import count_launches
 
 BAR = 1.5
@@ -61,7 +60,7 @@ def test_the_block_that_is_counted_launches_its_kernels() -> None:
     """Tests that the block takes the fused form; the plain form would be counted without an error."""
     with FakeTensorMode(), count_launches() as launches, CountKernels():
         x = torch.empty(2, 4, 4, 64, requires_grad=True)
-        FusedViLBlock(64, backend="triton")(x).sum().backward()
+        vil_block(64)(x).sum().backward()
     kernels = [launch.kernel for launch in launches]
     assert kernels[:2] == ["norm_forward", "fold_maps"] and kernels[-1] == "norm_gradients"
     assert kernels.count("hidden_states") == 2

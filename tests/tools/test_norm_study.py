@@ -82,5 +82,7 @@ def test_a_run_that_fails_ends_in_one_line(
     monkeypatch.setattr("mmengine.optim.build_optim_wrapper", fail)
     config = tmp_path / "config.py"
     config.write_text(PICTURES_CONFIG.format(root=ROOT, data=write_data(tmp_path / "data")))
-    assert run_command(f"studies/norm_study {config} --out {tmp_path}/out --parts 1 --steps 1", monkeypatch) == 1
+    assert (
+        run_command(f"studies/norm_study {config} --out {tmp_path}/out --parts 1 --steps 1 --every 1", monkeypatch) == 1
+    )
     assert_error_line(capsys.readouterr().err, "Cannot allocate memory")

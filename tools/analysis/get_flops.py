@@ -7,6 +7,7 @@ counted (see `vil_dense.backbones.flops`). Heads that inference does not use cou
 counts the block designs of table 2 of the paper in the quadratic form, as the paper does, and in the chunkwise form.
 """
 
+import logging
 from typing import TYPE_CHECKING
 
 from vil_dense.command_line import parser
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from vil_dense.backbones.flops import Part
 
 BACKENDS = ["parallel", "chunkwise", "recurrent"]
+MOST = 8192
+"""Longest side of a picture in px: 262,144 tokens, which take about a minute to count."""
 CONVENTION = (
     "one multiply-add = 1 (GMAC, the papers' GFLOPs; twice as many FLOPs); "
     "norms, activations and other element-wise work not counted"
@@ -55,7 +58,7 @@ def main() -> None:
     from mmengine.registry import MODELS
 
     from vil_dense.backbones.flops import count
-    from vil_dense.mm.cli.arguments import read_config, report_errors
+    from vil_dense.mm.cli.arguments import read_config, report_errors, sentence
     from vil_dense.mm.engine.resolve_config import resolve_norm
 
     with report_errors(args.debug):
@@ -67,11 +70,17 @@ def main() -> None:
         cfg = read_config(args)
         tested = [step.size for step in cfg.test_dataloader.dataset.pipeline if "size" in step]  # a classifier's
         size = args.shape or list(cfg.model.data_preprocessor.get("size", tested))
-        if len(size) > 2 or min(size) < 1:
-            raise ValueError(f"--shape takes H W, or one number for both, in px; got {' '.join(map(str, size))}")
+        if len(size) > 2 or not 1 <= min(size) <= max(size) <= MOST:
+            got = " ".join(map(str, size))
+            raise ValueError(f"--shape takes H W, or one number for both, from 1 to {MOST} px; got {got}")
         resolve_norm(cfg, world_size=1, cuda=False)
         shape = (1, 3, size[0], size[-1])
-        parts = count(MODELS.build(cfg.model).eval(), shape, args.backend)
+        model = MODELS.build(cfg.model).eval()
+        logging.getLogger("torch._subclasses.fake_tensor").disabled = True  # it prints the traceback of an error
+        try:
+            parts = count(model, shape, args.backend)
+        except RuntimeError as error:
+            raise ValueError(f"the network cannot take {size[0]} x {size[-1]} px: {sentence(error)}") from error
     print(f"shape: {' x '.join(map(str, shape))}; mLSTM in its {args.backend} form")
     print(f"unit: {CONVENTION}")
     show(parts)

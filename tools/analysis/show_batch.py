@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vil_dense.command_line import parser
+from vil_dense.command_line import at_least, parser
 from vil_dense.files import check_file, save_png
 
 if TYPE_CHECKING:
@@ -43,8 +43,10 @@ def stages(cfg: "Config", keys: "list[SampleKey]") -> list[np.ndarray]:
 def main() -> None:
     arguments = parser("Draws training images of a classifier as one PNG.")
     arguments.add_argument("--out", required=True, help="PNG to write")
-    arguments.add_argument("--pictures", type=int, default=10, help="pictures in a row (10)")
-    arguments.add_argument("--batches", type=int, default=3, help="batches, each of which is mixed by itself (3)")
+    arguments.add_argument("--pictures", type=at_least(1), default=10, help="pictures in a row (10)")
+    arguments.add_argument(
+        "--batches", type=at_least(1), default=3, help="batches, each of which is mixed by itself (3)"
+    )
     args = arguments.parse_args()
 
     import torch

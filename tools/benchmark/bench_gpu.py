@@ -10,6 +10,7 @@ missing is left out and named. The exit code is 1 where a result was wrong or a 
 """
 
 import argparse
+import math
 import os
 import signal
 import subprocess
@@ -208,7 +209,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     import torch
 
     with exit_on_error(args.debug):
-        if args.minutes <= 0:
+        if not 0 < args.minutes < math.inf:
             raise ValueError(f"--minutes must be above 0, got {args.minutes}")
         if args.official and not (Path(args.official) / "vision_lstm").exists():
             raise ValueError(f"--official: there is no {Path(args.official) / 'vision_lstm'}")

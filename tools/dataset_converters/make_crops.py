@@ -10,7 +10,7 @@ val/CLASS/*.jpg; both come from the training pictures, the validation crops from
 import os
 from pathlib import Path
 
-from vil_dense.command_line import plain_parser
+from vil_dense.command_line import at_least, plain_parser
 
 
 def main() -> None:
@@ -18,7 +18,9 @@ def main() -> None:
     parser = plain_parser(__doc__)
     parser.add_argument("--source", type=Path, default=default, help=f"folder of CamVid (default: {default})")
     parser.add_argument("--out", type=Path, default=Path("data/camvid_crops"), help="folder to write")
-    parser.add_argument("--most", type=int, default=1000, help="most training crops of a class; a tenth to validate")
+    parser.add_argument(
+        "--most", type=at_least(1), default=1000, help="most training crops of a class; a tenth to validate"
+    )
     args = parser.parse_args()
 
     from vil_dense.mm import CamVidDataset

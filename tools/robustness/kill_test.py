@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from vil_dense.command_line import plain_parser
+from vil_dense.command_line import at_least, plain_parser
 from vil_dense.files import save_json
 from vil_dense.synthetic import scenes, volumes
 
@@ -220,7 +220,7 @@ def kill_and_resume(name: str, kills: int, out: Path, draw: random.Random) -> di
 def main() -> int:
     parser = plain_parser(__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for data, runs and kills.json")
-    parser.add_argument("--kills", type=int, default=30, metavar="N", help="kills for each kind (30)")
+    parser.add_argument("--kills", type=at_least(1), default=30, metavar="N", help="kills for each kind (30)")
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
     args = parser.parse_args()
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vil_dense.command_line import plain_parser
+from vil_dense.command_line import at_least, plain_parser
 from vil_dense.files import save_csv, save_json, write_whole
 from vil_dense.synthetic.scenes import write_sample
 
@@ -30,6 +30,10 @@ ENDLESS = 10**9
 PICTURES = 100_000
 TENTHS = 10
 EVERY = 5
+"""Seconds from one reading of the memory to the next."""
+FEWEST = 50
+LEAST = 5
+"""Minutes in which at least `FEWEST` readings are made."""
 
 
 class Growth(NamedTuple):
@@ -48,8 +52,8 @@ class Growth(NamedTuple):
 
 def growth(seconds: np.ndarray, mib: np.ndarray) -> Growth:
     """Computes the growth over the last four fifths of the samples; raises ValueError for fewer than 50."""
-    if len(seconds) < 50:
-        raise ValueError(f"{len(seconds)} samples of memory are too few to see growth in: 50 or more are needed")
+    if len(seconds) < FEWEST:
+        raise ValueError(f"{len(seconds)} samples of memory are too few to see growth in: {FEWEST} or more are needed")
     start = len(seconds) // 5
     hours, held = seconds[start:] / 3600, mib[start:]
     x = np.array([part.mean() for part in np.array_split(hours, TENTHS)])
@@ -165,7 +169,7 @@ def save(rows: list[dict], found: dict[str, Growth], out: Path) -> None:
 def main() -> int:
     parser = plain_parser(__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the results, emptied first")
-    parser.add_argument("--minutes", type=float, default=120, help="minutes of both tools (120)")
+    parser.add_argument("--minutes", type=at_least(LEAST, float), default=120, help="minutes of both tools (120)")
     args = parser.parse_args()
 
     from vil_dense.mm.cli.arguments import report_errors

@@ -17,7 +17,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from vil_dense.command_line import plain_parser
+from vil_dense.command_line import at_least, plain_parser
 from vil_dense.files import save_csv, save_json
 
 ROOT = Path(__file__).parents[2]
@@ -86,7 +86,7 @@ def main() -> None:
     parser = plain_parser(__doc__)
     parser.add_argument("data", type=Path, help="folder with train/CLASS and val/CLASS")
     parser.add_argument("--out", type=Path, required=True, help="folder for the runs and the tables")
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each design (3)")
+    parser.add_argument("--seeds", type=at_least(1), default=3, metavar="N", help="runs of each design (3)")
     parser.add_argument(
         "--cfg-options", nargs="+", default=[], metavar="K=V", help="options of every run, see tools/train.py"
     )

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vil_dense.command_line import Overrides, plain_parser
+from vil_dense.command_line import Overrides, at_least, plain_parser
 from vil_dense.files import read_json, save_json, write_whole
 
 if TYPE_CHECKING:
@@ -146,6 +146,8 @@ def prepare(args: argparse.Namespace) -> "tuple[Config, dict]":
     batch = cfg.train_dataloader.batch_size
     if batch % args.parts or batch == args.parts:
         raise ValueError(f"{args.parts} parts of a batch need two pictures or more each, got a batch of {batch}")
+    if args.every > args.steps:
+        raise ValueError(f"--every {args.every} leaves no validation within --steps {args.steps}")
     path = args.out / CURVES
     build(cfg, "BN")  # errors of the config are raised now
     numbers = {name: getattr(args, name) for name in ("parts", "steps", "every", "pictures")}
@@ -176,11 +178,11 @@ def main() -> None:
     parser = plain_parser(__doc__)
     parser.add_argument("config")
     parser.add_argument("--out", type=Path, required=True, help="folder for curves.json and curves.png")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--parts", type=int, default=8, help="imitated GPUs (8)")
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--every", type=int, default=100, help="steps from one validation to the next")
-    parser.add_argument("--pictures", type=int, default=25, help="validation pictures to evaluate (25)")
+    parser.add_argument("--seeds", nargs="+", type=at_least(0), default=[0, 1, 2])
+    parser.add_argument("--parts", type=at_least(1), default=8, help="imitated GPUs (8)")
+    parser.add_argument("--steps", type=at_least(1), default=300)
+    parser.add_argument("--every", type=at_least(1), default=100, help="steps from one validation to the next")
+    parser.add_argument("--pictures", type=at_least(1), default=25, help="validation pictures to evaluate (25)")
     parser.add_argument("--cfg-options", nargs="+", action=Overrides, default={})
     args = parser.parse_args()
 

@@ -12,7 +12,7 @@ import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vil_dense.command_line import parser
+from vil_dense.command_line import at_least, parser
 from vil_dense.files import save_csv, save_json
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def main() -> None:
     arguments.add_argument("--knn", action="store_true", help="run the nearest-neighbour check")
     arguments.add_argument("--linear", action="store_true", help="run the linear classifier")
     arguments.add_argument("--data-root", help="another folder with train/CLASS/* and val/CLASS/*")
-    arguments.add_argument("--k", type=int, default=20, help="neighbours that vote")
+    arguments.add_argument("--k", type=at_least(1), default=20, help="neighbours that vote")
     args = arguments.parse_args()
     if not (args.knn or args.linear):
         args.knn = args.linear = True

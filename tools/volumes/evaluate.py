@@ -10,11 +10,12 @@ and NSD of each structure in each case) and metrics.json (the same and the means
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from vil_dense.command_line import parser
+from vil_dense.command_line import at_least, parser
 from vil_dense.files import check_folders
 
 
@@ -24,7 +25,9 @@ def arguments() -> argparse.Namespace:
     known.add_argument("masks", metavar="MASKS", help="mask, or folder of masks")
     known.add_argument("labels", metavar="LABELS", help="label file, folder of labels, or data list (JSON)")
     known.add_argument("--out", required=True, help="folder for metrics.csv and metrics.json")
-    known.add_argument("--tolerance-mm", type=float, help="tolerance of the NSD (default: that of the config)")
+    known.add_argument(
+        "--tolerance-mm", type=at_least(0, float), help="tolerance of the NSD (default: that of the config)"
+    )
     known.add_argument("--section", help="list in the JSON, e.g. training (default: the first of testing, test, ...)")
     known.add_argument("--fold", type=int, help="only cases of this fold of the data")
     known.add_argument("--subset", action="store_true", help="score the labels that have a mask, and count the others")
@@ -81,8 +84,8 @@ def main() -> int:
         tolerance_mm = args.tolerance_mm
         if tolerance_mm is None:
             tolerance_mm = evaluator.get("tolerance_mm", TOLERANCE_MM)
-        if tolerance_mm < 0:
-            raise ValueError(f"--tolerance-mm is 0 or more, got {tolerance_mm}")
+        if not 0 <= tolerance_mm < math.inf:
+            raise ValueError(f"tolerance_mm is 0 or more, got {tolerance_mm}")
         where = Path(args.masks), Path(args.labels)
         found = list(pairs(*where, args.section, args.fold, cfg.get("patient"), args.subset))
     with report_errors(args.debug), Progress("cases") as progress:

@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from vil_dense.command_line import Overrides, plain_parser
+from vil_dense.command_line import Overrides, at_least, plain_parser
 from vil_dense.files import check_file, save_json
 
 
@@ -20,7 +20,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("data", help="folder of the data set")
     parser.add_argument("--datalist", help="JSON in place of the folder's dataset.json; its paths are relative to DATA")
     parser.add_argument("--out", type=Path, default=Path("plan.json"), help="file to write")
-    parser.add_argument("--patch-budget", type=int, default=96**3, help="most voxels of a patch (default 96^3)")
+    parser.add_argument("--patch-budget", type=at_least(1), default=96**3, help="most voxels of a patch (default 96^3)")
     parser.add_argument(
         "--set", nargs="+", action=Overrides, default={}, help="values that replace those of the rules, key=value"
     )

@@ -128,9 +128,9 @@ class VisionLSTM(nn.Module):
             raise ValueError(f"num_classes={num_classes} needs a pooling; known: {', '.join(POOLINGS)}")
         self.dim, self.pooling = dim, pooling
         patch = per_axis(patch_size, ndim, "patch_size")
-        self.patch_embed = PatchEmbed(
-            in_channels, dim, patch, patch if stride is None else per_axis(stride, ndim, "stride")
-        )
+        steps = patch if stride is None else per_axis(stride, ndim, "stride")
+        # Xavier's is ViL's, the other DeiT-III's.
+        self.patch_embed = PatchEmbed(in_channels, dim, patch, steps, std=0.02 if block == "attention" else None)
         self.pos_embed = PosEmbed(per_axis(grid, ndim, "grid"), dim)
         self.cls_token = nn.Parameter(torch.randn(1, 1, dim) * 0.02) if pooling in CLS_POOLINGS else None
         rates = [drop_path * (index / max(depth - 1, 1) if drop_path_decay else 1) for index in range(depth)]

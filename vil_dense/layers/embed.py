@@ -29,16 +29,27 @@ class PatchEmbed(nn.Module):
 
     The input is padded with zeros at the end of each axis until the patches cover it: grid = ceil(size / patch_size)
     without overlap, ceil((size - patch_size) / stride) + 1 with overlapping patches.
+
+    Args:
+        std: standard deviation of the initial weights, a truncated normal distribution; None for Xavier's uniform one.
     """
 
     def __init__(
-        self, in_channels: int, dim: int, patch_size: tuple[int, ...], stride: tuple[int, ...] | None = None
+        self,
+        in_channels: int,
+        dim: int,
+        patch_size: tuple[int, ...],
+        stride: tuple[int, ...] | None = None,
+        std: float | None = None,
     ) -> None:
         super().__init__()
         self.patch_size = patch_size
         self.stride = stride or patch_size
         self.proj = CONVS[len(patch_size)](in_channels, dim, patch_size, self.stride)
-        nn.init.xavier_uniform_(self.proj.weight.view(dim, -1))
+        if std is None:
+            nn.init.xavier_uniform_(self.proj.weight.view(dim, -1))
+        else:
+            nn.init.trunc_normal_(self.proj.weight, std=std)
         nn.init.zeros_(self.proj.bias)
 
     def grid(self, size: Sequence[int]) -> tuple[int, ...]:

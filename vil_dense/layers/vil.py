@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vil_dense.layers.embed import CONVS
 from vil_dense.layers.residual import LayerScale, Residual
-from vil_dense.ops import check_order, mlstm, resolve_backend, to_grid, to_sequence
+from vil_dense.ops import check_order, mlstm, to_grid, to_sequence, usable_backend
 from vil_dense.ops.cell_weights import NUM_HEADS, QKV_BLOCK
 from vil_dense.ops.operators import no_autocast
 
@@ -150,6 +150,7 @@ class ViLLayer(nn.Module):
     Raises:
         ValueError: an unknown convolution, initialisation, order or backend, an even kernel on the grid, or an inner
             width that is no multiple of 16.
+        ImportError: the backend is `triton`, and triton is not installed.
     """
 
     def __init__(
@@ -188,7 +189,7 @@ class ViLLayer(nn.Module):
         # The deviation of proj_up; q, k and v take it, too, although their fan-in is 4: so does the official code.
         small = math.sqrt(2 / (5 * dim))
         scan: dict[str, Any] = dict(
-            conv=conv, conv_kernel=conv_kernel, bias=bias, std=small, backend=resolve_backend(backend)
+            conv=conv, conv_kernel=conv_kernel, bias=bias, std=small, backend=usable_backend(backend)
         )
         # As in the official code, only the first scan has a bias in its head norm.
         self.scans = nn.ModuleList(

@@ -42,6 +42,7 @@ from vil_dense.mm.models.backbone import ViL
 from vil_dense.mm.models.classifier import ImageClassifier
 from vil_dense.mm.models.data_preprocessor import PicturePreprocessor
 from vil_dense.mm.models.hierarchical import HierViLBackbone
+from vil_dense.mm.models.initializers import NormalConvs
 from vil_dense.mm.models.tta import MeanTTAModel
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "MeanLossHook",
     "MeanTTAModel",
     "NaNGuardHook",
+    "NormalConvs",
     "OverlayHook",
     "PackPicture",
     "PictureJitter",

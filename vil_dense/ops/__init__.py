@@ -5,7 +5,7 @@ gate pre-activations; C n m the matrix memory, the normaliser and the stabiliser
 Dimensions: B batch, NH heads, S sequence, DH head dimension, L chunk, C channels, grid the spatial axes.
 """
 
-from vil_dense.ops.mlstm import BACKENDS, mlstm, resolve_backend
+from vil_dense.ops.mlstm import BACKENDS, mlstm, resolve_backend, usable_backend
 from vil_dense.ops.traversal import ORDERS, check_order, frame_axes, from_frame, to_frame, to_grid, to_sequence
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "to_frame",
     "to_grid",
     "to_sequence",
+    "usable_backend",
 ]

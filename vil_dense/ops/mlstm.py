@@ -1,6 +1,7 @@
 """Provides the matrix LSTM and the table of its backends."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -51,6 +52,19 @@ def resolve_backend(backend: str) -> str:
     name = "chunkwise" if backend == "auto" else backend
     if name not in BACKENDS:
         raise ValueError(f"unknown mLSTM backend {backend!r}; known: auto, {', '.join(BACKENDS)}")
+    return name
+
+
+def usable_backend(backend: str) -> str:
+    """Returns `resolve_backend` of a name, for a network that is to use it later.
+
+    Raises:
+        ValueError: the name is not known.
+        ImportError: the backend is `triton`, and triton is not installed.
+    """
+    name = resolve_backend(backend)
+    if name == "triton" and find_spec("triton") is None:
+        raise ImportError("the mLSTM backend 'triton' needs the package triton: pip install triton")
     return name
 
 
