@@ -21,10 +21,10 @@ from vil_dense.mm.datasets.label_check import (
     count_labels,
     find_errors,
     find_warnings,
-    read_pair,
     table,
 )
 from vil_dense.mm.datasets.label_ids import trained_ids
+from vil_dense.mm.datasets.label_pairs import read_pair
 from vil_dense.mm.datasets.wrappers import parts
 
 PIPELINE = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations"), dict(type="PackSegInputs")]
@@ -212,7 +212,7 @@ def test_a_picture_of_16_bits_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 4), 4095, np.uint16)).save(tmp_path / "a.png")
     Image.fromarray(ids(0, 1)[:4, :4]).save(tmp_path / "label.png")
     with pytest.raises(ValueError, match=r"a\.png has uint16 pixels"):
-        label_check.read_pair(str(tmp_path / "a.png"), str(tmp_path / "label.png"))
+        read_pair(str(tmp_path / "a.png"), str(tmp_path / "label.png"))
 
 
 def test_a_program_under_the_name_of_a_picture_is_not_started(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_a_program_under_the_name_of_a_picture_is_not_started(tmp_path: Path) ->
     (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\n")
     Image.fromarray(ids(0, 1)[:4, :4]).save(tmp_path / "label.png")
     with pytest.raises(ValueError, match=r"a\.png .*unknown"):
-        label_check.read_pair(str(tmp_path / "a.png"), str(tmp_path / "label.png"))
+        read_pair(str(tmp_path / "a.png"), str(tmp_path / "label.png"))
 
 
 def test_pictures_of_other_endings_are_named(tmp_path: Path) -> None:

@@ -1,9 +1,13 @@
 """Maps label ids between files and training, by what a data set says of itself (and a checkpoint of its data set)."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
+
+from vil_dense.files import write_whole
 
 IGNORED = 255
 """The id that mmseg's data sets and transforms write for pixels without a class."""
@@ -19,18 +23,45 @@ def trained_ids(meta: Mapping[str, Any]) -> np.ndarray:
     if meta.get("reduce_zero_label"):
         ids = np.where((ids == 0) | (ids == IGNORED), IGNORED, ids - 1)
     mapped = ids.copy()
-    for old, new in (meta.get("label_map") or {}).items():
+    for old, new in _label_map(meta).items():
         mapped[ids == old] = new
     return mapped
 
 
 def file_ids(meta: Mapping[str, Any], classes: int) -> np.ndarray:
-    """Returns the id in files of each class, (classes,) uint8: reading them back by `trained_ids` gives the class.
+    """Returns the id in files of each class, (classes,) uint8, or uint16 where one is larger than 255.
 
-    If several ids become one class, the first of `label_map` is taken.
+    Reading them back by `trained_ids` gives the class. If several ids become one class, the first of `label_map` is
+    taken. Where files code classes by colours, the ids are the indices of the classes, see `label_palette`.
     """
     ids = np.arange(classes)
-    for old, new in reversed((meta.get("label_map") or {}).items()):
+    for old, new in reversed(_label_map(meta).items()):
         if 0 <= new < classes:
             ids[new] = old
-    return (ids + bool(meta.get("reduce_zero_label"))).astype(np.uint8)
+    ids += bool(meta.get("reduce_zero_label"))
+    return ids.astype(np.uint8 if ids.max() < 256 else np.uint16)
+
+
+def label_palette(meta: Mapping[str, Any]) -> list[list[int]] | None:
+    """Returns the colours of the classes if the files code classes by colours; written labels have them as palette."""
+    return [list(colour) for colour in meta["palette"]] if meta.get("coding") == "colours" else None
+
+
+def save_label(path: Path, label: np.ndarray, meta: Mapping[str, Any]) -> None:
+    """Writes classes, (H, W) integers, as a PNG with the ids of the data set's files.
+
+    Where these code classes by colours, the PNG has the indices of the classes, and the colours as its palette.
+
+    Args:
+        path: of the PNG.
+        label: index of the class of each pixel.
+        meta: of the data set.
+    """
+    picture = Image.fromarray(file_ids(meta, len(meta["classes"]))[label])
+    if palette := label_palette(meta):
+        picture.putpalette([channel for colour in palette for channel in colour])
+    write_whole(path, picture.save)
+
+
+def _label_map(meta: Mapping[str, Any]) -> dict[int, int]:
+    return {} if meta.get("coding") == "colours" else meta.get("label_map") or {}

@@ -12,12 +12,13 @@ from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import MODELS
-from mmseg.registry import DATASETS
+from mmseg.registry import DATASETS, TRANSFORMS
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vil_dense.backbones.memory import GIB, free_memory
 from vil_dense.files import describe_skipped, save_png
-from vil_dense.mm.datasets.label_ids import file_ids
+from vil_dense.mm.datasets.label_ids import save_label
+from vil_dense.mm.datasets.label_pairs import loads_labels
 from vil_dense.mm.datasets.pictures import FORMATS, SUFFIXES
 from vil_dense.mm.datasets.wrappers import config_parts
 from vil_dense.mm.engine.failures import RunFault, describe_out_of_memory, is_out_of_memory
@@ -117,9 +118,9 @@ class Predictor:
         self.classes = content.get("meta", {}).get("dataset_meta") or kind.METAINFO
         default = signature(kind).parameters.get("reduce_zero_label")
         reduced = dataset.get("reduce_zero_label", default.default if default else False)
-        self.file_ids = file_ids(dict(reduce_zero_label=reduced) | self.classes, len(self.classes["classes"]))
-        left_out = {"LoadAnnotations", *(["Resize"] if own_size else [])}
-        steps = [step for step in dataset.pipeline[1:] if step.type not in left_out]
+        self.classes = dict(reduce_zero_label=reduced) | self.classes
+        steps = [step for step in dataset.pipeline[1:] if not loads_labels(TRANSFORMS.get(step.type))]
+        steps = [step for step in steps if not (own_size and step.type == "Resize")]
         self.prepare = Compose([dict(type="LoadImageFromNDArray"), *steps])
         self.model = MODELS.build(cfg.model)
         load_exactly(self.model, weights_of(content), checkpoint)
@@ -163,7 +164,7 @@ class Predictor:
                     if not is_out_of_memory(error):
                         raise
                     raise RunFault(f"{path}: {describe_out_of_memory(error)}{self._less_memory()}") from error
-                save_png(out / "labels" / f"{name}.png", self.file_ids[label])
+                save_label(out / "labels" / f"{name}.png", label, self.classes)
                 seen = draw.overlay(image[..., ::-1], label.astype(np.int16), self.classes["palette"])
                 save_png(out / "overlays" / f"{name}.png", seen)
         return unread

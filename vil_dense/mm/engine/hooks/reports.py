@@ -14,7 +14,7 @@ from mmseg.structures import SegDataSample
 
 from vil_dense.backbones import compile_blocks
 from vil_dense.files import save_csv, save_png
-from vil_dense.mm.datasets.label_ids import file_ids
+from vil_dense.mm.datasets.label_ids import save_label
 from vil_dense.mm.datasets.output_names import output_name
 from vil_dense.mm.evaluation.protocols import describe
 from vil_dense.mm.visualization import draw
@@ -166,12 +166,12 @@ class OverlayHook(Hook):
         dataset = runner.test_dataloader.dataset
         for sample in outputs or []:
             label = label_of(sample, "pred_sem_seg")
+            file = self.folder / f"{output_name(sample.img_path, dataset)}.png"
             if self.labels:
-                picture = file_ids(dataset.metainfo, len(dataset.metainfo["classes"]))[label]
+                save_label(file, label, dataset.metainfo)
             else:
                 image = mmcv.imread(sample.img_path, channel_order="rgb")
-                picture = draw.overlay(image, label, dataset.metainfo["palette"])
-            save_png(self.folder / f"{output_name(sample.img_path, dataset)}.png", picture)
+                save_png(file, draw.overlay(image, label, dataset.metainfo["palette"]))
 
 
 def read_scalars(folder: str, name: str) -> dict[int, float]:
