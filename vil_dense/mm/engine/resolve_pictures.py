@@ -1,6 +1,6 @@
 """Resolves what a config of one's own pictures leaves to the data: split, classes, sizes of crop and pictures."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +57,22 @@ def resolve_pictures(cfg: Config) -> list[str]:
         found["num_classes"] = len(folder.classes.classes)
         lines = folder.lines
     _replace(cfg, before, found)
+    for part in parts:
+        part.metainfo = {**(part.get("metainfo") or {}), **{key: found[key] for key in FOUND}}
     cfg.update(found)
     cfg.shared = {key: cfg[key] for key in (*OPTIONS, *FOUND)}
     return [*lines, _describe_steps(cfg)]
+
+
+def resolve_from_checkpoint(cfg: Config, meta: Mapping[str, Any]) -> None:
+    """Writes the classes and sizes of a training into a config of `PictureFolder`s, from what its checkpoint keeps.
+
+    Args:
+        cfg: changed in place; others are left as they are.
+        meta: `dataset_meta` of the checkpoint.
+    """
+    if "shared" in cfg and all(key in meta for key in FOUND):
+        _replace(cfg, cfg.shared, {key: meta[key] for key in FOUND})
 
 
 def choose_sizes(sizes: np.ndarray) -> dict[str, tuple[int, int]]:

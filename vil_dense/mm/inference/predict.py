@@ -23,6 +23,7 @@ from vil_dense.mm.datasets.pictures import FORMATS, SUFFIXES
 from vil_dense.mm.datasets.wrappers import config_parts
 from vil_dense.mm.engine.failures import RunFault, describe_out_of_memory, is_out_of_memory
 from vil_dense.mm.engine.resolve_config import resolve_norm
+from vil_dense.mm.engine.resolve_pictures import resolve_from_checkpoint
 from vil_dense.mm.inference.memory import estimate
 from vil_dense.mm.inference.sliding_window import cut, label_map
 from vil_dense.mm.inference.tiled_upernet import Size
@@ -113,6 +114,7 @@ class Predictor:
             raise ValueError(f"{cfg.filename} trains a {cfg.model.type}, which labels no pictures")
         content = load_safely(checkpoint)
         resolve_norm(cfg, world_size=1, cuda=False, weights=weights_of(content))
+        resolve_from_checkpoint(cfg, content.get("meta", {}).get("dataset_meta") or {})
         dataset = next(config_parts(cfg.test_dataloader.dataset))
         kind = DATASETS.get(dataset.type)
         self.classes = content.get("meta", {}).get("dataset_meta") or kind.METAINFO

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
-from vil_dense.mm.datasets.folders.pairs import MASK_TAILS, Pair, pair_files, pictures_below
+from vil_dense.mm.datasets.folders.pairs import MASK_TAILS, Pair, holds_pictures, pair_files
 
 WORDS = {
     "pictures": ("images", "image", "imgs", "img", "img_dir", "pictures", "JPEGImages"),
@@ -139,13 +139,12 @@ def _try(layout: Layout, root: Path) -> Found | None:
 
 def _folders(layout: Layout, root: Path, split: str) -> Iterator[tuple[Path, Path]]:
     """Yields the folders of pictures and masks that exist and hold some."""
-    seen = set()
-    for word, pictures, masks in product(WORDS.get(split, ("",)), WORDS["pictures"], WORDS["masks"]):
-        names = dict(split=word, pictures=pictures, masks=masks)
-        pair = root / layout.pictures.format(**names), root / layout.masks.format(**names)
-        if pair not in seen and all(path.is_dir() and next(pictures_below(path), None) for path in pair):
+    words = product(WORDS.get(split, ("",)), WORDS["pictures"], WORDS["masks"])
+    named = (dict(zip(("split", "pictures", "masks"), chosen, strict=True)) for chosen in words)
+    for names in dict.fromkeys((layout.pictures.format(**names), layout.masks.format(**names)) for names in named):
+        pair = root / names[0], root / names[1]
+        if all(path.is_dir() and holds_pictures(path) for path in pair):
             yield pair
-        seen.add(pair)
 
 
 def _below(root: Path, *folders: Path) -> list[str]:

@@ -1,6 +1,8 @@
 """Pairs pictures with masks by their names, whatever the endings of the files are."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,34 +22,47 @@ class Pair(NamedTuple):
     mask: Path
 
 
-def pictures_below(folder: Path) -> Iterator[Path]:
-    """Yields the files below `folder` with the ending of a picture, in upper or lower case, except hidden ones."""
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and not is_hidden(path, folder) and path.is_file():
-            yield path
+@dataclass
+class Files:
+    """Lists the files below a folder, sorted: pictures, other formats, and hidden ones."""
+
+    folder: Path
+    pictures: list[Path] = field(default_factory=list)
+    others: list[Path] = field(default_factory=list)
+    hidden: list[Path] = field(default_factory=list)
+
+    def by_name(self, tail: str = "") -> dict[str, Path]:
+        """Returns the pictures whose names end in `tail`, by path below the folder without tail and ending.
+
+        Raises:
+            ValueError: two files differ in their endings only.
+        """
+        found: dict[str, Path] = {}
+        for path in self.pictures:
+            if not path.stem.endswith(tail):
+                continue
+            name = path.relative_to(self.folder).with_suffix("").as_posix().removesuffix(tail)
+            if name in found:
+                raise ValueError(f"{found[name]} and {path} have one name: remove one, since masks are found by name")
+            found[name] = path
+        return found
 
 
-def is_hidden(path: Path, folder: Path) -> bool:
-    """Returns whether the name of a file below `folder`, or of a folder in between, begins with a dot."""
-    return any(part.startswith((".", "__MACOSX")) for part in path.relative_to(folder).parts)
-
-
-def by_name(folder: Path, tail: str = "") -> dict[str, Path]:
-    """Returns the pictures below `folder` whose names end in `tail`, by path without tail and ending.
-
-    Raises:
-        ValueError: two files differ in their endings only.
-    """
-    found: dict[str, Path] = {}
-    for path in pictures_below(folder):
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        if not name.endswith(tail):
-            continue
-        name = name.removesuffix(tail)
-        if name in found:
-            raise ValueError(f"{found[name]} and {path} have one name: remove one, since masks are found by name")
-        found[name] = path
+def files_below(folder: Path) -> Files:
+    """Lists all files below a folder; those in hidden folders are hidden."""
+    found = Files(folder)
+    for path in sorted(Path(place, name) for place, _, names in os.walk(folder, followlinks=True) for name in names):
+        if any(part.startswith((".", "__MACOSX")) for part in path.relative_to(folder).parts):
+            found.hidden.append(path)
+        else:
+            (found.pictures if path.suffix.lower() in SUFFIXES else found.others).append(path)
     return found
+
+
+def holds_pictures(folder: Path) -> bool:
+    """Returns whether there is a picture below a folder."""
+    files = (name for _, _, names in os.walk(folder, followlinks=True) for name in names)
+    return any(name.lower().endswith(SUFFIXES) and not name.startswith(".") for name in files)
 
 
 def pair_files(
@@ -58,25 +73,25 @@ def pair_files(
     Raises:
         ValueError: no picture has a mask, or two files differ in their endings only.
     """
-    named = by_name(pictures, picture_tail)
-    candidates = [by_name(masks, tail) for tail in mask_tails]
+    here, there = files_below(pictures), files_below(masks)
+    named = here.by_name(picture_tail)
+    candidates = [there.by_name(tail) for tail in mask_tails]
     labels = max(candidates, key=lambda found: len(found.keys() & named.keys()))
     pairs = [Pair(name, path, labels[name]) for name, path in named.items() if name in labels]
     if not pairs:
         raise ValueError(
             f"no picture in {pictures} has a mask of its name in {masks}: "
-            f"{few(named) or 'no pictures'} there and {few(candidates[0]) or 'no masks'} here"
+            f"{few(named) or 'no pictures'} there and {few(there.by_name()) or 'no masks'} here"
         )
     used = {path for candidate in candidates for name, path in candidate.items() if name in named}
+    alone = {path for candidate in candidates for path in candidate.values()} - used
     notes = [
         _note("pictures without a mask", [path for name, path in named.items() if name not in labels], pictures),
-        _note("masks without a picture", [path for path in pictures_below(masks) if path not in used], masks),
+        _note("masks without a picture", sorted(alone), masks),
     ]
-    for folder in dict.fromkeys((pictures, masks)):
-        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-        hidden = [path for path in files if is_hidden(path, folder)]
-        others = [path for path in files if path not in hidden and path.suffix.lower() not in SUFFIXES]
-        notes += [_note("hidden files", hidden, folder), _note("files of other formats", others, folder)]
+    for files in (here, there):
+        notes.append(_note("hidden files", files.hidden, files.folder))
+        notes.append(_note("files of other formats", files.others, files.folder))
     return pairs, [note for note in notes if note]
 
 

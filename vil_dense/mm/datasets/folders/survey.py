@@ -200,6 +200,6 @@ def describe_classes(named: Classes, counts: Mapping[int, int], read: int, pairs
         for row in named.classes
     ]
     used = [value for value in named.ignored if counts.get(value)]
-    ignored = f"ignored: {code(used)}, {share(used)}" if used else f"ignored: none of {code(named.ignored) or 'none'}"
-    masks = f"{read} of {pairs} masks read"
-    return f"classes: {len(named.classes)} of {named.source}, {masks}: {', '.join(shown)}; {ignored}"
+    ignored = f"{code(used)}, {share(used)} of the pixels" if used else "no pixel"
+    where = f"from {named.source}, {read} of {pairs} masks read"
+    return f"classes: {len(named.classes)} ({where}): {', '.join(shown)}; ignored: {ignored}"
