@@ -4,12 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from picture_folders import class_map, write_folder
+from picture_folders import COLOURS, class_map, write_folder
 from PIL import Image
 from refusals import assert_error_line
 from run_command import run_command
 
+from vil_dense.mm.visualization.browse import GAP, SIDE
+
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
+ROOT = Path(__file__).parents[2]
 CONFIG = "configs/vil_upernet_images.py"
 TINY = (
     "model.backbone.dim=32 model.backbone.depth=2 model.backbone.out_indices=(0,0,1,1) model.neck.embed_dim=32 "
@@ -70,3 +73,35 @@ def test_refused_in_one_line(
     line = f"train {CONFIG} --work-dir {tmp_path}/work --cfg-options {options.format(data=data)}"
     assert run_command(line, monkeypatch) == 2
     assert_error_line(capsys.readouterr().err, *(part.format(data=data) for part in named))
+
+
+def test_training_samples_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first sample: an unchanged pipeline shows picture and mask, whose colours are blended in equal parts."""
+    data = write_folder(tmp_path / "data", coding="colours")
+    plain = "[dict(type='LoadImageFromFile'),dict(type='LoadMask'),dict(type='PackSegInputs')]"
+    config = tmp_path / "config.py"
+    config.write_text(f'_base_ = "{ROOT / CONFIG}"\ntrain_dataloader = dict(dataset=dict(pipeline={plain}))\n')
+    line = f"browse_dataset {config} --out {tmp_path}/out --number 3 --cfg-options data_root={data}"
+    assert run_command(line, monkeypatch) == 0
+    (file,) = (tmp_path / "out").glob("*.png")
+    seen = np.asarray(Image.open(file)).astype(int)
+    rows, columns = GAP + (2 * np.arange(12) + 1) * SIDE // 32, GAP + (2 * np.arange(16) + 1) * SIDE // 32
+    picture, blended = seen[np.ix_(rows, columns)], seen[np.ix_(rows, columns + SIDE + GAP)]
+    read = np.asarray(Image.open(data / "images/train/p0.jpg")).astype(int)
+    assert abs(picture - read).max() <= 3  # OpenCV and Pillow decode JPEG a little differently
+    np.testing.assert_array_equal(blended, (picture + COLOURS[class_map()]) // 2)
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("configs/vil_unet3d_sample.py", ("vil_unet3d_sample", "volumes")),
+        (f"{CONFIG} --number 0", ("--number", "0")),
+        (f"{CONFIG} --cfg-options data_root=nowhere", ("nowhere",)),
+    ],
+)
+def test_what_cannot_be_drawn(
+    line: str, named: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    assert run_command(f"browse_dataset --out {tmp_path}/out {line}", monkeypatch) == 2
+    assert_error_line(capsys.readouterr().err, *named)
