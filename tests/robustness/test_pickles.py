@@ -85,7 +85,7 @@ FOLDERS = {
     "crops, picture": ("dataset_converters/make_crops --source {folder} --out {out}", "images/train/b.jpg"),
     "crops, label": ("dataset_converters/make_crops --source {folder} --out {out}", "annotations/train/b.png"),
     "batch": (
-        f"analysis/show_batch configs/vil_imagenet.py --out {{out}}.png --cfg-options {PICTURES}",
+        f"browse_dataset configs/vil_imagenet.py --out {{out}} --cfg-options {PICTURES}",
         "train/a/b.jpg",
     ),
     "loader": (f"benchmark/benchmark_loader configs/vil_imagenet.py --cfg-options {PICTURES}", "train/a/b.jpg"),

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 
 from vil_dense.mm.datasets.seeding import StepSeedHook
 from vil_dense.mm.utils.safe_load import read_weights
+from vil_dense.mm.visualization.browse import SIDE
 
 # MMEngine keeps what it built under the name of the run, which in one process several runs share.
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
@@ -222,19 +223,11 @@ def test_a_broken_picture_is_named(data: Path, tmp_path: Path, capsys: pytest.Ca
 
 
 def test_a_batch_is_shown(data: Path, tmp_path: Path):
-    run(
-        "analysis/show_batch",
-        CONFIG,
-        "--out",
-        tmp_path / "batch.png",
-        "--pictures",
-        "4",
-        "--batches",
-        "2",
-        *options(data),
-    )
-    seen = np.asarray(Image.open(tmp_path / "batch.png"))
-    assert seen.shape == (6 * 68, 4 * 64, 3) and seen.std() > 10
+    run("browse_dataset", CONFIG, "--out", tmp_path / "sheets", "--number", "4", *options(data))
+    seen = np.asarray(Image.open(tmp_path / "sheets/sheet_000.png"))
+    columns = [seen[8 : 8 + SIDE, 8 + stage * (SIDE + 8) :][:, :SIDE] for stage in range(3)]
+    assert all(picture.std() > 10 for picture in columns)  # as tested, augmented, mixed
+    assert (columns[0] != columns[1]).any() and (columns[1] != columns[2]).any()
 
 
 def test_loader_is_timed(data: Path, capsys: pytest.CaptureFixture):

@@ -13,6 +13,8 @@ except ImportError as error:
     ) from error
 
 from vil_dense.mm.datasets.class_folders import LabelledPictures
+from vil_dense.mm.datasets.folders.dataset import PictureFolder
+from vil_dense.mm.datasets.folders.masks import LoadMask
 from vil_dense.mm.datasets.seeding import KeyedInfiniteSampler, KeyedSampler, SeedSample, StepSeedHook
 from vil_dense.mm.datasets.segmentation import CamVidDataset, CheckedADE20KDataset, CheckedDataset, SampleDataset
 from vil_dense.mm.datasets.transforms.color_jitter import ColorJitter
@@ -62,6 +64,7 @@ __all__ = [
     "KeyedSampler",
     "LabelledAccuracyHook",
     "LabelledPictures",
+    "LoadMask",
     "LoadPicture",
     "MeanLossHook",
     "MeanTTAModel",
@@ -69,6 +72,7 @@ __all__ = [
     "NormalConvs",
     "OverlayHook",
     "PackPicture",
+    "PictureFolder",
     "PictureJitter",
     "PicturePreprocessor",
     "Prediction",

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from mmcv.transforms import BaseTransform
 from mmengine.dataset import ConcatDataset
 from mmseg.datasets import BaseSegDataset
-from mmseg.registry import DATASETS
+from mmseg.registry import DATASETS, TRANSFORMS
 from PIL import Image
 from refusals import assert_one_line
 from torch import nn
@@ -21,10 +22,10 @@ from vil_dense.mm.datasets.label_check import (
     count_labels,
     find_errors,
     find_warnings,
-    read_pair,
     table,
 )
 from vil_dense.mm.datasets.label_ids import trained_ids
+from vil_dense.mm.datasets.label_pairs import read_pair
 from vil_dense.mm.datasets.wrappers import parts
 
 PIPELINE = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations"), dict(type="PackSegInputs")]
@@ -212,7 +213,7 @@ def test_a_picture_of_16_bits_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 4), 4095, np.uint16)).save(tmp_path / "a.png")
     Image.fromarray(ids(0, 1)[:4, :4]).save(tmp_path / "label.png")
     with pytest.raises(ValueError, match=r"a\.png has uint16 pixels"):
-        label_check.read_pair(str(tmp_path / "a.png"), str(tmp_path / "label.png"))
+        read_pair(str(tmp_path / "a.png"), str(tmp_path / "label.png"))
 
 
 def test_a_program_under_the_name_of_a_picture_is_not_started(tmp_path: Path) -> None:
@@ -220,7 +221,7 @@ def test_a_program_under_the_name_of_a_picture_is_not_started(tmp_path: Path) ->
     (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\n")
     Image.fromarray(ids(0, 1)[:4, :4]).save(tmp_path / "label.png")
     with pytest.raises(ValueError, match=r"a\.png .*unknown"):
-        label_check.read_pair(str(tmp_path / "a.png"), str(tmp_path / "label.png"))
+        read_pair(str(tmp_path / "a.png"), str(tmp_path / "label.png"))
 
 
 def test_pictures_of_other_endings_are_named(tmp_path: Path) -> None:
@@ -236,3 +237,34 @@ def test_pictures_of_other_endings_are_named(tmp_path: Path) -> None:
     model.data_preprocessor = SimpleNamespace(seg_pad_val=255)
     label_check._check("train", dataset, model, [], 60, lines.append)
     assert lines[0].startswith(f"warning: 2 files in {images} are not read: a.JPG, b.jpeg (")
+
+
+@TRANSFORMS.register_module(force=True)
+class LoadColours(BaseTransform):
+    """A loader of a user: the red channel of a colour picture is the class."""
+
+    def transform(self, results: dict) -> dict:
+        pixels = np.asarray(Image.open(results["seg_map_path"]))
+        results["gt_seg_map"] = (pixels[..., 0] // 100) if results["red"] else pixels
+        return results
+
+
+def test_labels_are_read_by_the_loader_of_the_pipeline(tmp_path: Path) -> None:
+    colours = np.stack([ids(0, 1, 2) * 100] * 3, -1)
+    dataset = build(tmp_path, [ids(0, 1, 2)] * 2, pipeline=[PIPELINE[0], dict(type="LoadColours"), PIPELINE[2]])
+    for number in range(2):
+        Image.fromarray(colours).save(tmp_path / f"labels/{number:03d}.png")
+    dataset._metainfo["label_map"] = {0: 9}  # of mmseg's loader, which is not used
+    for red, faults in ((True, 0), (False, 2)):
+        dataset.get_data_info = lambda index, red=red: dict(type(dataset).get_data_info(dataset, index), red=red)
+        survey = count_labels(dataset, 60)
+        assert len(survey.faults) == faults
+        assert np.flatnonzero(survey.pixels).tolist() == ([0, 1, 2] if red else [])
+    assert_one_line(survey.faults[0], "LoadColours", "labels/000.png", "(H, W)")
+    Image.fromarray(np.zeros((5, 4, 3), np.uint8)).save(tmp_path / "labels/000.png")
+    dataset.get_data_info = lambda index: dict(type(dataset).get_data_info(dataset, index), red=True)
+    (fault,) = count_labels(dataset, 60).faults
+    assert_one_line(fault, "5 x 4", "labels/000.png")
+    dataset.get_data_info = type(dataset).get_data_info.__get__(dataset)
+    (fault, _) = count_labels(dataset, 60).faults
+    assert_one_line(fault, "KeyError", "labels/000.png", "red")

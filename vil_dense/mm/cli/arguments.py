@@ -167,7 +167,7 @@ def read_config(args: argparse.Namespace, subfolder: str = "", cfg: Config | Non
 def _check_option(option: str, cfg: Config, path: str) -> None:
     """Refuses an override of what the config has not, and of a variable that was used up when the file was read."""
     key = option.split(".")[0]
-    if key in RUNNER_OPTIONS or ("plan" in cfg and key in SHARED):
+    if key in RUNNER_OPTIONS or ("plan" in cfg and key in SHARED) or key in cfg.get("shared", {}):
         return
     if key not in cfg:
         raise ValueError(f"unknown option {option}: {path} has no {key}")

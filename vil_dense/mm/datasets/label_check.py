@@ -4,28 +4,23 @@ mmseg reads any label as uint8: ids beyond 255 wrap and colours become ids. An i
 ends in an error of the loss on a CPU, in a device-side assert on a GPU, or in no error and a useless run.
 """
 
-import io
 import os
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from mmengine import fileio
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.runner import Runner
 from mmseg.datasets import BaseSegDataset
-from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import nn
 
 from vil_dense.files import describe_skipped, sample_evenly
 from vil_dense.mm.datasets.head_check import check_heads
 from vil_dense.mm.datasets.label_ids import IGNORED, trained_ids
+from vil_dense.mm.datasets.label_pairs import load_pair, own_loaders, read_pair
 from vil_dense.mm.datasets.overlap import check_overlap
-from vil_dense.mm.datasets.pictures import FORMATS
-from vil_dense.mm.datasets.retry import read_with_retry
 from vil_dense.mm.datasets.wrappers import parts
 from vil_dense.mm.utils.unwrap import unwrap
 
@@ -116,7 +111,8 @@ def _check(
     classes, ignored, reduced = heads[0].num_classes, heads[0].ignore_index, dataset.reduce_zero_label
     names = names or [str(number) for number in range(classes)]
     folder = dataset.data_prefix.get("img_path")
-    if folder and os.path.isdir(folder) and not dataset.ann_file:  # a list may leave out what it likes
+    reported = dataset.ann_file or getattr(dataset, "reports_skipped", False)  # a list may leave out what it likes
+    if folder and os.path.isdir(folder) and not reported:
         pictures = (dataset.get_data_info(index)["img_path"] for index in range(len(dataset)))
         if skipped := describe_skipped(Path(folder), pictures):
             log(f"warning: {skipped} (img_suffix of {type(dataset).__name__} is {dataset.img_suffix})")
@@ -131,12 +127,16 @@ def _check(
 def count_labels(dataset: BaseSegDataset, seconds: float) -> Survey:
     """Counts the ids in evenly spread pairs until all are read or the time is up; reads at least one pair."""
     survey, end = Survey(len(dataset)), time.monotonic() + seconds
-    as_trained = trained_ids(dataset.metainfo)
+    loaders = own_loaders(dataset)
+    as_trained = np.arange(256) if loaders else trained_ids(dataset.metainfo)
     for index in sample_evenly(len(dataset)):
         pair = dataset.get_data_info(index)
         survey.read += 1
         try:
-            label = read_pair(pair["img_path"], pair["seg_map_path"], dataset.backend_args)
+            if loaders:
+                label = load_pair(pair, loaders)
+            else:
+                label = read_pair(pair["img_path"], pair["seg_map_path"], dataset.backend_args)
         except ValueError as error:
             survey.faults.append(str(error))
         else:
@@ -150,52 +150,6 @@ def count_labels(dataset: BaseSegDataset, seconds: float) -> Survey:
         if time.monotonic() > end:
             break
     return survey
-
-
-def read_pair(picture: str, label: str, backend_args: dict | None = None) -> np.ndarray:
-    """Reads the ids of a label, (H, W) uint8, and checks that its picture can be read and has the same size.
-
-    Raises:
-        ValueError: one of them is missing or damaged, they differ in size, or the label holds no ids from 0 to 255.
-    """
-    ids = _decode(label, "label", backend_args)
-    if ids.ndim != 2:
-        raise ValueError(f"{label} has {ids.shape[2]} channels: a label has one channel of class ids, not colours")
-    if ids.dtype.kind not in "biu":
-        raise ValueError(f"{label} holds {ids.dtype} numbers: ids of classes are integers")
-    if ids.min() < 0 or ids.max() > 255:
-        raise ValueError(f"{label} holds the id {ids.min() if ids.min() < 0 else ids.max()}: ids are 0 to 255")
-    pixels = _decode(picture, "picture", backend_args)
-    if pixels.dtype not in (np.uint8, np.bool_):
-        raise ValueError(
-            f"{picture} has {pixels.dtype} pixels, which would lose their lower bits: convert it to 8 bits"
-        )
-    size = pixels.shape[:2]
-    if size != ids.shape:
-        height, width = ids.shape
-        raise ValueError(f"{picture} is {size[0]} x {size[1]} px and its label {label} {height} x {width}")
-    return ids.astype(np.uint8)
-
-
-def _decode(path: str, what: str, backend_args: dict | None) -> np.ndarray:
-    """Reads the pixels of a file; waits while it is unreachable.
-
-    A picture is rotated by its EXIF orientation, as OpenCV does in training.
-    """
-    try:
-        read = read_with_retry(lambda: fileio.get(path, backend_args=backend_args), [] if backend_args else [path])
-        content = io.BytesIO(read)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # from half of Pillow's limit on
-            with Image.open(content, formats=FORMATS) as image:
-                pixels = np.asarray(image)
-                rotated = what == "picture" and image.getexif().get(ExifTags.Base.Orientation, 1) > 4
-    except FileNotFoundError:
-        raise ValueError(f"there is no {what} at {path}") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        why = "unknown file format" if isinstance(error, UnidentifiedImageError) else error
-        raise ValueError(f"{path} is not a complete {what}: {why}") from None
-    return pixels.swapaxes(0, 1) if rotated else pixels
 
 
 def table(split: str, survey: Survey, names: Sequence[str], ignored: int) -> str:

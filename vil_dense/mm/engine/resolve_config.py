@@ -11,6 +11,7 @@ import re
 from mmengine.config import Config, ConfigDict
 
 from vil_dense.mm.engine.distributed import resolve_processes
+from vil_dense.mm.engine.resolve_pictures import resolve_pictures
 
 
 def resolve_config(cfg: Config, world_size: int, cuda: bool, weights: dict | None = None) -> list[str]:
@@ -26,6 +27,7 @@ def resolve_config(cfg: Config, world_size: int, cuda: bool, weights: dict | Non
     resolve_deterministic(cfg)
     lines = [
         resolve_plan(cfg),
+        *resolve_pictures(cfg),
         describe_neck(cfg),
         resolve_norm(cfg, world_size, cuda, weights),
         resolve_loaders(cfg, cuda),

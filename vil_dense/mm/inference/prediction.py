@@ -36,7 +36,7 @@ class Prediction:
 
     def class_indices(self) -> np.ndarray:
         """Returns the index of the class of each pixel, (H, W) int16, counted from 0."""
-        table = np.full(256, -1, np.int16)
+        table = np.full(max(256, int(self.ids.max()) + 1), -1, np.int16)
         table[self.ids] = np.arange(len(self.ids))
         return table[self.mask]
 

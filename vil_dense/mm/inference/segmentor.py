@@ -12,11 +12,14 @@ from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import MODELS, DefaultScope
+from mmseg.registry import TRANSFORMS
 from torch import Tensor
 
 from vil_dense.mm.datasets.label_ids import file_ids
+from vil_dense.mm.datasets.label_pairs import loads_labels
 from vil_dense.mm.datasets.wrappers import config_parts
 from vil_dense.mm.engine.resolve_config import resolve_norm
+from vil_dense.mm.engine.resolve_pictures import resolve_from_checkpoint
 from vil_dense.mm.inference.image_format import ImageFormat, ImageLike
 from vil_dense.mm.inference.prediction import Prediction
 from vil_dense.mm.inference.sliding_window import (
@@ -80,6 +83,7 @@ class Segmentor:
         cfg = copy.deepcopy(trained.cfg)
         self.device, self.dtype, self.batch = choose_device(device), dtype, batch
         resolve_norm(cfg, world_size=1, cuda=False, weights=trained.weights)
+        resolve_from_checkpoint(cfg, trained.described)
         self.classes = tuple(trained.described["classes"])
         self.ids = file_ids(trained.described, len(self.classes))
         self.palette: Sequence[Sequence[int]] = trained.described["palette"]
@@ -184,7 +188,7 @@ class Segmentor:
         progress: Callable[[int, int], None] = lambda done, count: None,
     ) -> Prediction:
         """Returns the classes of a prepared image; calls `progress` with finished windows and all windows."""
-        indices = np.empty(prepared.size, np.uint8)
+        indices = np.empty(prepared.size, np.uint8 if len(self.classes) <= 256 else np.uint16)
         shares = np.empty((len(self.classes), *prepared.size), np.float32) if probabilities else None
         bands = logit_bands(
             self.model,
@@ -242,6 +246,6 @@ def name_of(image: Any) -> str | None:
 
 def _after_loading(pipeline: Sequence[Config], own_size: bool) -> Compose:
     """Returns the steps of a test pipeline for an array that is loaded already."""
-    left_out = {"LoadAnnotations", *(["Resize"] if own_size else [])}
     load = dict(type="LoadImageFromNDArray", to_float32=pipeline[0].get("to_float32", False))
-    return Compose([load, *(step for step in pipeline[1:] if step.type not in left_out)])
+    steps = [step for step in pipeline[1:] if not loads_labels(TRANSFORMS.get(step.type))]
+    return Compose([load, *(step for step in steps if not (own_size and step.type == "Resize"))])

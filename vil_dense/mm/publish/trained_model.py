@@ -12,11 +12,14 @@ from torch import Tensor
 from vil_dense.mm.cli.arguments import load_config
 from vil_dense.mm.datasets.wrappers import config_parts
 from vil_dense.mm.engine.checkpoints import newest
+from vil_dense.mm.engine.resolve_pictures import FOUND
 from vil_dense.mm.utils.safe_load import load_safely, read_weights, safe_files, weights_of
 
 CONFIGS = (".py", ".json", ".yaml", ".yml")
 DESCRIBED = ("classes", "palette", "label_map", "reduce_zero_label")
 """What MMEngine's checkpoints hold of a data set."""
+OF_FOLDERS = {"coding", *FOUND}
+"""What they hold as well where a `PictureFolder` was trained on."""
 
 
 @dataclass
@@ -103,7 +106,7 @@ def describe_data(cfg: Config, described: dict[str, Any]) -> dict[str, Any]:
         described = {**built.metainfo, **described}
     if not described.get("classes"):
         raise ValueError("the data set of the config names no classes: set metainfo=dict(classes=[...], palette=[...])")
-    return {key: described.get(key) for key in DESCRIBED}
+    return {key: described.get(key) for key in DESCRIBED} | {key: described[key] for key in OF_FOLDERS & set(described)}
 
 
 def find_config(folder: Path) -> Path:

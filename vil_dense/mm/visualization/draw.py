@@ -60,16 +60,19 @@ def add_legend(
 def save_labels(path: Path, label: np.ndarray, ids: np.ndarray, palette: Sequence[Sequence[int]]) -> None:
     """Writes a label map of ids, (H, W) uint8, as a PNG with the colour of each class; other ids are grey.
 
+    Ids of 16 bits are written without colours, since a palette has 256 entries.
+
     Args:
         path: of the PNG; its pixels hold the ids, and a palette says how they are shown.
         label: ids of the data set's files.
         ids: the id of each class.
         palette: the colour of each class.
     """
-    colours = np.full((256, 3), UNLABELLED, np.uint8)
-    colours[ids] = palette
     picture = Image.fromarray(label)
-    picture.putpalette(colours.tobytes())
+    if label.dtype == np.uint8:
+        colours = np.full((256, 3), UNLABELLED, np.uint8)
+        colours[ids] = palette
+        picture.putpalette(colours.tobytes())
     write_whole(path, picture.save)
 
 

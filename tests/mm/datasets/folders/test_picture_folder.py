@@ -1,0 +1,247 @@
+"""A folder is read in every layout and with masks of every coding, and the log says what is left out."""
+
+import csv
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmseg.registry import DATASETS
+from picture_folders import CODINGS, LAYOUTS, class_map, write_folder
+from PIL import Image
+from refusals import raises_one_line
+
+from vil_dense.mm.datasets.folders.survey import inspect_folder
+from vil_dense.mm.datasets.label_ids import file_ids
+from vil_dense.mm.visualization.draw import save_labels
+
+PIPELINE = [dict(type="LoadImageFromFile"), dict(type="LoadMask"), dict(type="PackSegInputs")]
+VALUES = {
+    "0/127/255": [0, 127, 255],
+    "colours": [0x000000, 0x000080, 0x800000],
+    "palette": [0, 1, 2],
+    "16 bits": [7, 300, 40000],
+    "0..2 and 255": [0, 1, 2],
+}
+
+
+def build(root: Path, split: str = "train", **options: object):
+    part = dict(type="PictureFolder", data_root=str(root), split=split, pipeline=PIPELINE)
+    return DATASETS.build(dict(serialize_data=False) | part | options)  # which would collect garbage each time
+
+
+def label_of(dataset, index: int = 0) -> np.ndarray:
+    return dataset[index]["data_samples"].gt_sem_seg.data[0].numpy()
+
+
+def said(root: Path, **options: object) -> str:
+    return "\n".join(inspect_folder(str(root), **options).lines)
+
+
+CASES = [(layout, coding) for layout in LAYOUTS for coding in CODINGS[:3]]
+CASES += [("splits below", coding) for coding in CODINGS[3:]]
+
+
+@pytest.mark.parametrize(("layout", "coding"), CASES)
+def test_every_layout_and_coding(layout: str, coding: str, tmp_path: Path) -> None:
+    write_folder(tmp_path, layout, coding)
+    train, val = build(tmp_path), build(tmp_path, "val")
+    assert (len(train), len(val)) == (5, 2)
+    assert list(train.metainfo["label_map"])[-3:] == VALUES[coding]
+    assert train.metainfo["label_map"] == val.metainfo["label_map"] and len(train.metainfo["classes"]) == 3
+    expected = class_map()
+    if coding == "0..2 and 255":
+        expected[0] = 255
+    for index in range(5):
+        np.testing.assert_array_equal(label_of(train, index), expected)
+
+
+def test_the_split_of_files_and_folders_is_followed(tmp_path: Path) -> None:
+    for layout in ("lists", "voc", "splits below", "splits above", "coco", "cityscapes"):
+        pairs = inspect_folder(str(write_folder(tmp_path / layout, layout))).splits
+        assert [pair.name[-2:] for pair in pairs["train"]] == [f"p{number}" for number in range(5)]
+        assert [pair.name[-2:] for pair in pairs["val"]] == ["q0", "q1"]
+
+
+def test_a_split_in_the_data_root_comes_first(tmp_path: Path) -> None:
+    write_folder(tmp_path, "lists")
+    (tmp_path / "splits.json").write_text(json.dumps(dict(train=["p0", "q0.jpg"], val=["images/p1"])))
+    pairs = inspect_folder(str(tmp_path)).splits
+    assert {split: [pair.name for pair in listed] for split, listed in pairs.items()} == dict(
+        train=["p0", "q0"], val=["p1"]
+    )
+    (tmp_path / "splits.json").write_text(json.dumps(dict(train=["p0"], val=["gone"])))
+    with raises_one_line(FileNotFoundError, "splits.json", "gone"):
+        inspect_folder(str(tmp_path))
+    (tmp_path / "splits.json").write_text("[1]")
+    with raises_one_line(ValueError, "splits.json", "train", "val"):
+        inspect_folder(str(tmp_path))
+
+
+def test_what_is_left_out_is_said(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    (tmp_path / "images/train/p1.JPG").write_bytes(b"no picture")
+    (tmp_path / "masks/train/p2.png").unlink()
+    (tmp_path / "masks/train/other.png").write_bytes((tmp_path / "masks/train/p0.png").read_bytes())
+    (tmp_path / "images/train/.DS_Store").write_bytes(b"")
+    (tmp_path / "images/train/film.avi").write_bytes(b"")
+    text = said(tmp_path)
+    for part in ("3 pairs to train, 2 to validate", "p1.JPG", "p2.jpeg", "other.png", ".DS_Store", "film.avi"):
+        assert part in text, part
+    assert len(build(tmp_path)) == 3
+
+
+def test_a_broken_file_of_a_list_is_an_error(tmp_path: Path) -> None:
+    write_folder(tmp_path, "lists")
+    whole = (tmp_path / "images/p3.png").read_bytes()
+    (tmp_path / "images/p3.png").write_bytes(whole[: len(whole) // 2])
+    with raises_one_line(ValueError, "p3.png", "train.txt"):
+        inspect_folder(str(tmp_path))
+
+
+def test_first_lines(tmp_path: Path) -> None:
+    lines = inspect_folder(str(write_folder(tmp_path, coding="0..2 and 255"))).lines
+    assert "images/train + masks/train" in lines[0] and "5 pairs to train, 2 to validate (split: folders)" in lines[0]
+    assert "12 x 16 px, all 7 pictures" in lines[1]
+    for part in ("7 of 7 masks read", "0 34.38 %", "ignored: 255, 8.33 % of the pixels"):
+        assert part in lines[2]
+
+
+def test_an_archive_of_one_folder(tmp_path: Path) -> None:
+    write_folder(tmp_path / "data" / "MyData", "splits below")
+    assert len(build(tmp_path / "data")) == 5
+
+
+def test_folders_of_the_config(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    (tmp_path / "images").rename(tmp_path / "rgb")
+    with raises_one_line(FileNotFoundError, "rgb", "masks", tmp_path):
+        inspect_folder(str(tmp_path))
+    found = inspect_folder(str(tmp_path), pictures="rgb/{split}", masks="masks/{split}")
+    assert [len(pairs) for pairs in found.splits.values()] == [5, 2]
+
+
+def test_several_folders_that_may_be_the_data_are_named(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    (tmp_path / "masks").rename(tmp_path / "labels")
+    write_folder(tmp_path)
+    with raises_one_line(ValueError, "masks/train", "labels/train"):
+        inspect_folder(str(tmp_path))
+
+
+def test_names_that_do_not_match(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    for path in (tmp_path / "masks/train").iterdir():
+        path.rename(path.with_name("x" + path.name))
+    with raises_one_line(ValueError, tmp_path / "images/train", tmp_path / "masks/train", "p0", "xp0"):
+        inspect_folder(str(tmp_path))
+
+
+def test_two_pictures_of_one_name(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    (tmp_path / "images/train/p0.png").write_bytes((tmp_path / "images/train/p3.png").read_bytes())
+    with raises_one_line(ValueError, "p0.jpg", "p0.png"):
+        inspect_folder(str(tmp_path))
+
+
+def test_classes_of_a_file(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    rows = [dict(name="sky", id=255, colour=[1, 2, 3]), dict(name="sea", id=[0, 127], colour="#0a0b0c")]
+    (tmp_path / "classes.json").write_text(json.dumps(rows))
+    meta = build(tmp_path).metainfo
+    assert meta["classes"] == ("sky", "sea") and meta["palette"] == [[1, 2, 3], [10, 11, 12]]
+    assert meta["label_map"] == {255: 0, 0: 1, 127: 1}
+
+
+@pytest.mark.parametrize("header", [["name", "r", "g", "b"], ["name", "colour"]])
+def test_classes_by_colour(header: list[str], tmp_path: Path) -> None:
+    write_folder(tmp_path, coding="colours")
+    rows = [("road", 128, 0, 0), ("car", 0, 0, 128), ("void", 0, 0, 0)]
+    with (tmp_path / "classes.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(header)
+        table.writerows(rows if len(header) == 4 else [(row[0], f"{row[1]} {row[2]} {row[3]}") for row in rows])
+    dataset = build(tmp_path, ignore=["void"])
+    assert dataset.metainfo["classes"] == ("road", "car")
+    np.testing.assert_array_equal(label_of(dataset), np.array([255, 1, 0])[class_map()])
+
+
+def test_classes_of_mmseg(tmp_path: Path) -> None:
+    write_folder(tmp_path, coding="palette")
+    meta = build(tmp_path, classes="ADE20KDataset").metainfo
+    assert len(meta["classes"]) == 150 and meta["label_map"][1] == 0 and meta["label_map"][0] == 255
+    assert build(tmp_path, classes="PascalVOCDataset").metainfo["label_map"][1] == 1
+
+
+def test_cityscapes_of_all_ids(tmp_path: Path) -> None:
+    write_folder(tmp_path, "cityscapes", "palette")
+    for path in (tmp_path / "gtFine").rglob("*.png"):
+        Image.fromarray(np.array([7, 0, 33], np.uint8)[class_map()]).save(
+            path.with_name(path.name.replace("labelTrainIds", "labelIds"))
+        )
+        path.unlink()
+    dataset = build(tmp_path)
+    assert len(dataset.metainfo["classes"]) == 19
+    np.testing.assert_array_equal(label_of(dataset), np.array([0, 255, 18])[class_map()])
+
+
+@pytest.mark.parametrize(
+    ("classes", "named"),
+    [
+        ([dict(name="a", id=0), dict(name="b", id=127)], ("255", "ignore=[255]")),
+        ([dict(name="a", id=0), dict(name="a", id=127)], ("a", "name")),
+        ([dict(name="a", id=0), dict(name="b", id=0)], ("0", "id")),
+        ([dict(name="a", id="x")], ("'x'",)),
+        ([dict(id=3)], ("row 1", "name")),
+        ("NoSuchDataset", ("NoSuchDataset",)),
+        ("gone.json", ("gone.json",)),
+        ([], ("0", "254")),
+    ],
+)
+def test_classes_that_are_refused(classes: object, named: tuple[str, ...], tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    with raises_one_line((ValueError, FileNotFoundError), *named):
+        inspect_folder(str(tmp_path), classes=classes, ignore=[] if classes and len(classes) == 2 else None)
+
+
+def test_ids_of_masks_that_were_not_counted_are_named_in_training(tmp_path: Path) -> None:
+    dataset = build(write_folder(tmp_path))
+    Image.fromarray(np.full((12, 16), 9, np.uint8)).save(tmp_path / "masks/train/p0.png")
+    with raises_one_line(ValueError, "p0.png", "9"):
+        dataset[0]
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+def test_what_is_written_is_read_back(coding: str, tmp_path: Path) -> None:
+    """A written label has the values of the data set's masks; those of colours are in its palette."""
+    meta = build(write_folder(tmp_path, coding=coding)).metainfo
+    ids = file_ids(meta, 3)
+    save_labels(tmp_path / "label.png", ids[class_map()], ids, meta["palette"])
+    written = Image.open(tmp_path / "label.png")
+    if coding == "colours":
+        assert written.mode == "P" and np.array_equal(np.asarray(written), class_map())
+        written = written.convert("RGB")
+        np.testing.assert_array_equal(written, Image.open(tmp_path / "masks/train/p0.png"))
+    else:
+        np.testing.assert_array_equal(np.asarray(written), np.array(VALUES[coding])[class_map()])
+
+
+def test_jpeg_masks_and_floats_are_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    for split in ("train", "val"):
+        for path in (tmp_path / "masks" / split).iterdir():
+            Image.open(path).save(path.with_suffix(".jpg"))
+            path.unlink()
+    with raises_one_line(ValueError, "JPEG", "PNG"):
+        inspect_folder(str(tmp_path))
+    for path in (tmp_path / "masks").rglob("*.jpg"):
+        Image.fromarray(class_map().astype(np.float32)).save(path.with_suffix(".tif"))
+        path.unlink()
+    with raises_one_line(ValueError, ".tif", "integers"):
+        inspect_folder(str(tmp_path))
+
+
+def test_data_sets_go_to_loader_processes(tmp_path: Path) -> None:
+    dataset = pickle.loads(pickle.dumps(build(write_folder(tmp_path), serialize_data=True)))
+    np.testing.assert_array_equal(label_of(dataset), class_map())

@@ -1,0 +1,147 @@
+"""Reads masks of every kind: ids of 1 to 16 bits, palettes, colours."""
+
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmengine.registry import TRANSFORMS
+from PIL import Image, UnidentifiedImageError
+
+from vil_dense.mm.datasets.folders.pairs import few
+from vil_dense.mm.datasets.pictures import FORMATS
+
+GREYS = ("1", "L", "LA", "P", "PA", "I", "I;16", "I;16B", "I;16L")
+"""Pillow's modes of one number for each pixel (and transparency)."""
+
+
+class MaskValues(NamedTuple):
+    """Counts the pixels of each value of a mask.
+
+    Args:
+        size: height and width in px.
+        ids: pixels of each id; None where the mask has colours.
+        colours: pixels of each colour, red * 65536 + green * 256 + blue; those of the palette, if there is one.
+        palette: the colour of each id that occurs, of a mask with a palette.
+    """
+
+    size: tuple[int, int]
+    ids: Counter[int] | None
+    colours: Counter[int]
+    palette: dict[int, int]
+
+
+def read_mask(path: Path, colours: bool = False) -> np.ndarray:
+    """Reads the values of a mask, (H, W) int32: ids, or colours as red * 65536 + green * 256 + blue.
+
+    A palette gives ids, and colours if `colours` asks for them. Grey values saved as colours are ids.
+
+    Raises:
+        ValueError: the file is damaged, lossy (JPEG), has numbers that are no integers, or colours in place of ids.
+    """
+    mask = _open(path)
+    if colours:
+        return packed(np.asarray(mask.convert("RGB")))
+    if mask.mode in GREYS:
+        pixels = np.asarray(mask.getchannel(0) if mask.mode in ("LA", "PA") else mask)
+        return pixels.astype(np.int32)
+    channels = np.asarray(mask.convert("RGB"))
+    if (channels != channels[..., :1]).any():
+        raise ValueError(f"{path} has colours, and ids were expected: set coding='colours' of the data set")
+    return channels[..., 0].astype(np.int32)
+
+
+def count_values(path: Path) -> MaskValues:
+    """Counts the values of a mask; raises as `read_mask` does."""
+    mask = _open(path)
+    if mask.mode not in GREYS:
+        channels = np.asarray(mask.convert("RGB"))
+        seen = _count(packed(channels))
+        grey = all(value % 0x010101 == 0 for value in seen)
+        ids = Counter({value // 0x010101: count for value, count in seen.items()}) if grey else None
+        return MaskValues(channels.shape[:2], ids, seen, {})
+    pixels = read_mask(path)
+    ids, palette = _count(pixels), {}
+    if mask.mode == "P":
+        table = np.array(mask.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
+        colours = packed(table).tolist()
+        palette = {id_: colours[id_] for id_ in ids if id_ < len(colours)}
+    return MaskValues(pixels.shape[:2], ids, _recoloured(ids, palette), palette)
+
+
+def packed(channels: np.ndarray) -> np.ndarray:
+    """Returns colours (..., 3) uint8 as one number each, (...) int32."""
+    red, green, blue = np.moveaxis(channels.astype(np.int32), -1, 0)
+    return (red << 16) + (green << 8) + blue
+
+
+def unpacked(value: int) -> list[int]:
+    """Returns red, green and blue of a colour that is one number."""
+    return [value >> 16, value >> 8 & 255, value & 255]
+
+
+def _recoloured(ids: Counter[int], palette: dict[int, int]) -> Counter[int]:
+    colours: Counter[int] = Counter()
+    for id_, count in ids.items():
+        colours[palette.get(id_, min(max(id_, 0), 255) * 0x010101)] += count
+    return colours
+
+
+def _count(values: np.ndarray) -> Counter[int]:
+    found, counts = np.unique(values, return_counts=True)
+    return Counter(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+
+
+def _open(path: Path) -> Image.Image:
+    """Reads a mask with Pillow, in whole."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # from half of Pillow's limit on
+            mask = Image.open(path, formats=FORMATS)
+        with mask:
+            mask.load()
+            kind = mask.format
+    except FileNotFoundError:
+        raise ValueError(f"there is no mask at {path}") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        why = "unknown file format" if isinstance(error, UnidentifiedImageError) else error
+        raise ValueError(f"{path} is not a complete mask: {why}") from None
+    if kind == "JPEG":
+        raise ValueError(f"{path} is a JPEG, which changes the ids of a mask: write it anew as PNG from its source")
+    if mask.mode not in (*GREYS, "RGB", "RGBA", "RGBX"):
+        raise ValueError(f"{path} has pixels of Pillow's mode {mask.mode}: a mask has integers or colours")
+    return mask
+
+
+@TRANSFORMS.register_module()
+class LoadMask(BaseTransform):
+    """Reads `seg_map_path` to `gt_seg_map`, (H, W) uint8: the class of each pixel, 255 where it is ignored.
+
+    `label_map` of the sample gives the class of each value; `coding` says whether values are `ids` or `colours`.
+
+    Raises:
+        ValueError: the mask cannot be read, or holds a value that `label_map` does not know; names both.
+    """
+
+    def transform(self, results: dict) -> dict:
+        path, label_map = Path(results["seg_map_path"]), results["label_map"]
+        colours = results.get("coding") == "colours"
+        values = read_mask(path, colours)
+        known = np.array(sorted(label_map))
+        places = np.searchsorted(known, values).clip(max=len(known) - 1)
+        if (strange := known[places] != values).any():
+            found = few(show(value, colours) for value in np.unique(values[strange]).tolist())
+            raise ValueError(
+                f"{path} holds {found}, which no class of the data set has: add it to classes.json, or to ignore"
+            )
+        classes = np.array([label_map[value] for value in known.tolist()], dtype=np.uint8)
+        results["gt_seg_map"] = classes[places]
+        results.setdefault("seg_fields", []).append("gt_seg_map")
+        return results
+
+
+def show(value: int, colours: bool) -> str:
+    """Returns an id as a number, and a colour as #rrggbb."""
+    return f"#{value:06x}" if colours else str(value)
