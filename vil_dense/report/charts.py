@@ -123,5 +123,5 @@ def _share(share: float) -> Markup:
     if math.isnan(share):
         return Markup("<td>&ndash;</td>")
     text = "" if share < 0.005 else f"{100 * share:.0f}"
-    strong = Markup(' class="strong"') if share > 0.45 else ""
+    strong = Markup(' class="strong"') if share > 0.78 else ""  # white on a strong colour
     return Markup('<td{} style="background:rgba(31,90,220,{:.2f})">{}</td>').format(strong, share, text)

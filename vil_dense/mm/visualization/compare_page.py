@@ -96,7 +96,19 @@ def compare_page(
         ],
         "Runs": [part for name, result in results.items() for part in _about(name, result)],
     }
-    lead = [paragraph(f"{len(results)} runs; the reference is {first}."), _results(results), command]
+    lead = [
+        paragraph(f"{len(results)} runs; the reference is {first}."),
+        _results(results),
+        *(
+            paragraph(
+                f"{d.run} minus {first}, mean of {d.pictures} pictures: mIoU {d.mean:+.2f} "
+                f"(95 % interval {d.low:+.2f} to {d.high:+.2f}, p {_p(d.p)})."
+            )
+            for d in found
+            if d.value == "mIoU"
+        ),
+        command,
+    ]
     return page(" / ".join(results), lead, sections)
 
 
@@ -113,19 +125,19 @@ def _difference_section(first: str, found: Sequence[Difference]) -> list[Markup]
     if not found:
         return [paragraph("The runs have no pictures in common, or no table of them, so only totals are compared.")]
     rows = [
-        (d.run, d.value, d.pictures, f"{d.mean:+.3f}", f"{d.low:+.3f} to {d.high:+.3f}", _p(d.p), d.better, d.worse)
+        (d.run, d.value, f"{d.mean:+.3f}", f"{d.low:+.3f} to {d.high:+.3f}", _p(d.p), d.better, d.worse, d.pictures)
         for d in found
     ]
-    columns = ["run", "value", "pictures", "mean difference", "95 % interval", "p", "better", "worse"]
+    columns = ["run", "value", "mean difference", "95 % interval", "p", "better", "worse", "pictures"]
     rule = (
         f"Differences from {first} of each picture that both runs have. The interval is that of a bootstrap over the "
-        "pictures, p that of Wilcoxon's signed-rank test. Pictures are the sample: the seed of a training is not."
+        "pictures, p that of Wilcoxon's signed-rank test. They say nothing about trainings with another seed."
     )
     return [table(columns, rows), note(rule)]
 
 
 def _p(p: float) -> str:
-    return "none differs" if math.isnan(p) else f"{p:.2g}"
+    return "undefined, as no picture differs" if math.isnan(p) else f"{p:.2g}"
 
 
 def _class_section(results: Mapping[str, Result]) -> list[Markup]:
