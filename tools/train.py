@@ -1,6 +1,6 @@
 """Trains a network and writes checkpoints, logs and reports to the work folder.
 
-Command: python tools/train.py CONFIG [--work-dir D] [--resume] [--amp] [--deterministic] [...]
+Command: python tools/train.py CONFIG [--work-dir D] [--resume] [--amp] [--deterministic] [--log-to LOGGER] [...]
 """
 
 import argparse
@@ -11,12 +11,15 @@ from vil_dense.command_line import parser
 if TYPE_CHECKING:
     from vil_dense.mm.engine.runner import ViLRunner
 
+LOGGERS = ["tensorboard", "wandb", "mlflow"]
+
 
 def build(args: argparse.Namespace) -> "ViLRunner":
     """Builds the runner of a config with the arguments merged in, ready to train."""
     from mmengine.registry import RUNNERS
 
     from vil_dense.mm.cli.arguments import read_config
+    from vil_dense.mm.visualization.loggers import add_loggers
 
     cfg = read_config(args)
     cfg.runner_type = "ViLRunner"
@@ -25,6 +28,7 @@ def build(args: argparse.Namespace) -> "ViLRunner":
         cfg.optim_wrapper.type = "AmpOptimWrapper"
     if args.deterministic:
         cfg.setdefault("randomness", {})["deterministic"] = True
+    add_loggers(cfg, args.log_to)
     runner = RUNNERS.build(cfg)
     runner.prepare()
     return runner
@@ -35,6 +39,13 @@ def main() -> None:
     arguments.add_argument("--resume", action="store_true", help="resume from the last checkpoint of the work folder")
     arguments.add_argument("--deterministic", action="store_true", help="give the same numbers in every run; slower")
     arguments.add_argument("--amp", action="store_true", help="train in mixed precision (on a GPU)")
+    arguments.add_argument(
+        "--log-to",
+        action="append",
+        choices=LOGGERS,
+        default=[],
+        help="log scalars there, too, below the work folder and without a network; may be given several times",
+    )
     args = arguments.parse_args()
 
     from vil_dense.mm.cli.arguments import report_errors

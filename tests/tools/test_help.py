@@ -10,6 +10,7 @@ import pytest
 from vil_dense.backbones import DIRECTIONS
 from vil_dense.backbones.flops import OPERATORS
 from vil_dense.mm.evaluation.protocols import PROTOCOLS
+from vil_dense.mm.visualization.loggers import LOGGERS
 
 ROOT = Path(__file__).parents[2]
 TOOLS = [path for path in sorted((ROOT / "tools").rglob("*.py")) if '__name__ == "__main__"' in path.read_text()]
@@ -44,6 +45,7 @@ def test_help_imports_no_framework() -> None:
     ("tool", "name", "known"),
     [
         ("tools/test.py", "PROTOCOLS", PROTOCOLS),
+        ("tools/train.py", "LOGGERS", LOGGERS),
         ("tools/analysis/get_flops.py", "BACKENDS", OPERATORS),
         ("tools/model_converters/convert_checkpoint.py", "DIRECTIONS", DIRECTIONS),
     ],

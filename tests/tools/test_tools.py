@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from page_checks import check_page
 from PIL import Image
 from refusals import assert_error_line
 from run_command import run_command
@@ -127,9 +128,13 @@ def test_the_screen_shows_the_facts_of_a_run_first(trained: tuple[Path, subproce
 def test_pictures_of_a_training(trained: tuple[Path, subprocess.CompletedProcess]):
     work_dir, done = trained
     assert sorted(path.name for path in (work_dir / "pictures").iterdir()) == [
+        "confusion.csv",
         "curves.png",
+        "label_maps.zip",
         "panels.png",
         "per_class.csv",
+        "per_image.csv",
+        "result.json",
     ]
     panels = np.asarray(Image.open(work_dir / "pictures/panels.png"))
     assert panels.shape[1] > 3 * 64 and panels.std() > 0
@@ -137,6 +142,30 @@ def test_pictures_of_a_training(trained: tuple[Path, subprocess.CompletedProcess
         rows = list(csv.DictReader(file))
     mean = np.nanmean([float(row["IoU"]) for row in rows])
     assert len(rows) == 12 and abs(float(lines(done, "result")[0].split()[1].strip(",")) - mean) < 0.02
+
+
+def test_report_of_a_training(trained: tuple[Path, subprocess.CompletedProcess]):
+    """Tests that the page has the result, the command, a chart with the loss, the classes and the pictures."""
+    work_dir, done = trained
+    assert lines(done, "report") == [str(work_dir / "report.html")]
+    page = check_page(work_dir / "report.html")
+    shown = lines(done, "result")[0].split()[1].strip(",")
+    assert f"{shown} mIoU, %" in page.text and "trained for 4 steps of 2 crops on SampleDataset (4 samples" in page.text
+    assert f"python tools/train.py {CONFIG} --work-dir {work_dir}" in page.text
+    assert f"python tools/test.py {work_dir / 'vil_upernet_sample.py'} {work_dir / 'iter_4.pth'}" in page.text
+    charts = [svg["aria-label"] for svg in page.all("svg")]
+    assert "Loss against step: training, all heads, training, decode head, validation, cross-entropy" in charts
+    assert len(charts) == 4 and len(page.all("img")) == 2 * 4  # picture, truth, prediction and errors
+    for section in ("Classes", "Confusion matrix", "Pictures", "Run", "Files", "Environment"):
+        assert section in page.text
+    with (work_dir / "pictures/per_image.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == ["validation_00000.jpg", "validation_00001.jpg"]
+    with (work_dir / "pictures/confusion.csv").open() as file:
+        confusion = [[int(cell) for cell in row[1:]] for row in list(csv.reader(file))[1:]]
+    assert np.shape(confusion) == (12, 12)
+    right = 100 * np.trace(confusion) / np.sum(confusion)
+    assert f"aAcc {right:.2f}" in lines(done, "result")[0]
 
 
 def test_resume(trained: tuple[Path, subprocess.CompletedProcess], sample: Path):
@@ -160,6 +189,9 @@ def test_test(protocol: str, checkpoint: Path, sample: Path, tmp_path: Path):
     folders = ["--work-dir", tmp_path, "--out", tmp_path / "labels", "--show-dir", tmp_path / "seen"]
     start = run_process if protocol == "own" else run
     done = start("test", CONFIG, checkpoint, *choice, *folders, "--cfg-options", *TINY, *data(sample))
+    page = check_page(tmp_path / "report.html")
+    assert "tested on SampleDataset (2 samples, 12 classes)" in page.text and f"tools/test.py {CONFIG}" in page.text
+    assert ("cross-entropy" in page.text.partition("Curves")[0]) == (protocol == "own")  # no logits with augmentation
     words = dict(own="own size, whole picture", multiscale="0.75 to 1.75 times the own size with flips, whole picture")
     assert lines(done, "result")[0].endswith(f"({words[protocol]})")
     names = [path.stem for path in sorted((sample / "images/validation").iterdir())]

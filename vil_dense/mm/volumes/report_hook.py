@@ -1,6 +1,7 @@
 """Writes the scores of each case beside the log of a run."""
 
 from pathlib import Path
+from typing import ClassVar
 
 from mmengine.dist import master_only
 from mmengine.registry import HOOKS
@@ -17,6 +18,7 @@ class VolumeReportHook(RunReportHook):
 
     metric = "Dice"
     floats = ".4f"
+    charts: ClassVar[dict[str, dict[str, str]]] = {"Loss": {"training": "loss"}, "Validation": {"Dice": "Dice"}}
 
     @master_only
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:

@@ -1,6 +1,8 @@
-"""Reports a run: lines at its end, curves, panels, a table of the classes, overlays."""
+"""Reports a run: lines at its end, a page, curves, panels, tables, overlays."""
 
 import json
+import statistics
+import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,6 +19,7 @@ from vil_dense.files import save_csv, save_png
 from vil_dense.mm.datasets.label_ids import file_ids
 from vil_dense.mm.datasets.output_names import output_name
 from vil_dense.mm.engine.checkpoints import SafeCheckpointHook
+from vil_dense.mm.engine.hooks.report_page import Evaluation, save_report
 from vil_dense.mm.evaluation.protocols import describe
 from vil_dense.mm.visualization import draw
 
@@ -28,7 +31,7 @@ def label_of(sample: SegDataSample, key: str) -> np.ndarray:
 
 
 class RunReportHook(Hook):
-    """Logs result, checkpoint and folders after training and testing, a line each, and draws the curves of a run.
+    """Logs result, checkpoint and folders after training and testing, a line each, and writes the page of a run.
 
     A subclass names its metric and its table per class. A metric of the evaluator keeps the rows of that, `per_class`.
     """
@@ -41,10 +44,19 @@ class RunReportHook(Hook):
     floats = ".2f"
     columns: tuple[str, ...] = ()
     folders: ClassVar[dict[str, str]] = dict(val="", test="")
-    """Path of the table of each split, below the work folder."""
+    """Path of the tables of each split, below the work folder."""
+    charts: ClassVar[dict[str, dict[str, str]]] = {}
+    """Logged scalars of the page's charts, by title and name of the curve."""
 
     def __init__(self) -> None:
         self.metrics: dict[str, float] = {}
+        self.started = time.monotonic()
+
+    def before_train(self, runner: Runner) -> None:
+        self.started = time.monotonic()
+
+    def before_test(self, runner: Runner) -> None:
+        self.started = time.monotonic()
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         self.metrics = metrics or {}
@@ -59,6 +71,13 @@ class RunReportHook(Hook):
         runner.logger.info(f"result: {self.result(runner, self.metrics, 'val')}")
         if self.metrics:
             self.save_table(runner, "val")
+        charts = {
+            title: {name: read_scalars(logs, scalar) for name, scalar in named.items()}
+            for title, named in {**self.charts, "Learning rate": {"learning rate": "lr"}}.items()
+        }
+        # Lines of a validation have the time of its steps.
+        steps = [seconds for step, seconds in read_scalars(logs, "time").items() if step not in curves[1]]
+        self.save_page(runner, "val", self.metrics, charts, steps, self.best(curves[1]))
         runner.logger.info(f"checkpoint: {runner.message_hub.get_info('last_ckpt')}")
         for hook in (hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)):
             for line in hook.describe_best(runner):
@@ -69,6 +88,51 @@ class RunReportHook(Hook):
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         runner.logger.info(f"result: {self.result(runner, metrics or {}, 'test')}")
         self.save_table(runner, "test")
+        self.save_page(runner, "test", metrics or {}, {}, [], "")
+
+    def best(self, curve: dict[int, float]) -> str:
+        """Returns a sentence on the highest value of the metric, if it was not the last."""
+        step = max(curve, key=lambda step: curve[step], default=None)
+        if step is None or curve[step] == [*curve.values()][-1]:
+            return ""
+        return f" The highest {self.metric} was {curve[step]:{self.floats}}, at step {step}."
+
+    def save_page(
+        self,
+        runner: Runner,
+        split: str,
+        metrics: dict[str, float],
+        charts: dict[str, dict[str, dict[int, float]]],
+        steps: list[float],
+        best: str,
+    ) -> None:
+        """Writes the page of a training (`split` val) or a test, and the tables of its last evaluation.
+
+        Args:
+            charts: values by step, by title of the chart and name of the curve.
+            steps: seconds that logged steps took.
+            best: a sentence for the page.
+        """
+        seconds = time.monotonic() - self.started
+        times = {"time": f"{seconds / 60:.1f} minutes" if seconds >= 90 else f"{seconds:.0f} s"}
+        if steps:
+            times["time of a step"] = f"{statistics.median(steps):.3f} s (median)"
+        path = save_report(
+            runner,
+            split,
+            Evaluation(runner, split, metrics),
+            tables=self.folders[split],
+            columns=self.columns,
+            protocol=self.protocol(runner, split),
+            best=best,
+            curves=charts,
+            times=times,
+        )
+        runner.logger.info(f"report: {path}")
+
+    def protocol(self, runner: Runner, split: str) -> str:
+        """Returns how pictures of a split are scaled and cut; empty if there is only one way."""
+        return ""
 
     def result(self, runner: Runner, metrics: dict[str, float], split: str) -> str:
         """Returns the metrics of an evaluation on one line."""
@@ -95,9 +159,18 @@ class ReportHook(RunReportHook):
     """
 
     metric = "mIoU"
-    shown = ("mIoU", "mAcc", "aAcc")
-    columns = ("class", "IoU", "accuracy", "pixels")
+    shown = ("mIoU", "mBIoU", "mAcc", "aAcc", "cross_entropy")
+    columns = ("class", "IoU", "boundary_IoU", "accuracy", "pixels")
     folders: ClassVar[dict[str, str]] = dict(val="pictures", test="")
+    charts: ClassVar[dict[str, dict[str, str]]] = {
+        "Loss": {
+            "training, all heads": "loss",
+            "training, decode head": "decode.loss_ce",
+            "validation, cross-entropy": "cross_entropy",
+        },
+        "Validation, %": {"mIoU": "mIoU", "mBIoU": "mBIoU", "mAcc": "mAcc"},
+        "Pixel accuracy, %": {"training": "decode.acc_seg", "validation": "aAcc"},
+    }
 
     def __init__(self, panels: int = 4) -> None:
         super().__init__()
@@ -126,6 +199,9 @@ class ReportHook(RunReportHook):
         words = super().result(runner, metrics, split)
         return f"{words} ({describe(runner.cfg, split)})" if metrics else words
 
+    def protocol(self, runner: Runner, split: str) -> str:
+        return describe(runner.cfg, split)
+
 
 @HOOKS.register_module()
 class ClassReportHook(RunReportHook):
@@ -134,6 +210,10 @@ class ClassReportHook(RunReportHook):
     metric = "top1"
     shown = ("top1", "top5")
     columns = ("class", "top1", "pictures")
+    charts: ClassVar[dict[str, dict[str, str]]] = {
+        "Loss": {"training": "loss"},
+        "Validation, %": {"top-1": "top1", "top-5": "top5"},
+    }
 
 
 @HOOKS.register_module()
