@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from vil_dense.medical.inference.ensemble import mean_classes
 from vil_dense.medical.intervals import draw_counts, mean_over_structures, middle, structure_means
-from vil_dense.medical.io.nifti import check_same_grid, read_label
+from vil_dense.medical.io.volumes import check_same_grid, read_label
 from vil_dense.medical.postprocess import boxes, find_components, is_below
 from vil_dense.medical.studies import Study
 
