@@ -220,7 +220,7 @@ def mask_image(mask: np.ndarray, grid: Grid, path: Path | str = "mask") -> nibab
         raise ValueError(f"{path}: a mask of {by(mask.shape)} voxels does not fit {grid.path}, {by(grid.shape)}")
     header = mask_header(grid, mask.dtype)
     image_class = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
-    return image_class(mask, None, header)
+    return image_class(mask, header.get_best_affine(), header)
 
 
 def mask_header(grid: Grid, dtype: np.dtype, channels: int = 1) -> nibabel.Nifti1Header:
