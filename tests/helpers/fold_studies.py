@@ -1,6 +1,7 @@
 """Makes small data sets and cross-validations whose trainings are left out: each fold gets weights from a seed."""
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -28,16 +29,24 @@ test_evaluator = dict(plan=plan)
 """
 
 
-def write_cases(root: Path, count: int = 6) -> Path:
-    """Writes `images` and `labels` of `count` cases `p0_a`, `p0_b`, `p1_a`, ...: two organs on noise."""
+def write_cases(root: Path, count: int = 6, folds: int = 0) -> Path:
+    """Writes `images` and `labels` of `count` cases `p0_a`, `p0_b`, `p1_a`, ...: two organs on noise.
+
+    With `folds` the cases are dealt to so many folds in turn, by a splits_final.json.
+    """
+    names = [f"p{seed // 2}_{'ab'[seed % 2]}" for seed in range(count)]
     for seed in range(count):
         rng = np.random.default_rng(seed)
         label = np.zeros((9, 8, 8), np.uint8)
         label[1:4, 2:6, 2:6], label[5:8, 3:6, 3:6] = 1, 2
         voxels = (60 * label + rng.integers(0, 30, label.shape)).astype(np.int16)
-        name, place = f"p{seed // 2}_{'ab'[seed % 2]}", affine("LPS", (1.0, 1.0, 2.0))
-        write_nifti(root / f"images/{name}.nii.gz", voxels, place)
-        write_nifti(root / f"labels/{name}.nii.gz", label, place)
+        place = affine("LPS", (1.0, 1.0, 2.0))
+        write_nifti(root / f"images/{names[seed]}.nii.gz", voxels, place)
+        write_nifti(root / f"labels/{names[seed]}.nii.gz", label, place)
+    if folds:
+        held_out = [names[fold::folds] for fold in range(folds)]
+        splits = [dict(train=sorted({*names} - {*val}), val=val) for val in held_out]
+        (root / "splits_final.json").write_text(json.dumps(splits))
     return root
 
 

@@ -2,9 +2,10 @@
 
 Command: python tools/volumes/compare.py RUN RUN [RUN ...] [--out FILE.csv]
 
-RUN is a `metrics.csv` or the work folder of a training. Prints for each run and metric the mean over the cases (the
-value of a case is its mean over structures), the mean of the paired differences from the first run, and the two-sided p
-of Wilcoxon's signed-rank test. --out also writes them as a table.
+RUN is a `metrics.csv`, the work folder of a training, a cross-validation, or several of them with commas between them
+(A/fold_0,A/fold_1), whose cases are pooled. Cases of both runs are compared, as pairs. Prints for each run and metric
+the mean over these cases (the value of a case is its mean over structures), the mean of the paired differences from the
+first run, and the two-sided p of Wilcoxon's signed-rank test. --out also writes them as a table.
 """
 
 import csv
@@ -17,6 +18,18 @@ from vil_dense.command_line import plain_parser
 from vil_dense.files import save_csv
 
 Cases = dict[str, float]
+
+
+def read_runs(paths: list[Path]) -> dict[str, Cases]:
+    """Reads each metric of each case of several runs, which have no case in common."""
+    pooled: dict[str, Cases] = {}
+    for path in paths:
+        for metric, cases in read_run(path).items():
+            own = pooled.setdefault(metric, {})
+            if twice := sorted({*own} & {*cases}):
+                raise ValueError(f"{', '.join(map(str, paths))}: the case {twice[0]} is in several of these runs")
+            own |= cases
+    return pooled
 
 
 def read_run(path: Path) -> dict[str, Cases]:
@@ -45,7 +58,8 @@ def _means(pairs: list[tuple[str, str]]) -> Cases:
 
 
 def compare(first: Cases, other: Cases) -> dict[str, float]:
-    """Returns the number of common `cases`, the `mean` of the other run, its `difference` from the first, `wilcoxon_p`.
+    """Returns the number of common `cases`, those of one run `alone`, the `mean` of the other run over the common ones,
+    its `difference` from the first, and `wilcoxon_p`.
 
     Raises:
         ValueError: the runs have no case in common.
@@ -54,17 +68,20 @@ def compare(first: Cases, other: Cases) -> dict[str, float]:
 
     shared = sorted({*first} & {*other})
     if not shared:
-        raise ValueError("the runs have no case in common")
+        raise ValueError(
+            "the runs have no case in common; name all folds of each, as a cross-validation or as A/fold_0,A/fold_1"
+        )
     before, after = (np.array([run[case] for case in shared]) for run in (first, other))
     difference = after - before
     p = float(wilcoxon(difference).pvalue) if difference.any() else math.nan
-    return dict(cases=len(shared), mean=after.mean(), difference=difference.mean(), wilcoxon_p=p)
+    alone = len({*first} ^ {*other})
+    return dict(cases=len(shared), alone=alone, mean=after.mean(), difference=difference.mean(), wilcoxon_p=p)
 
 
 def main() -> None:
     parser = plain_parser(__doc__)
     parser.add_argument(
-        "runs", nargs="+", type=Path, help="work folders or metrics.csv files; the first is the reference"
+        "runs", nargs="+", metavar="RUN", help="work folders or metrics.csv files; the first is the reference"
     )
     parser.add_argument("--out", type=Path, help="CSV file to write")
     args = parser.parse_args()
@@ -72,10 +89,10 @@ def main() -> None:
     from vil_dense.mm.cli.arguments import report_errors
 
     with report_errors(args.debug):
-        runs = {str(path): read_run(path) for path in args.runs}
+        runs = {run: read_runs([Path(path) for path in run.split(",")]) for run in args.runs}
         if len(args.runs) < 2:
             raise ValueError(f"two runs or more are compared, got {args.runs[0]} alone")
-        first = runs[str(args.runs[0])]
+        first = runs[args.runs[0]]
         rows = [
             dict(run=name, metric=value, **{key: float(x) for key, x in compare(first[value], run[value]).items()})
             for name, run in runs.items()
@@ -85,7 +102,9 @@ def main() -> None:
             save_csv(args.out, rows)
     for row in rows:
         print(
-            f"{row['run']}  {row['metric']}: {row['mean']:.4f} over {row['cases']:.0f} cases, "
+            f"{row['run']}  {row['metric']}: {row['mean']:.4f} over {row['cases']:.0f} cases"
+            + (f" ({row['alone']:.0f} others are in one run alone)" if row["alone"] else "")
+            + ", "
             f"difference {row['difference']:+.4f}, "
             + (f"p {row['wilcoxon_p']:.3g}" if row["wilcoxon_p"] == row["wilcoxon_p"] else "no p, as no case differs")
         )

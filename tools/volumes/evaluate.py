@@ -2,8 +2,9 @@
 
 Command: python tools/volumes/evaluate.py CONFIG MASKS LABELS --out DIR
 
-MASKS is a mask or a folder of masks. LABELS is a label file, a folder of them, or a data list (JSON; --section and
---fold choose from it). Mask and label of a case have the same name; every label needs a mask. The structures are those
+MASKS is a mask or a folder of masks. LABELS is a label file, a folder of them, or a data list (JSON, or with --fold the
+folder of a data set; --section and --fold choose from it). Mask and label of a case have the same name; every label
+needs a mask, unless --subset is given. The structures are those
 of the config's plan, or regions of several labels in its test_evaluator. Writes to DIR: metrics.csv (Dice, HD95 in mm
 and NSD of each structure in each case) and metrics.json (the same and the means).
 """
@@ -25,26 +26,33 @@ def arguments() -> argparse.Namespace:
     known.add_argument("--out", required=True, help="folder for metrics.csv and metrics.json")
     known.add_argument("--tolerance-mm", type=float, help="tolerance of the NSD (default: that of the config)")
     known.add_argument("--section", help="list in the JSON, e.g. training (default: the first of testing, test, ...)")
-    known.add_argument("--fold", type=int, help="only cases of this fold of the JSON")
+    known.add_argument("--fold", type=int, help="only cases of this fold of the data")
+    known.add_argument("--subset", action="store_true", help="score the labels that have a mask, and count the others")
     return known.parse_args()
 
 
 def pairs(
-    masks: Path, labels: Path, section: str | None, fold: int | None, patient: str | None = None
+    masks: Path, labels: Path, section: str | None, fold: int | None, patient: str | None = None, subset: bool = False
 ) -> Iterator[tuple[str, Path, Path]]:
-    """Yields name, mask and label of each case."""
+    """Yields name, mask and label of each case; with `subset` of those that have a mask."""
     from vil_dense.medical.datalists.inputs import find_cases
 
     found = {case.name: case.images[0] for case in find_cases(masks)}
     truths = find_cases(labels, section=section, fold=fold, patient=patient)
     if len(found) == len(truths) == 1 and masks.is_file():
         found = {truths[0].name: masks}
+    listed = labels.suffix == ".json" or section is not None or fold is not None
+    if subset and (lacking := [case.name for case in truths if case.name not in found]):
+        print(f"warning: {len(lacking)} of {len(truths)} labels have no mask ({lacking[0]}, ...)", file=sys.stderr)
+        truths = [case for case in truths if case.name in found]
+        if not truths:
+            raise FileNotFoundError(f"no label in {labels} has a mask in {masks}")
     for case in truths:
-        label = case.label if labels.suffix == ".json" else case.images[0]
+        label = case.label if listed else case.images[0]
         if label is None:
             raise ValueError(f"{labels}: the case {case.name} has no label")
         if case.name not in found:
-            raise FileNotFoundError(f"no mask for {label} in {masks}")
+            raise FileNotFoundError(f"no mask for {label} in {masks}; --subset scores the labels that have one")
         yield case.name, found[case.name], label
 
 
@@ -75,7 +83,8 @@ def main() -> int:
             tolerance_mm = evaluator.get("tolerance_mm", TOLERANCE_MM)
         if tolerance_mm < 0:
             raise ValueError(f"--tolerance-mm is 0 or more, got {tolerance_mm}")
-        found = list(pairs(Path(args.masks), Path(args.labels), args.section, args.fold, cfg.get("patient")))
+        where = Path(args.masks), Path(args.labels)
+        found = list(pairs(*where, args.section, args.fold, cfg.get("patient"), args.subset))
     with report_errors(args.debug), Progress("cases") as progress:
         scores = score_files(
             found,

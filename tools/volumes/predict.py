@@ -1,55 +1,105 @@
-"""Segments volumes with a trained network.
+"""Segments volumes with trained networks.
 
 Command: python tools/volumes/predict.py CONFIG CHECKPOINT [CHECKPOINT ...] INPUT --out DIR
+         python tools/volumes/predict.py RUN [RUN ...] INPUT --out DIR
+         python tools/volumes/predict.py --best best.json INPUT --out DIR
 
-INPUT is a NIfTI file, a folder of them, or a data list (JSON of the Decathlon or of MONAI; --section and --fold choose
-from it). Writes to DIR for each case:
+RUN is the work folder of a training, or that of a cross-validation for the networks of all its folds. best.json is the
+choice of find_best.py. INPUT is a volume (NIfTI, NRRD, MetaImage, a folder of one DICOM series, ...), a folder of them,
+a data list (JSON of the Decathlon or of MONAI; --section and --fold choose from it), or with --fold the folder of a
+data set. Writes to DIR for each case:
 
   masks/NAME.nii.gz         classes on the grid of the image, with its header
   overlays/NAME.png         axial, coronal and sagittal plane with the mask over the image
   reports/NAME.json         ml, components and "touches the border" of each structure; all cases in volumes.csv
-  probabilities/NAME.nii    with --probabilities: (I, J, K, classes), 16 bits from 0 to 1
+  probabilities/NAME.nii.gz with --probabilities: (I, J, K, classes) from 0 to 1, of all classes or of those named
+  dicom_seg/NAME.dcm        with --dicom-seg: the mask as a DICOM segmentation of the slices of a DICOM series
 
-The scores of several checkpoints are averaged. A stopped run resumes with the same command. Scores are never stored for
+Networks of one configuration are averaged on its own grid (logits); several configurations on the grid of the file
+(probabilities), where each counts the same. A stopped run resumes with the same command. Scores are never stored for
 a whole volume; the estimated memory is printed before the run, and the peak after it.
 """
 
 import argparse
-import hashlib
 import resource
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vil_dense.command_line import parser
 from vil_dense.files import check_folders
 
 if TYPE_CHECKING:
-    from mmengine.config import Config
-
     from vil_dense.medical.inference.batch import Survey
-    from vil_dense.mm.volumes.segmentor import VolumeSegmentor
+    from vil_dense.medical.inference.ensemble import Configuration
 
 
-def networks(cfg: "Config", checkpoints: list[str], device: str) -> "list[VolumeSegmentor]":
-    """Builds the config's segmentor with the weights of each checkpoint, in eval mode."""
-    from mmengine.registry import MODELS
+class Networks(NamedTuple):
+    """Stores the options of each configuration, its checkpoints, the steps after a prediction, and how the name of a
+    case gives its patient."""
 
-    from vil_dense.mm.utils.safe_load import load_exactly, load_safely, weights_of
+    models: list[dict[str, Any]]
+    checkpoints: list[list[Path]]
+    steps: Mapping[str, Mapping[str, Any]]
+    patient: str | None
 
-    if cfg.model.type != "VolumeSegmentor":
-        raise ValueError(f"{cfg.filename} segments no volumes: its model is a {cfg.model.type}, not a VolumeSegmentor")
-    cfg.model.pop("picture_weights", None)  # the initial weights of training
-    found = []
-    for checkpoint in checkpoints:
-        weights = weights_of(load_safely(checkpoint))
-        model = MODELS.build(cfg.model)
-        load_exactly(model, weights, checkpoint)
-        found.append(model.to(device).eval())
+
+def read_networks(args: argparse.Namespace) -> Networks:
+    """Reads the networks that the command line names."""
+    if args.best:
+        return of_choice(Path(args.best))
+    if args.config is None or not (args.checkpoints or Path(args.config).is_dir()):
+        raise ValueError("expected CONFIG CHECKPOINT INPUT, RUN INPUT or --best FILE INPUT")
+    return of_runs(args) if Path(args.config).is_dir() else of_config(args)
+
+
+def of_config(args: argparse.Namespace) -> Networks:
+    """Reads a config and its checkpoints."""
+    from vil_dense.mm.cli.arguments import read_config
+    from vil_dense.mm.cli.runs import check_volumes
+    from vil_dense.mm.engine.resolve_config import resolve_plan
+
+    if folders := [path for path in args.checkpoints if Path(path).is_dir()]:
+        raise ValueError(f"{folders[0]} is a folder, and a checkpoint of {args.config} was expected")
+    cfg = read_config(args)
+    resolve_plan(cfg)
+    check_volumes(cfg)
+    return Networks([cfg.model.to_dict()], [[Path(path) for path in args.checkpoints]], {}, cfg.get("patient"))
+
+
+def of_runs(args: argparse.Namespace) -> Networks:
+    """Reads work folders of trainings; those whose networks and plans are equal are one configuration."""
+    from vil_dense.mm.cli.runs import find_runs, last_checkpoint, run_config
+    from vil_dense.mm.volumes.weights import predicting
+
+    if args.cfg_options:
+        raise ValueError("--cfg-options change CONFIG, and a RUN has its own: name its config and checkpoint instead")
+    found = Networks([], [], {}, None)
+    for run in (run for path in (args.config, *args.checkpoints) for run in find_runs(Path(path))):
+        cfg = run_config(run)
+        model = predicting(cfg.model.to_dict())
+        if model not in found.models:
+            found.models.append(model)
+            found.checkpoints.append([])
+        found.checkpoints[found.models.index(model)].append(last_checkpoint(run))
+        found = found._replace(patient=cfg.get("patient"))
+        if args.fold is not None and cfg.get("fold") != args.fold:
+            print(f"warning: the network of {run} was trained on cases of fold {args.fold}", file=sys.stderr)
     return found
 
 
-def describe_survey(survey: "Survey", models: "list[VolumeSegmentor]", device: str) -> None:
+def of_choice(path: Path) -> Networks:
+    """Reads a choice of find_best.py."""
+    from vil_dense.medical.studies import read_chosen
+
+    chosen = read_chosen(path)
+    return Networks(
+        [dict(model) for model in chosen.models], [list(files) for files in chosen.checkpoints], chosen.steps, None
+    )
+
+
+def describe_survey(survey: "Survey", configurations: "list[Configuration]", device: str) -> None:
     """Prints the number of finished cases and the memory of the largest volume; warns if less is free."""
     from vil_dense.backbones.memory import GIB, free_memory
     from vil_dense.medical.inference.volume_memory import estimate
@@ -61,10 +111,11 @@ def describe_survey(survey: "Survey", models: "list[VolumeSegmentor]", device: s
     for grid in survey.grids.values():
         if grid.warning:
             print(f"warning: {grid.path}: {grid.warning}", file=sys.stderr)
-    largest = survey.largest(models[0].plan)
+    largest = survey.largest(configurations[0][1])
     if largest is None:
         return
-    expected = estimate(models, largest, models[0].plan, models[0].windows)
+    estimates = [estimate(networks, largest, plan, windows) for networks, plan, windows in configurations]
+    expected = max(estimates, key=lambda one: one.total)._replace(weights=sum(one.weights for one in estimates))
     windows = max(survey.windows.values())
     print(f"largest volume: {' x '.join(map(str, largest.shape))} voxels, {windows} windows; memory: {expected}")
     for where, needed in (("cpu", expected.total), (device, expected.gpu_total)):
@@ -75,16 +126,28 @@ def describe_survey(survey: "Survey", models: "list[VolumeSegmentor]", device: s
 
 def arguments() -> argparse.Namespace:
     """Parses the command line."""
-    known = parser("Segments volumes with a trained network.")
-    known.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help="checkpoint files of this config's model")
-    known.add_argument("input", metavar="INPUT", help="NIfTI file, folder of NIfTI files, or data list (JSON)")
+    known = parser("Segments volumes with trained networks.", config="?")
+    known.add_argument("checkpoints", nargs="*", metavar="CHECKPOINT", help="checkpoints of the config, or more RUNs")
+    known.add_argument("input", metavar="INPUT", help="volume, folder of volumes or of a DICOM series, or data list")
+    known.add_argument("--best", metavar="FILE", help="choice of find_best.py, in place of CONFIG and CHECKPOINT")
     known.add_argument("--out", required=True, help="folder for masks, overlays and reports")
     known.add_argument("--mirror", action="store_true", help="average over mirror images; eight times slower")
     known.add_argument("--largest", action="store_true", help="keep only the largest component of each structure")
-    known.add_argument("--probabilities", action="store_true", help="also write class probabilities")
+    known.add_argument(
+        "--probabilities", nargs="*", metavar="CLASS", help="also write probabilities: of all, or of these"
+    )
+    known.add_argument("--probability-bits", type=int, choices=(8, 16), default=16, help="of each (default: 16)")
+    known.add_argument("--dicom-seg", action="store_true", help="also write DICOM segmentations, of DICOM input")
+    known.add_argument("--series", metavar="UID", help="series of a folder that holds several DICOM series")
+    known.add_argument("--frame", metavar="N", help="a number from 0, or all: volumes of a series in time (4D)")
     known.add_argument("--section", help="list in the JSON, e.g. training (default: the first of testing, test, ...)")
-    known.add_argument("--fold", type=int, help="only cases of this fold of the JSON")
-    return known.parse_args()
+    known.add_argument("--fold", type=int, help="only cases of this fold of the data")
+    args = known.parse_intermixed_args()
+    if args.best and args.config:
+        known.error(f"argument --best: not allowed with {args.config}, it names its networks itself")
+    if args.best and (args.largest or args.fold is not None):
+        known.error("argument --best: not allowed with --largest and --fold")
+    return args
 
 
 def main() -> int:
@@ -93,32 +156,35 @@ def main() -> int:
     import torch
 
     from vil_dense.backbones.memory import GIB
-    from vil_dense.mm.cli.arguments import read_config, report_errors
-    from vil_dense.mm.engine.resolve_config import resolve_plan
+    from vil_dense.mm.cli.arguments import report_errors
 
     with report_errors(args.debug):
-        cfg = read_config(args)
         check_folders(args.out)
-        resolve_plan(cfg)
-        # importing the config has checked that monai is installed
-        from vil_dense.medical.datalists.inputs import describe_inputs, find_cases
+        found = read_networks(args)
+        # reading the networks has checked that monai is installed
+        from vil_dense.files import sha256
+        from vil_dense.medical.datalists.inputs import by_frame, describe_inputs, find_cases
         from vil_dense.medical.inference.batch import Folder
+        from vil_dense.medical.inference.probabilities import Probabilities
+        from vil_dense.mm.volumes.weights import load_configuration
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        models = networks(cfg, args.checkpoints, device)
-        plan = models[0].plan
-        cases = find_cases(Path(args.input), len(plan["channels"]), args.section, args.fold, cfg.get("patient"))
+        groups = zip(found.models, found.checkpoints, strict=True)
+        configurations = [load_configuration(model, checkpoints, device) for model, checkpoints in groups]
+        networks, plan, windows = configurations[0]
+        choice = args.section, args.fold, found.patient, args.series
+        cases = find_cases(Path(args.input), len(plan["channels"]), *choice)
         for line in describe_inputs(Path(args.input), cases, len(plan["channels"])):
             print(f"warning: {line}", file=sys.stderr)
-        paths = [Path(path) for path in args.checkpoints]
-        settings = dict(checkpoints=[f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in paths])
-        options = dict(
-            windows=models[0].windows, mirror=args.mirror, largest=args.largest, probabilities=args.probabilities
-        )
-        folder = Folder(Path(args.out), models, plan, settings, device=device, **options)
+        cases = cases if args.frame is None else by_frame(cases, args.frame)
+        shares = None if args.probabilities is None else Probabilities(args.probabilities, args.probability_bits)
+        settings = dict(checkpoints=[f"{path.name} {sha256(path)}" for paths in found.checkpoints for path in paths])
+        options: dict[str, Any] = dict(mirror=args.mirror, largest=args.largest, probabilities=shares)
+        options |= dict(dicom_seg=args.dicom_seg, windows=windows, others=configurations[1:], steps=found.steps)
+        folder = Folder(Path(args.out), networks, plan, settings, device=device, **options)
         survey = folder.survey(cases)
     with report_errors(args.debug, code=1):
-        describe_survey(survey, models, device)
+        describe_survey(survey, configurations, device)
         failed = folder.predict_all(survey)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     gpu = f", on the GPU {torch.cuda.max_memory_allocated() / GIB:.2f} GiB" if device == "cuda" else ""

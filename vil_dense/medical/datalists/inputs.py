@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from vil_dense.files import describe_skipped, read_json
-from vil_dense.medical.datalists.datalist import CHANNEL_NUMBER, Case, case_name, check_entry, distinct
+from vil_dense.medical.datalists.datalist import (
+    CHANNEL_NUMBER,
+    Case,
+    case_name,
+    check_entry,
+    distinct,
+    read_datalist,
+)
 from vil_dense.medical.datalists.folds import find_splits
 from vil_dense.medical.io.dicom import choose_series, is_series
 from vil_dense.medical.io.volumes import SUFFIXES, list_volumes, read_grid, source_files, stem
@@ -28,7 +35,8 @@ def find_cases(
     Args:
         source: a volume, a folder of volumes, or a JSON list (Decathlon's, MONAI's) with paths relative to it. In a
             folder `NAME_0000.nii.gz`, `NAME_0001.nii.gz`, ... are the channels of one case where there are as many as
-            `channels`. A folder of DICOM files is a volume.
+            `channels`. A folder of DICOM files is a volume. With `section` or `fold` also the folder of a data set, or
+            nnU-Net's `dataset.json`, see `datalist.read_datalist`; their only list is `training`.
         section: list of the JSON.
         fold: only the cases that this fold validates on, as in training.
         patient: see `folds.find_splits`.
@@ -42,7 +50,7 @@ def find_cases(
     if source.suffix == ".json":
         cases = _listed(source, section, fold, patient)
     elif section is not None or fold is not None:
-        raise ValueError(f"--section and --fold choose from a JSON list, and {source} is not one")
+        cases = _of_data_set(source, section, fold, patient)
     elif source.is_dir():
         cases = _grouped(list_volumes(source), channels)
         if is_series(source) and (series or not cases):
@@ -121,6 +129,17 @@ def by_frame(cases: Sequence[Case], frame: str) -> list[Case]:
     return found
 
 
+def _of_data_set(root: Path, section: str | None, fold: int | None, patient: str | None) -> list[Case]:
+    """Returns the cases of the folder of a data set, or those that a fold validates on."""
+    if section not in (None, "training"):
+        raise ValueError(f"{root} has no cases in {section}; its lists: training")
+    try:
+        data = read_datalist(root, patient=patient)
+    except (FileNotFoundError, ValueError) as error:
+        raise ValueError(f"--section and --fold choose from a JSON list or the folder of a data set: {error}") from None
+    return list(data.cases) if fold is None else data.split(fold)[1]
+
+
 def _grouped(files: list[Path], channels: int) -> list[Case]:
     groups: dict[str, dict[int, Path]] = {}
     for path in files:
@@ -144,6 +163,8 @@ def _listed(path: Path, section: str | None, fold: int | None, patient: str | No
     lists = (
         {key: value for key, value in content.items() if isinstance(value, list)} if isinstance(content, dict) else {}
     )
+    if isinstance(content, dict) and "training" not in lists and "channel_names" in content:
+        return _of_data_set(path.parent, section, fold, patient)
     chosen = section or next((name for name in SECTIONS if lists.get(name)), None)
     if not lists.get(chosen or ""):
         known = ", ".join(lists) or "none"

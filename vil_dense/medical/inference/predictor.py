@@ -1,5 +1,6 @@
 """Segments volumes from Python: a file, an array with its affine, or a nibabel image."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -152,12 +153,17 @@ class VolumePredictor:
             probabilities: True for those of all classes, or the names of classes.
             frame: index of the fourth axis that is read; None reads all as channels.
 
+        Warns if the file contradicts itself, or leaves the sides of the patient unsure.
+
         Raises:
             FileNotFoundError: there is no such file.
             ValueError: the volume is not 3D, has no affine, another number of channels or NaN, or its file is damaged.
         """
         grids = [at_frame(grid, frame) for grid in grids_of(volume)]
         labels = dict(self.plan["labels"])
+        for each in grids:
+            if each.warning:
+                warnings.warn(f"{each.path}: {each.warning}", stacklevel=2)
         image, grid = read_grids(grids, len(self.plan["channels"]), self.plan.get("nan_background"))
         classes = Probabilities(() if isinstance(probabilities, bool) else probabilities).classes(self.plan)
         filled = np.zeros((*grid.shape, len(labels)), np.uint16, order="F") if probabilities else None

@@ -47,7 +47,7 @@ def last_checkpoint(run: Path) -> Path:
     note = run / "last_checkpoint"
     if not note.is_file():
         raise FileNotFoundError(
-            f"{run} has no last_checkpoint: train first (export_bundle.py also takes a file, with --checkpoint)"
+            f"{run} has no last_checkpoint: train first (export_bundle.py also takes a file, --checkpoint)"
         )
     return run / Path(note.read_text().strip()).name
 

@@ -6,16 +6,23 @@ from typing import Any
 
 import torch
 
+from vil_dense.medical.inference.ensemble import Configuration
+from vil_dense.medical.studies import MODEL
 from vil_dense.mm.utils.safe_load import load_exactly, load_safely, weights_of
 from vil_dense.mm.volumes.segmentor import VolumeSegmentor
-
-PREDICTS = ("plan", "network", "overlap", "window_batch")
-"""Options of `VolumeSegmentor` that a prediction depends on; the others belong to its training."""
 
 
 def predicting(model: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the options of a config's model that its predictions depend on."""
-    return {key: model[key] for key in PREDICTS if key in model}
+    return {key: model[key] for key in MODEL if key in model}
+
+
+def load_configuration(
+    model: Mapping[str, Any], checkpoints: Sequence[str | Path], device: torch.device | str
+) -> Configuration:
+    """Returns the segmentors of `load_segmentors` with their plan and windows."""
+    segmentors = load_segmentors(model, checkpoints, device)
+    return Configuration(segmentors, segmentors[0].plan, segmentors[0].windows)
 
 
 def load_segmentors(

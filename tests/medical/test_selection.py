@@ -1,0 +1,205 @@
+"""The choice among cross-validations: noise changes nothing, a gain is taken, and the numbers are `postprocess`'s."""
+
+import json
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from nifti_files import affine, write_nifti
+from refusals import raises_one_line
+
+from vil_dense.files import sha256
+from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS
+from vil_dense.medical.metrics import score_case
+from vil_dense.medical.postprocess import postprocess
+from vil_dense.medical.selection import STEPS, Selection, plain_dice, step_dice
+from vil_dense.medical.studies import Study, check_studies, read_chosen, read_study, write_chosen
+
+LABELS = dict(background=0, organ=1, vessel=2)
+PLAN = dict(
+    channels=["MR"], labels=LABELS, orientation="RAS", spacing_mm=[1, 1, 1], patch_vox=[8, 8, 8],
+    intensity=[dict(rule="zscore")],
+)  # fmt: skip
+SHAPE = (14, 12, 10)
+
+
+def truth(seed: int) -> np.ndarray:
+    """A block of each class; its size differs between the cases."""
+    label = np.zeros(SHAPE, np.uint8)
+    label[1 : 5 + seed % 3, 2:8, 2:8], label[9:12, 2:6, 2:6] = 1, 2
+    return label
+
+
+def noisy(seed: int, errors: int) -> np.ndarray:
+    """The truth with so many wrong voxels at its surfaces, at random."""
+    label, rng = truth(seed), np.random.default_rng(100 + seed)
+    edge = np.argwhere((label > 0) & (np.roll(label, 1, 2) == 0))
+    label[tuple(edge[rng.choice(len(edge), errors, replace=False)].T)] = 0
+    return label
+
+
+def write_study(root: Path, name: str, masks: list[np.ndarray], shares: list[np.ndarray] | None = None) -> Path:
+    """Writes what a cross-validation of two folds leaves: masks, labels, perhaps probabilities, and study.json."""
+    folder, cases = root / name, []
+    for seed, mask in enumerate(masks):
+        fold, case = seed % 2, f"c{seed:02d}"
+        label = root / f"labels/{case}.nii.gz"
+        write_nifti(label, truth(seed), affine("LPS"))
+        write_nifti(folder / f"masks/{case}.nii.gz", mask, affine("LPS"))
+        if shares is not None:
+            stored = np.round(shares[seed] * PROBABILITY_STEPS).astype(np.uint16)
+            write_nifti(folder / f"fold_{fold}/held_out/probabilities/{case}.nii.gz", stored, affine("LPS"))
+        cases.append(dict(name=case, fold=fold, patient=case, label=str(label)))
+    checkpoints = []
+    for fold in (0, 1):
+        (folder / f"fold_{fold}").mkdir(parents=True, exist_ok=True)
+        (folder / f"fold_{fold}/iter_2.pth").write_bytes(name.encode() + bytes([fold]))
+        file = folder / f"fold_{fold}/iter_2.pth"
+        checkpoints.append(dict(file=f"fold_{fold}/iter_2.pth", sha256=sha256(file)))
+    model = dict(plan=PLAN, network=dict(type="ViLUNet3D"))
+    (folder / "study.json").write_text(json.dumps(dict(model=model, checkpoints=checkpoints, cases=cases)))
+    return folder
+
+
+def one_hot(mask: np.ndarray, sure: float) -> np.ndarray:
+    """Probabilities whose largest is that of the mask."""
+    return np.where(mask[..., None] == np.arange(3), sure, (1 - sure) / 2)
+
+
+def study(root: Path, name: str, masks: list[np.ndarray], shares: list[np.ndarray] | None = None) -> Study:
+    return read_study(write_study(root, name, masks, shares))
+
+
+def test_dice_is_that_of_the_metric_after_the_steps_themselves() -> None:
+    """Random crumbs, holes, and classes inside one another, on voxels of 0.009 ml: every combination of steps."""
+    rng = np.random.default_rng(0)
+    true, spacing = truth(1), (1.5, 2.0, 3.0)
+    mask = np.where(rng.random(SHAPE) < 0.15, rng.integers(0, 3, SHAPE), true).astype(np.uint8)
+    mask[2:4, 4:6, 4:6] = 0
+    options = dict(classes=dict(organ=1, vessel=2), spacing_mm=spacing)
+    plain = [score.dice for score in score_case("c", mask, true, **options)]
+    np.testing.assert_allclose(plain_dice(mask, true, [1, 2]), plain, atol=1e-6)
+    found = {value: step_dice(mask, true, value, 0.009) for value in (1, 2)}
+    for number, steps in enumerate(STEPS):
+        for value, name in ((1, "organ"), (2, "vessel")):
+            own = mask.copy()
+            postprocess(own, {name: steps}, LABELS, 0.009)
+            (score,) = score_case("c", own, true, classes={name: value}, spacing_mm=spacing)
+            assert found[value][number] == pytest.approx(score.dice), steps
+    assert len({round(dice, 6) for dice in found[1]}) > 3, "the steps differ here"
+
+
+def test_absent_structures_count_as_in_the_metric() -> None:
+    empty, full = np.zeros(SHAPE, np.uint8), truth(0)
+    for mask, true in ((empty, empty), (empty, full), (full, empty)):
+        scores = score_case("c", mask, true, classes=dict(organ=1, vessel=2), spacing_mm=(1, 1, 1))
+        wanted = [np.nan if score.dice is None else score.dice for score in scores]
+        np.testing.assert_array_equal(plain_dice(mask, true, [1, 2]), wanted)
+        np.testing.assert_array_equal([step_dice(mask, true, value, 0.001)[0] for value in (1, 2)], wanted)
+    crumb = empty.copy()
+    crumb[0, 0, 0] = 1
+    found = step_dice(crumb, empty, 1, 0.001)
+    assert found[0] == 0 and np.isnan(found[STEPS.index(dict(min_ml=0.01))]), "a removed false one is absent"
+
+
+def test_a_step_that_helps_every_case_is_chosen(tmp_path: Path) -> None:
+    masks = [noisy(seed, 3) for seed in range(20)]
+    for mask in masks:
+        mask[-1, -1, :3] = 1  # a crumb of the organ alone
+    selection = Selection([study(tmp_path, "a", masks)])
+    members, steps = selection.choose()
+    assert members == (0,) and steps in ({"organ": {"largest": True}}, {"organ": {"min_ml": 0.01}})
+    before, after = (selection.describe(selection.table(members, own))["dice"] for own in ({}, steps))
+    assert after > before and selection.nested() == pytest.approx(after, abs=1e-9), "each half chooses the same"
+
+
+def test_noise_and_few_patients_choose_nothing(tmp_path: Path) -> None:
+    """Crumbs in as many cases as true small parts lie apart; and gains in all of four patients."""
+    masks = [noisy(seed, 3) for seed in range(12)]
+    for mask in masks[:2]:
+        mask[-1, -1, :3] = 1
+    assert Selection([study(tmp_path / "rare", "a", masks)]).choose() == ((0,), {})
+    few = [noisy(seed, 3) for seed in range(4)]
+    for mask in few:
+        mask[-1, -1, :3] = 1
+    assert Selection([study(tmp_path / "few", "a", few)]).choose() == ((0,), {})
+
+
+def test_the_better_configuration_and_a_pair_that_is_better_than_both(tmp_path: Path) -> None:
+    """Each is sure where it is right and unsure where it is wrong, so that their mean is right nearly everywhere."""
+    studies = {}
+    for name, errors, offset in (("a", 6, 0), ("b", 8, 50)):
+        masks, shares = [], []
+        for seed in range(10):
+            true = truth(seed)
+            rng = np.random.default_rng(offset + seed)
+            wrong = rng.choice(true.size, errors * 4, replace=False)
+            mask = true.copy()
+            mask.ravel()[wrong] = (mask.ravel()[wrong] + 1) % 3
+            share = one_hot(true, 0.9)
+            share.reshape(-1, 3)[wrong] = one_hot(mask, 0.5).reshape(-1, 3)[wrong]
+            masks.append(mask)
+            shares.append(share)
+        studies[name] = study(tmp_path, name, masks, shares)
+    selection = Selection([studies["b"], studies["a"]])
+    assert selection.members == [(0,), (1,), (0, 1)]
+    assert selection.choose()[0] == (0, 1)
+    dice = [selection.describe(selection.plain[one])["dice"] for one in selection.members]
+    assert dice[2] > 0.99 > dice[1] > dice[0]
+    for path in (tmp_path / "b").rglob("probabilities/*"):
+        path.unlink()
+    alone = Selection([studies["b"], studies["a"]])
+    assert alone.members == [(0,), (1,)] and alone.choose()[0] == (1,), "the better one"
+
+
+def test_a_choice_is_written_and_read(tmp_path: Path) -> None:
+    studies = [study(tmp_path / "cv", name, [truth(0), truth(1)]) for name in "ab"]
+    path = tmp_path / "here/best.json"
+    steps = dict(organ=dict(min_ml=0.1))
+    write_chosen(path, studies, steps, dict(rule="x"))
+    chosen = read_chosen(path)
+    assert chosen.steps == steps and [len(files) for files in chosen.checkpoints] == [2, 2]
+    assert all(file.is_file() for files in chosen.checkpoints for file in files)
+    assert chosen.models[0]["network"] == dict(type="ViLUNet3D")
+    (tmp_path / "cv/b/fold_1/iter_2.pth").write_bytes(b"other")
+    with raises_one_line(ValueError, "iter_2.pth", "best.json", "SHA-256"):
+        read_chosen(path)
+    (tmp_path / "cv/b/fold_1/iter_2.pth").unlink()
+    with raises_one_line(FileNotFoundError, "iter_2.pth", "best.json"):
+        read_chosen(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ([1], ("best.json",)),
+        (dict(networks=[], postprocess={}), ("best.json",)),
+        (dict(networks=[dict(model=dict(plan=PLAN, network={}, init_cfg=1), checkpoints=[dict(file="a", sha256="b")])],
+              postprocess={}), ("init_cfg",)),
+        (dict(networks=[dict(model=dict(plan=PLAN, network={}), checkpoints=[dict(file="a", sha256="b")])],
+              postprocess=dict(tumour={})), ("tumour",)),
+    ],
+)  # fmt: skip
+def test_choices_that_are_refused(content: object, names: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "best.json").write_text(json.dumps(content))
+    with raises_one_line(ValueError, *names):
+        read_chosen(tmp_path / "best.json")
+
+
+def test_studies_that_are_refused(tmp_path: Path) -> None:
+    with raises_one_line(FileNotFoundError, tmp_path, "study.json"):
+        read_study(tmp_path)
+    three = study(tmp_path, "a", [truth(0)] * 3)
+    two = study(tmp_path, "b", [truth(0)] * 2)
+    with raises_one_line(ValueError, three.folder, two.folder, "c02"):
+        check_studies([three, two])
+    with raises_one_line(ValueError, "classes"):
+        check_studies([two, two._replace(labels=dict(background=0))])
+    (tmp_path / "b/study.json").write_text("{}")
+    with raises_one_line(ValueError, tmp_path / "b/study.json"):
+        read_study(tmp_path / "b")
+    write_nifti(tmp_path / "a/masks/c00.nii.gz", truth(0)[1:], affine("LPS"))
+    with raises_one_line(ValueError, "c00.nii.gz"):
+        Selection([three])
+    assert nibabel.load(tmp_path / "a/masks/c01.nii.gz").shape == SHAPE

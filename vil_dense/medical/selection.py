@@ -1,0 +1,222 @@
+"""Chooses configuration, ensemble and post-processing by the Dice of predictions for cases that no training saw.
+
+The single configuration of the highest mean Dice is the start. A pair of configurations, and then each step of
+post-processing of each structure, replaces what there is only if it raises the mean Dice by more than chance (`RULE`).
+The mean Dice is that of `metrics`: absent structures are left out, missed and false ones count 0.
+
+The Dice of what is chosen is measured on the cases that it was chosen by, and so a little too high. `Selection.nested`
+makes the same choice without one fold and scores that fold, for each fold in turn, which is not.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from scipy import ndimage
+
+from vil_dense.medical.inference.ensemble import mean_classes
+from vil_dense.medical.intervals import draw_counts, mean_over_structures, middle, structure_means
+from vil_dense.medical.io.volumes import check_same_grid, read_label
+from vil_dense.medical.postprocess import boxes, find_components, is_below
+from vil_dense.medical.studies import Study
+
+LEVEL = 0.025
+RULE = (
+    "a change is chosen if the gain in mean Dice is above 0 in all but 2.5/m % of the bootstrap draws of patients, m "
+    "being the number of changes that are tried beside it, and if it changes the scores of log2(40 m) patients or more"
+)
+MIN_ML = (0.01, 0.1, 1.0, 10.0)
+"""Volumes that are tried as the smallest of a component."""
+STEPS: list[dict[str, Any]] = [
+    {key: value for key, value in dict(fill_holes=fill, largest=largest, min_ml=volume).items() if value}
+    for fill, largest, volume in itertools.product((False, True), (False, True), (0.0, *MIN_ML))
+]
+"""All combinations of steps; the first one is none."""
+
+Members = tuple[int, ...]
+"""Numbers of the cross-validations of a configuration or an ensemble."""
+
+
+def plain_dice(mask: np.ndarray, truth: np.ndarray, values: Sequence[int]) -> list[float]:
+    """Returns the Dice of each of `values`, NaN where neither has it."""
+    counts = [np.bincount(x.ravel(), minlength=max(values) + 1) for x in (mask, truth, mask[mask == truth])]
+    found, true, both = (count[list(values)].astype(float) for count in counts)
+    return np.divide(2 * both, found + true, out=np.full(len(values), np.nan), where=found + true > 0).tolist()
+
+
+def step_dice(mask: np.ndarray, truth: np.ndarray, value: int, voxel_ml: float) -> list[float]:
+    """Returns the Dice of one of the classes after each of `STEPS`, as `postprocess` does them, NaN where it is absent.
+
+    The components are found twice, with and without holes, and each is compared with the truth once.
+    """
+    true = int((truth == value).sum())
+    if not (found_boxes := boxes(mask, [value])):
+        return [math.nan if true == 0 else 0.0] * len(STEPS)
+    box = found_boxes[0][1]
+    part, inside_truth = mask[box], truth[box] == value
+    inside = part == value
+    found = {}
+    for fill in (False, True):
+        filled = inside | (ndimage.binary_fill_holes(inside) & (part == 0)) if fill else inside
+        components, sizes = find_components(filled)
+        both = np.bincount(components.ravel(), weights=inside_truth.ravel(), minlength=len(sizes) + 1)[1:]
+        found[fill] = sizes, both
+    dice = []
+    for steps in STEPS:
+        sizes, both = found["fill_holes" in steps]
+        kept = np.arange(len(sizes)) == np.argmax(sizes) if "largest" in steps else np.ones(len(sizes), bool)
+        kept &= ~is_below(sizes, steps.get("min_ml", 0.0), voxel_ml)
+        total = float(sizes[kept].sum() + true)
+        dice.append(2 * float(both[kept].sum()) / total if total else math.nan)
+    return dice
+
+
+class Selection:
+    """Chooses among cross-validations of the same cases.
+
+    Args:
+        studies: see `studies.check_studies`.
+        report: called with a word, the number of cases done and of all.
+    """
+
+    def __init__(self, studies: Sequence[Study], report: Callable[[str, int, int], None] = lambda *_: None) -> None:
+        self.studies, self.report = studies, report
+        self.names = [*studies[0].cases]
+        self.values = [value for value in studies[0].labels.values() if value > 0]
+        self.structures = [name for name, value in studies[0].labels.items() if value > 0]
+        self.patients = np.array([studies[0].cases[name].patient for name in self.names])
+        self.folds = np.array([studies[0].cases[name].fold for name in self.names])
+        pairs = [
+            pair
+            for pair in itertools.combinations(range(len(studies)), 2)
+            if all(case.probabilities.is_file() for index in pair for case in studies[index].cases.values())
+        ]
+        self.members: list[Members] = [*((index,) for index in range(len(studies))), *pairs]
+        self.plain = {members: self._plain_table(members) for members in self.members}
+        self._stepped: dict[Members, np.ndarray] = {}
+
+    def choose(self, rows: np.ndarray | None = None) -> tuple[Members, dict[str, dict[str, Any]]]:
+        """Returns the configuration or ensemble, and the steps of each structure that has some.
+
+        Args:
+            rows: which cases decide, (cases,) bool; all unless given.
+        """
+        rows = np.ones(len(self.names), bool) if rows is None else rows
+        counts = draw_counts(list(self.patients[rows]))
+        members = max(self.members[: len(self.studies)], key=lambda one: _mean(self.plain[one][rows]))
+        pairs = {pair: self.plain[pair] for pair in self.members[len(self.studies) :]}
+        members = self._best(members, self.plain[members], pairs, rows, counts)[0]
+        stepped, chosen = self.stepped(members), [0] * len(self.structures)
+        while True:
+            table = _with_steps(stepped, chosen)
+            changes = {
+                (column, number): _with_steps(stepped, [*chosen[:column], number, *chosen[column + 1 :]])
+                for column, before in enumerate(chosen)
+                for number, steps in enumerate(STEPS)
+                if STEPS[before].items() < steps.items() and len(steps) == len(STEPS[before]) + 1
+            }
+            change, _ = self._best(None, table, changes, rows, counts)
+            if change is None:
+                break
+            chosen[change[0]] = change[1]
+        return members, {name: STEPS[at] for name, at in zip(self.structures, chosen, strict=True) if at}
+
+    def _best(
+        self, now: Any, table: np.ndarray, changes: Mapping[Any, np.ndarray], rows: np.ndarray, counts: np.ndarray
+    ) -> tuple[Any, np.ndarray]:
+        """Returns the change of the largest gain that `RULE` allows, and its table; `now` and `table` if none is."""
+        best, gain = (now, table), 0.0
+        before = mean_over_structures(structure_means(table[rows], counts))
+        for name, other in changes.items():
+            more = _mean(other[rows]) - _mean(table[rows])
+            if more <= gain:
+                continue
+            differs = ~np.isclose(table[rows], other[rows], rtol=0, atol=1e-9, equal_nan=True).all(1)
+            if len(set(self.patients[rows][differs])) < math.log2(len(changes) / LEVEL):
+                continue
+            draws = mean_over_structures(structure_means(other[rows], counts)) - before
+            if np.nanpercentile(draws, 100 * LEVEL / len(changes)) > 0:
+                best, gain = (name, other), more
+        return best
+
+    def nested(self) -> float | None:
+        """Returns the mean Dice of folds whose choice was made without them; None for a single fold."""
+        if len(set(self.folds.tolist())) < 2:
+            return None
+        table = np.full((len(self.names), len(self.structures)), np.nan)
+        for fold in sorted(set(self.folds.tolist())):
+            members, steps = self.choose(self.folds != fold)
+            held_out = self.folds == fold
+            table[held_out] = self.table(members, steps)[held_out]
+        return _mean(table)
+
+    def table(self, members: Members, steps: Mapping[str, Mapping[str, Any]]) -> np.ndarray:
+        """Returns the Dice of each case and structure, (cases, structures) float64, NaN where it is absent."""
+        if not steps:
+            return self.plain[members]
+        return _with_steps(self.stepped(members), [STEPS.index(dict(steps.get(name, {}))) for name in self.structures])
+
+    def describe(self, table: np.ndarray) -> dict[str, Any]:
+        """Returns the mean Dice of a table with its interval, and that of each structure."""
+        means = structure_means(table, draw_counts(list(self.patients)))
+        several = len(set(self.patients.tolist())) > 1
+        own = structure_means(table, np.ones((1, len(table))))[0]
+        return dict(
+            dice=_mean(table),
+            dice_95=middle(mean_over_structures(means)) if several else None,
+            structures={
+                name: None if math.isnan(value) else float(value)
+                for name, value in zip(self.structures, own, strict=True)
+            },
+        )
+
+    def stepped(self, members: Members) -> np.ndarray:
+        """Returns the Dice after each of `STEPS`, (steps, cases, structures)."""
+        if members not in self._stepped:
+            tables = []
+            for number, name in enumerate(self.names, 1):
+                mask, truth, voxel_ml = self._read(members, name)
+                tables.append([step_dice(mask, truth, value, voxel_ml) for value in self.values])
+                self.report("post-processing", number, len(self.names))
+            self._stepped[members] = np.array(tables).transpose(2, 0, 1)
+        return self._stepped[members]
+
+    def _plain_table(self, members: Members) -> np.ndarray:
+        rows = []
+        for number, name in enumerate(self.names, 1):
+            mask, truth, _ = self._read(members, name)
+            rows.append(plain_dice(mask, truth, self.values))
+            self.report(" + ".join(self.studies[index].folder.name for index in members), number, len(self.names))
+        return np.array(rows)
+
+    def _read(self, members: Members, name: str) -> tuple[np.ndarray, np.ndarray, float]:
+        """Returns the prediction and the truth of a case, (I, J, K) integers, and the volume of a voxel in ml."""
+        cases = [self.studies[index].cases[name] for index in members]
+        truth, grid = read_label(cases[0].label, self.studies[0].labels.values())
+        if len(cases) == 1:
+            mask, own = read_label(cases[0].mask, self.studies[0].labels.values())
+            check_same_grid(own, grid)
+        else:
+            mask = mean_classes([_probabilities(case.probabilities) for case in cases])
+            if mask.shape != truth.shape:
+                raise ValueError(f"{cases[0].probabilities} and {cases[0].label} are on different grids")
+        return mask, truth, abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000
+
+
+def _probabilities(path: Path) -> np.ndarray:
+    """Returns the stored numbers of a file of probabilities, (I, J, K, classes) uint16, which are read on demand."""
+    return np.asanyarray(nibabel.load(path).dataobj.get_unscaled())  # type: ignore[attr-defined]
+
+
+def _with_steps(stepped: np.ndarray, chosen: Sequence[int]) -> np.ndarray:
+    """Returns (cases, structures) of (steps, cases, structures), with the chosen steps of each structure."""
+    return np.stack([stepped[number, :, column] for column, number in enumerate(chosen)], axis=1)
+
+
+def _mean(table: np.ndarray) -> float:
+    """Returns the mean over the cases of each structure, and then over the structures."""
+    return float(mean_over_structures(structure_means(table, np.ones((1, len(table)))))[0])
