@@ -166,7 +166,7 @@ def test_dicom_frames_and_chosen_probabilities(trained: tuple[Path, Path], tmp_p
     assert code == 0 and "1 of 1 volume segmented" in said, error
     assert (tmp_path / "out/dicom_seg/ct.dcm").is_file() and (tmp_path / "out/masks/ct.nii.gz").is_file()
     shares = nibabel.load(tmp_path / "out/probabilities/ct.nii.gz")
-    assert shares.shape == (17, 12, 9, 1) and shares.get_data_dtype() == np.uint8
+    assert shares.shape == (17, 12, 9) and shares.get_data_dtype() == np.uint8
 
     four = write_nifti(tmp_path / "four.nii", np.stack([voxels, voxels], axis=-1))
     code, said, _ = run("volumes/predict", *trained, four, "--out", tmp_path / "frames", "--frame", "all")

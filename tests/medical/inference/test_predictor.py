@@ -104,6 +104,32 @@ def test_a_dicom_series_gets_a_dicom_segmentation(predictor: VolumePredictor, tm
     assert "not a DICOM series" in failed["a"]
 
 
+def test_a_tilted_gantry(predictor: VolumePredictor, tmp_path: Path) -> None:
+    """The mask lies on the slices as they are; nothing is found beside them."""
+    pytest.importorskip("highdicom", reason="DICOM segmentations are written by highdicom")
+    pytest.importorskip("SimpleITK", reason="DICOM voxels are read by SimpleITK")
+    place = PLACE.copy()
+    place[1, 2] += 1.5 * np.tan(np.deg2rad(20))
+    series = write_series(tmp_path / "ct", VOXELS, place)
+    with pytest.warns(UserWarning, match="20 degrees"):
+        found = predictor.predict(series, probabilities=True)
+    np.testing.assert_allclose(found.mask.affine, place, atol=1e-5)
+    assert found.mask.shape == SHAPE and found.probabilities.shape == (*SHAPE, 3)
+    top = found.probabilities.get_fdata().argmax(-1)
+    plain = VolumePredictor([network()], PLAN)
+    with pytest.warns(UserWarning, match="20 degrees"):
+        mask = np.asarray(plain.predict(series).mask.dataobj)
+    assert (top == mask).mean() > 0.99, "but for ties of rounded probabilities"
+    counts = np.bincount(np.asarray(found.mask.dataobj).ravel(), minlength=3)
+    assert found.volumes_ml["vessel"] == pytest.approx(counts[2] * 0.9 * 1.1 * 1.5 / 1000, rel=1e-4)
+    found.save(tmp_path / "mask.dcm")
+    out = predicted(series, tmp_path / "out", largest=True, dicom_seg=True, probabilities=Probabilities())
+    np.testing.assert_array_equal(nibabel.load(out / "masks/ct.nii.gz").dataobj, found.mask.dataobj)
+    shares = nibabel.load(out / "probabilities/ct.nii.gz")
+    np.testing.assert_allclose(shares.get_fdata(), found.probabilities.get_fdata(), atol=1e-6)
+    np.testing.assert_allclose(shares.affine, place, atol=1e-5)
+
+
 def test_frames_of_a_series_in_time(predictor: VolumePredictor, tmp_path: Path) -> None:
     path = write_nifti(tmp_path / "a.nii.gz", np.stack([VOXELS, VOXELS[::-1]], axis=-1), PLACE)
     with raises_one_line(ValueError, path, "4D", "--frame"):

@@ -21,24 +21,26 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "work"
 
 
+def test_a_config_and_its_run_are_one_network(run: Path) -> None:
+    image, checkpoint = run.parent / "data/images/p0_a.nii.gz", run / "iter_2.pth"
+    sources = [(run.parent / "config.py", checkpoint), (run,), (run, checkpoint)]
+    first, *others = [np.asarray(load_predictor(*source).predict(image).mask.dataobj) for source in sources]
+    assert len(np.unique(first)) > 1
+    for mask in others:
+        np.testing.assert_array_equal(mask, first)
+
+
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning:monai")
-def test_config_run_and_bundle_are_one_network(run: Path, tmp_path: Path) -> None:
-    image = run.parent / "data/images/p0_a.nii.gz"
-    checkpoint = run / "iter_2.pth"
-    predictors = [
-        load_predictor(run.parent / "config.py", checkpoint),
-        load_predictor(run),
-        load_predictor(run, checkpoint),
-    ]
-    cfg, segmentor = read(run.parent / "config.py"), predictors[0].configurations[0].networks[0]
-    write_bundle(tmp_path / "bundle", segmentor.plan, cfg.model.network, segmentor.network, windows=segmentor.windows)
-    predictors.append(load_predictor(tmp_path / "bundle"))
-    masks = [np.asarray(predictor.predict(image).mask.dataobj) for predictor in predictors]
-    assert len(np.unique(masks[0])) > 1
-    for mask in masks[1:]:
-        np.testing.assert_array_equal(mask, masks[0])
+def test_a_bundle_is_the_network_of_its_run(run: Path, tmp_path: Path) -> None:
+    image, predictor = run.parent / "data/images/p0_a.nii.gz", load_predictor(run)
+    segmentor = predictor.configurations[0].networks[0]
+    network = read(run.parent / "config.py").model.network
+    write_bundle(tmp_path / "bundle", segmentor.plan, network, segmentor.network, windows=segmentor.windows)
+    masks = [np.asarray(each.predict(image).mask.dataobj) for each in (predictor, load_predictor(tmp_path / "bundle"))]
+    np.testing.assert_array_equal(*masks)
     with raises_one_line(ValueError, tmp_path / "bundle", "checkpoint"):
-        load_predictor(tmp_path / "bundle", checkpoint)
+        load_predictor(tmp_path / "bundle", run / "iter_2.pth")
 
 
 def test_several_checkpoints_are_averaged(run: Path, tmp_path: Path) -> None:

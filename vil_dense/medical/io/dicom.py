@@ -121,7 +121,7 @@ def read_voxels(grid: Grid) -> np.ndarray:
     except ImportError as error:
         raise no_simpleitk(grid.path, error) from None
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
-    voxels = np.empty(grid.shape, dtype=np.float32, order="F")
+    voxels = np.empty(grid.file_shape, dtype=np.float32, order="F")
     for k, file in enumerate(grid.files):
         try:
             image = SimpleITK.ReadImage(str(file), SimpleITK.sitkFloat32, "GDCMImageIO")
