@@ -315,6 +315,19 @@ def test_a_run_becomes_a_bundle(trained_run: Path, tmp_path: Path, run) -> None:
     assert_error_line(error, out)
 
 
+@pytest.mark.parametrize("fold", ["all", None, 3])
+def test_no_score_of_its_own_training_cases_is_exported(fold: object, trained_run: Path) -> None:
+    cfg = Config.fromfile(trained_run / "vil-unet3d_2500_hippocampus.py")
+    cfg.fold, cfg.data_root = fold, "/home/someone/Task04"
+    resolve_plan(cfg)
+    tool = runpy.run_path(str(ROOT / "tools/volumes/export_bundle.py"))
+    measured = tool["scores"](trained_run, cfg)
+    card = tool["card"](cfg, trained_run / "iter_4.pth", measured)
+    assert ("0.75" in card) is (measured != {}) is (fold == 3)
+    assert ("all cases were trained on" in card) is (fold != 3)
+    assert "/home" not in card and "Task04" in card, "no local path"
+
+
 def test_runs_that_are_refused(trained_run: Path, tmp_path: Path, run) -> None:
     def refuse(*args: object, names: tuple[object, ...]) -> None:
         code, _, error = run("volumes/export_bundle", *args, "--out", tmp_path / "bundle")
