@@ -16,7 +16,7 @@ from monai.transforms import RandFlipd
 from nifti_files import affine, write_nifti
 from refusals import raises_one_line
 
-from vil_dense.medical import build_network
+from vil_dense.medical import VolumePredictor, build_network
 from vil_dense.medical.bundle import write_bundle
 from vil_dense.medical.bundle.configs import network_config
 from vil_dense.medical.bundle.torchscript import save_torchscript
@@ -157,6 +157,31 @@ def test_inference_gives_our_masks(bundle: Path, data: Path, weights: dict, tmp_
         np.testing.assert_allclose(theirs.affine, grid.affine, atol=1e-5)
         np.testing.assert_array_equal(theirs.dataobj, ours)
         assert len(np.unique(ours)) == 2
+
+
+def test_a_bundle_predicts_from_python(bundle: Path, data: Path, weights: dict) -> None:
+    """Its network, its weights and its windows; code that its config may name is not run."""
+    predictor = VolumePredictor.load(bundle)
+    network = build_network(PLAN, **NETWORK).eval()
+    network.load_state_dict(weights)
+    image, grid = read_image([data / "imagesTr/c3.nii.gz"])
+    found = np.asarray(predictor.predict(data / "imagesTr/c3.nii.gz").mask.dataobj)
+    np.testing.assert_array_equal(found, predict([network], image, grid.affine, PLAN))
+    assert found.max() == 1
+    path = bundle / "configs/inference.json"
+    content = json.loads(path.read_text())
+    for changed in (
+        dict(network_def={"_target_": "os.system", "command": "touch run"}),
+        dict(plan=3),
+        dict(inferer={}),
+    ):
+        path.write_text(json.dumps(content | changed))
+        with raises_one_line(ValueError, path):
+            VolumePredictor.load(bundle)
+    assert not Path("run").exists()
+    path.write_text(json.dumps(content | dict(network_def=content["network_def"] | dict(channels=(8, 8, 16)))))
+    with raises_one_line(ValueError, bundle / "models/model.pt", path):
+        VolumePredictor.load(bundle)
 
 
 def test_a_file_for_each_channel(tmp_path: Path) -> None:

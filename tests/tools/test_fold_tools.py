@@ -62,12 +62,12 @@ def test_a_choice_is_predicted_with(made: Path, tmp_path: Path, run) -> None:
     write_chosen(pair, [read_study(made / name) for name in "ab"], dict(organ_2=dict(largest=True)), {})
     code, said, error = run("volumes/predict", "--best", pair, image, "--out", tmp_path / "pair", "--probabilities")
     assert code == 0 and "1 of 1 volume segmented" in said, error
-    stored = unscaled(tmp_path / "pair/probabilities/p0_a.nii")
+    stored = unscaled(tmp_path / "pair/probabilities/p0_a.nii.gz")
     own = []
     for name in "ab":
         code, said, error = run("volumes/predict", made / name, image, "--out", tmp_path / name, "--probabilities")
         assert code == 0, error
-        own.append(unscaled(tmp_path / name / "probabilities/p0_a.nii"))
+        own.append(unscaled(tmp_path / name / "probabilities/p0_a.nii.gz"))
     np.testing.assert_allclose(stored, np.mean(own, axis=0), atol=0.5)
     expected = stored.argmax(-1).astype(np.uint8)
     keep_largest(expected, [1])

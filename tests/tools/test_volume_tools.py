@@ -13,6 +13,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from dicom_files import write_series
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from nifti_files import affine, write_nifti
@@ -150,6 +151,37 @@ def test_a_data_list(trained: tuple[Path, Path], images: Path, tmp_path: Path, r
     assert not (tmp_path / "more").exists()
 
 
+def test_dicom_frames_and_chosen_probabilities(trained: tuple[Path, Path], tmp_path: Path, run) -> None:
+    """One of two series of a folder, with a DICOM segmentation; a series in time; a folder of channel files."""
+    pytest.importorskip("SimpleITK", reason="DICOM voxels are read by SimpleITK")
+    pytest.importorskip("highdicom", reason="DICOM segmentations are written by highdicom")
+    voxels = np.random.default_rng(0).integers(0, 99, (17, 12, 9)).astype(np.int16)
+    for uid in ("1.2.3.4", "1.2.3.5"):
+        write_series(tmp_path / "ct", voxels, affine("LPS", (0.9, 1.1, 2.0)), uid=uid)
+    code, _, error = run("volumes/predict", *trained, tmp_path / "ct", "--out", tmp_path / "out")
+    assert code == 2
+    assert_error_line(error, "--series", "1.2.3.4", "1.2.3.5")
+    chosen = ["--series", "1.2.3.5", "--dicom-seg", "--probabilities", "organ", "--probability-bits", 8]
+    code, said, error = run("volumes/predict", *trained, tmp_path / "ct", "--out", tmp_path / "out", *chosen)
+    assert code == 0 and "1 of 1 volume segmented" in said, error
+    assert (tmp_path / "out/dicom_seg/ct.dcm").is_file() and (tmp_path / "out/masks/ct.nii.gz").is_file()
+    shares = nibabel.load(tmp_path / "out/probabilities/ct.nii.gz")
+    assert shares.shape == (17, 12, 9) and shares.get_data_dtype() == np.uint8
+
+    four = write_nifti(tmp_path / "four.nii", np.stack([voxels, voxels], axis=-1))
+    code, said, _ = run("volumes/predict", *trained, four, "--out", tmp_path / "frames", "--frame", "all")
+    assert code == 0 and "2 of 2 volumes segmented" in said
+    code, _, error = run("volumes/predict", *trained, four, "--out", tmp_path / "frame", "--frame", "2")
+    assert code == 1
+    assert_error_line(error, four, "no frame 2")
+
+    for name in ("x_0000", "x_0001", "y_0000", "y_0001"):
+        write_nifti(tmp_path / f"channels/{name}.nii", voxels)
+    code, _, error = run("volumes/predict", *trained, tmp_path / "channels", "--out", tmp_path / "none")
+    assert code == 2 and not (tmp_path / "none").exists()
+    assert_error_line(error, "2 names", "x_0000", "1 channel")
+
+
 REAL = {
     "spleen": ("sub-spleen2_ct.nii.gz", "sub-spleen2_ct_seg-manual.nii.gz", (4.0, 4.0, 5.0)),
     "cord": ("sct_t1/t1w.nii.gz", "sct_t1/t1w_seg-manual.nii.gz", (3.0, 3.0, 3.0)),
@@ -281,6 +313,19 @@ def test_a_run_becomes_a_bundle(trained_run: Path, tmp_path: Path, run) -> None:
     code, _, error = run("volumes/export_bundle", trained_run, "--out", out)
     assert code == 2
     assert_error_line(error, out)
+
+
+@pytest.mark.parametrize("fold", ["all", None, 3])
+def test_no_score_of_its_own_training_cases_is_exported(fold: object, trained_run: Path) -> None:
+    cfg = Config.fromfile(trained_run / "vil-unet3d_2500_hippocampus.py")
+    cfg.fold, cfg.data_root = fold, "/home/someone/Task04"
+    resolve_plan(cfg)
+    tool = runpy.run_path(str(ROOT / "tools/volumes/export_bundle.py"))
+    measured = tool["scores"](trained_run, cfg)
+    card = tool["card"](cfg, trained_run / "iter_4.pth", measured)
+    assert ("0.75" in card) is (measured != {}) is (fold == 3)
+    assert ("all cases were trained on" in card) is (fold != 3)
+    assert "/home" not in card and "Task04" in card, "no local path"
 
 
 def test_runs_that_are_refused(trained_run: Path, tmp_path: Path, run) -> None:

@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 
 
-def scores(run: Path) -> dict[str, float | None]:
-    """Reads the means of the last validation of a run; empty without a validation."""
+def scores(run: Path, cfg: "Config") -> dict[str, float | None]:
+    """Reads the means of the last validation of a run; empty if there is none, or on the cases of the training."""
     from vil_dense.files import read_json
+    from vil_dense.mm.engine.resolve_config import scores_held_out
 
+    if not scores_held_out(cfg):
+        return {}
     path = run / "validation/metrics.json"
     content = read_json(path) if path.is_file() else dict(mean={})
     if not isinstance(content, dict) or not isinstance(content.get("mean"), dict):
@@ -40,8 +43,10 @@ def card(cfg: "Config", checkpoint: Path, measured: dict[str, float | None]) -> 
     plan = cfg.model.plan
     rows = (
         "\n".join(f"- {name}: {value if value is None else round(value, 4)}" for name, value in measured.items())
-        or "- none was left by the run"
+        or "- none: the run left no score of cases that it was not trained on"
     )
+    fold, data = cfg.get("fold", "not recorded"), Path(cfg.get("data_root") or "not recorded").name
+    fold = "none, all cases were trained on" if fold in (None, "all") else fold
     return f"""# {cfg.model.network.type}
 
 Segments {", ".join(name for name, value in plan["labels"].items() if value > 0)} in {", ".join(plan["channels"])}.
@@ -50,8 +55,8 @@ windows of {" x ".join(map(str, plan["patch_vox"]))} voxels.
 
 ## Training
 
-Data: {cfg.get("data_root", "not recorded")}, fold {cfg.get("fold", "not recorded")}. Checkpoint: {checkpoint.name}.
-Last validation of the run, on its own validation cases:
+Data: {data}. Held-out fold: {fold}. Checkpoint: {checkpoint.name}.
+Last validation of the run, on the held-out cases:
 
 {rows}
 
@@ -89,7 +94,7 @@ def main() -> int:
         weights = weights_of(load_safely(str(checkpoint)))
         network = build_network(plan, **cfg.model.network)
         load_exactly(nn.ModuleDict(dict(network=network)), weights, str(checkpoint))
-        measured = scores(run)
+        measured = scores(run, cfg)
         windows = dict(overlap=cfg.model.get("overlap", 0.5), batch=cfg.model.get("window_batch", 1))
         checks = write_bundle(
             Path(args.out),
@@ -98,7 +103,7 @@ def main() -> int:
             network,
             windows=SlidingWindow.of(plan, **windows),
             training=dict(
-                fold=cfg.get("fold") or 0,
+                fold=cfg.fold if isinstance(cfg.get("fold"), int) else 0,
                 augment=cfg.train_dataloader.dataset.get("augment"),
                 batch_size=cfg.train_dataloader.batch_size,
                 learning_rate=cfg.optim_wrapper.optimizer.lr,

@@ -42,7 +42,7 @@ def choice_report(selection: "Selection", members: "Members", steps: dict[str, d
         chosen=names(members),
         before_steps=selection.describe(selection.plain[members]),
         after_steps=selection.describe(selection.table(members, steps)),
-        dice_nested=selection.nested(),
+        nested=selection.nested(),
     )
 
 
@@ -78,8 +78,11 @@ def main() -> int:
     print(f"  post-processing: {describe(before['dice'], before['dice_95'])}, then {after['dice']:.4f}"
           if steps else "  no post-processing: no step helps beyond noise")  # fmt: skip
     print(f"rule: {report['rule']}")
-    if report["dice_nested"] is not None:
-        print(f"Dice of folds that had no part in the choice: {report['dice_nested']:.4f}")
+    if nested := report["nested"]:
+        print(
+            f"Dice of each fold with the choice that is made without it: {nested['dice']:.4f} (the choice is the same "
+            f"without {nested['same']} of {nested['folds']} folds)"
+        )
     print(f"choice: {args.out} ({report['cases']} cases of {report['patients']} patients)")
     return 0
 

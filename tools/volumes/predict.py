@@ -5,13 +5,15 @@ Command: python tools/volumes/predict.py CONFIG CHECKPOINT [CHECKPOINT ...] INPU
          python tools/volumes/predict.py --best best.json INPUT --out DIR
 
 RUN is the work folder of a training, or that of a cross-validation for the networks of all its folds. best.json is the
-choice of find_best.py. INPUT is a NIfTI file, a folder of them, a data list (JSON of the Decathlon or of MONAI;
---section and --fold choose from it), or with --fold the folder of a data set. Writes to DIR for each case:
+choice of find_best.py. INPUT is a volume (NIfTI, NRRD, MetaImage, a folder of one DICOM series, ...), a folder of them,
+a data list (JSON of the Decathlon or of MONAI; --section and --fold choose from it), or with --fold the folder of a
+data set. Writes to DIR for each case:
 
   masks/NAME.nii.gz         classes on the grid of the image, with its header
   overlays/NAME.png         axial, coronal and sagittal plane with the mask over the image
   reports/NAME.json         ml, components and "touches the border" of each structure; all cases in volumes.csv
-  probabilities/NAME.nii    with --probabilities: (I, J, K, classes), 16 bits from 0 to 1
+  probabilities/NAME.nii.gz with --probabilities: (I, J, K, classes) from 0 to 1, of all classes or of those named
+  dicom_seg/NAME.dcm        with --dicom-seg: the mask as a DICOM segmentation of the slices of a DICOM series
 
 Networks of one configuration are averaged on its own grid (logits); several configurations on the grid of the file
 (probabilities), where each counts the same. A stopped run resumes with the same command. Scores are never stored for
@@ -126,12 +128,18 @@ def arguments() -> argparse.Namespace:
     """Parses the command line."""
     known = parser("Segments volumes with trained networks.", config="?")
     known.add_argument("checkpoints", nargs="*", metavar="CHECKPOINT", help="checkpoints of the config, or more RUNs")
-    known.add_argument("input", metavar="INPUT", help="NIfTI file, folder of NIfTI files, or data list (JSON)")
+    known.add_argument("input", metavar="INPUT", help="volume, folder of volumes or of a DICOM series, or data list")
     known.add_argument("--best", metavar="FILE", help="choice of find_best.py, in place of CONFIG and CHECKPOINT")
     known.add_argument("--out", required=True, help="folder for masks, overlays and reports")
     known.add_argument("--mirror", action="store_true", help="average over mirror images; eight times slower")
     known.add_argument("--largest", action="store_true", help="keep only the largest component of each structure")
-    known.add_argument("--probabilities", action="store_true", help="also write class probabilities")
+    known.add_argument(
+        "--probabilities", nargs="*", metavar="CLASS", help="also write probabilities: of all, or of these"
+    )
+    known.add_argument("--probability-bits", type=int, choices=(8, 16), default=16, help="of each (default: 16)")
+    known.add_argument("--dicom-seg", action="store_true", help="also write DICOM segmentations, of DICOM input")
+    known.add_argument("--series", metavar="UID", help="series of a folder that holds several DICOM series")
+    known.add_argument("--frame", metavar="N", help="a number from 0, or all: volumes of a series in time (4D)")
     known.add_argument("--section", help="list in the JSON, e.g. training (default: the first of testing, test, ...)")
     known.add_argument("--fold", type=int, help="only cases of this fold of the data")
     args = known.parse_intermixed_args()
@@ -155,20 +163,24 @@ def main() -> int:
         found = read_networks(args)
         # reading the networks has checked that monai is installed
         from vil_dense.files import sha256
-        from vil_dense.medical.datalists.inputs import describe_inputs, find_cases
+        from vil_dense.medical.datalists.inputs import by_frame, describe_inputs, find_cases
         from vil_dense.medical.inference.batch import Folder
+        from vil_dense.medical.inference.probabilities import Probabilities
         from vil_dense.mm.volumes.weights import load_configuration
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         groups = zip(found.models, found.checkpoints, strict=True)
         configurations = [load_configuration(model, checkpoints, device) for model, checkpoints in groups]
         networks, plan, windows = configurations[0]
-        cases = find_cases(Path(args.input), len(plan["channels"]), args.section, args.fold, found.patient)
+        choice = args.section, args.fold, found.patient, args.series
+        cases = find_cases(Path(args.input), len(plan["channels"]), *choice)
         for line in describe_inputs(Path(args.input), cases, len(plan["channels"])):
             print(f"warning: {line}", file=sys.stderr)
+        cases = cases if args.frame is None else by_frame(cases, args.frame)
+        shares = None if args.probabilities is None else Probabilities(args.probabilities, args.probability_bits)
         settings = dict(checkpoints=[f"{path.name} {sha256(path)}" for paths in found.checkpoints for path in paths])
-        options: dict[str, Any] = dict(mirror=args.mirror, largest=args.largest, probabilities=args.probabilities)
-        options |= dict(windows=windows, others=configurations[1:], steps=found.steps)
+        options: dict[str, Any] = dict(mirror=args.mirror, largest=args.largest, probabilities=shares)
+        options |= dict(dicom_seg=args.dicom_seg, windows=windows, others=configurations[1:], steps=found.steps)
         folder = Folder(Path(args.out), networks, plan, settings, device=device, **options)
         survey = folder.survey(cases)
     with report_errors(args.debug, code=1):

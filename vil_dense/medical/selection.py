@@ -143,16 +143,23 @@ class Selection:
                 best, gain = (name, other), more
         return best
 
-    def nested(self) -> float | None:
-        """Returns the mean Dice of folds whose choice was made without them; None for a single fold."""
-        if len(set(self.folds.tolist())) < 2:
+    def nested(self) -> dict[str, Any] | None:
+        """Chooses without one fold and scores that fold, for each fold in turn; returns None for a single fold.
+
+        Returns:
+            `dice`, the mean over all cases; `same`, the number of folds without which the choice is that of all cases;
+            `folds`, their number.
+        """
+        folds = sorted(set(self.folds.tolist()))
+        if len(folds) < 2:
             return None
         table = np.full((len(self.names), len(self.structures)), np.nan)
-        for fold in sorted(set(self.folds.tolist())):
-            members, steps = self.choose(self.folds != fold)
+        choices = []
+        for fold in folds:
+            choices.append(self.choose(self.folds != fold))
             held_out = self.folds == fold
-            table[held_out] = self.table(members, steps)[held_out]
-        return _mean(table)
+            table[held_out] = self.table(*choices[-1])[held_out]
+        return dict(dice=_mean(table), same=choices.count(self.choose()), folds=len(folds))
 
     def table(self, members: Members, steps: Mapping[str, Mapping[str, Any]]) -> np.ndarray:
         """Returns the Dice of each case and structure, (cases, structures) float64, NaN where it is absent."""

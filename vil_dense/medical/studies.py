@@ -72,7 +72,7 @@ def read_study(folder: Path) -> Study:
                 case["patient"],
                 Path(case["label"]),
                 folder / f"masks/{case['name']}.nii.gz",
-                folder / f"fold_{case['fold']}/held_out/probabilities/{case['name']}.nii",
+                folder / f"fold_{case['fold']}/held_out/probabilities/{case['name']}.nii.gz",
             )
             for case in content["cases"]
         }

@@ -109,37 +109,6 @@ def test_what_is_not_read_is_named(tmp_path: Path) -> None:
     assert describe_inputs(tmp_path / "a.nii.gz", find_cases(tmp_path / "a.nii.gz"), 1) == []
 
 
-def test_folds_of_every_layout(tmp_path: Path) -> None:
-    """Plain folders and nnU-Net's, by the folder or its dataset.json, have the folds of a training."""
-    names = [f"c{number}" for number in range(8)]
-    plain = tmp_path / "plain"
-    for folder in ("images", "labels"):
-        touch(plain / folder, *(f"{name}.nii.gz" for name in names))
-    raw = tmp_path / "nnunet"
-    touch(raw / "labelsTr", *(f"{name}.nii.gz" for name in names))
-    touch(raw / "imagesTr", *(f"{name}_000{channel}.nii.gz" for name in names for channel in (0, 1)))
-    (raw / "dataset.json").write_text(json.dumps(dict(channel_names={"0": "T1", "1": "T2"}, labels=dict(a=0, b=1))))
-    listed = tmp_path / "listed"
-    entries = [dict(image=f"{name}.nii.gz", label=f"{name}.nii.gz", fold=number) for number, name in enumerate(names)]
-    touch(listed, *(f"{name}.nii.gz" for name in names))
-    (listed / "dataset.json").write_text(json.dumps(dict(training=entries)))
-    for root in (plain, raw, listed):
-        held_out = [case.name for case in read_datalist(root).split(1)[1]]
-        for source in (root, root / "dataset.json"):
-            if source.exists():
-                assert list(found(source, 2, fold=1)) == held_out and held_out
-                assert list(found(source, 2, section="training", fold=1)) == held_out
-                assert list(found(source, 2, section="training")) == names
-    assert found(raw, section="training")["c0"] == ["c0_0000.nii.gz", "c0_0001.nii.gz"]
-    (listed / "dataset.json").unlink()
-    pairs = [found(plain, fold=fold, patient=r"^..") for fold in range(5)]
-    assert sorted(name for fold in pairs for name in fold) == names
-    with raises_one_line(ValueError, "fold 9", "0, 1, 2, 3, 4"):
-        find_cases(plain, fold=9)
-    with raises_one_line(ValueError, plain, "testing", "training"):
-        find_cases(plain, section="testing")
-
-
 def test_one_image_in_several_formats_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "t2.nii", "t2.nrrd", "t2.mha")
     with raises_one_line(ValueError, "t2.mha", "t2.nii"):
@@ -173,3 +142,34 @@ def test_a_series_in_time_is_read_by_frame(tmp_path: Path) -> None:
     for wrong in ("-1", "first"):
         with raises_one_line(ValueError, "--frame", "all", wrong):
             by_frame(cases, wrong)
+
+
+def test_folds_of_every_layout(tmp_path: Path) -> None:
+    """Plain folders and nnU-Net's, by the folder or its dataset.json, have the folds of a training."""
+    names = [f"c{number}" for number in range(8)]
+    plain = tmp_path / "plain"
+    for folder in ("images", "labels"):
+        touch(plain / folder, *(f"{name}.nii.gz" for name in names))
+    raw = tmp_path / "nnunet"
+    touch(raw / "labelsTr", *(f"{name}.nii.gz" for name in names))
+    touch(raw / "imagesTr", *(f"{name}_000{channel}.nii.gz" for name in names for channel in (0, 1)))
+    (raw / "dataset.json").write_text(json.dumps(dict(channel_names={"0": "T1", "1": "T2"}, labels=dict(a=0, b=1))))
+    listed = tmp_path / "listed"
+    entries = [dict(image=f"{name}.nii.gz", label=f"{name}.nii.gz", fold=number) for number, name in enumerate(names)]
+    touch(listed, *(f"{name}.nii.gz" for name in names))
+    (listed / "dataset.json").write_text(json.dumps(dict(training=entries)))
+    for root in (plain, raw, listed):
+        held_out = [case.name for case in read_datalist(root).split(1)[1]]
+        for source in (root, root / "dataset.json"):
+            if source.exists():
+                assert list(found(source, 2, fold=1)) == held_out and held_out
+                assert list(found(source, 2, section="training", fold=1)) == held_out
+                assert list(found(source, 2, section="training")) == names
+    assert found(raw, section="training")["c0"] == ["c0_0000.nii.gz", "c0_0001.nii.gz"]
+    (listed / "dataset.json").unlink()
+    pairs = [found(plain, fold=fold, patient=r"^..") for fold in range(5)]
+    assert sorted(name for fold in pairs for name in fold) == names
+    with raises_one_line(ValueError, "fold 9", "0, 1, 2, 3, 4"):
+        find_cases(plain, fold=9)
+    with raises_one_line(ValueError, plain, "testing", "training"):
+        find_cases(plain, section="testing")

@@ -7,21 +7,23 @@ import nibabel
 import numpy as np
 import pytest
 from nifti_files import affine, write_nifti
+from refusals import raises_one_line
 
 from vil_dense.medical.io.geometry import contradiction, shear
-from vil_dense.medical.io.volumes import read_grid, read_image
+from vil_dense.medical.io.volumes import check_same_grid, read_grid, read_image, read_label, write_mask
 
 SHAPE = (20, 24, 30)
+RAMP = (np.arange(np.prod(SHAPE)) % 251).astype(np.uint8).reshape(SHAPE)
 
 
 def save(path: Path, sform: np.ndarray, qform: np.ndarray, codes: tuple[int, int], pixdim: object = None) -> Path:
-    """Writes zeros with the two matrices and their codes (sform, qform), and pixdim in place of the qform's."""
+    """Writes `RAMP` with the two matrices and their codes (sform, qform), and pixdim in place of the qform's."""
     header = nibabel.Nifti1Header()
     header.set_qform(qform, codes[1])
     header.set_sform(sform, codes[0])
     if pixdim is not None:
         header["pixdim"][1:4] = pixdim
-    nibabel.save(nibabel.Nifti1Image(np.zeros(SHAPE, np.uint8), None, header), path)
+    nibabel.save(nibabel.Nifti1Image(RAMP, None, header), path)
     return path
 
 
@@ -60,15 +62,41 @@ def test_headers_rounded_to_float32_do_not_contradict_themselves(orientation: st
     assert not read_grid(write_nifti(tmp_path / "a.nii", np.zeros((512, 512, 3), np.uint8), place)).warning
 
 
-@pytest.mark.parametrize("degrees", [2, 10, 20])
-def test_a_tilted_gantry_is_refused(degrees: float, tmp_path: Path) -> None:
-    """The displacement by an independent computation: half the height times the tangent, of which a half is shared."""
+@pytest.mark.parametrize("degrees", [2, 10, -20])
+def test_the_slices_of_a_tilted_gantry_are_moved_to_right_angles(degrees: float, tmp_path: Path) -> None:
+    """Voxels stay within half a voxel of their positions, and a mask gets the grid of the file."""
     place = tilted(degrees)
     path = save(tmp_path / "a.nii", place, affine("RAS", (0.8, 0.8, 3.0)), (1, 0))
-    with pytest.raises(ValueError, match=r"a\.nii has sheared axes.*right angles"):
-        read_grid(path)
     height_mm = (SHAPE[2] - 1) * 3.0 / 2
-    assert 0.4 < shear(place, SHAPE) / (height_mm * np.tan(np.deg2rad(degrees))) < 1
+    assert 0.4 < shear(place, SHAPE) / (height_mm * np.tan(np.deg2rad(abs(degrees)))) < 1, "half of it at each end"
+    image, grid = read_image([path])
+    assert f"{abs(degrees)} degrees" in grid.warning and grid.spacing_mm == pytest.approx((0.8, 0.8, 3.0))
+    assert shear(grid.affine, grid.shape) < 1e-4
+    stored = np.asarray(nibabel.load(path).dataobj)
+    voxels = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), -1).reshape(-1, 3)
+    positions = voxels @ place[:3, :3].T + place[:3, 3]
+    there = (positions - grid.affine[:3, 3]) @ np.linalg.inv(grid.affine[:3, :3]).T
+    moved = np.rint(there).astype(int)
+    assert np.abs(there - moved).max() < 0.5 + 1e-4 and np.abs(there - moved)[:, [0, 2]].max() < 1e-4
+    shifts = grid.shifts[voxels[:, 2]]
+    np.testing.assert_array_equal(image[0][tuple((voxels + np.c_[shifts, 0 * shifts[:, 0]]).T)], stored.ravel())
+    assert (np.abs(moved[:, :2] - voxels[:, :2] - shifts) <= 1).all()
+    mask = (image[0] > stored.mean()).astype(np.uint8)
+    write_mask(tmp_path / "mask.nii.gz", mask, grid)
+    written = nibabel.load(tmp_path / "mask.nii.gz")
+    np.testing.assert_array_equal(written.affine, nibabel.load(path).affine)
+    np.testing.assert_array_equal(np.asarray(written.dataobj), stored > stored.mean())
+    again, own = read_label(tmp_path / "mask.nii.gz", (0, 1))
+    check_same_grid(own, grid)
+    np.testing.assert_array_equal(again, mask)
+
+
+def test_other_shears_are_refused(tmp_path: Path) -> None:
+    skewed, steep = affine("RAS", (0.8, 0.8, 3.0)), tilted(50)
+    skewed[0, 1] = 0.3
+    for place in (skewed, steep):
+        with raises_one_line(ValueError, "a.nii", "sheared axes", "45 degrees", "right angles"):
+            read_grid(save(tmp_path / "a.nii", place, affine("RAS", (0.8, 0.8, 3.0)), (1, 0)))
 
 
 def test_shear_below_half_a_voxel_is_read(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import re
 import runpy
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -16,7 +17,7 @@ from config_files import VOLUMES as CONFIGS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import DATASETS, METRICS, MODELS, init_default_scope
 from mmengine.runner import Runner
 from nifti_files import affine, write_nifti
 from refusals import raises_one_line
@@ -25,8 +26,8 @@ from torch.utils.data import DataLoader
 from vil_dense.backbones import VisionLSTM
 from vil_dense.mm.datasets.seeding import KeyedInfiniteSampler
 from vil_dense.mm.engine.failures import RunFault
-from vil_dense.mm.engine.resolve_config import resolve_amp, resolve_plan
-from vil_dense.mm.volumes import VolumeDataset, VolumeMetric, VolumeSegmentor
+from vil_dense.mm.engine.resolve_config import describe_fold, resolve_amp, resolve_plan, scores_held_out
+from vil_dense.mm.volumes import VolumeDataset, VolumeMetric, VolumeReportHook, VolumeSegmentor
 from vil_dense.mm.volumes.segmentor import describe_network
 from vil_dense.state_files import write_state
 from vil_dense.synthetic.volumes import make_case, write_sample
@@ -44,6 +45,7 @@ PLAN = dict(
 )
 
 
+NAMES = dict(background=0, organ_2=1, organ_10=2, organ_1=3, a=4)
 SMALL = dict(type="ViLUNet3D", channels=(4, 8), depths=(0, 1), deep_supervision=1)
 
 
@@ -280,6 +282,52 @@ def test_one_class_alone_cannot_be_learned(tmp_path: Path, capsys) -> None:
     for options in (dict(train=False), dict(check_s=0.0)):
         VolumeDataset(str(tmp_path), plan, **options)
         assert "warning: no voxel that was read is of organ" in capsys.readouterr().out
+
+
+def test_all_cases_are_trained_on_and_none_is_scored(sample: Path, tmp_path: Path, capsys) -> None:
+    run = runner(sample, tmp_path / "all", fold="all", **{"train_cfg.max_iters": 2})
+    assert len(run.train_loop.dataloader.dataset) == 4 and run.val_loop is None
+    assert "fold: all, every case is trained on" in capsys.readouterr().out
+    with raises_one_line(ValueError, "fold=all", "evaluate.py"):
+        VolumeDataset(str(sample), PLAN, fold="all", train=False)
+    with raises_one_line(ValueError, "'every'"):
+        VolumeDataset(str(sample), PLAN, fold="every")
+
+
+@pytest.mark.parametrize(
+    ("options", "held_out"),
+    [
+        (dict(), True),
+        (dict(fold=3), True),
+        (dict(fold=None), False),
+        (dict(fold="all"), False),
+        ({"val_dataloader.dataset.fold": 2}, False),
+        ({"fold": None, "val_dataloader.dataset.data_root": "other"}, True),
+    ],
+)
+def test_a_score_of_training_cases_says_so(options: dict, held_out: bool, capsys) -> None:
+    cfg = Config.fromfile(ROOT / "configs/vil_unet3d_sample.py")
+    cfg.merge_from_dict(options)
+    resolve_plan(cfg)
+    line = describe_fold(cfg)
+    assert scores_held_out(cfg) is held_out
+    assert ("warning" in line) is (cfg.fold is None and not held_out) and ("no score" in line) is (cfg.fold == "all")
+    said = VolumeReportHook().result(SimpleNamespace(cfg=cfg), dict(Dice=0.5), "val")
+    assert said.startswith("Dice 0.5000") and ("trained on" in said) is not held_out
+
+
+def test_classes_keep_the_order_of_their_labels(sample: Path, tmp_path: Path) -> None:
+    """Also in the config that a run leaves, in which MMEngine sorts their names."""
+    cfg = Config.fromfile(ROOT / "configs/vil_unet3d_sample.py")
+    cfg.merge_from_dict({"plan.labels": dict(_delete_=True, **NAMES)})
+    cfg.data_root = str(sample)
+    resolve_plan(cfg)
+    cfg.dump(tmp_path / "run.py")
+    again = Config.fromfile(tmp_path / "run.py")
+    resolve_plan(again)
+    assert list(again.model.plan.labels) == list(NAMES)
+    assert DATASETS.build(again.val_dataloader.dataset).metainfo["classes"] == tuple(NAMES)
+    assert list(METRICS.build(again.val_evaluator).classes) == list(NAMES)[1:]
 
 
 def test_bad_data_is_refused_before_the_first_step(sample: Path, tmp_path: Path) -> None:

@@ -35,8 +35,8 @@ def find_cases(
     Args:
         source: a volume, a folder of volumes, or a JSON list (Decathlon's, MONAI's) with paths relative to it. In a
             folder `NAME_0000.nii.gz`, `NAME_0001.nii.gz`, ... are the channels of one case where there are as many as
-            `channels`. With `section` or `fold` also the folder of a data set, or nnU-Net's `dataset.json`, see
-            `datalist.read_datalist`; their only list is `training`. A folder of DICOM files is a volume.
+            `channels`. A folder of DICOM files is a volume. With `section` or `fold` also the folder of a data set, or
+            nnU-Net's `dataset.json`, see `datalist.read_datalist`; their only list is `training`.
         section: list of the JSON.
         fold: only the cases that this fold validates on, as in training.
         patient: see `folds.find_splits`.
@@ -108,17 +108,6 @@ def describe_inputs(source: Path, cases: Sequence[Case], channels: int) -> list[
     return lines
 
 
-def _of_data_set(root: Path, section: str | None, fold: int | None, patient: str | None) -> list[Case]:
-    """Returns the cases of the folder of a data set, or those that a fold validates on."""
-    if section not in (None, "training"):
-        raise ValueError(f"{root} has no cases in {section}; its lists: training")
-    try:
-        data = read_datalist(root, patient=patient)
-    except (FileNotFoundError, ValueError) as error:
-        raise ValueError(f"--section and --fold choose from a JSON list or the folder of a data set: {error}") from None
-    return list(data.cases) if fold is None else data.split(fold)[1]
-
-
 def by_frame(cases: Sequence[Case], frame: str) -> list[Case]:
     """Returns the cases with the frame of their fourth axis that is read: a number from 0, or `all`, each as a case.
 
@@ -138,6 +127,17 @@ def by_frame(cases: Sequence[Case], frame: str) -> list[Case]:
         chosen = range(count) if frame == "all" else [int(frame)]
         found += [replace(case, name=f"{case.name}_t{number:03d}", frame=number) for number in chosen]
     return found
+
+
+def _of_data_set(root: Path, section: str | None, fold: int | None, patient: str | None) -> list[Case]:
+    """Returns the cases of the folder of a data set, or those that a fold validates on."""
+    if section not in (None, "training"):
+        raise ValueError(f"{root} has no cases in {section}; its lists: training")
+    try:
+        data = read_datalist(root, patient=patient)
+    except (FileNotFoundError, ValueError) as error:
+        raise ValueError(f"--section and --fold choose from a JSON list or the folder of a data set: {error}") from None
+    return list(data.cases) if fold is None else data.split(fold)[1]
 
 
 def _grouped(files: list[Path], channels: int) -> list[Case]:

@@ -1,5 +1,6 @@
 """Segments volumes from Python: a file, an array with its affine, or a nibabel image."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -18,7 +19,7 @@ from vil_dense.medical.inference.probabilities import Probabilities
 from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS
 from vil_dense.medical.inference.volume_windows import SlidingWindow
 from vil_dense.medical.io.dicom_seg import write_dicom_seg
-from vil_dense.medical.io.grid import Grid, new_grid
+from vil_dense.medical.io.grid import Grid, move_slices, move_slices_back, new_grid
 from vil_dense.medical.io.volumes import at_frame, mask_image, read_grid, read_grids
 from vil_dense.medical.networks.nets import NETWORKS
 from vil_dense.medical.postprocess import Steps, check_steps, largest_alone, postprocess
@@ -56,7 +57,7 @@ class VolumePrediction:
         """
         path = Path(path)
         if path.name.endswith(".dcm"):
-            write_dicom_seg(path, np.asarray(self.mask.dataobj), self.grid, self.labels)
+            write_dicom_seg(path, move_slices(np.asarray(self.mask.dataobj), self.grid), self.grid, self.labels)
         elif path.name.endswith((".nii", ".nii.gz")):
             write_whole(path, lambda part: nibabel.save(self.mask, part))
         else:
@@ -152,24 +153,33 @@ class VolumePredictor:
             probabilities: True for those of all classes, or the names of classes.
             frame: index of the fourth axis that is read; None reads all as channels.
 
+        Warns if the file contradicts itself, or leaves the sides of the patient unsure.
+
         Raises:
             FileNotFoundError: there is no such file.
             ValueError: the volume is not 3D, has no affine, another number of channels or NaN, or its file is damaged.
         """
         grids = [at_frame(grid, frame) for grid in grids_of(volume)]
         labels = dict(self.plan["labels"])
+        for each in grids:
+            if each.warning:
+                warnings.warn(f"{each.path}: {each.warning}", stacklevel=2)
         image, grid = read_grids(grids, len(self.plan["channels"]), self.plan.get("nan_background"))
         classes = Probabilities(() if isinstance(probabilities, bool) else probabilities).classes(self.plan)
         filled = np.zeros((*grid.shape, len(labels)), np.uint16, order="F") if probabilities else None
         mask = self.segment(image, grid, filled)
-        shares = None if filled is None else filled[..., classes] / np.float32(PROBABILITY_STEPS)
+        image_of_mask = mask_image(mask, grid)
+        shares = None
+        if filled is not None:
+            values = move_slices_back(filled[..., classes], grid) / np.float32(PROBABILITY_STEPS)
+            shares = nibabel.Nifti1Image(values, image_of_mask.affine)
         rows = describe_mask(mask, labels, grid)
         return VolumePrediction(
-            mask_image(mask, grid),
+            image_of_mask,
             labels,
             {row["structure"]: row["ml"] for row in rows},
             grid,
-            None if shares is None else nibabel.Nifti1Image(shares, grid.affine),
+            shares,
         )
 
     def segment(
@@ -192,6 +202,7 @@ class VolumePredictor:
             scratch=scratch,
             done=done,
         )
+        mask = move_slices(move_slices_back(mask, grid), grid)  # nothing is found beside the slices of a tilted gantry
         voxel_ml = abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000
         postprocess(mask, self.steps, self.plan["labels"], voxel_ml)
         return mask

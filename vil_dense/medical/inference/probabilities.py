@@ -14,7 +14,7 @@ import numpy as np
 from vil_dense.files import write_whole
 from vil_dense.medical.data.plan_schema import Plan
 from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS
-from vil_dense.medical.io.grid import Grid
+from vil_dense.medical.io.grid import Grid, move_slices_back
 from vil_dense.medical.io.volumes import mask_header
 
 GZIP_LEVEL = 1
@@ -98,7 +98,7 @@ def _compress(path: Path, array: np.ndarray, grid: Grid, classes: Sequence[int],
         file.write(b"\0" * (header.single_vox_offset - file.tell()))
         for value in classes:
             for k in range(0, grid.shape[2], SLICES):
-                block = array[:, :, k : k + SLICES, value]
+                block = move_slices_back(array[:, :, k : k + SLICES, value], grid, k)
                 if bits == 8:
                     block = np.rint(block * np.float32(255 / PROBABILITY_STEPS))
                 file.write(block.astype(stored).tobytes(order="F"))

@@ -6,7 +6,7 @@ columns, rows and slices.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,10 +66,15 @@ def choose_series(folder: Path, uid: str | None = None) -> Path:
         ValueError: there is no image, no such series, or more than one to choose from; lists all.
     """
     series = find_series(folder)
+    return series[_chosen(folder, series, uid)][0][0]
+
+
+def _chosen(folder: Path, series: Mapping[str, Sequence[tuple[Path, "Dataset"]]], uid: str | None) -> str:
+    """Returns the UID of the chosen series; see `choose_series`."""
     if not series:
         raise ValueError(f"{folder} holds no DICOM images, only other DICOM objects")
-    if uid in series:
-        return series[uid][0][0]
+    if uid is not None and uid in series:
+        return uid
     listed = "; ".join(
         f"{known} ({files[0][1].get('SeriesDescription') or files[0][1].get('Modality')}, {len(files)} images)"
         for known, files in series.items()
@@ -78,7 +83,7 @@ def choose_series(folder: Path, uid: str | None = None) -> Path:
         raise ValueError(f"{folder} has no series {uid}; its series: {listed}")
     if len(series) > 1:
         raise ValueError(f"{folder} holds {len(series)} series: choose one by --series UID: {listed}")
-    return next(iter(series.values()))[0][0]
+    return next(iter(series))
 
 
 def read_grid(path: Path) -> Grid:
@@ -91,12 +96,16 @@ def read_grid(path: Path) -> Grid:
         ValueError: pydicom is not installed; slices are missing, irregular, in colours or of different geometry; the
             folder holds several series.
     """
+    folder = path if path.is_dir() else path.parent
+    series = find_series(folder)
     if path.is_dir():
-        path = choose_series(path)
-    folder, own = path.parent, _header(path)
-    if "Rows" not in own or "SeriesInstanceUID" not in own:
-        raise ValueError(f"{path} is a DICOM object without an image ({own.get('Modality', 'no modality')})")
-    slices = find_series(folder)[str(own.SeriesInstanceUID)]
+        slices = series[_chosen(folder, series, None)]
+    else:
+        owners = [files for files in series.values() if any(file == path for file, _ in files)]
+        if not owners:
+            raise ValueError(f"{path} is a DICOM object without an image")
+        slices = owners[0]
+    own = slices[0][1]
     for file, header in slices:
         _check_slice(file, header, slices[0])
     row, column = np.array(own.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
@@ -121,7 +130,7 @@ def read_voxels(grid: Grid) -> np.ndarray:
     except ImportError as error:
         raise no_simpleitk(grid.path, error) from None
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
-    voxels = np.empty(grid.shape, dtype=np.float32, order="F")
+    voxels = np.empty(grid.file_shape, dtype=np.float32, order="F")
     for k, file in enumerate(grid.files):
         try:
             image = SimpleITK.ReadImage(str(file), SimpleITK.sitkFloat32, "GDCMImageIO")
@@ -142,7 +151,8 @@ def _header(path: Path) -> "Dataset":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of values that are not read
             header = dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
-            header.to_json_dict(suppress_invalid_tags=True)  # converts all values: a damaged one is an error here
+            for tag in TAGS:
+                header.get(tag)  # converts the value: a damaged one is an error here
     except Exception as error:  # pydicom fails on damaged files in every way
         raise ValueError(f"{path} is a damaged DICOM file ({first_line(error)})") from None
     return header

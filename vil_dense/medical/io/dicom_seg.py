@@ -9,7 +9,7 @@ import numpy as np
 
 from vil_dense import __version__
 from vil_dense.files import write_whole
-from vil_dense.medical.io.grid import Grid, by
+from vil_dense.medical.io.grid import Grid, by, move_slices_back
 
 if TYPE_CHECKING:
     import highdicom
@@ -57,6 +57,7 @@ def write_dicom_seg(path: Path, mask: np.ndarray, grid: Grid, labels: Mapping[st
 
     names = [name for name, value in labels.items() if value > 0]
     # (slices, rows, columns, segments)
+    mask = move_slices_back(mask, grid)
     segments = np.stack([mask.transpose(2, 1, 0) == labels[name] for name in names], axis=-1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of values in the headers of others, such as names that are too long

@@ -1,12 +1,15 @@
 """Decides where the voxels of a file lie. Everything that reads volumes takes its answer from here.
 
 The rule is nibabel's: the sform where its code is positive, else the qform where its code is positive, else the voxel
-sizes (pixdim) alone. A file whose matrices contradict each other is read by this rule and named in a warning; sheared
-axes, as a tilted gantry writes them, are refused, because resampling is done axis by axis.
+sizes (pixdim) alone. A file whose matrices contradict each other is read by this rule and named in a warning.
+
+Resampling is done axis by axis and needs right angles. The slices of a tilted gantry, each of which is moved along the
+rows or columns, are moved back by whole voxels; other sheared axes are refused.
 """
 
 import itertools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import nibabel
 import numpy as np
@@ -15,6 +18,8 @@ TOLERANCE_VOX = 0.1
 """Tolerance, in voxels, for rounding in headers: the largest distance between corners of grids that count as equal."""
 SHEAR_VOX = 0.5
 """Largest allowed displacement of a corner by shear, in voxels."""
+MOST_TILT_DEG = 45
+"""Larger tilts are no gantry's, which reach 30 degrees, and would move slices too far."""
 SIZES_MM = (1e-3, 1e3)
 """Range of voxel sizes."""
 
@@ -26,7 +31,8 @@ def voxel_size(affine: np.ndarray) -> tuple[float, float, float]:
 
 
 def check_affine(affine: np.ndarray, shape: Sequence[int]) -> None:
-    """Checks that `affine` (4, 4), voxels to mm, gives the voxels of a volume (I, J, K) a place and right angles.
+    """Checks that `affine` (4, 4), voxels to mm, gives the voxels of a volume (I, J, K) a place and right angles,
+    but for a tilted gantry.
 
     Raises:
         ValueError: it is singular or not finite, has sizes outside of `SIZES_MM`, or shears.
@@ -36,12 +42,47 @@ def check_affine(affine: np.ndarray, shape: Sequence[int]) -> None:
     sizes = voxel_size(affine)
     if not all(SIZES_MM[0] <= size <= SIZES_MM[1] for size in sizes):
         raise ValueError(f"has voxels of {by(sizes)} mm: {SIZES_MM[0]:g} to {SIZES_MM[1]:g} mm are expected")
-    sheared_mm = shear(affine, shape)
-    if sheared_mm > SHEAR_VOX * min(sizes):
+    if is_sheared(affine, shape) and find_tilt(affine, shape) is None:
         raise ValueError(
-            f"has sheared axes, as of a tilted gantry (corners lie {sheared_mm:.3g} mm from those of right angles): "
-            "resample it to right angles first, e.g. by MONAI's Spacingd"
+            f"has sheared axes (corners lie {shear(affine, shape):.3g} mm from those of right angles), and not as of a "
+            f"gantry tilted by up to {MOST_TILT_DEG} degrees: resample it to right angles, e.g. by MONAI's Spacingd"
         )
+
+
+def is_sheared(affine: np.ndarray, shape: Sequence[int]) -> bool:
+    """Returns whether the axes are too far from right angles for a volume of `shape`."""
+    return shear(affine, shape) > SHEAR_VOX * min(voxel_size(affine))
+
+
+class Tilt(NamedTuple):
+    """Stores the grid of right angles, (I', J', K), into which the slices of a tilted gantry are moved.
+
+    Voxel (i, j, k) of the file is voxel (i + shifts[k, 0], j + shifts[k, 1], k) of the grid, at most half a voxel along
+    I and J from its position.
+    """
+
+    degrees: float
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+    shifts: np.ndarray
+
+
+def find_tilt(affine: np.ndarray, shape: Sequence[int]) -> Tilt | None:
+    """Returns the tilt of slices (I, J) against their normal; None if it is too large, or I and J are sheared."""
+    rows, columns, step = affine[:3, :3].T
+    # voxels along I and J from slice to slice
+    lean = np.array([step @ rows / (rows @ rows), step @ columns / (columns @ columns)])
+    straight = affine.copy()
+    straight[:3, 2] -= affine[:3, :2] @ lean
+    degrees = float(np.rad2deg(np.arccos(np.linalg.norm(straight[:3, 2]) / np.linalg.norm(step))))
+    shifts = np.rint(np.outer(np.arange(shape[2]), lean)).astype(int)
+    lowest = shifts.min(axis=0)
+    straight[:3, 3] += affine[:3, :2] @ lowest
+    shifts -= lowest
+    height, width = (shifts.max(axis=0) + shape[:2]).tolist()
+    if degrees > MOST_TILT_DEG or is_sheared(straight, (height, width, shape[2])):
+        return None
+    return Tilt(degrees, (height, width, shape[2]), straight, shifts)
 
 
 def shear(affine: np.ndarray, shape: Sequence[int]) -> float:

@@ -1,13 +1,13 @@
 """Stores where the voxels of a volume lie, whatever the format of its file."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel
 import numpy as np
 
-from vil_dense.medical.io.geometry import check_affine, voxel_size
+from vil_dense.medical.io.geometry import check_affine, find_tilt, is_sheared, voxel_size
 
 DAMAGE = (nibabel.spatialimages.HeaderDataError, EOFError, OSError, OverflowError, RuntimeError, TypeError, ValueError)
 """Errors by which the libraries that read files report what is wrong with one."""
@@ -19,16 +19,17 @@ class Grid:
 
     Args:
         path: the file, or the folder of a DICOM series.
-        shape: (I, J, K).
+        shape: (I, J, K); of a tilted gantry after its slices have been moved to right angles.
         channels: the length of a fourth axis, else 1.
-        affine: voxel indices to mm, (4, 4) float64, in nibabel's RAS directions.
-        header: NIfTI-1 or NIfTI-2 as it was read; for other formats one with the same shape, voxel type and affine.
+        affine: voxel indices of `shape` to mm, (4, 4) float64, in nibabel's RAS directions.
+        header: NIfTI-1 or NIfTI-2 as it was read; for other formats one with the file's shape, voxel type and affine.
         voxels: reads the voxels of this grid as stored, with the shape of the header.
         offset: of the voxels in an unpacked NIfTI file, bytes.
         scale: slope and intercept from stored to true values.
         warning: what in the file contradicts `affine`, or leaves it unsure; empty if nothing does.
         files: the slices of a DICOM series in the order of K.
         frame: the only index of the fourth axis that is read; None reads all.
+        shifts: (K, 2), voxels along I and J by which slices of a tilted gantry are moved, see `geometry.Tilt`.
     """
 
     path: Path
@@ -42,6 +43,13 @@ class Grid:
     warning: str = ""
     files: tuple[Path, ...] = ()
     frame: int | None = None
+    shifts: np.ndarray | None = None
+
+    @property
+    def file_shape(self) -> tuple[int, int, int]:
+        """Returns the voxels of the file along I, J, K."""
+        i, j, k = map(int, self.header.get_data_shape()[:3])
+        return i, j, k
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -94,10 +102,43 @@ def new_grid(
     header.set_data_dtype(dtype.newbyteorder("="))
     header.set_data_shape(shape)
     header.set_xyzt_units("mm")
-    header.set_qform(affine, code="scanner")
+    if not is_sheared(affine, shape[:3]):
+        header.set_qform(affine, code="scanner")  # which cannot hold a shear
     header.set_sform(affine, code="scanner")
     channels = shape[3] if len(shape) == 4 else 1
-    return Grid(path, (shape[0], shape[1], shape[2]), channels, affine, header, voxels, warning=warning, files=files)
+    grid = Grid(path, (shape[0], shape[1], shape[2]), channels, affine, header, voxels, warning=warning, files=files)
+    return at_right_angles(grid)
+
+
+def at_right_angles(grid: Grid) -> Grid:
+    """Returns a grid whose slices are moved to right angles if they are those of a tilted gantry."""
+    if not is_sheared(grid.affine, grid.shape):
+        return grid
+    tilt = find_tilt(grid.affine, grid.shape)
+    assert tilt is not None  # else `check_volume` refuses the file
+    words = f"slices are tilted by {tilt.degrees:.3g} degrees; they are moved to right angles, and masks are moved back"
+    warning = "; ".join(filter(None, (words, grid.warning)))
+    return replace(grid, shape=tilt.shape, affine=tilt.affine, shifts=tilt.shifts, warning=warning)
+
+
+def move_slices(volume: np.ndarray, grid: Grid, fill: float = 0) -> np.ndarray:
+    """Returns a volume (I, J, K) of the file on `grid.shape`, with `fill` beside the slices."""
+    if grid.shifts is None:
+        return volume
+    moved = np.full(grid.shape, fill, volume.dtype)
+    for k, (i, j) in enumerate(grid.shifts.tolist()):
+        moved[i : i + volume.shape[0], j : j + volume.shape[1], k] = volume[..., k]
+    return moved
+
+
+def move_slices_back(volume: np.ndarray, grid: Grid, first: int = 0) -> np.ndarray:
+    """Returns a volume (I, J, K, ...) on `grid.shape`, or its slices from `first` on, on the grid of the file."""
+    if grid.shifts is None:
+        return volume
+    height, width, _ = grid.file_shape
+    shifts = grid.shifts[first : first + volume.shape[2]].tolist()
+    slices = [volume[i : i + height, j : j + width, k] for k, (i, j) in enumerate(shifts)]
+    return np.stack(slices, axis=2)
 
 
 def by(shape: Sequence[int]) -> str:

@@ -13,7 +13,7 @@ from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
 
 from vil_dense.medical.io.geometry import contradiction
-from vil_dense.medical.io.grid import DAMAGE, Grid, by, check_volume, first_line
+from vil_dense.medical.io.grid import DAMAGE, Grid, at_right_angles, by, check_volume, first_line
 
 BLOCK_BYTES = 64 * 2**20
 GZIP_RATIO = 1032
@@ -48,7 +48,7 @@ def read_grid(path: Path) -> Grid:
         )
     # nibabel moves offset and scale from the header to the voxels
     stored = cast(ArrayProxy, image.dataobj)
-    return Grid(
+    grid = Grid(
         path,
         (shape[0], shape[1], shape[2]),
         shape[3] if len(shape) == 4 else 1,
@@ -59,6 +59,7 @@ def read_grid(path: Path) -> Grid:
         scale=(float(stored.slope), float(stored.inter)),
         warning=contradiction(image.header, affine, shape[:3]),
     )
+    return at_right_angles(grid)
 
 
 def read_voxels(grid: Grid) -> np.ndarray:
@@ -67,7 +68,7 @@ def read_voxels(grid: Grid) -> np.ndarray:
     With `grid.frame` only this one is read, which the file holds in one piece.
     """
     header, path = grid.header, grid.path
-    shape = header.get_data_shape() if grid.frame is None else grid.shape
+    shape = header.get_data_shape() if grid.frame is None else grid.file_shape
     voxels = np.empty(shape, dtype=header.get_data_dtype(), order="F")
     target = voxels.reshape(-1, order="F").view(np.uint8).data
     opener = gzip.open if path.name.endswith(".gz") else open

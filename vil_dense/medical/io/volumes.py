@@ -15,7 +15,7 @@ import numpy as np
 from vil_dense.files import write_whole
 from vil_dense.medical.io import dicom, itk, nibabel_files, nifti
 from vil_dense.medical.io.geometry import TOLERANCE_VOX, corner_distance
-from vil_dense.medical.io.grid import Grid, by
+from vil_dense.medical.io.grid import Grid, by, move_slices, move_slices_back
 from vil_dense.medical.io.voxels import check_memory, scale_voxels
 
 FORMATS: dict[str, Callable[[Path], Grid]] = {
@@ -114,9 +114,25 @@ def read_grids(grids: Sequence[Grid], channels: int, nan: float | None = None) -
     image = np.empty((channels, *grids[0].shape), dtype=np.float32)
     first = 0
     for grid in grids:
-        scale_voxels(stored_voxels(grid), grid, image[first : first + grid.channels], nan)
+        read_channels(grid, image[first : first + grid.channels], nan)
         first += grid.channels
     return image, grids[0]
+
+
+def read_channels(grid: Grid, image: np.ndarray, nan: float | None = None, fill: float | None = None) -> None:
+    """Reads the voxels of a file into `image`, (C, *grid.shape) float32.
+
+    Args:
+        nan: see `read_image`.
+        fill: value beside the slices of a tilted gantry; default: the smallest one of the channel.
+    """
+    if grid.shifts is None:
+        scale_voxels(stored_voxels(grid), grid, image, nan)
+        return
+    channels = np.empty((grid.channels, *grid.file_shape), dtype=np.float32)
+    scale_voxels(stored_voxels(grid), grid, channels, nan)
+    for target, channel in zip(image, channels, strict=True):
+        target[...] = move_slices(channel, grid, float(channel.min()) if fill is None else fill)
 
 
 def stored_voxels(grid: Grid) -> np.ndarray:
@@ -166,7 +182,7 @@ def read_label(path: Path, known: Collection[int]) -> tuple[np.ndarray, Grid]:
     check_channels([grid], 1)
     check_memory([grid])
     values = np.empty((1, *grid.shape), dtype=np.float32)
-    scale_voxels(stored_voxels(grid), grid, values)
+    read_channels(grid, values, fill=0)
     fractions = values != np.rint(values)
     if fractions.any():
         raise ValueError(f"{path} holds {values[fractions][0]:g}, and a label is an integer")
@@ -218,15 +234,16 @@ def mask_image(mask: np.ndarray, grid: Grid, path: Path | str = "mask") -> nibab
     """
     if mask.shape != grid.shape:
         raise ValueError(f"{path}: a mask of {by(mask.shape)} voxels does not fit {grid.path}, {by(grid.shape)}")
+    mask = move_slices_back(mask, grid)
     header = mask_header(grid, mask.dtype)
     image_class = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
-    return image_class(mask, None, header)
+    return image_class(mask, header.get_best_affine(), header)
 
 
 def mask_header(grid: Grid, dtype: np.dtype, channels: int = 1) -> nibabel.Nifti1Header:
-    """Returns the header for an array on `grid`, with a fourth axis for several channels."""
+    """Returns the header for an array on the grid of the file, with a fourth axis for several channels."""
     header = grid.header.copy()
-    header.set_data_shape(grid.shape if channels == 1 else (*grid.shape, channels))
+    header.set_data_shape(grid.file_shape if channels == 1 else (*grid.file_shape, channels))
     header.set_data_dtype(dtype)
     header["cal_min"] = header["cal_max"] = 0
     return header

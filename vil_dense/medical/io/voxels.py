@@ -35,10 +35,11 @@ def scale_voxels(voxels: np.ndarray, grid: Grid, image: np.ndarray, nan: float |
     Raises:
         ValueError: voxels are NaN, without `nan`, or beyond `MOST_INTENSITY`.
     """
-    slices = max(BLOCK_BYTES // (8 * grid.shape[0] * grid.shape[1]), 1)
+    shape = grid.file_shape
+    slices = max(BLOCK_BYTES // (8 * shape[0] * shape[1]), 1)
     bad = 0
-    for channel, source in enumerate(voxels.reshape(*grid.shape, -1, order="F").transpose(3, 0, 1, 2)):
-        for k in range(0, grid.shape[2], slices):
+    for channel, source in enumerate(voxels.reshape(*shape, -1, order="F").transpose(3, 0, 1, 2)):
+        for k in range(0, shape[2], slices):
             block = source[..., k : k + slices]
             if grid.scale != (1, 0):
                 block = block * np.float64(grid.scale[0]) + np.float64(grid.scale[1])

@@ -28,6 +28,7 @@ def resolve_config(cfg: Config, world_size: int, cuda: bool, weights: dict | Non
     lines = [
         resolve_plan(cfg),
         *resolve_pictures(cfg),
+        describe_fold(cfg),
         describe_neck(cfg),
         resolve_norm(cfg, world_size, cuda, weights),
         resolve_loaders(cfg, cuda),
@@ -217,7 +218,7 @@ def resolve_plan(cfg: Config) -> str:
     another is the part's own and stays. Afterwards `shared` holds the new values, so that a run's own config can be
     overridden in the same way. A plan that is the path of a JSON is replaced by its content, so that a run's own config
     does not change with the file. A training batch size of None, or equal to `shared.batch_size`, becomes the plan's;
-    `label_check` goes to the data sets.
+    `label_check` goes to the data sets. With `fold="all"` there is no validation.
 
     Raises:
         FileNotFoundError: there is no plan at the path.
@@ -231,6 +232,8 @@ def resolve_plan(cfg: Config) -> str:
     cfg.plan = dict(read_plan(cfg.plan))
     before, check = cfg.get("shared", {}), cfg.get("label_check", {})
     cfg.shared = {key: cfg[key] for key in SHARED if key in cfg}
+    if cfg.get("fold") == "all":
+        cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
 
     def share(part: ConfigDict, *keys: str) -> None:
         for key in keys:
@@ -250,6 +253,26 @@ def resolve_plan(cfg: Config) -> str:
         if part:
             share(part, "plan")
     return f"plan: {source}, data: {cfg.get('data_root')}"
+
+
+def describe_fold(cfg: Config) -> str:
+    """Returns a line on a training of volumes that holds no case out; empty for others."""
+    if "plan" not in cfg or cfg.get("fold", 0) not in ("all", None):
+        return ""
+    if cfg.fold == "all":
+        return "fold: all, every case is trained on and none is left for a validation, so the run gives no score"
+    if not cfg.get("val_dataloader") or scores_held_out(cfg):
+        return ""
+    return "warning: fold=None validates on the cases that are trained on: the scores say nothing of new cases"
+
+
+def scores_held_out(cfg: Config) -> bool:
+    """Returns whether the validation of a volume config is on other cases than its training."""
+    if not (loader := cfg.get("val_dataloader")):
+        return False
+    train, val = cfg.train_dataloader.dataset, loader.dataset
+    elsewhere = any(train.get(key) != val.get(key) for key in ("data_root", "datalist"))
+    return elsewhere or (val.get("fold") not in ("all", None) and val.get("fold") == train.get("fold"))
 
 
 def _is_sync(norm_cfg: object) -> bool:

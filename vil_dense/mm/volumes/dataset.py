@@ -13,7 +13,7 @@ from vil_dense.medical.data.checks import Counts, check_cases
 from vil_dense.medical.data.plan_schema import read_plan
 from vil_dense.medical.data.reader import read_case
 from vil_dense.medical.data.transforms import augmentation, sample_patch, training_cases
-from vil_dense.medical.datalists.datalist import Case, read_datalist
+from vil_dense.medical.datalists.datalist import Case, DataList, read_datalist
 from vil_dense.mm.datasets.retry import read_with_retry
 from vil_dense.mm.datasets.seeding import SampleKey
 from vil_dense.progress import Progress
@@ -34,7 +34,8 @@ class VolumeDataset(Dataset):
         data_root: folder, see `medical.datalists.datalist.read_datalist`.
         plan: mapping or path, see `medical.data.plan_schema`.
         datalist: JSON in place of the folder's own list.
-        fold: validation fold; training takes the others. None takes all cases.
+        fold: validation fold; training takes the others. None takes all cases. "all" does so for a training, and leaves
+            none to validate.
         patient: see `medical.datalists.folds.find_splits`.
         train: patches, else volumes.
         augment: options of `medical.data.transforms.augmentation`.
@@ -50,7 +51,7 @@ class VolumeDataset(Dataset):
         data_root: str,
         plan: Mapping[str, Any] | str,
         datalist: str | None = None,
-        fold: int | None = 0,
+        fold: int | str | None = 0,
         patient: str | None = None,
         train: bool = True,
         augment: Mapping[str, Any] | None = None,
@@ -59,7 +60,7 @@ class VolumeDataset(Dataset):
     ) -> None:
         self.plan = plan = read_plan(plan)
         listed = read_datalist(data_root, datalist, patient=patient)
-        cases = list(listed.cases) if fold is None else listed.split(fold)[0 if train else 1]
+        cases = _cases_of(listed, fold, train)
         if check_s is not None:
             _check(cases, plan, "training" if train else "validation", check_s)
         self.augment = augmentation(plan, **(augment or {})) if train else None
@@ -103,6 +104,20 @@ class VolumeDataset(Dataset):
         nan = plan.get("nan_background")
         image, label, grid = read_case(Case.from_dict(source), len(plan["channels"]), plan["labels"].values(), nan)
         return dict(name=source["name"], image=image, label=label, affine=grid.affine)
+
+
+def _cases_of(listed: DataList, fold: int | str | None, train: bool) -> list[Case]:
+    """Returns the cases of one part of a fold, see `VolumeDataset`."""
+    if fold == "all" and not train:
+        raise ValueError(
+            "fold=all holds no case out, so there is none to validate or to test on: choose a fold, or score the masks "
+            "of other cases with tools/volumes/evaluate.py"
+        )
+    if fold is None or fold == "all":
+        return list(listed.cases)
+    if not isinstance(fold, int):
+        raise ValueError(f"fold is a number, or all to train on every case, got {fold!r}")
+    return listed.split(fold)[0 if train else 1]
 
 
 def _check(cases: Sequence[Case], plan: Mapping[str, Any], part: str, seconds: float) -> None:

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from vil_dense.medical.inference.predictor import VolumePredictor
 from vil_dense.mm.engine.resolve_config import resolve_plan
 from vil_dense.mm.utils import safe_load
-from vil_dense.mm.volumes.weights import load_segmentors
+from vil_dense.mm.volumes.weights import load_configuration
 
 
 def load_predictor(
@@ -46,8 +46,8 @@ def load_predictor(
     kind = cfg.get("model", {}).get("type")
     if kind != "VolumeSegmentor":
         raise ValueError(f"{config} segments no volumes: its model is a {kind}, not a VolumeSegmentor")
-    models = load_segmentors(cfg.model, files, device)
-    return VolumePredictor(models, models[0].plan, models[0].windows, device=device, **options)
+    networks, plan, windows = load_configuration(cfg.model, files, device)
+    return VolumePredictor(networks, plan, windows, device=device, **options)
 
 
 def find_config(run: Path) -> Path:

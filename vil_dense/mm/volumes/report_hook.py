@@ -9,6 +9,7 @@ from mmengine.runner import Runner
 
 from vil_dense.medical.metrics import save_scores
 from vil_dense.mm.engine.hooks.reports import RunReportHook
+from vil_dense.mm.engine.resolve_config import scores_held_out
 from vil_dense.mm.volumes.metric import VolumeMetric
 
 
@@ -24,6 +25,11 @@ class VolumeReportHook(RunReportHook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         super().after_val_epoch(runner, metrics)
         self._save_scores(runner, "val")
+
+    def result(self, runner: Runner, metrics: dict[str, float], split: str) -> str:
+        words = super().result(runner, metrics, split)
+        own = split == "val" and metrics and not scores_held_out(runner.cfg)
+        return f"{words} (of the cases that were trained on, not of new ones)" if own else words
 
     def save_table(self, runner: Runner, split: str) -> None:
         if split == "test":  # those of a validation are there already
