@@ -6,27 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmseg.datasets import ADE20KDataset
 from PIL import Image
 from refusals import raises_one_line
-from sliding_models import segmentor, slide, small_config
+from sliding_models import segmentor, slide, small_config, write_run
 
 from vil_dense.mm import Prediction, Segmentor
 
 WINDOWS = slide((64, 64), (43, 43))
-
-
-def write_run(folder: Path, cfg: Config, model: torch.nn.Module, name: str = "iter_4.pth") -> Path:
-    """A work folder with config and checkpoint, as a run leaves it; the sizes of images are kept."""
-    folder.mkdir(exist_ok=True)
-    steps = cfg.test_dataloader.dataset.pipeline
-    cfg.test_dataloader.dataset.pipeline = [step for step in steps if step["type"] != "Resize"]
-    cfg.dump(folder / "config.py")
-    torch.save(dict(state_dict=model.float().state_dict(), meta=dict(iter=4)), folder / name)
-    (folder / "last_checkpoint").write_text(str(folder / name))
-    return folder
 
 
 def one_channel(folder: Path, mean: float, color_type: str) -> Segmentor:

@@ -1,13 +1,13 @@
 """Brings what a caller has (a file, a Pillow image, an array, a tensor) to the array that a model was trained on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from mmcv.transforms import LoadImageFromFile
+from mmcv.transforms import Compose, LoadImageFromFile
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import TRANSFORMS
 from PIL import Image, ImageOps
@@ -150,3 +150,16 @@ class ImageFormat:
 
     def _ordered(self, array: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(array[..., ::-1] if self.bgr else array)
+
+
+def name_of(image: Any) -> str | None:
+    """Returns the name of an image's file without ending; None for what comes from no file."""
+    path = image if isinstance(image, (str, Path)) else getattr(image, "filename", None)
+    return (Path(path).stem or None) if path else None
+
+
+def after_loading(pipeline: Sequence[Config], own_size: bool) -> Compose:
+    """Returns the steps of a test pipeline for an array that is loaded already."""
+    left_out = {"LoadAnnotations", *(["Resize"] if own_size else [])}
+    load = dict(type="LoadImageFromNDArray", to_float32=pipeline[0].get("to_float32", False))
+    return Compose([load, *(step for step in pipeline[1:] if step.type not in left_out)])
