@@ -56,7 +56,7 @@ def main() -> int:
             raise ValueError(f"no pictures to label: INPUT is missing after {args.files[-1]}")
         pictures = find_pictures(inputs)
         check_folders(args.out)
-        test_cfg = trained.cfg.model.get("test_cfg", {})
+        test_cfg = trained.cfg.model.get("test_cfg") or dict(mode="whole")
         trained.cfg.model.test_cfg = choose_windows(test_cfg, whole=args.whole, window=args.window, stride=args.stride)
         dtype = torch.bfloat16 if args.bf16 else None
         segmentor = Segmentor(trained, dtype=dtype, own_size=args.own_size, batch=args.window_batch)

@@ -200,6 +200,10 @@ def test_eight_bits_of_one_channel(tmp_path: Path) -> None:
     assert all((other.mask == expected.mask).all() for other in others)
     with raises_one_line(ValueError, "8 bits", "uint16"):
         loaded.predict(image.astype(np.uint16))
+    pages = [Image.fromarray(255 - image), Image.fromarray(image)]
+    pages[1].save(tmp_path / "c.tif", save_all=True, append_images=pages)
+    with pytest.warns(UserWarning, match="3 pages"):
+        np.testing.assert_array_equal(loaded.predict(tmp_path / "c.tif").mask, expected.mask)
     (tmp_path / "b.png").write_bytes(b"nothing")
     with raises_one_line(ValueError, "read"):
         loaded.predict(tmp_path / "b.png")

@@ -113,6 +113,8 @@ def test_a_folder_with_a_card(run: Path, tmp_path: Path, image: np.ndarray, monk
     (tmp_path / "other/thesis.tex").write_text("x")
     with raises_one_line(FileExistsError, tmp_path / "other"):
         loaded.save_pretrained(tmp_path / "other")
+    with raises_one_line(FileExistsError, tmp_path / "other/thesis.tex", ".safetensors"):
+        loaded.save_pretrained(tmp_path / "other/thesis.tex")
 
 
 def test_the_commands_take_the_file_alone(
@@ -135,6 +137,8 @@ def test_the_commands_take_the_file_alone(
     assert of_file == result_of(capsys.readouterr().out) != ""
     assert run_command(f"predict {run}/my_config.py {run}/best_mIoU_iter_8.pth --out {tmp_path}/3", monkeypatch) == 2
     assert_error_line(capsys.readouterr().err, "INPUT", "best_mIoU_iter_8.pth")
+    assert run_command(f"test {run}/my_config.py --work-dir {tmp_path}/3", monkeypatch) == 2
+    assert_error_line(capsys.readouterr().err, "my_config.py", "checkpoint")
 
 
 def result_of(said: str) -> str:

@@ -1,6 +1,7 @@
 """Brings what a caller has (a file, a Pillow image, an array, a tensor) to the array that a model was trained on."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -12,7 +13,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import TRANSFORMS
 from PIL import Image, ImageOps
 
-from vil_dense.mm.inference.pictures import eight_bit_rgb, read_picture
+from vil_dense.mm.inference.pictures import UNREADABLE, eight_bit_rgb, open_picture, read_picture
 
 ImageLike: TypeAlias = str | Path | Image.Image | np.ndarray | torch.Tensor
 EIGHT_BITS = ("color", "color_ignore_orientation", "grayscale", "grayscale_ignore_orientation")
@@ -89,6 +90,8 @@ class ImageFormat:
             raise FileNotFoundError(f"no picture at {path}")
         if self.load is None:
             return self._ordered(read_picture(path))
+        with suppress(*UNREADABLE):  # some loading steps read files that Pillow does not
+            open_picture(path).close()  # warns of pages that are left out
         try:
             loaded: Any = self.load(dict(img_path=str(path)))
             array = loaded["img"]

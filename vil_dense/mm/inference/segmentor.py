@@ -135,7 +135,7 @@ class Segmentor:
         """
         alone = weights is None and config is None and is_published(Path(source))
         trained = read_published(Path(source)) if alone else load_trained(source, weights=weights, config=config)
-        test_cfg = trained.cfg.model.test_cfg
+        test_cfg = trained.cfg.model.get("test_cfg") or dict(mode="whole")
         trained.cfg.model.test_cfg = choose_windows(test_cfg, whole=whole, window=window, stride=stride)
         return cls(trained, device=device, dtype=dtype, own_size=own_size, batch=batch)
 

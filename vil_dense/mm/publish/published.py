@@ -63,7 +63,7 @@ def publish(trained: TrainedModel, out: str | Path, *, name: str = "", licence: 
 
     Raises:
         ValueError: the model has a part that cannot be published, such as a class of your own.
-        FileExistsError: `out` is a folder with other files.
+        FileExistsError: `out` is a folder with other files, or a file of another kind.
     """
     out = Path(out)
     content = describe(trained, name, licence)
@@ -72,8 +72,9 @@ def publish(trained: TrainedModel, out: str | Path, *, name: str = "", licence: 
     if out.suffix == ".safetensors":
         write_state(trained.weights, out, {KEY: text})
         return
-    if out.exists() and not is_published(out) and any(out.iterdir()):
-        raise FileExistsError(f"{out} holds other files: give a new folder, or a file that ends in .safetensors")
+    if out.exists() and not (out.is_dir() and (is_published(out) or not any(out.iterdir()))):
+        what = "holds other files" if out.is_dir() else "is a file"
+        raise FileExistsError(f"{out} {what}: give a new folder, or a file that ends in .safetensors")
     with whole_folder(out) as folder:
         write_state(trained.weights, folder / WEIGHTS, {KEY: text})
         save_json(folder / "config.json", content)

@@ -114,7 +114,7 @@ def describe_data(cfg: Config, described: dict[str, Any]) -> dict[str, Any]:
     """Returns `DESCRIBED` of the data set of the test; what a checkpoint says of its training goes first.
 
     Raises:
-        ValueError: there is no data set of pictures in the config.
+        ValueError: there is no data set of pictures in the config, or it has not one colour for each class.
     """
     if missing := [key for key in DESCRIBED if key not in described]:
         if not cfg.get("test_dataloader"):
@@ -125,7 +125,10 @@ def describe_data(cfg: Config, described: dict[str, Any]) -> dict[str, Any]:
         described = {**built.metainfo, **described}
     if not described.get("classes"):
         raise ValueError("the data set of the config names no classes: set metainfo=dict(classes=[...], palette=[...])")
-    return {key: described.get(key) for key in DESCRIBED}
+    classes, colours = len(described["classes"]), len(described["palette"] or ())
+    if classes != colours:
+        raise ValueError(f"the data set has {classes} classes and {colours} colours: set metainfo=dict(palette=[...])")
+    return {key: described[key] for key in DESCRIBED}
 
 
 def find_config(folder: Path) -> Path:
