@@ -62,9 +62,7 @@ def model_card(content: Mapping[str, Any]) -> str:
 def _what(content: Mapping[str, Any]) -> str:
     """Returns sentences on network and training."""
     model, about = content["config"]["model"], content["about"]
-    backbone = model["backbone"]
-    variant = backbone.get("variant")
-    network = f"{backbone['type']} {variant}" if variant else backbone["type"]
+    network = _network(model["backbone"])
     lines = [f"A semantic segmentor for images: {network} with {model['decode_head']['type']}."]
     dataset = about.get("dataset")
     steps = about.get("step")
@@ -76,3 +74,11 @@ def _what(content: Mapping[str, Any]) -> str:
         lines.append(f"It has {count:,} parameters and {len(content['data']['classes'])} classes.")
     lines.append(f"Written by vil_dense {content['version']}.")
     return " ".join(lines)
+
+
+def _network(backbone: Mapping[str, Any]) -> str:
+    """Returns the name of a backbone; its size where the config sets one, since the variant's does not hold then."""
+    sizes = [f"{backbone[key]} {unit}" for key, unit in (("depth", "blocks"), ("dim", "channels")) if key in backbone]
+    if sizes:
+        return f"{backbone['type']} of {' and '.join(sizes)}"
+    return f"{backbone['type']} {backbone.get('variant', '')}".strip()

@@ -106,7 +106,7 @@ def with_record(trained: TrainedModel) -> TrainedModel:
         about["protocol"] = describe(cfg, "val")
     if trained.step:
         about["step"] = trained.step
-    about["parameters"] = sum(x.numel() for x in trained.weights.values() if x.is_floating_point())
+    about["parameters"] = sum(x.numel() for name, x in trained.weights.items() if ".running_" not in name)
     return replace(trained, metrics=metrics, about=about)
 
 
