@@ -230,11 +230,16 @@ def test_files_that_are_refused(published: Path, tmp_path: Path, monkeypatch: py
     save_file(weights, tmp_path / "alone.safetensors")
     for name in (*files, "changed", "alone"):
         file = tmp_path / f"{name}.safetensors"
-        with raises_one_line(ValueError, file):
-            read_published(file)
+        for read in (read_published, Segmentor.load):
+            with raises_one_line(ValueError, file):
+                read(file)
         assert run_command(f"predict {file} {tmp_path} --out {tmp_path}/out", monkeypatch) == 2
         assert_error_line(capsys.readouterr().err, file)
     assert not is_published(tmp_path / "alone.safetensors") and not is_published(tmp_path / "cut.safetensors")
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub/model.safetensors").write_bytes(files["cut"])
+    with raises_one_line(ValueError, tmp_path / "hub/model.safetensors"):
+        Segmentor.load(tmp_path / "hub")
     content = content_of(published)
     del weights["decode_head.conv_seg.bias"]
     save_file(weights, tmp_path / "other.safetensors", {KEY: json.dumps(content)})

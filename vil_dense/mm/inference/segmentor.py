@@ -28,7 +28,7 @@ from vil_dense.mm.inference.sliding_window import (
 )
 from vil_dense.mm.inference.tiled_upernet import Size
 from vil_dense.mm.publish.hub import download, upload
-from vil_dense.mm.publish.published import is_published, publish, read_published
+from vil_dense.mm.publish.published import is_published, needs_no_config, publish, read_published
 from vil_dense.mm.publish.trained_model import TrainedModel, load_trained
 from vil_dense.mm.utils.device import choose_device
 from vil_dense.mm.utils.safe_load import load_exactly, safe_files
@@ -133,7 +133,7 @@ class Segmentor:
         Raises:
             FileNotFoundError, ValueError: the source cannot be used.
         """
-        alone = weights is None and config is None and is_published(Path(source))
+        alone = weights is None and config is None and needs_no_config(Path(source))
         trained = read_published(Path(source)) if alone else load_trained(source, weights=weights, config=config)
         test_cfg = trained.cfg.model.get("test_cfg") or dict(mode="whole")
         trained.cfg.model.test_cfg = choose_windows(test_cfg, whole=whole, window=window, stride=stride)

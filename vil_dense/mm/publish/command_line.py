@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vil_dense.mm.cli.arguments import read_config
-from vil_dense.mm.publish.published import is_published, read_published
+from vil_dense.mm.publish.published import needs_no_config, read_published
 from vil_dense.mm.publish.trained_model import TrainedModel, find_checkpoint, find_config, with_checkpoint
 
 
@@ -27,7 +27,7 @@ def read_model(args: argparse.Namespace, files: Sequence[str], subfolder: str = 
     """
     rest = list(files)
     source = Path(args.config)
-    if is_published(source) or source.suffix == ".safetensors":
+    if needs_no_config(source) or source.suffix == ".safetensors":
         trained = read_published(source)
         return replace(trained, cfg=read_config(args, subfolder, trained.cfg)), rest
     if source.is_dir():

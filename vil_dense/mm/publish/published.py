@@ -120,6 +120,14 @@ def is_published(path: Path) -> bool:
         return False
 
 
+def needs_no_config(path: Path) -> bool:
+    """Returns whether a path is read as a published file or folder: it is one, or has no config beside it."""
+    file = path / WEIGHTS if path.is_dir() else path
+    if file.suffix != ".safetensors" or not file.is_file():
+        return False
+    return is_published(file) or not any(file.parent.glob("*.py"))
+
+
 def read_published(path: Path) -> TrainedModel:
     """Reads a published file, or a folder with one, and runs no code of it.
 

@@ -126,6 +126,8 @@ def describe_data(cfg: Config, described: dict[str, Any]) -> dict[str, Any]:
     if not described.get("classes"):
         raise ValueError("the data set of the config names no classes: set metainfo=dict(classes=[...], palette=[...])")
     classes, colours = len(described["classes"]), len(described["palette"] or ())
+    if classes + bool(described["reduce_zero_label"]) > 256:
+        raise ValueError(f"the data set has {classes} classes, whose ids do not fit the 8 bits of a label file")
     if classes != colours:
         raise ValueError(f"the data set has {classes} classes and {colours} colours: set metainfo=dict(palette=[...])")
     return {key: described[key] for key in DESCRIBED}
