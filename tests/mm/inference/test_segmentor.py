@@ -182,7 +182,9 @@ def test_sixteen_bits_of_one_channel(suffix: str, tmp_path: Path) -> None:
     expected, *others = loaded.predict([*same, torch.from_numpy(image)[None]])
     assert len(np.unique(expected.mask)) > 1 and expected.image.shape == (70, 90, 3)
     assert all((other.mask == expected.mask).all() for other in others)
+    Image.fromarray(scene()[..., 0]).save(tmp_path / f"b.{suffix}")
     for wrong, names in (
+        (tmp_path / f"b.{suffix}", ["16 bits", "8"]),
         (scene(), ["(H, W)", "(70, 90, 3)"]),
         (scene()[..., 0], ["uint16", "uint8"]),
         (image / 65535, ["uint16", "float64"]),

@@ -98,6 +98,8 @@ class ImageFormat:
         except Exception as error:  # of any reader, for a damaged file
             why = " ".join(str(error).split())
             raise ValueError(f"the loading step of the model cannot read it: {why}") from error
+        if self.only_deep and array.dtype == np.uint8:
+            raise ValueError("the model was trained on 16 bits, and its pixels have 8")
         return self._checked(array)
 
     def _from_pillow(self, image: Image.Image) -> np.ndarray:
