@@ -129,7 +129,7 @@ def test_the_commands_take_the_file_alone(
         [path.read_bytes() for path in sorted((tmp_path / str(number)).rglob("*.*"))] for number in range(3)
     ]
     assert len(first) == 6 and all(other == first for other in others)
-    capsys.readouterr()
+    assert capsys.readouterr().out.count("probabilities: 0.00 GiB more") >= 3
     line = f"test {published} --work-dir {tmp_path}/test --cfg-options test_dataloader.dataset.data_root={data}"
     assert run_command(line, monkeypatch) == 0
     of_file = result_of(capsys.readouterr().out)
