@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 from run_command import run_command
+from sliding_models import WHOLE, segmentor, small_config, write_run
 
 ROOT = Path(__file__).parents[1]
 PAGES = (
@@ -89,6 +90,9 @@ def test_python_runs_as_it_stands(page: str, checkout: Path) -> None:
     """Tests the samples of a page one after another, as a reader would type them."""
     if page.startswith("vil_dense/medical"):
         pytest.importorskip("monai", reason="monai is missing: pip install '.[medical]'")
+    if page.startswith("vil_dense/mm"):
+        write_run(checkout / "work_dirs/my_pictures", small_config(WHOLE), segmentor(WHOLE))
+        Image.new("RGB", (64, 48)).save(checkout / "street.jpg")
     names: dict = {}
     for block in blocks(page, "python"):
         if not block.config:

@@ -3,8 +3,10 @@
 Command: python tools/predict.py MODEL INPUT... --out DIR
          python tools/predict.py CONFIG CHECKPOINT INPUT... --out DIR
 
-MODEL is the work folder of a run, whose best or else last checkpoint is taken. After a config comes a checkpoint. Each
-INPUT is a picture or a folder of pictures. Writes label PNGs to DIR/labels, with the ids of the data set (those of
+MODEL is a published file or folder (tools/publish_model.py), or the work folder of a run, whose best or else last
+checkpoint is taken; it needs no checkpoint. After a config comes a checkpoint.
+
+Each INPUT is a picture or a folder of pictures. Writes label PNGs to DIR/labels, with the ids of the data set (those of
 ADE20K and of the sample begin at 1), and pictures with their labels to DIR/overlays.
 
 Pictures are scaled and divided into windows as in the config's test. --own-size skips the scaling; --whole, --window
@@ -54,7 +56,7 @@ def main() -> int:
             raise ValueError(f"no pictures to label: INPUT is missing after {args.files[-1]}")
         pictures = find_pictures(inputs)
         check_folders(args.out)
-        test_cfg = trained.cfg.model.get("test_cfg", {})
+        test_cfg = trained.cfg.model.get("test_cfg") or dict(mode="whole")
         trained.cfg.model.test_cfg = choose_windows(test_cfg, whole=args.whole, window=args.window, stride=args.stride)
         dtype = torch.bfloat16 if args.bf16 else None
         segmentor = Segmentor(trained, dtype=dtype, own_size=args.own_size, batch=args.window_batch)

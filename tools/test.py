@@ -1,6 +1,9 @@
 """Tests a network and prints its metrics.
 
 Command: python tools/test.py CONFIG CHECKPOINT [--protocol P | --tta] [--out DIR] [--show-dir DIR]
+         python tools/test.py MODEL ... --cfg-options test_dataloader.dataset.data_root=DATA
+
+MODEL is a segmentor of pictures: the work folder of a run, or a published file or folder, which holds no data root.
 """
 
 import argparse
@@ -26,18 +29,26 @@ def build(args: argparse.Namespace) -> "Runner":
     from vil_dense.mm.engine.quiet_runner import QuietRunner
     from vil_dense.mm.engine.resolve_config import resolve_config
     from vil_dense.mm.evaluation import protocols
+    from vil_dense.mm.publish.command_line import read_model
     from vil_dense.mm.utils.safe_load import load_exactly, read_weights
     from vil_dense.mm.utils.unwrap import unwrap
 
     if args.tta and args.protocol not in (None, "multiscale"):
         raise ValueError(f"--tta is the multiscale protocol, so it cannot be {args.protocol}")
     protocol = "multiscale" if args.tta else args.protocol
-    cfg = read_config(args, subfolder=f"test_{protocol or 'own'}")
+    subfolder = f"test_{protocol or 'own'}"
+    if args.checkpoint is None:
+        trained, _ = read_model(args, [], subfolder)
+        cfg, weights, args.checkpoint = trained.cfg, trained.weights, trained.name
+        if not cfg.get("test_evaluator"):
+            raise ValueError(f"{trained.name} was published without its data: test it by its config and checkpoint")
+    else:
+        cfg = read_config(args, subfolder)
+        weights = read_weights(args.checkpoint)
     if (args.out or args.show_dir) and "decode_head" not in cfg.model:
         asked = " and ".join(f"--{name}" for name in ("out", "show-dir") if getattr(args, name.replace("-", "_")))
         raise ValueError(f"{asked}: only for segmentors of pictures, and {args.config} is of type {cfg.model.type}")
     check_folders(cfg.work_dir, args.out, args.show_dir)
-    weights = read_weights(args.checkpoint)
     cfg.model.pop("picture_weights", None)  # the initial weights of training
     resolve_config(cfg, get_world_size(), torch.cuda.is_available(), weights)
     if protocol:
@@ -58,7 +69,7 @@ def build(args: argparse.Namespace) -> "Runner":
 
 def main() -> None:
     arguments = parser("Tests a segmentor or a classifier.")
-    arguments.add_argument("checkpoint", help="checkpoint file of this config's model")
+    arguments.add_argument("checkpoint", nargs="?", help="checkpoint file of this config's model")
     arguments.add_argument("--protocol", choices=PROTOCOLS, help="default: as the config says")
     arguments.add_argument("--tta", action="store_true", help="the same as --protocol multiscale")
     arguments.add_argument("--out", help="folder for label PNGs with the ids of the data set")

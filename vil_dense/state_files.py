@@ -140,13 +140,13 @@ def check_damage(error: Exception, path: str | Path) -> None:
         raise error
 
 
-def write_state(state: dict[str, Tensor], path: str | Path) -> None:
-    """Writes `.safetensors`, or `.pth` as dict(state_dict=...), atomically."""
+def write_state(state: dict[str, Tensor], path: str | Path, metadata: dict[str, str] | None = None) -> None:
+    """Writes `.safetensors`, with texts in its metadata, or `.pth` as dict(state_dict=...), atomically."""
     path = Path(path)
 
     def write(part: Path) -> None:
         if path.suffix == ".safetensors":
-            safetensors.torch.save_file({k: v.contiguous() for k, v in state.items()}, part)
+            safetensors.torch.save_file({k: v.contiguous() for k, v in state.items()}, part, metadata)
         else:
             torch.save(dict(state_dict=state), part)
 

@@ -5,23 +5,13 @@ import re
 from pathlib import Path
 
 import pytest
-from config_files import CONFIGS, EXPERIMENTS
+from config_files import CONFIGS, EXPERIMENTS, docstring, field
 
 ROOT = Path(__file__).parents[2]
 NUMBER = r"\b(mIoU|top-1|Dice) \d|\d %"
 HARDWARE = r"\b(CPU|GPUs?|A100|H100|H200)\b"
 
 each_config = pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
-
-
-def docstring(path: Path) -> str:
-    return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-
-
-def field(text: str, name: str) -> str:
-    """Returns the text that follows `NAME:` up to the next name or empty line, on one line; without it, nothing."""
-    found = re.search(rf"^{name}: +(.*?)(?=^\w+: |^$|\Z)", text, re.DOTALL | re.MULTILINE)
-    return " ".join(found[1].split()) if found else ""
 
 
 def is_result(text: str) -> bool:

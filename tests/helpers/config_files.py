@@ -1,5 +1,7 @@
-"""Finds the files of configs/ by their names and by what they train."""
+"""Finds the files of configs/ by their names and by what they train, and reads their docstrings."""
 
+import ast
+import re
 from pathlib import Path
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -11,3 +13,13 @@ CLASSIFIERS += [BY_NAME["vil_imagenet"]]
 VOLUMES = [path for path in EXPERIMENTS if path.parent.name == "volumes" or path.stem.startswith("vil_unet3d")]
 PICTURES = [path for path in EXPERIMENTS if path not in VOLUMES]
 SEGMENTORS = [path for path in EXPERIMENTS if "upernet" in path.stem]
+
+
+def docstring(path: Path) -> str:
+    return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+
+
+def field(text: str, name: str) -> str:
+    """Returns the text that follows `NAME:` up to the next name or empty line, on one line; without it, nothing."""
+    found = re.search(rf"^{name}: +(.*?)(?=^\w+: |^$|\Z)", text, re.DOTALL | re.MULTILINE)
+    return " ".join(found[1].split()) if found else ""

@@ -44,6 +44,17 @@ def segmentor(test_cfg: dict, **options: object) -> EncoderDecoder:
     return model
 
 
+def write_run(folder: Path, cfg: Config, model: torch.nn.Module, name: str = "iter_4.pth") -> Path:
+    """A work folder with config and checkpoint, as a run leaves it; the sizes of images are kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    steps = cfg.test_dataloader.dataset.pipeline
+    cfg.test_dataloader.dataset.pipeline = [step for step in steps if step["type"] != "Resize"]
+    cfg.dump(folder / "config.py")
+    torch.save(dict(state_dict=model.float().state_dict(), meta=dict(iter=4)), folder / name)
+    (folder / "last_checkpoint").write_text(str(folder / name))
+    return folder
+
+
 def picture(height: int, width: int) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     coarse = torch.randn(1, 3, -(-height // 8), -(-width // 8), generator=generator, dtype=torch.float64)

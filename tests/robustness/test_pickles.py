@@ -49,6 +49,8 @@ PLACES = {
         "predict {d}/config.py {trap} {d}/sample/images/validation --out {out}",
         ".pth .safetensors",
     ),
+    "predict, published": ("predict {trap} {d}/sample/images/validation --out {out}", ".safetensors"),
+    "publish": ("publish_model {d}/config.py {trap} --out {out}/a.safetensors", ".pth .safetensors"),
     "predict, picture": ("predict {d}/config.py {d}/good.pth {trap} --out {out}", ".png .jpg .npy .tif"),
     "convert": ("model_converters/convert_checkpoint {trap} {out}/a.pth", ".th .pth .safetensors"),
     "volumes, checkpoint": (f"{VOLUMES} {{trap}} {{d}}/case.nii.gz --out {{out}}", ".pth"),

@@ -6,27 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmseg.datasets import ADE20KDataset
 from PIL import Image
 from refusals import raises_one_line
-from sliding_models import segmentor, slide, small_config
+from sliding_models import segmentor, slide, small_config, write_run
 
 from vil_dense.mm import Prediction, Segmentor
 
 WINDOWS = slide((64, 64), (43, 43))
-
-
-def write_run(folder: Path, cfg: Config, model: torch.nn.Module, name: str = "iter_4.pth") -> Path:
-    """A work folder with config and checkpoint, as a run leaves it; the sizes of images are kept."""
-    folder.mkdir(exist_ok=True)
-    steps = cfg.test_dataloader.dataset.pipeline
-    cfg.test_dataloader.dataset.pipeline = [step for step in steps if step["type"] != "Resize"]
-    cfg.dump(folder / "config.py")
-    torch.save(dict(state_dict=model.float().state_dict(), meta=dict(iter=4)), folder / name)
-    (folder / "last_checkpoint").write_text(str(folder / name))
-    return folder
 
 
 def one_channel(folder: Path, mean: float, color_type: str) -> Segmentor:
@@ -194,7 +182,9 @@ def test_sixteen_bits_of_one_channel(suffix: str, tmp_path: Path) -> None:
     expected, *others = loaded.predict([*same, torch.from_numpy(image)[None]])
     assert len(np.unique(expected.mask)) > 1 and expected.image.shape == (70, 90, 3)
     assert all((other.mask == expected.mask).all() for other in others)
+    Image.fromarray(scene()[..., 0]).save(tmp_path / f"b.{suffix}")
     for wrong, names in (
+        (tmp_path / f"b.{suffix}", ["16 bits", "8"]),
         (scene(), ["(H, W)", "(70, 90, 3)"]),
         (scene()[..., 0], ["uint16", "uint8"]),
         (image / 65535, ["uint16", "float64"]),
@@ -212,6 +202,10 @@ def test_eight_bits_of_one_channel(tmp_path: Path) -> None:
     assert all((other.mask == expected.mask).all() for other in others)
     with raises_one_line(ValueError, "8 bits", "uint16"):
         loaded.predict(image.astype(np.uint16))
+    pages = [Image.fromarray(255 - image), Image.fromarray(image)]
+    pages[1].save(tmp_path / "c.tif", save_all=True, append_images=pages)
+    with pytest.warns(UserWarning, match="3 pages"):
+        np.testing.assert_array_equal(loaded.predict(tmp_path / "c.tif").mask, expected.mask)
     (tmp_path / "b.png").write_bytes(b"nothing")
     with raises_one_line(ValueError, "read"):
         loaded.predict(tmp_path / "b.png")

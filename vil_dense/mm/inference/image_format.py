@@ -1,18 +1,19 @@
 """Brings what a caller has (a file, a Pillow image, an array, a tensor) to the array that a model was trained on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from mmcv.transforms import LoadImageFromFile
+from mmcv.transforms import Compose, LoadImageFromFile
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import TRANSFORMS
 from PIL import Image, ImageOps
 
-from vil_dense.mm.inference.pictures import eight_bit_rgb, read_picture
+from vil_dense.mm.inference.pictures import UNREADABLE, eight_bit_rgb, open_picture, read_picture
 
 ImageLike: TypeAlias = str | Path | Image.Image | np.ndarray | torch.Tensor
 EIGHT_BITS = ("color", "color_ignore_orientation", "grayscale", "grayscale_ignore_orientation")
@@ -89,12 +90,16 @@ class ImageFormat:
             raise FileNotFoundError(f"no picture at {path}")
         if self.load is None:
             return self._ordered(read_picture(path))
+        with suppress(*UNREADABLE):  # some loading steps read files that Pillow does not
+            open_picture(path).close()  # warns of pages that are left out
         try:
             loaded: Any = self.load(dict(img_path=str(path)))
             array = loaded["img"]
         except Exception as error:  # of any reader, for a damaged file
             why = " ".join(str(error).split())
             raise ValueError(f"the loading step of the model cannot read it: {why}") from error
+        if self.only_deep and array.dtype == np.uint8:
+            raise ValueError("the model was trained on 16 bits, and its pixels have 8")
         return self._checked(array)
 
     def _from_pillow(self, image: Image.Image) -> np.ndarray:
@@ -150,3 +155,16 @@ class ImageFormat:
 
     def _ordered(self, array: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(array[..., ::-1] if self.bgr else array)
+
+
+def name_of(image: Any) -> str | None:
+    """Returns the name of an image's file without ending; None for what comes from no file."""
+    path = image if isinstance(image, (str, Path)) else getattr(image, "filename", None)
+    return (Path(path).stem or None) if path else None
+
+
+def after_loading(pipeline: Sequence[Config], own_size: bool) -> Compose:
+    """Returns the steps of a test pipeline for an array that is loaded already."""
+    load = dict(type="LoadImageFromNDArray", to_float32=pipeline[0].get("to_float32", False))
+    steps = [step for step in pipeline[1:] if not loads_labels(TRANSFORMS.get(step.type))]
+    return Compose([load, *(step for step in steps if not (own_size and step.type == "Resize"))])

@@ -1,6 +1,7 @@
 """Finds and opens the pictures that are to be labelled."""
 
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from vil_dense.mm.datasets.pictures import FORMATS, SUFFIXES
 
 UNREADABLE = (Image.DecompressionBombError, OSError, SyntaxError, ValueError)
 """Errors of `read_picture`, and of Pillow for some damaged files."""
+_OPENING = threading.Lock()
+"""Python's filters of warnings are those of all threads."""
 
 
 def find_pictures(inputs: Sequence[str]) -> dict[Path, Path]:
@@ -52,15 +55,20 @@ def read_picture(path: Path) -> np.ndarray:
         ValueError: its pixels have more than 8 bits, which Pillow would cut off at 255.
         Image.DecompressionBombError: it is larger than Pillow's limit of 179 million px.
     """
-    with warnings.catch_warnings():
+    with open_picture(path) as picture:
+        return eight_bit_rgb(picture)
+
+
+def open_picture(path: Path) -> Image.Image:
+    """Opens a picture at its first page, with a `UserWarning` if there are more; raises as `read_picture` does."""
+    with _OPENING, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # from half the limit on
         picture = Image.open(path, formats=FORMATS)
-    with picture:
-        pages = getattr(picture, "n_frames", 1)
-        if pages > 1:
-            warnings.warn(f"{path} has {pages} pages, and only the first one is labelled", stacklevel=2)
-            picture.seek(0)
-        return eight_bit_rgb(picture)
+    pages = getattr(picture, "n_frames", 1)
+    if pages > 1:
+        warnings.warn(f"{path} has {pages} pages, and only the first one is labelled", stacklevel=2)
+        picture.seek(0)
+    return picture
 
 
 def eight_bit_rgb(picture: Image.Image) -> np.ndarray:

@@ -41,6 +41,8 @@ def write_all(
             if prepared.size[0] * prepared.size[1] > largest:
                 largest = prepared.size[0] * prepared.size[1]
                 print_memory(segmentor, prepared)
+                if probabilities:
+                    print(f"probabilities: {4 * len(segmentor.classes) * largest / GIB:.2f} GiB more")
             counted = partial(_count_windows, progress, index, len(pictures))
             try:
                 prediction = segmentor.run(prepared, probabilities, counted)

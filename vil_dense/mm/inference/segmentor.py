@@ -1,26 +1,24 @@
 """Labels pictures with a trained segmentor, from Python."""
 
 import copy
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
-from mmcv.transforms import Compose
-from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import MODELS, DefaultScope
-from mmseg.registry import TRANSFORMS
 from torch import Tensor
 
 from vil_dense.mm.datasets.label_ids import file_ids
-from vil_dense.mm.datasets.label_pairs import loads_labels
 from vil_dense.mm.datasets.wrappers import config_parts
 from vil_dense.mm.engine.resolve_config import resolve_norm
 from vil_dense.mm.engine.resolve_pictures import resolve_from_checkpoint
-from vil_dense.mm.inference.image_format import ImageFormat, ImageLike
+from vil_dense.mm.inference.image_format import ImageFormat, ImageLike, after_loading, name_of
 from vil_dense.mm.inference.prediction import Prediction
 from vil_dense.mm.inference.sliding_window import (
     choose_windows,
@@ -30,7 +28,10 @@ from vil_dense.mm.inference.sliding_window import (
     probabilities_of,
 )
 from vil_dense.mm.inference.tiled_upernet import Size
+from vil_dense.mm.publish.hub import download, upload
+from vil_dense.mm.publish.published import is_published, needs_no_config, publish, read_published
 from vil_dense.mm.publish.trained_model import TrainedModel, load_trained
+from vil_dense.mm.utils.device import choose_device
 from vil_dense.mm.utils.safe_load import load_exactly, safe_files
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -65,6 +66,7 @@ class Segmentor:
         model: the segmentor of mmseg, in eval mode.
         device: that the model is on.
         batch: how many windows the network sees at one time.
+        trained: config, metrics and origin of the model.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Segmentor:
             raise ValueError(f"dtype is one of {', '.join(map(str, DTYPES))}, got {dtype}")
         cfg = copy.deepcopy(trained.cfg)
         self.device, self.dtype, self.batch = choose_device(device), dtype, batch
+        self.trained = replace(trained, weights={})  # the model has them
         resolve_norm(cfg, world_size=1, cuda=False, weights=trained.weights)
         resolve_from_checkpoint(cfg, trained.described)
         self.classes = tuple(trained.described["classes"])
@@ -90,7 +93,7 @@ class Segmentor:
         dataset = next(config_parts(cfg.test_dataloader.dataset))
         with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmseg")), safe_files():
             self.format = ImageFormat.of(cfg.model, dataset.pipeline[0])
-            self._pipeline = _after_loading(dataset.pipeline, own_size)
+            self._pipeline = after_loading(dataset.pipeline, own_size)
             self.model = MODELS.build(cfg.model)
         if len(self.classes) != self.model.decode_head.num_classes:
             raise ValueError(
@@ -118,8 +121,9 @@ class Segmentor:
         """Loads a trained segmentor. No code of a checkpoint runs; a config is a program, so load only trusted ones.
 
         Args:
-            source: the work folder of a run (its config, and its best checkpoint or else the last one), a checkpoint
-                beside its config, or a config. Averaged weights (EMA) are taken where the run has them.
+            source: a published file or folder; or the work folder of a run (its config, and its best checkpoint or
+                else the last one), a checkpoint beside its config, or a config. Averaged weights (EMA) are taken where
+                the run has them.
             weights: the checkpoint, where `source` is a config, or to take another one of a folder.
             config: the config, where `source` has none beside it.
             device: `cpu`, `cuda`, `cuda:1`, `mps`; None takes `cuda` where there is one, else `cpu`.
@@ -131,10 +135,58 @@ class Segmentor:
         Raises:
             FileNotFoundError, ValueError: the source cannot be used.
         """
-        trained = load_trained(source, weights=weights, config=config)
-        test_cfg = trained.cfg.model.test_cfg
+        alone = weights is None and config is None and needs_no_config(Path(source))
+        trained = read_published(Path(source)) if alone else load_trained(source, weights=weights, config=config)
+        test_cfg = trained.cfg.model.get("test_cfg") or dict(mode="whole")
         trained.cfg.model.test_cfg = choose_windows(test_cfg, whole=whole, window=window, stride=stride)
         return cls(trained, device=device, dtype=dtype, own_size=own_size, batch=batch)
+
+    @classmethod
+    def from_pretrained(cls, repository: str, *, revision: str | None = None, **options: Any) -> "Segmentor":
+        """Loads a published model from the Hugging Face Hub, or from a local folder of the same form.
+
+        Args:
+            repository: `OWNER/NAME`, or a folder.
+            revision: branch, tag or commit of the repository.
+            **options: those of `load`, without `weights` and `config`.
+
+        Raises:
+            ImportError: `huggingface_hub` is not installed (the extra `hub`).
+            ValueError: the repository cannot be read, or holds no published model.
+        """
+        folder = Path(repository) if Path(repository).is_dir() else download(repository, revision)
+        if not is_published(folder):
+            raise ValueError(f"{repository} holds no model that was published by this package")
+        return cls.load(folder, **options)
+
+    def save_pretrained(self, folder: str | Path, *, name: str = "", licence: str = "") -> None:
+        """Writes the model to a folder, or to a `.safetensors` file, that loads without running code.
+
+        Args:
+            folder: gets `model.safetensors`, `config.json` and a model card; or a file.
+            name, licence: for the card.
+
+        Raises:
+            ValueError, FileExistsError: see `publish`.
+        """
+        weights = {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
+        publish(replace(self.trained, weights=weights), folder, name=name, licence=licence)
+
+    def push_to_hub(self, repository: str, *, private: bool = False, name: str = "", licence: str = "") -> str:
+        """Uploads the model to the Hugging Face Hub, as `save_pretrained` writes it, and returns the address.
+
+        Args:
+            repository: `OWNER/NAME`; it is made where there is none.
+            private: whether a new repository is private.
+            name, licence: for the card; the name is that of the repository if empty.
+
+        Raises:
+            ImportError: `huggingface_hub` is not installed (the extra `hub`).
+        """
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary) / "model"
+            self.save_pretrained(folder, name=name or repository.rpartition("/")[2], licence=licence)
+            return upload(folder, repository, private=private)
 
     @overload
     def predict(self, images: ImageLike, probabilities: bool = False) -> Prediction:
@@ -219,33 +271,3 @@ class Segmentor:
         mixed = self.dtype not in (None, torch.float32)
         with torch.autocast(self.device.type, self.dtype) if mixed else nullcontext():
             return head_logits(self.model, inputs).float()
-
-
-def choose_device(device: str | torch.device | None) -> torch.device:
-    """Returns the device: by default a GPU where there is one, else the CPU.
-
-    Raises:
-        ValueError: there is no such device on this machine.
-    """
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        why = str(error).strip().partition("\n")[0]
-        raise ValueError(f"device {device} cannot be used, expected cpu, cuda, cuda:N or mps: {why}") from None
-    return chosen
-
-
-def name_of(image: Any) -> str | None:
-    """Returns the name of an image's file without ending; None for what comes from no file."""
-    path = image if isinstance(image, (str, Path)) else getattr(image, "filename", None)
-    return (Path(path).stem or None) if path else None
-
-
-def _after_loading(pipeline: Sequence[Config], own_size: bool) -> Compose:
-    """Returns the steps of a test pipeline for an array that is loaded already."""
-    load = dict(type="LoadImageFromNDArray", to_float32=pipeline[0].get("to_float32", False))
-    steps = [step for step in pipeline[1:] if not loads_labels(TRANSFORMS.get(step.type))]
-    return Compose([load, *(step for step in steps if not (own_size and step.type == "Resize"))])

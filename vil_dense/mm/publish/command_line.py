@@ -2,9 +2,11 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from vil_dense.mm.cli.arguments import read_config
+from vil_dense.mm.publish.published import needs_no_config, read_published
 from vil_dense.mm.publish.trained_model import TrainedModel, find_checkpoint, find_config, with_checkpoint
 
 
@@ -12,7 +14,8 @@ def read_model(args: argparse.Namespace, files: Sequence[str], subfolder: str = 
     """Reads the model of a command line and merges its overrides.
 
     Args:
-        args: of `vil_dense.command_line.parser`; `args.config` is the first argument: a config, or a work folder.
+        args: of `vil_dense.command_line.parser`; `args.config` is the first argument: a config, a work folder, or a
+            published file or folder.
         files: the other arguments; the first one is the checkpoint if `args.config` is a config.
         subfolder: see `read_config`.
 
@@ -24,6 +27,9 @@ def read_model(args: argparse.Namespace, files: Sequence[str], subfolder: str = 
     """
     rest = list(files)
     source = Path(args.config)
+    if needs_no_config(source) or source.suffix == ".safetensors":
+        trained = read_published(source)
+        return replace(trained, cfg=read_config(args, subfolder, trained.cfg)), rest
     if source.is_dir():
         checkpoint = str(find_checkpoint(source))
         args.config = str(find_config(source))

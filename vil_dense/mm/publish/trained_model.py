@@ -1,7 +1,7 @@
 """Finds config and weights of a trained segmentor: in the work folder of a run, or where they are named."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,14 @@ from torch import Tensor
 from vil_dense.mm.cli.arguments import load_config
 from vil_dense.mm.datasets.wrappers import config_parts
 from vil_dense.mm.engine.checkpoints import newest
+from vil_dense.mm.engine.hooks.reports import read_scalars
 from vil_dense.mm.engine.resolve_pictures import FOUND
+from vil_dense.mm.evaluation.protocols import describe
 from vil_dense.mm.utils.safe_load import load_safely, read_weights, safe_files, weights_of
 
 CONFIGS = (".py", ".json", ".yaml", ".yml")
+METRICS = ("mIoU", "mAcc", "aAcc", "mDice", "mFscore", "mPrecision", "mRecall")
+"""Metrics of mmseg's validation that go with a published model."""
 DESCRIBED = ("classes", "palette", "label_map", "reduce_zero_label")
 """What MMEngine's checkpoints hold of a data set."""
 OF_FOLDERS = {"coding", *FOUND}
@@ -32,6 +36,8 @@ class TrainedModel:
         described: classes, palette, label map and `reduce_zero_label` of the data set it was trained on.
         name: the file of the weights, for messages.
         step: of the checkpoint, counted in updates; None if it does not say.
+        metrics: of the validation at the step of the checkpoint, where its run logged one.
+        about: texts and numbers on the training, for a model card: data set, steps, protocol, parameters.
     """
 
     cfg: Config
@@ -40,6 +46,7 @@ class TrainedModel:
     name: str
     step: int | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    about: dict[str, str | int] = field(default_factory=dict)
 
 
 def load_trained(
@@ -88,14 +95,29 @@ def with_checkpoint(cfg: Config, checkpoint: str) -> TrainedModel:
         content = load_safely(checkpoint)
     meta = content.get("meta") or {}
     described = describe_data(cfg, meta.get("dataset_meta") or {})
-    return TrainedModel(cfg, weights_of(content), described, checkpoint, meta.get("iter"))
+    return TrainedModel(cfg, weights_of(content), described, checkpoint, step=meta.get("iter"))
+
+
+def with_record(trained: TrainedModel) -> TrainedModel:
+    """Returns the model with what its run recorded: metrics, protocol, data set, steps, number of parameters."""
+    folder, cfg = str(Path(trained.name).parent), trained.cfg
+    curves = {name: read_scalars(folder, name) for name in METRICS}
+    metrics = {name: curve[trained.step] for name, curve in curves.items() if trained.step in curve}
+    dataset = next(config_parts(cfg.test_dataloader.dataset)).get("type", "")
+    about: dict[str, str | int] = dict(dataset=re.sub("^Checked|Dataset$", "", str(dataset)) or "own data")
+    if metrics:
+        about["protocol"] = describe(cfg, "val")
+    if trained.step:
+        about["step"] = trained.step
+    about["parameters"] = sum(x.numel() for name, x in trained.weights.items() if ".running_" not in name)
+    return replace(trained, metrics=metrics, about=about)
 
 
 def describe_data(cfg: Config, described: dict[str, Any]) -> dict[str, Any]:
     """Returns `DESCRIBED` of the data set of the test; what a checkpoint says of its training goes first.
 
     Raises:
-        ValueError: there is no data set of pictures in the config.
+        ValueError: there is no data set of pictures in the config, or it has not one colour for each class.
     """
     if missing := [key for key in DESCRIBED if key not in described]:
         if not cfg.get("test_dataloader"):
@@ -106,6 +128,9 @@ def describe_data(cfg: Config, described: dict[str, Any]) -> dict[str, Any]:
         described = {**built.metainfo, **described}
     if not described.get("classes"):
         raise ValueError("the data set of the config names no classes: set metainfo=dict(classes=[...], palette=[...])")
+    classes, colours = len(described["classes"]), len(described["palette"] or ())
+    if classes != colours:
+        raise ValueError(f"the data set has {classes} classes and {colours} colours: set metainfo=dict(palette=[...])")
     return {key: described.get(key) for key in DESCRIBED} | {key: described[key] for key in OF_FOLDERS & set(described)}
 
 
