@@ -91,6 +91,23 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     assert len(build(tmp_path)) == 3
 
 
+def test_other_splits_and_pairs_of_no_list_are_said(tmp_path: Path) -> None:
+    write_folder(tmp_path / "folders")
+    (tmp_path / "folders/images/test").mkdir()
+    (tmp_path / "folders/images/test/a.png").write_bytes((tmp_path / "folders/masks/train/p0.png").read_bytes())
+    assert "images/test" in said(tmp_path / "folders")
+    write_folder(tmp_path / "lists", "lists")
+    (tmp_path / "lists/val.txt").write_text("q1\n")
+    assert "4 pairs" not in said(tmp_path / "lists") and "1 pairs in no list" in said(tmp_path / "lists")
+
+
+def test_a_photo_among_the_masks_is_left_out(tmp_path: Path) -> None:
+    write_folder(tmp_path, coding="colours")
+    noise = np.random.default_rng(0).integers(0, 256, (100, 100, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "masks/train/p0.png")
+    assert "masks/train/p0.png" in said(tmp_path) and "classes: 3 (" in said(tmp_path)
+
+
 def test_a_broken_file_of_a_list_is_an_error(tmp_path: Path) -> None:
     write_folder(tmp_path, "lists")
     whole = (tmp_path / "images/p3.png").read_bytes()

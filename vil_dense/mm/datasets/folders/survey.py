@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmengine.logging import print_log
 from PIL import ExifTags, Image
 
 from vil_dense.files import sample_evenly
@@ -21,6 +22,9 @@ from vil_dense.progress import Progress
 
 READ_MOST = 1000
 """Pairs that are read in whole, evenly spread; of the others the files are only opened, for their sizes."""
+
+MOST_VALUES = 4096
+"""Values of a mask; a file with more is a picture."""
 
 
 @dataclass
@@ -62,7 +66,7 @@ def inspect_folder(
     pictures: str = "",
     masks: str = "",
     classes: str | Sequence[Any] | None = None,
-    ignore: Sequence[int | str] | None = None,
+    ignore: Sequence[int | str] | int | str | None = None,
     coding: str | None = None,
     split_by: str | None = None,
     val_share: float = 0.2,
@@ -86,13 +90,15 @@ def inspect_folder(
     if coding not in (None, "ids", "colours"):
         raise ValueError(f"coding is 'ids' or 'colours', got {coding!r}")
     found = find_layout(Path(data_root), pictures, masks)
-    splits, how = choose_split(found, val_share=val_share, seed=split_seed, split_by=split_by)
+    ignore = [ignore] if isinstance(ignore, int | str) else ignore
+    split = choose_split(found, val_share=val_share, seed=split_seed, split_by=split_by)
+    splits = split.pairs
     sizes, values, faults = _read(splits, coding)
-    listed = how not in ("folders",) and not how.startswith("drawn")
-    if faults and listed:
-        raise ValueError(f"{len(faults)} files that {how} names cannot be used: {'; '.join([*faults.values()][:3])}")
-    splits = {split: [pair for pair in pairs if pair.picture not in faults] for split, pairs in splits.items()}
-    if empty := [split for split, pairs in splits.items() if not pairs]:
+    if faults and split.listed:
+        some = "; ".join([*faults.values()][:3])
+        raise ValueError(f"{len(faults)} files that {split.source} names cannot be used: {some}")
+    splits = {name: [pair for pair in pairs if pair.picture not in faults] for name, pairs in splits.items()}
+    if empty := [name for name, pairs in splits.items() if not pairs]:
         raise ValueError(f"no pair for {empty[0]} is left in {data_root}: {'; '.join([*faults.values()][:3])}")
     coding = coding or ("colours" if values.coloured else "ids")
     if coding == "ids" and values.coloured:
@@ -106,13 +112,15 @@ def inspect_folder(
     )
     lines = [
         f"data: {found.root}, {found.layout.name} ({found.folders}); {len(splits['train'])} pairs to train, "
-        f"{len(splits['val'])} to validate (split: {how})",
+        f"{len(splits['val'])} to validate (split: {split.source})",
         f"sizes (height x width): {describe_sizes(sizes)}",
         describe_classes(named, counts, values.read, len(sizes) + len(faults)),
     ]
     if values.mixed and coding == "ids":
         lines.append(f"warning: {values.mixed} has other colours in its palette than masks before; its ids were taken")
     notes = list(found.notes)
+    if left := sum(map(len, found.pairs.values())) - sum(map(len, split.pairs.values())):
+        notes.append(f"{left} pairs in no list")
     if faults:
         notes.append(f"{len(faults)} pairs that cannot be read: {'; '.join([*faults.values()][:3])}")
     if notes:
@@ -124,7 +132,7 @@ def _read(splits: Mapping[str, Sequence[Pair]], coding: str | None) -> tuple[np.
     """Reads pairs, `READ_MOST` of them in whole; returns sizes, values, and a sentence on each that cannot be read."""
     pairs = list({pair.picture: pair for split in splits.values() for pair in split}.values())
     values, sizes, faults = Values(), [], {}
-    with Progress("data") as progress:
+    with Progress("data", lambda line: print_log(line, "current")) as progress:
         for done, index in enumerate(sample_evenly(len(pairs))):
             pair, whole = pairs[index], done < READ_MOST
             try:
@@ -134,13 +142,14 @@ def _read(splits: Mapping[str, Sequence[Pair]], coding: str | None) -> tuple[np.
                 sizes.append(size)
             except ValueError as error:
                 faults[pair.picture] = str(error)
-            if done + 1 < len(pairs) or done > READ_MOST // 10:
-                progress(done + 1, len(pairs))
+            progress(done + 1, len(pairs))
     return np.array(sizes, dtype=np.int64).reshape(-1, 2), values, faults
 
 
 def _add(values: Values, mask: Path) -> None:
     counted = count_values(mask)
+    if len(counted.colours) > MOST_VALUES:
+        raise ValueError(f"{mask} holds {len(counted.colours)} values: it is a picture, not a mask")
     values.read += 1
     values.colours.update(counted.colours)
     if counted.ids is None:
@@ -150,8 +159,6 @@ def _add(values: Values, mask: Path) -> None:
     if any(values.palette.get(id_, colour) != colour for id_, colour in counted.palette.items()):
         values.mixed = values.mixed or str(mask)
     values.palette.update(counted.palette)
-    if min(len(values.colours), len(values.ids) or len(values.colours)) > 2**12:
-        raise ValueError(f"{mask} and masks before it hold more than {2**12} values: they are pictures, not masks")
 
 
 def picture_size(path: Path, whole: bool = False) -> tuple[int, int]:
