@@ -86,7 +86,7 @@ def choose_sizes(sizes: np.ndarray, patch: int) -> dict[str, tuple[int, int]]:
         patch: side of a patch of the model, in px.
     """
     short = min(LONGEST_SHORT_SIDE, int(np.median(sizes.min(1))))
-    crop = min(max(short // CROP_STEP, 1) * CROP_STEP, MOST_TOKENS * patch)
+    crop = min(max(round(short / CROP_STEP), 1) * CROP_STEP, MOST_TOKENS * patch)
     return dict(crop_size=(crop, crop), image_scale=(4 * short, short))
 
 
