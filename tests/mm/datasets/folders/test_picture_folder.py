@@ -3,6 +3,7 @@
 import csv
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,17 @@ def test_the_split_of_files_and_folders_is_followed(tmp_path: Path) -> None:
         pairs = inspect_folder(str(write_folder(tmp_path / layout, layout))).splits
         assert [pair.name[-2:] for pair in pairs["train"]] == [f"p{number}" for number in range(5)]
         assert [pair.name[-2:] for pair in pairs["val"]] == ["q0", "q1"]
+
+
+def test_training_alone_is_divided(tmp_path: Path) -> None:
+    write_folder(tmp_path / "folders")
+    shutil.rmtree(tmp_path / "folders/images/val")
+    write_folder(tmp_path / "lists", "lists")
+    (tmp_path / "lists/val.txt").unlink()
+    for kind in ("folders", "lists"):
+        pairs = inspect_folder(str(tmp_path / kind)).splits
+        assert sorted(pair.name for listed in pairs.values() for pair in listed) == [f"p{n}" for n in range(5)]
+        assert [len(pairs["train"]), len(pairs["val"])] == [4, 1] and "drawn" in said(tmp_path / kind)
 
 
 def test_a_split_in_the_data_root_comes_first(tmp_path: Path) -> None:
@@ -168,6 +180,24 @@ def test_classes_of_a_file(tmp_path: Path) -> None:
     meta = build(tmp_path).metainfo
     assert meta["classes"] == ("sky", "sea") and meta["palette"] == [[1, 2, 3], [10, 11, 12]]
     assert meta["label_map"] == {255: 0, 0: 1, 127: 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("classes.json", '["a", "b", "c"]'),
+        ("classes.json", '{"a": 0, "b": 1, "c": 2}'),
+        ("classes.json", '{"classes": [{"name": "a"}, {"name": "b"}, {"name": "c"}]}'),
+        ("classes.csv", "name,id\na,0\nb,1\nc,2\n"),
+        ("classes.csv", "Name, ID, colour\nc,2,\na,0,\nb,1,\n"),
+    ],
+)
+def test_forms_of_files_of_classes(name: str, text: str, tmp_path: Path) -> None:
+    write_folder(tmp_path, coding="palette")
+    (tmp_path / name).write_text(text)
+    meta = build(tmp_path).metainfo
+    ids = {meta["classes"][index]: id_ for id_, index in meta["label_map"].items() if index < 255}
+    assert ids == dict(a=0, b=1, c=2)
 
 
 @pytest.mark.parametrize("coding", ["colours", "palette"])

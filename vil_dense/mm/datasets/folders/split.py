@@ -1,6 +1,7 @@
 """Divides pairs of pictures and masks into training and validation: by files, or by a repeatable draw."""
 
 import hashlib
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -82,9 +83,10 @@ def draw_split(
         what = f"groups by split_by={split_by!r}" if split_by else "pairs of picture and mask"
         raise ValueError(f"a split into training and validation needs two {what} or more, got {len(groups)}")
     order = sorted(groups, key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
+    target = math.ceil(val_share * len(names) - 1e-9)  # of 0.1 * 30, which is a little more than 3
     val: set[str] = set()
     for group in order[:-1]:
-        if len(val) >= val_share * len(names):
+        if len(val) >= target:
             break
         val.update(groups[group])
     return dict(train=[name for name in names if name not in val], val=[name for name in names if name in val])
