@@ -32,7 +32,7 @@ MADE = {"sizes.csv", "volumes.csv", *(f"configs/{name}.json" for name in BUNDLE)
 """Files that commands of the pages write."""
 TOP = ("configs", "tools", "tests", "vil_dense", ".github", ".ci")
 ENDINGS = (".cfg", ".csv", ".md", ".png", ".py", ".txt")
-OF_A_READER = ("work_dirs", "data", "images", "annotations", "$")
+OF_A_READER = ("work_dirs", "data", "images", "annotations", "$", "ImageSets", "classes.", "splits/", "{train,val}")
 
 each_page = pytest.mark.parametrize("page", PAGES)
 

@@ -31,12 +31,16 @@ def test_a_variable_that_is_used_up_is_refused_with_the_places(key: str, place: 
     with pytest.raises(ValueError) as error:
         read("configs/vil_upernet_ade20k.py", **{key: "x"})
     assert_one_line(str(error.value), key, place)
+    with pytest.raises(ValueError) as error:
+        read("configs/vil_unet3d_volumes.py", batch_size=3)  # which its `shared` has, and no variable
+    assert_one_line(str(error.value), "batch_size")
 
 
 def test_what_a_run_reads_is_changed() -> None:
     cfg = read("configs/vil_upernet_ade20k.py", **{"train_cfg.max_iters": 7, "compile": True, "model.backbone.dim": 32})
     assert cfg.train_cfg.max_iters == 7 and cfg.compile and cfg.model.backbone.dim == 32
-    assert read("configs/vil_unet3d_sample.py", data_root="x").data_root == "x"
+    for config in ("configs/vil_unet3d_sample.py", "configs/vil_upernet_images.py"):
+        assert read(config, data_root="x").data_root == "x"
 
 
 def test_the_nearest_name_is_suggested() -> None:

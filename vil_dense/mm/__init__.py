@@ -15,6 +15,15 @@ except ImportError as error:
 from vil_dense.mm.datasets.class_folders import LabelledPictures
 from vil_dense.mm.datasets.folders.dataset import PictureFolder
 from vil_dense.mm.datasets.folders.masks import LoadMask
+from vil_dense.mm.datasets.public_sets import (
+    CheckedCityscapesDataset,
+    CheckedCOCOStuffDataset,
+    CheckedISPRSDataset,
+    CheckedLoveDADataset,
+    CheckedPascalContextDataset,
+    CheckedPascalVOCDataset,
+    CheckedPotsdamDataset,
+)
 from vil_dense.mm.datasets.seeding import KeyedInfiniteSampler, KeyedSampler, SeedSample, StepSeedHook
 from vil_dense.mm.datasets.segmentation import CamVidDataset, CheckedADE20KDataset, CheckedDataset, SampleDataset
 from vil_dense.mm.datasets.transforms.color_jitter import ColorJitter
@@ -50,7 +59,14 @@ from vil_dense.mm.models.tta import MeanTTAModel
 __all__ = [
     "CamVidDataset",
     "CheckedADE20KDataset",
+    "CheckedCOCOStuffDataset",
+    "CheckedCityscapesDataset",
     "CheckedDataset",
+    "CheckedISPRSDataset",
+    "CheckedLoveDADataset",
+    "CheckedPascalContextDataset",
+    "CheckedPascalVOCDataset",
+    "CheckedPotsdamDataset",
     "ClassIoUMetric",
     "ClassReportHook",
     "ColorJitter",

@@ -110,8 +110,20 @@ def test_a_checkpoint_is_enough(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sizes", "crop", "short"),
-    [([(12, 16)] * 3, 32, 12), ([(100, 200), (300, 250), (240, 320)], 224, 240), ([(3000, 4000)], 256, 512)],
+    ("sizes", "patch", "crop", "short"),
+    [
+        ([(12, 16)] * 3, 8, 32, 12),
+        ([(100, 200), (300, 250), (230, 320)], 8, 224, 230),
+        ([(3000, 4000)], 8, 256, 512),
+        ([(3000, 4000)], 16, 512, 512),
+    ],
 )
-def test_sizes(sizes: list[tuple[int, int]], crop: int, short: int) -> None:
-    assert choose_sizes(np.array(sizes)) == dict(crop_size=(crop, crop), image_scale=(4 * short, short))
+def test_sizes(sizes: list[tuple[int, int]], patch: int, crop: int, short: int) -> None:
+    assert choose_sizes(np.array(sizes), patch) == dict(crop_size=(crop, crop), image_scale=(4 * short, short))
+
+
+def test_a_short_run_validates_and_saves_at_its_end(tmp_path: Path) -> None:
+    write_folder(tmp_path / "data")
+    cfg = read(tmp_path, **{"train_cfg.max_iters": 7})
+    resolve_pictures(cfg)
+    assert cfg.train_cfg.val_interval == 7 == cfg.default_hooks.checkpoint.interval

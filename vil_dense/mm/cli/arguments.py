@@ -23,6 +23,7 @@ from vil_dense.errors import exit_on_error, traceback_hint
 from vil_dense.mm.engine.distributed import start_processes
 from vil_dense.mm.engine.failures import RunFault
 from vil_dense.mm.engine.resolve_config import SHARED
+from vil_dense.mm.engine.resolve_pictures import FOUND, OPTIONS
 from vil_dense.mm.utils import safe_load
 
 USER_ERRORS = (ImportError, KeyError, OSError, RunFault, SyntaxError, TypeError, ValueError)
@@ -167,7 +168,8 @@ def read_config(args: argparse.Namespace, subfolder: str = "", cfg: Config | Non
 def _check_option(option: str, cfg: Config, path: str) -> None:
     """Refuses an override of what the config has not, and of a variable that was used up when the file was read."""
     key = option.split(".")[0]
-    if key in RUNNER_OPTIONS or ("plan" in cfg and key in SHARED) or key in cfg.get("shared", {}):
+    of_pictures = key in (*OPTIONS, *FOUND) and key in cfg.get("shared", {})
+    if key in RUNNER_OPTIONS or of_pictures or ("plan" in cfg and key in SHARED):
         return
     if key not in cfg:
         raise ValueError(f"unknown option {option}: {path} has no {key}")

@@ -19,8 +19,10 @@ FOUND = ("crop_size", "image_scale", "num_classes")
 """Keys at the top of a config that the data decide on, unless they are set."""
 LONGEST_SHORT_SIDE = 512
 """Pictures whose median short side is longer are scaled to it, in px."""
-CROPS = (32, 256)
-"""Smallest and largest crop, in px; crops are multiples of the smallest."""
+CROP_STEP = 32
+"""Crops are multiples of this, in px."""
+MOST_TOKENS = 32
+"""Tokens on a side of the largest crop."""
 
 
 def resolve_pictures(cfg: Config) -> list[str]:
@@ -52,7 +54,7 @@ def resolve_pictures(cfg: Config) -> list[str]:
         for part in parts:
             part.update(folder.classes.as_config(), splits=str(file), data_root=str(folder.root))
         if not of_a_run:
-            sizes = choose_sizes(folder.sizes)
+            sizes = choose_sizes(folder.sizes, cfg.model.backbone.get("patch_size", 16))
             found = {key: value if cfg[key] == before[key] else cfg[key] for key, value in sizes.items()}
         found["num_classes"] = len(folder.classes.classes)
         lines = folder.lines
@@ -60,6 +62,7 @@ def resolve_pictures(cfg: Config) -> list[str]:
     for part in parts:
         part.metainfo = {**(part.get("metainfo") or {}), **{key: found[key] for key in FOUND}}
     cfg.update(found)
+    _shorten_intervals(cfg)
     cfg.shared = {key: cfg[key] for key in (*OPTIONS, *FOUND)}
     return [*lines, _describe_steps(cfg)]
 
@@ -75,10 +78,15 @@ def resolve_from_checkpoint(cfg: Config, meta: Mapping[str, Any]) -> None:
         _replace(cfg, cfg.shared, {key: meta[key] for key in FOUND})
 
 
-def choose_sizes(sizes: np.ndarray) -> dict[str, tuple[int, int]]:
-    """Chooses crop (height, width) and scale (longest long side, short side) from the sizes of pictures, (N, 2) px."""
+def choose_sizes(sizes: np.ndarray, patch: int) -> dict[str, tuple[int, int]]:
+    """Chooses crop (height, width) and scale (longest long side, short side) of pictures, in px.
+
+    Args:
+        sizes: height and width of each picture, (N, 2) px.
+        patch: side of a patch of the model, in px.
+    """
     short = min(LONGEST_SHORT_SIDE, int(np.median(sizes.min(1))))
-    crop = min(max(short // CROPS[0] * CROPS[0], CROPS[0]), CROPS[1])
+    crop = min(max(round(short / CROP_STEP), 1) * CROP_STEP, MOST_TOKENS * patch)
     return dict(crop_size=(crop, crop), image_scale=(4 * short, short))
 
 
@@ -132,6 +140,14 @@ def _replace(cfg: Config, before: ConfigDict, found: dict[str, Any]) -> None:
     patch = model.backbone.get("patch_size", 16)
     if tuple(model.backbone.get("grid", ())) == tuple(side // patch for side in before.crop_size):
         model.backbone.grid = tuple(side // patch for side in found["crop_size"])
+
+
+def _shorten_intervals(cfg: Config) -> None:
+    """Validates and saves at the end of a run that is shorter than the config's intervals."""
+    steps = cfg.train_cfg.get("max_iters")
+    for part, key in ((cfg.train_cfg, "val_interval"), (cfg.default_hooks.get("checkpoint") or {}, "interval")):
+        if steps and part.get(key, 0) > steps:
+            part[key] = steps
 
 
 def _places(cfg: Config) -> Iterator[tuple[ConfigDict, str, str]]:

@@ -3,6 +3,7 @@
 import csv
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,17 @@ def test_the_split_of_files_and_folders_is_followed(tmp_path: Path) -> None:
         assert [pair.name[-2:] for pair in pairs["val"]] == ["q0", "q1"]
 
 
+def test_training_alone_is_divided(tmp_path: Path) -> None:
+    write_folder(tmp_path / "folders")
+    shutil.rmtree(tmp_path / "folders/images/val")
+    write_folder(tmp_path / "lists", "lists")
+    (tmp_path / "lists/val.txt").unlink()
+    for kind in ("folders", "lists"):
+        pairs = inspect_folder(str(tmp_path / kind)).splits
+        assert sorted(pair.name for listed in pairs.values() for pair in listed) == [f"p{n}" for n in range(5)]
+        assert [len(pairs["train"]), len(pairs["val"])] == [4, 1] and "drawn" in said(tmp_path / kind)
+
+
 def test_a_split_in_the_data_root_comes_first(tmp_path: Path) -> None:
     write_folder(tmp_path, "lists")
     (tmp_path / "splits.json").write_text(json.dumps(dict(train=["p0", "q0.jpg"], val=["images/p1"])))
@@ -90,6 +102,23 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     for part in ("3 pairs to train, 2 to validate", "p1.JPG", "p2.jpeg", "other.png", ".DS_Store", "film.avi"):
         assert part in text, part
     assert len(build(tmp_path)) == 3
+
+
+def test_other_splits_and_pairs_of_no_list_are_said(tmp_path: Path) -> None:
+    write_folder(tmp_path / "folders")
+    (tmp_path / "folders/images/test").mkdir()
+    (tmp_path / "folders/images/test/a.png").write_bytes((tmp_path / "folders/masks/train/p0.png").read_bytes())
+    assert "images/test" in said(tmp_path / "folders")
+    write_folder(tmp_path / "lists", "lists")
+    (tmp_path / "lists/val.txt").write_text("q1\n")
+    assert "1 pairs in no list" in said(tmp_path / "lists")
+
+
+def test_a_photo_among_the_masks_is_left_out(tmp_path: Path) -> None:
+    write_folder(tmp_path, coding="colours")
+    noise = np.random.default_rng(0).integers(0, 256, (100, 100, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "masks/train/p0.png")
+    assert "masks/train/p0.png" in said(tmp_path) and "classes: 3 (" in said(tmp_path)
 
 
 def test_a_broken_file_of_a_list_is_an_error(tmp_path: Path) -> None:
@@ -154,9 +183,29 @@ def test_classes_of_a_file(tmp_path: Path) -> None:
     assert meta["label_map"] == {255: 0, 0: 1, 127: 1}
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("classes.json", '["a", "b", "c"]'),
+        ("classes.json", '{"a": 0, "b": 1, "c": 2}'),
+        ("classes.json", '{"classes": [{"name": "a"}, {"name": "b"}, {"name": "c"}]}'),
+        ("classes.csv", "name,id\na,0\nb,1\nc,2\n"),
+        ("classes.csv", "Name, ID, colour\nc,2,\na,0,\nb,1,\n"),
+    ],
+)
+def test_forms_of_files_of_classes(name: str, text: str, tmp_path: Path) -> None:
+    write_folder(tmp_path, coding="palette")
+    (tmp_path / name).write_text(text)
+    meta = build(tmp_path).metainfo
+    ids = {meta["classes"][index]: id_ for id_, index in meta["label_map"].items() if index < 255}
+    assert ids == dict(a=0, b=1, c=2)
+
+
+@pytest.mark.parametrize("coding", ["colours", "palette"])
 @pytest.mark.parametrize("header", [["name", "r", "g", "b"], ["name", "colour"]])
-def test_classes_by_colour(header: list[str], tmp_path: Path) -> None:
-    write_folder(tmp_path, coding="colours")
+def test_classes_by_colour(header: list[str], coding: str, tmp_path: Path) -> None:
+    """Without ids the colours are those of the masks, or of their palettes."""
+    write_folder(tmp_path, coding=coding)
     rows = [("road", 128, 0, 0), ("car", 0, 0, 128), ("void", 0, 0, 0)]
     with (tmp_path / "classes.csv").open("w", newline="") as file:
         table = csv.writer(file)

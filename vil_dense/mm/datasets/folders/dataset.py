@@ -7,7 +7,8 @@ from typing import Any
 from mmengine.logging import print_log
 from mmseg.registry import DATASETS
 
-from vil_dense.mm.datasets.folders.classes import Classes, parse_rows, parse_value
+from vil_dense.mm.datasets.folders.class_rows import parse_rows, parse_value
+from vil_dense.mm.datasets.folders.classes import Classes
 from vil_dense.mm.datasets.folders.pairs import Pair
 from vil_dense.mm.datasets.folders.split import read_splits
 from vil_dense.mm.datasets.folders.survey import inspect_folder

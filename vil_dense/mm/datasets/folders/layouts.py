@@ -125,6 +125,8 @@ def _try(layout: Layout, root: Path) -> Found | None:
             found.folders = found.folders or " + ".join(_below(root, *options[0]))
     if not found.pairs or (in_folders and "train" not in found.pairs):
         return None
+    if in_folders:
+        found.notes += _unused(layout, root)
     if in_folders and "val" not in found.pairs:
         found.pairs = {"": found.pairs["train"]}
     if layout.lists:
@@ -145,6 +147,22 @@ def _folders(layout: Layout, root: Path, split: str) -> Iterator[tuple[Path, Pat
         pair = root / names[0], root / names[1]
         if all(path.is_dir() and holds_pictures(path) for path in pair):
             yield pair
+
+
+def _unused(layout: Layout, root: Path) -> list[str]:
+    """Returns a note on folders of other splits, such as `test`."""
+    before, _, after = layout.pictures.partition("{split}")
+    year = after if after == "2017" else ""
+    known = {word + year for split in ("train", "val") for word in WORDS[split]}
+    parents = {root / before.format(pictures=word) for word in WORDS["pictures"]}
+    others = [
+        path
+        for parent in sorted(parents)
+        if parent.is_dir()
+        for path in sorted(parent.iterdir())
+        if path.is_dir() and path.name not in known and holds_pictures(path)
+    ]
+    return [f"folders that are no known split: {', '.join(_below(root, *others))}"] if others else []
 
 
 def _below(root: Path, *folders: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,8 @@ from PIL import Image, UnidentifiedImageError
 from vil_dense.mm.datasets.folders.pairs import few
 from vil_dense.mm.datasets.pictures import FORMATS
 
+MOST_VALUES = 4096
+"""Values of a mask; a file with more is a picture."""
 GREYS = ("1", "L", "LA", "P", "PA", "I", "I;16", "I;16B", "I;16L")
 """Pillow's modes of one number for each pixel (and transparency)."""
 
@@ -31,6 +34,42 @@ class MaskValues(NamedTuple):
     ids: Counter[int] | None
     colours: Counter[int]
     palette: dict[int, int]
+
+
+@dataclass
+class Values:
+    """Counts the pixels of each value over many masks.
+
+    Args:
+        ids: pixels of each id.
+        colours: pixels of each colour.
+        palette: the colour of each id in the palettes of the masks.
+        coloured: a mask with colours; empty if there is none.
+        mixed: a mask whose palette has another colour for an id than a mask before; empty if there is none.
+        read: number of masks.
+    """
+
+    ids: Counter[int] = field(default_factory=Counter)
+    colours: Counter[int] = field(default_factory=Counter)
+    palette: dict[int, int] = field(default_factory=dict)
+    coloured: str = ""
+    mixed: str = ""
+    read: int = 0
+
+    def add(self, path: Path) -> None:
+        """Adds the values of a mask; raises ValueError if it cannot be read, or is a picture."""
+        counted = count_values(path)
+        if len(counted.colours) > MOST_VALUES:
+            raise ValueError(f"{path} holds {len(counted.colours)} values: it is a picture, not a mask")
+        self.read += 1
+        self.colours.update(counted.colours)
+        if counted.ids is None:
+            self.coloured = self.coloured or str(path)
+        else:
+            self.ids.update(counted.ids)
+        if any(self.palette.get(id_, colour) != colour for id_, colour in counted.palette.items()):
+            self.mixed = self.mixed or str(path)
+        self.palette.update(counted.palette)
 
 
 def read_mask(path: Path, colours: bool = False) -> np.ndarray:

@@ -1,10 +1,12 @@
 """Divides pairs of pictures and masks into training and validation: by files, or by a repeatable draw."""
 
 import hashlib
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from vil_dense.files import read_json
 from vil_dense.mm.datasets.folders.layouts import Found
@@ -14,10 +16,22 @@ SPLITS = "splits.json"
 """File in the data root that gives the split: `{"train": [name, ...], "val": [name, ...]}`."""
 
 
-def choose_split(
-    found: Found, *, val_share: float = 0.2, seed: int = 0, split_by: str | None = None
-) -> tuple[dict[str, list[Pair]], str]:
-    """Returns the pairs of `train` and `val`, and says where the split is from.
+class Split(NamedTuple):
+    """Holds a split into `train` and `val`.
+
+    Args:
+        pairs: of both.
+        source: as the log says it.
+        listed: whether files name the pairs, which are then followed to the letter.
+    """
+
+    pairs: dict[str, list[Pair]]
+    source: str
+    listed: bool
+
+
+def choose_split(found: Found, *, val_share: float = 0.2, seed: int = 0, split_by: str | None = None) -> Split:
+    """Returns the pairs of `train` and `val`.
 
     `splits.json` in the data root comes first, then lists, then the folders of a layout; else it is drawn.
 
@@ -27,20 +41,22 @@ def choose_split(
     file = found.root / SPLITS
     everything = [pair for pairs in found.pairs.values() for pair in pairs]
     if file.is_file():
-        return read_splits(file, found.root, everything), SPLITS
+        return Split(read_splits(file, found.root, everything), SPLITS, listed=True)
     if "val" in found.lists:
         named = {split: _lines(path) for split, path in found.lists.items()}
         splits = {split: pick(names, everything, found.root, found.lists[split]) for split, names in named.items()}
-        return splits, ", ".join(path.relative_to(found.root).as_posix() for path in found.lists.values())
+        files = ", ".join(path.relative_to(found.root).as_posix() for path in found.lists.values())
+        return Split(splits, files, listed=True)
     if "val" in found.pairs:
-        return dict(found.pairs), "folders"
+        return Split(dict(found.pairs), "folders", listed=False)
     if found.lists:  # of training alone
         everything = pick(_lines(found.lists["train"]), everything, found.root, found.lists["train"])
     named = draw_split([pair.name for pair in everything], val_share=val_share, seed=seed, split_by=split_by)
     of_name = {pair.name: pair for pair in everything}
     groups = f", groups of names by {split_by!r}" if split_by else ""
     how = f"drawn, {100 * val_share:g} % to validate, seed {seed}{groups}"
-    return {split: [of_name[name] for name in names] for split, names in named.items()}, how
+    pairs = {split: [of_name[name] for name in names] for split, names in named.items()}
+    return Split(pairs, how, listed=bool(found.lists))
 
 
 def draw_split(
@@ -67,9 +83,10 @@ def draw_split(
         what = f"groups by split_by={split_by!r}" if split_by else "pairs of picture and mask"
         raise ValueError(f"a split into training and validation needs two {what} or more, got {len(groups)}")
     order = sorted(groups, key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
+    target = math.ceil(val_share * len(names) - 1e-9)  # of 0.1 * 30, which is a little more than 3
     val: set[str] = set()
     for group in order[:-1]:
-        if len(val) >= val_share * len(names):
+        if len(val) >= target:
             break
         val.update(groups[group])
     return dict(train=[name for name in names if name not in val], val=[name for name in names if name in val])

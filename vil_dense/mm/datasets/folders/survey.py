@@ -1,21 +1,21 @@
 """Inspects a folder of pictures and masks: layout, split, sizes, classes, and what is left out and why."""
 
 import warnings
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmengine.logging import print_log
 from PIL import ExifTags, Image
 
 from vil_dense.files import sample_evenly
 from vil_dense.mm.datasets.folders.classes import Classes, find_classes
-from vil_dense.mm.datasets.folders.layouts import CITYSCAPES, find_layout
-from vil_dense.mm.datasets.folders.masks import count_values, show
+from vil_dense.mm.datasets.folders.layouts import CITYSCAPES, Found, find_layout
+from vil_dense.mm.datasets.folders.masks import Values, show
 from vil_dense.mm.datasets.folders.pairs import Pair, few
-from vil_dense.mm.datasets.folders.split import choose_split
+from vil_dense.mm.datasets.folders.split import Split, choose_split
 from vil_dense.mm.datasets.pictures import FORMATS
 from vil_dense.progress import Progress
 
@@ -42,27 +42,13 @@ class Folder:
     lines: list[str] = field(default_factory=list)
 
 
-@dataclass
-class Values:
-    """Counts the pixels of each value over masks."""
-
-    ids: Counter[int] = field(default_factory=Counter)
-    colours: Counter[int] = field(default_factory=Counter)
-    palette: dict[int, int] = field(default_factory=dict)
-    coloured: str = ""
-    """A mask with colours."""
-    mixed: str = ""
-    """A mask whose palette has another colour for an id than a mask before."""
-    read: int = 0
-
-
 def inspect_folder(
     data_root: str,
     *,
     pictures: str = "",
     masks: str = "",
     classes: str | Sequence[Any] | None = None,
-    ignore: Sequence[int | str] | None = None,
+    ignore: Sequence[int | str] | int | str | None = None,
     coding: str | None = None,
     split_by: str | None = None,
     val_share: float = 0.2,
@@ -86,72 +72,69 @@ def inspect_folder(
     if coding not in (None, "ids", "colours"):
         raise ValueError(f"coding is 'ids' or 'colours', got {coding!r}")
     found = find_layout(Path(data_root), pictures, masks)
-    splits, how = choose_split(found, val_share=val_share, seed=split_seed, split_by=split_by)
-    sizes, values, faults = _read(splits, coding)
-    listed = how not in ("folders",) and not how.startswith("drawn")
-    if faults and listed:
-        raise ValueError(f"{len(faults)} files that {how} names cannot be used: {'; '.join([*faults.values()][:3])}")
-    splits = {split: [pair for pair in pairs if pair.picture not in faults] for split, pairs in splits.items()}
-    if empty := [split for split, pairs in splits.items() if not pairs]:
-        raise ValueError(f"no pair for {empty[0]} is left in {data_root}: {'; '.join([*faults.values()][:3])}")
-    coding = coding or ("colours" if values.coloured else "ids")
-    if coding == "ids" and values.coloured:
-        raise ValueError(f"{values.coloured} has colours, and coding='ids' was asked for")
-    counts = values.colours if coding == "colours" else values.ids
-    label_ids = found.layout.name == CITYSCAPES and all(
-        pair.mask.stem.endswith("labelIds") for pairs in splits.values() for pair in pairs
-    )
+    split = choose_split(found, val_share=val_share, seed=split_seed, split_by=split_by)
+    sizes, values, faults = _read(split)
+    splits = {name: [pair for pair in pairs if pair.picture not in faults] for name, pairs in split.pairs.items()}
+    if empty := [name for name, pairs in splits.items() if not pairs]:
+        raise ValueError(f"no pair for {empty[0]} is left in {data_root}: {_some(faults)}")
     named = find_classes(
-        found.root, counts, classes=classes, ignore=ignore, coding=coding, colours=values.palette, cityscapes=label_ids
+        found.root,
+        values,
+        classes=classes,
+        ignore=[ignore] if isinstance(ignore, int | str) else ignore,
+        coding=coding,
+        cityscapes=found.layout.name == CITYSCAPES and splits["train"][0].mask.stem.endswith("labelIds"),
     )
+    counts = values.colours if named.coding == "colours" else values.ids
     lines = [
         f"data: {found.root}, {found.layout.name} ({found.folders}); {len(splits['train'])} pairs to train, "
-        f"{len(splits['val'])} to validate (split: {how})",
+        f"{len(splits['val'])} to validate (split: {split.source})",
         f"sizes (height x width): {describe_sizes(sizes)}",
         describe_classes(named, counts, values.read, len(sizes) + len(faults)),
     ]
-    if values.mixed and coding == "ids":
+    if values.mixed and named.coding == "ids":
         lines.append(f"warning: {values.mixed} has other colours in its palette than masks before; its ids were taken")
-    notes = list(found.notes)
-    if faults:
-        notes.append(f"{len(faults)} pairs that cannot be read: {'; '.join([*faults.values()][:3])}")
-    if notes:
+    if notes := _left_out(found, split, faults):
         lines.append(f"left out: {'; '.join(notes)}")
     return Folder(found.root, splits, named, sizes, lines)
 
 
-def _read(splits: Mapping[str, Sequence[Pair]], coding: str | None) -> tuple[np.ndarray, Values, dict[Path, str]]:
-    """Reads pairs, `READ_MOST` of them in whole; returns sizes, values, and a sentence on each that cannot be read."""
-    pairs = list({pair.picture: pair for split in splits.values() for pair in split}.values())
+def _left_out(found: Found, split: Split, faults: Mapping[Path, str]) -> list[str]:
+    """Returns a note on each kind of files that are not used."""
+    notes = list(found.notes)
+    if left := sum(map(len, found.pairs.values())) - sum(map(len, split.pairs.values())):
+        notes.append(f"{left} pairs in no list")
+    if faults:
+        notes.append(f"{len(faults)} pairs that cannot be read: {_some(faults)}")
+    return notes
+
+
+def _some(faults: Mapping[Path, str], most: int = 3) -> str:
+    return "; ".join([*faults.values()][:most])
+
+
+def _read(split: Split) -> tuple[np.ndarray, Values, dict[Path, str]]:
+    """Reads pairs, `READ_MOST` of them in whole; returns sizes, values, and a sentence on each that cannot be read.
+
+    Raises:
+        ValueError: a pair that a list names cannot be read.
+    """
+    pairs = list({pair.picture: pair for listed in split.pairs.values() for pair in listed}.values())
     values, sizes, faults = Values(), [], {}
-    with Progress("data") as progress:
+    with Progress("data", lambda line: print_log(line, "current")) as progress:
         for done, index in enumerate(sample_evenly(len(pairs))):
             pair, whole = pairs[index], done < READ_MOST
             try:
                 size = picture_size(pair.picture, whole)
                 if whole:
-                    _add(values, pair.mask)
+                    values.add(pair.mask)
                 sizes.append(size)
             except ValueError as error:
                 faults[pair.picture] = str(error)
-            if done + 1 < len(pairs) or done > READ_MOST // 10:
-                progress(done + 1, len(pairs))
+            progress(done + 1, len(pairs))
+    if faults and split.listed:
+        raise ValueError(f"{len(faults)} files that {split.source} names cannot be used: {_some(faults)}")
     return np.array(sizes, dtype=np.int64).reshape(-1, 2), values, faults
-
-
-def _add(values: Values, mask: Path) -> None:
-    counted = count_values(mask)
-    values.read += 1
-    values.colours.update(counted.colours)
-    if counted.ids is None:
-        values.coloured = values.coloured or str(mask)
-    else:
-        values.ids.update(counted.ids)
-    if any(values.palette.get(id_, colour) != colour for id_, colour in counted.palette.items()):
-        values.mixed = values.mixed or str(mask)
-    values.palette.update(counted.palette)
-    if min(len(values.colours), len(values.ids) or len(values.colours)) > 2**12:
-        raise ValueError(f"{mask} and masks before it hold more than {2**12} values: they are pictures, not masks")
 
 
 def picture_size(path: Path, whole: bool = False) -> tuple[int, int]:

@@ -1,0 +1,18 @@
+"""Trains ViL-T (v2) with UperNet on COCO-Stuff 164k: 512 x 512 crops, batch 16, 160k steps.
+
+Command:  python tools/train.py configs/coco_stuff164k/vil2-t_upernet_1xb16-160k_coco-stuff164k-512x512.py --amp --cfg-options model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint=vil2_tiny16_e800_in1k.th
+Source:   the recipe of vil_upernet_ade20k.py; sizes and steps as in mmseg's configs of this set.
+Result:   Not run yet.
+"""
+
+_base_ = [
+    "../_base_/models/vil_upernet.py",
+    "../_base_/datasets/coco_stuff164k.py",
+    "../_base_/schedules/adamw_160k.py",
+    "../_base_/runtime.py",
+]
+
+model = dict(
+    decode_head=dict(num_classes=171),
+    auxiliary_head=dict(num_classes=171),
+)
