@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 def build(args: argparse.Namespace) -> "ViLRunner":
     """Builds the runner of a config with the arguments merged in, ready to train."""
+    import torch
     from mmengine.registry import RUNNERS
 
     from vil_dense.mm.cli.arguments import read_config
@@ -22,7 +23,7 @@ def build(args: argparse.Namespace) -> "ViLRunner":
     cfg.runner_type = "ViLRunner"
     cfg.auto_resume = args.resume
     if args.amp:
-        cfg.optim_wrapper.type = "AmpOptimWrapper"
+        cfg.optim_wrapper.type = "AmpOptimWrapper" if torch.cuda.is_available() else "CPUAmpOptimWrapper"
     if args.deterministic:
         cfg.setdefault("randomness", {})["deterministic"] = True
     runner = RUNNERS.build(cfg)
@@ -34,7 +35,7 @@ def main() -> None:
     arguments = parser("Trains a segmentor or a classifier.")
     arguments.add_argument("--resume", action="store_true", help="resume from the last checkpoint of the work folder")
     arguments.add_argument("--deterministic", action="store_true", help="give the same numbers in every run; slower")
-    arguments.add_argument("--amp", action="store_true", help="train in mixed precision (on a GPU)")
+    arguments.add_argument("--amp", action="store_true", help="train in mixed precision; bfloat16 on a CPU")
     args = arguments.parse_args()
 
     from vil_dense.mm.cli.arguments import report_errors
