@@ -61,7 +61,7 @@ def resolve_norm(cfg: Config, world_size: int, cuda: bool, weights: dict | None 
     open_norms = [part for part in _dicts(cfg.model) if _is_sync(part.get("norm_cfg"))]
     if not open_norms:
         return ""
-    widths = [_width(part) for part in open_norms]
+    widths = [width for part in open_norms for width in _widths(part)]
     batch_size = cfg.train_dataloader.batch_size
     trained = [key for key in weights or () if key.startswith("decode_head.")]
     if not trained:
@@ -286,6 +286,8 @@ def _dicts(node: object) -> list[dict]:
     return [*([node] if isinstance(node, dict) else []), *(found for child in children for found in _dicts(child))]
 
 
-def _width(part: dict) -> int:
-    """Returns the number of channels that the norms of a head or a neck see."""
-    return next(part[key] for key in ("channels", "embed_dim", "out_channels") if key in part)
+def _widths(part: dict) -> list[int]:
+    """Returns the numbers of channels that the norms of a head or a neck see."""
+    width = next(part[key] for key in ("channels", "embed_dim", "out_channels") if key in part)
+    # DeepLabV3+'s head also normalises its two inputs
+    return [width, *([part["c1_channels"], part["in_channels"]] if "c1_channels" in part else [])]
