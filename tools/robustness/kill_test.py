@@ -2,11 +2,12 @@
 
 Command: python tools/robustness/kill_test.py --out DIR
 
-For each kind (pictures; the same with averaged weights, accumulated gradients and early stopping; a finished run that is
-resumed with twice the steps; classes; volumes) a small training runs once without a stop. Then it runs repeatedly with `kill -9` after random times and `--resume` until
-its end. Weights, optimizer, schedule and logged values (except times) must equal those of the unbroken run. Checkpoints
-are written at every step, and half of the kills wait until one is being written. Writes kills.json to DIR and prints a
-line for each finished training. The exit code is 1 if one differs.
+For each kind (pictures; the same with averaged weights, accumulated gradients and early stopping; a finished run that
+is resumed with twice the steps; classes; volumes) a small training runs once without a stop. Then it runs repeatedly
+with `kill -9` after random times and `--resume` until its end. Weights, optimizer, schedule and logged values (except
+times) must equal those of the unbroken run. Checkpoints are written at every step, and half of the kills wait until one
+is being written. Writes kills.json to DIR and prints a line for each finished training. The exit code is 1 if one
+differs.
 """
 
 import json
