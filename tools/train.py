@@ -16,6 +16,7 @@ LOGGERS = ["tensorboard", "wandb", "mlflow"]
 
 def build(args: argparse.Namespace) -> "ViLRunner":
     """Builds the runner of a config with the arguments merged in, ready to train."""
+    import torch
     from mmengine.registry import RUNNERS
 
     from vil_dense.mm.cli.arguments import read_config
@@ -25,7 +26,7 @@ def build(args: argparse.Namespace) -> "ViLRunner":
     cfg.runner_type = "ViLRunner"
     cfg.auto_resume = args.resume
     if args.amp:
-        cfg.optim_wrapper.type = "AmpOptimWrapper"
+        cfg.optim_wrapper.type = "AmpOptimWrapper" if torch.cuda.is_available() else "CPUAmpOptimWrapper"
     if args.deterministic:
         cfg.setdefault("randomness", {})["deterministic"] = True
     add_loggers(cfg, args.log_to)
@@ -38,7 +39,7 @@ def main() -> None:
     arguments = parser("Trains a segmentor or a classifier.")
     arguments.add_argument("--resume", action="store_true", help="resume from the last checkpoint of the work folder")
     arguments.add_argument("--deterministic", action="store_true", help="give the same numbers in every run; slower")
-    arguments.add_argument("--amp", action="store_true", help="train in mixed precision (on a GPU)")
+    arguments.add_argument("--amp", action="store_true", help="train in mixed precision; bfloat16 on a CPU")
     arguments.add_argument(
         "--log-to",
         action="append",

@@ -2,6 +2,7 @@
 
 from command_lines import NO_CASE, ONE, bad, predict, run_test, train
 
+OPTIMIZER = "optim_wrapper.optimizer"
 A_FILE = "{bad}/good.pth is a file"
 BATCH, WORKERS = "train_dataloader.batch_size", "train_dataloader.num_workers"
 CFG_OPTIONS = {
@@ -22,6 +23,14 @@ CFG_OPTIONS = {
     "option: -1 workers": train(f"{WORKERS}=-1", WORKERS, "got -1"),
     "option: -1 steps": train("train_cfg.max_iters=-1", "train_cfg.max_iters", "got -1"),
     "option: rate is text": train("optim_wrapper.optimizer.lr=fast", "optim_wrapper.optimizer.lr", "'fast'"),
+    "option: optimizer": train(f"{OPTIMIZER}.type=AdamWW", f"{OPTIMIZER}.type", "AdamWW", "AdamW "),
+    "option: of an optimizer": train(f"{OPTIMIZER}.beta=3", f"{OPTIMIZER}.beta", "AdamW", "betas"),
+    "option: LN after a convolution": train("model.decode_head.norm_cfg.type=LN", "model.decode_head.norm_cfg", "GN"),
+    "option: two loaders": train("val_dataloader=[1,2]", "val_dataloader", "ConcatDataset"),
+    "option: crop of 0": train(
+        "'train_dataloader.dataset.pipeline.3.crop_size=(0,0)'", "crop_size of step 3", "(0, 0)"
+    ),
+    "option: no such map": train("model.decode_head.in_index=[0,1,2,9]", "model.decode_head.in_index", "map 9"),
     "option: label check": train("label_check.hours=3", "label_check", "seconds"),
 }
 ARGUMENTS = {

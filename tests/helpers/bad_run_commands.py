@@ -53,7 +53,7 @@ CONFIGS = {
     "config: no base": config("no_base.py", "no_base.py"),
     "config: unknown name": config("name_error.py", "name_error.py", "NameError", "'EncoderDecoder'", "line 1"),
     "config: fails": config("division.py", "division.py", "ZeroDivisionError"),
-    "config: import": config("import.py", "import.py", "ImportError"),
+    "config: import": config("import.py", "import.py", "ImportError", "No module named 'no_such_package'"),
     "config: reserved name": config("reserved.py", "reserved.py", "KeyError"),
     "config: empty": config("empty.py", "empty.py", "model"),
     "config: no data": config("no_data.py", "config"),

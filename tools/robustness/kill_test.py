@@ -2,11 +2,12 @@
 
 Command: python tools/robustness/kill_test.py --out DIR
 
-For each kind (pictures; the same with averaged weights, accumulated gradients and early stopping; classes; volumes) a
-small training runs once without a stop. Then it runs repeatedly with `kill -9` after random times and `--resume` until
-its end. Weights, optimizer, schedule and logged values (except times) must equal those of the unbroken run. Checkpoints
-are written at every step, and half of the kills wait until one is being written. Writes kills.json to DIR and prints a
-line for each finished training. The exit code is 1 if one differs.
+For each kind (pictures; the same with averaged weights, accumulated gradients and early stopping; a finished run that
+is resumed with twice the steps; classes; volumes) a small training runs once without a stop. Then it runs repeatedly
+with `kill -9` after random times and `--resume` until its end. Weights, optimizer, schedule and logged values (except
+times) must equal those of the unbroken run. Checkpoints are written at every step, and half of the kills wait until one
+is being written. Writes kills.json to DIR and prints a line for each finished training. The exit code is 1 if one
+differs.
 """
 
 import json
@@ -82,12 +83,20 @@ class Kind(NamedTuple):
     options: tuple[str, ...]
     make: Callable[[Path], object]
     roots: tuple[str, ...]  # options that name the data
+    before: tuple[str, ...] = ()  # options of a run that ends first, and that the training resumes
 
 
 SPLITS = tuple(f"{split}_dataloader.dataset.data_root" for split in ("train", "val", "test"))
 KINDS = {
     "pictures": Kind("vil_upernet_sample.py", PICTURES, lambda root: scenes.write_sample(root, train=6, val=2), SPLITS),
     "stateful": Kind("vil_upernet_sample.py", STATEFUL, lambda root: scenes.write_sample(root, train=6, val=2), SPLITS),
+    "extended": Kind(
+        "vil_upernet_sample.py",
+        PICTURES,
+        lambda root: scenes.write_sample(root, train=6, val=2),
+        SPLITS,
+        ("train_cfg.max_iters=8",),
+    ),
     "classes": Kind("vil_imagenet.py", CLASSES, make_classes, SPLITS),
     "volumes": Kind(
         "vil_unet3d_sample.py", VOLUMES, lambda root: volumes.write_sample(root, train=3, val=1), ("data_root",)
@@ -95,8 +104,11 @@ KINDS = {
 }
 
 
-def start(kind: Kind, data: Path, work_dir: Path) -> int:
-    """Starts a process that trains, or resumes the run in `work_dir`; returns its id. Its output goes to a log file."""
+def start(kind: Kind, data: Path, work_dir: Path, more: tuple[str, ...] = ()) -> int:
+    """Starts a process that trains, or resumes the run in `work_dir`; returns its id. Its output goes to a log file.
+
+    `more` are options that count more than those of the kind.
+    """
     sys.stdout.flush()
     if child := os.fork():
         return child
@@ -104,7 +116,7 @@ def start(kind: Kind, data: Path, work_dir: Path) -> int:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     roots = [f"{option}={data}" for option in kind.roots]
-    options = ["--work-dir", str(work_dir), "--resume", "--cfg-options", *COMMON, *kind.options, *roots]
+    options = ["--work-dir", str(work_dir), "--resume", "--cfg-options", *COMMON, *kind.options, *more, *roots]
     sys.argv = ["tools/train.py", str(ROOT / "configs" / kind.config), *options]
     code = 1
     try:
@@ -180,6 +192,16 @@ def difference(one: Any, other: Any, where: str = "") -> str:
     return "" if same else f"{where}: {str(one)[:60]} and {str(other)[:60]}"
 
 
+def run_before(kind: Kind, data: Path, work_dir: Path) -> None:
+    """Trains the run that the training of a kind resumes, if it has one.
+
+    Raises:
+        ValueError: that run failed; names its log.
+    """
+    if kind.before and (code := end(start(kind, data, work_dir, kind.before), 600)):
+        raise ValueError(f"the run to resume ended with code {code}; see {work_dir}.log")
+
+
 def kill_and_resume(name: str, kills: int, out: Path, draw: random.Random) -> dict[str, Any]:
     """Kills and resumes trainings of a kind `kills` times; returns the counts and the differences."""
     from vil_dense.mm.engine.checkpoints import newest
@@ -188,6 +210,7 @@ def kill_and_resume(name: str, kills: int, out: Path, draw: random.Random) -> di
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     kind.make(data)
+    run_before(kind, data, folder / "whole")
     begun = time.monotonic()
     if code := end(start(kind, data, folder / "whole"), 600):
         raise ValueError(f"the unbroken training ended with code {code}; see {folder}/whole.log")
@@ -196,6 +219,7 @@ def kill_and_resume(name: str, kills: int, out: Path, draw: random.Random) -> di
     found: dict[str, Any] = dict(kills=0, while_writing=0, trainings=0, stops=[], differences=[])
     while found["kills"] < kills:
         broken = folder / f"broken_{found['trainings']}"
+        run_before(kind, data, broken)
         while True:
             spent = found["kills"] == kills
             seconds, writing = draw.uniform(0, length), draw.random() < 0.5

@@ -43,6 +43,7 @@ from vil_dense.mm.engine.hooks.nan_guard import LabelledAccuracyHook, NaNGuardHo
 from vil_dense.mm.engine.hooks.preemption import PreemptionHook
 from vil_dense.mm.engine.hooks.reports import ClassReportHook, CompileHook, OverlayHook, ReportHook
 from vil_dense.mm.engine.loops.epoch_loop import EpochLoop
+from vil_dense.mm.engine.optim.cpu_amp import CPUAmpOptimWrapper
 from vil_dense.mm.engine.optim.layer_decay import ViLLayerDecay
 from vil_dense.mm.engine.optim.schedules import WarmupCosineLR
 from vil_dense.mm.engine.runner import ViLRunner
@@ -54,9 +55,11 @@ from vil_dense.mm.models.classifier import ImageClassifier
 from vil_dense.mm.models.data_preprocessor import PicturePreprocessor
 from vil_dense.mm.models.hierarchical import HierViLBackbone
 from vil_dense.mm.models.initializers import NormalConvs
+from vil_dense.mm.models.losses import PortableFocalLoss, WeightedCrossEntropyLoss
 from vil_dense.mm.models.tta import MeanTTAModel
 
 __all__ = [
+    "CPUAmpOptimWrapper",
     "CamVidDataset",
     "CheckedADE20KDataset",
     "CheckedCOCOStuffDataset",
@@ -91,6 +94,7 @@ __all__ = [
     "PictureFolder",
     "PictureJitter",
     "PicturePreprocessor",
+    "PortableFocalLoss",
     "Prediction",
     "PreemptionHook",
     "RandomResizedCrop",
@@ -107,4 +111,5 @@ __all__ = [
     "ViLLayerDecay",
     "ViLRunner",
     "WarmupCosineLR",
+    "WeightedCrossEntropyLoss",
 ]

@@ -14,7 +14,8 @@ DATA = SimpleNamespace(metainfo=dict(classes=["a", "b", "c"]))
 
 def network(padding: int = 255, classes: int = 3, **options: object) -> nn.Module:
     model = nn.Module()
-    loss = dict(type="CrossEntropyLoss", avg_non_ignore=True, **options.pop("loss", {}))
+    loss = options.pop("loss", {})
+    loss = loss if "type" in loss else dict(type="CrossEntropyLoss", avg_non_ignore=True, **loss)
     shape = dict(in_channels=4, channels=4, num_convs=1, in_index=0)
     model.decode_head = FCNHead(**shape, num_classes=classes, loss_decode=loss, **options)
     model.data_preprocessor = SimpleNamespace(seg_pad_val=padding)
@@ -34,9 +35,12 @@ def test_what_fits_is_returned() -> None:
         (network(padding=0), IoUMetric(), "seg_pad_val of data_preprocessor = 0"),
         (network(), IoUMetric(ignore_index=0), "ignore_index of IoUMetric = 0"),
         (network(padding=0, ignore_index=0), IoUMetric(ignore_index=0), "255"),
-        (network(loss=dict(class_weight=[1.0, 2.0, 1.0])), IoUMetric(), "avg_non_ignore=False"),
+        (network(loss=dict(class_weight=[1.0, 2.0, 1.0])), IoUMetric(), "WeightedCrossEntropyLoss"),
+        (network(loss=dict(class_weight=[1.0, 2.0, 1.0], use_sigmoid=True)), IoUMetric(), "use_sigmoid"),
+        (network(loss=dict(class_weight=[1.0, 2.0])), IoUMetric(), "2 numbers for 3 classes"),
+        (network(loss=dict(type="OhemCrossEntropy")), IoUMetric(), "OhemCrossEntropy.*OHEMPixelSampler"),
     ],
-    ids=["classes", "head", "padding", "metric", "all 0", "class_weight"],
+    ids=["classes", "head", "padding", "metric", "all 0", "class_weight", "sigmoid", "weights", "hard pixels"],
 )
 def test_what_contradicts_is_refused(model: nn.Module, metric: IoUMetric, named: str) -> None:
     with pytest.raises(ValueError, match=named):

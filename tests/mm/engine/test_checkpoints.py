@@ -97,7 +97,7 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["pictures", "classes", "volumes"])
+@pytest.mark.parametrize("kind", ["pictures", "stateful", "extended", "classes", "volumes"])
 def test_kill_test(kind: str, tmp_path: Path):
     command = [sys.executable, "tools/robustness/kill_test.py", "--out", str(tmp_path), "--kills", "1", "--kinds", kind]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)

@@ -4,42 +4,22 @@ from pathlib import Path
 
 import pytest
 from run_command import run_command
+from small_runs import CROP, write_config
 
 from vil_dense.mm.engine.earlier_run import move_earlier_run
 from vil_dense.mm.utils.safe_load import load_safely
-from vil_dense.synthetic.scenes import write_sample
 
-ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
-CONFIG = """
-_base_ = ["{root}/configs/vil_upernet_sample.py"]
-model = dict(
-    data_preprocessor=dict(size=(64, 64)),
-    backbone=dict(dim=32, depth=2, out_indices=(0, 0, 1, 1)),
-    neck=dict(embed_dim=32),
-    decode_head=dict(in_channels=[32] * 4, channels=16),
-    auxiliary_head=dict(in_channels=32, channels=16),
-)
-loader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root="{data}"))
-train_dataloader = dict(batch_size=2, **loader)
-val_dataloader = test_dataloader = loader
-train_cfg = dict(max_iters=2, val_interval=1)
-default_hooks = dict(checkpoint=dict(interval=1))
-"""
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("earlier")
-    text = CONFIG.format(root=ROOT, data=write_sample(folder / "sample", train=4, val=1) or folder / "sample")
-    (folder / "config.py").write_text(text)
-    return folder / "config.py"
+    return write_config(tmp_path_factory.mktemp("earlier"))
 
 
 def test_a_second_run_keeps_the_first_apart(config: Path, tmp_path: Path, monkeypatch, capfd) -> None:
     def train(options: str) -> str:
-        options += " train_dataloader.dataset.pipeline.3.crop_size=(64,64)"
-        assert run_command(f"train {config} --work-dir {run} {options}", monkeypatch) == 0
+        assert run_command(f"train {config} --work-dir {run} {options} {CROP}", monkeypatch) == 0
         return capfd.readouterr().out
 
     run = tmp_path / "run"
@@ -77,7 +57,7 @@ def test_what_is_moved(tmp_path: Path) -> None:
 
 
 def test_a_best_score_that_no_validation_gives(config: Path, tmp_path: Path, monkeypatch, capfd) -> None:
-    options = "val_evaluator.iou_metrics=[mDice] train_dataloader.dataset.pipeline.3.crop_size=(64,64)"
-    assert run_command(f"train {config} --work-dir {tmp_path} --cfg-options {options}", monkeypatch) == 0
+    options = f"--cfg-options val_evaluator.iou_metrics=[mDice] {CROP}"
+    assert run_command(f"train {config} --work-dir {tmp_path} {options}", monkeypatch) == 0
     assert "mDice" in capfd.readouterr().out.partition("best checkpoint: not saved")[2]
     assert not list(tmp_path.glob("best_*"))

@@ -129,6 +129,10 @@ def test_precision_follows_the_device():
     assert resolve_amp(cfg, cuda=True) == ""
     cfg.optim_wrapper.type = "AmpOptimWrapper"
     assert resolve_amp(cfg, cuda=False) and cfg.optim_wrapper.type == "OptimWrapper"
+    cfg.optim_wrapper.type = "CPUAmpOptimWrapper"
+    assert_one_line(resolve_amp(cfg, cuda=False), "bfloat16")
+    assert cfg.optim_wrapper.type == "CPUAmpOptimWrapper"
+    assert_one_line(resolve_amp(Config(cfg.to_dict()), cuda=True), "bfloat16")
     cfg.optim_wrapper.type = "AmpOptimWrapper"
     assert_one_line(resolve_amp(cfg, cuda=True), "float16", "TF32")
     assert (cfg.optim_wrapper.type, cfg.optim_wrapper.loss_scale) == ("AmpOptimWrapper", "dynamic")

@@ -9,7 +9,6 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from difflib import get_close_matches
 from pathlib import Path
 from weakref import WeakSet
 
@@ -20,6 +19,8 @@ from mmengine.registry import Registry, init_default_scope
 from mmengine.runner import Runner
 
 from vil_dense.errors import exit_on_error, traceback_hint
+from vil_dense.mm.engine.check_components import check_components, near_names, registered
+from vil_dense.mm.engine.check_numbers import check_numbers
 from vil_dense.mm.engine.distributed import start_processes
 from vil_dense.mm.engine.failures import RunFault
 from vil_dense.mm.engine.resolve_config import SHARED
@@ -65,17 +66,16 @@ def sentence(error: Exception) -> str:
     text = re.sub(r"^(class `\w+` in \S+: )+", "", text)  # MMEngine's registry names the class it built
     text = text.replace("(<unknown>, line ", "(line ")  # of the text of a config, which Python parses without a name
     text = re.sub(r"(?s) Please check whether the value of .*|, the current sys\.path is: .*", "", text)
-    if missing := re.search(r"(\w+) is not in the \w+::(\w+) registry", text):
+    missing = re.search(r"(\w+) is not in the \w+::([\w ]+) registry", text)
+    if missing and "did you mean" not in text:
         text += suggestion(missing[1], missing[2])
     return " ".join(text.split()) or type(error).__name__
 
 
 def suggestion(name: str, registry: str) -> str:
-    """Returns a question for the name nearest to an unknown one in a registry of MMEngine; empty if none is near."""
+    """Returns a question for the names nearest to an unknown one in a registry of MMEngine; empty if none is near."""
     roots = [part for part in vars(mmengine.registry).values() if isinstance(part, Registry) and part.name == registry]
-    known = {name for root in roots for part in (root, *root.children.values()) for name in part.module_dict}
-    near = get_close_matches(name, known, 1)
-    return f" (did you mean {near[0]}?)" if near else ""
+    return near_names(name, [known for root in roots for known in registered(root)])
 
 
 def _keep_traceback(error: Exception) -> str | None:
@@ -114,27 +114,6 @@ def _quiet_logs() -> Iterator[None]:
         logging.Handler.handleError = before  # type: ignore[method-assign]
 
 
-NUMBERS: dict[str, tuple[type[int] | tuple[type[float], ...], float]] = {
-    **{f"{split}_dataloader.batch_size": (int, 1) for split in ("train", "val", "test")},
-    **{f"{split}_dataloader.num_workers": (int, 0) for split in ("train", "val", "test")},
-    **{f"train_cfg.{key}": (int, 1) for key in ("max_iters", "max_epochs", "val_interval")},
-    "optim_wrapper.optimizer.lr": ((int, float), 0),
-    "optim_wrapper.accumulative_counts": (int, 1),
-}
-"""Numbers of a config whose errors would come late or without a name: type and smallest value."""
-
-
-def check_numbers(cfg: Config) -> None:
-    """Raises ValueError if one of `NUMBERS` is not a number, or below its smallest value; None is not checked."""
-    for key, (kind, least) in NUMBERS.items():
-        value = cfg._cfg_dict
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        sound = isinstance(value, kind) and not isinstance(value, bool) and least <= value < float("inf")
-        if value is not None and not sound:
-            raise ValueError(f"{key} is a {'whole ' if kind is int else ''}number from {least} on, got {value!r}")
-
-
 def read_config(args: argparse.Namespace, subfolder: str = "", cfg: Config | None = None) -> Config:
     """Reads the config, merges the command line, and sets up work folder, safe loading, scope and processes.
 
@@ -162,6 +141,7 @@ def read_config(args: argparse.Namespace, subfolder: str = "", cfg: Config | Non
     if args.launcher != "none":
         start_processes(args.launcher, cfg.env_cfg.dist_cfg)
     init_default_scope(cfg.get("default_scope", "mmseg"))
+    check_components(cfg)
     return cfg
 
 
@@ -200,11 +180,20 @@ def load_config(path: str | Path) -> Config:
     try:
         cfg = Config.fromfile(path)
     except Exception as error:  # a program can fail in any way
-        why = f"{type(error).__name__}: {_short(sentence(error))}{_config_line(error, path)}"
+        why = f"{type(error).__name__}: {_short(_with_cause(error))}{_config_line(error, path)}"
         raise ValueError(f"{path} cannot be read as a config: {why}") from error
     if not isinstance(cfg.get("model"), dict):
         raise ValueError(f"{path} is no config of a run: it has no model")
     return cfg
+
+
+def _with_cause(error: Exception) -> str:
+    """Returns the message of an error and, if it arose from a module that is missing, that of the first one."""
+    first: BaseException = error
+    while isinstance(error, ImportError) and (before := first.__cause__ or first.__context__):
+        first = before
+    missing = first is not error and isinstance(first, ImportError)
+    return f"{sentence(error)}: {first}" if missing else sentence(error)
 
 
 def _config_line(error: Exception, path: str | Path) -> str:

@@ -1,8 +1,10 @@
 """Checks that the heads of a segmentor fit its data set and its metrics."""
 
 from collections.abc import Sequence
+from inspect import signature
 
 from mmseg.datasets import BaseSegDataset
+from mmseg.models import CrossEntropyLoss
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import nn
 
@@ -48,12 +50,24 @@ def _check_ignored(network: nn.Module, heads: Sequence[BaseDecodeHead], metrics:
 def _check_losses(heads: Sequence[BaseDecodeHead]) -> None:
     """Checks that mmsegmentation can compute the losses."""
     for head in heads:
+        plain = type(head).loss_by_feat is BaseDecodeHead.loss_by_feat
         losses = head.loss_decode if isinstance(head.loss_decode, nn.ModuleList) else [head.loss_decode]
         for loss in losses:
-            if getattr(loss, "class_weight", None) is not None and getattr(loss, "avg_non_ignore", False):
+            where, weights = f"{type(loss).__name__} of {type(head).__name__}", getattr(loss, "class_weight", None)
+            if weights is not None and len(weights) != head.num_classes:
+                raise ValueError(f"{where}: class_weight has {len(weights)} numbers for {head.num_classes} classes")
+            if isinstance(loss, CrossEntropyLoss) and weights is not None:
+                option = "use_sigmoid" if loss.use_sigmoid else "avg_non_ignore" if loss.avg_non_ignore else ""
+                if option:
+                    raise ValueError(
+                        f"{where}: mmsegmentation cannot compute class_weight with {option}=True: "
+                        "take WeightedCrossEntropyLoss"
+                    )
+            parameters = signature(loss.forward).parameters
+            if plain and not ({"weight", "kwargs"} & set(parameters)):
                 raise ValueError(
-                    f"{type(loss).__name__} of {type(head).__name__}: mmsegmentation cannot compute class_weight with "
-                    "avg_non_ignore=True: set loss_decode.avg_non_ignore=False"
+                    f"{where}: this loss is computed by other heads only, such as PIDHead; for hard pixels take "
+                    "sampler=dict(type='OHEMPixelSampler', thresh=0.7, min_kept=100000) in the head"
                 )
 
 

@@ -31,6 +31,7 @@ def resolve_config(cfg: Config, world_size: int, cuda: bool, weights: dict | Non
         describe_fold(cfg),
         describe_neck(cfg),
         resolve_norm(cfg, world_size, cuda, weights),
+        resolve_losses(cfg, cuda),
         resolve_loaders(cfg, cuda),
     ]
     resolve_classes(cfg)
@@ -63,7 +64,7 @@ def resolve_norm(cfg: Config, world_size: int, cuda: bool, weights: dict | None 
     open_norms = [part for part in _dicts(cfg.model) if _is_sync(part.get("norm_cfg"))]
     if not open_norms:
         return ""
-    widths = [_width(part) for part in open_norms]
+    widths = [width for part in open_norms for width in _widths(part)]
     batch_size = cfg.train_dataloader.batch_size
     trained = [key for key in weights or () if key.startswith("decode_head.")]
     if not trained:
@@ -76,6 +77,22 @@ def resolve_norm(cfg: Config, world_size: int, cuda: bool, weights: dict | None 
     for part in open_norms:
         part["norm_cfg"] = dict(norm)
     return f"norm of neck and heads: {norm['type']} ({why})"
+
+
+def resolve_losses(cfg: Config, cuda: bool) -> str:
+    """Replaces losses that mmsegmentation cannot compute: `class_weight` in the cross entropy, focal loss on a CPU."""
+    replaced = []
+    for part in _dicts(cfg.model):
+        softmax = part.get("type") == "CrossEntropyLoss" and not (part.get("use_sigmoid") or part.get("use_mask"))
+        if softmax and part.get("class_weight") and part.get("reduction", "mean") == "mean":
+            kept = {key: part[key] for key in ("class_weight", "loss_weight", "loss_name") if key in part}
+            part.clear()
+            part.update(kept, type="WeightedCrossEntropyLoss")
+            replaced.append("WeightedCrossEntropyLoss, a mean over the labelled pixels")
+        elif part.get("type") == "FocalLoss" and not cuda:
+            part["type"] = "PortableFocalLoss"
+            replaced.append("PortableFocalLoss, which runs on a CPU")
+    return f"loss: {'; '.join(dict.fromkeys(replaced))}" if replaced else ""
 
 
 def describe_neck(cfg: Config) -> str:
@@ -184,8 +201,18 @@ def resolve_deterministic(cfg: Config) -> None:
 
 
 def resolve_amp(cfg: Config, cuda: bool) -> str:
-    """Keeps mixed precision on a GPU and replaces it by float32 elsewhere, where `AmpOptimWrapper` fails."""
+    """Keeps the mixed precision that the machine has.
+
+    A config that asks for `AmpOptimWrapper`, as recipes for GPUs do, is trained in float32 without one. `--amp` without
+    a GPU asks for `CPUAmpOptimWrapper`, bfloat16; with a GPU that becomes `AmpOptimWrapper`.
+    """
     wrapper = cfg.optim_wrapper
+    if wrapper.get("type") == "CPUAmpOptimWrapper":
+        for key in ("loss_scale", "dtype"):
+            wrapper.pop(key, None)
+        if not cuda:
+            return "precision: bfloat16 on the CPU, weights and mLSTM in float32"
+        wrapper.update(type="AmpOptimWrapper", dtype="bfloat16")
     if wrapper.get("type") != "AmpOptimWrapper":
         return ""
     if cuda:
@@ -195,7 +222,7 @@ def resolve_amp(cfg: Config, cuda: bool) -> str:
     wrapper.type = "OptimWrapper"
     for key in ("loss_scale", "dtype"):
         wrapper.pop(key, None)
-    return "precision: float32, mixed precision was asked for but needs a GPU"
+    return "precision: float32, mixed precision was asked for but needs a GPU (--amp: bfloat16 on the CPU)"
 
 
 def describe_start(cfg: Config, checkpoint: str | None) -> str:
@@ -284,6 +311,8 @@ def _dicts(node: object) -> list[dict]:
     return [*([node] if isinstance(node, dict) else []), *(found for child in children for found in _dicts(child))]
 
 
-def _width(part: dict) -> int:
-    """Returns the number of channels that the norms of a head or a neck see."""
-    return next(part[key] for key in ("channels", "embed_dim", "out_channels") if key in part)
+def _widths(part: dict) -> list[int]:
+    """Returns the numbers of channels that the norms of a head or a neck see."""
+    width = next(part[key] for key in ("channels", "embed_dim", "out_channels") if key in part)
+    # DeepLabV3+'s head also normalises its two inputs
+    return [width, *([part["c1_channels"], part["in_channels"]] if "c1_channels" in part else [])]

@@ -18,6 +18,8 @@ from torch import nn
 from vil_dense.files import check_folders
 from vil_dense.mm.datasets.class_folders import check_loaders
 from vil_dense.mm.datasets.label_check import check_labels
+from vil_dense.mm.engine.check_components import check_components, check_norms
+from vil_dense.mm.engine.check_numbers import check_numbers
 from vil_dense.mm.engine.checkpoints import find_start
 from vil_dense.mm.engine.distributed import start_processes
 from vil_dense.mm.engine.earlier_run import move_earlier_run
@@ -63,6 +65,8 @@ class ViLRunner(QuietRunner):
         if launcher != "none" and not is_distributed():
             start_processes(launcher, cfg.env_cfg.dist_cfg)
         init_default_scope(cfg.get("default_scope", "mmengine"))
+        check_components(cfg)
+        check_numbers(cfg)
         check_folders(cfg.work_dir)
         with safe_files():
             checkpoint, notes = find_start(cfg)
@@ -94,6 +98,7 @@ class ViLRunner(QuietRunner):
             for network in self.model.modules():
                 if isinstance(network, (ViL, HierViLBackbone, ImageClassifier)):
                     network.init_weights()
+            check_norms(unwrap(self.model))
             check_loaders(self.train_loop.dataloader, self.val_loop.dataloader if self.val_loop else None)
             check_labels(self, self.cfg.get("label_check", {}), ("train", "val"))
             for line in describe_training_memory(self) if is_main_process() else []:

@@ -223,6 +223,8 @@ def _autocast(runner: Runner) -> torch.dtype | None:
         kind, dtype = wrapper.get("type"), wrapper.get("dtype")
     else:
         kind, dtype = type(wrapper).__name__, getattr(wrapper, "cast_dtype", None)
+    if kind == "CPUAmpOptimWrapper":
+        return torch.bfloat16
     if kind != "AmpOptimWrapper":
         return None
     return getattr(torch, dtype) if isinstance(dtype, str) else dtype or torch.float16

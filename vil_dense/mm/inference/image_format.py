@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from mmcv.transforms import Compose, LoadImageFromFile
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import TRANSFORMS
+from mmseg.registry import TRANSFORMS
 from PIL import Image, ImageOps
 
+from vil_dense.mm.datasets.label_pairs import loads_labels
 from vil_dense.mm.inference.pictures import UNREADABLE, eight_bit_rgb, open_picture, read_picture
 
 ImageLike: TypeAlias = str | Path | Image.Image | np.ndarray | torch.Tensor

@@ -7,6 +7,18 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 KEY = "hook_states"
+STANDARD = (
+    "timer",
+    "logger",
+    "param_scheduler",
+    "checkpoint",
+    "sampler_seed",
+    "runtime_info",
+    "watch",
+    "accuracy",
+    "stop",
+)
+"""Keys of `default_hooks` in MMEngine and `configs/_base_/runtime.py`: these hooks restore themselves."""
 PLAIN = (bool, int, float, str, type(None))
 
 
@@ -43,8 +55,10 @@ class HookStateHook(Hook):
 
 
 def custom_hooks(runner: Runner) -> dict[str, Hook]:
-    """Returns the hooks that the config of a run adds, by type and number."""
-    types = [entry["type"] for entry in runner.cfg.get("custom_hooks") or [] if isinstance(entry, dict)]
+    """Returns the hooks that the config of a run adds in either list, by type and number."""
+    added = [entry for key, entry in (runner.cfg.get("default_hooks") or {}).items() if key not in STANDARD]
+    entries = [*(runner.cfg.get("custom_hooks") or []), *added]
+    types = [entry["type"] for entry in entries if isinstance(entry, dict)]
     names = {kind.rpartition(".")[2] if isinstance(kind, str) else kind.__name__ for kind in types}
     found: dict[str, Hook] = {}
     for hook in runner.hooks:
