@@ -120,9 +120,7 @@ def bar(percent: float) -> Markup:
 def gallery(images: Mapping[str, str]) -> Markup:
     """Returns pictures side by side: data URIs by caption; the caption is also the text for who cannot see them."""
     each = (
-        Markup('<figure><img src="{}" alt="{}"><figcaption>{}</figcaption></figure>').format(
-            uri, caption, caption
-        )
+        Markup('<figure><img src="{}" alt="{}"><figcaption>{}</figcaption></figure>').format(uri, caption, caption)
         for caption, uri in images.items()
     )
     return Markup('<div class="gallery">{}</div>').format(Markup("").join(each))
