@@ -97,6 +97,7 @@ def test_without_pictures_of_the_data(tmp_path: Path, pictures: Path, monkeypatc
     call(monkeypatch, *runs, "--out", str(tmp_path / "out"))
     page = check_page(tmp_path / "out/report.html")
     assert "y/run minus x/run, mean of 6 pictures" in page.text and len(page.all("img")) == 3 * 4
+    assert page.text.count("the file of the picture cannot be read") == 4
 
 
 def test_refused(

@@ -4,11 +4,11 @@ Command: python tools/volumes/compare.py RUN RUN [RUN ...] [--out FILE.csv]
 
 RUN is a `metrics.csv` or the work folder of a training. Prints for each run and metric the mean over the cases (the
 value of a case is its mean over structures), the mean of the paired differences from the first run, and the two-sided p
-of Wilcoxon's signed-rank test. --out also writes them as a table.
+of Wilcoxon's signed-rank test. --out also writes them as a table, with the 95 % bootstrap
+interval of each difference.
 """
 
 import csv
-import math
 from pathlib import Path
 
 import numpy as np
@@ -47,18 +47,20 @@ def _means(pairs: list[tuple[str, str]]) -> Cases:
 def compare(first: Cases, other: Cases) -> dict[str, float]:
     """Returns the number of common `cases`, the `mean` of the other run, its `difference` from the first, `wilcoxon_p`.
 
+    `low` and `high` are the bounds of the difference's 95 % bootstrap interval over the cases.
+
     Raises:
         ValueError: the runs have no case in common.
     """
-    from scipy.stats import wilcoxon
+    from vil_dense.report import paired_difference
 
     shared = sorted({*first} & {*other})
     if not shared:
         raise ValueError("the runs have no case in common")
     before, after = (np.array([run[case] for case in shared]) for run in (first, other))
-    difference = after - before
-    p = float(wilcoxon(difference).pvalue) if difference.any() else math.nan
-    return dict(cases=len(shared), mean=after.mean(), difference=difference.mean(), wilcoxon_p=p)
+    paired = paired_difference(before.tolist(), after.tolist())
+    interval = dict(low=paired.low, high=paired.high)
+    return dict(cases=len(shared), mean=after.mean(), difference=paired.mean, **interval, wilcoxon_p=paired.p)
 
 
 def main() -> None:

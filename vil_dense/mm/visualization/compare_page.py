@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from vil_dense.mm.visualization.result_files import VALUES, Result
-from vil_dense.mm.visualization.run_page import class_colours, curve_section, image_of
+from vil_dense.mm.visualization.run_page import class_colours, curve_section, image_of, shown
 from vil_dense.report import gallery, indexed_png, page, paired_difference, png_uri, table
 from vil_dense.report.charts import Curve
 from vil_dense.report.page import Cell, heading, note, paragraph
@@ -176,11 +176,12 @@ def _picture_section(first: str, reference: Result, name: str, other: Result) ->
             if before is None or after is None:
                 continue
             images = image_of(reference.pictures[files[n]].get("path", ""), files[n])
+            left_out = shown(images)
             for caption, label in (("truth", before[0]), (first, before[1]), (name, after[1])):
                 images[caption] = png_uri(indexed_png(label, palette))
                 seen |= {*np.unique(label).tolist()}
             values = [result.values("mIoU", [files[n]])[0] for result in (reference, other)]
-            rows += [note(f"{files[n]}: mIoU {values[0]:.1f} and {values[1]:.1f}"), gallery(images)]
+            rows += [note(f"{files[n]}: mIoU {values[0]:.1f} and {values[1]:.1f}{left_out}"), gallery(images)]
         parts += [heading(title), *rows] if rows else []
     return [class_colours(seen, list(reference.classes), palette), *parts] if parts else []
 

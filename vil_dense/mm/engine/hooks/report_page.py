@@ -35,8 +35,7 @@ class Evaluation:
 
     def __init__(self, runner: Runner, split: str, metrics: Mapping[str, float]) -> None:
         self.metrics = {name: value for name, value in metrics.items() if "time" not in name}
-        evaluator = getattr(runner, f"{split}_evaluator")
-        self.stored = evaluator.metrics if evaluator is not None and metrics else []
+        self.stored = getattr(runner, f"{split}_evaluator").metrics if metrics else []
         self.dataset: Any = getattr(runner, f"{split}_dataloader").dataset if self.stored else None
         meta: Mapping[str, Any] = next((metric.dataset_meta or {} for metric in self.stored), {})
         self.classes: Sequence[str] = list(meta.get("classes") or [])

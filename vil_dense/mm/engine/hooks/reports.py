@@ -119,7 +119,7 @@ class RunReportHook(Hook):
             Evaluation(runner, split, metrics),
             tables=self.folders[split],
             columns=self.columns,
-            protocol=self.protocol(runner, split),
+            protocol=self.protocol(runner, split) if metrics else "",
             best=best,
             curves=charts,
             times=times,
