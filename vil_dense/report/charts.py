@@ -83,7 +83,7 @@ def _axes(x_ticks: Sequence[float], x_range: tuple[float, float], y_ticks: Seque
     parts.append(text.format(WIDTH - RIGHT, HEIGHT - 6, "end", f"{x_name} {_short(x_range[1])}"))
     for tick in x_ticks:
         x = _at(tick, x_range, LEFT, WIDTH - RIGHT)
-        if LEFT <= x < WIDTH - RIGHT - NAMED:
+        if LEFT <= x < WIDTH - RIGHT - NAMED and tick == round(tick):
             parts.append(text.format(x, HEIGHT - 6, "middle", _short(tick)))
     return Markup("").join(parts)
 

@@ -99,6 +99,7 @@ def compare_page(
     lead = [
         paragraph(f"{len(results)} runs; the reference is {first}."),
         _results(results),
+        *_protocols(results),
         *(
             paragraph(
                 f"{d.run} minus {first}, mean of {d.pictures} pictures: mIoU {d.mean:+.2f} "
@@ -119,6 +120,15 @@ def _results(results: Mapping[str, Result]) -> Markup:
     ordered += [name for name in names if name not in ordered]
     rows = [(run, *(result.facts["metrics"].get(name) for name in ordered)) for run, result in results.items()]
     return table(["run", *ordered], rows)
+
+
+def _protocols(results: Mapping[str, Result]) -> list[Markup]:
+    """Returns a sentence if the runs were tested in different ways; empty otherwise."""
+    protocols = {name: result.facts.get("protocol") or "not known" for name, result in results.items()}
+    if len({*protocols.values()}) == 1:
+        return []
+    each = "; ".join(f"{name}: {protocol}" for name, protocol in protocols.items())
+    return [paragraph(f"The test protocols differ, so the numbers differ for this reason, too. {each}.")]
 
 
 def _difference_section(first: str, found: Sequence[Difference]) -> list[Markup]:

@@ -117,8 +117,8 @@ def class_colours(seen: set[int], names: Sequence[str], palette: Sequence[Sequen
 
 def image_of(path: str, name: str) -> dict[str, str]:
     """Returns a picture as a data URI by its caption; empty if its file is not there, or OpenCV cannot read it."""
-    image = mmcv.imread(path, channel_order="rgb") if Path(path).is_file() else None
-    return {f"picture {name}": jpeg_uri(image)} if image is not None else {}
+    image = mmcv.imread(path) if Path(path).is_file() else None  # in RGB order it would raise instead of None
+    return {f"picture {name}": jpeg_uri(np.ascontiguousarray(image[..., ::-1]))} if image is not None else {}
 
 
 def shown(picture: Mapping[str, str]) -> str:
