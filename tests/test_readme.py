@@ -28,7 +28,8 @@ PAGES = (
     ".github/CONTRIBUTING.md",
 )
 BUNDLE = ("inference", "train", "evaluate", "metadata", "schema")
-MADE = {"sizes.csv", "volumes.csv", *(f"configs/{name}.json" for name in BUNDLE)}
+REPORT = {"per_class.csv", "per_image.csv", "confusion.csv"}
+MADE = {"sizes.csv", "volumes.csv", *REPORT, *(f"configs/{name}.json" for name in BUNDLE)}
 """Files that commands of the pages write."""
 TOP = ("configs", "tools", "tests", "vil_dense", ".github", ".ci")
 ENDINGS = (".cfg", ".csv", ".md", ".png", ".py", ".txt")

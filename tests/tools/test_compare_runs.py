@@ -23,7 +23,9 @@ ROOT = Path(__file__).parents[2]
 META = dict(classes=("<sky>", "road", "car"), palette=[[90, 160, 250], [110, 110, 110], [230, 60, 200]])
 
 
-def write_run(folder: Path, pictures: Path, wrong: float, count: int = 9, meta: dict = META) -> str:
+def write_run(
+    folder: Path, pictures: Path, wrong: float, count: int = 9, meta: dict = META, protocol: str = "own size"
+) -> str:
     """Writes the results and the log of a run whose predictions differ from the truth in a share `wrong` of pixels."""
     rng = np.random.default_rng(0)
     metric = ClassIoUMetric(iou_metrics=["mIoU"])
@@ -42,7 +44,7 @@ def write_run(folder: Path, pictures: Path, wrong: float, count: int = 9, meta: 
     data = SimpleNamespace(dataset=SimpleNamespace(data_prefix=dict(img_path=str(pictures))))
     runner = SimpleNamespace(val_evaluator=SimpleNamespace(metrics=[metric]), val_dataloader=data)
     evaluation = Evaluation(runner, "val", metrics)
-    save_results(folder / "pictures", evaluation, dict(about="A network & its data.", protocol="own size"))
+    save_results(folder / "pictures", evaluation, dict(about="A network & its data.", protocol=protocol))
     columns = ("class", "IoU", "boundary_IoU", "accuracy", "pixels")
     rows = [",".join(map(str, row)) for row in (columns, *metric.per_class)]
     (folder / "pictures/per_class.csv").write_text("\n".join(rows))
@@ -81,6 +83,7 @@ def test_page_and_differences(tmp_path: Path, pictures: Path, monkeypatch: pytes
     assert {key[0] for key in rows} == {"b", "c"} and ("b", "cross_entropy") not in rows
     page = check_page(tmp_path / "out/report.html")
     assert f"b minus a, mean of 9 pictures: mIoU {difference.mean():+.2f}" in page.text
+    assert "protocols differ" not in page.text
     assert "b is worse" in page.text and "b is better" not in page.text and "A network & its data." in page.text
     assert len(page.all("img")) == 2 * 4 * 4  # two runs, four pictures each: picture, truth, first run, other run
     assert [svg["aria-label"] for svg in page.all("svg")] == [
@@ -91,12 +94,17 @@ def test_page_and_differences(tmp_path: Path, pictures: Path, monkeypatch: pytes
 
 def test_without_pictures_of_the_data(tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The data may be elsewhere by now, and one run may have been tested on fewer pictures."""
-    runs = [write_run(tmp_path / "x/run", pictures, 0.01), write_run(tmp_path / "y/run", pictures, 0.03, count=6)]
+    runs = [
+        write_run(tmp_path / "x/run", pictures, 0.01),
+        write_run(tmp_path / "y/run", pictures, 0.03, count=6, protocol="short side 512"),
+    ]
     for path in pictures.iterdir():
         path.unlink()
     call(monkeypatch, *runs, "--out", str(tmp_path / "out"))
     page = check_page(tmp_path / "out/report.html")
     assert "y/run minus x/run, mean of 6 pictures" in page.text and len(page.all("img")) == 3 * 4
+    assert page.text.count("the file of the picture cannot be read") == 4
+    assert "x/run: own size; y/run: short side 512" in page.text
 
 
 def test_refused(

@@ -5,11 +5,11 @@ Command: python tools/volumes/compare.py RUN RUN [RUN ...] [--out FILE.csv]
 RUN is a `metrics.csv`, the work folder of a training, a cross-validation, or several of them with commas between them
 (A/fold_0,A/fold_1), whose cases are pooled. Cases of both runs are compared, as pairs. Prints for each run and metric
 the mean over these cases (the value of a case is its mean over structures), the mean of the paired differences from the
-first run, and the two-sided p of Wilcoxon's signed-rank test. --out also writes them as a table.
+first run, and the two-sided p of Wilcoxon's signed-rank test. --out also writes them as a table,
+with the 95 % bootstrap interval of each difference.
 """
 
 import csv
-import math
 from pathlib import Path
 
 import numpy as np
@@ -61,10 +61,12 @@ def compare(first: Cases, other: Cases) -> dict[str, float]:
     """Returns the number of common `cases`, those of one run `alone`, the `mean` of the other run over the common ones,
     its `difference` from the first, and `wilcoxon_p`.
 
+    `low` and `high` are the bounds of the difference's 95 % bootstrap interval over the cases.
+
     Raises:
         ValueError: the runs have no case in common.
     """
-    from scipy.stats import wilcoxon
+    from vil_dense.report import paired_difference
 
     shared = sorted({*first} & {*other})
     if not shared:
@@ -72,10 +74,12 @@ def compare(first: Cases, other: Cases) -> dict[str, float]:
             "the runs have no case in common; name all folds of each, as a cross-validation or as A/fold_0,A/fold_1"
         )
     before, after = (np.array([run[case] for case in shared]) for run in (first, other))
-    difference = after - before
-    p = float(wilcoxon(difference).pvalue) if difference.any() else math.nan
+    paired = paired_difference(before.tolist(), after.tolist())
+    interval = dict(low=paired.low, high=paired.high)
     alone = len({*first} ^ {*other})
-    return dict(cases=len(shared), alone=alone, mean=after.mean(), difference=difference.mean(), wilcoxon_p=p)
+    return dict(
+        cases=len(shared), alone=alone, mean=after.mean(), difference=paired.mean, **interval, wilcoxon_p=paired.p
+    )
 
 
 def main() -> None:

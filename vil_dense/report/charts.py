@@ -10,6 +10,8 @@ from vil_dense.report.page import swatches
 
 WIDTH, HEIGHT = 360, 210
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 8, 22
+NAMED = 80
+"""Width that the name of the x axis takes, with its last number."""
 COLOURS = 8
 """Number of colours for curves in the style sheet; further curves use them again, dashed."""
 MARKED = 40
@@ -26,9 +28,12 @@ def line_chart(title: str, curves: Mapping[str, Curve], x_name: str = "step") ->
     finite = {name: curve for name, curve in finite.items() if curve}
     if not finite:
         return Markup("")
-    x_ticks = _ticks([x for curve in finite.values() for x in curve], 5)
+    steps = [float(x) for curve in finite.values() for x in curve]
+    x_ticks, x_range = _ticks(steps, 5), (min(steps), max(steps))
+    if x_range[0] == x_range[1]:
+        x_range = (x_ticks[0], x_ticks[-1])
     y_ticks = _ticks([y for curve in finite.values() for y in curve.values()], 5)
-    lines = [_line(name, curve, number, x_ticks, y_ticks) for number, (name, curve) in enumerate(finite.items())]
+    lines = [_line(name, curve, number, x_range, y_ticks) for number, (name, curve) in enumerate(finite.items())]
     key = swatches({name: f"var(--c{number % COLOURS})" for number, name in enumerate(finite)})
     return Markup(
         '<figure><figcaption><b>{}</b></figcaption><svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}</svg>{}'
@@ -38,7 +43,7 @@ def line_chart(title: str, curves: Mapping[str, Curve], x_name: str = "step") ->
         WIDTH,
         HEIGHT,
         f"{title} against {x_name}: {', '.join(finite)}",
-        _axes(x_ticks, y_ticks, x_name),
+        _axes(x_ticks, x_range, y_ticks, x_name),
         Markup("").join(lines),
         key if len(finite) > 1 or title not in finite else "",
     )
@@ -61,11 +66,12 @@ def _ticks(values: Sequence[float], most: int) -> list[float]:
     return [step * number for number in range(first, last + 1)]
 
 
-def _at(value: float, ticks: Sequence[float], start: float, end: float) -> float:
-    return start + (value - ticks[0]) / (ticks[-1] - ticks[0]) * (end - start)
+def _at(value: float, scale: Sequence[float], start: float, end: float) -> float:
+    """Returns the place of a value on an axis that runs from the first to the last number of `scale`."""
+    return start + (value - scale[0]) / (scale[-1] - scale[0]) * (end - start)
 
 
-def _axes(x_ticks: Sequence[float], y_ticks: Sequence[float], x_name: str) -> Markup:
+def _axes(x_ticks: Sequence[float], x_range: tuple[float, float], y_ticks: Sequence[float], x_name: str) -> Markup:
     parts = []
     for tick in y_ticks:
         y = _at(tick, y_ticks, HEIGHT - BOTTOM, TOP)
@@ -73,12 +79,12 @@ def _axes(x_ticks: Sequence[float], y_ticks: Sequence[float], x_name: str) -> Ma
         parts.append(
             line + Markup('<text x="{}" y="{:.1f}" text-anchor="end">{:g}</text>').format(LEFT - 6, y + 4, tick)
         )
-    for number, tick in enumerate(x_ticks):
-        x, last = _at(tick, x_ticks, LEFT, WIDTH - RIGHT), number == len(x_ticks) - 1
-        name = f"{x_name} {_short(tick)}" if last else _short(tick)
-        anchor = "end" if last else "middle"
-        x = WIDTH - RIGHT if last else x
-        parts.append(Markup('<text x="{:.1f}" y="{}" text-anchor="{}">{}</text>').format(x, HEIGHT - 6, anchor, name))
+    text = Markup('<text x="{:.1f}" y="{}" text-anchor="{}">{}</text>')
+    parts.append(text.format(WIDTH - RIGHT, HEIGHT - 6, "end", f"{x_name} {_short(x_range[1])}"))
+    for tick in x_ticks:
+        x = _at(tick, x_range, LEFT, WIDTH - RIGHT)
+        if LEFT <= x < WIDTH - RIGHT - NAMED and tick == round(tick):
+            parts.append(text.format(x, HEIGHT - 6, "middle", _short(tick)))
     return Markup("").join(parts)
 
 
@@ -86,9 +92,9 @@ def _short(value: float) -> str:
     return f"{value / 1000:g}k" if abs(value) >= 10000 else f"{value:g}"
 
 
-def _line(name: str, curve: Curve, number: int, x_ticks: Sequence[float], y_ticks: Sequence[float]) -> Markup:
+def _line(name: str, curve: Curve, number: int, x_range: tuple[float, float], y_ticks: Sequence[float]) -> Markup:
     points = [
-        (_at(x, x_ticks, LEFT, WIDTH - RIGHT), _at(y, y_ticks, HEIGHT - BOTTOM, TOP), x, y) for x, y in curve.items()
+        (_at(x, x_range, LEFT, WIDTH - RIGHT), _at(y, y_ticks, HEIGHT - BOTTOM, TOP), x, y) for x, y in curve.items()
     ]
     colour = f"var(--c{number % COLOURS})"
     dash = Markup(' stroke-dasharray="5 3"') if number >= COLOURS else ""

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from page_checks import check_page
 from run_command import run_command
 
 from vil_dense.synthetic.scenes import write_sample
@@ -47,6 +48,8 @@ def test_pictures(change: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     cfg.dump(config)
     assert run_command(f"train {config} --work-dir {run}", monkeypatch) == 0
     assert (run / "iter_2.pth").is_file() and (run / "pictures/curves.png").is_file()
+    page = check_page(run / "report.html")
+    assert ("this run did not validate" in page.text) == (change is without_validation)
     more = "--resume --cfg-options train_cfg.max_iters=4"
     assert run_command(f"train {config} --work-dir {run} {more}", monkeypatch) == 0
     assert run_command(f"test {config} {run}/iter_4.pth --work-dir {tmp_path}/test", monkeypatch) == 0

@@ -132,11 +132,12 @@ def cross_entropy(logits: torch.Tensor, label: torch.Tensor, ignore_index: int) 
     """
     channels, total = len(logits), 0.0
     for rows, labels in zip(logits.split(ROWS, 1), label.reshape(label.shape[-2:]).split(ROWS, 0), strict=True):
-        scores, truth = rows.flatten(1).T.float(), labels.flatten().long().to(rows.device)
+        rows, truth = rows.float(), labels.long().to(rows.device)
         counted = (truth != ignore_index) & (truth >= 0) & (truth < max(channels, 2))
-        scores, truth = scores[counted], truth[counted]
+        truth = truth.where(counted, 0)
         if channels == 1:
-            total += F.binary_cross_entropy_with_logits(scores[:, 0], truth.float(), reduction="sum").item()
-        else:
-            total += F.cross_entropy(scores, truth, reduction="sum").item()
+            loss = F.binary_cross_entropy_with_logits(rows[0], truth.float(), reduction="none")
+        else:  # torch's own function copies the logits, and has no deterministic form for maps on a GPU
+            loss = rows.logsumexp(0) - rows.gather(0, truth[None])[0]
+        total += loss[counted].double().sum().item()
     return total

@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from vil_dense.mm.visualization.result_files import VALUES, Result
-from vil_dense.mm.visualization.run_page import class_colours, curve_section, image_of
+from vil_dense.mm.visualization.run_page import class_colours, curve_section, image_of, shown
 from vil_dense.report import gallery, indexed_png, page, paired_difference, png_uri, table
 from vil_dense.report.charts import Curve
 from vil_dense.report.page import Cell, heading, note, paragraph
@@ -99,6 +99,7 @@ def compare_page(
     lead = [
         paragraph(f"{len(results)} runs; the reference is {first}."),
         _results(results),
+        *_protocols(results),
         *(
             paragraph(
                 f"{d.run} minus {first}, mean of {d.pictures} pictures: mIoU {d.mean:+.2f} "
@@ -119,6 +120,15 @@ def _results(results: Mapping[str, Result]) -> Markup:
     ordered += [name for name in names if name not in ordered]
     rows = [(run, *(result.facts["metrics"].get(name) for name in ordered)) for run, result in results.items()]
     return table(["run", *ordered], rows)
+
+
+def _protocols(results: Mapping[str, Result]) -> list[Markup]:
+    """Returns a sentence if the runs were tested in different ways; empty otherwise."""
+    protocols = {name: result.facts.get("protocol") or "not known" for name, result in results.items()}
+    if len({*protocols.values()}) == 1:
+        return []
+    each = "; ".join(f"{name}: {protocol}" for name, protocol in protocols.items())
+    return [paragraph(f"The test protocols differ, so the numbers differ for this reason, too. {each}.")]
 
 
 def _difference_section(first: str, found: Sequence[Difference]) -> list[Markup]:
@@ -176,11 +186,12 @@ def _picture_section(first: str, reference: Result, name: str, other: Result) ->
             if before is None or after is None:
                 continue
             images = image_of(reference.pictures[files[n]].get("path", ""), files[n])
+            left_out = shown(images)
             for caption, label in (("truth", before[0]), (first, before[1]), (name, after[1])):
                 images[caption] = png_uri(indexed_png(label, palette))
                 seen |= {*np.unique(label).tolist()}
             values = [result.values("mIoU", [files[n]])[0] for result in (reference, other)]
-            rows += [note(f"{files[n]}: mIoU {values[0]:.1f} and {values[1]:.1f}"), gallery(images)]
+            rows += [note(f"{files[n]}: mIoU {values[0]:.1f} and {values[1]:.1f}{left_out}"), gallery(images)]
         parts += [heading(title), *rows] if rows else []
     return [class_colours(seen, list(reference.classes), palette), *parts] if parts else []
 

@@ -54,7 +54,7 @@ class Result:
         folder: with the files of the results.
         facts: the content of `result.json`.
         classes: IoU (or the first number) of each class in %, by name.
-        pictures: rows of `per_image.csv` by file.
+        pictures: rows of `per_image.csv` by file, each with its `row`, from 0.
     """
 
     folder: Path
@@ -72,7 +72,7 @@ class Result:
         Raises:
             ValueError: the archive cannot be read.
         """
-        path, row = self.folder / "label_maps.zip", list(self.pictures).index(file)
+        path, row = self.folder / "label_maps.zip", self.pictures[file]["row"]
         if not path.is_file():
             return None
         try:
@@ -111,7 +111,8 @@ def read_result(run: Path) -> Result:
         raise ValueError(f"{folder / 'result.json'} is no result of a run: it needs metrics")
     rows = _read_rows(folder / "per_class.csv", "class")
     classes = {row["class"]: number(list(row.values())[1]) for row in rows}
-    pictures = {row["file"]: row for row in _read_rows(folder / "per_image.csv", "file")}
+    rows = _read_rows(folder / "per_image.csv", "file")
+    pictures = {row["file"]: {**row, "row": str(n)} for n, row in enumerate(rows)}
     return Result(folder, facts, classes, pictures)
 
 

@@ -98,13 +98,14 @@ def picture_section(
         for picture in pictures:
             truth, prediction = read_labels(picture.truth), read_labels(picture.prediction)
             seen |= {*np.unique(truth).tolist(), *np.unique(prediction).tolist()}
+            image = image_of(picture.path, picture.name)
             images = {
-                **image_of(picture.path, picture.name),
+                **image,
                 "truth": png_uri(picture.truth),
                 "prediction": png_uri(picture.prediction),
                 "errors": png_uri(error_map(truth, prediction)),
             }
-            rows += [note(f"{picture.name}: mIoU {picture.score:.1f}"), gallery(images)]
+            rows += [note(f"{picture.name}: mIoU {picture.score:.1f}{shown(image)}"), gallery(images)]
     return [class_colours(seen, names, palette), *rows] if rows else []
 
 
@@ -115,7 +116,11 @@ def class_colours(seen: set[int], names: Sequence[str], palette: Sequence[Sequen
 
 
 def image_of(path: str, name: str) -> dict[str, str]:
-    """Returns a picture as a data URI by its caption; empty if its file is no longer there."""
-    if not Path(path).is_file():
-        return {}
-    return {f"picture {name}": jpeg_uri(mmcv.imread(path, channel_order="rgb"))}
+    """Returns a picture as a data URI by its caption; empty if its file is not there, or OpenCV cannot read it."""
+    image = mmcv.imread(path) if Path(path).is_file() else None  # in RGB order it would raise instead of None
+    return {f"picture {name}": jpeg_uri(np.ascontiguousarray(image[..., ::-1]))} if image is not None else {}
+
+
+def shown(picture: Mapping[str, str]) -> str:
+    """Returns what to say of a picture that is left out; empty if it is there."""
+    return "" if picture else " (the file of the picture cannot be read)"

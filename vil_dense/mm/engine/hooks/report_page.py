@@ -26,8 +26,13 @@ NAMES = dict(
     cross_entropy="cross-entropy",
     top1="top-1, %",
     top5="top-5, %",
+    Dice="Dice",
+    HD95="HD95, mm",
+    NSD="NSD (surface Dice)",
 )
 """Names of metrics on a page; others have their own."""
+CASES = ("validation/metrics.csv", "metrics.csv")
+"""Tables of volumes, below the work folder."""
 
 
 class Evaluation:
@@ -35,8 +40,7 @@ class Evaluation:
 
     def __init__(self, runner: Runner, split: str, metrics: Mapping[str, float]) -> None:
         self.metrics = {name: value for name, value in metrics.items() if "time" not in name}
-        evaluator = getattr(runner, f"{split}_evaluator")
-        self.stored = evaluator.metrics if evaluator is not None and metrics else []
+        self.stored = getattr(runner, f"{split}_evaluator").metrics if metrics else []
         self.dataset: Any = getattr(runner, f"{split}_dataloader").dataset if self.stored else None
         meta: Mapping[str, Any] = next((metric.dataset_meta or {} for metric in self.stored), {})
         self.classes: Sequence[str] = list(meta.get("classes") or [])
@@ -121,6 +125,7 @@ def save_report(
     about = dict(title=title, split=split, protocol=protocol, about=sentence, steps=runner.iter)
     files = save_results(root / tables, evaluation, about)
     prefix = f"{tables}/" if tables else ""
+    paths = [*(prefix + name for name in files), *(name for name in CASES if (root / name).is_file())]
     lead = [
         paragraph(sentence),
         tiles(_shown(evaluation.metrics))
@@ -135,7 +140,7 @@ def save_report(
         "Confusion matrix": run_page.confusion_section(evaluation.confusion, evaluation.classes),
         "Pictures": _pictures(evaluation),
         "Run": [facts({**_sizes(runner, evaluation), **times}), heading("Parameters"), facts(model_sizes(runner))],
-        "Files": [facts({name: link(prefix + name, prefix + name) for name in files}), *_config(runner)],
+        "Files": [facts({path.rpartition("/")[2]: link(path, path) for path in paths}), *_config(runner)],
         "Environment": [facts(environment(runner))],
     }
     save_page(root / "report.html", page(title, lead, sections))
@@ -143,10 +148,10 @@ def save_report(
 
 
 def _shown(metrics: Mapping[str, float]) -> dict[str, str]:
-    """Returns metrics as text by their names on a page, those of `NAMES` first; only percentages have 2 decimals."""
+    """Returns metrics as text by their names on a page, those of `NAMES` first; those in % or mm have 2 decimals."""
     order = [*(name for name in NAMES if name in metrics), *(name for name in metrics if name not in NAMES)]
-    percentages = NAMES.keys() - {"cross_entropy"}
-    return {NAMES.get(name, name): f"{metrics[name]:.{2 if name in percentages else 4}f}" for name in order}
+    digits = {name: 2 for name, text in NAMES.items() if text.partition(",")[2]}
+    return {NAMES.get(name, name): f"{metrics[name]:.{digits.get(name, 4)}f}" for name in order}
 
 
 def _pictures(evaluation: Evaluation) -> list[str]:

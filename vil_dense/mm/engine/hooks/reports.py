@@ -114,7 +114,7 @@ class RunReportHook(Hook):
             best: a sentence for the page.
         """
         seconds = time.monotonic() - self.started
-        times = {"time": f"{seconds / 60:.1f} minutes" if seconds >= 90 else f"{seconds:.0f} s"}
+        times = {"time of this start": f"{seconds / 60:.1f} minutes" if seconds >= 90 else f"{seconds:.0f} s"}
         if steps:
             times["time of a step"] = f"{statistics.median(steps):.3f} s (median)"
         path = save_report(
@@ -123,7 +123,7 @@ class RunReportHook(Hook):
             Evaluation(runner, split, metrics),
             tables=self.folders[split],
             columns=self.columns,
-            protocol=self.protocol(runner, split),
+            protocol=self.protocol(runner, split) if metrics else "",
             best=best,
             curves=charts,
             times=times,

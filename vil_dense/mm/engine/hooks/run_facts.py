@@ -37,7 +37,7 @@ def describe_run(runner: Runner, split: str) -> str:
         return f"{model}, tested on {_data(runner.test_dataloader)}."
     batch = (runner.train_dataloader.batch_size or 1) * runner.world_size
     each = "crops" if runner.cfg.get("crop_size") else "samples"
-    held_out = f", validated on {_data(runner.val_dataloader)}" if runner.val_dataloader else ""
+    held_out = f", validated on {_data(runner.val_dataloader)}" if runner.val_loop else ""
     data = _data(runner.train_dataloader)
     return f"{model}, trained for {runner.iter} steps of {batch} {each} on {data}{held_out}."
 
