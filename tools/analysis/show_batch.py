@@ -70,7 +70,7 @@ def main() -> None:
             for row in stages(cfg, [SampleKey(int(index), 0, batch) for index in picked])
         ]
         save_png(Path(args.out), draw.stack([np.hstack(list(row)) for row in rows]))
-    print(f"{args.batches} batches of {len(picked)} pictures, as tested, augmented and mixed: {args.out}")
+        print(f"{args.batches} batches of {len(picked)} pictures, as tested, augmented and mixed: {args.out}")
 
 
 if __name__ == "__main__":

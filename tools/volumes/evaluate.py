@@ -92,9 +92,10 @@ def main() -> int:
             scores += score_case(case, mask, label, **options)
             progress(number, len(found))
         summary = save_scores(scores, Path(args.out), tolerance_mm=tolerance_mm)
-    for name, values in [*summary["structures"].items(), ("mean", summary["mean"])]:
-        print(line(name, values))
-    print(f"{summary['cases']} cases scored in {args.out} ({summary['rule']})")
+    with report_errors(args.debug):
+        for name, values in [*summary["structures"].items(), ("mean", summary["mean"])]:
+            print(line(name, values))
+        print(f"{summary['cases']} cases scored in {args.out} ({summary['rule']})")
     return 0
 
 
