@@ -230,7 +230,8 @@ def memory() -> Iterator[Finding]:
 
 def data(root: Path = ROOT) -> Iterator[Finding]:
     """Checks the `data_root` of each `configs/_base_/datasets/*.py` without running the file, in one finding."""
-    here, gone = [], []
+    here: list[str] = []
+    gone: list[str] = []
     for path in sorted((root / "configs/_base_/datasets").glob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if not isinstance(node, ast.Assign) or getattr(node.targets[0], "id", "") != "data_root":
