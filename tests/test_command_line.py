@@ -74,3 +74,11 @@ def test_other_forms_end_in_a_line(option: str, capsys: pytest.CaptureFixture) -
     with pytest.raises(SystemExit) as end:
         arguments.parse_args(["--cfg-options", option])
     assert end.value.code == 2 and repr(option.partition("=")[2] or option)[1:-1] in capsys.readouterr().err
+
+
+def test_a_folder_that_was_removed(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    line = f"mkdir gone && cd gone && rmdir ../gone && exec '{sys.executable}' '{tmp_path}/program.py'"
+    done = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: ") and "Traceback" not in done.stderr

@@ -2,9 +2,9 @@
 
 Command: python tools/doctor.py [--json]
 
-Prints a line for each finding with its fix below. `ok`: as tested. `note`: works, but differs from the tested set, or
-lacks a part that only some runs need. `fault`: runs will fail. The exit code is 1 if there is a fault, else 0. Nothing
-is installed or changed. Packages are imported one by one, so that a broken package does not stop the other checks.
+Prints a line for each finding with its fix below. `ok`: nothing to do. `note`: works, but could be changed for the
+better, or lacks a part that only some runs need. `fault`: runs will fail. The exit code is 1 if there is a fault, else
+0. Nothing is installed or changed. Packages are imported one by one, so that a broken one does not stop the others.
 """
 
 import argparse
@@ -49,9 +49,9 @@ def installed(package: str) -> str | None:
 def python(version: tuple[int, ...] = sys.version_info[:2]) -> Iterator[Finding]:
     """Checks the version of Python."""
     detail = f"{'.'.join(map(str, version))} on {platform.system()} {platform.machine()}, tested on 3.11"
-    needed = "Python 3.10 or newer is needed:" if version < (3, 10) else "it may stay; if something fails:"
-    state = "fault" if version < (3, 10) else "ok" if version == (3, 11) else "note"
-    yield Finding("python", state, detail, "" if state == "ok" else f"{needed} make PYTHON=python3.11 ...")
+    old = version < (3, 10)
+    fix = "Python 3.10 or newer is needed: make PYTHON=python3.11 ..." if old else ""
+    yield Finding("python", "fault" if old else "ok", detail, fix)
 
 
 def pins(text: str, version: tuple[int, ...]) -> dict[str, str]:
@@ -102,10 +102,9 @@ def openmmlab() -> Iterator[Finding]:
     yield Finding("openmmlab", "ok" if onedl else "note", detail, "" if onedl else fix)
     if onedl:
         yield Finding(
-            "openmmlab", "note",
-            "this set breaks class_weight with avg_non_ignore=True, pictures of more than 3 channels in "
-            "SegDataPreProcessor, and configs that inherit from `mmseg::`",
-            "none of our configs uses them; copy what you need of an `mmseg::` config",
+            "openmmlab", "ok",
+            "not used by our configs, and broken in this set: class_weight with avg_non_ignore=True, pictures of more "
+            "than 3 channels in SegDataPreProcessor, and configs that inherit from `mmseg::` (copy what you need)",
         )  # fmt: skip
     if official.get("mmengine", "").startswith(("0.7", "0.8", "0.9", "0.10")):
         yield Finding(
@@ -136,10 +135,10 @@ def device() -> Iterator[Finding]:
 
     if not torch.cuda.is_available():
         built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
-        build = "for one install torch's CUDA build: https://pytorch.org/get-started"
-        fix = f"nothing to mend without a GPU; {'with one, nvidia-smi must list it' if torch.version.cuda else build}"
+        mend = "see whether nvidia-smi lists it" if torch.version.cuda else "install torch's CUDA build"
+        fix = f"there seems to be one: {mend}, https://pytorch.org/get-started" if shutil.which("nvidia-smi") else ""
         detail = f"none that torch {torch.__version__} ({built}) can use: training runs on the CPU"
-        yield Finding("gpu", "note", detail, fix)
+        yield Finding("gpu", "note" if fix else "ok", detail, fix)
         yield Finding("precision", "ok", "float32; mixed precision needs a GPU")
         return
     for index in range(torch.cuda.device_count()):
@@ -189,16 +188,14 @@ def kernels() -> Iterator[Finding]:
         yield Finding("compile", "note", problem, fix)
     else:
         yield Finding("compile", "ok", f"torch.compile works on {here}")
-    if importlib.util.find_spec("triton") is None:
-        fix = "pip install 'vil_dense[triton]' on a GPU"
-        yield Finding("triton", "note", "not installed: no backend='triton'", fix)
-    elif here == "cuda":
+    if here == "cpu":
+        yield Finding("triton", "ok", "not needed without a GPU: the backend chunkwise is taken")
+    elif importlib.util.find_spec("triton") is None:
+        yield Finding("triton", "note", "not installed: no backend='triton'", "pip install 'vil_dense[triton]'")
+    else:
         problem = disagreement("triton", here, "float32", 1e-3)
         detail = f"{installed('triton')}, " + (problem or "equals the recurrence")
         yield Finding("triton", "note" if problem else "ok", detail, "leave backend='auto'" if problem else "")
-    else:
-        detail = f"{installed('triton')}, of no use without a GPU"
-        yield Finding("triton", "note", detail, "nothing to mend: the backend chunkwise is taken here")
 
 
 def space(folder: Path = Path(), shared: Path = Path("/dev/shm")) -> Iterator[Finding]:
@@ -232,17 +229,19 @@ def memory() -> Iterator[Finding]:
 
 
 def data(root: Path = ROOT) -> Iterator[Finding]:
-    """Checks the `data_root` of each `configs/_base_/datasets/*.py` without running the file."""
+    """Checks the `data_root` of each `configs/_base_/datasets/*.py` without running the file, in one finding."""
+    here: list[str] = []
+    gone: list[str] = []
     for path in sorted((root / "configs/_base_/datasets").glob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if not isinstance(node, ast.Assign) or getattr(node.targets[0], "id", "") != "data_root":
                 continue
-            folder = ast.literal_eval(node.value)
-            if Path(folder).is_dir():
-                yield Finding(f"data {path.stem}", "ok", f"{folder} is there")
-            else:
-                fix = f"{path.relative_to(root)} says what it holds; where yours lies elsewhere, set data_root"
-                yield Finding(f"data {path.stem}", "note", f"no folder {folder}", fix)
+            (here if Path(ast.literal_eval(node.value)).is_dir() else gone).append(path.stem)
+    detail = f"found: {', '.join(here) or 'none'}; not at the data_root of their configs: {', '.join(gone) or 'none'}"
+    fix = (
+        "" if here else "configs/_base_/datasets say what they hold; tools/dataset_converters/make_sample.py makes one"
+    )
+    yield Finding("data", "note" if fix else "ok", detail, fix)
 
 
 TOPICS: dict[str, Callable[[], Iterator[Finding]]] = dict(

@@ -62,12 +62,14 @@ def main() -> int:
         segmentor = Segmentor(trained, dtype=dtype, own_size=args.own_size, batch=args.window_batch)
     with report_errors(args.debug, code=1):
         unread = write_all(segmentor, pictures, Path(args.out), opacity=args.opacity, probabilities=args.probabilities)
-    labelled = len(pictures) - len(unread)
-    print(f"{labelled} picture{'s' * (labelled != 1)} labelled in {args.out}")
-    if unread:
-        names = ", ".join(unread)
-        plural = "s" * (len(pictures) != 1)
-        print(f"error: {len(unread)} of {len(pictures)} picture{plural} could not be read: {names}", file=sys.stderr)
+        labelled = len(pictures) - len(unread)
+        print(f"{labelled} picture{'s' * (labelled != 1)} labelled in {args.out}")
+        if unread:
+            names = ", ".join(unread)
+            plural = "s" * (len(pictures) != 1)
+            print(
+                f"error: {len(unread)} of {len(pictures)} picture{plural} could not be read: {names}", file=sys.stderr
+            )
     return 1 if unread else 0
 
 

@@ -3,17 +3,22 @@
 import argparse
 import ast
 import math
+import os
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 
 def plain_parser(description: str | None) -> argparse.ArgumentParser:
-    """Returns a parser with the option that every tool has: `--debug`."""
+    """Returns a parser with the option that every tool has: `--debug`. A removed current folder ends the program."""
     arguments = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     arguments.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    try:
+        os.getcwd()
+    except FileNotFoundError:  # MKL would end the program with a message about a library of its own
+        arguments.exit(2, "error: the current folder has been removed: change to another one\n")
     return arguments
 
 

@@ -81,9 +81,9 @@ def main() -> None:
             parts = count(model, shape, args.backend)
         except RuntimeError as error:
             raise ValueError(f"the network cannot take {size[0]} x {size[-1]} px: {sentence(error)}") from error
-    print(f"shape: {' x '.join(map(str, shape))}; mLSTM in its {args.backend} form")
-    print(f"unit: {CONVENTION}")
-    show(parts)
+        print(f"shape: {' x '.join(map(str, shape))}; mLSTM in its {args.backend} form")
+        print(f"unit: {CONVENTION}")
+        show(parts)
 
 
 if __name__ == "__main__":

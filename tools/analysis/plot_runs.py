@@ -67,11 +67,11 @@ def main() -> None:
             groups[name] = read_group(runs, args.metric)
         save_json(args.out / "curves.json", dict(metric=args.metric, groups=groups))
         plot(groups, args.metric, args.out / "curves.png")
-    for name, group in groups.items():
-        spread = f" +- {group['deviation'][-1]:.2f}" if group["deviation"] else ""
-        runs, last = len(group["runs"]), group["steps"][-1]
-        print(f"{name}: {args.metric} {group['mean'][-1]:.2f}{spread} at step {last}, {runs} run(s)")
-    print(f"curves: {args.out / 'curves.png'}, {args.out / 'curves.json'}")
+        for name, group in groups.items():
+            spread = f" +- {group['deviation'][-1]:.2f}" if group["deviation"] else ""
+            runs, last = len(group["runs"]), group["steps"][-1]
+            print(f"{name}: {args.metric} {group['mean'][-1]:.2f}{spread} at step {last}, {runs} run(s)")
+        print(f"curves: {args.out / 'curves.png'}, {args.out / 'curves.json'}")
 
 
 if __name__ == "__main__":

@@ -197,10 +197,10 @@ def main() -> None:
     parser.add_argument("--caps", type=int, nargs="+", default=list(CAPS), help="compute capabilities")
     parser.add_argument("--one", nargs=3, metavar=("CAP", "DIM", "DTYPE"), help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.one:
-        print(json.dumps(check(int(args.one[0]), int(args.one[1]), args.one[2])))
-        return
     with exit_on_error(args.debug):
+        if args.one:
+            print(json.dumps(check(int(args.one[0]), int(args.one[1]), args.one[2])))
+            return
         if find_spec("triton") is None:
             raise ValueError("the package triton, which compiles the kernels, is missing: pip install triton")
         print(page(check_all(args.caps)))

@@ -31,9 +31,10 @@ def main() -> None:
     with report_errors(args.debug), Progress("pictures") as progress:
         counts = cut_crops(args.source, args.out, CamVidDataset.METAINFO["classes"], most=args.most, report=progress)
     left_out = [name for name in CamVidDataset.METAINFO["classes"] if name not in counts]
-    for name, (train, val) in counts.items():
-        print(f"{name}: {train} + {val}")
-    print(f"crops: {args.out}, {len(counts)} classes, left out: {', '.join(left_out) or 'none'}")
+    with report_errors(args.debug):
+        for name, (train, val) in counts.items():
+            print(f"{name}: {train} + {val}")
+        print(f"crops: {args.out}, {len(counts)} classes, left out: {', '.join(left_out) or 'none'}")
 
 
 if __name__ == "__main__":

@@ -48,8 +48,8 @@ def main() -> None:
             root = write_sample(args.out, train=args.train, val=args.val, report=progress)
         sheet = root.with_name(f"{root.name}_sheet.png")
         contact_sheet(root).save(sheet)
-    print(f"sample: {root} ({args.train} + {args.val} pictures, {len(CLASSES)} classes)")
-    print(f"contact sheet: {sheet}")
+        print(f"sample: {root} ({args.train} + {args.val} pictures, {len(CLASSES)} classes)")
+        print(f"contact sheet: {sheet}")
 
 
 if __name__ == "__main__":

@@ -258,10 +258,10 @@ def main() -> int:
         draw = random.Random(0)
         results = {name: kill_and_resume(name, args.kills, args.out.resolve(), draw) for name in args.kinds}
         save_json(args.out / "kills.json", results)
-    kills = sum(found["kills"] for found in results.values())
-    differ = sum(len(found["differences"]) for found in results.values())
-    writing = sum(found["while_writing"] for found in results.values())
-    print(f"{kills} kills, {writing} while a file was half written, {differ} trainings differ")
+        kills = sum(found["kills"] for found in results.values())
+        differ = sum(len(found["differences"]) for found in results.values())
+        writing = sum(found["while_writing"] for found in results.values())
+        print(f"{kills} kills, {writing} while a file was half written, {differ} trainings differ")
     return 1 if differ else 0
 
 

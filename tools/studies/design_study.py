@@ -113,7 +113,7 @@ def main() -> None:
                     f"{done} of {total}: {design.stem}, seed {seed}, {results[design.stem][-1]}, {left} left",
                     flush=True,
                 )
-    print(f"table: {args.out / 'study.csv'}")
+        print(f"table: {args.out / 'study.csv'}")
 
 
 if __name__ == "__main__":

@@ -98,9 +98,10 @@ def main() -> int:
             warn=lambda line: print(f"warning: {line}", file=sys.stderr),
         )
         summary = save_scores(scores, Path(args.out), tolerance_mm=tolerance_mm)
-    for name, values in [*summary["structures"].items(), ("mean", summary["mean"])]:
-        print(line(name, values))
-    print(f"{summary['cases']} cases scored in {args.out} ({summary['rule']})")
+    with report_errors(args.debug):
+        for name, values in [*summary["structures"].items(), ("mean", summary["mean"])]:
+            print(line(name, values))
+        print(f"{summary['cases']} cases scored in {args.out} ({summary['rule']})")
     return 0
 
 

@@ -111,8 +111,8 @@ def main() -> int:
             about=dict(eval_metrics=measured),
             texts={"docs/README.md": card(cfg, checkpoint, measured), "LICENSE": (ROOT / "LICENSE").read_text()},
         )
-    print(checks)
-    print(f"bundle written to {args.out}")
+        print(checks)
+        print(f"bundle written to {args.out}")
     return 0
 
 

@@ -186,13 +186,15 @@ def main() -> int:
     with report_errors(args.debug, code=1):
         describe_survey(survey, configurations, device)
         failed = folder.predict_all(survey)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    gpu = f", on the GPU {torch.cuda.max_memory_allocated() / GIB:.2f} GiB" if device == "cuda" else ""
-    print(f"peak memory: {peak / GIB:.2f} GiB{gpu}")
-    of_all = f"of {len(cases)} volume{'s' * (len(cases) != 1)}"
-    print(f"{len(cases) - len(failed)} {of_all} segmented in {args.out}")
-    if failed:
-        print(f"error: {len(failed)} {of_all} could not be segmented: {'; '.join(failed.values())}", file=sys.stderr)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        gpu = f", on the GPU {torch.cuda.max_memory_allocated() / GIB:.2f} GiB" if device == "cuda" else ""
+        print(f"peak memory: {peak / GIB:.2f} GiB{gpu}")
+        of_all = f"of {len(cases)} volume{'s' * (len(cases) != 1)}"
+        print(f"{len(cases) - len(failed)} {of_all} segmented in {args.out}")
+        if failed:
+            print(
+                f"error: {len(failed)} {of_all} could not be segmented: {'; '.join(failed.values())}", file=sys.stderr
+            )
     return 1 if failed else 0
 
 

@@ -129,6 +129,11 @@ def test_a_killed_worker():
     [
         (RuntimeError("unable to allocate shared memory(shm) for file </torch_1>"), ("/dev/shm",)),
         (
+            RuntimeError("unable to open shared memory object </torch_1> in read-write mode: Too many open files (24)"),
+            ("open", "ulimit -n", "train_dataloader.num_workers"),
+        ),
+        (RuntimeError("received 0 items of ancdata"), ("ulimit -n",)),
+        (
             RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's"),
             ("/dev/shm",),
         ),

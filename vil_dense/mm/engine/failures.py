@@ -26,6 +26,8 @@ NO_MEMORY = re.compile(
 )
 NO_SHARED_MEMORY = re.compile(r"Bus error|unable to (?:allocate|open|resize|mmap) shared memory|/torch_\d+")
 
+TOO_MANY_FILES = re.compile(r"Too many open files|items of ancdata")
+
 
 @contextmanager
 def explain_failures(runner: Runner, split: str = "train") -> Iterator[None]:
@@ -56,6 +58,11 @@ def explain(error: Exception, runner: Runner, split: str = "train") -> str | Non
     workers = f"{split}_dataloader.num_workers"
     if error.__cause__ is not None:  # for a lost loader process torch names the signal there
         text = f"{error.__cause__}\n{text}"
+    if TOO_MANY_FILES.search(text):
+        return (
+            f"too many files are open, which batches of loader processes count as: raise the limit (ulimit -n 4096) "
+            f"or set {workers} to less than {_loader(runner, split).num_workers}{again}"
+        )
     if NO_SHARED_MEMORY.search(text):
         return (
             "shared memory (/dev/shm), through which loader processes pass their batches, is full: enlarge it "

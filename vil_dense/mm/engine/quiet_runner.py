@@ -9,6 +9,9 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from vil_dense.mm.engine.shared_batches import share_batches
 
 FRAMEWORKS = ("mmengine", "mmcv", "mmseg")
 LOGGING = ("logging", "mmengine.logging", __name__)
@@ -80,6 +83,15 @@ class QuietRunner(Runner):
             runner = super().from_cfg(cfg)
         runner.logger.info(f"log: {runner.logger.log_file}")
         return runner
+
+    @staticmethod
+    def build_dataloader(
+        dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
+    ) -> DataLoader:
+        """Builds a loader as MMEngine does; raises an error, here or later, where its batches cannot be shared."""
+        built = isinstance(dataloader, DataLoader)
+        loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        return loader if built else share_batches(loader)
 
     def build_logger(self, log_level: int | str = "INFO", log_file: str | None = None, **kwargs: Any) -> MMLogger:
         logger = super().build_logger(log_level, log_file, **kwargs)
