@@ -56,6 +56,16 @@ def test_what_is_set_stays(tmp_path: Path) -> None:
     assert sizes_of(cfg) == dict(crop={(64, 96)}, grid=(8, 12), scale={(48, 12)}, classes={3, 7})
 
 
+@pytest.mark.parametrize(("given", "crop"), [(64, (64, 64)), ([64, 96], (64, 96))])
+def test_a_crop_may_be_a_number_or_a_list(given: object, crop: tuple[int, int], tmp_path: Path) -> None:
+    write_folder(tmp_path / "data")
+    cfg = read(tmp_path, crop_size=given)
+    resolve_pictures(cfg)
+    assert sizes_of(cfg)["crop"] == {crop}
+    with raises_one_line(ValueError, "crop_size", "'x'"):
+        resolve_pictures(read(tmp_path, crop_size="x"))
+
+
 def test_options_at_the_top_go_to_all_data_sets(tmp_path: Path) -> None:
     write_folder(tmp_path / "data", "flat")
     cfg = read(tmp_path, split_by="(.)", val_share=0.1, ignore=[127])
@@ -84,6 +94,8 @@ def test_a_run_s_config_keeps_its_classes_with_other_data(tmp_path: Path) -> Non
     write_folder(tmp_path / "third", "lists")
     cfg.data_root = str(tmp_path / "third")
     resolve_pictures(cfg)
+    cfg.test_dataloader.dataset.split = "all"
+    assert len(DATASETS.build(cfg.test_dataloader.dataset)) == 7
     assert sizes_of(cfg) == FOUND and "third" in DATASETS.build(cfg.val_dataloader.dataset).data_root
 
 

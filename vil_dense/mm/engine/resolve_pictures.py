@@ -43,6 +43,8 @@ def resolve_pictures(cfg: Config) -> list[str]:
     before = cfg.shared
     changed = any(cfg.get(key) != before.get(key) for key in OPTIONS)
     lines = ["data: split and classes as the config says"]
+    for key in ("crop_size", "image_scale"):
+        cfg[key] = _two_sizes(key, cfg[key])
     found: dict[str, Any] = {key: cfg[key] for key in FOUND}
     of_a_run = all(part.get("splits") for part in parts)
     if changed or not of_a_run:
@@ -88,6 +90,14 @@ def choose_sizes(sizes: np.ndarray, patch: int) -> dict[str, tuple[int, int]]:
     short = min(LONGEST_SHORT_SIDE, int(np.median(sizes.min(1))))
     crop = min(max(round(short / CROP_STEP), 1) * CROP_STEP, MOST_TOKENS * patch)
     return dict(crop_size=(crop, crop), image_scale=(4 * short, short))
+
+
+def _two_sizes(key: str, value: Any) -> tuple[int, int]:
+    """Returns two sizes in px; raises ValueError for something else."""
+    sizes = [value, value] if isinstance(value, int) else value
+    if not isinstance(sizes, list | tuple) or len(sizes) != 2 or not all(isinstance(x, int) and x > 0 for x in sizes):
+        raise ValueError(f"{key} is two sizes in px, as in {key}=(128,128), got {value!r}")
+    return sizes[0], sizes[1]
 
 
 def _refuse_own_options(parts: list[ConfigDict], before: ConfigDict) -> None:

@@ -91,6 +91,22 @@ def test_a_split_in_the_data_root_comes_first(tmp_path: Path) -> None:
         inspect_folder(str(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["train.txt", "classes.csv"])
+def test_lists_that_are_no_text_are_named(name: str, tmp_path: Path) -> None:
+    write_folder(tmp_path, "lists")
+    (tmp_path / name).write_bytes(b"\xff\xfe\x00")
+    with raises_one_line(ValueError, name, "UTF-8"):
+        inspect_folder(str(tmp_path))
+
+
+@pytest.mark.parametrize("entry", ["", 3, None, ["images/p0.jpg"], ["images/p0.jpg", "gone.png"]])
+def test_entries_of_a_split_that_name_nothing(entry: object, tmp_path: Path) -> None:
+    write_folder(tmp_path, "lists")
+    (tmp_path / "splits.json").write_text(json.dumps(dict(train=[entry], val=["p1"])))
+    with raises_one_line(FileNotFoundError, "splits.json"):
+        inspect_folder(str(tmp_path))
+
+
 def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     write_folder(tmp_path)
     (tmp_path / "images/train/p1.JPG").write_bytes(b"no picture")

@@ -10,7 +10,7 @@ from typing import Any
 
 from vil_dense.files import read_json
 from vil_dense.mm.datasets.folders.masks import unpacked
-from vil_dense.mm.datasets.folders.pairs import few
+from vil_dense.mm.datasets.folders.pairs import few, read_text
 
 MOST = 254
 """Classes that fit into 8 bits beside the ignored id."""
@@ -34,8 +34,8 @@ class LabelClass:
 def read_rows(path: Path) -> list[Any]:
     """Reads rows of classes from a JSON (list of names or rows, or name: id) or a CSV (name, id, colour or r, g, b)."""
     if path.suffix == ".csv":
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return [{(key or "").strip().lower(): cell for key, cell in row.items()} for row in csv.DictReader(file)]
+        table = csv.DictReader(read_text(path).splitlines())
+        return [{(key or "").strip().lower(): cell for key, cell in row.items()} for row in table]
     content = read_json(path)
     if isinstance(content, dict) and isinstance(content.get("classes"), list):
         content = content["classes"]

@@ -25,7 +25,7 @@ class PictureFolder(CheckedDataset):
 
     Args:
         data_root: the folder.
-        split: `train` or `val`.
+        split: `train`, `val`, or `all` of both.
         splits: a JSON with the pairs of both, see `split.read_splits`.
         pictures, masks, classes, ignore, coding, split_by, val_share, split_seed: see `survey.inspect_folder`.
         metainfo: more that checkpoints keep.
@@ -56,12 +56,12 @@ class PictureFolder(CheckedDataset):
         lazy_init: bool = False,
         **options: Any,
     ) -> None:
-        if split not in ("train", "val"):
-            raise ValueError(f"split is 'train' or 'val', got {split!r}")
+        if split not in ("train", "val", "all"):
+            raise ValueError(f"split is 'train', 'val' or 'all', got {split!r}")
         if splits and isinstance(classes, list) and ignore is not None and coding:
             rows = parse_rows(classes, coding, "classes")
             named = Classes(rows, [parse_value(value, coding == "colours", "ignore") for value in ignore], coding)
-            self.pairs = read_splits(Path(splits), Path(data_root), [])[split]
+            pairs = read_splits(Path(splits), Path(data_root), [])
         else:
             folder = inspect_folder(
                 data_root,
@@ -74,9 +74,10 @@ class PictureFolder(CheckedDataset):
                 val_share=val_share,
                 split_seed=split_seed,
             )
-            named, self.pairs = folder.classes, folder.splits[split]
+            named, pairs = folder.classes, folder.splits
             for line in folder.lines:
                 print_log(line, "current")
+        self.pairs = [*pairs["train"], *pairs["val"]] if split == "all" else pairs[split]
         meta = dict(classes=tuple(row.name for row in named.classes), palette=named.palette)
         super().__init__(data_root=data_root, metainfo={**(metainfo or {}), **meta}, lazy_init=True, **options)
         self.label_map = named.label_map

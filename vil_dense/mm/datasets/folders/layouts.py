@@ -114,6 +114,13 @@ def _try(layout: Layout, root: Path) -> Found | None:
     """Returns what is found in a layout, or nothing if the root is not laid out so."""
     in_folders = "{split}" in layout.pictures
     found, splits = Found(layout, root), ("train", "val") if in_folders else ("",)
+    if layout.lists:
+        for split in ("train", "val"):
+            paths = [root / layout.lists.format(split=word) for word in WORDS[split]]
+            if file := next(filter(Path.is_file, paths), None):
+                found.lists[split] = file
+        if "train" not in found.lists:
+            return None
     for split in splits:
         options = list(_folders(layout, root, split))
         if len(options) > 1:
@@ -129,13 +136,6 @@ def _try(layout: Layout, root: Path) -> Found | None:
         found.notes += _unused(layout, root)
     if in_folders and "val" not in found.pairs:
         found.pairs = {"": found.pairs["train"]}
-    if layout.lists:
-        for split in ("train", "val"):
-            paths = [root / layout.lists.format(split=word) for word in WORDS[split]]
-            if file := next(filter(Path.is_file, paths), None):
-                found.lists[split] = file
-        if "train" not in found.lists:
-            return None
     return found
 
 

@@ -105,6 +105,14 @@ def by_path(pairs: Sequence[Pair], root: Path) -> Mapping[str, Pair]:
     return known
 
 
+def read_text(path: Path) -> str:
+    """Reads a list; raises ValueError if it is no text in UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8: {error}") from None
+
+
 def few(names: object) -> str:
     """Lists the first names of a collection and counts the others."""
     listed = [str(name) for name in names]  # type: ignore[attr-defined]

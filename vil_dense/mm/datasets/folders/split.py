@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from vil_dense.files import read_json
 from vil_dense.mm.datasets.folders.layouts import Found
-from vil_dense.mm.datasets.folders.pairs import Pair, by_path
+from vil_dense.mm.datasets.folders.pairs import Pair, by_path, read_text
 
 SPLITS = "splits.json"
 """File in the data root that gives the split: `{"train": [name, ...], "val": [name, ...]}`."""
@@ -129,7 +129,8 @@ def pick(entries: Iterable[object], known: Sequence[Pair], root: Path, source: P
             missing = next((path for path in (picture, mask) if not path.is_file()), None)
         else:
             name = str(entry)
-            pair = of_name.get(name) or of_name.get(name.split()[0])  # lists may name the mask beside the picture
+            first = name.partition(" ")[0]  # lists may name the mask beside the picture
+            pair = of_name.get(name) or of_name.get(first)
             missing = None if pair else root / name
         if missing or pair is None:
             raise FileNotFoundError(f"{source} names {entry}, and there is no picture with a mask at {missing}")
@@ -140,4 +141,4 @@ def pick(entries: Iterable[object], known: Sequence[Pair], root: Path, source: P
 
 
 def _lines(path: Path) -> list[str]:
-    return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
