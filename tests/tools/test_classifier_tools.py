@@ -16,6 +16,7 @@ import pytest
 import torch
 from forget_runs import forget_runs
 from mmengine.runner import Runner
+from page_checks import check_page
 from PIL import Image
 from refusals import assert_error_line
 from safetensors.torch import save_file
@@ -128,6 +129,9 @@ def test_training_says_and_leaves_what_it_should(trained: Path):
     assert float(result.removeprefix("top1 ")) == pytest.approx(np.mean([float(row["top1"]) for row in rows]), abs=0.01)
     assert (trained / "pictures/curves.png").stat().st_size > 0 and "eta: " in out
     assert len(losses(trained)) == 18
+    page = check_page(trained / "report.html")
+    assert f"{result.removeprefix('top1 ')} top-1, %" in page.text and "3 classes" in page.text
+    assert len(page.all("svg")) == 3 and "Confusion matrix" in page.text
 
 
 def test_test(trained: Path, data: Path, tmp_path: Path):

@@ -18,6 +18,7 @@ from scipy.stats import wilcoxon
 
 from vil_dense.mm.engine.hooks.report_page import Evaluation, save_results
 from vil_dense.mm.evaluation.metrics import ClassIoUMetric
+from vil_dense.mm.visualization.result_files import read_result
 
 ROOT = Path(__file__).parents[2]
 META = dict(classes=("<sky>", "road", "car"), palette=[[90, 160, 250], [110, 110, 110], [230, 60, 200]])
@@ -74,6 +75,10 @@ def test_page_and_differences(tmp_path: Path, pictures: Path, monkeypatch: pytes
     for run in ("a", "b"):
         with (tmp_path / run / "pictures/per_image.csv").open() as file:
             values[run] = [float(row["mIoU"]) for row in csv.DictReader(file)]
+    result = read_result(tmp_path / "b")
+    for file in result.pictures:
+        truth, prediction = result.label_maps(file) or ()
+        assert 100 * (truth == prediction).mean() == pytest.approx(result.values("accuracy", [file])[0], rel=1e-4)
     difference = np.subtract(values["b"], values["a"])
     row = rows["b", "mIoU"]
     assert float(row["mean"]) == pytest.approx(difference.mean(), rel=1e-4) and difference.mean() < 0

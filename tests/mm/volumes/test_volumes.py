@@ -20,6 +20,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, METRICS, MODELS, init_default_scope
 from mmengine.runner import Runner
 from nifti_files import affine, write_nifti
+from page_checks import check_page
 from refusals import raises_one_line
 from torch.utils.data import DataLoader
 
@@ -237,6 +238,8 @@ def test_trains_validates_and_resumes_as_if_never_stopped(sample: Path, tmp_path
     rows = list(csv.DictReader((tmp_path / "whole/validation/metrics.csv").read_text().splitlines()))
     assert [row["structure"] for row in rows] == ["liver", "spleen", "vessel", "gland"]
     assert json.loads((tmp_path / "whole/validation/metrics.json").read_text())["cases"] == 1
+    page = check_page(tmp_path / "whole/report.html")
+    assert "validation/metrics.csv" in [a["href"] for a in page.all("a")] and "HD95, mm" in page.text
     (tmp_path / "half").mkdir()
     (tmp_path / "whole/iter_2.pth").rename(tmp_path / "half/iter_2.pth")
     (tmp_path / "half/last_checkpoint").write_text(str(tmp_path / "half/iter_2.pth"))
