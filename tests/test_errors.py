@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from refusals import raises_one_line
 
+from vil_dense import files
 from vil_dense.errors import INTERRUPTED, PIPE_CLOSED, ended_by, exit_on_error
-from vil_dense.files import whole_folder, write_whole
+from vil_dense.files import read_json, whole_folder, write_whole
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -79,3 +81,14 @@ def test_what_a_killed_process_left_of_a_folder_goes(tmp_path: Path) -> None:
     with whole_folder(tmp_path / "data") as part:
         (part / "b").touch()
     assert sorted(path.name for path in tmp_path.iterdir()) == [running.name, "data"]
+
+
+def test_what_has_no_end_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    endless, large = tmp_path / "endless.json", tmp_path / "large.json"
+    endless.symlink_to("/dev/zero")
+    large.write_text("[1, 2]")
+    assert read_json(large) == [1, 2]
+    monkeypatch.setattr(files, "LARGEST_JSON", 5)
+    for path in (endless, large):
+        with raises_one_line(ValueError, path):
+            read_json(path)

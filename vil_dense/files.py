@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+LARGEST_JSON = 2**28
+"""Bytes of the largest JSON file that is read: far more than a list of a million cases."""
+
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Writes a file atomically: calls `write` with a temporary path of the same suffix, flushes it and renames it.
@@ -84,12 +87,25 @@ def sweep(folder: Path) -> None:
         part.unlink()
 
 
+def check_regular(path: str | Path) -> None:
+    """Checks that a path is no pipe, socket or device, which can be read without an end; it need not exist.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        raise ValueError(f"{path} is a pipe or a device, and a file was expected")
+
+
 def read_json(path: Path) -> Any:
     """Reads a JSON file.
 
     Raises:
-        ValueError: the file is not valid JSON; names the file.
+        ValueError: the file is not valid JSON, is no regular file, or is larger than `LARGEST_JSON`; names the file.
     """
+    check_regular(path)
+    if (size := path.stat().st_size) > LARGEST_JSON:
+        raise ValueError(f"{path} has {size:,} bytes, and JSON of up to {LARGEST_JSON:,} is read")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from refusals import raises_one_line
 from small_models import MODELS, PATCH, assert_close, build, picture
 from torch.export import Dim
 
@@ -92,3 +93,10 @@ def test_onnx_with_dynamic_axes(name: str, tmp_path: Path) -> None:
 
 def test_sizes_are_patches_that_end_and_do_not() -> None:
     assert {bool(length % PATCH) for size in SIZES[2] for length in size} == {False, True}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_exporter_of_old_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="onnx is missing: pip install onnx onnxscript onnxruntime")
+    with raises_one_line(RuntimeError, "VisionLSTM", "dynamo=False"):
+        torch.onnx.export(build("v2"), (picture("v2"),), str(tmp_path / "a.onnx"), dynamo=False)

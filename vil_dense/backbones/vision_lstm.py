@@ -208,6 +208,8 @@ class VisionLSTM(nn.Module):
         return index % len(self.blocks)
 
     def _embed(self, x: Tensor) -> Tensor:
+        if torch.jit.is_tracing() and torch.onnx.is_in_onnx_export():
+            raise RuntimeError("torch.onnx.export(dynamo=False) cannot take a VisionLSTM: leave out dynamo=False")
         channels = self.patch_embed.proj.in_channels
         if x.ndim != self.ndim + 2 or x.shape[1] != channels or min(x.shape[1:]) < 1:
             axes = "B, C, H, W" if self.ndim == 2 else "B, C, D, H, W"

@@ -13,7 +13,10 @@ from vil_dense.medical.datalists.datalist import read_datalist
 SHAPE = (24, 20, 16)
 
 
-@pytest.mark.parametrize("name", ["left kidney", "Kidney_R", "rh-cortex", "Right-Hippocampus", "L1 l", "kidney (left)"])
+@pytest.mark.parametrize(
+    "name",
+    ["left kidney", "Kidney_R", "rh-cortex", "Right-Hippocampus", "L1 l", "kidney (left)", "LeftKidney", "kidneyR"],
+)
 def test_names_that_say_a_side(name: str) -> None:
     assert sided_names({"background": 0, name: 1}) == [name]
 

@@ -63,6 +63,15 @@ def test_nnunet_suffixes_and_splits(tmp_path: Path) -> None:
     assert [case.name for case in listed.split(0)[1]] == ["p2"]
 
 
+def test_an_image_is_no_label_of_its_own(tmp_path: Path) -> None:
+    dump(
+        tmp_path / "dataset.json",
+        dict(training=[dict(image="a.nii", label="b.nii"), dict(image="c.nii", label="c.nii")]),
+    )
+    with pytest.raises(ValueError, match=r"case c has \S+c.nii both"):
+        read_datalist(tmp_path)
+
+
 def nnunet(root: Path, splits: object, cases: int = 6) -> Path:
     dump(root / "dataset.json", dict(channel_names={"0": "CT"}, labels=dict(background=0, a=1), file_ending=".nii.gz"))
     touch(root, *(f"imagesTr/p{n}_0000.nii.gz" for n in range(cases)))

@@ -148,3 +148,14 @@ def test_a_contradiction_says_both(tmp_path: Path) -> None:
     path = save(tmp_path / "a.nii", affine("RAS", (1.3, 1, 1)), affine(), (1, 1))
     text = contradiction(nibabel.load(path).header, nibabel.load(path).affine, SHAPE)
     assert "[1.3 0 0 -11.5" in text and "[1 0 0 -11.5" in text
+
+
+@pytest.mark.parametrize(
+    ("unit", "warned"), [("mm", ""), ("unknown", ""), ("meter", "metres"), ("micron", "micrometres")]
+)
+def test_units_other_than_mm_are_named(unit: str, warned: str, tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.eye(4))
+    image.header.set_xyzt_units(unit)
+    nibabel.save(image, tmp_path / "a.nii")
+    warning = read_grid(tmp_path / "a.nii").warning
+    assert warned in warning if warned else not warning

@@ -119,6 +119,16 @@ def test_missing_label_is_told(kind: str, tmp_path: Path) -> None:
         build(kind, root)
 
 
+@pytest.mark.parametrize("name", ["images/training/a.jpg", "annotations/training/a.png"])
+def test_a_pipe_is_no_picture(name: str, tmp_path: Path) -> None:
+    """Reading one would wait for ever."""
+    root = write_pair(tmp_path, np.ones((2, 2), np.uint8))
+    (root / name).unlink()
+    os.mkfifo(root / name)
+    with raises_one_line(ValueError, f"/{name}"):
+        build("SampleDataset", root)
+
+
 def test_listed_pictures_are_looked_for(tmp_path: Path) -> None:
     root = write_pair(tmp_path, np.ones((2, 2), np.uint8))
     with raises_one_line(FileNotFoundError, "/train.txt"):

@@ -13,6 +13,8 @@ import numpy as np
 
 SIDE = re.compile(r"(?<![a-z])(left|right|l|r|lt|rt|lh|rh|sin|dex|sinister|dexter)(?![a-z0-9])", re.IGNORECASE)
 """A word of a name that says the side of a structure."""
+NEW_WORD = re.compile(r"(?<=[a-z])(?=[A-Z])")
+"""The place before a capital within a name such as KidneyLeft."""
 NEAR = 0.15
 """In height and depth the centres of a pair differ by at most `NEAR` of the volume's size."""
 SIZES = 2.0
@@ -37,8 +39,8 @@ def axes_without_sides(orientation: str, sided: Sequence[object]) -> tuple[int, 
 
 
 def sided_names(labels: Mapping[str, int]) -> list[str]:
-    """Returns the names that say a side, such as `left kidney` or `Hippocampus_R`."""
-    return [name for name in labels if SIDE.search(name.replace("_", " "))]
+    """Returns the names that say a side, such as `left kidney`, `Hippocampus_R` or `KidneyLeft`."""
+    return [name for name in labels if SIDE.search(NEW_WORD.sub(" ", name.replace("_", " ")))]
 
 
 def centres(label: np.ndarray, affine: np.ndarray) -> dict[int, np.ndarray]:

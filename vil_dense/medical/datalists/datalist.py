@@ -123,11 +123,13 @@ def distinct(cases: Sequence[Case], root: Path, source: Path) -> list[Case]:
     """Returns the cases with the folders before the names that several files share.
 
     Raises:
-        ValueError: an image is listed twice.
+        ValueError: an image is listed twice, or is its own label.
     """
     images, names = (Counter(values) for values in ([c.images for c in cases], [c.name for c in cases]))
     if twice := [case for case in cases if images[case.images] > 1]:
         raise ValueError(f"{source}: the case {twice[0].name} is listed {images[twice[0].images]} times")
+    if same := [case for case in cases if case.label in case.images]:
+        raise ValueError(f"{source}: the case {same[0].name} has {same[0].label} both as image and as label")
     return [replace(case, name=_long_name(case, root)) if names[case.name] > 1 else case for case in cases]
 
 

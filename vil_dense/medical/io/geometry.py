@@ -23,6 +23,9 @@ MOST_TILT_DEG = 45
 SIZES_MM = (1e-3, 1e3)
 """Range of voxel sizes."""
 
+NOT_MM = {1: "metres", 3: "micrometres"}
+"""Units of space that a header may name, by NIfTI's code; others are mm or unknown."""
+
 
 def voxel_size(affine: np.ndarray) -> tuple[float, float, float]:
     """Returns the size of a voxel along I, J, K in mm, from `affine` (4, 4)."""
@@ -103,7 +106,9 @@ def corner_distance(one: np.ndarray, other: np.ndarray, shape: Sequence[int]) ->
 
 
 def contradiction(header: nibabel.Nifti1Header, affine: np.ndarray, shape: Sequence[int]) -> str:
-    """Returns what contradicts the affine that is used, as a phrase with both values; empty if nothing does."""
+    """Returns what contradicts the affine that is used, in mm, as a phrase with both values; empty if nothing does."""
+    if unit := NOT_MM.get(int(header["xyzt_units"]) & 7):
+        return f"the header gives sizes in {unit}, and they are read as mm"
     if header["sform_code"] <= 0:
         return ""
     tolerance_mm = TOLERANCE_VOX * min(voxel_size(affine))

@@ -8,6 +8,7 @@ from mmengine import fileio
 from mmseg.datasets import ADE20KDataset, BaseSegDataset
 from mmseg.registry import DATASETS
 
+from vil_dense.files import check_regular
 from vil_dense.mm.datasets.pictures import SUFFIXES
 from vil_dense.mm.datasets.retry import read_with_retry
 from vil_dense.synthetic import scenes
@@ -22,6 +23,7 @@ class CheckedDataset(BaseSegDataset):
 
     Raises:
         FileNotFoundError: the data root, a folder, a picture or a label does not exist, or a folder has no pictures.
+        ValueError: a picture or a label is a pipe or a device.
     """
 
     HOW_TO_GET: ClassVar[str] = "set data_root to the folder of the data"
@@ -41,6 +43,9 @@ class CheckedDataset(BaseSegDataset):
             endings = " ".join(SUFFIXES) if any_suffix else self.img_suffix
             raise self._missing(f"picture ({endings})", self.ann_file or images)
         for pair in pairs:
+            if not self.backend_args:
+                check_regular(pair["img_path"])
+                check_regular(pair.get("seg_map_path", ""))
             if self.ann_file:
                 self._require("picture", pair["img_path"])
             if labels is not None:
