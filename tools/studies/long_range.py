@@ -206,9 +206,10 @@ def markdown(content: dict[str, Any]) -> str:
             cells = (name, CASES[name].tokens, block, f"{100 * found['before']:.0f}", f"{100 * found['accuracy']:.0f}")
             numbers = (found["steps"], f"{found['cpu_s']:.0f}", f"{found['cpu_s_per_step']:.3f}")
             lines.append("| " + " | ".join(map(str, (*cells, *numbers))) + " |")
-    lines += ["", "| tokens | " + " | ".join(f"{block}, CPU s a step" for block in content["times"]) + " |"]
-    lines.append("|---|" + "---|" * len(content["times"]))
-    for side in TIMED_PX:
+    if content["times"]:
+        lines += ["", "| tokens | " + " | ".join(f"{block}, CPU s a step" for block in content["times"]) + " |"]
+        lines.append("|---|" + "---|" * len(content["times"]))
+    for side in TIMED_PX if content["times"] else ():
         times = [f"{sides[str(side)]:.3f}" if str(side) in sides else "" for sides in content["times"].values()]
         lines.append("| " + " | ".join([str((side // 4) ** 2), *times]) + " |")
     return "\n".join(lines) + "\n"
