@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vil_dense.command_line import parser
+from vil_dense.command_line import at_least, parser
 from vil_dense.files import check_folders, save_png
 
 ON_A_SHEET = 16
@@ -18,7 +18,9 @@ ON_A_SHEET = 16
 def main() -> None:
     arguments = parser("Draws training samples of a config as PNG sheets.")
     arguments.add_argument("--out", required=True, help="folder for the sheets")
-    arguments.add_argument("--number", type=int, default=ON_A_SHEET, help=f"samples, evenly spread ({ON_A_SHEET})")
+    arguments.add_argument(
+        "--number", type=at_least(1), default=ON_A_SHEET, help=f"samples, evenly spread ({ON_A_SHEET})"
+    )
     args = arguments.parse_args()
 
     import torch
@@ -30,8 +32,6 @@ def main() -> None:
     from vil_dense.mm.visualization import browse
 
     with report_errors(args.debug):
-        if args.number < 1:
-            raise ValueError(f"--number is at least 1, got {args.number}")
         check_folders(args.out)
         cfg = read_config(args)
         if "plan" in cfg:

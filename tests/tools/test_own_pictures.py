@@ -76,7 +76,7 @@ def test_refused_in_one_line(
 
 
 def test_training_samples_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first sample: an unchanged pipeline shows picture and mask, whose colours are blended in equal parts."""
+    """The first sample: an unchanged pipeline shows picture and mask, whose colours but black are blended in equal parts."""
     data = write_folder(tmp_path / "data", coding="colours")
     plain = "[dict(type='LoadImageFromFile'),dict(type='LoadMask'),dict(type='PackSegInputs')]"
     config = tmp_path / "config.py"
@@ -89,7 +89,9 @@ def test_training_samples_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     picture, blended = seen[np.ix_(rows, columns)], seen[np.ix_(rows, columns + SIDE + GAP)]
     read = np.asarray(Image.open(data / "images/train/p0.jpg")).astype(int)
     assert abs(picture - read).max() <= 3  # OpenCV and Pillow decode JPEG a little differently
-    np.testing.assert_array_equal(blended, (picture + COLOURS[class_map()]) // 2)
+    colours = COLOURS[class_map()]
+    shown = np.where(colours.any(-1, keepdims=True), (picture + colours) // 2, picture)
+    np.testing.assert_array_equal(blended, shown)
 
 
 @pytest.mark.parametrize(

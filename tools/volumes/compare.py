@@ -105,16 +105,11 @@ def main() -> None:
         if args.out:
             save_csv(args.out, rows)
         for row in rows:
+            p, alone = row["wilcoxon_p"], row["alone"]
+            others = f" ({alone:.0f} others are in one run alone)" if alone else ""
             print(
-                f"{row['run']}  {row['metric']}: {row['mean']:.4f} over {row['cases']:.0f} cases"
-                + (f" ({row['alone']:.0f} others are in one run alone)" if row["alone"] else "")
-                + ", "
-                f"difference {row['difference']:+.4f}, "
-                + (
-                    f"p {row['wilcoxon_p']:.3g}"
-                    if row["wilcoxon_p"] == row["wilcoxon_p"]
-                    else "no p, as no case differs"
-                )
+                f"{row['run']}  {row['metric']}: {row['mean']:.4f} over {row['cases']:.0f} cases{others}, "
+                f"difference {row['difference']:+.4f}, {f'p {p:.3g}' if p == p else 'no p, as no case differs'}"
             )
 
 

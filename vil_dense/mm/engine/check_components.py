@@ -120,7 +120,7 @@ def _check_lists(cfg: Config) -> None:
                 "dataset=dict(type='ConcatDataset', datasets=[...]), or test each by a config of its own"
             )
         dataset = loader.get("dataset") if isinstance(loader, Mapping) else None
-        if isinstance(dataset, (list, tuple)):
+        if isinstance(dataset, (list, tuple)) and any(isinstance(part, Mapping) for part in dataset):
             raise ValueError(
                 f"{split}_dataloader.dataset is a list of {len(dataset)}: join the data sets by "
                 "dict(type='ConcatDataset', datasets=[...])"
