@@ -11,9 +11,10 @@ from refusals import raises_one_line
 
 from vil_dense.files import sha256
 from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS
+from vil_dense.medical.intervals import draw_counts
 from vil_dense.medical.metrics import score_case
 from vil_dense.medical.postprocess import postprocess
-from vil_dense.medical.selection import STEPS, Selection, plain_dice, step_dice
+from vil_dense.medical.selection import STEPS, Selection, is_gain, plain_dice, step_dice
 from vil_dense.medical.studies import Study, check_studies, read_chosen, read_study, write_chosen
 
 LABELS = dict(background=0, organ=1, vessel=2)
@@ -125,6 +126,25 @@ def test_noise_and_few_patients_choose_nothing(tmp_path: Path) -> None:
     for mask in few:
         mask[-1, -1, :3] = 1
     assert Selection([study(tmp_path / "few", "a", few)]).choose() == ((0,), {})
+
+
+def test_a_gain_is_beyond_chance() -> None:
+    """Among 20 patients: better in all, better in 12 and worse in 8, a little better in all but one of many changes."""
+    before = np.full((20, 2), 0.5)
+    patients = np.array([f"p{number}" for number in range(20)])
+    counts = draw_counts(list(patients))
+
+    def gained(changes: list[float], tried: int = 1, owners: np.ndarray = patients) -> bool:
+        after = before.copy()
+        after[:, 0] += changes
+        return is_gain(before, after, owners, draw_counts(list(owners)), tried)
+
+    assert gained([0.01] * 20) and gained([0.01] * 20, tried=100)
+    assert not gained([0.1] * 12 + [-0.1] * 8), "the mean rises, but it would fall for other patients"
+    assert gained([0.1] * 16 + [-0.1] * 4) and not gained([0.1] * 16 + [-0.1] * 4, tried=200)
+    assert gained([0.01] * 6 + [0.0] * 14) and not gained([0.01] * 5 + [0.0] * 15), "log2(40) patients"
+    assert not gained([0.01] * 20, owners=patients[np.arange(20) // 4]), "of five patients"
+    assert not is_gain(before, before, patients, counts)
 
 
 def test_the_better_configuration_and_a_pair_that_is_better_than_both(tmp_path: Path) -> None:

@@ -55,10 +55,8 @@ def train(args: argparse.Namespace, fold: int, folder: Path) -> None:
         finally:
             signal.signal(signal.SIGTERM, before)
     if code:
-        print(
-            f"error: the training without fold {fold} ended with exit code {code}; the same command resumes it",
-            file=sys.stderr,
-        )
+        ended = f"the training without fold {fold} ended with exit code {code}"
+        print(f"error: {ended}; the same command resumes it", file=sys.stderr)
         sys.exit(code if code > 0 else 128 - code)
 
 

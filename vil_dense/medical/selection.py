@@ -75,6 +75,22 @@ def step_dice(mask: np.ndarray, truth: np.ndarray, value: int, voxel_ml: float) 
     return dice
 
 
+def is_gain(before: np.ndarray, after: np.ndarray, patients: np.ndarray, counts: np.ndarray, tried: int = 1) -> bool:
+    """Returns whether a change raises the mean Dice by more than chance, see `RULE`.
+
+    Args:
+        before, after: Dice, (cases, structures), NaN where a structure is absent.
+        patients: the patient of each case.
+        counts: of `intervals.draw_counts`.
+        tried: the number of changes that are tried beside it, with it.
+    """
+    differs = ~np.isclose(before, after, rtol=0, atol=1e-9, equal_nan=True).all(1)
+    if len(set(patients[differs].tolist())) < math.log2(tried / LEVEL):
+        return False
+    draws, draws_before = (mean_over_structures(structure_means(table, counts)) for table in (after, before))
+    return bool(np.nanpercentile(draws - draws_before, 100 * LEVEL / tried) > 0)
+
+
 class Selection:
     """Chooses among cross-validations of the same cases.
 
@@ -130,16 +146,9 @@ class Selection:
     ) -> tuple[Any, np.ndarray]:
         """Returns the change of the largest gain that `RULE` allows, and its table; `now` and `table` if none is."""
         best, gain = (now, table), 0.0
-        before = mean_over_structures(structure_means(table[rows], counts))
         for name, other in changes.items():
             more = _mean(other[rows]) - _mean(table[rows])
-            if more <= gain:
-                continue
-            differs = ~np.isclose(table[rows], other[rows], rtol=0, atol=1e-9, equal_nan=True).all(1)
-            if len(set(self.patients[rows][differs])) < math.log2(len(changes) / LEVEL):
-                continue
-            draws = mean_over_structures(structure_means(other[rows], counts)) - before
-            if np.nanpercentile(draws, 100 * LEVEL / len(changes)) > 0:
+            if more > gain and is_gain(table[rows], other[rows], self.patients[rows], counts, len(changes)):
                 best, gain = (name, other), more
         return best
 
