@@ -27,7 +27,7 @@ PAGES = (
     ".github/CONTRIBUTING.md",
 )
 BUNDLE = ("inference", "train", "evaluate", "metadata", "schema")
-MADE = {"batch.png", "sizes.csv", "volumes.csv", *(f"configs/{name}.json" for name in BUNDLE)}
+MADE = {"batch.png", "metrics.csv", "sizes.csv", "volumes.csv", *(f"configs/{name}.json" for name in BUNDLE)}
 """Files that commands of the pages write."""
 TOP = ("configs", "tools", "tests", "vil_dense", ".github", ".ci")
 ENDINGS = (".cfg", ".csv", ".md", ".png", ".py", ".txt")
