@@ -92,6 +92,14 @@ VOLUMES = {
         NO_CASE + " {bad}/volumes/folder.nii.gz --out {out}", "{bad}/volumes/folder.nii.gz"
     ),
     "volume: empty folder": bad(NO_CASE + " {bad}/pictures/none --out {out}", "{bad}/pictures/none", ".nii.gz"),
+    "volume: frame is text": bad(NO_CASE + " {bad}/case.nii.gz --out {out} --frame first", "--frame", "'first'"),
+    "volume: series of NIfTI": bad(NO_CASE + " {bad}/case.nii.gz --out {out} --series 1.2", "--series", "case.nii.gz"),
+    "volume: unknown class": bad(
+        NO_CASE + " {bad}/case.nii.gz --out {out} --probabilities lung", "'lung'", "background, "
+    ),
+    "volume: no DICOM series": bad(
+        NO_CASE + " {bad}/case.nii.gz --out {out} --dicom-seg", "1 of 1", "case.nii.gz", "DICOM", code=1
+    ),
     "volume: wrong path": bad(NO_CASE + " nowhere.nii --out {out}", "nowhere.nii"),
 }
 LISTS = {

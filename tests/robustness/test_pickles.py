@@ -60,6 +60,7 @@ PLACES = {
         f"{VOLUMES} {{d}}/volumes.pth {{d}}/case.nii.gz --out {{out}} --cfg-options plan={{trap}}",
         ".json .pkl",
     ),
+    "volumes, choice": ("volumes/predict --best {trap} {d}/case.nii.gz --out {out}", ".json .pkl"),
     "volumes, labels": ("volumes/evaluate {d}/volumes.py {d}/case.nii.gz {trap} --out {out}", ".nii.gz .json"),
     "plan, list": ("volumes/plan {d} --datalist {trap} --out {out}/plan.json", ".json .pkl"),
     "bundle": ("volumes/export_bundle {d}/run --checkpoint {trap} --out {out}", ".pth .pt"),

@@ -77,7 +77,8 @@ def main() -> int:
     from torch import nn
 
     from vil_dense.mm.cli.arguments import report_errors
-    from vil_dense.mm.cli.runs import last_checkpoint, run_config
+    from vil_dense.mm.cli.runs import run_config
+    from vil_dense.mm.utils.run_folders import last_checkpoint
     from vil_dense.mm.utils.safe_load import load_exactly, load_safely, weights_of
 
     with report_errors(args.debug):
@@ -87,7 +88,6 @@ def main() -> int:
         from vil_dense.medical.data.plan_schema import read_plan
         from vil_dense.medical.inference.volume_windows import SlidingWindow
         from vil_dense.medical.networks.nets import build_network
-        from vil_dense.mm.volumes.predictor import last_checkpoint
 
         plan = cfg.model.plan = dict(read_plan(cfg.model.plan))
         checkpoint = Path(args.checkpoint) if args.checkpoint else last_checkpoint(run)

@@ -20,7 +20,7 @@ from vil_dense.medical.data.plan import (
 )
 from vil_dense.medical.data.plan_schema import read_plan
 from vil_dense.medical.data.reader import read_case
-from vil_dense.medical.data.transforms import training_cases
+from vil_dense.medical.data.transforms import LoadCased, training_cases
 from vil_dense.medical.datalists.datalist import read_datalist
 from vil_dense.medical.networks.nets import build_network
 from vil_dense.synthetic.volumes import LABELS, make_case, write_sample
@@ -93,6 +93,23 @@ def test_unnamed_classes_have_no_gap(values: tuple[int, ...], tmp_path: Path) ->
         write_nifti(tmp_path / folder / "a.nii.gz", label)
     with raises_one_line(ValueError, ", ".join(map(str, values))):
         make_plan(read_datalist(tmp_path))
+
+
+def test_a_background_of_nan_is_in_the_plan_on_request(tmp_path: Path) -> None:
+    """It is read so by the plan, and with the plan by the transforms of a training."""
+    image = np.random.default_rng(0).normal(size=(16, 16, 16)).astype(np.float32)
+    image[:4] = np.nan
+    write_nifti(tmp_path / "images/a.nii.gz", image)
+    write_nifti(tmp_path / "labels/a.nii.gz", (np.arange(16**3).reshape(16, 16, 16) % 2).astype(np.uint8))
+    small = dict(channels=(4, 8), depths=(0, 1))
+    with raises_one_line(ValueError, "NaN", "nan_background=0"):
+        make_plan(read_datalist(tmp_path), set_values=dict(network=small))
+    made = make_plan(read_datalist(tmp_path), set_values=dict(network=small, nan_background=-3))
+    assert made["plan"]["nan_background"] == -3
+    (case,) = read_datalist(tmp_path).cases
+    loaded = LoadCased(("image", "label"), made["plan"])(case.as_dict())["image"].numpy()[0]
+    assert (loaded[:4] == -3).all()
+    np.testing.assert_array_equal(loaded[4:], image[4:])
 
 
 def test_what_follows_from_a_given_spacing(sample: Path) -> None:

@@ -25,6 +25,8 @@ def test_plan_from_a_file_and_its_faults(tmp_path: Path) -> None:
         (dict(labels=dict(a=1, b=2)), ("labels", "{'a': 1, 'b': 2}")),
         (dict(spacing_mm=(1, 1)), ("spacing_mm",)),
         (dict(intensity=[]), ("intensity", "1 channels")),
+        (dict(nan_background="0"), ("nan_background", "'0'")),
+        (dict(nan_background=float("nan")), ("nan_background", "nan")),
         (dict(intensity=[dict(rule="hist")]), ("'hist'", "zscore, ct, range")),
     ):
         with raises_one_line(ValueError, *names):

@@ -104,8 +104,9 @@ def test_a_dicom_series_gets_a_dicom_segmentation(predictor: VolumePredictor, tm
     assert "not a DICOM series" in failed["a"]
 
 
-def test_a_tilted_gantry(predictor: VolumePredictor, tmp_path: Path) -> None:
+def test_a_tilted_gantry(predictor: VolumePredictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The mask lies on the slices as they are; nothing is found beside them."""
+    monkeypatch.setattr("vil_dense.medical.inference.probabilities.SLICES", 4)
     pytest.importorskip("highdicom", reason="DICOM segmentations are written by highdicom")
     pytest.importorskip("SimpleITK", reason="DICOM voxels are read by SimpleITK")
     place = PLACE.copy()

@@ -1,5 +1,6 @@
 """DICOM series in, DICOM segmentations out."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from dicom_files import write_series
 from nifti_files import affine, write_nifti
 from refusals import raises_one_line
 
+from vil_dense.medical.data.reader import read_case
+from vil_dense.medical.datalists.datalist import read_datalist
 from vil_dense.medical.datalists.inputs import describe_inputs, find_cases
 from vil_dense.medical.io.volumes import read_grid, read_image, source_files
 
@@ -94,6 +97,22 @@ def test_folders_of_patients(tmp_path: Path) -> None:
     write_nifti(tmp_path / "p2.nii.gz", VOXELS)
     with raises_one_line(ValueError, tmp_path / "p2", "p2.nii.gz"):
         find_cases(tmp_path)
+
+
+def test_a_data_set_of_dicom_folders(tmp_path: Path) -> None:
+    """A folder and its label are matched by their names, in plain folders and in a list."""
+    label = (VOXELS > 0).astype(np.uint8)
+    for name in ("p1", "p2.a"):
+        write_series(tmp_path / f"images/{name}", VOXELS, PLACE)
+        write_nifti(tmp_path / f"labels/{name}.nii.gz", label, PLACE)
+    plain = read_datalist(tmp_path).cases
+    entries = [dict(image=f"images/{name}", label=f"labels/{name}.nii.gz") for name in ("p1", "p2.a")]
+    (tmp_path / "dataset.json").write_text(json.dumps(dict(training=entries)))
+    assert read_datalist(tmp_path).cases == plain
+    assert find_cases(tmp_path / "dataset.json") == list(plain)
+    for case in plain:
+        loaded = read_case(case, 1, (0, 1))
+        np.testing.assert_array_equal(loaded.image[0] > 0, loaded.label)
 
 
 SERIES: dict[str, tuple[dict[str, Any], Sequence[str]]] = {

@@ -108,3 +108,9 @@ def test_what_will_not_mend_fails_at_once(what: str, tmp_path: Path, monkeypatch
     monkeypatch.setattr(retry.time, "sleep", lambda seconds: pytest.fail("waited"))
     with raises_one_line(ValueError, "x.png"):
         read()
+
+
+def test_a_folder_of_dicom_files_can_be_opened(tmp_path: Path) -> None:
+    assert not retry.can_be_opened(str(tmp_path)), "an empty mount point has no files"
+    (tmp_path / "a.dcm").touch()
+    assert retry.can_be_opened(str(tmp_path))

@@ -1,4 +1,4 @@
-"""Finds the config and the checkpoint in the work folder of a training on volumes."""
+"""Reads the configs in work folders of trainings on volumes."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ from mmengine.config import Config
 
 from vil_dense.mm.cli.arguments import load_config
 from vil_dense.mm.engine.resolve_config import resolve_plan
+from vil_dense.mm.utils.run_folders import find_config
 
 
 def check_volumes(cfg: Config) -> None:
@@ -25,31 +26,10 @@ def run_config(run: Path) -> Config:
         FileNotFoundError: the folder holds no config, or several.
         ValueError: the config is not of volumes.
     """
-    if not run.is_dir():
-        raise FileNotFoundError(f"no run at {run}")
-    found = sorted(run.glob("*.py"))
-    if len(found) != 1:
-        raise FileNotFoundError(
-            f"{run} is no work folder of a training: one config is expected in it, got {len(found)}"
-        )
-    cfg = load_config(found[0])
+    cfg = load_config(find_config(run))
     resolve_plan(cfg)
     check_volumes(cfg)
     return cfg
-
-
-def last_checkpoint(run: Path) -> Path:
-    """Finds the newest checkpoint of a run; the folder may have been moved.
-
-    Raises:
-        FileNotFoundError: the run has saved none.
-    """
-    note = run / "last_checkpoint"
-    if not note.is_file():
-        raise FileNotFoundError(
-            f"{run} has no last_checkpoint: train first (export_bundle.py also takes a file, --checkpoint)"
-        )
-    return run / Path(note.read_text().strip()).name
 
 
 def find_runs(folder: Path) -> list[Path]:

@@ -36,9 +36,11 @@ def resolve_pictures(cfg: Config) -> list[str]:
     Raises:
         FileNotFoundError, ValueError: the folder cannot be used; says what to do.
     """
+    if "shared" not in cfg:
+        return []
     loaders = [cfg[f"{split}_dataloader"] for split in ("train", "val", "test") if cfg.get(f"{split}_dataloader")]
     parts = [part for loader in loaders for part in config_parts(loader.dataset) if part.type == "PictureFolder"]
-    if not parts or "shared" not in cfg:
+    if not parts:
         return []
     before = cfg.shared
     changed = any(cfg.get(key) != before.get(key) for key in OPTIONS)

@@ -9,6 +9,7 @@ from mmengine.config import Config
 from vil_dense.medical.inference.predictor import VolumePredictor
 from vil_dense.mm.engine.resolve_config import resolve_plan
 from vil_dense.mm.utils import safe_load
+from vil_dense.mm.utils.run_folders import find_config, last_checkpoint
 from vil_dense.mm.volumes.weights import load_configuration
 
 
@@ -48,29 +49,3 @@ def load_predictor(
         raise ValueError(f"{config} segments no volumes: its model is a {kind}, not a VolumeSegmentor")
     networks, plan, windows = load_configuration(cfg.model, files, device)
     return VolumePredictor(networks, plan, windows, device=device, **options)
-
-
-def find_config(run: Path) -> Path:
-    """Finds the config in the work folder of a training.
-
-    Raises:
-        FileNotFoundError: there is not exactly one.
-    """
-    found = sorted(run.glob("*.py"))
-    if len(found) != 1:
-        raise FileNotFoundError(
-            f"{run} is no work folder of a training: one config is expected in it, got {len(found)}"
-        )
-    return found[0]
-
-
-def last_checkpoint(run: Path) -> Path:
-    """Finds the newest checkpoint of a run; the folder may have been moved.
-
-    Raises:
-        FileNotFoundError: the run has none yet.
-    """
-    note = run / "last_checkpoint"
-    if not note.is_file():
-        raise FileNotFoundError(f"{run} has no last_checkpoint: train first, or name a checkpoint (--checkpoint)")
-    return run / Path(note.read_text().strip()).name
