@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import numpy as np
+from mmseg.datasets import BaseSegDataset
+from mmseg.registry import DATASETS
 from PIL import Image
 
+PIPELINE = [dict(type="LoadImageFromFile"), dict(type="LoadMask"), dict(type="PackSegInputs")]
 SIZE = (12, 16)
 SUFFIXES = (".jpg", ".JPG", ".jpeg", ".png", ".tif")
 """Endings of the pictures, in turn."""
@@ -62,3 +65,14 @@ def write_folder(root: Path, layout: str = "splits below", coding: str = "0/127/
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text("".join(f"{name}\n" for name in listed))
     return root
+
+
+def build(root: Path, split: str = "train", **options: object) -> BaseSegDataset:
+    """Builds a `PictureFolder` of a split."""
+    part = dict(type="PictureFolder", data_root=str(root), split=split, pipeline=PIPELINE)
+    return DATASETS.build(dict(serialize_data=False) | part | options)  # which would collect garbage each time
+
+
+def label_of(dataset: BaseSegDataset, index: int = 0) -> np.ndarray:
+    """Returns the classes that the pipeline gives for a pair, (H, W)."""
+    return dataset[index]["data_samples"].gt_sem_seg.data[0].numpy()
