@@ -42,7 +42,7 @@ def trained(sample: Path, work_dir: Path, deterministic: bool) -> dict:
         options |= {f"{name}.persistent_workers": False}
     args = Namespace(
         config=str(ROOT / "configs/vil_upernet_sample.py"), work_dir=str(work_dir), cfg_options=options,
-        launcher="none", local_rank=0, resume=False, amp=False, deterministic=deterministic, debug=False,
+        launcher="none", local_rank=0, resume=False, amp=False, deterministic=deterministic, debug=False, log_to=[],
     )  # fmt: skip
     run = runpy.run_path(str(ROOT / "tools/train.py"))["build"](args)
     assert torch.are_deterministic_algorithms_enabled() == deterministic

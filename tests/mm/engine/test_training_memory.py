@@ -176,7 +176,7 @@ def build(config: str, work_dir: Path, options: dict) -> Runner:
     """As tools/train.py does."""
     args = Namespace(
         config=str(ROOT / "configs" / config), work_dir=str(work_dir), cfg_options=options, launcher="none",
-        local_rank=0, resume=False, amp=False, deterministic=False, debug=False,
+        local_rank=0, resume=False, amp=False, deterministic=False, debug=False, log_to=[],
     )  # fmt: skip
     return runpy.run_path(str(ROOT / "tools/train.py"))["build"](args)
 
