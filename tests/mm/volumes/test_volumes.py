@@ -222,7 +222,7 @@ def runner(sample: Path | str, work_dir: Path, *, resume: bool = False, **option
     }  # fmt: skip
     args = argparse.Namespace(
         config=str(ROOT / "configs/vil_unet3d_sample.py"), work_dir=str(work_dir), cfg_options=values,
-        launcher="none", local_rank=0, resume=resume, amp=True, deterministic=False,
+        launcher="none", local_rank=0, resume=resume, amp=True, deterministic=False, log_to=[],
     )  # fmt: skip
     return runpy.run_path(str(ROOT / "tools/train.py"))["build"](args)
 
