@@ -76,7 +76,7 @@ def test_refused_in_one_line(
 
 
 def test_training_samples_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first sample: an unchanged pipeline shows picture and mask, whose colours but black are blended in equal parts."""
+    """The first sample: an unchanged pipeline shows picture and mask, blended where not black."""
     data = write_folder(tmp_path / "data", coding="colours")
     plain = "[dict(type='LoadImageFromFile'),dict(type='LoadMask'),dict(type='PackSegInputs')]"
     config = tmp_path / "config.py"

@@ -65,6 +65,7 @@ def test_an_unknown_name_is_told_with_its_place(place: str, name: str, near: str
     ("place", "named"),
     [
         ("optim_wrapper.optimizer.beta", ("AdamW", "betas")),
+        (f"{HEAD}.channel", ("UPerHead", "channels", "num_classes")),
         (f"{STEP}.crop", ("RandomCrop", "crop_size", "_delete_")),
         (f"{HEAD}.loss_decode.class_weights", ("CrossEntropyLoss", "class_weight")),
         ("default_hooks.checkpoint.safe_best", ()),

@@ -12,6 +12,7 @@ from typing import Any
 
 from mmengine import registry as registries
 from mmengine.config import Config
+from mmengine.model import BaseModule
 from mmengine.registry import Registry
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
@@ -38,7 +39,10 @@ PLACES: tuple[tuple[str, Registry], ...] = (
 """Registry of the components at each place of a config; the first pattern that fits counts."""
 BUILT_ELSEWHERE = r"model\.network(?:\..*)?"
 """The network of a `VolumeSegmentor`, which has a table of its own."""
-WITH_OPTIONS = r"optim_wrapper\.optimizer|.*\.loss\w*(?:\.\d+)?|.*\.pipeline\.\d+|default_hooks\.\w+|custom_hooks\.\d+"
+WITH_OPTIONS = (
+    r"optim_wrapper\.optimizer|model\.(?:decode|auxiliary)_head(?:\.\d+)?|.*\.loss\w*(?:\.\d+)?|.*\.pipeline\.\d+"
+    r"|default_hooks\.\w+|custom_hooks\.\d+"
+)
 """Places whose components get all options themselves, so that unknown ones can be found here."""
 USUAL = dict(norm_cfg=["BN", "SyncBN", "GN", "IN"], act_cfg=["ReLU", "LeakyReLU", "GELU", "SiLU"], conv_cfg=["Conv2d"])
 """Usual names in a registry that holds all kinds of modules."""
@@ -78,6 +82,24 @@ def components(node: Any, place: str = "") -> Iterator[tuple[str, Mapping[str, A
         return
     for key, child in children:
         yield from components(child, f"{place}.{key}" if place else key)
+
+
+def options_of(component: type) -> list[str] | None:
+    """Returns the names of the arguments of a class and, where it passes others on, of those that it inherits from.
+
+    None means that it may take any: a class passes all on to `object` or a general module, as mmseg's heads of
+    mmdetection do where that is missing.
+    """
+    names: list[str] = []
+    for parent in component.__mro__:
+        if parent in (object, nn.Module, BaseModule):
+            return None
+        if "__init__" in vars(parent):
+            parameters = signature(vars(parent)["__init__"]).parameters.values()
+            names += [parameter.name for parameter in parameters if parameter.name not in names]
+            if all(parameter.kind is not Parameter.VAR_KEYWORD for parameter in parameters):
+                return names
+    return None
 
 
 def near_names(name: str, known: list[str]) -> str:
@@ -120,7 +142,8 @@ def _check_lists(cfg: Config) -> None:
                 "dataset=dict(type='ConcatDataset', datasets=[...]), or test each by a config of its own"
             )
         dataset = loader.get("dataset") if isinstance(loader, Mapping) else None
-        if isinstance(dataset, (list, tuple)) and any(isinstance(part, Mapping) for part in dataset):
+        # a list of samples is a data set itself
+        if isinstance(dataset, (list, tuple)) and any(isinstance(part, Mapping) and "type" in part for part in dataset):
             raise ValueError(
                 f"{split}_dataloader.dataset is a list of {len(dataset)}: join the data sets by "
                 "dict(type='ConcatDataset', datasets=[...])"
@@ -145,12 +168,10 @@ def _some_names(registry: Registry, place: str) -> str:
 
 
 def _check_options(component: type, part: Mapping[str, Any], place: str) -> None:
-    parameters = signature(component).parameters
-    if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return
-    known = [name for name in parameters if name not in ("self", "params", "model", "runner")]
-    for key in part:
-        if key not in NOT_PASSED and key not in parameters:
+    parameters = options_of(component)
+    known = [name for name in parameters or () if name not in ("self", "params", "model", "runner")]
+    for key in part if parameters is not None else ():
+        if key not in NOT_PASSED and key not in known:
             raise ValueError(
                 f"{place}.{key}: {component.__name__} has no option {key}{near_names(key, known)}; known: "
                 f"{', '.join(known)} (_delete_=True in its dict leaves out what a base config sets)"

@@ -67,7 +67,8 @@ def _check_crops(cfg: Config) -> None:
 def _check_windows(cfg: Config) -> None:
     """Checks the mode of testing, and that windows cover a picture."""
     test = _at(cfg, "model.test_cfg")
-    if not isinstance(test, Mapping) or "mode" not in test:
+    segments = _at(cfg, "model.type") in ("EncoderDecoder", "CascadeEncoderDecoder")  # others have modes of their own
+    if not segments or not isinstance(test, Mapping) or "mode" not in test:
         return
     if test["mode"] not in ("slide", "whole"):
         raise ValueError(f"model.test_cfg.mode is slide or whole, got {test['mode']!r}")
