@@ -113,3 +113,9 @@ def test_files(tmp_path: Path) -> None:
 def test_shapes_that_differ_are_refused() -> None:
     with raises_one_line(ValueError, "(12, 10, 8)", "(12, 10, 9)"):
         score(box(*CUBE), box(*CUBE, shape=(12, 10, 9)))
+
+
+def test_a_tolerance_of_one_voxel_holds_where_a_header_rounds() -> None:
+    """The columns of an oblique affine in float32 have the length of a voxel only within rounding."""
+    spacing = (1.1 * (1 + 2e-6), 0.9, 2.7)
+    assert score(np.roll(box(*CUBE), 1, 0), box(*CUBE), spacing, tolerance_mm=1.1)[0].nsd == 1
