@@ -50,7 +50,8 @@ def _check_ignored(network: nn.Module, heads: Sequence[BaseDecodeHead], metrics:
 def _check_losses(heads: Sequence[BaseDecodeHead]) -> None:
     """Checks that mmsegmentation can compute the losses."""
     for head in heads:
-        plain = type(head).loss_by_feat is BaseDecodeHead.loss_by_feat
+        if getattr(type(head), "loss_by_feat", None) is not BaseDecodeHead.loss_by_feat:
+            continue  # the head computes its losses itself
         losses = head.loss_decode if isinstance(head.loss_decode, nn.ModuleList) else [head.loss_decode]
         for loss in losses:
             where, weights = f"{type(loss).__name__} of {type(head).__name__}", getattr(loss, "class_weight", None)
@@ -63,8 +64,7 @@ def _check_losses(heads: Sequence[BaseDecodeHead]) -> None:
                         f"{where}: mmsegmentation cannot compute class_weight with {option}=True: "
                         "take WeightedCrossEntropyLoss"
                     )
-            parameters = signature(loss.forward).parameters
-            if plain and not ({"weight", "kwargs"} & set(parameters)):
+            if not {"weight", "kwargs"} & set(signature(loss.forward).parameters):
                 raise ValueError(
                     f"{where}: this loss is computed by other heads only, such as PIDHead; for hard pixels take "
                     "sampler=dict(type='OHEMPixelSampler', thresh=0.7, min_kept=100000) in the head"
