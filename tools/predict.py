@@ -51,7 +51,7 @@ def main() -> int:
     with report_errors(args.debug):
         if not 0 <= args.opacity <= 1:
             raise ValueError(f"--opacity is in 0..1, got {args.opacity}")
-        trained, inputs = read_model(args, args.files)
+        trained, inputs = read_model(args, args.files, onnx=True)
         if not inputs:
             raise ValueError(f"no pictures to label: INPUT is missing after {args.files[-1]}")
         pictures = find_pictures(inputs)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, cast, overload
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from vil_dense.mm.datasets.wrappers import config_parts
 from vil_dense.mm.engine.resolve_config import resolve_norm
 from vil_dense.mm.engine.resolve_pictures import resolve_from_checkpoint
 from vil_dense.mm.inference.image_format import ImageFormat, ImageLike, after_loading, name_of
+from vil_dense.mm.inference.onnx_network import OnnxNetwork
 from vil_dense.mm.inference.prediction import Prediction
 from vil_dense.mm.inference.sliding_window import (
     choose_windows,
@@ -29,6 +30,7 @@ from vil_dense.mm.inference.sliding_window import (
 )
 from vil_dense.mm.inference.tiled_upernet import Size
 from vil_dense.mm.publish.hub import download, upload
+from vil_dense.mm.publish.onnx_file import read_onnx
 from vil_dense.mm.publish.published import is_published, needs_no_config, publish, read_published
 from vil_dense.mm.publish.trained_model import TrainedModel, load_trained
 from vil_dense.mm.utils.device import choose_device
@@ -82,6 +84,9 @@ class Segmentor:
             raise ValueError(f"--window-batch is at least 1, got {batch}")
         if dtype not in (None, *DTYPES):
             raise ValueError(f"dtype is one of {', '.join(map(str, DTYPES))}, got {dtype}")
+        if trained.graph and (dtype not in (None, torch.float32) or str(device or "cpu") != "cpu"):
+            raise ValueError(f"{trained.name} runs in float32 on the CPU, got device {device} and dtype {dtype}")
+        device = "cpu" if trained.graph else device
         cfg = copy.deepcopy(trained.cfg)
         self.device, self.dtype, self.batch = choose_device(device), dtype, batch
         self.trained = replace(trained, weights={})  # the model has them
@@ -94,14 +99,15 @@ class Segmentor:
         with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmseg")), safe_files():
             self.format = ImageFormat.of(cfg.model, dataset.pipeline[0])
             self._pipeline = after_loading(dataset.pipeline, own_size)
-            self.model = MODELS.build(cfg.model)
+            self.model = cast(Any, OnnxNetwork(trained, cfg.model)) if trained.graph else MODELS.build(cfg.model)
         if len(self.classes) != self.model.decode_head.num_classes:
             raise ValueError(
                 f"{trained.name}: the data set names {len(self.classes)} classes, "
                 f"and the model has {self.model.decode_head.num_classes}"
             )
-        load_exactly(self.model, trained.weights, trained.name)
-        self.model.to(self.device).eval()
+        if not trained.graph:
+            load_exactly(self.model, trained.weights, trained.name)
+            self.model.to(self.device).eval()
 
     @classmethod
     def load(
@@ -121,9 +127,9 @@ class Segmentor:
         """Loads a trained segmentor. No code of a checkpoint runs; a config is a program, so load only trusted ones.
 
         Args:
-            source: a published file or folder; or the work folder of a run (its config, and its best checkpoint or
-                else the last one), a checkpoint beside its config, or a config. Averaged weights (EMA) are taken where
-                the run has them.
+            source: a published file or folder; an `.onnx` file of `tools/export_onnx.py`, which onnxruntime runs; or
+                the work folder of a run (its config, and its best checkpoint or else the last one), a checkpoint
+                beside its config, or a config. Averaged weights (EMA) are taken where the run has them.
             weights: the checkpoint, where `source` is a config, or to take another one of a folder.
             config: the config, where `source` has none beside it.
             device: `cpu`, `cuda`, `cuda:1`, `mps`; None takes `cuda` where there is one, else `cpu`.
@@ -136,7 +142,10 @@ class Segmentor:
             FileNotFoundError, ValueError: the source cannot be used.
         """
         alone = weights is None and config is None and needs_no_config(Path(source))
-        trained = read_published(Path(source)) if alone else load_trained(source, weights=weights, config=config)
+        if Path(source).suffix == ".onnx":
+            trained = read_onnx(Path(source))
+        else:
+            trained = read_published(Path(source)) if alone else load_trained(source, weights=weights, config=config)
         test_cfg = trained.cfg.model.get("test_cfg") or dict(mode="whole")
         trained.cfg.model.test_cfg = choose_windows(test_cfg, whole=whole, window=window, stride=stride)
         return cls(trained, device=device, dtype=dtype, own_size=own_size, batch=batch)
@@ -169,7 +178,8 @@ class Segmentor:
         Raises:
             ValueError, FileExistsError: see `publish`.
         """
-        weights = {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
+        states = {} if self.trained.graph else self.model.state_dict()  # `publish` refuses a graph
+        weights = {key: value.detach().cpu().clone() for key, value in states.items()}
         publish(replace(self.trained, weights=weights), folder, name=name, licence=licence)
 
     def push_to_hub(self, repository: str, *, private: bool = False, name: str = "", licence: str = "") -> str:

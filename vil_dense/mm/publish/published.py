@@ -12,6 +12,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from vil_dense import __version__
 from vil_dense.files import save_json, whole_folder, write_whole
@@ -66,6 +67,10 @@ def publish(trained: TrainedModel, out: str | Path, *, name: str = "", licence: 
         FileExistsError: `out` is a folder with other files, or a file of another kind.
     """
     out = Path(out)
+    if trained.graph:
+        raise ValueError(
+            f"{trained.name} holds a graph and no weights to publish: publish the run it was exported from"
+        )
     content = describe(trained, name, licence)
     text = json.dumps(content, allow_nan=False)
     parse(text)  # what could not be read again is not written
@@ -145,10 +150,16 @@ def read_published(path: Path) -> TrainedModel:
         content = parse(text)
     except ValueError as error:
         raise ValueError(f"{file} was refused: {error}") from error
+    return from_content(content, str(file), weights=read_state(file))
+
+
+def from_content(content: dict[str, Any], name: str, *, weights: dict[str, Tensor], graph: bytes = b"") -> TrainedModel:
+    """Returns the model of a checked description, with its weights or the graph of an ONNX file; see `parse`."""
     cfg = Config(copy.deepcopy(RUNTIME) | {key: _decoded(part) for key, part in content["config"].items()})
     data = content["data"]
     described = dict(data, label_map=dict(data["label_map"]) if data["label_map"] else None)
-    return TrainedModel(cfg, read_state(file), described, str(file), metrics=content["metrics"], about=content["about"])
+    metrics, about = content["metrics"], content["about"]
+    return TrainedModel(cfg, weights, described, name, metrics=metrics, about=about, graph=graph)
 
 
 def parse(text: str) -> dict[str, Any]:

@@ -38,6 +38,7 @@ class TrainedModel:
         step: of the checkpoint, counted in updates; None if it does not say.
         metrics: of the validation at the step of the checkpoint, where its run logged one.
         about: texts and numbers on the training, for a model card: data set, steps, protocol, parameters.
+        graph: the content of an ONNX file, which stands for architecture and weights; empty for a model of torch.
     """
 
     cfg: Config
@@ -47,6 +48,7 @@ class TrainedModel:
     step: int | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     about: dict[str, str | int] = field(default_factory=dict)
+    graph: bytes = b""
 
 
 def load_trained(

@@ -1,0 +1,92 @@
+"""Wraps a segmentor of mmseg as one network whose batch and sizes may vary, for programs without this package."""
+
+import copy
+from collections.abc import Callable
+
+import torch
+from mmseg.models.segmentors import EncoderDecoder
+from torch import Tensor, nn
+
+
+class WindowsToLogits(nn.Module):
+    """Maps windows (B, C, H, W), float32 and normalised, to logits (B, K, H, W): backbone, neck, head and resize.
+
+    The segmentor is copied, and what exporters cannot express for all sizes is replaced by an equal form.
+    """
+
+    def __init__(self, model: EncoderDecoder) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model).eval()
+        _replace_pools(self.model)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.model.encode_decode(inputs, [dict(img_shape=inputs.shape[2:])])
+
+
+class PicturesToClasses(nn.Module):
+    """Maps pictures, uint8 RGB, to classes (B, H, W) uint8, counted from 0: scales them, runs the network, decides.
+
+    Args:
+        network: maps windows to logits.
+        mean, std: of the channels as the network has them, on the scale of 0 to 255.
+        channels_last: whether pictures are (B, H, W, C); else they are (B, C, H, W).
+        bgr: whether the network has the channels as blue, green, red.
+        threshold: of the probability, where the head has one logit.
+    """
+
+    def __init__(
+        self,
+        network: Callable[[Tensor], Tensor],
+        mean: Tensor,
+        std: Tensor,
+        *,
+        channels_last: bool,
+        bgr: bool,
+        threshold: float | None,
+    ) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.std: Tensor
+        self.network, self.channels_last, self.bgr, self.threshold = network, channels_last, bgr, threshold
+        self.register_buffer("mean", mean.float())
+        self.register_buffer("std", std.float())
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        pictures = inputs.permute(0, 3, 1, 2) if self.channels_last else inputs
+        pictures = pictures.flip(1) if self.bgr else pictures
+        logits = self.network((pictures.float() - self.mean) / self.std)
+        if self.threshold is not None:
+            return (logits[:, 0].sigmoid() > self.threshold).to(torch.uint8)
+        return logits.argmax(1).to(torch.uint8)
+
+
+class MatrixPool(nn.Module):
+    """Computes `nn.AdaptiveAvgPool2d` as products with two matrices of means, whose sizes may vary in an export.
+
+    Args:
+        size: (rows, columns) of the result.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, columns = (self._means(count, length, x) for count, length in zip(self.size, x.shape[2:], strict=True))
+        return rows @ x @ columns.transpose(0, 1)
+
+    @staticmethod
+    def _means(count: int, length: int, x: Tensor) -> Tensor:
+        """Returns (count, length): row i averages the cells from floor(i * length / count), as torch defines them."""
+        index, cell = torch.arange(count, device=x.device)[:, None], torch.arange(length, device=x.device)
+        first, end = index * length // count, ((index + 1) * length + count - 1) // count
+        return ((cell >= first) & (cell < end)).to(x.dtype) / (end - first)
+
+
+def _replace_pools(model: nn.Module) -> None:
+    for parent in [*model.modules()]:
+        for name, child in [*parent.named_children()]:
+            if isinstance(child, nn.AdaptiveAvgPool2d):
+                rows, columns = child.output_size if isinstance(child.output_size, tuple) else (child.output_size,) * 2
+                if rows is not None and columns is not None:
+                    setattr(parent, name, MatrixPool((rows, columns)))

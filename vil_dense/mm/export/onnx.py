@@ -1,0 +1,75 @@
+"""Writes a network as one ONNX file, whose batch, height and width may vary."""
+
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from vil_dense.mm.inference.onnx_network import open_session
+from vil_dense.mm.publish.onnx_file import INPUT
+
+OPSET = 20
+"""Version of ONNX's operators: the newest for which torch writes without a conversion."""
+
+
+def save_onnx(network: nn.Module, example: Tensor, path: Path, texts: Mapping[str, str], output: str) -> None:
+    """Writes `network` with `texts` as metadata.
+
+    Args:
+        network: takes one tensor and returns one, named `inputs` and `output` in the file.
+        example: its batch is at least 2; axes 0 and those of the sizes may vary later.
+        path: the file.
+        texts: metadata of the file.
+        output: name of the result.
+
+    Raises:
+        ImportError: `onnx` or `onnxscript` is not installed.
+    """
+    try:
+        import onnx
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ImportError(f"ONNX needs two more packages: pip install 'vil_dense[onnx]' ({error})") from None
+    program = export_program(network, example)
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # torchvision is not needed
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch on its own code
+            torch.onnx.export(
+                program,
+                (example,),
+                str(path),
+                dynamo=True,
+                optimize=False,  # takes minutes, and runtimes do it
+                verbose=False,
+                external_data=False,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=[output],
+            )
+    finally:
+        logger.setLevel(level)
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, dict(texts))
+    onnx.save(model, path)
+
+
+def open_onnx(path: Path) -> Callable[[Tensor], Tensor]:
+    """Returns a function that runs an ONNX file by onnxruntime on a tensor."""
+    session = open_session(path.read_bytes(), str(path))
+    return lambda inputs: torch.from_numpy(session.run(None, {INPUT: inputs.numpy()})[0])
+
+
+def export_program(network: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
+    """Returns `torch.export`'s program of a network, with all axes but that of the channels dynamic."""
+    channels_last = example.shape[-1] <= 4
+    axes = (0, 1, 2) if channels_last else (0, 2, 3)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of torch on its own code
+        return torch.export.export(network, (example,), dynamic_shapes=dict(inputs={axis: Dim.AUTO for axis in axes}))

@@ -1,0 +1,39 @@
+"""Writes a network as a program of `torch.export` or as TorchScript."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vil_dense.mm.export.onnx import export_program
+
+TEXTS = "vil_dense.json"
+"""The file of the description inside of a program."""
+
+
+def save_program(network: nn.Module, example: Tensor, path: Path, texts: Mapping[str, str], output: str) -> None:
+    """Writes a program of `torch.export`; the arguments are those of `save_onnx`."""
+    torch.export.save(export_program(network, example), path, extra_files={TEXTS: texts["vil_dense"]})
+
+
+def open_program(path: Path) -> Callable[[Tensor], Tensor]:
+    """Returns a function that runs a program of `torch.export`."""
+    return torch.export.load(path).module()
+
+
+def save_torchscript(network: nn.Module, example: Tensor, path: Path, texts: Mapping[str, str], output: str) -> None:
+    """Writes a trace of the network; the arguments are those of `save_onnx`."""
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # what a trace fixes is found by the check
+        warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+        traced = torch.jit.trace(network, example, check_trace=False)
+        torch.jit.save(traced, path, _extra_files={TEXTS: texts["vil_dense"]})
+
+
+def open_torchscript(path: Path) -> Callable[[Tensor], Tensor]:
+    """Returns a function that runs a TorchScript file."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+        return torch.jit.load(path)
