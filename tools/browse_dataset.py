@@ -50,7 +50,7 @@ def main() -> None:
             else:
                 samples = list(browse.segmentation_samples(dataset, indices))
             save_png(Path(args.out) / f"sheet_{number:03d}.png", browse.sheet(samples))
-    print(f"{len(picked)} of {len(dataset)} training samples: {args.out}")
+        print(f"{len(picked)} of {len(dataset)} training samples: {args.out}")
 
 
 if __name__ == "__main__":

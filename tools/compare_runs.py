@@ -56,12 +56,12 @@ def main() -> None:
         save_page(args.out / "report.html", compare_page(results, curves, found, repeat))
         if found:
             save_csv(args.out / "differences.csv", [difference._asdict() for difference in found])
-    for each in found:
-        print(
-            f"{each.run}  {each.value}: {each.mean:+.4f} ({each.low:+.4f} to {each.high:+.4f}), p {each.p:.3g}, "
-            f"{each.pictures} pictures"
-        )
-    print(f"report: {args.out / 'report.html'}")
+        for each in found:
+            print(
+                f"{each.run}  {each.value}: {each.mean:+.4f} ({each.low:+.4f} to {each.high:+.4f}), p {each.p:.3g}, "
+                f"{each.pictures} pictures"
+            )
+        print(f"report: {args.out / 'report.html'}")
 
 
 if __name__ == "__main__":

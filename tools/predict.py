@@ -7,20 +7,23 @@ MODEL is a published file or folder (tools/publish_model.py), or the work folder
 checkpoint is taken; it needs no checkpoint. After a config comes a checkpoint.
 
 Each INPUT is a picture or a folder of pictures. Writes label PNGs to DIR/labels, with the ids of the data set (those of
-ADE20K and of the sample begin at 1), and pictures with their labels to DIR/overlays.
+ADE20K and of the sample begin at 1), and pictures with their labels to DIR/overlays. The labels of a georeferenced
+TIFF, which may be larger than memory, are a GeoTIFF in DIR/labels.
 
 Pictures are scaled and divided into windows as in the config's test. --own-size skips the scaling; --whole, --window
 and --stride change the windows. Logits are never stored at the full size of a large picture. The estimated memory is
 printed before the run.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
 from vil_dense.command_line import parser
 
 
-def main() -> int:
+def options() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     arguments = parser("Labels pictures with a trained segmentor.")
     arguments.add_argument("files", nargs="+", metavar="[CHECKPOINT] INPUT", help="pictures, or folders of pictures")
     arguments.add_argument("--out", required=True, help="folder for labels and overlays")
@@ -36,14 +39,25 @@ def main() -> int:
     arguments.add_argument("--opacity", type=float, default=0.5, help="of the colours in overlays, 0 to 1 (0.5)")
     arguments.add_argument("--probabilities", action="store_true", help="write those of all classes, as .npy")
     arguments.add_argument("--bf16", action="store_true", help="mixed precision in bfloat16")
-    args = arguments.parse_args()
+    raster = arguments.add_argument_group("GeoTIFF")
+    raster.add_argument("--bands", nargs="+", type=int, metavar="N", help="bands for the channels of the model, from 1")
+    raster.add_argument(
+        "--percentiles", nargs=2, type=float, metavar=("LOW", "HIGH"), help="scale each band by these of the raster"
+    )
+    raster.add_argument("--blend", choices=["taper", "mean"], help="weights of overlapping windows (taper)")
+    return arguments
+
+
+def main() -> int:
+    args = options().parse_args()
 
     import torch
 
     from vil_dense.files import check_folders
     from vil_dense.mm.cli.arguments import report_errors
     from vil_dense.mm.inference.pictures import find_pictures
-    from vil_dense.mm.inference.predict import write_all
+    from vil_dense.mm.inference.predict import write_all, write_rasters
+    from vil_dense.mm.inference.raster import split_rasters
     from vil_dense.mm.inference.segmentor import Segmentor
     from vil_dense.mm.inference.sliding_window import choose_windows
     from vil_dense.mm.publish.command_line import read_model
@@ -54,7 +68,13 @@ def main() -> int:
         trained, inputs = read_model(args, args.files, onnx=True)
         if not inputs:
             raise ValueError(f"no pictures to label: INPUT is missing after {args.files[-1]}")
-        pictures = find_pictures(inputs)
+        found = find_pictures(inputs)
+        pictures, rasters = split_rasters(found)
+        chosen = {key: getattr(args, key) for key in ("bands", "percentiles", "blend") if getattr(args, key)}
+        if chosen and not rasters:
+            raise ValueError(f"--{next(iter(chosen))} is for GeoTIFFs, and no input is a georeferenced one")
+        if args.probabilities and rasters:
+            raise ValueError(f"--probabilities are not written for GeoTIFFs, and {next(iter(rasters))} is one")
         check_folders(args.out)
         test_cfg = trained.cfg.model.get("test_cfg") or dict(mode="whole")
         trained.cfg.model.test_cfg = choose_windows(test_cfg, whole=args.whole, window=args.window, stride=args.stride)
@@ -62,14 +82,13 @@ def main() -> int:
         segmentor = Segmentor(trained, dtype=dtype, own_size=args.own_size, batch=args.window_batch)
     with report_errors(args.debug, code=1):
         unread = write_all(segmentor, pictures, Path(args.out), opacity=args.opacity, probabilities=args.probabilities)
-        labelled = len(pictures) - len(unread)
+        unread += write_rasters(segmentor, rasters, Path(args.out), **chosen)
+        labelled = len(found) - len(unread)
         print(f"{labelled} picture{'s' * (labelled != 1)} labelled in {args.out}")
         if unread:
             names = ", ".join(unread)
-            plural = "s" * (len(pictures) != 1)
-            print(
-                f"error: {len(unread)} of {len(pictures)} picture{plural} could not be read: {names}", file=sys.stderr
-            )
+            plural = "s" * (len(found) != 1)
+            print(f"error: {len(unread)} of {len(found)} picture{plural} could not be read: {names}", file=sys.stderr)
     return 1 if unread else 0
 
 

@@ -36,9 +36,9 @@ def main() -> int:
         trained, _ = read_model(args, [args.checkpoint] if args.checkpoint else [])
         publish(with_record(trained), args.out, name=args.name, licence=args.licence)
         written = Segmentor.load(args.out, device="cpu")
-    metrics = ", ".join(f"{name} {value:.2f}" for name, value in written.trained.metrics.items()) or "no metrics"
-    print(f"weights: {trained.name}")
-    print(f"written: {args.out} ({len(written.classes)} classes, {metrics})")
+        metrics = ", ".join(f"{name} {value:.2f}" for name, value in written.trained.metrics.items()) or "no metrics"
+        print(f"weights: {trained.name}")
+        print(f"written: {args.out} ({len(written.classes)} classes, {metrics})")
     return 0
 
 

@@ -76,7 +76,7 @@ CONFIGS = {
         "VolumeSegmentor",
     ),
     "config: of volumes for pictures": bad(
-        "predict {bad}/volumes.py {bad}/volumes.pth " + ONE + " --out {out}", "config"
+        "predict {bad}/volumes.py {bad}/volumes.pth " + ONE + " --out {out}", "volumes.py", "VolumeSegmentor"
     ),
     "config: of a segmentor for probe": bad("studies/probe {bad}/config.py none --work-dir {out}", "classifier"),
 }

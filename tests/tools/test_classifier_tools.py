@@ -119,7 +119,9 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_training_says_and_leaves_what_it_should(trained: Path):
     out = log(trained)
     assert "Scaling the original LR by 1.0" in out
-    assert said(out, "precision") == ["float32, mixed precision was asked for but needs a GPU"]
+    assert said(out, "precision") == [
+        "float32, mixed precision was asked for but needs a GPU (--amp: bfloat16 on the CPU)"
+    ]
     assert said(out, "start") == ["random weights, none pretrained"]
     assert said(out, "checkpoint") == [str(trained / "epoch_3.pth")]
     (result,) = said(out, "result")

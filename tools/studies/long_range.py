@@ -247,7 +247,7 @@ def main() -> None:
                 if str(side) not in content["times"].setdefault(block, {}):
                     content["times"][block][str(side)] = step_seconds(block, side)
                     save()
-    print(markdown(content), end="")
+        print(markdown(content), end="")
 
 
 if __name__ == "__main__":

@@ -106,11 +106,13 @@ def main() -> int:
         if args.fold is not None:
             return 0
         summary = study.pool(folds)
-    print("\n".join(table(summary)))
-    print(f"intervals: {summary['interval']}; {summary['rule']}")
-    if left := summary["never_held_out"]:
-        print(f"warning: {len(left)} cases are in no held-out part of these folds ({left[0]}, ...)", file=sys.stderr)
-    print(f"{summary['cases']} cases of {len(folds)} folds pooled in {study.root}")
+        print("\n".join(table(summary)))
+        print(f"intervals: {summary['interval']}; {summary['rule']}")
+        if left := summary["never_held_out"]:
+            print(
+                f"warning: {len(left)} cases are in no held-out part of these folds ({left[0]}, ...)", file=sys.stderr
+            )
+        print(f"{summary['cases']} cases of {len(folds)} folds pooled in {study.root}")
     return 0
 
 

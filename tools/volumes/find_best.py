@@ -67,23 +67,26 @@ def main() -> int:
             members, steps = selection.choose()
             report = choice_report(selection, members, steps)
         write_chosen(args.out, [studies[index] for index in members], steps, report)
-    for tried in report["tried"]:
-        print(f"{' + '.join(tried['configurations'])}: {describe(tried['dice'], tried['dice_95'])}")
-    if len(selection.members) < len(studies) * (len(studies) + 1) // 2:
-        print("warning: pairs without probabilities were not tried: cross_validate.py --probabilities", file=sys.stderr)
-    print(f"chosen: {' + '.join(report['chosen'])}")
-    for name, own in steps.items():
-        print(f"  {name}: {', '.join(f'{key} {value}' for key, value in own.items())}")
-    before, after = report["before_steps"], report["after_steps"]
-    print(f"  post-processing: {describe(before['dice'], before['dice_95'])}, then {after['dice']:.4f}"
-          if steps else "  no post-processing: no step helps beyond noise")  # fmt: skip
-    print(f"rule: {report['rule']}")
-    if nested := report["nested"]:
-        print(
-            f"Dice of each fold with the choice that is made without it: {nested['dice']:.4f} (the choice is the same "
-            f"without {nested['same']} of {nested['folds']} folds)"
-        )
-    print(f"choice: {args.out} ({report['cases']} cases of {report['patients']} patients)")
+        for tried in report["tried"]:
+            print(f"{' + '.join(tried['configurations'])}: {describe(tried['dice'], tried['dice_95'])}")
+        if len(selection.members) < len(studies) * (len(studies) + 1) // 2:
+            print(
+                "warning: pairs without probabilities were not tried: cross_validate.py --probabilities",
+                file=sys.stderr,
+            )
+        print(f"chosen: {' + '.join(report['chosen'])}")
+        for name, own in steps.items():
+            print(f"  {name}: {', '.join(f'{key} {value}' for key, value in own.items())}")
+        before, after = report["before_steps"], report["after_steps"]
+        print(f"  post-processing: {describe(before['dice'], before['dice_95'])}, then {after['dice']:.4f}"
+              if steps else "  no post-processing: no step helps beyond noise")  # fmt: skip
+        print(f"rule: {report['rule']}")
+        if nested := report["nested"]:
+            print(
+                f"Dice of each fold with the choice that is made without it: {nested['dice']:.4f} (the choice is the same "
+                f"without {nested['same']} of {nested['folds']} folds)"
+            )
+        print(f"choice: {args.out} ({report['cases']} cases of {report['patients']} patients)")
     return 0
 
 

@@ -36,6 +36,7 @@ from vil_dense.mm.datasets.transforms.imagenet import (
     ResizeCentreCrop,
     ThreeAugment,
 )
+from vil_dense.mm.datasets.transforms.raster import LoadRasterAnnotations, LoadRasterFromFile
 from vil_dense.mm.engine.checkpoints import SafeCheckpointHook
 from vil_dense.mm.engine.distributed import MeanLossHook
 from vil_dense.mm.engine.hooks.deterministic import DeterministicHook
@@ -51,6 +52,7 @@ from vil_dense.mm.evaluation.metrics import ClassIoUMetric, TopAccuracy
 from vil_dense.mm.inference.prediction import Prediction
 from vil_dense.mm.inference.segmentor import Segmentor
 from vil_dense.mm.models.backbone import ViL
+from vil_dense.mm.models.band_preprocessor import BandPreprocessor
 from vil_dense.mm.models.classifier import ImageClassifier
 from vil_dense.mm.models.data_preprocessor import PicturePreprocessor
 from vil_dense.mm.models.hierarchical import HierViLBackbone
@@ -59,6 +61,7 @@ from vil_dense.mm.models.losses import PortableFocalLoss, WeightedCrossEntropyLo
 from vil_dense.mm.models.tta import MeanTTAModel
 
 __all__ = [
+    "BandPreprocessor",
     "CPUAmpOptimWrapper",
     "CamVidDataset",
     "CheckedADE20KDataset",
@@ -85,6 +88,8 @@ __all__ = [
     "LabelledPictures",
     "LoadMask",
     "LoadPicture",
+    "LoadRasterAnnotations",
+    "LoadRasterFromFile",
     "MeanLossHook",
     "MeanTTAModel",
     "NaNGuardHook",

@@ -155,8 +155,8 @@ def test_folds_of_every_layout(tmp_path: Path) -> None:
     touch(raw / "imagesTr", *(f"{name}_000{channel}.nii.gz" for name in names for channel in (0, 1)))
     (raw / "dataset.json").write_text(json.dumps(dict(channel_names={"0": "T1", "1": "T2"}, labels=dict(a=0, b=1))))
     listed = tmp_path / "listed"
-    entries = [dict(image=f"{name}.nii.gz", label=f"{name}.nii.gz", fold=number) for number, name in enumerate(names)]
-    touch(listed, *(f"{name}.nii.gz" for name in names))
+    entries = [dict(image=f"{name}.nii.gz", label=f"{name}_l.nii.gz", fold=number) for number, name in enumerate(names)]
+    touch(listed, *(f"{name}{part}.nii.gz" for name in names for part in ("", "_l")))
     (listed / "dataset.json").write_text(json.dumps(dict(training=entries)))
     for root in (plain, raw, listed):
         held_out = [case.name for case in read_datalist(root).split(1)[1]]

@@ -4,11 +4,13 @@ import sys
 import warnings
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from vil_dense.backbones.memory import GIB, free_memory
 from vil_dense.mm.engine.failures import RunFault, describe_out_of_memory, is_out_of_memory
 from vil_dense.mm.inference.memory import estimate
 from vil_dense.mm.inference.pictures import UNREADABLE, why_unread
+from vil_dense.mm.inference.raster import label_raster
 from vil_dense.mm.inference.segmentor import Prepared, Segmentor
 from vil_dense.mm.inference.sliding_window import cut
 from vil_dense.progress import Progress
@@ -51,6 +53,33 @@ def write_all(
                     raise
                 raise RunFault(f"{path}: {describe_out_of_memory(error)}{_less_memory(segmentor)}") from error
             prediction.save(out, opacity=opacity)
+    return unread
+
+
+def write_rasters(segmentor: Segmentor, rasters: dict[Path, Path], out: Path, **options: Any) -> list[str]:
+    """Writes the labels of each georeferenced raster to `out/labels`; returns the names of those that cannot be used.
+
+    Args:
+        segmentor: labels the rasters.
+        rasters: for each file the path of its labels below `labels`, without suffix.
+        out: the folder of the results.
+        **options: `bands`, `percentiles` and `blend` of `Segmentor.predict_raster`.
+
+    Raises:
+        RunFault: there is no memory for a window; what would need less.
+        OSError: labels cannot be written.
+    """
+    unread = []
+    for path, name in rasters.items():
+        try:
+            with Progress("windows") as progress:
+                label_raster(segmentor, path, out / "labels" / f"{name}.tif", progress=progress, say=print, **options)
+        except ValueError as error:
+            unread.append(why_unread(path, error))
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise RunFault(f"{path}: {describe_out_of_memory(error)}{_less_memory(segmentor)}") from error
     return unread
 
 

@@ -21,6 +21,7 @@ from vil_dense.mm.engine.resolve_pictures import resolve_from_checkpoint
 from vil_dense.mm.inference.image_format import ImageFormat, ImageLike, after_loading, name_of
 from vil_dense.mm.inference.onnx_network import OnnxNetwork
 from vil_dense.mm.inference.prediction import Prediction
+from vil_dense.mm.inference.raster import label_raster
 from vil_dense.mm.inference.sliding_window import (
     choose_windows,
     classes_of,
@@ -259,7 +260,7 @@ class Segmentor:
             padding=prepared.padding,
             batch=self.batch,
             progress=progress,
-            run=self._logits,
+            run=self.logits,
         )
         for start, logits in bands:
             rows = slice(start, start + logits.shape[1])
@@ -276,7 +277,33 @@ class Segmentor:
             probabilities=shares,
         )
 
-    def _logits(self, inputs: Tensor) -> Tensor:
+    def predict_raster(
+        self,
+        path: str | Path,
+        out: str | Path,
+        *,
+        bands: Sequence[int] = (),
+        percentiles: Sequence[float] | None = None,
+        blend: str = "taper",
+        progress: Callable[[int, int], None] = lambda done, count: None,
+    ) -> None:
+        """Labels a GeoTIFF of any size and writes a GeoTIFF of the same place; neither is ever whole in memory.
+
+        Args:
+            path: a GeoTIFF, BigTIFF or COG.
+            out: gets the ids, with colours and names of the classes and with overviews; nodata stays nodata.
+            bands: that the network sees, counted from 1, in the order of its channels; by default all.
+            percentiles: scale each band so that these two percentiles of the raster become 0 and 255, as in (2, 98).
+            blend: `taper` weights windows so that their edges do not show, `mean` averages them as mmseg's test does.
+            progress: called with the number of finished windows and of all windows.
+
+        Raises:
+            ValueError: the file is damaged, or has other bands or bits than the model was trained on.
+            ImportError: `rasterio` is not installed (the extra `raster`).
+        """
+        label_raster(self, path, out, bands=bands, percentiles=percentiles, blend=blend, progress=progress)
+
+    def logits(self, inputs: Tensor) -> Tensor:
         """Returns the logits (B, K, h, w) of windows (B, C, H, W), in float32 at the resolution of the head."""
         mixed = self.dtype not in (None, torch.float32)
         with torch.autocast(self.device.type, self.dtype) if mixed else nullcontext():

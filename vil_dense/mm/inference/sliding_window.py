@@ -10,7 +10,7 @@ Logits are (K, H, W) with K classes. Ranges of rows exclude their end.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
@@ -21,6 +21,10 @@ from vil_dense.mm.inference.tiled_upernet import Resize, Size, decode
 
 BAND_BYTES = 2**25
 """Size of the logits of a band. A few arrays of this size are live at one time."""
+
+
+LogitsAt: TypeAlias = Callable[[int, Sequence[int]], Tensor]
+"""Gives the logits (B, K, h, w) of the windows that begin at a px row and at each of some px columns."""
 
 
 class Cut(NamedTuple):
@@ -117,9 +121,15 @@ def logit_bands(
     height, width = inputs.shape[2] - upper - lower, inputs.shape[3] - left - right
     windows = cut((inputs.shape[2], inputs.shape[3]), model.test_cfg)
     resize = Resize((height, width), size, model.align_corners)
+
+    def logits_at(top: int, lefts: Sequence[int]) -> Tensor:
+        rows = slice(top, top + windows.window[0])
+        crops = [inputs[..., rows, left : left + windows.window[1]] for left in lefts]
+        return run(torch.cat(crops) if len(crops) > 1 else crops[0])
+
     live: list[_Row] = []
     start = 0
-    for row, finished in _rows_of_windows(run, inputs, windows, batch, progress):
+    for row, finished in _rows_of_windows(logits_at, windows, batch, progress):
         live.append(row)
         band = rows_in_band(len(row.logits[0]), (height, width), size)
         while start < size[0]:
@@ -133,6 +143,45 @@ def logit_bands(
             start = stop
 
 
+@torch.no_grad()
+def window_bands(
+    logits_at: LogitsAt,
+    windows: Cut,
+    *,
+    align_corners: bool,
+    tapered: bool = False,
+    batch: int = 1,
+    progress: Callable[[int, int], None] = lambda done, count: None,
+) -> Iterator[tuple[int, Tensor]]:
+    """Yields the averaged logits of windows that are read when they run, in bands: the first row, and (K, rows, W).
+
+    Args:
+        logits_at: gives the logits of windows.
+        windows: where they are; their own pixels are those of the result.
+        align_corners: how the logits of a window are enlarged.
+        tapered: weight windows by `taper`, so that no edge shows; otherwise all pixels count alike, as in mmseg.
+        batch: windows that run at one time.
+        progress: called with the number of finished windows and of all windows.
+    """
+    weights = (taper(windows.window[0]), taper(windows.window[1])) if tapered else None
+    live: list[_Row] = []
+    start = 0
+    for row, finished in _rows_of_windows(logits_at, windows, batch, progress):
+        live.append(row)
+        band = rows_in_band(len(row.logits[0]), windows.size, windows.size)
+        while start < finished:
+            stop = min(start + band, finished)
+            yield start, _average(live, windows, start, stop, align_corners, weights)
+            start = stop
+        live = [row for row in live if row.bottom > start]
+
+
+def taper(length: int) -> Tensor:
+    """Returns weights that fall linearly from the middle of a window to its ends, (length,), all above 0, at most 1."""
+    steps = torch.arange(1, length + 1)
+    return torch.minimum(steps, length + 1 - steps) / ((length + 1) // 2)
+
+
 def rows_in_band(classes: int, before: Size, after: Size) -> int:
     """Returns how many rows of the result, resized from `before` to `after`, need logits of `BAND_BYTES`."""
     row = 4 * classes * max(after[1], before[1] * math.ceil(before[0] / after[0]))
@@ -140,21 +189,19 @@ def rows_in_band(classes: int, before: Size, after: Size) -> int:
 
 
 def _rows_of_windows(
-    run: Callable[[Tensor], Tensor],
-    inputs: Tensor,
+    logits_at: LogitsAt,
     windows: Cut,
     batch: int,
     progress: Callable[[int, int], None],
 ) -> Iterator[tuple[_Row, int]]:
     """Yields each row of windows from the top, and the px row above which all windows have run."""
-    height, width = windows.window
+    height = windows.window[0]
     count, done = len(windows.tops) * len(windows.lefts), 0
     for top, finished in zip(windows.tops, [*windows.tops[1:], windows.size[0]], strict=True):
         logits: list[Tensor] = []
         for index in range(0, len(windows.lefts), batch):
             lefts = windows.lefts[index : index + batch]
-            crops = [inputs[..., top : top + height, left : left + width] for left in lefts]
-            logits.extend(run(torch.cat(crops) if len(crops) > 1 else crops[0]))
+            logits.extend(logits_at(top, lefts))
             done += len(lefts)
             progress(done, count)
         yield _Row(top, top + height, logits), finished
@@ -178,24 +225,36 @@ def head_logits(model: EncoderDecoder, crops: Tensor) -> Tensor:
     return model.encode_decode(crops, [dict(img_shape=crops.shape[2:]) for _ in crops])
 
 
-def _average(live: list[_Row], windows: Cut, start: int, stop: int, align_corners: bool) -> Tensor:
-    """Averages the logits of windows on the px rows `start` to `stop`, (K, rows, W'); sums in mmseg's order."""
+def _average(
+    live: list[_Row],
+    windows: Cut,
+    start: int,
+    stop: int,
+    align_corners: bool,
+    weights: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """Averages the logits of windows on the px rows `start` to `stop`, (K, rows, W'); sums in mmseg's order.
+
+    `weights` are those of the rows and of the columns of a window; without them each pixel has weight 1.
+    """
     example = live[0].logits[0]
     enlarge = Resize((example.shape[1], example.shape[2]), windows.window, align_corners)
     total = example.new_zeros(len(example), stop - start, windows.size[1])
     rows, columns = total.new_zeros(stop - start, 1), total.new_zeros(windows.size[1])
+    down, across = (part.to(total) for part in weights or map(torch.ones, windows.window))
     for left in windows.lefts:
-        columns[left : left + windows.window[1]] += 1
+        columns[left : left + windows.window[1]] += across
     for row in live:
         above, below = max(start, row.top), min(stop, row.bottom)
         if above >= below:
             continue
         inside = slice(above - start, below - start)
-        rows[inside] += 1
+        weight = down[above - row.top : below - row.top, None]
+        rows[inside] += weight
         first, end = enlarge.source(above - row.top, below - row.top)
         for left, logits in zip(windows.lefts, row.logits, strict=True):
             part = enlarge.rows(logits[:, first:end], above - row.top, below - row.top)
-            total[:, inside, left : left + windows.window[1]] += part
+            total[:, inside, left : left + windows.window[1]] += part if weights is None else part * (weight * across)
     return total.div_(rows * columns)
 
 
