@@ -50,12 +50,12 @@ def main() -> int:
             name=args.name,
             licence=args.licence,
         )
-    for agreement in exported.agreements:
-        print(f"checked: {agreement}")
-    shape = " x ".join(map(str, exported.agreements[0].shape))
-    print(f"time of {shape}: eager {exported.eager_seconds:.3f} s, exported {exported.exported_seconds:.3f} s")
-    version = f", opset {OPSET}" if args.format == "onnx" else ""
-    print(f"written: {args.out} ({exported.size / 2**20:.1f} MiB{version})")
+        for agreement in exported.agreements:
+            print(f"checked: {agreement}")
+        shape = " x ".join(map(str, exported.agreements[0].shape))
+        print(f"time of {shape}: eager {exported.eager_seconds:.3f} s, exported {exported.exported_seconds:.3f} s")
+        version = f", opset {OPSET}" if args.format == "onnx" else ""
+        print(f"written: {args.out} ({exported.size / 2**20:.1f} MiB{version})")
     return 0
 
 

@@ -171,7 +171,7 @@ LISTS: dict[str, object] = {
     "image_is_a_number": dict(training=[dict(image=3, label="a.nii")]),
     "fold_is_text": dict(training=[dict(image="a.nii", label="a.nii", fold="first")]),
     "no_nifti": dict(training=[dict(image="a.npy", label="a.nii")]),
-    "one": dict(training=[dict(image="a.nii", label="a.nii")]),
+    "one": dict(training=[dict(image="a.nii", label="b.nii")]),
     "twice": dict(training=[dict(image="a.nii", label="a.nii")] * 2),
     "file_missing": dict(training=[dict(image="gone.nii", label="gone.nii")]),
 }

@@ -83,8 +83,8 @@ def main() -> int:
         print(f"rule: {report['rule']}")
         if nested := report["nested"]:
             print(
-                f"Dice of each fold with the choice that is made without it: {nested['dice']:.4f} (the choice is the same "
-                f"without {nested['same']} of {nested['folds']} folds)"
+                f"Dice of each fold with the choice that is made without it: {nested['dice']:.4f} (the choice is the "
+                f"same without {nested['same']} of {nested['folds']} folds)"
             )
         print(f"choice: {args.out} ({report['cases']} cases of {report['patients']} patients)")
     return 0

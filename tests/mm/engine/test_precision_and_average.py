@@ -48,10 +48,15 @@ def test_only_the_forward_pass_is_in_bfloat16() -> None:
 def test_averaged_weights_are_validated_and_saved(config: Path, tmp_path: Path, monkeypatch, capfd) -> None:
     average = "default_hooks.ema.type=EMAHook default_hooks.ema.momentum=0.3 optim_wrapper.optimizer.lr=0.05"
     assert run_command(f"train {config} --work-dir {tmp_path}/run --cfg-options {average} {CROP}", monkeypatch) == 0
-    logged = re.search(r"result: (mIoU [\d.]+, mAcc [\d.]+, aAcc [\d.]+)", capfd.readouterr().out)[1]
+    logged = re.search(r"result: (mIoU [\d.]+, mBIoU [\d.]+, mAcc [\d.]+, aAcc [\d.]+)", capfd.readouterr().out)[1]
     last = load_safely(f"{tmp_path}/run/iter_2.pth")
     name = "decode_head.conv_seg.weight"
     steps = last["ema_state_dict"][f"module.{name}"]
     assert not torch.equal(last["state_dict"][name], steps), "the checkpoint has the average in state_dict"
-    assert run_command(f"test {config} {tmp_path}/run/iter_2.pth --work-dir {tmp_path}/test", monkeypatch) == 0
+    assert (
+        run_command(
+            f"test {config} {tmp_path}/run/iter_2.pth --work-dir {tmp_path}/test --cfg-options {CROP}", monkeypatch
+        )
+        == 0
+    )
     assert f"result: {logged}" in capfd.readouterr().out, "the logged result is that of the average"

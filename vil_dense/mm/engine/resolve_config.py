@@ -297,7 +297,9 @@ def scores_held_out(cfg: Config) -> bool:
     """Returns whether the validation of a volume config is on other cases than its training."""
     if not (loader := cfg.get("val_dataloader")):
         return False
-    train, val = cfg.train_dataloader.dataset, loader.dataset
+    if not (trained := cfg.get("train_dataloader")):
+        return True
+    train, val = trained.dataset, loader.dataset
     elsewhere = any(train.get(key) != val.get(key) for key in ("data_root", "datalist"))
     return elsewhere or (val.get("fold") not in ("all", None) and val.get("fold") == train.get("fold"))
 

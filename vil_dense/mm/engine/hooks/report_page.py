@@ -122,7 +122,9 @@ def save_report(
     """
     root = Path(runner.work_dir)
     sentence, title = describe_run(runner, split), config_file(runner).stem
-    about = dict(title=title, split=split, protocol=protocol, about=sentence, steps=runner.iter)
+    about = dict(
+        title=title, split=split, protocol=protocol, about=sentence, steps=0 if split == "test" else runner.iter
+    )
     files = save_results(root / tables, evaluation, about)
     prefix = f"{tables}/" if tables else ""
     paths = [*(prefix + name for name in files), *(name for name in CASES if (root / name).is_file())]
