@@ -54,6 +54,8 @@ class Study:
         order = axis_order(grid.affine, self.orientation)
         counts = np.bincount(label.ravel()) if label is not None else np.zeros(1, int)
         if label is not None and self.ignore is not None:
+            if (label == self.ignore).all():
+                raise ValueError(f"case {case.name}: every voxel of its label has the ignore_label {self.ignore}")
             label = np.where(label == self.ignore, 0, label)
         inside = image[:, label > 0] if label is not None and label.any() else image.reshape(len(image), -1)
         picked = np.random.default_rng(len(self.cases)).integers(inside.shape[1], size=SAMPLES)

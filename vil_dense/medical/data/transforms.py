@@ -74,7 +74,7 @@ class EncodeLabelsd(MapTransform):
                     f"case {data['name']}: every voxel of its label has the ignore_label {self.labels.ignore}: "
                     "annotate some of them, or take the case out of the training"
                 )
-            data[key] = MetaTensor(torch.from_numpy(encoded), label.affine, label.meta)
+            data[key] = MetaTensor(torch.from_numpy(encoded), meta=label.meta)
         return data
 
 
