@@ -12,6 +12,7 @@ from refusals import raises_one_line
 from vil_dense.files import sha256
 from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS
 from vil_dense.medical.intervals import draw_counts
+from vil_dense.medical.label_map import LabelMap
 from vil_dense.medical.metrics import score_case
 from vil_dense.medical.postprocess import postprocess
 from vil_dense.medical.selection import STEPS, Selection, is_gain, plain_dice, step_dice
@@ -216,7 +217,7 @@ def test_studies_that_are_refused(tmp_path: Path) -> None:
     with raises_one_line(ValueError, three.folder, two.folder, "c02"):
         check_studies([three, two])
     with raises_one_line(ValueError, "classes"):
-        check_studies([two, two._replace(labels=dict(background=0))])
+        check_studies([two, two._replace(labels=LabelMap(dict(background=(0,)), (0,)))])
     (tmp_path / "b/study.json").write_text("{}")
     with raises_one_line(ValueError, tmp_path / "b/study.json"):
         read_study(tmp_path / "b")

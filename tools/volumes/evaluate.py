@@ -77,10 +77,11 @@ def main() -> int:
         check_folders(args.out)
         resolve_plan(cfg)
         from vil_dense.medical.data.plan_schema import read_plan
-        from vil_dense.medical.metrics import TOLERANCE_MM, save_scores, score_files, structures
+        from vil_dense.medical.label_map import LabelMap
+        from vil_dense.medical.metrics import TOLERANCE_MM, save_scores, score_files
 
-        known, evaluator = read_plan(cfg.model.plan)["labels"], cfg.get("test_evaluator") or {}
-        classes = evaluator.get("classes") or structures(known)
+        plan, evaluator = read_plan(cfg.model.plan), cfg.get("test_evaluator") or {}
+        classes = evaluator.get("classes") or LabelMap.of(plan).structures
         tolerance_mm = args.tolerance_mm
         if tolerance_mm is None:
             tolerance_mm = evaluator.get("tolerance_mm", TOLERANCE_MM)
@@ -91,7 +92,7 @@ def main() -> int:
     with report_errors(args.debug), Progress("cases") as progress:
         scores = score_files(
             found,
-            known,
+            plan,
             classes=classes,
             tolerance_mm=tolerance_mm,
             report=progress,

@@ -40,6 +40,8 @@ def scores(run: Path, cfg: "Config") -> dict[str, float | None]:
 
 def card(cfg: "Config", checkpoint: Path, measured: dict[str, float | None]) -> str:
     """Returns the text of the model card."""
+    from vil_dense.medical.label_map import LabelMap
+
     plan = cfg.model.plan
     rows = (
         "\n".join(f"- {name}: {value if value is None else round(value, 4)}" for name, value in measured.items())
@@ -49,7 +51,7 @@ def card(cfg: "Config", checkpoint: Path, measured: dict[str, float | None]) -> 
     fold = "none, all cases were trained on" if fold in (None, "all") else fold
     return f"""# {cfg.model.network.type}
 
-Segments {", ".join(name for name, value in plan["labels"].items() if value > 0)} in {", ".join(plan["channels"])}.
+Segments {", ".join(LabelMap.of(plan).structures)} in {", ".join(plan["channels"])}.
 Volumes are turned to {plan["orientation"]}, resampled to {" x ".join(map(str, plan["spacing_mm"]))} mm, and seen in
 windows of {" x ".join(map(str, plan["patch_vox"]))} voxels.
 

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,9 @@ from monai.metrics import compute_dice
 from monai.metrics.utils import get_edge_surface_distance
 
 from vil_dense.files import save_csv, save_json
+from vil_dense.medical.data.plan_schema import Plan
 from vil_dense.medical.io.volumes import check_same_grid, read_label
+from vil_dense.medical.label_map import LabelMap
 
 RULE = (
     "absent from both: left out and counted; in one only: Dice 0, NSD 0, HD95 the image diagonal, "
@@ -55,11 +58,6 @@ class Score:
     predicted_ml: float
 
 
-def structures(labels: Mapping[str, int]) -> Classes:
-    """Returns all classes of a plan but the background, in order of their labels."""
-    return {name: value for name, value in sorted(labels.items(), key=lambda item: item[1]) if value > 0}
-
-
 def score_case(
     case: str,
     prediction: np.ndarray | torch.Tensor,
@@ -68,6 +66,7 @@ def score_case(
     classes: Classes,
     spacing_mm: Sequence[float],
     tolerance_mm: float = TOLERANCE_MM,
+    ignore: int | None = None,
 ) -> list[Score]:
     """Returns a `Score` for each of `classes`.
 
@@ -75,6 +74,7 @@ def score_case(
         prediction, truth: labels on one grid, (I, J, K) integers.
         spacing_mm: voxel size along I, J, K.
         tolerance_mm: tolerance of the NSD.
+        ignore: value in the truth of voxels without annotation, which are as if no structure were there in either mask.
 
     Raises:
         ValueError: the arrays differ in shape, or have not one axis for each spacing.
@@ -87,8 +87,12 @@ def score_case(
     voxel_ml = float(np.prod(spacing_mm)) / 1000
     diagonal_mm = float(np.linalg.norm(np.multiply(truth.shape, spacing_mm)))
     scores = []
+    known = None if ignore is None else truth != ignore
     for structure, labels in classes.items():
         found, true = np.isin(prediction, labels), np.isin(truth, labels)
+        if known is not None:
+            found &= known
+            true &= known
         outcome = _outcome(bool(true.any()), bool(found.any()))
         if outcome == "both":
             values: Values = _overlap_and_distances(found, true, spacing_mm, tolerance_mm)
@@ -101,7 +105,7 @@ def score_case(
 
 def score_files(
     pairs: Sequence[tuple[str, Path, Path]],
-    known: Mapping[str, int],
+    plan: Plan,
     *,
     classes: Classes,
     tolerance_mm: float = TOLERANCE_MM,
@@ -112,7 +116,7 @@ def score_files(
 
     Args:
         pairs: name, mask and label of each case.
-        known: label values by name; a file with another value is refused.
+        plan: see `plan_schema`; a file with another value than its labels is refused, and its `ignore_label` left out.
         classes, tolerance_mm: see `score_case`.
         report: called after each case with the number of cases done and of all.
         warn: called with a sentence on a label whose grid is in doubt.
@@ -120,14 +124,15 @@ def score_files(
     Raises:
         ValueError: a file cannot be read as labels, or mask and label are on different grids.
     """
-    scores = []
+    scores, known = [], LabelMap.of(plan)
     for number, (case, mask_path, label_path) in enumerate(pairs, 1):
-        mask, grid = read_label(mask_path, known.values())
-        label, label_grid = read_label(label_path, known.values())
+        mask, grid = read_label(mask_path, known.file_values)
+        label, label_grid = read_label(label_path, known.file_values)
         check_same_grid(grid, label_grid)
         if label_grid.warning:
             warn(f"{label_path}: {label_grid.warning}")
-        scores += score_case(case, mask, label, classes=classes, spacing_mm=grid.spacing_mm, tolerance_mm=tolerance_mm)
+        options: dict[str, Any] = dict(classes=classes, spacing_mm=grid.spacing_mm, tolerance_mm=tolerance_mm)
+        scores += score_case(case, mask, label, **options, ignore=known.ignore)
         report(number, len(pairs))
     return scores
 

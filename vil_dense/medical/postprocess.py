@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from vil_dense.medical.label_map import structures
+
 Steps = Mapping[str, Mapping[str, Any]]
 """Steps of each structure by name: `fill_holes` (bool), `largest` (bool) and `min_ml` (number), in this order."""
 
@@ -23,7 +25,7 @@ Box = tuple[slice, ...]
 
 def largest_alone(labels: Mapping[str, int]) -> Steps:
     """Returns the steps that keep the largest component of each structure of a plan."""
-    return {name: dict(largest=True) for name, value in labels.items() if value > 0}
+    return {name: dict(largest=True) for name in structures(labels)}
 
 
 def check_steps(steps: Any, labels: Mapping[str, int]) -> None:
@@ -32,11 +34,16 @@ def check_steps(steps: Any, labels: Mapping[str, int]) -> None:
     Raises:
         ValueError: they are not; says what was expected.
     """
-    names = [name for name, value in labels.items() if value > 0]
+    names = [*structures(labels)]
     if not isinstance(steps, Mapping) or not all(isinstance(own, Mapping) for own in steps.values()):
         raise ValueError(f"post-processing is an object with the steps of each structure, got {steps!r}")
     if unknown := [name for name in steps if name not in names]:
         raise ValueError(f"post-processing of {', '.join(unknown)}: the plan has {', '.join(names)}")
+    if steps and (regions := [name for name, value in labels.items() if not isinstance(value, int)]):
+        raise ValueError(
+            f"post-processing (--largest) is for classes that exclude each other, and {', '.join(regions)} are regions "
+            "of several labels: process the masks of regions with your own rule"
+        )
     for name, own in steps.items():
         sound = all(isinstance(own.get(key, False), bool) for key in ("fill_holes", "largest"))
         volume = own.get("min_ml", 0)

@@ -10,31 +10,37 @@ from PIL import Image
 from scipy import ndimage
 
 from vil_dense.medical.io.grid import Grid
+from vil_dense.medical.label_map import inside, structures, values_of
 from vil_dense.medical.postprocess import TOUCHING, boxes
 
 PANEL_PX = 320
 GAP_PX = 8
 
 
-def describe_mask(mask: np.ndarray, labels: Mapping[str, int], grid: Grid) -> list[dict[str, Any]]:
+def describe_mask(mask: np.ndarray, labels: Mapping[str, Any], grid: Grid) -> list[dict[str, Any]]:
     """Measures each structure but the background 0: volume, components, and whether it touches the border.
 
+    Args:
+        labels: value of each structure in the mask, or the values of a region.
+
     Returns:
-        Dicts of `structure`, `label`, `voxels`, `ml`, `components`, `touches_border`.
+        Dicts of `structure`, `label` (of a region as `1 2 3`), `voxels`, `ml`, `components`, `touches_border`.
     """
-    found = dict(boxes(mask, list(labels.values())))
+    found = dict(boxes(mask, sorted({n for own in labels.values() for n in values_of(own)})))
     voxel_ml = abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000
     rows = []
-    for name, value in labels.items():
-        if value == 0:
-            continue
-        voxels, components, touches = 0, 0, False
-        if value in found:
-            box = found[value]
-            inside = mask[box] == value
-            voxels, components = int(inside.sum()), int(ndimage.label(inside, TOUCHING)[1])
-            touches = any(part.start == 0 or part.stop == n for part, n in zip(box, mask.shape, strict=True))
-        row = dict(structure=name, label=value, voxels=voxels, ml=voxels * voxel_ml)
+    for name, own in structures(labels).items():
+        values, voxels, components, touches = values_of(own), 0, 0, False
+        if present := [found[value] for value in values if value in found]:
+            box = tuple(
+                slice(min(part.start for part in parts), max(part.stop for part in parts))
+                for parts in zip(*present, strict=True)
+            )
+            part = inside(mask[box], own)
+            voxels, components = int(part.sum()), int(ndimage.label(part, TOUCHING)[1])
+            touches = any(side.start == 0 or side.stop == n for side, n in zip(box, mask.shape, strict=True))
+        label = own if isinstance(own, int) else " ".join(map(str, values))
+        row = dict(structure=name, label=label, voxels=voxels, ml=voxels * voxel_ml)
         rows.append(row | dict(components=components, touches_border=touches))
     return rows
 

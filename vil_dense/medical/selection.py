@@ -18,7 +18,7 @@ import nibabel
 import numpy as np
 from scipy import ndimage
 
-from vil_dense.medical.inference.ensemble import mean_classes
+from vil_dense.medical.inference.ensemble import mean_mask
 from vil_dense.medical.intervals import draw_counts, mean_over_structures, middle, structure_means
 from vil_dense.medical.io.volumes import check_same_grid, read_label
 from vil_dense.medical.postprocess import boxes, find_components, is_below
@@ -102,8 +102,10 @@ class Selection:
     def __init__(self, studies: Sequence[Study], report: Callable[[str, int, int], None] = lambda *_: None) -> None:
         self.studies, self.report = studies, report
         self.names = [*studies[0].cases]
-        self.values = [value for value in studies[0].labels.values() if value > 0]
-        self.structures = [name for name, value in studies[0].labels.items() if value > 0]
+        self.known = studies[0].labels
+        written = dict(zip(self.known.outputs, self.known.written, strict=True))
+        self.structures = [*self.known.structures]
+        self.values = [written[name] for name in self.structures]
         self.patients = np.array([studies[0].cases[name].patient for name in self.names])
         self.folds = np.array([studies[0].cases[name].fold for name in self.names])
         pairs = [
@@ -212,12 +214,13 @@ class Selection:
     def _read(self, members: Members, name: str) -> tuple[np.ndarray, np.ndarray, float]:
         """Returns the prediction and the truth of a case, (I, J, K) integers, and the volume of a voxel in ml."""
         cases = [self.studies[index].cases[name] for index in members]
-        truth, grid = read_label(cases[0].label, self.studies[0].labels.values())
+        truth, grid = read_label(cases[0].label, self.known.file_values)
+        truth = self.known.merge(truth)
         if len(cases) == 1:
-            mask, own = read_label(cases[0].mask, self.studies[0].labels.values())
+            mask, own = read_label(cases[0].mask, self.known.file_values)
             check_same_grid(own, grid)
         else:
-            mask = mean_classes([_probabilities(case.probabilities) for case in cases])
+            mask = mean_mask([_probabilities(case.probabilities) for case in cases], self.known)
             if mask.shape != truth.shape:
                 raise ValueError(f"{cases[0].probabilities} and {cases[0].label} are on different grids")
         return mask, truth, abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000

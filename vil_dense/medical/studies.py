@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from vil_dense.files import read_json, save_json, sha256
 from vil_dense.medical.data.plan_schema import read_plan
+from vil_dense.medical.label_map import LabelMap, written_labels
 from vil_dense.medical.postprocess import Steps, check_steps
 
 MODEL = ("plan", "network", "overlap", "window_batch")
@@ -35,12 +36,12 @@ class HeldOut(NamedTuple):
 
 
 class Study(NamedTuple):
-    """Stores a finished cross-validation; `cases` by name, `labels` in order of their values."""
+    """Stores a finished cross-validation; `cases` by name."""
 
     folder: Path
     model: Mapping[str, Any]
     checkpoints: Sequence[Mapping[str, str]]
-    labels: Mapping[str, int]
+    labels: LabelMap
     cases: Mapping[str, HeldOut]
 
 
@@ -88,11 +89,15 @@ def check_studies(studies: Sequence[Study]) -> None:
         ValueError: they are not.
     """
     first = studies[0]
+    if first.labels.regions or first.labels.ignore is not None:
+        raise ValueError(
+            f"{first.folder} has regions or an ignore_label: a choice is made among classes that exclude each other "
+            "and are annotated everywhere; compare the scores of such cross-validations, tools/volumes/compare.py"
+        )
     for other in studies[1:]:
-        if dict(other.labels) != dict(first.labels):
-            raise ValueError(
-                f"{first.folder} has the classes {dict(first.labels)} and {other.folder} {dict(other.labels)}"
-            )
+        if other.labels != first.labels:
+            classes = [dict(study.labels.values) for study in (first, other)]
+            raise ValueError(f"{first.folder} has the classes {classes[0]} and {other.folder} {classes[1]}")
         if differing := sorted({*first.cases} ^ {*other.cases}):
             raise ValueError(
                 f"{first.folder} and {other.folder} are of different cases, {len(differing)} are in one alone "
@@ -133,7 +138,7 @@ def read_chosen(path: Path) -> Chosen:
             [(path.parent / file["file"], file["sha256"]) for file in item["checkpoints"]]
             for item in content["networks"]
         ]
-        steps, labels = content["postprocess"], [_labels(model) for model in models]
+        steps, labels = content["postprocess"], [written_labels(read_plan(model["plan"])) for model in models]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no choice of find_best.py ({error!r})") from None
     if not models or not all(files):
@@ -149,6 +154,6 @@ def read_chosen(path: Path) -> Chosen:
     return Chosen(models, [[file for file, _ in group] for group in files], steps)
 
 
-def _labels(model: Mapping[str, Any]) -> Mapping[str, int]:
-    """Returns the label values of a model's plan by name, in their order."""
-    return read_plan(model["plan"])["labels"]
+def _labels(model: Mapping[str, Any]) -> LabelMap:
+    """Returns the label values of a model's plan."""
+    return LabelMap.of(read_plan(model["plan"]))

@@ -72,9 +72,9 @@ def test_many_faults_are_counted(tmp_path: Path) -> None:
 
 def test_when_time_is_up_the_rest_need_only_be_there(tmp_path: Path) -> None:
     cases = [case(tmp_path, name, label=LABEL * (1 if name == "a" else 9)) for name in "abc"]
-    counts = Counts(dict(background=0, organ=1))
+    counts = Counts(dict(labels=dict(background=0, organ=1)))
     check_cases(cases, 1, (0, 1), each=counts, seconds=0.0)
-    assert counts.read == 1 and counts.voxels.tolist() == np.bincount(LABEL.ravel()).tolist()
+    assert counts.read == 1 and list(counts.voxels.values()) == np.bincount(LABEL.ravel()).tolist()
     cases[2].label.unlink()
     with raises_one_line(ValueError, "1 of 3", "case c", "c_label.nii.gz"):
         check_cases(cases, 1, (0, 1), seconds=0.0)

@@ -45,7 +45,7 @@ def test_measures_the_data(sample: Path, made: dict) -> None:
     assert made["data"]["cases_with_class"] == dict.fromkeys(LABELS, 4)
     assert sum(made["data"]["share_of_class"].values()) == pytest.approx(1, abs=1e-4)
     counts = np.bincount(make_case(0)[1].ravel()).tolist()
-    assert made["cases"][0]["voxels_of_class"] == counts
+    assert made["cases"][0]["voxels_of_value"] == dict(enumerate(counts))
 
 
 def test_choices_and_overrides(made: dict) -> None:
@@ -70,7 +70,7 @@ def test_an_unknown_key_is_refused(sample: Path) -> None:
         (dict(orientation="RAX"), ("orientation", "'RAX'")),
         (dict(intensity="scores"), ("'scores'", "zscore, ct, range")),
         (dict(intensity=["zscore"] * 2), ("intensity", "1 channels")),
-        (dict(labels=dict(background=0, organ=2)), ("labels", "'organ': 2")),
+        (dict(labels=dict(liver=1, organ=2)), ("labels", "'organ': 2")),
         (dict(network=[4, 8]), ("network", "ViLUNet3D")),
     ],
 )
@@ -133,7 +133,11 @@ def test_patch_is_in_the_budget_and_whole_strides(median: tuple, spacing: tuple)
     network = choose_network(patch, spacing)
     net = build_network(
         dict(
-            channels=["x"], labels=[0, 1], spacing_mm=spacing, patch_vox=patch, network=dict(network, block="identity")
+            channels=["x"],
+            labels=dict(a=0, b=1),
+            spacing_mm=spacing,
+            patch_vox=patch,
+            network=dict(network, block="identity"),
         ),
         "ViLUNet3D",
         channels=[8] * len(network["channels"]),
@@ -157,7 +161,7 @@ def test_hippocampus_gets_nnunets_patch() -> None:
 
 
 def test_memory_grows_with_patch_and_batch() -> None:
-    plan = dict(channels=["x"], labels=[0, 1], spacing_mm=(1, 1, 1), patch_vox=(16, 16, 16))
+    plan = dict(channels=["x"], labels=dict(a=0, b=1), spacing_mm=(1, 1, 1), patch_vox=(16, 16, 16))
     net = build_network(plan, "ViLUNet3D", channels=(4, 8), depths=(0, 1))
     small, large, batch = (training_bytes(net, *size) for size in (((16,) * 3, 1), ((32,) * 3, 1), ((16,) * 3, 2)))
     weights = 16 * sum(p.numel() for p in net.parameters())

@@ -31,7 +31,7 @@ def decathlon(root: Path) -> Path:
 def test_decathlon(tmp_path: Path) -> None:
     listed = read_datalist(decathlon(tmp_path))
     assert [case.name for case in listed.cases] == ["c0", "c1", "c2"]
-    assert listed.channels == ("CT",) and listed.labels == dict(none=0, liver=1)
+    assert listed.channels == ("CT",) and listed.label_keys == dict(labels=dict(none=0, liver=1))
     first = listed.cases[0]
     assert first.images == (tmp_path / "imagesTr/c0.nii.gz",) and first.label == tmp_path / "labelsTr/c0.nii.gz"
     assert first.as_dict() == dict(name="c0", image=str(first.images[0]), label=str(first.label))
@@ -59,7 +59,7 @@ def test_nnunet_suffixes_and_splits(tmp_path: Path) -> None:
     assert (
         listed.cases[0].images[1].name == "p0_0001.nii.gz" and listed.cases[0].label == tmp_path / "labelsTr/p0.nii.gz"
     )
-    assert listed.channels == ("T1", "T2") and listed.labels == labels
+    assert listed.channels == ("T1", "T2") and listed.label_keys == dict(labels=labels)
     assert [case.name for case in listed.split(0)[1]] == ["p2"]
 
 
@@ -123,7 +123,7 @@ def test_two_folders_and_made_folds(tmp_path: Path) -> None:
         tmp_path, *(f"{folder}/v{n:02d}.nii.gz" for folder in ("images", "labels") for n in range(10)), "images/x.txt"
     )
     listed = read_datalist(tmp_path)
-    assert len(listed.cases) == 10 and listed.labels is None
+    assert len(listed.cases) == 10 and listed.label_keys == {}
     assert listed == read_datalist(tmp_path), "made folds are the same each time"
     assert sorted(len(listed.split(fold)[1]) for fold in range(5)) == [2] * 5
     assert read_datalist(tmp_path, labelled=False).cases[0].label is None
@@ -158,8 +158,7 @@ def test_cases_of_a_patient_share_a_made_fold(tmp_path: Path) -> None:
         ({"dataset.json": dict(training=[dict(image="a.png", label="b")])}, ("a.png",)),
         ({"dataset.json": dict(training=[dict(image="a.nii", label="b")] * 2)}, ("case a ", "2 times")),
         ({"dataset.json": dict(channel_names={"0": "CT"})}, ("*_0000.nii.gz", "dataset.json")),
-        ({"dataset.json": dict(labels=dict(a=[1, 2]), training=[])}, ("regions",)),
-        ({"dataset.json": dict(labels=dict(a=1, ignore=2), training=[])}, ("'ignore'",)),
+        ({"dataset.json": dict(labels=dict(a=[1, "b"]), training=[])}, ("dataset.json", "'b'")),
         ({}, ("dataset.json", "imagesTr/", "labelsTr/", "images/", "labels/")),
     ],
 )

@@ -10,9 +10,10 @@ from refusals import raises_one_line
 from torch import nn
 
 from vil_dense.medical.data.preprocess import PlanGrid
-from vil_dense.medical.inference.ensemble import Configuration, check_configurations, mean_classes, predict_mean
+from vil_dense.medical.inference.ensemble import Configuration, check_configurations, mean_mask, predict_mean
 from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS, predict
 from vil_dense.medical.inference.volume_windows import SlidingWindow
+from vil_dense.medical.label_map import LabelMap
 
 
 def configuration(seed: int, orientation: str, spacing: tuple[float, ...], **changes: object) -> Configuration:
@@ -62,9 +63,10 @@ def test_one_configuration_is_predicted_as_it_is() -> None:
 
 def test_slabs_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = [np.random.default_rng(seed).integers(0, 65535, (4, 5, 7, 3)).astype(np.uint16) for seed in (0, 1, 2)]
-    whole = mean_classes(parts)
+    known = LabelMap(dict(a=(0,), b=(1,), c=(2,)), (0, 1, 2))
+    whole = mean_mask(parts, known)
     monkeypatch.setattr("vil_dense.medical.inference.ensemble.SLAB_BYTES", 4 * 4 * 5 * 3 * 2)
-    np.testing.assert_array_equal(mean_classes(parts), whole)
+    np.testing.assert_array_equal(mean_mask(parts, known), whole)
     np.testing.assert_array_equal(whole, np.sum(parts, axis=0, dtype=np.int64).argmax(-1))
 
 

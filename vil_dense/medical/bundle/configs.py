@@ -5,6 +5,8 @@ from typing import Any
 
 from vil_dense.medical.data.plan_schema import Plan
 from vil_dense.medical.inference.volume_windows import SlidingWindow
+from vil_dense.medical.label_map import LabelMap
+from vil_dense.medical.losses import DICE_CE, PartialLoss, loss_of
 from vil_dense.medical.networks.nets import network_options
 
 OWN = ("ViLUNet3D", "ViLUNETR3D")
@@ -32,6 +34,7 @@ def network_config(plan: Plan, network: Mapping[str, Any]) -> dict[str, Any]:
 
 def inference(plan: Plan, network: Mapping[str, Any], windows: SlidingWindow) -> dict[str, Any]:
     """Returns a config that segments `dataset_dir`, see `inputs.find_cases`, and writes masks to `output_dir`."""
+    dtype = f"$np.{LabelMap.of(plan).mask_dtype}"
     save = {"_target_": "SaveImaged", "keys": "pred", "output_dir": "@output_dir", "output_postfix": "seg"}
     return {
         "imports": [
@@ -52,7 +55,12 @@ def inference(plan: Plan, network: Mapping[str, Any], windows: SlidingWindow) ->
         "dataset": _dataset("@datalist", "@preprocessing"),
         "dataloader": _loader("@dataset", 1, False),
         "inferer": _inferer(windows),
-        "postprocessing": {**save, "separate_folder": False, "resample": False, "output_dtype": "$np.uint8"},
+        "postprocessing": {
+            **save,
+            "separate_folder": False,
+            "resample": False,
+            "output_dtype": dtype,
+        },
         "handlers": [_load(), {"_target_": "StatsHandler", "iteration_log": False}],
         "evaluator": _evaluator("@dataloader", "@inferer", "@postprocessing", "@handlers"),
         "run": ["$@evaluator.run()"],
@@ -75,7 +83,6 @@ def train(
         fold: the fold for validation.
         augment: options of `transforms.augmentation`.
     """
-    loss = {"_target_": "DiceCELoss", "include_background": False, "to_onehot_y": True, "softmax": True, "batch": True}
     return {
         "imports": [
             "$import os",
@@ -97,10 +104,10 @@ def train(
         "network_def": network,
         "network": "$@network_def.to(@device)",
         "cases": "$read_datalist(@dataset_dir, @datalist).split(@fold)",
-        "loss": {"_target_": "DeepSupervisionLoss", "loss": loss},
+        "loss": {"_target_": "DeepSupervisionLoss", "loss": _loss(plan)},
         "optimizer": {"_target_": "torch.optim.AdamW", "params": "$@network.parameters()", "lr": learning_rate},
         "train": _training(augment or {}, batch_size),
-        "validate": _validation(len(plan["labels"]), windows),
+        "validate": _validation(LabelMap.of(plan), windows),
         "initialize": ["$monai.utils.set_determinism(seed=0)"],
         "run": ["$@train#trainer.run()"],
     }
@@ -133,12 +140,23 @@ def _training(augment: Mapping[str, Any], batch_size: int) -> dict[str, Any]:
     }
 
 
-def _validation(classes: int, windows: SlidingWindow) -> dict[str, Any]:
+def _loss(plan: Plan) -> dict[str, Any]:
+    """Returns the config of `losses.loss_of`."""
+    if isinstance(loss_of(plan), PartialLoss):
+        return {"_target_": "vil_dense.medical.losses.PartialLoss", "plan": "@plan"}
+    return {"_target_": "DiceCELoss", **DICE_CE}
+
+
+def _validation(labels: LabelMap, windows: SlidingWindow) -> dict[str, Any]:
     """Returns the section `validate`: Dice of the masks that inference writes, on the grids of the files."""
     saver = {"_target_": "CheckpointSaver", "save_dir": "@ckpt_dir", "save_dict": {"model": "@network"}}
     # computed from class indices: one-hot scores would take 4 bytes for each class and voxel of the file
-    dice = {"_target_": "MeanDice", "include_background": False, "num_classes": classes, "output_transform": MASKS}
-    evaluator = _evaluator("@validate#dataloader", "@validate#inferer", None, "@validate#handlers")
+    dice = {"_target_": "MeanDice", "include_background": False, "num_classes": len(labels.outputs)}
+    masks = None
+    if not labels.plain:  # regions overlap, or values are not class indices
+        dice = {"_target_": "MeanDice", "include_background": True}
+        masks = {"_target_": f"{TRANSFORMS}.ToStructuresd", "keys": ["pred", "label"], "plan": "@plan"}
+    evaluator = _evaluator("@validate#dataloader", "@validate#inferer", masks, "@validate#handlers")
     return {
         "preprocessing": {"_target_": f"{TRANSFORMS}.LoadCased", "keys": ["image", "label"], "plan": "@plan"},
         "dataset": _dataset(_cases(1), "@validate#preprocessing"),
@@ -148,7 +166,7 @@ def _validation(classes: int, windows: SlidingWindow) -> dict[str, Any]:
             {"_target_": "StatsHandler", "iteration_log": False},
             {**saver, "save_key_metric": True, "key_metric_filename": "model.pt"},
         ],
-        "key_metric": {"val_mean_dice": dice},
+        "key_metric": {"val_mean_dice": {**dice, "output_transform": MASKS}},
         "evaluator": {**evaluator, "key_val_metric": "@validate#key_metric"},
     }
 
@@ -201,7 +219,7 @@ def _inferer(windows: SlidingWindow) -> dict[str, Any]:
     return {"_target_": INFERER, "plan": "@plan", "overlap": windows.overlap, "window_batch": windows.batch}
 
 
-def _evaluator(loader: str, inferer: str, postprocessing: str | None, handlers: str) -> dict[str, Any]:
+def _evaluator(loader: str, inferer: str, postprocessing: Any, handlers: str) -> dict[str, Any]:
     parts = {"inferer": inferer, "postprocessing": postprocessing, "val_handlers": handlers}
     return {
         "_target_": "SupervisedEvaluator",

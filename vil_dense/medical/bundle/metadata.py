@@ -10,6 +10,7 @@ import torch
 
 from vil_dense import __version__
 from vil_dense.medical.data.plan_schema import Plan
+from vil_dense.medical.label_map import LabelMap
 
 SCHEMA_URL = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 
@@ -23,12 +24,13 @@ def metadata(plan: Plan, about: Mapping[str, Any]) -> dict[str, Any]:
     # MONAI 1.6 overwrites the required packages by the optional ones, so both lists are equal.
     packages = {"vil_dense": __version__} | {name: version(name) for name in ("nibabel", "pytorch-ignite")}
     shape = [f"{size}*n" for size in plan["patch_vox"]]
-    names = {str(value): name for name, value in plan["labels"].items()}
+    known = LabelMap.of(plan)
+    names = {str(index): name for index, name in enumerate(known.outputs)}
     channels = {str(index): name for index, name in enumerate(plan["channels"])}
     tensor = dict(spatial_shape=shape, dtype="float32", is_patch_data=True)
     image = dict(type="image", format="magnitude", num_channels=len(channels), value_range=[-10, 10])
     scores = dict(type="image", format="logits", num_channels=len(names), value_range=[-100, 100])
-    known = dict(
+    fields = dict(
         schema=SCHEMA_URL,
         version="0.1.0",
         changelog={"0.1.0": "exported"},
@@ -37,7 +39,7 @@ def metadata(plan: Plan, about: Mapping[str, Any]) -> dict[str, Any]:
         numpy_version=np.__version__,
         required_packages_version=packages,
         optional_packages_version=packages,
-        task=f"Segmentation of {', '.join(name for name in plan['labels'] if plan['labels'][name] > 0)}",
+        task=f"Segmentation of {', '.join(known.structures)}",
         description="A Vision-LSTM (ViL, arXiv 2406.04303) encoder-decoder for volumes, trained with vil_dense.",
         authors="to be filled in",
         copyright="to be filled in",
@@ -48,4 +50,4 @@ def metadata(plan: Plan, about: Mapping[str, Any]) -> dict[str, Any]:
             outputs=dict(pred={**scores, **tensor, "channel_def": names}),
         ),
     )
-    return {**known, **about}
+    return {**fields, **about}

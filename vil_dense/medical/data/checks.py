@@ -3,42 +3,50 @@
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from vil_dense.files import sample_evenly
 from vil_dense.medical.data.reader import LoadedCase, read_case
 from vil_dense.medical.datalists.datalist import Case
+from vil_dense.medical.label_map import LabelMap
 
 SHOWN = 5
 
 
 class Counts:
-    """Counts the voxels of each class in the cases that it is called with, and the cases that have the class."""
+    """Counts the voxels of each class of a plan in the cases that it is called with, and the cases that have it."""
 
-    def __init__(self, labels: Mapping[str, int]) -> None:
-        self.labels, self.read = labels, 0
-        self.voxels, self.cases = (np.zeros(max(labels.values()) + 1, np.int64) for _ in range(2))
+    def __init__(self, plan: Mapping[str, Any]) -> None:
+        known, self.read = LabelMap.of(plan), 0
+        self.labels = known.values if known.ignore is None else {**known.values, "(ignored)": (known.ignore,)}
+        self.total = 0
+        self.classes, self.length = len(known.values), max(known.file_values) + 1
+        self.voxels, self.cases = (dict.fromkeys(self.labels, 0) for _ in range(2))
 
     def __call__(self, case: Case, loaded: LoadedCase) -> None:
         self.read += 1
         if loaded.label is not None:
-            counts = np.bincount(loaded.label.ravel(), minlength=len(self.voxels))
-            self.voxels += counts
-            self.cases += counts > 0
+            counts = np.bincount(loaded.label.ravel(), minlength=self.length)
+            for name, values in self.labels.items():
+                found = int(counts[list(values)].sum())
+                self.voxels[name] += found
+                self.cases[name] += found > 0
+            self.total += loaded.label.size
 
     def table(self, title: str) -> str:
         """Returns `title` and a line for each class."""
-        total = max(int(self.voxels.sum()), 1)
+        percent = 100 / max(self.total, 1)
         rows = [
-            f"{value:>5}  {name:<20} {100 * int(self.voxels[value]) / total:>12.3f} {int(self.cases[value]):>9}"
-            for name, value in self.labels.items()
+            f"{','.join(map(str, values)):>5}  {name:<20} {percent * self.voxels[name]:>12.3f} {self.cases[name]:>9}"
+            for name, values in self.labels.items()
         ]
         return "\n".join([title, f"{'id':>5}  {'class':<20} {'% of voxels':>12} {'cases':>9}", *rows])
 
     def absent(self) -> list[str]:
         """Returns the classes without a voxel."""
-        return [name for name, value in self.labels.items() if not self.voxels[value]]
+        return [name for name in list(self.labels)[: self.classes] if not self.voxels[name]]
 
 
 def check_cases(

@@ -14,12 +14,13 @@ import torch
 from vil_dense.backbones.memory import LiveMemory
 from vil_dense.medical.data.checks import check_cases
 from vil_dense.medical.data.mirroring import axes_without_sides, centres, paired_labels, sided_names
-from vil_dense.medical.data.plan_schema import check_values
+from vil_dense.medical.data.plan_schema import LABEL_KEYS, check_values
 from vil_dense.medical.data.reader import LoadedCase
 from vil_dense.medical.data.resample import new_length
 from vil_dense.medical.datalists.datalist import Case, DataList
 from vil_dense.medical.io.orientation import axis_order
 from vil_dense.medical.io.volumes import read_grid
+from vil_dense.medical.label_map import LabelMap, chosen_labels, values_of
 from vil_dense.medical.networks.nets import build_network, logits_of
 from vil_dense.medical.networks.topology import FEWEST_VOX, topology, total_stride
 from vil_dense.medical.networks.vil_unet import ViLUNet3D
@@ -31,6 +32,7 @@ MOST_TOKENS = 4096
 """Most tokens of a patch at the finest scale with sequence blocks."""
 SAMPLES = 2000
 """Foreground voxels of each case and channel that are sampled for the statistics of the data set."""
+NAMED = ("channels", "labels", *LABEL_KEYS)
 CHOICES = (
     *("orientation", "spacing_mm", "patch_vox", "batch_size"),
     *("intensity", "network", "flip_axes", "nan_background"),
@@ -40,8 +42,8 @@ CHOICES = (
 class Study:
     """Collects the measurements of cases that the plan needs; axes are in the order of `orientation`."""
 
-    def __init__(self, orientation: str = "RAS") -> None:
-        self.orientation = orientation
+    def __init__(self, orientation: str = "RAS", ignore: int | None = None) -> None:
+        self.orientation, self.ignore = orientation, ignore
         self.cases: list[dict[str, Any]] = []
         self.foreground: list[np.ndarray] = []
         self.centres: list[dict[int, np.ndarray]] = []
@@ -51,6 +53,10 @@ class Study:
         image, label, grid = loaded
         order = axis_order(grid.affine, self.orientation)
         counts = np.bincount(label.ravel()) if label is not None else np.zeros(1, int)
+        if label is not None and self.ignore is not None:
+            if (label == self.ignore).all():
+                raise ValueError(f"case {case.name}: every voxel of its label has the ignore_label {self.ignore}")
+            label = np.where(label == self.ignore, 0, label)
         inside = image[:, label > 0] if label is not None and label.any() else image.reshape(len(image), -1)
         picked = np.random.default_rng(len(self.cases)).integers(inside.shape[1], size=SAMPLES)
         self.foreground.append(inside[:, picked])
@@ -68,13 +74,13 @@ class Study:
                     )
                     for channel in image
                 ],
-                voxels_of_class=counts.tolist(),
+                voxels_of_value={n: int(counts[n]) for n in np.flatnonzero(counts).tolist() if n != self.ignore},
             )
         )
 
-    def sided(self, labels: Mapping[str, int]) -> list[str]:
+    def sided(self, labels: Mapping[str, Any]) -> list[str]:
         """Returns the labels that belong to one side: by their names, or because they lie in pairs."""
-        names = {value: name for name, value in labels.items()}
+        names = {value: name for name, own in labels.items() for value in values_of(own)}
         paired = {names[value] for pair in paired_labels(self.centres, self.sizes_mm) for value in pair}
         return sorted({*sided_names(labels), *paired})
 
@@ -93,28 +99,26 @@ def make_plan(
     Sizes and spacings are in the order of the plan's orientation (default RAS), not in that of the files.
 
     Args:
-        set_values: values for keys of `CHOICES`, `channels` or `labels` that replace those of the rules; dependent
-            values are adapted.
+        set_values: values for keys of `CHOICES` and `NAMED` that replace those of the rules; dependent values are
+            adapted.
         patch_budget_vox: most voxels of a patch.
 
     Raises:
         ValueError: the data have faults, or a key or value is not allowed in a plan.
     """
     given = dict(set_values or {})
-    if unknown := set(given) - {*CHOICES, "channels", "labels"}:
-        known = ", ".join(("channels", "labels", *CHOICES))
-        raise ValueError(f"a plan has no {', '.join(sorted(unknown))}; known: {known}")
+    if unknown := set(given) - {*CHOICES, *NAMED}:
+        raise ValueError(f"a plan has no {', '.join(sorted(unknown))}; known: {', '.join((*NAMED, *CHOICES))}")
     channels = given.get("channels") or listed.channels or [f"channel {n}" for n in range(_channels(listed))]
     given["channels"] = channels = [channels] if isinstance(channels, str) else list(channels)
-    if labels := given.get("labels") or listed.labels:
-        given["labels"] = labels
+    given |= chosen_labels({key: given.pop(key) for key in NAMED[1:] if key in given}, listed.label_keys)
     if "intensity" in given:
         given["intensity"] = _rules(given["intensity"], len(channels))
     check_values(given)
-    study = Study(given.get("orientation", "RAS"))
-    values = sorted(labels.values()) if labels else range(256)
+    study = Study(given.get("orientation", "RAS"), given.get("ignore_label"))
+    values = LabelMap.of(given).file_values if "labels" in given else range(256)
     warnings = check_cases(listed.cases, len(channels), values, report, study, nan=given.get("nan_background"))
-    chosen = _choose(study, channels, dict(labels or _found_labels(study)), given, patch_budget_vox)
+    chosen = _choose(study, channels, given.get("labels") or _found_labels(study), given, patch_budget_vox)
     data = _summary(study, chosen["labels"]) | dict(sided=study.sided(chosen["labels"]))
     return dict(data=data, plan=chosen, cost=_cost(chosen), cases=study.cases, warnings=warnings)
 
@@ -127,11 +131,11 @@ def _rules(intensity: Any, channels: int) -> list[Any]:
 
 def _found_labels(study: Study) -> dict[str, int]:
     """Returns classes named after the values in the labels, for a data set without class names."""
-    found = sorted({n for case in study.cases for n, count in enumerate(case["voxels_of_class"]) if count})
+    found = sorted({n for case in study.cases for n in case["voxels_of_value"]})
     if found not in ([*range(len(found))], [*range(1, len(found) + 1)]) or found in ([], [0]):
         raise ValueError(
-            f"the labels hold the values {', '.join(map(str, found[:8]))}{', ...' * (len(found) > 8)}: classes are "
-            "0, 1, ... without a gap; renumber them, or name classes without voxels: --set labels.NAME=VALUE ..."
+            f"the labels hold the values {', '.join(map(str, found[:8]))}{', ...' * (len(found) > 8)}, with a gap: "
+            "name the classes, --set labels.background=0 labels.NAME=VALUE ..."
         )
     return {"background" if n == 0 else f"class {n}": n for n in range(found[-1] + 1)}
 
@@ -142,7 +146,7 @@ def _channels(listed: DataList) -> int:
 
 
 def _choose(
-    study: Study, channels: list[str], labels: dict[str, int], given: Mapping[str, Any], budget: int
+    study: Study, channels: list[str], labels: dict[str, Any], given: Mapping[str, Any], budget: int
 ) -> dict[str, Any]:
     spacing = [
         float(mm) for mm in given.get("spacing_mm") or target_spacing([case["spacing_mm"] for case in study.cases])
@@ -173,7 +177,7 @@ def _choose(
         network={**choose_network(patch, spacing), **given.get("network", {})},
         flip_axes=list(given.get("flip_axes", axes_without_sides(study.orientation, study.sided(labels)))),
         median_size_vox=median,
-        **{key: given[key] for key in ("nan_background",) if key in given},
+        **{key: given[key] for key in ("nan_background", *LABEL_KEYS) if key in given},
     )
 
 
@@ -230,13 +234,14 @@ def choose_network(patch_vox: Sequence[int], spacing_mm: Sequence[float]) -> dic
     return dict(channels=list(WIDTHS[:levels]), depths=depths, deep_supervision=max(1, min(3, levels - 1)))
 
 
-def _summary(study: Study, labels: Mapping[str, int]) -> dict[str, Any]:
+def _summary(study: Study, labels: Mapping[str, Any]) -> dict[str, Any]:
     spacings = np.array([case["spacing_mm"] for case in study.cases])
     shapes = np.array([case["shape_vox"] for case in study.cases])
-    counts = np.zeros(len(labels), np.int64)
-    for case in study.cases:
-        counts[: len(case["voxels_of_class"])] += case["voxels_of_class"]
-    total = max(int(counts.sum()), 1)
+    total = max(sum(sum(case["voxels_of_value"].values()) for case in study.cases), 1)
+    counts = {
+        name: [sum(case["voxels_of_value"].get(value, 0) for value in values_of(own)) for case in study.cases]
+        for name, own in labels.items()
+    }
     return dict(
         cases=len(study.cases),
         spacing_mm=_spread(spacings),
@@ -246,11 +251,8 @@ def _summary(study: Study, labels: Mapping[str, int]) -> dict[str, Any]:
             dict(zip(("p0.5", "mean", "std", "p99.5"), _moments(values), strict=True))
             for values in np.concatenate(study.foreground, axis=1)
         ],
-        share_of_class={name: round(int(counts[value]) / total, 6) for name, value in labels.items()},
-        cases_with_class={
-            name: sum(value < len(c["voxels_of_class"]) and c["voxels_of_class"][value] > 0 for c in study.cases)
-            for name, value in labels.items()
-        },
+        share_of_class={name: round(sum(own) / total, 6) for name, own in counts.items()},
+        cases_with_class={name: sum(voxels > 0 for voxels in own) for name, own in counts.items()},
     )
 
 

@@ -2,14 +2,15 @@
 
 A plan is a mapping with
   channels      names of the input's channels
-  labels        values of the classes by name, 0 (the background) upwards without a gap
+  labels        value of each class by name, or a list of values; 0 is the background, see `label_map`
   orientation   axis codes along which the network sees a volume, e.g. `RAS`
   spacing_mm    spacing after resampling, three numbers in that orientation
   patch_vox     size of training patches and prediction windows, three numbers
   intensity     for each channel a dict with `rule`, a key of `INTENSITY`, and that rule's options
 and, after planning, `batch_size`, `network` (options of `ViLUNet3D`), `flip_axes` (axes along which volumes are
 mirrored, see `mirroring`) and `median_size_vox`. With `nan_background`, a number, voxels of NaN are read as this value;
-without it they are an error.
+without it they are an error. `class_order`, `regions_class_order` and `ignore_label` say more of the labels, see
+`label_map`.
 """
 
 import math
@@ -22,18 +23,21 @@ from vil_dense.files import read_json
 from vil_dense.medical.data.intensity import INTENSITY
 from vil_dense.medical.io.geometry import SIZES_MM
 from vil_dense.medical.io.orientation import AXIS_NAMES
+from vil_dense.medical.label_map import check_labels, in_order
 
 Plan = Mapping[str, Any]
 
 PLAN_KEYS = ("channels", "labels", "orientation", "spacing_mm", "patch_vox", "intensity")
-PLANNED = ("batch_size", "network", "flip_axes", "median_size_vox", "nan_background")
-"""Keys that planning adds, the last one only on request."""
+LABEL_KEYS = ("class_order", "regions_class_order", "ignore_label")
+PLANNED = ("batch_size", "network", "flip_axes", "median_size_vox", "nan_background", *LABEL_KEYS)
+"""Keys that planning adds; those from `nan_background` on only where they are needed."""
 
 
 def read_plan(plan: Plan | str | Path) -> Plan:
     """Returns a plan from a mapping, or from a JSON file of `tools/volumes/plan.py`.
 
-    Its labels are in order of their values, as MMEngine sorts the names in a config that it writes.
+    Its labels are in `class_order`, or else in the order of their values, as MMEngine sorts the names in a config that
+    it writes.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -55,7 +59,7 @@ def read_plan(plan: Plan | str | Path) -> Plan:
     if unknown := [key for key in plan if key not in (*PLAN_KEYS, *PLANNED)]:
         raise ValueError(f"a plan has no {', '.join(unknown)}; known: {', '.join((*PLAN_KEYS, *PLANNED))}")
     check_values(plan)
-    return {**plan, "labels": dict(sorted(plan["labels"].items(), key=lambda item: item[1]))}
+    return {**plan, "labels": in_order(plan)}
 
 
 def check_values(plan: Plan) -> None:
@@ -71,11 +75,6 @@ def check_values(plan: Plan) -> None:
             check(plan)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"a plan's {key} cannot be {plan[key]!r} ({type(error).__name__}: {error})") from None
-
-
-def _check_labels(plan: Plan) -> None:
-    if sorted(plan["labels"].values()) != list(range(len(plan["labels"]))) or len(plan["labels"]) < 2:
-        raise ValueError(f"a plan's labels are 0, 1, ... without a gap, got {dict(plan['labels'])}")
 
 
 def _check_orientation(plan: Plan) -> None:
@@ -145,7 +144,7 @@ def _check_nan_background(plan: Plan) -> None:
 
 PLAN_CHECKS: dict[str, Callable[[Plan], None]] = {
     "channels": _check_channels,
-    "labels": _check_labels,
+    "labels": check_labels,
     "orientation": _check_orientation,
     "spacing_mm": _check_spacing,
     "patch_vox": lambda plan: _check_numbers(plan, "patch_vox", int),

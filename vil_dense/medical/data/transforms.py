@@ -30,6 +30,7 @@ from vil_dense.medical.data.plan_schema import Plan, read_plan
 from vil_dense.medical.data.preprocess import PlanGrid, network_input
 from vil_dense.medical.data.reader import read_case
 from vil_dense.medical.datalists.datalist import Case
+from vil_dense.medical.label_map import LabelMap
 
 KEYS = ("image", "label")
 
@@ -43,7 +44,7 @@ class LoadCased(MapTransform):
 
     def __init__(self, keys: KeysCollection, plan: Plan) -> None:
         super().__init__(keys)
-        self.channels, self.labels = len(plan["channels"]), sorted(plan["labels"].values())
+        self.channels, self.labels = len(plan["channels"]), LabelMap.of(plan).file_values
         self.nan = plan.get("nan_background")
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -54,6 +55,48 @@ class LoadCased(MapTransform):
         affine = torch.from_numpy(grid.affine)
         placed = {key: MetaTensor(torch.from_numpy(x), affine, dict(meta)) for key, x in volumes.items()}
         return {**data, **placed}
+
+
+class EncodeLabelsd(MapTransform):
+    """Replaces the values of a label by the numbers that loss and sampling use, see `LabelMap.encode`."""
+
+    def __init__(self, keys: KeysCollection, plan: Plan) -> None:
+        super().__init__(keys)
+        self.labels = LabelMap.of(plan)
+
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
+        data = dict(data)
+        for key in self.key_iterator(data):
+            label = data[key]
+            encoded = self.labels.encode(label.as_tensor().numpy())
+            if self.labels.ignore is not None and not encoded.any():
+                raise ValueError(
+                    f"case {data['name']}: every voxel of its label has the ignore_label {self.labels.ignore}: "
+                    "annotate some of them, or take the case out of the training"
+                )
+            data[key] = MetaTensor(torch.from_numpy(encoded), meta=label.meta)
+        return data
+
+
+class ToStructuresd(MapTransform):
+    """Replaces the values of a label, or of a mask, by (structures, I, J, K) uint8, 1 inside each structure.
+
+    Voxels without annotation in `label` are in no structure of any of the keys.
+    """
+
+    def __init__(self, keys: KeysCollection, plan: Plan) -> None:
+        super().__init__(keys)
+        self.labels = LabelMap.of(plan)
+
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
+        data = dict(data)
+        ignored = -1 if self.labels.ignore is None else self.labels.ignore
+        known = data["label"].int() != ignored
+        for key in self.key_iterator(data):
+            own = [torch.tensor(values, device=known.device) for values in self.labels.structures.values()]
+            masks = torch.cat([torch.isin(data[key].int(), values) for values in own])
+            data[key] = (masks & known).to(torch.uint8)
+        return data
 
 
 class ToPlanGridd(MapTransform):
@@ -78,12 +121,16 @@ class ToPlanGridd(MapTransform):
 def training_cases(plan: Plan | str | Path) -> Compose:
     """Returns the transforms whose results can be cached: read, resample, pad to the patch, find voxels of each class.
 
-    Their input is the dictionary of `Case.as_dict`.
+    Their input is the dictionary of `Case.as_dict`, and their label is that of `LabelMap.encode`.
     """
     plan = read_plan(plan)
+    labels = LabelMap.of(plan)
+    encode = [] if labels.plain else [EncodeLabelsd("label", plan)]
     # 20,000 voxels of each class are enough for sampling; the indices of all would take more memory than the volume.
-    places = ClassesToIndicesd("label", num_classes=len(plan["labels"]), max_samples_per_class=20000)
-    return Compose([LoadCased(KEYS, plan), ToPlanGridd(KEYS, plan), SpatialPadd(KEYS, plan["patch_vox"]), places])
+    count = labels.first_group + len(labels.groups)
+    places = ClassesToIndicesd("label", num_classes=count, max_samples_per_class=20000)
+    grid = [ToPlanGridd(KEYS, plan), SpatialPadd(KEYS, plan["patch_vox"])]
+    return Compose([LoadCased(KEYS, plan), *encode, *grid, places])
 
 
 def augmentation(
@@ -99,15 +146,18 @@ def augmentation(
     """Returns the random transforms: crop a patch, rotate, scale and mirror it, and change its intensities.
 
     Args:
-        foreground: probability that the patch is centred on a voxel of a foreground class, each equally likely.
+        foreground: probability that the patch is centred on a voxel of a foreground class (of a label value, if classes
+            are regions), each equally likely. No patch is centred on a voxel without annotation.
         flip_axes: axes along which half of the patches are mirrored; by default those of `mirroring.mirror_axes`.
         rotate_deg: largest rotation about each axis; with anisotropic spacing only within the slices.
         scale: largest relative change of size.
         prob: probability of rotation and scaling.
         intensity_prob: probability of each change of intensity (noise, blur, contrast, gain).
     """
-    keys, classes = ("image", "label"), len(plan["labels"])
-    ratios = [1 - foreground, *[foreground / (classes - 1)] * (classes - 1)]
+    labels = LabelMap.of(plan)
+    others = len(labels.groups) - 1
+    ratios = [*[0.0] * labels.first_group, 1 - foreground, *[foreground / others] * others]
+    keys, classes = ("image", "label"), len(ratios)
     size = tuple(plan["patch_vox"])
     axes = mirror_axes(plan) if flip_axes is None else flip_axes
     return Compose(

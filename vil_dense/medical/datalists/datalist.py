@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +45,13 @@ class Case:
 
 @dataclass(frozen=True)
 class DataList:
-    """Stores cases in order of their names, the split of each fold, and channel names and label values by name, if the
-    data set has them."""
+    """Stores cases in order of their names, the split of each fold, and, if the data set has them, names of channels
+    and the keys of a plan on labels (`labels`, `regions_class_order`, `ignore_label`)."""
 
     cases: tuple[Case, ...]
     splits: Mapping[int, Split]
     channels: tuple[str, ...] | None = None
-    labels: Mapping[str, int] | None = None
+    label_keys: Mapping[str, Any] = field(default_factory=dict)
 
     def split(self, fold: int) -> tuple[list[Case], list[Case]]:
         """Returns the cases for training and those for validation.
@@ -112,7 +112,7 @@ def read_datalist(
     splits = find_splits({case.name: case.fold for case in cases}, root / "splits_final.json", patient)
     try:
         channels, labels = _channels(meta), _labels(meta)
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{meta_path} has channels or labels of an unknown form ({error})") from None
     if not cases:
         raise ValueError(f"{source if datalist else root} lists no cases")
@@ -253,15 +253,17 @@ def _channels(meta: Mapping[str, Any]) -> tuple[str, ...] | None:
     return tuple(str(named[key]) for key in sorted(named, key=int)) if named else None
 
 
-def _labels(meta: Mapping[str, Any]) -> dict[str, int] | None:
-    """Returns label values by name; Decathlon writes value: name, nnU-Net name: value."""
+def _labels(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the keys of a plan on labels; Decathlon writes value: name, nnU-Net name: value, or a list of values."""
     labels = meta.get("labels")
     if not labels:
-        return None
-    if "ignore" in labels or "ignore" in [*map(str, labels.values())]:
-        raise ValueError("nnU-Net's label 'ignore' is not supported: give each voxel a class")
-    by_value = all(str(key).isdigit() for key in labels)
-    pairs = [(name, value) for value, name in labels.items()] if by_value else [*labels.items()]
-    if any(isinstance(value, list) for _, value in pairs):
-        raise ValueError("labels that are regions of several values are not supported: give each value its own name")
-    return dict(sorted(((str(name), int(value)) for name, value in pairs), key=lambda pair: pair[1]))
+        return {}
+    if all(str(key).isdigit() for key in labels):
+        labels = {str(labels[value]): int(value) for value in sorted(labels, key=int)}
+    whole = {name: [*map(int, own)] if isinstance(own, list) else int(own) for name, own in labels.items()}
+    found: dict[str, Any] = dict(labels=whole)
+    if "ignore" in whole:
+        found["ignore_label"] = whole.pop("ignore")
+    if meta.get("regions_class_order") is not None:
+        found["regions_class_order"] = [*map(int, meta["regions_class_order"])]
+    return found

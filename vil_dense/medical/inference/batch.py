@@ -179,7 +179,7 @@ class Folder:
     def _write(self, case: Case, image: np.ndarray, grid: Grid, done: Callable[[], None]) -> None:
         """Writes mask, overlay, probabilities and, last, the report of one case."""
         save_json(self.out / "settings.json", self.settings)
-        labels = self.plan["labels"]
+        labels = self.predictor.written
         with self._probabilities(case, grid) as array:
             mask = self.predictor.segment(image, grid, array, scratch=self.out, done=done)
         write_mask(self.out / "masks" / f"{case.name}.nii.gz", mask, grid)

@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from vil_dense.medical.data.plan_schema import Plan
-from vil_dense.medical.inference.volume_predictor import predict
+from vil_dense.medical.data.plan_schema import LABEL_KEYS, Plan
+from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS, predict
 from vil_dense.medical.inference.volume_windows import SlidingWindow
+from vil_dense.medical.label_map import LabelMap
 
 SLAB_BYTES = 2**27
 """Most bytes of the sums of a slab."""
@@ -43,12 +44,13 @@ def check_configurations(configurations: Sequence[Configuration]) -> None:
     """
     first = configurations[0].plan
     for other in configurations[1:]:
-        for key, wanted, got in (
-            ("channels", list(first["channels"]), list(other.plan["channels"])),
-            ("labels", dict(first["labels"]), dict(other.plan["labels"])),
-        ):
-            if wanted != got:
-                raise ValueError(f"predictions are averaged over equal {key}, got {wanted} and {got}")
+        if (wanted := list(first["channels"])) != (got := list(other.plan["channels"])):
+            raise ValueError(f"predictions are averaged over equal channels, got {wanted} and {got}")
+        if LabelMap.of(first) != LabelMap.of(other.plan):
+            labels = [
+                {key: plan[key] for key in ("labels", *LABEL_KEYS) if key in plan} for plan in (first, other.plan)
+            ]
+            raise ValueError(f"predictions are averaged over equal labels, got {labels[0]} and {labels[1]}")
 
 
 def predict_mean(
@@ -62,7 +64,7 @@ def predict_mean(
     scratch: Path | None = None,
     done: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
-    """Returns the classes, (I, J, K) uint8 (uint16 for more than 256 classes), on the grid of the image.
+    """Returns the mask, (I, J, K) uint8 (uint16 with values above 255), on the grid of the image.
 
     Args:
         configurations: see `check_configurations`; a single one is predicted as it is.
@@ -81,33 +83,34 @@ def predict_mean(
 
     if len(configurations) == 1:
         return run(configurations[0], probabilities)
-    shape = (*image.shape[1:], len(configurations[0].plan["labels"]))
+    known = LabelMap.of(configurations[0].plan)
+    shape = (*image.shape[1:], len(known.outputs))
     with ExitStack() as files:
         parts = [files.enter_context(_unnamed(shape, scratch)) for _ in configurations]
         for configuration, part in zip(configurations, parts, strict=True):
             run(configuration, part)
-        return mean_classes(parts, probabilities)
+        return mean_mask(parts, known, probabilities)
 
 
-def mean_classes(parts: Sequence[np.ndarray], probabilities: np.ndarray | None = None) -> np.ndarray:
-    """Returns the class of the largest mean probability of each voxel, (I, J, K) uint8 or uint16.
+def mean_mask(parts: Sequence[np.ndarray], known: LabelMap, probabilities: np.ndarray | None = None) -> np.ndarray:
+    """Returns the mask of mean probabilities, (I, J, K) uint8 or uint16.
 
     Args:
-        parts: (I, J, K, classes) uint16 each, see `volume_predictor.PROBABILITY_STEPS`.
+        parts: (I, J, K, outputs) uint16 each, see `volume_predictor.PROBABILITY_STEPS`.
         probabilities: an array of this form to fill with the mean.
     """
     *shape, classes = parts[0].shape
-    labels = np.zeros(shape, dtype=np.min_scalar_type(classes - 1))
+    mask = np.zeros(shape, known.mask_dtype)
     step = max(1, SLAB_BYTES // (4 * math.prod(shape[:2]) * classes))
     for start in range(0, shape[2], step):
         place = np.s_[:, :, start : start + step]
         total = np.zeros(parts[0][place].shape, np.uint32)
         for part in parts:
             total += part[place]
-        labels[place] = total.argmax(-1)
+        mask[place] = known.mask(np.moveaxis(total, -1, 0), len(parts) * PROBABILITY_STEPS / 2)
         if probabilities is not None:
             probabilities[place] = np.round(total / len(parts))
-    return labels
+    return mask
 
 
 @contextmanager

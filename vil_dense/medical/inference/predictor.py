@@ -21,6 +21,7 @@ from vil_dense.medical.inference.volume_windows import SlidingWindow
 from vil_dense.medical.io.dicom_seg import write_dicom_seg
 from vil_dense.medical.io.grid import Grid, move_slices, move_slices_back, new_grid
 from vil_dense.medical.io.volumes import at_frame, mask_image, read_grid, read_grids
+from vil_dense.medical.label_map import LabelMap, written_labels
 from vil_dense.medical.networks.nets import NETWORKS
 from vil_dense.medical.postprocess import Steps, check_steps, largest_alone, postprocess
 from vil_dense.medical.report import describe_mask
@@ -35,15 +36,15 @@ class VolumePrediction:
     """Holds the mask of a volume on the grid of the input.
 
     Args:
-        mask: (I, J, K) uint8 (uint16 for more than 256 classes) with the affine and orientation of the input.
-        labels: value of each class by its name.
+        mask: (I, J, K) uint8 (uint16 with values above 255) with the affine and orientation of the input.
+        labels: value of each class in the mask by its name, or the values of a region.
         volumes_ml: volume of each class but the background by its name, ml.
         grid: of the input.
         probabilities: (I, J, K, classes) float32, if they were asked for.
     """
 
     mask: nibabel.Nifti1Image
-    labels: dict[str, int]
+    labels: dict[str, Any]
     volumes_ml: dict[str, float]
     grid: Grid
     probabilities: nibabel.Nifti1Image | None = None
@@ -94,8 +95,9 @@ class VolumePredictor:
         self.configurations = [Configuration(networks, plan, windows or SlidingWindow.of(plan)), *others]
         check_configurations(self.configurations)
         self.plan, self.device, self.mirror = plan, device, mirror
-        self.steps = largest_alone(plan["labels"]) if largest else steps or {}
-        check_steps(self.steps, plan["labels"])
+        self.written = written_labels(plan)
+        self.steps = largest_alone(self.written) if largest else steps or {}
+        check_steps(self.steps, self.written)
 
     @classmethod
     def load(
@@ -160,13 +162,17 @@ class VolumePredictor:
             ValueError: the volume is not 3D, has no affine, another number of channels or NaN, or its file is damaged.
         """
         grids = [at_frame(grid, frame) for grid in grids_of(volume)]
-        labels = dict(self.plan["labels"])
+        labels = self.written
         for each in grids:
             if each.warning:
                 warnings.warn(f"{each.path}: {each.warning}", stacklevel=2)
         image, grid = read_grids(grids, len(self.plan["channels"]), self.plan.get("nan_background"))
         classes = Probabilities(() if isinstance(probabilities, bool) else probabilities).classes(self.plan)
-        filled = np.zeros((*grid.shape, len(labels)), np.uint16, order="F") if probabilities else None
+        filled = (
+            np.zeros((*grid.shape, len(LabelMap.of(self.plan).outputs)), np.uint16, order="F")
+            if probabilities
+            else None
+        )
         mask = self.segment(image, grid, filled)
         image_of_mask = mask_image(mask, grid)
         shares = None
@@ -204,7 +210,7 @@ class VolumePredictor:
         )
         mask = move_slices(move_slices_back(mask, grid), grid)  # nothing is found beside the slices of a tilted gantry
         voxel_ml = abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000
-        postprocess(mask, self.steps, self.plan["labels"], voxel_ml)
+        postprocess(mask, self.steps, self.written, voxel_ml)
         return mask
 
 

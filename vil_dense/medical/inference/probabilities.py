@@ -16,6 +16,7 @@ from vil_dense.medical.data.plan_schema import Plan
 from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS
 from vil_dense.medical.io.grid import Grid, move_slices_back
 from vil_dense.medical.io.volumes import mask_header
+from vil_dense.medical.label_map import LabelMap
 
 GZIP_LEVEL = 1
 """Higher levels take several times as long and save a few percent."""
@@ -43,15 +44,15 @@ class Probabilities:
             raise ValueError(f"probabilities are stored in 8 or 16 bits, got {self.bits}")
 
     def classes(self, plan: Plan) -> list[int]:
-        """Returns the values of the chosen classes.
+        """Returns the chosen outputs of the network.
 
         Raises:
             ValueError: the plan has no such class.
         """
-        labels = plan["labels"]
-        if unknown := [name for name in self.names if name not in labels]:
-            raise ValueError(f"no class {unknown[0]!r} for --probabilities; known: {', '.join(labels)}")
-        return [labels[name] for name in self.names or labels]
+        outputs = LabelMap.of(plan).outputs
+        if unknown := [name for name in self.names if name not in outputs]:
+            raise ValueError(f"no class {unknown[0]!r} for --probabilities; known: {', '.join(outputs)}")
+        return [outputs.index(name) for name in self.names or outputs]
 
 
 @contextmanager
@@ -66,7 +67,7 @@ def probability_file(path: Path, grid: Grid, plan: Plan, chosen: Probabilities) 
     Raises:
         OSError: it could not be written; no partial file is left.
     """
-    shape = (*grid.shape, len(plan["labels"]))
+    shape = (*grid.shape, len(LabelMap.of(plan).outputs))
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".part-*-{glob.escape(path.name)}*"):  # of full size, by a process that was killed
         left.unlink()

@@ -15,6 +15,7 @@ from vil_dense.medical.data.resample import SLAB_BYTES
 from vil_dense.medical.inference.volume_predictor import stitch_device, stitched_bytes
 from vil_dense.medical.inference.volume_windows import SlidingWindow
 from vil_dense.medical.io.grid import Grid
+from vil_dense.medical.label_map import LabelMap
 
 SLABS = 5
 """Arrays of `SLAB_BYTES` that are live while rows are resampled or converted to classes."""
@@ -67,12 +68,13 @@ def estimate(networks: Sequence[nn.Module], grid: Grid, plan: Plan, windows: Sli
     """
     windows = windows or SlidingWindow.of(plan)
     after = PlanGrid.over(grid.shape, grid.affine, plan).shape
+    outputs = len(LabelMap.of(plan).outputs)
     channels, voxels, plan_voxels = len(plan["channels"]), math.prod(grid.shape), math.prod(after)
     image, resampled = 4 * channels * voxels, 4 * channels * plan_voxels
-    slabs = SLABS * min(SLAB_BYTES, 4 * len(plan["labels"]) * max(voxels, plan_voxels))
+    slabs = SLABS * min(SLAB_BYTES, 4 * outputs * max(voxels, plan_voxels))
     weights = sum(x.nbytes for net in networks for x in (*net.parameters(), *net.buffers()))
     device = next(networks[0].parameters()).device
-    stitched = stitched_bytes(after, len(plan["labels"]), windows)
+    stitched = stitched_bytes(after, outputs, windows)
     inside, scores = network_bytes(networks[0], len(plan["channels"]), windows), 2 * stitched
     if device.type == "cpu":
         on_cpu, on_gpu = scores + max(inside, slabs), 0

@@ -1,8 +1,8 @@
 """Segments an image of any size, orientation and spacing on the grid of its file.
 
 The network runs on windows of the image on the plan's grid (`preprocess.PlanGrid`). The logits are resampled to the
-voxels of the file slab by slab, and the largest one gives the class. The scores of all classes are never stored for the
-whole volume.
+voxels of the file slab by slab, and `LabelMap.mask` makes a mask of them. The scores of all classes are never stored
+for the whole volume.
 """
 
 import math
@@ -18,6 +18,7 @@ from vil_dense.medical.data.plan_schema import Plan
 from vil_dense.medical.data.preprocess import PlanGrid, network_input
 from vil_dense.medical.data.resample import Axis, slabs
 from vil_dense.medical.inference.volume_windows import SlidingWindow, score_rows
+from vil_dense.medical.label_map import LabelMap
 
 PROBABILITY_STEPS = 65535
 """The uint16 value that stands for a probability of 1."""
@@ -35,7 +36,7 @@ def predict(
     probabilities: np.ndarray | None = None,
     done: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
-    """Returns the classes, (I, J, K) uint8 (uint16 for more than 256 classes), on the grid of the image.
+    """Returns the mask, (I, J, K) uint8 (uint16 with values above 255), on the grid of the image, see `LabelMap`.
 
     Validation, test, `tools/volumes/predict.py` and the bundle all use this function.
 
@@ -46,14 +47,15 @@ def predict(
         plan: see `plan_schema`.
         windows: default: the plan's patch, overlapping by half.
         mirror: whether to average over mirror images, see `mirroring.mirror_axes`.
-        probabilities: an array (I, J, K, classes) uint16 to fill with softmax times `PROBABILITY_STEPS`.
+        probabilities: an array (I, J, K, outputs) uint16 to fill with probabilities times `PROBABILITY_STEPS`.
         done: called after each window.
     """
     windows = windows or SlidingWindow.of(plan)
-    shape, count = image.shape[1:], len(plan["labels"])
+    known, shape = LabelMap.of(plan), image.shape[1:]
+    count = len(known.outputs)
     grid = PlanGrid.over(shape, affine, plan)
-    labels = np.zeros(shape, dtype=np.min_scalar_type(count - 1))
-    label_view = grid.oriented(labels)
+    mask = np.zeros(shape, known.mask_dtype)
+    mask_view = grid.oriented(mask)
     probability_view = None if probabilities is None else grid.oriented(probabilities)
     axis = windows.stream_axis(grid.shape)
     rows = score_rows(
@@ -68,11 +70,11 @@ def predict(
     )
     for start, logits in rows_back(rows, grid.axes_back(), axis):
         place = (*[slice(None)] * axis, slice(start, start + logits.shape[axis + 1]))
-        label_view[place] = logits.argmax(0).cpu().numpy()
+        mask_view[place] = known.mask(logits)
         if probability_view is not None:
-            steps = logits.softmax(0).mul_(PROBABILITY_STEPS).round_().int()
+            steps = known.probabilities(logits).mul_(PROBABILITY_STEPS).round_().int()
             probability_view[place] = steps.movedim(0, -1).cpu().numpy()
-    return labels
+    return mask
 
 
 def rows_back(

@@ -3,13 +3,14 @@
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vil_dense import __version__
 from vil_dense.files import write_whole
 from vil_dense.medical.io.grid import Grid, by, move_slices_back
+from vil_dense.medical.label_map import structures
 
 if TYPE_CHECKING:
     import highdicom
@@ -32,16 +33,16 @@ def check_dicom(grid: Grid) -> None:
         raise ValueError(f"DICOM segmentations need highdicom: pip install 'vil_dense[formats]' ({error})") from None
 
 
-def write_dicom_seg(path: Path, mask: np.ndarray, grid: Grid, labels: Mapping[str, int]) -> None:
+def write_dicom_seg(path: Path, mask: np.ndarray, grid: Grid, labels: Mapping[str, Any]) -> None:
     """Writes a mask as a binary DICOM segmentation with one segment for each structure, also for an empty one.
 
-    Segments are numbered from 1 in the order of the labels; their codes are of a private scheme, with the names of the
-    labels. Slices without a structure are left out, as is usual.
+    Segments are numbered from 1 in the order of the structures; their codes are of a private scheme, with the names of
+    the labels. Slices without a structure are left out, as is usual.
 
     Args:
         mask: (I, J, K) integers on the grid of the image.
         grid: of a DICOM series.
-        labels: value of each class by name; 0 is the background.
+        labels: value in the mask of each class by name, or the values of a region; 0 is the background.
 
     Raises:
         ValueError: see `check_dicom`; the mask has another shape or no structure, or the headers of the slices lack
@@ -55,10 +56,10 @@ def write_dicom_seg(path: Path, mask: np.ndarray, grid: Grid, labels: Mapping[st
     from pydicom import dcmread
     from pydicom.uid import generate_uid
 
-    names = [name for name, value in labels.items() if value > 0]
+    names = structures(labels)
     # (slices, rows, columns, segments)
     mask = move_slices_back(mask, grid)
-    segments = np.stack([mask.transpose(2, 1, 0) == labels[name] for name in names], axis=-1)
+    segments = np.stack([np.isin(mask.transpose(2, 1, 0), values) for values in names.values()], axis=-1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of values in the headers of others, such as names that are too long
         slices = [dcmread(file, stop_before_pixels=True) for file in grid.files]

@@ -185,7 +185,10 @@ def read_label(path: Path, known: Collection[int]) -> tuple[np.ndarray, Grid]:
     read_channels(grid, values, fill=0)
     fractions = values != np.rint(values)
     if fractions.any():
-        raise ValueError(f"{path} holds {values[fractions][0]:g}, and a label is an integer")
+        raise ValueError(
+            f"{path} holds {values[fractions][0]:g}, and a label is an integer: threshold soft labels first, and give "
+            "unsure voxels the plan's ignore_label"
+        )
     outside = (values < 0) | (values > max(known))
     if not outside.any():
         labels = values[0].astype(np.uint8 if max(known) < 256 else np.uint16)

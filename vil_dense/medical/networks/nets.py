@@ -7,6 +7,7 @@ from typing import Any
 from monai.networks.nets import DynUNet, SegResNet
 from torch import Tensor, nn
 
+from vil_dense.medical.label_map import LabelMap
 from vil_dense.medical.networks.vil_unet import ViLUNet3D
 from vil_dense.medical.networks.vil_unetr import ViLUNETR3D
 
@@ -30,7 +31,7 @@ def network_options(plan: Mapping[str, Any], type: str, **options: Any) -> dict[
     """
     if type not in NETWORKS:
         raise ValueError(f"unknown network {type!r}; known: {', '.join(NETWORKS)}")
-    own = dict(in_channels=len(plan["channels"]), out_channels=len(plan["labels"]))
+    own = dict(in_channels=len(plan["channels"]), out_channels=len(LabelMap.of(plan).outputs))
     if type.startswith("ViL"):
         own.update(spacing_mm=plan["spacing_mm"], patch_vox=plan["patch_vox"])
     if type == "ViLUNet3D":

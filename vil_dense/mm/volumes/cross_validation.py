@@ -30,7 +30,8 @@ from vil_dense.medical.datalists.folds import patient_of
 from vil_dense.medical.inference.batch import Folder
 from vil_dense.medical.inference.probabilities import Probabilities
 from vil_dense.medical.intervals import summarise_with_intervals
-from vil_dense.medical.metrics import TOLERANCE_MM, Score, save_scores, score_files, structures, summarise
+from vil_dense.medical.label_map import LabelMap
+from vil_dense.medical.metrics import TOLERANCE_MM, Score, save_scores, score_files, summarise
 from vil_dense.mm.volumes.weights import load_segmentors, predicting
 from vil_dense.progress import Progress
 
@@ -55,7 +56,7 @@ class CrossValidation:
         self.plan = read_plan(cfg.model.plan)
         self.data: DataList = read_datalist(cfg.data_root, cfg.get("datalist"), patient=cfg.get("patient"))
         evaluator = cfg.get("test_evaluator") or {}
-        self.classes = evaluator.get("classes") or structures(self.plan["labels"])
+        self.classes = evaluator.get("classes") or LabelMap.of(self.plan).structures
         self.tolerance_mm = evaluator.get("tolerance_mm", TOLERANCE_MM)
         self.settings = dict(config=Path(cfg.filename).name, sha256=fingerprint(cfg), probabilities=probabilities)
         path = root / "settings.json"
@@ -131,7 +132,7 @@ class CrossValidation:
         pairs = [(case.name, out.out / f"masks/{case.name}.nii.gz", case.label) for case in cases if case.label]
         with Progress("scores", stream=stream) as progress:
             scores = score_files(
-                pairs, self.plan["labels"], classes=self.classes, tolerance_mm=self.tolerance_mm, report=progress
+                pairs, self.plan, classes=self.classes, tolerance_mm=self.tolerance_mm, report=progress
             )
         save_scores(scores, out.out, tolerance_mm=self.tolerance_mm)
 

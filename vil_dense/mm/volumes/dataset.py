@@ -14,6 +14,7 @@ from vil_dense.medical.data.plan_schema import read_plan
 from vil_dense.medical.data.reader import read_case
 from vil_dense.medical.data.transforms import augmentation, sample_patch, training_cases
 from vil_dense.medical.datalists.datalist import Case, DataList, read_datalist
+from vil_dense.medical.label_map import LabelMap
 from vil_dense.mm.datasets.retry import read_with_retry
 from vil_dense.mm.datasets.seeding import SampleKey
 from vil_dense.progress import Progress
@@ -102,7 +103,9 @@ class VolumeDataset(Dataset):
         """Reads a whole case."""
         plan = self.plan
         nan = plan.get("nan_background")
-        image, label, grid = read_case(Case.from_dict(source), len(plan["channels"]), plan["labels"].values(), nan)
+        image, label, grid = read_case(
+            Case.from_dict(source), len(plan["channels"]), LabelMap.of(plan).file_values, nan
+        )
         return dict(name=source["name"], image=image, label=label, affine=grid.affine)
 
 
@@ -126,14 +129,16 @@ def _check(cases: Sequence[Case], plan: Mapping[str, Any], part: str, seconds: f
     Raises:
         ValueError: cases that cannot be used.
     """
-    counts = Counts(plan["labels"])
-    values = sorted(plan["labels"].values())
+    counts = Counts(plan)
+    known = LabelMap.of(plan)
     nan = plan.get("nan_background")
-    for line in check_cases(cases, len(plan["channels"]), values, Progress("checking", say), counts, seconds, nan):
+    for line in check_cases(
+        cases, len(plan["channels"]), known.file_values, Progress("checking", say), counts, seconds, nan
+    ):
         say(f"warning: {line}")
     say(counts.table(f"labels of the {part} cases: {counts.read} of {len(cases)} read, evenly spread"))
     absent = counts.absent()
-    if part == "training" and counts.read == len(cases) and len(absent) >= len(values) - 1:
+    if part == "training" and counts.read == len(cases) and len(absent) >= len(known.values) - 1:
         raise ValueError(f"every voxel of the {len(cases)} {part} cases is of one class: nothing to learn")
     if absent:
         say(f"warning: no voxel that was read is of {', '.join(absent)}")

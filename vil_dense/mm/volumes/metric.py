@@ -8,7 +8,8 @@ from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
 from vil_dense.medical.data.plan_schema import read_plan
-from vil_dense.medical.metrics import TOLERANCE_MM, VALUES, Classes, Score, score_case, structures, summarise
+from vil_dense.medical.label_map import LabelMap
+from vil_dense.medical.metrics import TOLERANCE_MM, VALUES, Classes, Score, score_case, summarise
 
 
 @METRICS.register_module()
@@ -19,7 +20,8 @@ class VolumeMetric(BaseMetric):
 
     Args:
         plan: mapping or path, see `medical.data.plan_schema`.
-        classes: name -> label, or the labels of a region; those of the plan unless given.
+        classes: name -> label, or the labels of a region; those of the plan unless given. Voxels of the plan's
+            `ignore_label` are left out.
         tolerance_mm: of the NSD.
 
     Attributes:
@@ -36,7 +38,8 @@ class VolumeMetric(BaseMetric):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.classes = classes or structures(read_plan(plan)["labels"])
+        labels = LabelMap.of(read_plan(plan))
+        self.classes, self.ignore = classes or labels.structures, labels.ignore
         self.tolerance_mm = tolerance_mm
         self.scores: list[Score] = []
 
@@ -44,7 +47,7 @@ class VolumeMetric(BaseMetric):
         """Scores the cases that `VolumeSegmentor.segment` returns."""
         for sample in data_samples:
             case = sample["name"], sample["prediction"], sample["truth"]
-            options = dict(spacing_mm=sample["spacing_mm"], tolerance_mm=self.tolerance_mm)
+            options = dict(spacing_mm=sample["spacing_mm"], tolerance_mm=self.tolerance_mm, ignore=self.ignore)
             # One entry for each case: MMEngine cuts the list to the number of cases.
             self.results.append(score_case(*case, classes=self.classes, **options))
 

@@ -8,7 +8,7 @@ import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
-from monai.losses import DeepSupervisionLoss, DiceCELoss
+from monai.losses import DeepSupervisionLoss
 from torch import Tensor
 
 from vil_dense.backbones.checkpoint import to_own
@@ -16,6 +16,7 @@ from vil_dense.medical.data.plan_schema import read_plan
 from vil_dense.medical.inference.volume_predictor import predict
 from vil_dense.medical.inference.volume_windows import SlidingWindow
 from vil_dense.medical.io.geometry import voxel_size
+from vil_dense.medical.losses import loss_of
 from vil_dense.medical.networks.nets import build_network, logits_of
 from vil_dense.medical.networks.sequence import load_picture_blocks, sequence_share
 from vil_dense.mm.models.pretrained import naming
@@ -51,11 +52,7 @@ class VolumeSegmentor(BaseModel):
         self.plan = read_plan(plan)
         self.network = build_network(self.plan, **network)
         self.windows = SlidingWindow.of(self.plan, overlap, window_batch)
-        # Dice over the whole batch, as a class that one patch lacks would give that patch no gradient but noise.
-        dice_ce = DiceCELoss(
-            include_background=False, to_onehot_y=True, softmax=True, batch=True, lambda_dice=dice_weight
-        )
-        self.loss = DeepSupervisionLoss(dice_ce)
+        self.loss = DeepSupervisionLoss(loss_of(self.plan, dice_weight))
         if picture_weights:
             with naming(picture_weights):
                 report = load_picture_blocks(self.network, to_own(read_state(picture_weights)))
@@ -74,7 +71,7 @@ class VolumeSegmentor(BaseModel):
 
         Args:
             image: patches (B, C, I, J, K) on the plan's grid; for `predict` arrays (C, I, J, K) on their files' grids.
-            label: patches (B, 1, I, J, K) of class values; for `predict` arrays (I, J, K), None where there are none.
+            label: patches (B, 1, I, J, K), see `LabelMap.encode`; for `predict` arrays (I, J, K), None without.
             name, affine: for `predict`, of each case; (4, 4), voxels of the file to mm.
             mode: `loss`, `predict` or `tensor`.
 
