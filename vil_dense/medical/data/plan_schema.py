@@ -2,7 +2,8 @@
 
 A plan is a mapping with
   channels      names of the input's channels
-  labels        values of the classes by name, 0 (the background) upwards without a gap
+  labels        values of the classes by name, 0 (the background) upwards without a gap; the background alone in a plan
+                of volumes without labels
   orientation   axis codes along which the network sees a volume, e.g. `RAS`
   spacing_mm    spacing after resampling, three numbers in that orientation
   patch_vox     size of training patches and prediction windows, three numbers
@@ -74,7 +75,7 @@ def check_values(plan: Plan) -> None:
 
 
 def _check_labels(plan: Plan) -> None:
-    if sorted(plan["labels"].values()) != list(range(len(plan["labels"]))) or len(plan["labels"]) < 2:
+    if sorted(plan["labels"].values()) != list(range(len(plan["labels"]))) or not plan["labels"]:
         raise ValueError(f"a plan's labels are 0, 1, ... without a gap, got {dict(plan['labels'])}")
 
 

@@ -97,7 +97,8 @@ class ViLRunner(QuietRunner):
                 check = load_exactly if self._resume else check_backbone
                 check(self.model, weights_of(self.checkpoint), self._load_from)
             for network in self.model.modules():
-                if isinstance(network, (ViL, HierViLBackbone, ImageClassifier)):
+                strict = isinstance(network, (ViL, HierViLBackbone, ImageClassifier))
+                if strict or getattr(network, "loads_strictly", False):  # a segmentor of volumes, which needs MONAI
                     network.init_weights()
             check_norms(unwrap(self.model))
             check_loaders(self.train_loop.dataloader, self.val_loop.dataloader if self.val_loop else None)
