@@ -20,7 +20,9 @@ def build(path: str) -> list[str]:
     with torch.device("meta"):
         parts = [MODELS.build(cfg.model)]
     for split in ("train", "val", "test"):
-        loader, evaluator = cfg[f"{split}_dataloader"], cfg.get(f"{split}_evaluator")
+        loader, evaluator = cfg.get(f"{split}_dataloader"), cfg.get(f"{split}_evaluator")
+        if loader is None and "pretrain" in Path(path).parts and split != "train":
+            continue  # without labels there is nothing to validate
         if not isinstance(loader.batch_size, int):
             raise TypeError(f"{split}_dataloader.batch_size is {loader.batch_size!r}, not a number")
         if evaluator:

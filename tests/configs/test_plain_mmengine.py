@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from config_files import EXPERIMENTS, PICTURES, VOLUMES
+from config_files import EXPERIMENTS, PICTURES, VOLUME_PRETRAINING, VOLUMES
 from mmengine.config import Config
 from mmengine.registry import DATASETS, METRICS, MODELS, init_default_scope
 
@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def built(folder: Path) -> dict[str, dict]:
     """The report on all configs: volumes have a process of their own, as their `custom_imports` import more."""
     report = {}
-    for number, paths in enumerate((PICTURES, VOLUMES)):
+    for number, paths in enumerate((PICTURES, VOLUMES + VOLUME_PRETRAINING)):
         file = folder / f"report_{number}.json"
         command = [sys.executable, Path(__file__).with_name("build_plainly.py"), file, *paths]
         done = subprocess.run(list(map(str, command)), cwd=folder, capture_output=True, text=True, timeout=600)

@@ -11,7 +11,8 @@ BY_NAME = {path.stem: path for path in EXPERIMENTS}
 CLASSIFIERS = [path for path in EXPERIMENTS if path.parent.name in ("imagenet", "designs", "pooling")]
 CLASSIFIERS += [BY_NAME["vil_imagenet"]]
 VOLUMES = [path for path in EXPERIMENTS if path.parent.name == "volumes" or path.stem.startswith("vil_unet3d")]
-PICTURES = [path for path in EXPERIMENTS if path not in VOLUMES]
+VOLUME_PRETRAINING = [path for path in EXPERIMENTS if path.parent.name == "pretrain" and "3d" in path.stem]
+PICTURES = [path for path in EXPERIMENTS if path not in (*VOLUMES, *VOLUME_PRETRAINING)]
 SEGMENTORS = [path for path in EXPERIMENTS if "upernet" in path.stem]
 
 

@@ -19,6 +19,7 @@ def parse_args() -> argparse.Namespace:
     parser = plain_parser(__doc__)
     parser.add_argument("data", help="folder of the data set")
     parser.add_argument("--datalist", help="JSON in place of the folder's dataset.json; its paths are relative to DATA")
+    parser.add_argument("--unlabelled", action="store_true", help="plan a pretraining: DATA holds volumes, no labels")
     parser.add_argument("--out", type=Path, default=Path("plan.json"), help="file to write")
     parser.add_argument("--patch-budget", type=at_least(1), default=96**3, help="most voxels of a patch (default 96^3)")
     parser.add_argument(
@@ -34,6 +35,7 @@ def main() -> None:
 
     from vil_dense.medical.data.plan import make_plan
     from vil_dense.medical.datalists.datalist import read_datalist
+    from vil_dense.medical.datalists.inputs import read_unlabelled
     from vil_dense.mm.cli.arguments import report_errors
     from vil_dense.progress import Progress
 
@@ -41,9 +43,13 @@ def main() -> None:
         check_file(args.out)
         values = Config(dict())
         values.merge_from_dict(args.set)
+        names = args.set.get("channels") or [""]
+        count = 1 if isinstance(names, str) else len(names)
         with Progress("reading") as progress:
             made = make_plan(
-                read_datalist(args.data, args.datalist),
+                read_unlabelled(args.data, args.datalist, count)
+                if args.unlabelled
+                else read_datalist(args.data, args.datalist),
                 set_values=values.to_dict(),
                 patch_budget_vox=args.patch_budget,
                 report=progress,

@@ -37,11 +37,13 @@ from vil_dense.mm.datasets.transforms.imagenet import (
     ThreeAugment,
 )
 from vil_dense.mm.datasets.transforms.raster import LoadRasterAnnotations, LoadRasterFromFile
+from vil_dense.mm.datasets.unlabelled import UnlabelledPictures
 from vil_dense.mm.engine.checkpoints import SafeCheckpointHook
 from vil_dense.mm.engine.distributed import MeanLossHook
 from vil_dense.mm.engine.hooks.deterministic import DeterministicHook
 from vil_dense.mm.engine.hooks.nan_guard import LabelledAccuracyHook, NaNGuardHook
 from vil_dense.mm.engine.hooks.preemption import PreemptionHook
+from vil_dense.mm.engine.hooks.reconstructions import ReconstructionHook
 from vil_dense.mm.engine.hooks.reports import ClassReportHook, CompileHook, OverlayHook, ReportHook
 from vil_dense.mm.engine.loops.epoch_loop import EpochLoop
 from vil_dense.mm.engine.optim.cpu_amp import CPUAmpOptimWrapper
@@ -58,6 +60,7 @@ from vil_dense.mm.models.data_preprocessor import PicturePreprocessor
 from vil_dense.mm.models.hierarchical import HierViLBackbone
 from vil_dense.mm.models.initializers import NormalConvs
 from vil_dense.mm.models.losses import PortableFocalLoss, WeightedCrossEntropyLoss
+from vil_dense.mm.models.masked_pretraining import MaskedImageModel
 from vil_dense.mm.models.tta import MeanTTAModel
 
 __all__ = [
@@ -90,6 +93,7 @@ __all__ = [
     "LoadPicture",
     "LoadRasterAnnotations",
     "LoadRasterFromFile",
+    "MaskedImageModel",
     "MeanLossHook",
     "MeanTTAModel",
     "NaNGuardHook",
@@ -103,6 +107,7 @@ __all__ = [
     "Prediction",
     "PreemptionHook",
     "RandomResizedCrop",
+    "ReconstructionHook",
     "ReportHook",
     "ResizeCentreCrop",
     "SafeCheckpointHook",
@@ -112,6 +117,7 @@ __all__ = [
     "StepSeedHook",
     "ThreeAugment",
     "TopAccuracy",
+    "UnlabelledPictures",
     "ViL",
     "ViLLayerDecay",
     "ViLRunner",

@@ -118,7 +118,11 @@ def make_plan(
     study = Study(given.get("orientation", "RAS"), given.get("ignore_label"))
     values = LabelMap.of(given).file_values if "labels" in given else range(256)
     warnings = check_cases(listed.cases, len(channels), values, report, study, nan=given.get("nan_background"))
-    chosen = _choose(study, channels, given.get("labels") or _found_labels(study), given, patch_budget_vox)
+    labels = given.get("labels")
+    if not labels:
+        unlabelled = all(case.label is None for case in listed.cases)
+        labels = dict(background=0) if unlabelled else _found_labels(study)
+    chosen = _choose(study, channels, labels, given, patch_budget_vox)
     data = _summary(study, chosen["labels"]) | dict(sided=study.sided(chosen["labels"]))
     return dict(data=data, plan=chosen, cost=_cost(chosen), cases=study.cases, warnings=warnings)
 

@@ -2,7 +2,8 @@
 
 A plan is a mapping with
   channels      names of the input's channels
-  labels        value of each class by name, or a list of values; 0 is the background, see `label_map`
+  labels        value of each class by name, or a list of values; 0 is the background, see `label_map`.
+                The background alone in a plan of volumes without labels
   orientation   axis codes along which the network sees a volume, e.g. `RAS`
   spacing_mm    spacing after resampling, three numbers in that orientation
   patch_vox     size of training patches and prediction windows, three numbers

@@ -20,6 +20,7 @@ from monai.transforms import (
     RandGaussianNoised,
     RandGaussianSmoothd,
     RandScaleIntensityd,
+    RandSpatialCropd,
     SelectItemsd,
     SpatialPadd,
 )
@@ -190,6 +191,31 @@ def training_patches(plan: Plan | str | Path, **options: Any) -> Compose:
     return Compose([training_cases(plan), augmentation(read_plan(plan), **options), *after]).flatten()
 
 
+def unlabelled_cases(plan: Plan | str | Path) -> Compose:
+    """Returns `training_cases` for volumes without labels: read, resample, pad to the patch."""
+    plan = read_plan(plan)
+    return Compose([LoadCased("image", plan), ToPlanGridd("image", plan), SpatialPadd("image", plan["patch_vox"])])
+
+
+def light_augmentation(plan: Plan) -> Compose:
+    """Returns the random transforms of a pretraining: crop a patch anywhere, rotate, scale and mirror it."""
+    keys = ("image",)
+    return Compose(
+        [
+            RandSpatialCropd(keys, tuple(plan["patch_vox"]), random_size=False),
+            RandAffined(
+                keys,
+                prob=0.3,
+                rotate_range=_rotations(plan["spacing_mm"], 15.0),
+                scale_range=(0.15,) * 3,
+                mode="bilinear",
+                padding_mode="zeros",
+            ),
+            *(RandFlipd(keys, prob=0.5, spatial_axis=axis) for axis in mirror_axes(plan)),
+        ]
+    )
+
+
 def _rotations(spacing_mm: Sequence[float], degrees: float) -> tuple[float, float, float]:
     """Returns the largest angle about each axis, rad; volumes with thick slices are rotated only within them."""
     angles = [np.deg2rad(degrees)] * 3
@@ -204,11 +230,20 @@ def sample_patch(augment: Compose, case: Mapping[str, Any], seed: int, epoch: in
 
     The random state of MONAI's transforms is set for each patch, as worker processes copy it.
     """
+    patch = _draw(augment, case, seed, epoch, index)
+    return dict(image=plain(patch["image"]).float(), label=plain(patch["label"]).long())
+
+
+def sample_image(augment: Compose, case: Mapping[str, Any], seed: int, epoch: int, index: int) -> Tensor:
+    """Returns the image of a patch without a label, float32; like `sample_patch` it depends on case and numbers."""
+    return plain(_draw(augment, case, seed, epoch, index)["image"]).float()
+
+
+def _draw(augment: Compose, case: Mapping[str, Any], seed: int, epoch: int, index: int) -> Mapping[str, Any]:
     state = np.random.SeedSequence((seed, epoch, index)).generate_state(1)[0]
     augment.set_random_state(seed=int(state))
     patch = augment(case)
-    patch = patch[0] if isinstance(patch, list) else patch
-    return dict(image=plain(patch["image"]).float(), label=plain(patch["label"]).long())
+    return patch[0] if isinstance(patch, list) else patch
 
 
 def plain(x: Tensor) -> Tensor:

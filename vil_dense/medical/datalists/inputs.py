@@ -9,6 +9,7 @@ from vil_dense.files import describe_skipped, read_json
 from vil_dense.medical.datalists.datalist import (
     CHANNEL_NUMBER,
     Case,
+    DataList,
     case_name,
     check_entry,
     distinct,
@@ -20,6 +21,26 @@ from vil_dense.medical.io.volumes import SUFFIXES, list_volumes, read_grid, sour
 
 SECTIONS = ("testing", "test", "validation", "training")
 """Names of the lists in a JSON; the first one with entries is used."""
+
+
+def read_unlabelled(root: str | Path, datalist: str | Path | None = None, channels: int = 1) -> DataList:
+    """Returns all cases of a folder without their labels.
+
+    Args:
+        root: a data set with a `dataset.json`, see `datalist.read_datalist`; a folder with `imagesTr` or `images`; or a
+            folder of volumes, see `find_cases`.
+        datalist: JSON file in place of the list in `dataset.json`.
+        channels: of each case, in files NAME_0000, NAME_0001, ... if there are several.
+
+    Raises:
+        FileNotFoundError, ValueError: as the two functions.
+    """
+    root = Path(root)
+    if datalist or (root / "dataset.json").is_file():
+        listed = read_datalist(root, datalist, labelled=False)
+        return replace(listed, cases=tuple(replace(case, label=None) for case in listed.cases), splits={}, labels=None)
+    folder = next((root / name for name in ("imagesTr", "images") if (root / name).is_dir()), root)
+    return DataList(tuple(find_cases(folder, channels)), {})
 
 
 def find_cases(

@@ -18,6 +18,7 @@ from torch import nn
 from vil_dense.files import check_folders
 from vil_dense.mm.datasets.class_folders import check_loaders
 from vil_dense.mm.datasets.label_check import check_labels
+from vil_dense.mm.datasets.unlabelled import check_pictures
 from vil_dense.mm.engine.check_components import check_components, check_norms
 from vil_dense.mm.engine.check_numbers import check_numbers
 from vil_dense.mm.engine.checkpoints import find_start
@@ -96,11 +97,14 @@ class ViLRunner(QuietRunner):
                 check = load_exactly if self._resume else check_backbone
                 check(self.model, weights_of(self.checkpoint), self._load_from)
             for network in self.model.modules():
-                if isinstance(network, (ViL, HierViLBackbone, ImageClassifier)):
+                strict = isinstance(network, (ViL, HierViLBackbone, ImageClassifier))
+                if strict or getattr(network, "loads_strictly", False):  # a segmentor of volumes, which needs MONAI
                     network.init_weights()
             check_norms(unwrap(self.model))
             check_loaders(self.train_loop.dataloader, self.val_loop.dataloader if self.val_loop else None)
             check_labels(self, self.cfg.get("label_check", {}), ("train", "val"))
+            if line := check_pictures(self.train_loop.dataloader, self.cfg.get("label_check", {})):
+                self.logger.info(line)
             for line in describe_training_memory(self) if is_main_process() else []:
                 self.logger.info(line)
         self.prepared = True

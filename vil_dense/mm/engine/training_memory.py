@@ -22,6 +22,7 @@ from vil_dense.backbones.memory import GIB, LiveMemory, free_memory
 from vil_dense.mm.datasets.transforms.imagenet import RandomResizedCrop
 from vil_dense.mm.datasets.wrappers import parts
 from vil_dense.mm.models.classifier import ImageClassifier
+from vil_dense.mm.models.masked_pretraining import MaskedImageModel
 from vil_dense.mm.utils.unwrap import unwrap
 
 OVERHEAD = 1.25
@@ -97,7 +98,7 @@ def own_step(runner: Runner) -> Step | None:
     model, loader = unwrap(runner.model), runner.train_dataloader
     if isinstance(model, EncoderDecoder):
         size = getattr(model.data_preprocessor, "size", None)
-    elif isinstance(model, ImageClassifier):
+    elif isinstance(model, (ImageClassifier, MaskedImageModel)):
         steps = next(parts(loader.dataset)).pipeline.transforms
         crops = [part for part in steps if isinstance(part, RandomResizedCrop)]
         size = (crops[-1].size,) * 2 if crops else None
@@ -180,6 +181,8 @@ def _loss(model: nn.Module, step: Step) -> Tensor:
     if isinstance(model, ImageClassifier):
         labels = torch.zeros(step.batch, model.num_classes)
         return model(torch.zeros(step.batch, 3, *step.size), labels, mode="loss")["loss"]
+    if isinstance(model, MaskedImageModel):
+        return model(torch.zeros(step.batch, 3, *step.size), mode="loss")["loss"]
     label = torch.zeros(step.batch, *step.size, dtype=torch.long)
     if not isinstance(model, EncoderDecoder):
         plan = cast(Mapping[str, Any], model.plan)

@@ -13,6 +13,7 @@ from vil_dense.backbones.checkpoint import load_weights, to_own
 from vil_dense.mm.models.pretrained import naming, read_pretrained
 
 HEAD = ("head.weight", "head.bias")
+NORMS = ("post_norm.", "head_norm.")
 
 
 @MODELS.register_module()
@@ -25,7 +26,7 @@ class ImageClassifier(BaseModel):
         data_preprocessor: `PicturePreprocessor` or a config of one, to which `num_classes` is added.
         init_cfg: `dict(type="Pretrained", checkpoint=FILE)` loads weights of any layout that `backbones.checkpoint`
             supports, strictly and without running code from the file; a head for another number of classes is not
-            loaded.
+            loaded. Of a segmentor or a masked pretraining the backbone is loaded; norms and head are then new.
         **options: any option of the variant's network, `VisionLSTM` or `HierViL`; overrides that of the variant.
 
     Raises:
@@ -79,10 +80,15 @@ class ImageClassifier(BaseModel):
         with naming(path):
             own, kind = read_pretrained(path, self.direction)
         target, note = self.net.state_dict(), ""
+        backbone_alone = not any(key.startswith((*NORMS, *HEAD)) for key in own)
         if "head.weight" not in own or own["head.weight"].shape[0] != self.num_classes:
             was = f"of {len(own['head.weight'])} classes" if "head.weight" in own else "none"
             own.update({key: target[key] for key in HEAD})
             note = f", head new for {self.num_classes} classes (was {was})"
+        norms = {key: value for key, value in target.items() if key.startswith(NORMS)}
+        if norms and backbone_alone:
+            own.update(norms)
+            note += f", norms before the head new ({len(norms)} tensors)"
         with naming(path):
             report = load_weights(self.net, own)
         print_log(f"{kind} from {path}: {report}{note}", "current")

@@ -45,7 +45,7 @@ class PicturePreprocessor(BaseDataPreprocessor):
     """Moves batches to the device, normalises the pictures and mixes them in training.
 
     Input: dict(inputs=(B, 3, H, W) RGB, uint8 or float; labels=(B,) class indices or (B, K) probabilities). Output: the
-    same with float pictures; mixed batches have labels (B, K) that sum to 1.
+    same with float pictures; mixed batches have labels (B, K) that sum to 1. Batches that are not mixed need no labels.
 
     Args:
         mean, std: of the three channels, on the scale of 0 to 255; None skips the normalisation.
@@ -75,12 +75,13 @@ class PicturePreprocessor(BaseDataPreprocessor):
 
     def forward(self, data: dict, training: bool = False) -> dict:
         data = self.cast_data(data)
-        pictures, labels = data["inputs"], data["labels"]
+        pictures = data["inputs"]
         if self.normalises:
             pictures = (pictures - self.mean) / self.std
         if training and self.alphas:
-            pictures, labels = self._mix(pictures, labels)
-        return {**data, "inputs": pictures, "labels": labels}
+            pictures, labels = self._mix(pictures, data["labels"])
+            return {**data, "inputs": pictures, "labels": labels}
+        return {**data, "inputs": pictures}
 
     def _mix(self, pictures: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         targets = labels if labels.ndim == 2 else F.one_hot(labels, self.num_classes).to(pictures.dtype)

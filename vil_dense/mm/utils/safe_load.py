@@ -132,7 +132,7 @@ def check_backbone(model: nn.Module, weights: dict[str, torch.Tensor], filename:
     if len(fit) < len(own):
         raise ValueError(
             f"{filename} is a checkpoint of another model: {len(fit)} of {len(own)} tensors of the backbone fit; "
-            "weights of a backbone alone belong in model.backbone.init_cfg"
+            f"weights of a backbone alone belong in model.{'backbone.' * hasattr(unwrap(model), 'backbone')}init_cfg"
         )
     check_finite(weights, filename)
 

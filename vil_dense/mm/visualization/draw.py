@@ -78,8 +78,13 @@ def save_labels(path: Path, label: np.ndarray, ids: np.ndarray, palette: Sequenc
 
 def panel(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
     """Puts picture, truth and prediction side by side with white gaps."""
-    gap = np.full((image.shape[0], 4, 3), 255, dtype=np.uint8)
-    return np.hstack([image, gap, paint(truth, palette), gap, paint(prediction, palette)])
+    return side_by_side([image, paint(truth, palette), paint(prediction, palette)])
+
+
+def side_by_side(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Puts pictures of the same height side by side with white gaps."""
+    gap = np.full((pictures[0].shape[0], 4, 3), 255, dtype=np.uint8)
+    return np.hstack([part for picture in pictures for part in (gap, picture)][1:])
 
 
 def stack(panels: Sequence[np.ndarray]) -> np.ndarray:

@@ -20,6 +20,7 @@ from vil_dense.medical.losses import loss_of
 from vil_dense.medical.networks.nets import build_network, logits_of
 from vil_dense.medical.networks.sequence import load_picture_blocks, sequence_share
 from vil_dense.mm.models.pretrained import naming
+from vil_dense.mm.volumes.pretrained import load_network
 from vil_dense.state_files import read_state
 
 
@@ -35,7 +36,16 @@ class VolumeSegmentor(BaseModel):
         window_batch: windows at a time.
         dice_weight: of the Dice loss beside cross entropy, which has 1.
         picture_weights: file of a picture's ViL, whose blocks start the sequence blocks of its width.
+        init_cfg: `dict(type="Pretrained", checkpoint=FILE)` loads the network of a `MaskedVolumeModel` or of another
+            training, strictly and without running code from the file; the output layers stay new.
+
+    Raises:
+        ValueError: options do not fit, or the plan has no classes.
     """
+
+    loads_strictly = True
+    """The runner calls `init_weights` before the first step, where its errors are the user's to correct."""
+    _is_init: bool  # set by `BaseModule`
 
     def __init__(
         self,
@@ -50,6 +60,8 @@ class VolumeSegmentor(BaseModel):
     ) -> None:
         super().__init__(data_preprocessor, init_cfg)
         self.plan = read_plan(plan)
+        if len(self.plan["labels"]) < 2:
+            raise ValueError("the plan has no classes, as one of volumes without labels: make a plan of labelled data")
         self.network = build_network(self.plan, **network)
         self.windows = SlidingWindow.of(self.plan, overlap, window_batch)
         self.loss = DeepSupervisionLoss(loss_of(self.plan, dice_weight))
@@ -86,6 +98,17 @@ class VolumeSegmentor(BaseModel):
             truth = [None] * len(image) if label is None else label
             return [self.segment(*case) for case in zip(name, image, affine, truth, strict=True)]
         return logits_of(self.network(image))[0]
+
+    def init_weights(self) -> None:
+        """Loads the checkpoint of `init_cfg`; without one the parameters are left as they were constructed."""
+        if self.init_cfg is None or self._is_init:
+            return
+        if not isinstance(self.init_cfg, dict) or set(self.init_cfg) != {"type", "checkpoint"}:
+            raise ValueError(
+                f"VolumeSegmentor takes init_cfg=dict(type='Pretrained', checkpoint=FILE), got {self.init_cfg}"
+            )
+        print_log(f"start: {load_network(self.network, str(self.init_cfg['checkpoint']))}", "current")
+        self._is_init = True
 
     def segment(self, name: str, image: np.ndarray, affine: np.ndarray, truth: np.ndarray | None) -> dict[str, Any]:
         """Segments a case on the grid of its file.

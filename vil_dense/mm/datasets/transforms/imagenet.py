@@ -155,9 +155,10 @@ class ResizeCentreCrop(BaseTransform):
 
 @TRANSFORMS.register_module()
 class PackPicture(BaseTransform):
-    """Packs a sample for a batch: dict(inputs=uint8 RGB (3, H, W), labels=class index, img_path)."""
+    """Packs a sample for a batch: dict(inputs=uint8 RGB (3, H, W), img_path) and, if it has one, labels=class index."""
 
     def transform(self, results: dict) -> dict:
         pixels = torch.from_numpy(np.array(results["img"]))
         inputs = pixels.permute(2, 0, 1).contiguous()
-        return dict(inputs=inputs, labels=results["label"], img_path=results["img_path"])
+        labels = dict(labels=results["label"]) if "label" in results else {}
+        return dict(inputs=inputs, **labels, img_path=results["img_path"])

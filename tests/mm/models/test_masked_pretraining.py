@@ -1,0 +1,187 @@
+"""Masked pretraining of pictures: mask, loss on masked patches alone, runs that resume, weights that move on."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import MMLogger
+from mmengine.registry import MODELS
+from PIL import Image
+from refusals import assert_error_line, raises_one_line
+from run_command import run_command
+
+from vil_dense.mm.engine.hooks.reports import read_scalars
+from vil_dense.mm.models.masked_pretraining import MaskedImageModel, draw_mask, masked_square_error
+from vil_dense.mm.utils.safe_load import load_safely
+
+ROOT = Path(__file__).parents[3]
+pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
+VIL = dict(type="ViL", dim=16, depth=2, patch_size=8, grid=(4, 4), out_indices=(-1,))
+HIERVIL = dict(type="HierViL", dims=(8, 16), depths=(1, 1), sequence_strides=(8,), out_indices=(-1,), out_norm=False)
+CONFIG = """
+_base_ = ["{root}/configs/pretrain/vil2-8x96_mae_sample.py"]
+train_pipeline = [
+    dict(type="SeedSample"),
+    dict(type="LoadPicture"),
+    dict(type="RandomResizedCrop", size=32),
+    dict(type="PackPicture"),
+]
+model = dict(backbone=dict(dim=16, depth=2, grid=(4, 4)), decoder_depth=1)
+train_dataloader = dict(
+    batch_size=2, num_workers=0, persistent_workers=False, dataset=dict(data_root="{data}", pipeline=train_pipeline)
+)
+train_cfg = dict(max_iters=4)
+default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=2))
+custom_hooks = [dict(type="StepSeedHook"), dict(type="ReconstructionHook", interval=2, samples=2)]
+"""
+
+
+def build(backbone: dict = VIL, **options) -> MaskedImageModel:
+    torch.manual_seed(0)
+    return MODELS.build(dict(type="MaskedImageModel", backbone=dict(backbone), decoder_depth=1, **options))
+
+
+def test_the_mask_is_that_of_the_seed_and_within_its_shares():
+    torch.manual_seed(3)
+    mask = draw_mask(200, (7, 9), (0.3, 0.7))
+    torch.manual_seed(3)
+    assert torch.equal(mask, draw_mask(200, (7, 9), (0.3, 0.7)))
+    shares = mask.flatten(1).float().mean(1)
+    assert 0.29 < shares.min() < 0.35 and 0.65 < shares.max() < 0.71
+    assert mask.float().mean(0).min() > 0.4 and mask.float().mean(0).max() < 0.65  # every place as often as others
+    with raises_one_line(ValueError, "(1, 1)"):
+        draw_mask(1, (1, 1), (0.3, 0.7))
+
+
+def test_the_error_is_that_of_masked_places_alone():
+    prediction, target = torch.zeros(1, 2, 2, 3), torch.zeros(1, 2, 2, 3)
+    mask = torch.tensor([[[True, False], [False, True]]])
+    target[~mask] = 7
+    assert masked_square_error(prediction, target, mask) == 0
+    target[0, 1, 1] = torch.tensor([1.0, 2.0, 3.0])
+    torch.testing.assert_close(masked_square_error(prediction, target, mask), torch.tensor(14 / 3 / 2))
+
+
+@pytest.mark.parametrize("backbone", [VIL, HIERVIL], ids=["ViL", "HierViL"])
+def test_what_is_masked_is_not_seen_and_what_is_visible_is_no_target(backbone: dict):
+    model = build(backbone).eval()
+    pictures = torch.randn(1, 3, 32, 24)
+    mask = torch.zeros(1, 4, 3, dtype=torch.bool)
+    mask[0, 1, 1] = mask[0, 3, 0] = True
+    before = model.predict_patches(pictures, mask)
+    pictures[..., 8:16, 8:16] += 5  # masked
+    torch.testing.assert_close(model.predict_patches(pictures, mask), before, rtol=0, atol=0)
+    pictures[..., 0:8, 0:8] += 5  # visible
+    assert not torch.equal(model.predict_patches(pictures, mask), before)
+    loss = model(pictures, mode="loss")["loss"]
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert model.mask_patch.grad.abs().sum() > 0
+
+
+def test_patches_are_put_together_as_they_were_cut():
+    model, pictures = build(), torch.randn(2, 3, 16, 24)
+    patches = model.to_patches(pictures)
+    torch.testing.assert_close(patches[1, 1, 2].view(3, 8, 8), pictures[1, :, 8:16, 16:24], rtol=0, atol=0)
+    torch.testing.assert_close(model.to_pictures(patches), pictures, rtol=0, atol=0)
+
+
+def test_panels_show_the_visible_patches_as_they_are():
+    model = build(data_preprocessor=dict(type="PicturePreprocessor", mean=[100.0] * 3, std=[50.0] * 3)).eval()
+    pictures = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
+    for picture, (image, masked, reconstructed) in zip(pictures, model.panels(dict(inputs=pictures)), strict=True):
+        np.testing.assert_array_equal(image, picture.permute(1, 2, 0))
+        hidden = (masked == 100).all(-1)
+        assert 0.3 <= hidden.mean() <= 0.7
+        np.testing.assert_array_equal(reconstructed[~hidden], image[~hidden])
+        assert (reconstructed[hidden] != image[hidden]).any()
+
+
+def test_refusals():
+    with raises_one_line(ValueError, "mask_ratio", "0.9"):
+        build(mask_ratio=(0.9, 0.3))
+    with raises_one_line(ValueError, "8 px", "30 x 32"):
+        build()(torch.randn(1, 3, 30, 32), mode="loss")
+    with raises_one_line(ValueError, "overlap"):
+        build(dict(VIL, stride=4))(torch.randn(1, 3, 32, 32), mode="loss")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with pictures of several sizes, one of them in a subfolder, and the config of a small pretraining."""
+    folder = tmp_path_factory.mktemp("pretraining")
+    (folder / "pictures/more").mkdir(parents=True)
+    for n, size in enumerate([(40, 50), (64, 33), (20, 20)]):
+        noise = np.random.default_rng(n).integers(0, 255, (*size, 3), np.uint8)
+        Image.fromarray(noise).save(folder / f"pictures/{'more/' * (n == 2)}{n}.png")
+    (folder / "config.py").write_text(CONFIG.format(root=ROOT, data=folder / "pictures"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> Path:
+    """The work folder of a pretraining of four steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        assert run_command(f"train {folder}/config.py --work-dir {folder}/whole", patch) == 0
+    return folder / "whole"
+
+
+def test_a_run_reports_and_draws(run: Path):
+    log = next(run.glob("*/*.log")).read_text()
+    assert "3 of 3 read" in log and "20 to 40 px" in log and "memory: a step of 2 x 32 x 32" in log
+    assert "loss of the masked places" in log
+    names = ["reconstructions_2.png", "reconstructions_4.png"]
+    panels = [np.asarray(Image.open(run / "pictures" / name)) for name in names]
+    assert panels[0].shape == panels[1].shape == (2 * 36, 3 * 32 + 8, 3)
+    np.testing.assert_array_equal(panels[0][:, :68], panels[1][:, :68])  # the same inputs and masks
+    assert (panels[0][:, 68:] != panels[1][:, 68:]).any()
+    assert (run / "report.html").is_file()
+
+
+def test_a_run_that_resumes_ends_as_the_whole_one(run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    (folder / "cut").mkdir()
+    shutil.copy(run / "iter_2.pth", folder / "cut")
+    assert run_command(f"train {folder}/config.py --work-dir {folder}/cut --resume", monkeypatch) == 0
+    ends = [load_safely(str(path / "iter_4.pth")) for path in (run, folder / "cut")]
+    for part in ("state_dict", "optimizer"):
+        torch.testing.assert_close(ends[1][part], ends[0][part], rtol=0, atol=0)
+    losses = [read_scalars(str(path), "loss") for path in (run, folder / "cut")]
+    assert len(losses[0]) == 4 and losses[1] == {step: losses[0][step] for step in (3, 4)}
+
+
+def test_the_backbone_moves_on_to_a_segmentor_and_a_classifier(run: Path):
+    saved = load_safely(str(run / "iter_4.pth"))["state_dict"]
+    start = dict(type="Pretrained", checkpoint=str(run / "iter_4.pth"))
+    backbone = MODELS.build(dict(VIL, out_indices=(0, 1), grid=(6, 6), init_cfg=start))
+    classifier = MODELS.build(
+        dict(
+            type="ImageClassifier",
+            variant="vil2-tiny",
+            **{key: VIL[key] for key in ("dim", "depth", "patch_size", "grid")},
+            num_classes=3,
+            init_cfg=start,
+        )
+    )
+    for network in (backbone, classifier):
+        network.init_weights()
+        for key, value in network.net.blocks.state_dict().items():
+            torch.testing.assert_close(value, saved[f"backbone.net.blocks.{key}"], rtol=0, atol=0)
+    wider = MODELS.build(dict(VIL, dim=24, init_cfg=start))
+    with raises_one_line(ValueError, "iter_4.pth", "width 16", "width 24"):
+        wider.init_weights()
+
+
+def test_a_damaged_picture_and_no_pictures_are_named(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    shutil.copytree(folder / "pictures", tmp_path / "masks")
+    (tmp_path / "masks/broken.png").write_bytes(b"no picture")
+    line = f"train {folder}/config.py --work-dir {tmp_path}/run --cfg-options train_dataloader.dataset.data_root="
+    assert run_command(f"{line}{tmp_path}/masks", monkeypatch) == 2
+    assert_error_line(capsys.readouterr().err, "1 of 4", "broken.png")
+    (tmp_path / "empty").mkdir()
+    assert run_command(f"{line}{tmp_path}/empty", monkeypatch) == 2
+    assert_error_line(capsys.readouterr().err, f"{tmp_path}/empty", ".png")
+    assert not MMLogger._instance_dict
