@@ -180,7 +180,7 @@ PLANS: dict[str, object] = {
     "a_list": [1],
     "no_patch": {key: value for key, value in PLAN.items() if key != "patch_vox"},
     "unknown_key": PLAN | dict(patch_size=[8, 8, 8]),
-    "labels_with_a_gap": PLAN | dict(labels=dict(background=0, organ=2)),
+    "labels_without_background": PLAN | dict(labels=dict(organ=1, other=2)),
     "labels_are_a_list": PLAN | dict(labels=["background", "organ"]),
     "two_spacings": PLAN | dict(spacing_mm=[1.0, 1.0]),
     "spacing_is_text": PLAN | dict(spacing_mm=["1", "1", "1"]),

@@ -128,7 +128,7 @@ PLANS = {
     "plan: a list": plan("a_list", "{bad}/plans/a_list.json", "a list"),
     "plan: no patch": plan("no_patch", "no_patch.json", "patch_vox"),
     "plan: unknown key": plan("unknown_key", "unknown_key.json", "patch_size", "known: "),
-    "plan: labels with a gap": plan("labels_with_a_gap", "labels", "'organ': 2"),
+    "plan: labels without background": plan("labels_without_background", "labels", "background"),
     "plan: labels are a list": plan("labels_are_a_list", "labels", "['background', 'organ']"),
     "plan: two spacings": plan("two_spacings", "spacing_mm", "[1.0, 1.0]"),
     "plan: spacing is text": plan("spacing_is_text", "spacing_mm", "['1', '1', '1']"),
