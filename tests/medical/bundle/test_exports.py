@@ -139,7 +139,7 @@ def test_a_script_that_differs_is_not_written(tmp_path: Path) -> None:
         ("SegResNet", 16, "any batch and size"),
         ("DynUNet", 16, "any batch and size"),
         ("UNETR", 32, "windows of 32 x 32 x 32"),
-        pytest.param("SwinUNETR", 64, "any batch and size", marks=pytest.mark.slow),
+        pytest.param("SwinUNETR", 64, "windows of 64 x 64 x 64", marks=pytest.mark.slow),
     ],
 )
 def test_a_bundle_of_monais_networks(name: str, patch: int, sizes: str, tmp_path: Path) -> None:

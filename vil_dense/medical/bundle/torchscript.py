@@ -40,7 +40,7 @@ def save_torchscript(
         warnings.filterwarnings("ignore", "The TorchScript type system", UserWarning)  # about MONAI's DynUNet
         try:
             script = torch.jit.script(model)
-        except RuntimeError:  # some of MONAI's networks cannot be scripted
+        except Exception:  # some of MONAI's networks cannot be scripted; the errors are of several types
             script = torch.jit.trace(model, torch.zeros(shape), check_trace=False)
         apart = _difference(script, model, shape)
         if not apart <= LARGEST_DIFFERENCE:

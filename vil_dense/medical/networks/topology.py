@@ -92,10 +92,15 @@ def total_stride(strides: Sequence[Axes]) -> Axes:
 def padded_size(size: Sequence[int], strides: Sequence[Axes]) -> Axes:
     """Returns the size that an input of `size` voxels is padded to: whole strides, two voxels on the coarsest level."""
     total = total_stride(strides)
-    i, j, k = (-(-length // stride) for length, stride in zip(size, total, strict=True))
+    i, j, k = (_steps(length, stride) for length, stride in zip(size, total, strict=True))
     # InstanceNorm cannot normalise a single voxel. Arithmetic, since tracers and exporters fix what a condition finds.
     k += 2 // (i * j * k + 1)
     return i * total[0], j * total[1], k * total[2]
+
+
+def _steps(length: int, stride: int) -> int:
+    """Returns length / stride rounded up; of positive numbers, as ONNX rounds negative ones towards zero."""
+    return (length + stride - 1) // stride
 
 
 def pad(x: Tensor, strides: Sequence[Axes], in_channels: int) -> Tensor:
@@ -116,7 +121,8 @@ def crop(outputs: Sequence[Tensor], strides: Sequence[Axes], size: Sequence[int]
     """Crops the logits of the first levels to the extent of an input of `size` voxels."""
     cropped = []
     for level, logits in enumerate(outputs):
-        i, j, k = (-(-n // stride) for n, stride in zip(size, total_stride(strides[: level + 1]), strict=True))
+        total = total_stride(strides[: level + 1])
+        i, j, k = (_steps(length, stride) for length, stride in zip(size, total, strict=True))
         cropped.append(logits[..., :i, :j, :k])
     return cropped
 
