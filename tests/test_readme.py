@@ -25,7 +25,7 @@ PAGES = (
     "vil_dense/ops/README.md",
     ".github/CONTRIBUTING.md",
 )
-BUNDLE = ("inference", "train", "evaluate", "metadata", "schema")
+BUNDLE = ("inference", "train", "evaluate", "metadata", "schema", "onnx_export")
 REPORT = {"per_class.csv", "per_image.csv", "confusion.csv"}
 MADE = {"metrics.csv", "sizes.csv", "volumes.csv", *REPORT, *(f"configs/{name}.json" for name in BUNDLE)}
 """Files that commands of the pages write."""

@@ -3,8 +3,8 @@
 Command: python tools/volumes/export_bundle.py RUN --out DIR [--checkpoint FILE]
 
 RUN is the work folder of a training with a volume config. Writes to DIR: configs/ (train, evaluate, inference,
-multi-GPU, metadata and its schema), models/ (model.pt, and model.ts traced for windows of the plan's patch), docs/ and
-LICENSE. Commands for use in DIR:
+multi-GPU, metadata and its schema, arguments of the ONNX export), models/ (model.pt, and model.ts, TorchScript with the
+metadata), docs/ and LICENSE. Commands for use in DIR:
 
   python -m monai.bundle run --config_file configs/inference.json --dataset_dir IMAGES --output_dir MASKS
   python -m monai.bundle run --config_file configs/train.json --dataset_dir DATA

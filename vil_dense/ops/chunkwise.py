@@ -204,7 +204,8 @@ def _of_segment(tokens: Tensor, z_before: Tensor, z_after: Tensor, reverse: bool
     """Returns the gates of a segment from those of its tokens, (8, H, N, L), and its chunks, (H, N)."""
     N, L = tokens.shape[-2:]
     first, last = (-1, 0) if reverse else (0, -1)
-    hidden = tokens.new_full((max(N, L) + 1,) * 2, -torch.inf)
+    # a tracer would fix which of the two is larger
+    hidden = tokens.new_full((N + L if traced() else max(N, L) + 1,) * 2, -torch.inf)
     contained = hidden[: N + 1, : N + 1].triu(1)
     causal = hidden[:L, :L].triu(1)
     if reverse:

@@ -1,7 +1,11 @@
 """Volume networks: any size, any spacing, every block; what strides, padding and inflation mean."""
 
+from importlib.util import find_spec
+
 import pytest
 import torch
+from bundle_cases import NEED_EINOPS, OF_MONAI
+from monai.losses import DiceCELoss
 from refusals import raises_one_line
 
 from vil_dense.backbones import VisionLSTM
@@ -16,7 +20,7 @@ SMALL = {
     "ViLUNet3D": dict(channels=(4, 8, 16), depths=(0, 1, 2)),
     "ViLUNETR3D": dict(channels=(4, 8), dim=16, depth=4),
     "DynUNet": dict(kernel_size=[3] * 3, strides=[1, 2, 2], upsample_kernel_size=[2] * 2, filters=[4, 8, 16]),
-    "SegResNet": dict(init_filters=8),
+    **{name: OF_MONAI[name] for name in ("SegResNet", "SwinUNETR", "UNETR")},
 }
 PLAN = dict(channels=["a", "b"], labels=dict(no=0, x=1, y=2), spacing_mm=(1, 1, 1), patch_vox=(16, 16, 16))
 
@@ -128,9 +132,33 @@ def test_padding_repeats_and_is_cut_off_again() -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_logits_of_any_network_are_a_list(name: str) -> None:
     more = dict(deep_supervision=True, deep_supr_num=1) if name == "DynUNet" else {}
-    net = build_network(PLAN, name, **SMALL[name], **more).train()
-    logits = logits_of(net(torch.randn(1, 2, 16, 16, 16)))
-    assert all(x.shape[:2] == (1, 3) for x in logits) and logits[0].shape[2:] == (16, 16, 16)
+    if name in NEED_EINOPS:
+        pytest.importorskip("einops", reason=f"MONAI's {name} needs einops: pip install einops")
+    net = build_network({**PLAN, "patch_vox": (32,) * 3}, name, **SMALL[name], **more).train()
+    logits = logits_of(net(torch.randn(2, 2, 32, 32, 32)))
+    assert all(x.shape[:2] == (2, 3) for x in logits) and logits[0].shape[2:] == (32, 32, 32)
+
+
+@pytest.mark.skipif(find_spec("einops") is not None, reason="einops is installed")
+def test_a_package_that_monai_lacks_is_named() -> None:
+    with raises_one_line(ImportError, "UNETR", "einops"):
+        build_network(PLAN, "UNETR", **SMALL["UNETR"])
+
+
+@ours
+def test_a_plain_loop_of_monai(name: str) -> None:
+    """One output in training, as a plain DiceCELoss takes it; recomputed activations give the same gradients."""
+    gradients = []
+    for use_checkpoint in (False, True):
+        torch.manual_seed(0)
+        options = dict(norm="batch", act="relu", patch_vox=16, spacing_mm=1.0, use_checkpoint=use_checkpoint)
+        net = {"ViLUNet3D": ViLUNet3D, "ViLUNETR3D": ViLUNETR3D}[name](
+            spatial_dims=3, in_channels=2, out_channels=3, **SMALL[name], **options
+        ).train()
+        loss = DiceCELoss(to_onehot_y=True, softmax=True)(net(torch.randn(2, 2, 8, 8, 8)), torch.ones(2, 1, 8, 8, 8))
+        loss.backward()
+        gradients.append([parameter.grad for parameter in net.parameters()])
+    torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.parametrize("orders", [("rows", "rows-reversed"), AXIS_ORDERS], ids=["as-trained", "six"])
@@ -176,6 +204,11 @@ def test_picture_blocks_of_another_width_or_kind_are_refused() -> None:
         (ViLUNet3D, dict(strides=[(2, 2, 2)]), ("strides", "5 levels")),
         (ViLUNet3D, dict(deep_supervision=0), ("5 and 0",)),
         (ViLUNETR3D, dict(depth=3), ("4 feature maps", "3")),
+        (ViLUNet3D, dict(spatial_dims=2), ("spatial_dims=3", "2")),
+        (ViLUNet3D, dict(with_cp=True), ("'with_cp'", "use_checkpoint")),
+        (ViLUNETR3D, dict(use_checkpoints=True), ("'use_checkpoints'", "did you mean use_checkpoint?")),
+        (ViLUNet3D, dict(patch_vox="64"), ("patch_vox", "'64'")),
+        (ViLUNet3D, dict(channels=32), ("channels", "32")),
     ],
 )
 def test_refuses_in_words(net: type, options: dict, names: tuple[str, ...]) -> None:
@@ -188,6 +221,8 @@ def test_another_number_of_channels_is_refused() -> None:
         ViLUNet3D(channels=(4, 8), depths=(0, 1), deep_supervision=1)(torch.zeros(1, 2, 8, 8, 8))
     with raises_one_line(ValueError, "'UNet'", "ViLUNet3D"):
         build_network(PLAN, "UNet")
+    with raises_one_line(ValueError, "'filters'", "init_filters"):
+        build_network(PLAN, "SegResNet", filters=8)
 
 
 def test_bfloat16_is_finite_and_near() -> None:

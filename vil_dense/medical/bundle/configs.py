@@ -1,15 +1,14 @@
 """Writes the configs of a bundle: inference, training, evaluation, and the last two on several GPUs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vil_dense.medical.data.plan_schema import Plan
 from vil_dense.medical.inference.volume_windows import SlidingWindow
 from vil_dense.medical.label_map import LabelMap
 from vil_dense.medical.losses import DICE_CE, PartialLoss, loss_of
-from vil_dense.medical.networks.nets import network_options
+from vil_dense.medical.networks.nets import network_options, target
 
-OWN = ("ViLUNet3D", "ViLUNETR3D")
 DEVICE = "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')"
 TRANSFORMS = "vil_dense.medical.data.transforms"
 INFERER = "vil_dense.medical.inference.inferer.VolumeInferer"
@@ -24,12 +23,9 @@ def network_config(plan: Plan, network: Mapping[str, Any]) -> dict[str, Any]:
         network: `type`, and options, as in the model of a training config.
 
     Raises:
-        ValueError: the network is not one of `OWN`.
+        ValueError: see `nets.network_options`.
     """
-    kind = network["type"]
-    if kind not in OWN:
-        raise ValueError(f"bundles are written for {' and '.join(OWN)}, this run trained {kind}")
-    return {"_target_": f"vil_dense.medical.{kind}", **network_options(plan, **network)}
+    return {"_target_": target(network["type"]), **network_options(plan, **network)}
 
 
 def inference(plan: Plan, network: Mapping[str, Any], windows: SlidingWindow) -> dict[str, Any]:
@@ -104,7 +100,7 @@ def train(
         "network_def": network,
         "network": "$@network_def.to(@device)",
         "cases": "$read_datalist(@dataset_dir, @datalist).split(@fold)",
-        "loss": {"_target_": "DeepSupervisionLoss", "loss": _loss(plan)},
+        "loss": {"_target_": "vil_dense.medical.networks.nets.AllScalesLoss", "loss": _loss(plan)},
         "optimizer": {"_target_": "torch.optim.AdamW", "params": "$@network.parameters()", "lr": learning_rate},
         "train": _training(augment or {}, batch_size),
         "validate": _validation(LabelMap.of(plan), windows),
@@ -116,9 +112,10 @@ def train(
 def _training(augment: Mapping[str, Any], batch_size: int) -> dict[str, Any]:
     """Returns the section `train`."""
     patches = {"_target_": f"{TRANSFORMS}.training_patches", "plan": "@plan", **augment}
-    dataset = {**_dataset(_cases(0), patches), "_target_": "CacheDataset", "cache_rate": "@cache_rate"}
+    dataset = {**_dataset(_cases(0), "@train#preprocessing"), "_target_": "CacheDataset", "cache_rate": "@cache_rate"}
     validate = {"_target_": "ValidationHandler", "validator": "@validate#evaluator", "epoch_level": True}
     return {
+        "preprocessing": patches,
         "dataset": dataset,
         "dataloader": _loader("@train#dataset", batch_size, True),
         "inferer": {"_target_": "SimpleInferer"},
@@ -172,11 +169,16 @@ def _validation(labels: LabelMap, windows: SlidingWindow) -> dict[str, Any]:
 
 
 def evaluate() -> dict[str, Any]:
-    """Returns changes to train.json that evaluate models/model.pt on the validation fold and write to `output_dir`."""
+    """Returns changes to train.json that evaluate models/model.pt on the validation fold and write to `output_dir`.
+
+    The first keys are those that MONAI's `ConfigWorkflow` asks of an evaluation.
+    """
     metrics = {"_target_": "MetricsSaver", "save_dir": "@output_dir", "metrics": ["val_mean_dice"]}
     metas = "$lambda batch: [item['image'].meta for item in batch]"
     saver = {**metrics, "metric_details": ["val_mean_dice"], "batch_transform": metas, "summary_ops": "*"}
+    workflow = {key: f"@validate#{key}" for key in ("dataset", "inferer", "evaluator")}
     return {
+        **workflow,
         "validate#handlers": [_load(), {"_target_": "StatsHandler", "iteration_log": False}, saver],
         "initialize": ["$monai.utils.set_determinism(seed=0)"],
         "run": ["$@validate#evaluator.run()"],
@@ -199,6 +201,23 @@ def multi_gpu_train() -> dict[str, Any]:
 def multi_gpu_evaluate() -> dict[str, Any]:
     """Returns changes to train.json and evaluate.json for torchrun."""
     return {**_multi_gpu(), "run": ["$@validate#evaluator.run()"]}
+
+
+def onnx_export(channels: int, patch_vox: Sequence[int]) -> dict[str, Any]:
+    """Returns the arguments (`--args_file`) of `python -m monai.bundle onnx_export` for any batch and size.
+
+    The example has two windows, as an exporter takes an axis of one for a fixed one.
+    """
+    axes = {"image": [0, 2, 3, 4], "pred": [0, 2, 3, 4]}
+    return {
+        "net_id": "network_def",
+        "config_file": "configs/inference.json",
+        "meta_file": "configs/metadata.json",
+        "ckpt_file": "models/model.pt",
+        "filepath": "models/model.onnx",
+        "input_shape": [2, channels, *patch_vox],
+        "converter_kwargs": {"input_names": ["image"], "output_names": ["pred"], "dynamic_axes": axes},
+    }
 
 
 def _cases(part: int) -> str:

@@ -40,7 +40,7 @@ def metadata(plan: Plan, about: Mapping[str, Any]) -> dict[str, Any]:
         required_packages_version=packages,
         optional_packages_version=packages,
         task=f"Segmentation of {', '.join(known.structures)}",
-        description="A Vision-LSTM (ViL, arXiv 2406.04303) encoder-decoder for volumes, trained with vil_dense.",
+        description="A network for the segmentation of volumes, trained with vil_dense.",
         authors="to be filled in",
         copyright="to be filled in",
         data_type="nibabel",

@@ -1,45 +1,62 @@
-"""Traces a network for users without vil_dense."""
+"""Saves a network as TorchScript, with the metadata of its bundle, for users without vil_dense."""
 
+import json
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from monai.data import save_net_with_metadata
+from torch import nn
+
+LARGEST_DIFFERENCE = 1e-4
+"""Largest absolute difference of the logits of a TorchScript that is saved."""
 
 
-def save_torchscript(model: nn.Module, example: Tensor, path: Path) -> str:
-    """Traces `model` at the size of `example` and writes it if its output on another input is that of `model`.
+def save_torchscript(
+    model: nn.Module,
+    shape: tuple[int, ...],
+    path: Path,
+    metadata: Mapping[str, Any],
+    configs: Mapping[str, Mapping[str, Any]],
+) -> str:
+    """Converts `model` by torch.jit.script, or if that fails by torch.jit.trace, and writes it if it computes the same.
+
+    Args:
+        model: in eval mode.
+        shape: (B, C, I, J, K) of a window.
+        path: file to write, which ends with `.ts`.
+        metadata: to be stored in the file; `monai.data.load_net_with_metadata` reads it.
+        configs: by their names without `.json`, stored beside it as by `python -m monai.bundle ckpt_export`.
 
     Returns:
-        A sentence with the result, for the log.
+        A sentence with the result, for the log: the sizes that it takes, or why nothing was written.
     """
+    batch, channels, *window = shape
     with warnings.catch_warnings(), torch.no_grad():
-        # sizes are constants of the trace: windows have one size
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
         warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
-        traced = torch.jit.trace(model, example)
-        follow_device(traced)
-        other = torch.randn(example.shape, generator=torch.Generator().manual_seed(0))
-        apart = float((traced(other) - model(other)).abs().max())
-        if not apart <= 1e-4:
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # the output is compared below
+        warnings.filterwarnings("ignore", "The TorchScript type system", UserWarning)  # about MONAI's DynUNet
+        try:
+            script = torch.jit.script(model)
+        except Exception:  # some of MONAI's networks cannot be scripted; the errors are of several types
+            script = torch.jit.trace(model, torch.zeros(shape), check_trace=False)
+        apart = _difference(script, model, shape)
+        if not apart <= LARGEST_DIFFERENCE:
             return f"no TorchScript: its output differs by up to {apart:.2g}"
-        torch.jit.save(traced, path)
-    return f"TorchScript for windows of {' x '.join(map(str, example.shape[2:]))}: models/model.ts"
+        other = (batch + 1, channels, *(max(1, length // 2) for length in window))
+        try:
+            any_size = _difference(script, model, other) <= LARGEST_DIFFERENCE
+        except Exception:  # a network of fixed sizes raises errors of many types
+            any_size = False
+        files = {f"{name}.json": json.dumps(content).encode() for name, content in configs.items()}
+        save_net_with_metadata(script, str(path), False, False, dict(metadata), files)
+    sizes = "any batch and size" if any_size else f"windows of {' x '.join(map(str, window))}"
+    return f"TorchScript for {sizes}: models/model.ts"
 
 
-def follow_device(traced: torch.jit.ScriptModule) -> None:
-    """Puts the tensors that a trace creates (masks, counts) on the device of its input.
-
-    A trace stores its device as a constant, which neither `map_location` nor `to` changes. The trace must not have run
-    before, as graphs that have run are not updated.
-    """
-    graph: Any = traced.graph  # torch's types lack some of its methods
-    torch._C._jit_pass_inline(graph)  # so that the graphs of submodules can use this input, too
-    device = graph.create("prim::device", [next(x for x in graph.inputs() if str(x.type()) == "Tensor")])
-    device.output().setType(torch._C.DeviceObjType.get())
-    graph.prependNode(device)
-    for node in graph.findAllNodes("prim::Constant"):
-        if node.output().type() == device.output().type():
-            node.output().replaceAllUsesWith(device.output())
-    torch._C._jit_pass_dce(graph)
+def _difference(script: nn.Module, model: nn.Module, shape: tuple[int, ...]) -> float:
+    """Returns the largest absolute difference of two networks on random numbers of `shape`."""
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    return float((script(x) - model(x)).abs().max())

@@ -15,7 +15,32 @@ from vil_dense.medical.bundle.metadata import metadata
 from vil_dense.medical.bundle.torchscript import save_torchscript
 from vil_dense.medical.data.plan_schema import Plan
 from vil_dense.medical.inference.volume_windows import SlidingWindow
+from vil_dense.medical.networks.nets import OWN
 
+VISION_LSTM = "A Vision-LSTM (ViL, arXiv 2406.04303) encoder-decoder for volumes, trained with vil_dense."
+LOGGING = """[loggers]
+keys=root
+
+[handlers]
+keys=console
+
+[formatters]
+keys=line
+
+[logger_root]
+level=INFO
+handlers=console
+
+[handler_console]
+class=StreamHandler
+level=INFO
+formatter=line
+args=(sys.stdout,)
+
+[formatter_line]
+format=%(asctime)s %(levelname)s %(message)s
+"""
+"""Settings of Python's `logging` for `python -m monai.bundle`: what the engines report goes to the screen."""
 LICENCE = "Weights inherit the licence of the data they were trained on: name the data and its licence here.\n"
 
 
@@ -30,7 +55,7 @@ def write_bundle(
     about: Mapping[str, Any] | None = None,
     texts: Mapping[str, str] | None = None,
 ) -> str:
-    """Writes a complete bundle, or nothing if it fails; returns one sentence about its TorchScript.
+    """Writes a complete bundle, or nothing if it fails; returns a sentence about its TorchScript.
 
     Args:
         out: folder of the bundle; it has to be new or empty.
@@ -50,13 +75,15 @@ def write_bundle(
     windows = windows or SlidingWindow.of(plan)
     config = configs.network_config(plan, network)
     plan = json.loads(json.dumps(plan))
+    described = dict(description=VISION_LSTM) if network["type"] in OWN else {}
     files = {
-        "metadata": metadata(plan, about or {}),
+        "metadata": metadata(plan, {**described, **(about or {})}),
         "inference": configs.inference(plan, config, windows),
         "train": configs.train(plan, config, windows, **(training or {})),
         "evaluate": configs.evaluate(),
         "multi_gpu_train": configs.multi_gpu_train(),
         "multi_gpu_evaluate": configs.multi_gpu_evaluate(),
+        "onnx_export": configs.onnx_export(len(plan["channels"]), plan["patch_vox"]),
         "schema": json.loads(resources.files("vil_dense.medical").joinpath("bundle_schema.json").read_text()),
     }
     with whole_folder(out) as part:
@@ -64,8 +91,9 @@ def write_bundle(
             (part / folder).mkdir()
         for name, content in files.items():
             save_json(part / "configs" / f"{name}.json", content)
-        for name, text in {"docs/data_license.txt": LICENCE, **(texts or {})}.items():
+        for name, text in {"configs/logging.conf": LOGGING, "docs/data_license.txt": LICENCE, **(texts or {})}.items():
             (part / name).write_text(text)
         torch.save(model.state_dict(), part / "models/model.pt")
-        example = torch.zeros(1, len(plan["channels"]), *plan["patch_vox"])
-        return save_torchscript(model.eval(), example, part / "models/model.ts")
+        window = (1, len(plan["channels"]), *plan["patch_vox"])
+        known = dict(inference=files["inference"])
+        return save_torchscript(model.eval(), window, part / "models/model.ts", files["metadata"], known)

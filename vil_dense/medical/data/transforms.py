@@ -51,7 +51,9 @@ class LoadCased(MapTransform):
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         case = Case.from_dict(data)
         image, label, grid = read_case(case, self.channels, self.labels if "label" in self.keys else None, self.nan)
-        meta = dict(filename_or_obj=str(case.images[0]), spatial_shape=np.array(grid.shape))
+        # MONAI names outputs after this path: by the case, not by the file of its first channel
+        named = case.images[0].with_name(f"{case.name}.nii.gz")
+        meta = dict(filename_or_obj=str(named), spatial_shape=np.array(grid.shape))
         volumes = dict(image=image) if label is None else dict(image=image, label=label[None])
         affine = torch.from_numpy(grid.affine)
         placed = {key: MetaTensor(torch.from_numpy(x), affine, dict(meta)) for key, x in volumes.items()}

@@ -38,7 +38,8 @@ def read_unlabelled(root: str | Path, datalist: str | Path | None = None, channe
     root = Path(root)
     if datalist or (root / "dataset.json").is_file():
         listed = read_datalist(root, datalist, labelled=False)
-        return replace(listed, cases=tuple(replace(case, label=None) for case in listed.cases), splits={}, label_keys=None)
+        cases = tuple(replace(case, label=None) for case in listed.cases)
+        return replace(listed, cases=cases, splits={}, label_keys={})
     folder = next((root / name for name in ("imagesTr", "images") if (root / name).is_dir()), root)
     return DataList(tuple(find_cases(folder, channels)), {})
 

@@ -22,7 +22,7 @@ from vil_dense.medical.io.dicom_seg import write_dicom_seg
 from vil_dense.medical.io.grid import Grid, move_slices, move_slices_back, new_grid
 from vil_dense.medical.io.volumes import at_frame, mask_image, read_grid, read_grids
 from vil_dense.medical.label_map import LabelMap, written_labels
-from vil_dense.medical.networks.nets import NETWORKS
+from vil_dense.medical.networks.nets import NETWORKS, target
 from vil_dense.medical.postprocess import Steps, check_steps, largest_alone, postprocess
 from vil_dense.medical.report import describe_mask
 from vil_dense.state_files import read_state
@@ -127,11 +127,11 @@ class VolumePredictor:
         try:
             plan, inferer = read_plan(content["plan"]), content["inferer"]
             network = dict(content["network_def"])
-            kind = network.pop("_target_").removeprefix("vil_dense.medical.")
+            kind, known = network.pop("_target_"), {target(name): name for name in NETWORKS}
             windows = SlidingWindow.of(plan, inferer["overlap"], inferer["window_batch"])
-            if kind not in NETWORKS:
-                raise ValueError(f"its network is {kind}; known: {', '.join(NETWORKS)}")
-            model = NETWORKS[kind](**network)
+            if kind not in known:
+                raise ValueError(f"its network is {kind}; known: {', '.join(known)}")
+            model = NETWORKS[known[kind]](**network)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{config} is no config of a bundle of ours ({type(error).__name__}: {error})") from None
         weights = folder / "models/model.pt"

@@ -1,48 +1,80 @@
 """Registers the volume networks, (B, C, I, J, K) -> logits (B, K, I, J, K), of this package and of MONAI."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Any
 
-from monai.networks.nets import DynUNet, SegResNet
+from monai.losses import DeepSupervisionLoss
+from monai.networks.nets import UNETR, DynUNet, SegResNet, SwinUNETR
+from monai.utils import OptionalImportError
 from torch import Tensor, nn
 
 from vil_dense.medical.label_map import LabelMap
+from vil_dense.medical.networks.options import refuse_unknown
 from vil_dense.medical.networks.vil_unet import ViLUNet3D
 from vil_dense.medical.networks.vil_unetr import ViLUNETR3D
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {
+NETWORKS: dict[str, type[nn.Module]] = {
     "ViLUNet3D": ViLUNet3D,
     "ViLUNETR3D": ViLUNETR3D,
-    "DynUNet": partial(DynUNet, 3),
-    "SegResNet": partial(SegResNet, 3),
+    "DynUNet": DynUNet,
+    "SegResNet": SegResNet,
+    "SwinUNETR": SwinUNETR,
+    "UNETR": UNETR,
 }
 """Networks by the names in configs; those of MONAI are for comparison."""
+OWN = ("ViLUNet3D", "ViLUNETR3D")
 
 
 def network_options(plan: Mapping[str, Any], type: str, **options: Any) -> dict[str, Any]:
     """Returns the arguments of the network `type` of `NETWORKS`.
 
-    They are the plan's channels, labels, spacing and patch, and for `ViLUNet3D` its options in the plan (`network`);
-    `options` override all of these.
+    They are the plan's channels and labels, for ours its spacing and patch, for `UNETR` its patch, and for `ViLUNet3D`
+    three scales with logits in training and its options in the plan (`network`); `options` override all of these.
 
     Raises:
-        ValueError: the network is unknown.
+        ValueError: the network or an option is unknown.
     """
     if type not in NETWORKS:
         raise ValueError(f"unknown network {type!r}; known: {', '.join(NETWORKS)}")
-    own = dict(in_channels=len(plan["channels"]), out_channels=len(LabelMap.of(plan).outputs))
-    if type.startswith("ViL"):
+    own = dict(spatial_dims=3, in_channels=len(plan["channels"]), out_channels=len(LabelMap.of(plan).outputs))
+    if type in OWN:
         own.update(spacing_mm=plan["spacing_mm"], patch_vox=plan["patch_vox"])
     if type == "ViLUNet3D":
+        own.update(deep_supervision=3)
         own.update(plan.get("network", {}))
+    if type == "UNETR":
+        own.update(img_size=plan["patch_vox"])
+    if type not in OWN:
+        refuse_unknown(options, signature(NETWORKS[type]).parameters, f"MONAI's {type}")
     return {**own, **options}
 
 
 def build_network(plan: Mapping[str, Any], type: str, **options: Any) -> nn.Module:
-    """Builds the network of `network_options`; raises ValueError if options do not fit."""
+    """Builds the network of `network_options`.
+
+    Raises:
+        ValueError: options do not fit.
+        ImportError: a network of MONAI needs a package that is not installed.
+    """
     options = network_options(plan, type, **options)
-    return NETWORKS[type](**options)
+    try:
+        return NETWORKS[type](**options)
+    except OptionalImportError as error:
+        raise ImportError(f"MONAI's {type} needs a package: {str(error).strip().splitlines()[0]}") from None
+
+
+def target(type: str) -> str:
+    """Returns the name by which a config of MONAI (`_target_`) imports a network of `NETWORKS`."""
+    return f"{'vil_dense.medical' if type in OWN else 'monai.networks.nets'}.{type}"
+
+
+class AllScalesLoss(DeepSupervisionLoss):
+    """Computes MONAI's `DeepSupervisionLoss` of the output of any network of `NETWORKS`: one scale, a list, a stack."""
+
+    def forward(self, input: Tensor | list[Tensor] | None, target: Tensor) -> Tensor:
+        """Returns the loss of logits (see `logits_of`) and labels (B, 1, I, J, K)."""
+        return super().forward(None if input is None else logits_of(input), target)
 
 
 def logits_of(output: Tensor | Sequence[Tensor]) -> list[Tensor]:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from vil_dense.backbones.checkpoint import inflate_blocks
 from vil_dense.layers import SEQUENCE_BLOCKS, ViLBlock
+from vil_dense.medical.networks.recompute import run
 from vil_dense.ops import ORDERS
 
 AXIS_ORDERS = tuple(ORDERS)
@@ -22,6 +23,7 @@ class SequenceStage(nn.Module):
         block: a key of `layers.sequence.SEQUENCE_BLOCKS`.
         orders: keys of `ops.ORDERS`, which the blocks use in turn.
         first: index of the first block in the whole network, which determines its order.
+        use_checkpoint: recomputes each block in the backward pass.
         **options: options of `layers.ViLBlock`, `layers.ViLLayer`, `layers.AttentionBlock` or
             `layers.GatedConvBlock`.
 
@@ -37,9 +39,11 @@ class SequenceStage(nn.Module):
         block: str = "vil",
         orders: Sequence[str] = AXIS_ORDERS,
         first: int = 0,
+        use_checkpoint: bool = False,
         **options: Any,
     ) -> None:
         super().__init__()
+        self.use_checkpoint = use_checkpoint
         if block not in SEQUENCE_BLOCKS:
             raise ValueError(f"unknown block {block!r}; known: {', '.join(SEQUENCE_BLOCKS)}")
         if dim % 8:
@@ -56,7 +60,7 @@ class SequenceStage(nn.Module):
         """Returns the outputs of the blocks `indices`, each (B, *grid, C)."""
         tokens, found = x.movedim(1, -1).contiguous(), {}
         for index, block in enumerate(self.blocks):
-            tokens = block(tokens)
+            tokens = run(self.use_checkpoint, block, tokens)
             found[index] = tokens
         return [found[index] for index in indices]
 

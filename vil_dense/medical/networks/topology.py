@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 from math import prod
+from numbers import Integral
 
 import torch.nn.functional as F
 from torch import Tensor
+
+from vil_dense.medical.networks.options import triple
+from vil_dense.ops.operators import in_graph
 
 Axes = tuple[int, int, int]
 
@@ -15,7 +19,7 @@ FEWEST_VOX = 4
 
 
 def topology(
-    spacing_mm: Sequence[float], levels: int, patch_vox: Sequence[int] | None = None
+    spacing_mm: Sequence[float] | float, levels: int, patch_vox: Sequence[int] | int | None = None
 ) -> tuple[list[Axes], list[Axes]]:
     """Returns strides and kernels of each level, from the spacing (as nnU-Net's planner, Nat. Methods 18:203, does).
 
@@ -31,12 +35,10 @@ def topology(
     Raises:
         ValueError: the spacing is not three positive numbers, or there is no level.
     """
-    if len(spacing_mm) != 3 or not all(0 < float(mm) < float("inf") for mm in spacing_mm):
-        raise ValueError(f"spacing_mm has three positive numbers, got {spacing_mm!r}")
+    spacing = [float(mm) for mm in triple(spacing_mm, "spacing_mm")]
     if levels < 1:
         raise ValueError(f"a network has at least one level, got {levels}")
-    spacing = [float(mm) for mm in spacing_mm]
-    size = [2**levels * FEWEST_VOX] * 3 if patch_vox is None else [int(vox) for vox in patch_vox]
+    size = [2**levels * FEWEST_VOX] * 3 if patch_vox is None else [int(vox) for vox in triple(patch_vox, "patch_vox")]
     strides: list[Axes] = []
     kernels: list[Axes] = []
     for level in range(levels):
@@ -56,27 +58,29 @@ def topology(
 
 
 def resolve_levels(
-    spacing_mm: Sequence[float],
-    patch_vox: Sequence[int] | None,
-    strides: Sequence[Sequence[int]] | None,
-    kernels: Sequence[Sequence[int]] | None,
+    spacing_mm: Sequence[float] | float,
+    patch_vox: Sequence[int] | int | None,
+    strides: Sequence[Sequence[int] | int] | None,
+    kernels: Sequence[Sequence[int] | int] | None,
     levels: int,
 ) -> tuple[list[Axes], list[Axes]]:
-    """Returns strides and kernels as given; those that are None follow from the spacing.
+    """Returns strides and kernels as given, a number standing for all axes; those that are None follow from the
+    spacing.
 
     Raises:
-        ValueError: there are not three numbers for each level.
+        ValueError: there are not one or three whole numbers for each level.
     """
     own = topology(spacing_mm, levels, patch_vox)
-    chosen: list[list[tuple[int, ...]]] = [
-        [tuple(axes) for axes in (rule if given is None else given)]
-        for given, rule in zip((strides, kernels), own, strict=True)
-    ]
-    for name, axes in zip(("strides", "kernels"), chosen, strict=True):
-        if len(axes) != levels or any(len(level) != 3 for level in axes):
-            raise ValueError(f"{name} need three numbers for each of {levels} levels, got {axes}")
-    found_strides, found_kernels = ([(i, j, k) for i, j, k in axes] for axes in chosen)
-    return found_strides, found_kernels
+    return _given(strides, "strides", levels) or own[0], _given(kernels, "kernels", levels) or own[1]
+
+
+def _given(axes: Sequence[Sequence[int] | int] | None, name: str, levels: int) -> list[Axes] | None:
+    if axes is None:
+        return None
+    chosen = [triple(level, name) for level in axes] if isinstance(axes, Sequence) else []
+    if len(chosen) != levels or not all(isinstance(n, Integral) for level in chosen for n in level):
+        raise ValueError(f"{name} need one or three whole numbers for each of {levels} levels, got {axes!r}")
+    return chosen
 
 
 def total_stride(strides: Sequence[Axes]) -> Axes:
@@ -88,9 +92,15 @@ def total_stride(strides: Sequence[Axes]) -> Axes:
 def padded_size(size: Sequence[int], strides: Sequence[Axes]) -> Axes:
     """Returns the size that an input of `size` voxels is padded to: whole strides, two voxels on the coarsest level."""
     total = total_stride(strides)
-    i, j, k = (-(-length // stride) * stride for length, stride in zip(size, total, strict=True))
-    # InstanceNorm cannot normalise a single voxel.
-    return i, j, k + total[2] * ((i, j, k) == total)
+    i, j, k = (_steps(length, stride) for length, stride in zip(size, total, strict=True))
+    # InstanceNorm cannot normalise a single voxel. Arithmetic, since tracers and exporters fix what a condition finds.
+    k += 2 // (i * j * k + 1)
+    return i * total[0], j * total[1], k * total[2]
+
+
+def _steps(length: int, stride: int) -> int:
+    """Returns length / stride rounded up; of positive numbers, as ONNX rounds negative ones towards zero."""
+    return (length + stride - 1) // stride
 
 
 def pad(x: Tensor, strides: Sequence[Axes], in_channels: int) -> Tensor:
@@ -102,14 +112,17 @@ def pad(x: Tensor, strides: Sequence[Axes], in_channels: int) -> Tensor:
     if x.ndim != 5 or x.shape[1] != in_channels or min(x.shape) < 1:
         raise ValueError(f"expected an input (B, {in_channels}, I, J, K), got {tuple(x.shape)}")
     padding = [whole - length for whole, length in zip(padded_size(x.shape[2:], strides), x.shape[2:], strict=True)]
-    return F.pad(x, [n for length in reversed(padding) for n in (0, length)], mode="replicate") if any(padding) else x
+    if not in_graph() and not any(padding):
+        return x
+    return F.pad(x, [n for length in reversed(padding) for n in (0, length)], mode="replicate")
 
 
 def crop(outputs: Sequence[Tensor], strides: Sequence[Axes], size: Sequence[int]) -> list[Tensor]:
     """Crops the logits of the first levels to the extent of an input of `size` voxels."""
     cropped = []
     for level, logits in enumerate(outputs):
-        i, j, k = (-(-n // stride) for n, stride in zip(size, total_stride(strides[: level + 1]), strict=True))
+        total = total_stride(strides[: level + 1])
+        i, j, k = (_steps(length, stride) for length, stride in zip(size, total, strict=True))
         cropped.append(logits[..., :i, :j, :k])
     return cropped
 

@@ -1,6 +1,7 @@
 """Defines ViLUNETR3D: sequence blocks at one scale, decoded from several depths."""
 
 from collections.abc import Sequence
+from inspect import signature
 from math import prod
 from typing import Any
 
@@ -8,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from vil_dense.layers import PosEmbed, drop_path_rates
-from vil_dense.medical.networks.convolutions import ConvDecoder, ConvEncoder
+from vil_dense.medical.networks.convolutions import ACT, NORM, ConvDecoder, ConvEncoder, Layer
+from vil_dense.medical.networks.options import check_network, triple, whole_numbers
 from vil_dense.medical.networks.sequence import AXIS_ORDERS, SequenceStage
 from vil_dense.medical.networks.topology import crop, pad, padded_size, resolve_levels, scale_name, total_stride
+from vil_dense.medical.networks.tracing import scriptable
 
 FEATURE_MAPS = 4
 """Number of depths whose outputs the decoder receives."""
@@ -31,7 +34,7 @@ class ViLUNETR3D(nn.Module):
         Others: see `ViLUNet3D`.
 
     Raises:
-        ValueError: the numbers do not fit together.
+        ValueError: an option is unknown, or the numbers do not fit together.
     """
 
     def __init__(
@@ -39,39 +42,44 @@ class ViLUNETR3D(nn.Module):
         in_channels: int = 1,
         out_channels: int = 2,
         *,
+        spatial_dims: int = 3,
         channels: Sequence[int] = (16, 32, 64),
         dim: int = 192,
         depth: int = 12,
         block: str = "vil",
         orders: Sequence[str] = AXIS_ORDERS,
         grid: Sequence[int] | None = None,
-        spacing_mm: Sequence[float] = (1, 1, 1),
-        patch_vox: Sequence[int] | None = None,
-        strides: Sequence[Sequence[int]] | None = None,
-        kernels: Sequence[Sequence[int]] | None = None,
+        spacing_mm: Sequence[float] | float = (1, 1, 1),
+        patch_vox: Sequence[int] | int | None = None,
+        strides: Sequence[Sequence[int] | int] | None = None,
+        kernels: Sequence[Sequence[int] | int] | None = None,
+        norm: Layer = NORM,
+        act: Layer = ACT,
         deep_supervision: int = 1,
         drop_path: float = 0.0,
         layerscale: float | None = 0.1,
+        use_checkpoint: bool = False,
         **options: Any,
     ) -> None:
         super().__init__()
+        check_network("ViLUNETR3D", spatial_dims, block, options, signature(ViLUNETR3D).parameters)
+        channels = whole_numbers(channels, "channels", 1)
         if depth < FEATURE_MAPS:
             raise ValueError(f"{FEATURE_MAPS} feature maps need as many blocks, got {depth}")
-        if deep_supervision < 1 or not channels:
+        if deep_supervision < 1:
             raise ValueError(f"at least one scale with logits: got {len(channels)} and {deep_supervision}")
-        self.in_channels = in_channels
+        self.in_channels, self.use_checkpoint = in_channels, use_checkpoint
         widths = [*channels, dim]
         self.strides, kernels = resolve_levels(spacing_mm, patch_vox, strides, kernels, len(widths))
-        self.tokenizer = ConvEncoder(in_channels, widths, self.strides, kernels)
-        self.position = PosEmbed((grid[0], grid[1], grid[2]), dim) if grid is not None else None
-        self.stage = SequenceStage(
-            dim, drop_path_rates(drop_path, depth), block=block, orders=orders, layerscale=layerscale, **options
-        )
+        self.tokenizer = ConvEncoder(in_channels, widths, self.strides, kernels, norm, act, use_checkpoint)
+        self.position = PosEmbed(triple(grid, "grid"), dim) if grid is not None else None
+        options = dict(block=block, orders=orders, layerscale=layerscale, use_checkpoint=use_checkpoint, **options)
+        self.stage = SequenceStage(dim, drop_path_rates(drop_path, depth), **options)
         self.indices = [depth * (part + 1) // FEATURE_MAPS - 1 for part in range(FEATURE_MAPS)]
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in self.indices)
         self.fuse = nn.Linear(FEATURE_MAPS * dim, dim)
         heads = min(deep_supervision, len(channels))
-        self.decoder = ConvDecoder(widths, self.strides, kernels, out_channels, heads)
+        self.decoder = ConvDecoder(widths, self.strides, kernels, out_channels, heads, norm, act, use_checkpoint)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         size = x.shape[2:]
@@ -83,6 +91,10 @@ class ViLUNETR3D(nn.Module):
         maps = [*skips, tokens.movedim(-1, 1).contiguous()]
         outputs = crop(self.decoder(maps, every_head=self.training), self.strides, size)
         return outputs if self.training and len(self.decoder.heads) > 1 else outputs[0]
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Returns a trace, which torch.jit.script takes in place of the network."""
+        return scriptable(self, self.in_channels, total_stride(self.strides))
 
     def tokens(self, size: Sequence[int]) -> dict[str, int]:
         """Returns the number of tokens, by scale, for an input of `size` voxels."""
