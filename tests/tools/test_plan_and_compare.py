@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from refusals import assert_error_line
 
-from vil_dense.mm.engine.resolve_config import resolve_plan
+from vil_dense.mm.engine.resolve_volumes import resolve_plan
 from vil_dense.synthetic.volumes import write_sample
 
 ROOT = Path(__file__).parents[2]

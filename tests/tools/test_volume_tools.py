@@ -21,7 +21,7 @@ from refusals import assert_error_line
 from run_command import run_command
 
 from vil_dense.backbones.memory import GIB
-from vil_dense.mm.engine.resolve_config import resolve_plan
+from vil_dense.mm.engine.resolve_volumes import resolve_plan
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("VIL_DENSE_DATA", ROOT / "../shared/data"))

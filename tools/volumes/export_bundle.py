@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 def scores(run: Path, cfg: "Config") -> dict[str, float | None]:
     """Reads the means of the last validation of a run; empty if there is none, or on the cases of the training."""
     from vil_dense.files import read_json
-    from vil_dense.mm.engine.resolve_config import scores_held_out
+    from vil_dense.mm.engine.resolve_volumes import scores_held_out
 
     if not scores_held_out(cfg):
         return {}

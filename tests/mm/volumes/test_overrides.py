@@ -9,7 +9,7 @@ from config_files import BY_NAME
 from mmengine.config import Config
 
 from vil_dense.mm.cli.arguments import read_config
-from vil_dense.mm.engine.resolve_config import resolve_plan
+from vil_dense.mm.engine.resolve_volumes import resolve_plan
 
 PLAN = dict(
     channels=["MR"],

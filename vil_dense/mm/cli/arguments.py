@@ -23,8 +23,8 @@ from vil_dense.mm.engine.check_components import check_components, near_names, r
 from vil_dense.mm.engine.check_numbers import check_numbers
 from vil_dense.mm.engine.distributed import start_processes
 from vil_dense.mm.engine.failures import RunFault
-from vil_dense.mm.engine.resolve_config import SHARED
 from vil_dense.mm.engine.resolve_pictures import FOUND, OPTIONS
+from vil_dense.mm.engine.resolve_volumes import SHARED
 from vil_dense.mm.utils import safe_load
 
 USER_ERRORS = (ImportError, KeyError, OSError, RunFault, SyntaxError, TypeError, ValueError)

@@ -10,8 +10,9 @@ from vil_dense.backbones.memory import GIB, free_memory
 from vil_dense.mm.engine.failures import RunFault, describe_out_of_memory, is_out_of_memory
 from vil_dense.mm.inference.memory import estimate
 from vil_dense.mm.inference.pictures import UNREADABLE, why_unread
+from vil_dense.mm.inference.prediction import Prepared
 from vil_dense.mm.inference.raster import label_raster
-from vil_dense.mm.inference.segmentor import Prepared, Segmentor
+from vil_dense.mm.inference.segmentor import Segmentor
 from vil_dense.mm.inference.sliding_window import cut
 from vil_dense.progress import Progress
 

@@ -3,12 +3,29 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from vil_dense.files import save_png, write_whole
+from vil_dense.mm.inference.tiled_upernet import Size
 from vil_dense.mm.visualization import draw
+
+
+class Prepared(NamedTuple):
+    """Stores an image as the network sees it.
+
+    `inputs` is (1, C, H', W'), scaled, normalised and padded; `padding` of it is left, right, top, bottom in px. `size`
+    is (H, W) of the image, and `image` is the image to look at, (H, W, 3) RGB uint8.
+    """
+
+    inputs: Tensor
+    padding: Sequence[int]
+    size: Size
+    image: np.ndarray
+    name: str
 
 
 @dataclass(frozen=True, eq=False)

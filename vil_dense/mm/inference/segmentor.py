@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, cast, overload
+from typing import Any, cast, overload
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from vil_dense.mm.engine.resolve_config import resolve_norm
 from vil_dense.mm.engine.resolve_pictures import resolve_from_checkpoint
 from vil_dense.mm.inference.image_format import ImageFormat, ImageLike, after_loading, name_of
 from vil_dense.mm.inference.onnx_network import OnnxNetwork
-from vil_dense.mm.inference.prediction import Prediction
+from vil_dense.mm.inference.prediction import Prediction, Prepared
 from vil_dense.mm.inference.raster import label_raster
 from vil_dense.mm.inference.sliding_window import (
     choose_windows,
@@ -29,7 +29,6 @@ from vil_dense.mm.inference.sliding_window import (
     logit_bands,
     probabilities_of,
 )
-from vil_dense.mm.inference.tiled_upernet import Size
 from vil_dense.mm.publish.hub import download, upload
 from vil_dense.mm.publish.onnx_file import read_onnx
 from vil_dense.mm.publish.published import is_published, needs_no_config, publish, read_published
@@ -38,20 +37,6 @@ from vil_dense.mm.utils.device import choose_device
 from vil_dense.mm.utils.safe_load import load_exactly, safe_files
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-
-
-class Prepared(NamedTuple):
-    """Stores an image as the network sees it.
-
-    `inputs` is (1, C, H', W'), scaled, normalised and padded; `padding` of it is left, right, top, bottom in px. `size`
-    is (H, W) of the image, and `image` is the image to look at, (H, W, 3) RGB uint8.
-    """
-
-    inputs: Tensor
-    padding: Sequence[int]
-    size: Size
-    image: np.ndarray
-    name: str
 
 
 class Segmentor:

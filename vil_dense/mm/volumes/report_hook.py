@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 
 from vil_dense.medical.metrics import save_scores
 from vil_dense.mm.engine.hooks.reports import RunReportHook
-from vil_dense.mm.engine.resolve_config import scores_held_out
+from vil_dense.mm.engine.resolve_volumes import scores_held_out
 from vil_dense.mm.volumes.metric import VolumeMetric
 
 
