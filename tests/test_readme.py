@@ -27,7 +27,14 @@ PAGES = (
 )
 BUNDLE = ("inference", "train", "evaluate", "metadata", "schema", "onnx_export")
 REPORT = {"per_class.csv", "per_image.csv", "confusion.csv"}
-MADE = {"metrics.csv", "sizes.csv", "volumes.csv", *REPORT, *(f"configs/{name}.json" for name in BUNDLE)}
+MADE = {
+    "metrics.csv",
+    "pictures/reconstructions_STEP.png",
+    "sizes.csv",
+    "volumes.csv",
+    *REPORT,
+    *(f"configs/{name}.json" for name in BUNDLE),
+}
 """Files that commands of the pages write."""
 TOP = ("configs", "tools", "tests", "vil_dense", ".github", ".ci")
 ENDINGS = (".cfg", ".csv", ".md", ".png", ".py", ".txt")

@@ -160,6 +160,7 @@ def test_stochastic_depth_and_layerscale() -> None:
     model.train()(picture(32, 32)).sum().backward()
 
 
+@pytest.mark.slow
 def test_compiled_as_one_graph() -> None:
     model, x = small(**SHORT), picture(18, 25)
     torch._dynamo.reset()

@@ -46,6 +46,7 @@ def dry(tmp_path: Path, *options: str) -> tuple[int, dict]:
     return code, json.loads((tmp_path / "bench_gpu.json").read_text())
 
 
+@pytest.mark.slow
 def test_all_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
     def in_this_process(command: list[str], folder: Path) -> Iterator[SimpleNamespace]:

@@ -105,9 +105,7 @@ def test_training_ends_with_metric_checkpoint_and_pictures(trained: tuple[Path, 
     assert lines(done, "checkpoint") == [str(work_dir / "iter_4.pth")]
     assert lines(done, "pictures") == [str(work_dir / "pictures")]
     assert lines(done, "norm of neck and heads") == ["GN (1 x 2 pictures a step)"]
-    assert lines(done, "precision") == [
-        "float32, mixed precision was asked for but needs a GPU (--amp: bfloat16 on the CPU)"
-    ]
+    assert lines(done, "precision") == ["bfloat16 on the CPU, weights and mLSTM in float32"]
     assert lines(done, "start") == ["random weights, none pretrained"]
     assert "eta: " in done.stdout
 

@@ -29,13 +29,11 @@ def scores(run: Path, cfg: "Config") -> dict[str, float | None]:
     from vil_dense.files import read_json
     from vil_dense.mm.engine.resolve_volumes import scores_held_out
 
-    if not scores_held_out(cfg):
-        return {}
     path = run / "validation/metrics.json"
     content = read_json(path) if path.is_file() else dict(mean={})
     if not isinstance(content, dict) or not isinstance(content.get("mean"), dict):
         raise ValueError(f"{path} holds no means of a validation")
-    return content["mean"]
+    return content["mean"] if scores_held_out(cfg) else {}
 
 
 def card(cfg: "Config", checkpoint: Path, measured: dict[str, float | None]) -> str:

@@ -209,8 +209,8 @@ def check_labels(plan: Mapping[str, Any]) -> None:
         ValueError: a value is not allowed; says what is.
     """
     labels, order, ignore = (plan.get(key) for key in ("labels", "regions_class_order", "ignore_label"))
-    if not isinstance(labels, Mapping) or len(labels) < 2:
-        raise ValueError(f"a plan's labels are values by name of the background and a class or more, got {labels!r}")
+    if not isinstance(labels, Mapping) or not labels:
+        raise ValueError(f"a plan's labels are values by name, of the background and of classes, got {labels!r}")
     values = {name: values_of(value) for name, value in labels.items()}
     for name, own in values.items():
         if not own or not all(_is_value(value) for value in own):

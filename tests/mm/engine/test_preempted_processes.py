@@ -80,6 +80,7 @@ print([sorted(blocked) for (blocked,) in loader], signal.pthread_sigmask(signal.
 """
 
 
+@pytest.mark.slow
 def test_no_thread_of_a_worker_hears_it(tmp_path: Path):
     """But the one that waits for it. Torch starts another before a loader process can do anything about it, once its
     parent has set a number of threads."""

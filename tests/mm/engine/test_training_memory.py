@@ -130,6 +130,7 @@ CASCADE = [
 ]
 
 
+@pytest.mark.slow
 def test_a_head_of_two_outputs_and_a_cascade():
     run = upernet()
     plain = estimate_training(run).step
