@@ -18,6 +18,9 @@ from vil_dense.mm.publish.onnx_file import CLASSES, LOGITS
 from vil_dense.mm.publish.published import KEY, describe, parse
 from vil_dense.mm.publish.trained_model import TrainedModel
 
+SMALLEST_PX = 128
+"""Least size that exports are checked around: half of it still has a place in maps of stride 32."""
+
 
 class Format(NamedTuple):
     """Stores the ending of a format's files, and the functions that write and open one."""
@@ -92,7 +95,7 @@ def _crop(trained: TrainedModel) -> tuple[int, int]:
     """Returns (H, W) of the windows of the test, or of the crops of the training."""
     model = trained.cfg.model
     size = (model.get("test_cfg") or {}).get("crop_size") or model.data_preprocessor.get("size") or (512, 512)
-    return int(size[0]), int(size[1])
+    return max(int(size[0]), SMALLEST_PX), max(int(size[1]), SMALLEST_PX)
 
 
 def _example(segmentor: Segmentor, layout: str | None, batch: int, height: int, width: int) -> Tensor:

@@ -7,6 +7,9 @@ from typing import Any
 
 from mmengine.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS, METRICS, MODELS, TASK_UTILS, TRANSFORMS, Registry
 
+CODINGS = ("ids", "colours")
+"""How the files of a data set code classes."""
+
 PACKAGES = ("mmcv", "mmengine", "mmseg", "torch.nn", "torch.utils.data", "vil_dense")
 """Modules whose registered classes a published config may name."""
 REGISTRIES = {
@@ -116,20 +119,26 @@ def check_classes(described: object) -> None:
     classes, palette = described.get("classes"), described.get("palette")
     if not (
         isinstance(classes, list)
-        and 0 < len(classes) <= 256
+        and 0 < len(classes) <= 2**16
         and all(isinstance(name, str) and name.isprintable() and len(name) <= 200 for name in classes)
     ):
-        raise ValueError("its classes are not a list of 1 to 256 names")
+        raise ValueError("its classes are not a list of 1 to 65536 names")
     if not (isinstance(palette, list) and len(palette) == len(classes) and all(map(_is_colour, palette))):
         raise ValueError(f"its palette is not a list of {len(classes)} colours [R, G, B] in 0..255")
     pairs = described.get("label_map")
     if pairs is not None and not (
         isinstance(pairs, list)
-        and all(isinstance(pair, list) and len(pair) == 2 and all(map(_is_byte, pair)) for pair in pairs)
+        and all(isinstance(pair, list) and len(pair) == 2 and all(map(_is_id, pair)) for pair in pairs)
     ):
-        raise ValueError("its label_map is not a list of pairs of ids in 0..255")
+        raise ValueError("its label_map is not a list of pairs of ids")
+    if described.get("coding") not in (None, *CODINGS):
+        raise ValueError(f"its coding is none of {', '.join(CODINGS)}")
     if not isinstance(described.get("reduce_zero_label"), bool):
         raise ValueError("its reduce_zero_label is not true or false")
+
+
+def _is_id(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**24  # of 16 bits, or three bytes of a colour
 
 
 def _is_byte(value: object) -> bool:
