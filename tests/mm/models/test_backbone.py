@@ -190,3 +190,10 @@ def test_compiling_is_a_hook_of_any_model() -> None:
     assert all(module.compiled for module in runner.model.modules() if isinstance(module, FusedViLLayer))
     for found, expected in zip(runner.model(x), build()(x), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_blocks_behind_the_last_map_are_frozen() -> None:
+    """No loss depends on them: DDP would end at the second step, and weight decay would shrink them."""
+    model = build(out_indices=(0, 1)).train()
+    learns = [any(p.requires_grad for p in block.parameters()) for block in model.net.blocks]
+    assert learns == [True, True, *[False] * (len(learns) - 2)] and len(learns) > 2
