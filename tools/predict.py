@@ -4,7 +4,8 @@ Command: python tools/predict.py MODEL INPUT... --out DIR
          python tools/predict.py CONFIG CHECKPOINT INPUT... --out DIR
 
 MODEL is a published file or folder (tools/publish_model.py), or the work folder of a run, whose best or else last
-checkpoint is taken; it needs no checkpoint. After a config comes a checkpoint.
+checkpoint is taken; it needs no checkpoint. After a config comes a checkpoint. An .onnx file of tools/export_onnx.py is
+run by onnxruntime.
 
 Each INPUT is a picture or a folder of pictures. Writes label PNGs to DIR/labels, with the ids of the data set (those of
 ADE20K and of the sample begin at 1), and pictures with their labels to DIR/overlays. The labels of a georeferenced
