@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
@@ -240,3 +241,18 @@ def may_be_invalid(dataset: Any, bands: Sequence[int]) -> bool:
 
 def _marks_invalid(dataset: Any, bands: Sequence[int]) -> bool:
     return any(flag.name != "all_valid" for band in bands for flag in dataset.mask_flag_enums[band - 1])
+
+
+def read_to_show(path: str | Path) -> np.ndarray:
+    """Returns a picture to look at, (H, W, 3) RGB uint8; of a TIFF with other bands or bits the first three, scaled."""
+    if Path(path).suffix.lower() in (".tif", ".tiff"):
+        try:
+            with open_raster(path) as dataset:
+                if dataset.count > 4 or set(dataset.dtypes) != {"uint8"}:
+                    bands = [1, 2, 3] if dataset.count >= 3 else [1, 1, 1]
+                    pixels, valid = read_bands(dataset, bands)
+                    return scale_bands(pixels, valid, percentile_ranges(dataset, bands, (2, 98))).astype(np.uint8)
+        except (ImportError, ValueError):
+            pass  # OpenCV may still read it
+    picture: np.ndarray = mmcv.imread(path, channel_order="rgb")
+    return picture

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from typing import ClassVar
 
-import mmcv
 import numpy as np
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
@@ -18,6 +17,7 @@ from vil_dense.backbones import compile_blocks
 from vil_dense.files import save_csv, save_png
 from vil_dense.mm.datasets.label_ids import file_ids
 from vil_dense.mm.datasets.output_names import output_name
+from vil_dense.mm.datasets.transforms.raster import read_to_show
 from vil_dense.mm.engine.checkpoints import SafeCheckpointHook
 from vil_dense.mm.engine.hooks.report_page import Evaluation, save_report
 from vil_dense.mm.evaluation.protocols import describe
@@ -185,7 +185,7 @@ class ReportHook(RunReportHook):
     ) -> None:
         batches, dataset = len(runner.val_dataloader), runner.val_dataloader.dataset
         if outputs and batch_idx in np.linspace(0, batches - 1, min(self.panels, batches), dtype=int):
-            image = mmcv.imread(outputs[0].img_path, channel_order="rgb")
+            image = read_to_show(outputs[0].img_path)
             truth, prediction = label_of(outputs[0], "gt_sem_seg"), label_of(outputs[0], "pred_sem_seg")
             self.drawn.append(draw.panel(image, truth, prediction, dataset.metainfo["palette"]))
 
@@ -256,7 +256,7 @@ class OverlayHook(Hook):
                 ids = file_ids(meta, len(classes))
                 draw.save_labels(path, ids[label], ids, palette)
             else:
-                image = mmcv.imread(sample.img_path, channel_order="rgb")
+                image = read_to_show(sample.img_path)
                 save_png(path, draw.add_legend(draw.overlay(image, label, palette), label, classes, palette))
 
 
