@@ -73,7 +73,8 @@ def test_the_operator_is_one_node(name: str) -> None:
     assert len(ours) == len(model.blocks), backend.targets[0]
 
 
-@pytest.mark.parametrize("dynamic", [None, pytest.param(True, marks=pytest.mark.slow)], ids=["automatic", "dynamic"])
+@pytest.mark.slow
+@pytest.mark.parametrize("dynamic", [None, True], ids=["automatic", "dynamic"])
 def test_twelve_sizes_in_four_graphs(dynamic: bool | None, backend: Counted) -> None:
     model = build("v2", depth=1)
     compiled = torch.compile(model, fullgraph=True, dynamic=dynamic, backend=backend)

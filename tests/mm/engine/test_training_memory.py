@@ -72,6 +72,7 @@ def test_ddp_has_a_copy_of_the_gradients(as_views: bool, copies: int, tmp_path: 
     assert ("buckets 0.00" in str(found)) == bool(copies) and "buckets" not in str(alone)
 
 
+@pytest.mark.slow
 def test_scaled_by_batch_and_size():
     run = upernet()
     whole = estimate_training(run, Step(8, (128, 128), False)).step
@@ -79,6 +80,7 @@ def test_scaled_by_batch_and_size():
     assert estimate_training(run, Step(2, (256, 256), False)).step == pytest.approx(whole, rel=0.1)
 
 
+@pytest.mark.slow
 def test_mixed_precision_and_recomputing_take_less():
     step = Step(8, (128, 128), False)
     whole = estimate_training(upernet(), step)
