@@ -1,4 +1,4 @@
-"""What a tool prints at its end may fail, too: nobody reads it any more, or the disk is full."""
+"""Tests that errors of a tool's last lines are reported too: nobody reads them any more, or the disk is full."""
 
 import ast
 from pathlib import Path

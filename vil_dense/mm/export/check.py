@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 LARGEST_DIFFERENCE = 1e-4
-"""Of logits, relative to the largest one."""
+"""Bounds the difference of logits, relative to the largest one."""
 SAME_CLASSES = 0.999
 """Smallest share of pixels with the same class."""
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from vil_dense.mm.inference.segmentor import Segmentor
 
 BLENDS = ("taper", "mean")
-"""How windows that overlap are averaged: weights that fall towards their edges, or alike as in mmseg's test."""
+"""Names how overlapping windows are averaged: weights that fall towards their edges, or alike as in mmseg's test."""
 
 
 def split_rasters(pictures: dict[Path, Path]) -> tuple[dict[Path, Path], dict[Path, Path]]:

@@ -87,16 +87,7 @@ class ViL(BaseModule):
         """Loads the checkpoint of `init_cfg`; without one the parameters are left as they were constructed."""
         if self.init_cfg is None or self._is_init:
             return
-        if not isinstance(self.init_cfg, dict) or set(self.init_cfg) != {"type", "checkpoint"}:
-            raise ValueError(f"ViL takes init_cfg=dict(type='Pretrained', checkpoint=FILE), got {self.init_cfg}")
-        path = str(self.init_cfg["checkpoint"])
-        with naming(path):
-            own, kind = read_pretrained(path, self.direction)
-            norms = {key.removeprefix("out_norms."): own.pop(key) for key in list(own) if key.startswith("out_norms.")}
-            report = load_weights(self.net, own)
-        if self.out_norms is not None:
-            report += load_out_norms(self.out_norms, norms)
-        print_log(f"ViL {kind} from {path}: {report}", "current")
+        print_log(f"ViL {load_init_cfg(self.init_cfg, self.net, self.out_norms, self.direction)}", "current")
         self._is_init = True
 
     def train(self, mode: bool = True) -> "ViL":
@@ -115,6 +106,24 @@ class ViL(BaseModule):
         frozen: list[nn.Module] = [self.net.patch_embed, self.net.pos_embed, *self.net.blocks[: self.frozen_stages]]
         for module in frozen:
             module.eval().requires_grad_(False)
+
+
+def load_init_cfg(init_cfg: object, net: nn.Module, out_norms: nn.ModuleList | None, direction: str) -> str:
+    """Loads the checkpoint of an `init_cfg` into a network and the norms of its maps; returns a line for the log.
+
+    Raises:
+        ValueError: `init_cfg` has another form, or the checkpoint does not fit.
+    """
+    if not isinstance(init_cfg, dict) or set(init_cfg) != {"type", "checkpoint"}:
+        raise ValueError(f"init_cfg is dict(type='Pretrained', checkpoint=FILE), got {init_cfg}")
+    path = str(init_cfg["checkpoint"])
+    with naming(path):
+        own, kind = read_pretrained(path, direction)
+        norms = {key.removeprefix("out_norms."): own.pop(key) for key in list(own) if key.startswith("out_norms.")}
+        report = load_weights(net, own)
+    if out_norms is not None:
+        report += load_out_norms(out_norms, norms)
+    return f"{kind} from {path}: {report}"
 
 
 def load_out_norms(out_norms: nn.ModuleList, norms: dict[str, Tensor]) -> str:

@@ -9,10 +9,9 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from vil_dense.backbones import HierViL, hierarchical_variant
-from vil_dense.backbones.checkpoint import load_weights
 from vil_dense.layers.fused import describe_forms
-from vil_dense.mm.models.backbone import load_out_norms
-from vil_dense.mm.models.pretrained import DEFAULT_DIRECTION, naming, read_pretrained
+from vil_dense.mm.models.backbone import load_init_cfg
+from vil_dense.mm.models.pretrained import DEFAULT_DIRECTION
 from vil_dense.ops import resolve_backend
 
 
@@ -83,16 +82,8 @@ class HierViLBackbone(BaseModule):
         """Loads the checkpoint of `init_cfg`; without one the parameters are left as they were constructed."""
         if self.init_cfg is None or self._is_init:
             return
-        if not isinstance(self.init_cfg, dict) or set(self.init_cfg) != {"type", "checkpoint"}:
-            raise ValueError(f"HierViL takes init_cfg=dict(type='Pretrained', checkpoint=FILE), got {self.init_cfg}")
-        path = str(self.init_cfg["checkpoint"])
-        with naming(path):
-            own, kind = read_pretrained(path, DEFAULT_DIRECTION)
-            norms = {key.removeprefix("out_norms."): own.pop(key) for key in list(own) if key.startswith("out_norms.")}
-            report = load_weights(self.net, own)
-        if self.out_norms is not None:
-            report += load_out_norms(self.out_norms, norms)
-        print_log(f"HierViL {kind} from {path}: {report}", "current")
+        report = load_init_cfg(self.init_cfg, self.net, self.out_norms, DEFAULT_DIRECTION)
+        print_log(f"HierViL {report}", "current")
         self._is_init = True
 
     def train(self, mode: bool = True) -> "HierViLBackbone":

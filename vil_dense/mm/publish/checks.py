@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS, METRICS, MODELS, TASK_UTILS, TRANSFORMS, Registry
 
 CODINGS = ("ids", "colours")
-"""How the files of a data set code classes."""
+"""Names how the files of a data set code classes."""
 
 PACKAGES = ("mmcv", "mmengine", "mmseg", "torch.nn", "torch.utils.data", "vil_dense")
 """Modules whose registered classes a published config may name."""

@@ -49,7 +49,7 @@ RUNTIME = dict(
     log_processor=dict(by_epoch=False),
     visualizer=dict(type="SegLocalVisualizer", vis_backends=[dict(type="LocalVisBackend")]),
 )
-"""What `tools/test.py` needs beside the parts of a published config, as in `configs/_base_/runtime.py`."""
+"""Holds what `tools/test.py` needs beside the parts of a published config, as in `configs/_base_/runtime.py`."""
 WEIGHTS = "model.safetensors"
 
 

@@ -21,9 +21,9 @@ CONFIGS = (".py", ".json", ".yaml", ".yml")
 METRICS = ("mIoU", "mAcc", "aAcc", "mDice", "mFscore", "mPrecision", "mRecall")
 """Metrics of mmseg's validation that go with a published model."""
 DESCRIBED = ("classes", "palette", "label_map", "reduce_zero_label")
-"""What MMEngine's checkpoints hold of a data set."""
+"""Lists what MMEngine's checkpoints hold of a data set."""
 OF_FOLDERS = {"coding", *FOUND}
-"""What they hold as well where a `PictureFolder` was trained on."""
+"""Lists what they hold as well where a `PictureFolder` was trained on."""
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from vil_dense.mm.datasets.pictures import SUFFIXES
 
 MASK_TAILS = ("", "_mask", "_masks", "_label", "_labels", "_labelTrainIds", "_gt", "_seg", "_segmentation", "_L")
-"""What the name of a mask may have after that of its picture; the first that pairs most files is taken."""
+"""Lists what the name of a mask may have after that of its picture; the first that pairs most files is taken."""
 SHOWN = 3
 """Names listed in a message."""
 
