@@ -9,7 +9,7 @@ from nifti_files import write_nifti
 from refusals import raises_one_line
 
 from vil_dense.medical.datalists.datalist import read_datalist
-from vil_dense.medical.datalists.inputs import by_frame, describe_inputs, find_cases
+from vil_dense.medical.datalists.inputs import by_frame, describe_inputs, find_cases, read_unlabelled
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -173,3 +173,10 @@ def test_folds_of_every_layout(tmp_path: Path) -> None:
         find_cases(plain, fold=9)
     with raises_one_line(ValueError, plain, "testing", "training"):
         find_cases(plain, section="testing")
+
+
+def test_a_list_without_labels_need_not_hold_the_cases_of_the_folds(tmp_path: Path) -> None:
+    touch(tmp_path / "imagesTr", "a.nii", "b.nii")
+    (tmp_path / "splits_final.json").write_text(json.dumps([dict(train=["a"], val=["b"])]))
+    (tmp_path / "unlabelled.json").write_text(json.dumps(dict(training=[dict(image="imagesTr/a.nii")])))
+    assert [case.name for case in read_unlabelled(tmp_path, "unlabelled.json").cases] == ["a"]

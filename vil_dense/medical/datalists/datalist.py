@@ -92,6 +92,13 @@ def read_datalist(
         FileNotFoundError: the folder or the file does not exist.
         ValueError: there are no cases, or the JSON has another form; describes the expected one.
     """
+    listed = read_cases(root, datalist, labelled)
+    folds = {case.name: case.fold for case in listed.cases}
+    return replace(listed, splits=find_splits(folds, Path(root) / "splits_final.json", patient))
+
+
+def read_cases(root: str | Path, datalist: str | Path | None = None, labelled: bool = True) -> DataList:
+    """Reads the same cases as `read_datalist`, without folds; the arguments and errors are the same."""
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"no data folder at {root}")
@@ -109,14 +116,13 @@ def read_datalist(
     else:
         cases = _folder_cases(root, labelled)
     cases = sorted(distinct(cases, root, source if datalist else meta_path), key=lambda case: case.name)
-    splits = find_splits({case.name: case.fold for case in cases}, root / "splits_final.json", patient)
     try:
         channels, labels = _channels(meta), _labels(meta)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{meta_path} has channels or labels of an unknown form ({error})") from None
     if not cases:
         raise ValueError(f"{source if datalist else root} lists no cases")
-    return DataList(tuple(cases), splits, channels, labels)
+    return DataList(tuple(cases), {}, channels, labels)
 
 
 def distinct(cases: Sequence[Case], root: Path, source: Path) -> list[Case]:

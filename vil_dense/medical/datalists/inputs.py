@@ -13,6 +13,7 @@ from vil_dense.medical.datalists.datalist import (
     case_name,
     check_entry,
     distinct,
+    read_cases,
     read_datalist,
 )
 from vil_dense.medical.datalists.folds import find_splits
@@ -37,9 +38,9 @@ def read_unlabelled(root: str | Path, datalist: str | Path | None = None, channe
     """
     root = Path(root)
     if datalist or (root / "dataset.json").is_file():
-        listed = read_datalist(root, datalist, labelled=False)
+        listed = read_cases(root, datalist, labelled=False)
         cases = tuple(replace(case, label=None) for case in listed.cases)
-        return replace(listed, cases=cases, splits={}, label_keys={})
+        return replace(listed, cases=cases, label_keys={})
     folder = next((root / name for name in ("imagesTr", "images") if (root / name).is_dir()), root)
     return DataList(tuple(find_cases(folder, channels)), {})
 

@@ -39,7 +39,8 @@ def resolve_plan(cfg: Config) -> str:
     for split, part_of_time in (("train", 0.5), ("val", 0.5), ("test", 1.0)):
         if not (loader := cfg.get(f"{split}_dataloader")):
             continue
-        share(loader.dataset, *SHARED)
+        # Pretraining without labels has no folds.
+        share(loader.dataset, *(SHARED[:3] if loader.dataset.type == "UnlabelledVolumes" else SHARED))
         if check is None or "seconds" in check:
             loader.dataset.setdefault("check_s", None if check is None else part_of_time * check["seconds"])
         if loader.batch_size in (None, before.get("batch_size") if split == "train" else None):

@@ -1,0 +1,26 @@
+"""Trains the small ViLUNet3D without labels on the 80 left atria of the training list: 1200 steps of two patches.
+
+Command:  python tools/train.py configs/pretrain/vil-unet3d_mae_left-atrium.py
+Then:     python tools/train.py configs/volumes/vil-unet3d_600_left-atrium.py
+          --cfg-options model.init_cfg.type=Pretrained model.init_cfg.checkpoint=FILE
+Source:   masking and loss of vil-unet3d_mae.py; data, plan and network of its fine-tuning.
+Result:   Not run yet.
+"""
+
+_base_ = ["../volumes/vil-unet3d_600_left-atrium.py"]
+
+datalist = "unlabelled.json"
+model = dict(type="MaskedVolumeModel", cube_vox=8, mask_ratio=(0.75, 0.75), network=dict(block="vil"))
+train_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        type="UnlabelledVolumes",
+        data_root={{_base_.data_root}},
+        plan={{_base_.plan}},
+        datalist=datalist,
+    )
+)
+val_dataloader = val_evaluator = val_cfg = test_dataloader = test_evaluator = test_cfg = None
+train_cfg = dict(max_iters=1200)
+default_hooks = dict(checkpoint=dict(interval=400, save_best=None))
+custom_hooks = [dict(type="StepSeedHook"), dict(type="ReconstructionHook", interval=400)]

@@ -1,0 +1,19 @@
+"""Trains a small ViLUNet3D on left atria at 2 mm: 600 steps of two patches, 80 cases to train, 20 to test.
+
+Command:  python tools/dataset_converters/make_left_atrium.py CLONE/data
+          python tools/train.py configs/volumes/vil-unet3d_600_left-atrium.py
+Source:   our own recipe; the network is that of the equal budget on the hippocampus.
+Result:   Not run yet.
+"""
+
+_base_ = [
+    "../_base_/models/vil_unet3d_small.py",
+    "../_base_/datasets/left_atrium.py",
+    "../_base_/schedules/adamw_volumes.py",
+    "../_base_/volumes_runtime.py",
+]
+
+model = dict(plan={{_base_.plan}})
+optim_wrapper = dict(optimizer=dict(lr=2e-3))
+train_cfg = dict(max_iters=600, val_interval=600)
+default_hooks = dict(checkpoint=dict(interval=200))
