@@ -187,8 +187,7 @@ def test_resume(trained: tuple[Path, subprocess.CompletedProcess], sample: Path)
 def test_test(protocol: str, checkpoint: Path, sample: Path, tmp_path: Path):
     choice = [] if protocol == "own" else ["--tta"]
     folders = ["--work-dir", tmp_path, "--out", tmp_path / "labels", "--show-dir", tmp_path / "seen"]
-    start = run_process if protocol == "own" else run
-    done = start("test", CONFIG, checkpoint, *choice, *folders, "--cfg-options", *TINY, *data(sample))
+    done = run("test", CONFIG, checkpoint, *choice, *folders, "--cfg-options", *TINY, *data(sample))
     page = check_page(tmp_path / "report.html")
     assert "tested on SampleDataset (2 samples, 12 classes)" in page.text and f"tools/test.py {CONFIG}" in page.text
     assert ("cross-entropy" in page.text.partition("Curves")[0]) == (protocol == "own")  # no logits with augmentation
