@@ -39,5 +39,5 @@ def write_weights(path: Path, seed: int = 0) -> Path:
     resolve_plan(cfg)
     torch.manual_seed(seed)
     checkpoint = path.with_suffix(f".{seed}.pth")
-    torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), checkpoint)
+    torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict(), meta=dict(iter=4)), checkpoint)
     return checkpoint

@@ -1,8 +1,6 @@
-"""Builds HierViL-T with UperNet for crops of 512 x 512.
+"""Replaces ViL-T and its neck by HierViL-T, whose four stages are a pyramid of strides 4, 8, 16 and 32.
 
-The feature maps are those of the four stages, strides 4, 8, 16 and 32, each with a LayerNorm; no neck is needed.
-
-All else is as in `vil_upernet.py`.
+Each map has a LayerNorm. Heads, norm, padding and cropping are those of `vil_upernet.py`.
 """
 
 _base_ = "vil_upernet.py"
