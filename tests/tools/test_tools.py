@@ -55,7 +55,7 @@ def data(root: Path | str) -> list[str]:
 
 
 def run_process(tool: str, *args: object) -> subprocess.CompletedProcess:
-    """Runs a tool as a user does; every tool has one test that does so."""
+    """Runs a tool as a user does, in a process of its own."""
     command = [sys.executable, f"tools/{tool}.py", *map(str, args)]
     environment = dict(os.environ, OMP_NUM_THREADS="1")
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
