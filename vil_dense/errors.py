@@ -1,11 +1,13 @@
-"""Reports the errors of a command as one sentence on stderr and an exit code, or with `--debug` as a traceback."""
+"""Reports the errors of a command as one sentence on stderr and an exit code, or with `--debug` as a traceback; and
+refuses options with unknown names."""
 
 import os
 import select
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import NoReturn
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -20,6 +22,20 @@ def format_error(error: Exception) -> str:
     if isinstance(error, (OSError, ValueError)):
         return message
     return f"{type(error).__name__}: {message} {traceback_hint()}"
+
+
+def refuse_unknown(options: Iterable[str], known: Iterable[str], of: str) -> None:
+    """Checks that the names of options are known; `self` and `options` in `known` are not names of options.
+
+    Raises:
+        ValueError: one is not; it names the nearest known one, and all of them.
+    """
+    known = sorted({*known} - {"self", "options"})
+    for name in options:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise ValueError(f"{of} has no option {name!r}{hint}; known: {', '.join(known) or 'none'}")
 
 
 def traceback_hint(log: str | None = None) -> str:

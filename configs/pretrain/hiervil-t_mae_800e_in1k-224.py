@@ -8,13 +8,8 @@ Result:   Not run yet.
 _base_ = ["vil2-t_mae_800e_in1k-192.py"]
 
 size = 224
-train_pipeline = [
-    dict(type="SeedSample"),
-    dict(type="LoadPicture"),
-    dict(type="RandomResizedCrop", size=size, scale=(0.2, 1.0)),
-    dict(type="FlipPicture", prob=0.5),
-    dict(type="PackPicture"),
-]
+train_pipeline = _base_.train_pipeline
+train_pipeline[2].size = size  # RandomResizedCrop
 model = dict(
     backbone=dict(_delete_=True, type="HierViL", variant="hiervil-tiny", out_indices=(-1,), out_norm=False),
 )

@@ -15,13 +15,8 @@ _base_ = [
 ]
 
 size = 128
-train_pipeline = [
-    dict(type="SeedSample"),
-    dict(type="LoadPicture"),
-    dict(type="RandomResizedCrop", size=size, scale=(0.2, 1.0)),
-    dict(type="FlipPicture", prob=0.5),
-    dict(type="PackPicture"),
-]
+train_pipeline = _base_.train_pipeline
+train_pipeline[2].size = size  # RandomResizedCrop
 model = dict(backbone=dict(dim=96, depth=8, patch_size=8, grid=(16, 16)))
 train_dataloader = dict(
     batch_size=8,

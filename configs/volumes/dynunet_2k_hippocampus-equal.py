@@ -8,15 +8,9 @@ Result:   Dice 0.881 (0.890, 0.873), HD95 1.47 mm, NSD 0.945; 52 held-out cases,
           Per case: configs/results/hippocampus_small/dynunet.csv.
 """
 
-_base_ = [
-    "../_base_/models/vil_unet3d_small.py",
-    "../_base_/datasets/hippocampus.py",
-    "../_base_/schedules/adamw_volumes_equal.py",
-    "../_base_/volumes_runtime.py",
-]
+_base_ = "./vil-unet3d_2k_hippocampus-equal.py"
 
 model = dict(
-    plan={{_base_.plan}},
     network=dict(
         _delete_=True,
         type="DynUNet",

@@ -8,11 +8,6 @@ Result:   Dice 0.878 (0.887, 0.869), HD95 1.50 mm, NSD 0.944; 52 held-out cases,
           Per case: configs/results/hippocampus_small/segresnet.csv.
 """
 
-_base_ = [
-    "../_base_/models/vil_unet3d_small.py",
-    "../_base_/datasets/hippocampus.py",
-    "../_base_/schedules/adamw_volumes_equal.py",
-    "../_base_/volumes_runtime.py",
-]
+_base_ = "./vil-unet3d_2k_hippocampus-equal.py"
 
-model = dict(plan={{_base_.plan}}, network=dict(_delete_=True, type="SegResNet", init_filters=8))
+model = dict(network=dict(_delete_=True, type="SegResNet", init_filters=8))

@@ -8,11 +8,6 @@ Result:   Dice 0.885 (0.894, 0.877), HD95 1.42 mm, NSD 0.948; 52 held-out cases,
           Per case: configs/results/hippocampus_small/identity.csv.
 """
 
-_base_ = [
-    "../_base_/models/vil_unet3d_small.py",
-    "../_base_/datasets/hippocampus.py",
-    "../_base_/schedules/adamw_volumes_equal.py",
-    "../_base_/volumes_runtime.py",
-]
+_base_ = "./vil-unet3d_2k_hippocampus-equal.py"
 
-model = dict(plan={{_base_.plan}}, network=dict(block="identity"))
+model = dict(network=dict(block="identity"))

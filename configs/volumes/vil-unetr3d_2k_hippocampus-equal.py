@@ -8,14 +8,8 @@ Result:   Dice 0.881 (0.889, 0.872), HD95 1.48 mm, NSD 0.945; 52 held-out cases,
           Per case: configs/results/hippocampus_small/unetr3d.csv.
 """
 
-_base_ = [
-    "../_base_/models/vil_unet3d_small.py",
-    "../_base_/datasets/hippocampus.py",
-    "../_base_/schedules/adamw_volumes_equal.py",
-    "../_base_/volumes_runtime.py",
-]
+_base_ = "./vil-unet3d_2k_hippocampus-equal.py"
 
 model = dict(
-    plan={{_base_.plan}},
     network=dict(_delete_=True, type="ViLUNETR3D", channels=(8, 24), dim=64, depth=8, deep_supervision=2),
 )

@@ -1,7 +1,6 @@
 """Weights in every layout find their place, strictly; the tool converts them."""
 
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
@@ -142,26 +141,20 @@ def test_another_models_weights_are_refused() -> None:
         to_own({"xlstm.blocks.0.xlstm.conv1d.weight": torch.ones(8, 1, 3, 3)}, direction="bi-shared")
 
 
-def convert(*args: object) -> subprocess.CompletedProcess:
-    """Runs the tool in a process of its own."""
-    return subprocess.run([sys.executable, TOOL, *map(str, args)], capture_output=True, text=True)
-
-
-def convert_here(monkeypatch: pytest.MonkeyPatch, *args: object) -> None:
+def convert(monkeypatch: pytest.MonkeyPatch, *args: object) -> None:
     """Runs the tool in this process."""
     monkeypatch.setattr(sys, "argv", [str(TOOL), *map(str, args)])
     runpy.run_path(str(TOOL), run_name="__main__")
 
 
-def test_the_tool_converts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tool_converts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     model = small("vil2-tiny", num_classes=5)
     torch.save(dict(state_dict=as_raw(model.state_dict(), TURNED["bi-alternating"])), tmp_path / "raw.th")
-    done = convert(tmp_path / "raw.th", tmp_path / "own.pth")
-    assert done.returncode == 0, done.stderr
-    convert_here(monkeypatch, tmp_path / "raw.th", tmp_path / "own.safetensors")
     n = len(model.state_dict())
-    assert done.stdout.startswith(f"{n} of {n} tensors (raw layout), {sum(p.numel() for p in model.parameters()):,}")
     for suffix in (".pth", ".safetensors"):
+        convert(monkeypatch, tmp_path / "raw.th", tmp_path / f"own{suffix}")
+        said = capsys.readouterr().out
+        assert said.startswith(f"{n} of {n} tensors (raw layout), {sum(p.numel() for p in model.parameters()):,}")
         state = read_state(tmp_path / f"own{suffix}")
         assert len(state) == n
         for key, value in state.items():
@@ -181,7 +174,7 @@ def test_the_tool_says_what_is_wrong_in_one_line(
         ("none.th", "a.onnx", ".safetensors"),
     ):
         with pytest.raises(SystemExit, match=r"^2$"):
-            convert_here(monkeypatch, tmp_path / src, tmp_path / dst)
+            convert(monkeypatch, tmp_path / src, tmp_path / dst)
         assert_one_line(capsys.readouterr().err, name)
         assert not (tmp_path / dst).exists()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from config_files import CONFIGS, EXPERIMENTS, docstring, field
+from mmengine.config import Config
 
 ROOT = Path(__file__).parents[2]
 NUMBER = r"\b(mIoU|top-1|Dice) \d|\d %"
@@ -45,9 +46,19 @@ def test_is_result(text: str, expected: bool):
     assert is_result(text) == expected
 
 
+STEP = re.compile(r"(\w+_pipeline)\[(\d+)\]\.\w+")
+"""Matches a value of a step of a pipeline, as in `train_pipeline[3].scale`."""
+
+
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.py")), ids=lambda path: path.stem)
-def test_assigns_whole_variables(path: Path):
-    """Tests that no config reaches into a list or dict of its base, as in `train_pipeline[3].scale = ...`."""
-    assigned = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Assign | ast.AugAssign)]
+def test_assigns_whole_variables_and_values_of_steps(path: Path):
+    """Tests that a config reaches into its base for values of steps alone, and names these steps behind the line."""
+    text = path.read_text()
+    assigned = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Assign | ast.AugAssign)]
     targets = [target for node in assigned for target in getattr(node, "targets", None) or [node.target]]
-    assert all(isinstance(target, ast.Name) for target in targets)
+    assert all(isinstance(target, ast.Name) or STEP.fullmatch(ast.unparse(target)) for target in targets)
+    for line in text.splitlines():
+        if steps := STEP.findall(line):
+            cfg = Config.fromfile(path)
+            named = line.partition("  # ")[2].split(", ")
+            assert named == [cfg[pipeline][int(index)]["type"] for pipeline, index in steps], line

@@ -30,15 +30,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def built(folder: Path) -> dict[str, dict]:
-    """The report on all configs: volumes have a process of their own, as their `custom_imports` import more."""
-    report = {}
-    for number, paths in enumerate((PICTURES, VOLUMES + VOLUME_PRETRAINING)):
-        file = folder / f"report_{number}.json"
-        command = [sys.executable, Path(__file__).with_name("build_plainly.py"), file, *paths]
-        done = subprocess.run(list(map(str, command)), cwd=folder, capture_output=True, text=True, timeout=600)
-        assert done.returncode == 0, done.stderr[-3000:]
-        report |= json.loads(file.read_text())
-    return report
+    """Returns the report on all configs: those of volumes are last, as their `custom_imports` import more."""
+    file = folder / "report.json"
+    paths = PICTURES + VOLUMES + VOLUME_PRETRAINING
+    command = [sys.executable, Path(__file__).with_name("build_plainly.py"), file, *paths]
+    done = subprocess.run(list(map(str, command)), cwd=folder, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(file.read_text())
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)

@@ -10,15 +10,9 @@ from pathlib import Path
 import numpy as np
 from nifti_files import write_nifti
 from PIL import Image
+from volume_plans import small_plan
 
-PLAN = dict(
-    channels=["CT"],
-    labels=dict(background=0, organ=1),
-    orientation="RAS",
-    spacing_mm=[1.0, 1.0, 1.0],
-    patch_vox=[16, 16, 8],
-    intensity=[dict(rule="zscore")],
-)
+PLAN = small_plan("organ", spacing_mm=[1.0, 1.0, 1.0], patch_vox=[16, 16, 8])
 
 
 def noise(*shape: int) -> np.ndarray:

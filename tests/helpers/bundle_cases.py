@@ -6,18 +6,12 @@ import numpy as np
 import pytest
 from nifti_files import affine, write_nifti
 from torch import nn
+from volume_plans import small_plan
 
 from vil_dense.medical import build_network
 from vil_dense.medical.bundle import write_bundle
 
-PLAN = dict(
-    channels=["MR"],
-    labels=dict(background=0, organ=1),
-    orientation="RAS",
-    spacing_mm=(1.0, 1.0, 1.0),
-    patch_vox=(16, 16, 16),
-    intensity=[dict(rule="zscore")],
-)
+PLAN = small_plan("organ", patch_vox=(16, 16, 16))
 NETWORK = dict(type="ViLUNet3D", channels=(8, 8, 8), depths=(0, 0, 1), deep_supervision=2)
 OF_MONAI = {
     "DynUNet": dict(

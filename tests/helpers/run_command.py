@@ -7,25 +7,28 @@ from pathlib import Path
 
 import pytest
 from forget_runs import forget_runs
-from mmengine.runner import Runner
+from quick_runs import quicken_runs
 
 ROOT = Path(__file__).parents[2]
 
 
 def run_command(line: str, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Runs `tools/<first word>.py` with the other words, and returns its exit code. Steps that take a second of each
-    run and do not matter here are left out: asking compilers for their versions, formatting the config."""
+    """Runs `tools/<first word>.py` with the other words as `run_script` does, and returns its exit code."""
     tool, *arguments = shlex.split(line)
+    return run_script(f"tools/{tool}.py", arguments, monkeypatch)
+
+
+def run_script(script: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    """Runs a script in the root of the repository as a quick run (`quicken_runs`), and returns its exit code."""
     with monkeypatch.context() as patch:
         patch.chdir(ROOT)
         patch.delenv("RANK", raising=False)
-        patch.setattr(Runner, "_log_env", lambda self, env_cfg: None)
-        patch.setattr("yapf.yapflib.yapf_api.FormatCode", lambda text, **options: (text, False))
-        folder = (ROOT / f"tools/{tool}.py").parent  # which Python puts first for a script
+        quicken_runs(patch)
+        folder = (ROOT / script).parent  # which Python puts first for a script
         patch.setattr(sys, "path", [str(folder), *sys.path])
-        patch.setattr(sys, "argv", [f"tools/{tool}.py", *arguments])
+        patch.setattr(sys, "argv", [script, *arguments])
         try:
-            runpy.run_path(f"tools/{tool}.py", run_name="__main__")
+            runpy.run_path(script, run_name="__main__")
         except SystemExit as end:
             return end.code or 0
         finally:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from monai.transforms import SpatialPad
 from nifti_files import affine
+from volume_plans import small_plan
 
 from vil_dense.medical.bundle.configs import train
 from vil_dense.medical.data.preprocess import PlanGrid, network_input
@@ -23,14 +24,7 @@ from vil_dense.medical.io.volumes import read_label, write_mask
 
 SHAPE = (9, 11, 7)
 SPACING = (1.0, 0.8, 2.5)
-PLAN = dict(
-    channels=["T1"],
-    labels=dict(background=0, a=1, b=2, c=3),
-    orientation="RAS",
-    spacing_mm=(1.1, 1.1, 2.0),
-    patch_vox=(8, 8, 8),
-    intensity=[dict(rule="zscore")],
-)
+PLAN = small_plan("a", "b", "c", channels=["T1"], spacing_mm=(1.1, 1.1, 2.0))
 
 
 def header(

@@ -2,8 +2,6 @@
 nothing half made."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -172,16 +170,3 @@ TOOLS = [path.relative_to(ROOT / "tools") for path in SCRIPTS]
 def test_every_tool_has_debug(tool: str, command) -> None:
     code, said, _ = command(f"{tool} {'op ' if tool == 'benchmark/benchmark' else ''}--help")
     assert code == 0 and "--debug" in said
-
-
-def test_in_a_process_of_its_own(bad: Path, tmp_path: Path) -> None:
-    """Tests a command as a user runs it: nothing else catches what it raises."""
-    case = CASES["config: syntax"]
-    tool, *arguments = case.command.replace("{bad}", str(bad)).replace("{out}", str(tmp_path / "out")).split()
-    for debug in ([], ["--debug"]):
-        line = [sys.executable, f"tools/{tool}.py", *arguments, *debug]
-        done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
-        assert done.returncode == (1 if debug else case.code), done.stderr
-        assert ("Traceback" in done.stderr) == bool(debug)
-        if not debug:
-            assert_error_line(done.stderr, *named(case, bad))

@@ -1,8 +1,6 @@
 """Files that would run code when they are unpickled, in every place where a command reads one: nothing of them runs."""
 
 import shutil
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -176,28 +174,18 @@ def test_no_trap_in_a_folder_springs(place: str, data: Path, trap: Trap, tmp_pat
         assert code in (1, 2) and said.startswith("error: "), (kind, code, said)
 
 
-def test_a_config_that_is_measured_runs_nothing(data: Path, trap: Trap, tmp_path: Path) -> None:
+def test_a_config_that_is_measured_runs_nothing(
+    data: Path, trap: Trap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     """Tests `benchmark.py infer` of a config that names a file."""
     path, config = tmp_path / "weight.pkl", tmp_path / "config.py"
     path.write_bytes(plain_pickle(trap))
     loss = f"decode_head=dict(loss_decode=dict(class_weight={str(path)!r}))"
     config.write_text(f"_base_ = [{str(data / 'config.py')!r}]\nmodel = dict({loss})\n")
-    command = [
-        "benchmark/benchmark.py",
-        "infer",
-        "--config",
-        config,
-        "--sizes",
-        "64x1",
-        "--contestants",
-        "ours",
-        "--out",
-        tmp_path / "out",
-    ]
-    line = [sys.executable, *map(str, [ROOT / "tools" / command[0], *command[1:]])]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
-    assert not trap.canary.exists(), done.stderr
-    assert done.returncode == 1 and "ValueError: a .pkl file was refused" in done.stdout, done.stdout + done.stderr
+    line = f"benchmark/benchmark infer --config {config} --sizes 64x1 --contestants ours --out {tmp_path}/out"
+    code, said = run_command(line, monkeypatch), capsys.readouterr().out
+    assert not trap.canary.exists()
+    assert code == 1 and "ValueError: a .pkl file was refused" in said
 
 
 def test_every_tool_reads_configs_by_the_function_that_makes_it_safe() -> None:

@@ -1,7 +1,6 @@
 """The tools of cross-validation through their command lines: pooling, the choice, and predictions with it."""
 
 import json
-import shlex
 from pathlib import Path
 
 import nibabel
@@ -9,25 +8,11 @@ import numpy as np
 import pytest
 from fold_studies import run_study, write_cases, write_config
 from refusals import assert_error_line
-from run_command import run_command
 
 from vil_dense.medical.postprocess import keep_largest
 from vil_dense.medical.studies import read_study, write_chosen
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
-    """Returns a function that runs a tool in this process: its exit code, stdout and stderr."""
-
-    def call(tool: str, *args: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = run_command(shlex.join(map(str, (tool, *args))), monkeypatch)
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
 
 
 @pytest.fixture(scope="module")

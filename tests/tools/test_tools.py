@@ -55,7 +55,7 @@ def data(root: Path | str) -> list[str]:
 
 
 def run_process(tool: str, *args: object) -> subprocess.CompletedProcess:
-    """Runs a tool as a user does; every tool has one test that does so."""
+    """Runs a tool as a user does, in a process of its own."""
     command = [sys.executable, f"tools/{tool}.py", *map(str, args)]
     environment = dict(os.environ, OMP_NUM_THREADS="1")
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
@@ -187,8 +187,7 @@ def test_resume(trained: tuple[Path, subprocess.CompletedProcess], sample: Path)
 def test_test(protocol: str, checkpoint: Path, sample: Path, tmp_path: Path):
     choice = [] if protocol == "own" else ["--tta"]
     folders = ["--work-dir", tmp_path, "--out", tmp_path / "labels", "--show-dir", tmp_path / "seen"]
-    start = run_process if protocol == "own" else run
-    done = start("test", CONFIG, checkpoint, *choice, *folders, "--cfg-options", *TINY, *data(sample))
+    done = run("test", CONFIG, checkpoint, *choice, *folders, "--cfg-options", *TINY, *data(sample))
     page = check_page(tmp_path / "report.html")
     assert "tested on SampleDataset (2 samples, 12 classes)" in page.text and f"tools/test.py {CONFIG}" in page.text
     assert ("cross-entropy" in page.text.partition("Curves")[0]) == (protocol == "own")  # no logits with augmentation

@@ -5,74 +5,27 @@ import errno
 import json
 import os
 import runpy
-import shlex
 from pathlib import Path
 from types import SimpleNamespace
 
 import nibabel
 import numpy as np
 import pytest
-import torch
 from dicom_files import write_series
-from mmengine.config import Config
-from mmengine.registry import MODELS
 from nifti_files import affine, write_nifti
 from refusals import assert_error_line
-from run_command import run_command
+from volume_segmentors import write_segmentor, write_weights
 
 from vil_dense.backbones.memory import GIB
-from vil_dense.mm.engine.resolve_volumes import resolve_plan
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("VIL_DENSE_DATA", ROOT / "../shared/data"))
-CONFIG = """
-_base_ = ["{base}"]
-plan = dict(
-    channels={channels},
-    labels=dict(background=0, organ=1),
-    orientation="RAS",
-    spacing_mm={spacing}, patch_vox={patch}, intensity=[dict(rule="zscore")] * {count},
-)
-network = dict(type="ViLUNet3D", channels=(8, 8), depths=(0, 1), deep_supervision=1)
-model = dict(type="VolumeSegmentor", network=network)
-"""
-
-
-def config(folder: Path, channels: int = 1, spacing: tuple = (1.0, 1.0, 1.0), patch: tuple = (16, 16, 8)) -> Path:
-    path = folder / f"config_{channels}.py"
-    base = ROOT / "configs/_base_/volumes_runtime.py"
-    names = [f"channel {number}" for number in range(channels)]
-    path.write_text(CONFIG.format(base=base, channels=names, spacing=spacing, patch=patch, count=channels))
-    return path
-
-
-def weights(path: Path, seed: int = 0) -> Path:
-    """A checkpoint of a config's model, as it begins."""
-    cfg = Config.fromfile(path)
-    resolve_plan(cfg)
-    torch.manual_seed(seed)
-    checkpoint = path.with_suffix(f".{seed}.pth")
-    torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), checkpoint)
-    return checkpoint
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    path = config(tmp_path_factory.mktemp("config"))
-    return path, weights(path)
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
-    """Returns a function that runs a tool in this process: its exit code, stdout and stderr."""
-
-    def call(tool: str, *args: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = run_command(shlex.join(map(str, (tool, *args))), monkeypatch)
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
+    path = write_segmentor(tmp_path_factory.mktemp("config"))
+    return path, write_weights(path)
 
 
 @pytest.fixture
@@ -103,7 +56,7 @@ def test_a_warning_for_each_device(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
 def test_from_images_to_masks_to_scores(trained: tuple[Path, Path], images: Path, tmp_path: Path, run) -> None:
     path, checkpoint = trained
-    second = weights(path, seed=1)
+    second = write_weights(path, seed=1)
     out, options = tmp_path / "out", ["--mirror", "--largest", "--probabilities"]
     code, said, errors = run("volumes/predict", path, checkpoint, second, images, "--out", out, *options)
     assert code == 0 and said.splitlines()[-1] == f"2 of 2 volumes segmented in {out}"
@@ -224,8 +177,8 @@ def test_real_volumes(name: str, tmp_path: Path, run) -> None:
 
 
 def test_a_missing_channel(images: Path, tmp_path: Path, run) -> None:
-    path = config(tmp_path, channels=2)
-    code, _, error = run("volumes/predict", path, weights(path), images / "a.nii.gz", "--out", tmp_path / "out")
+    path = write_segmentor(tmp_path, channels=2)
+    code, _, error = run("volumes/predict", path, write_weights(path), images / "a.nii.gz", "--out", tmp_path / "out")
     assert code == 1
     assert_error_line(error, "1 of 1", images / "a.nii.gz", "1 of 2 channels")
     assert not (tmp_path / "out").exists()
@@ -264,77 +217,3 @@ def test_labels_that_are_refused(make: str, trained: tuple[Path, Path], tmp_path
     assert code == 2
     assert_error_line(error, path, *names)
     assert not (tmp_path / "scores").exists()
-
-
-@pytest.fixture
-def trained_run(tmp_path: Path) -> Path:
-    """A work folder as a training leaves it."""
-    folder = tmp_path / "work"
-    folder.mkdir()
-    cfg = Config.fromfile(ROOT / "configs/volumes/vil-unet3d_2500_hippocampus.py")
-    cfg.plan.patch_vox = (16, 16, 16)
-    cfg.plan.network = dict(channels=(8, 8), depths=(0, 1), deep_supervision=1)  # as the plan step leaves it
-    cfg.model.network = dict(type="ViLUNet3D")
-    cfg.model.update(overlap=0.25, window_batch=4)
-    cfg.dump(folder / "vil-unet3d_2500_hippocampus.py")
-    weights(folder / "vil-unet3d_2500_hippocampus.py").rename(folder / "iter_4.pth")
-    (folder / "last_checkpoint").write_text("/elsewhere/work/iter_4.pth")
-    (folder / "validation").mkdir()
-    (folder / "validation/metrics.json").write_text(json.dumps(dict(mean=dict(dice=0.75, hd95_mm=2.5, nsd=None))))
-    return folder
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning:monai")
-def test_a_run_becomes_a_bundle(trained_run: Path, tmp_path: Path, run) -> None:
-    import monai.bundle
-
-    out = tmp_path / "bundle"
-    code, said, error = run("volumes/export_bundle", trained_run, "--out", out)
-    assert code == 0, error
-    assert said.splitlines()[-1] == f"bundle written to {out}" and "TorchScript for any batch and size" in said
-    parser = monai.bundle.ConfigParser()
-    parser.read_config(out / "configs/inference.json")
-    network = parser.get_parsed_content("network_def")
-    assert (parser["inferer"]["overlap"], parser["inferer"]["window_batch"]) == (0.25, 4), "the run's windows"
-    own = torch.load(trained_run / "iter_4.pth", weights_only=True)["state_dict"]
-    state = torch.load(out / "models/model.pt", weights_only=True)
-    network.load_state_dict(state)
-    assert all(torch.equal(value, own[f"network.{name}"]) for name, value in state.items())
-    card = (out / "docs/README.md").read_text()
-    assert "Segments Anterior, Posterior in MRI." in card and "iter_4.pth" in card and "- dice: 0.75" in card
-    assert json.loads((out / "configs/metadata.json").read_text())["eval_metrics"]["hd95_mm"] == 2.5
-    assert (out / "LICENSE").read_text().strip().startswith("Apache License")
-    parser.read_config(out / "configs/train.json")
-    assert parser["fold"] == 0 and parser["train"]["preprocessing"]["flip_axes"] == [0, 2]
-    assert parser["validate"]["inferer"]["overlap"] == 0.25
-    code, _, error = run("volumes/export_bundle", trained_run, "--out", out)
-    assert code == 2
-    assert_error_line(error, out)
-
-
-@pytest.mark.parametrize("fold", ["all", None, 3])
-def test_no_score_of_its_own_training_cases_is_exported(fold: object, trained_run: Path) -> None:
-    cfg = Config.fromfile(trained_run / "vil-unet3d_2500_hippocampus.py")
-    cfg.fold, cfg.data_root = fold, "/home/someone/Task04"
-    resolve_plan(cfg)
-    tool = runpy.run_path(str(ROOT / "tools/volumes/export_bundle.py"))
-    measured = tool["scores"](trained_run, cfg)
-    card = tool["card"](cfg, trained_run / "iter_4.pth", measured)
-    assert ("0.75" in card) is (measured != {}) is (fold == 3)
-    assert ("all cases were trained on" in card) is (fold != 3)
-    assert "/home" not in card and "Task04" in card, "no local path"
-
-
-def test_runs_that_are_refused(trained_run: Path, tmp_path: Path, run) -> None:
-    def refuse(*args: object, names: tuple[object, ...]) -> None:
-        code, _, error = run("volumes/export_bundle", *args, "--out", tmp_path / "bundle")
-        assert code == 2 and not (tmp_path / "bundle").exists()
-        assert_error_line(error, *names)
-
-    (trained_run / "last_checkpoint").unlink()
-    refuse(trained_run, names=("last_checkpoint", "--checkpoint"))
-    cut = trained_run / "cut.pth"
-    cut.write_bytes((trained_run / "iter_4.pth").read_bytes()[:4000])
-    refuse(trained_run, "--checkpoint", cut, names=(cut,))
-    other = weights(config(trained_run.parent))
-    refuse(trained_run, "--checkpoint", other, names=(other, "another model"))

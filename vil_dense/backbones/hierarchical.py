@@ -14,13 +14,13 @@ LayerNorms, which do not depend on the batch.
 """
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vil_dense.errors import refuse_unknown
 from vil_dense.layers.convnext import ConvNeXtBlock
 from vil_dense.layers.embed import CONVS
 from vil_dense.layers.sequence import SEQUENCE_BLOCKS, drop_path_rates, sequence_options
@@ -234,10 +234,4 @@ def _check_block(sequence: str, options: dict[str, Any]) -> None:
     """Raises ValueError if the block or one of its options is unknown; suggests the nearest known option."""
     if sequence not in SEQUENCE_BLOCKS:
         raise ValueError(f"unknown sequence block {sequence!r}; known: {', '.join(SEQUENCE_BLOCKS)}")
-    known = [name for name in sequence_options(sequence) if name != "layerscale"]
-    if unknown := [option for option in options if option not in known]:
-        near = get_close_matches(unknown[0], known, 1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        raise ValueError(
-            f"unknown option {unknown[0]} of the sequence block {sequence!r}{hint}; known: {', '.join(known) or 'none'}"
-        )
+    refuse_unknown(options, {*sequence_options(sequence)} - {"layerscale"}, f"the sequence block {sequence!r}")

@@ -1,7 +1,6 @@
 """Defines Vision-LSTM (arXiv 2406.04303) for pictures and volumes of any size, and the table of its variants."""
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from inspect import signature
 from typing import Any
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vil_dense.errors import refuse_unknown
 from vil_dense.layers.attention import AttentionBlock
 from vil_dense.layers.embed import PatchEmbed, PosEmbed, per_axis
 from vil_dense.layers.fused import FusedViLBlock, FusedViLLayer
@@ -260,13 +260,8 @@ def check_options(options: Mapping[str, Any], block: str, others: Sequence[str] 
     """
     if block not in BLOCKS:
         raise ValueError(f"unknown block {block!r}; known: {', '.join(BLOCKS)}")
-    known = sorted({*_options_of(block), *signature(VisionLSTM).parameters, *others} - {"options"})
-    if unknown := [option for option in options if option not in known]:
-        near = get_close_matches(unknown[0], known, 1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        raise ValueError(
-            f"unknown option {', '.join(unknown)} of a network with block {block!r}{hint}; known: {', '.join(known)}"
-        )
+    known = {*_options_of(block), *signature(VisionLSTM).parameters, *others}
+    refuse_unknown(options, known, f"a network with block {block!r}")
 
 
 def _make_block(

@@ -15,11 +15,8 @@ train_pipeline = [
     dict(type="PictureJitter", brightness=0.3, contrast=0.3, saturation=0.3),
     dict(type="PackPicture"),
 ]
-test_pipeline = [
-    dict(type="LoadPicture"),
-    dict(type="ResizeCentreCrop", size=size),
-    dict(type="PackPicture"),
-]
+test_pipeline = _base_.test_pipeline
+test_pipeline[1].size = size  # ResizeCentreCrop
 train_dataloader = dict(batch_size=64, num_workers=1, dataset=dict(data_root=data_root, pipeline=train_pipeline))
 val_dataloader = dict(batch_size=64, num_workers=1, dataset=dict(data_root=data_root, pipeline=test_pipeline))
 test_dataloader = val_dataloader

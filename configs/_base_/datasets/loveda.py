@@ -7,12 +7,8 @@ as in mmseg.
 _base_ = "./ade20k.py"
 
 data_root = "data/loveDA"
-test_pipeline = [
-    dict(type="LoadImageFromFile"),
-    dict(type="Resize", scale=(1024, 1024), keep_ratio=True),
-    dict(type="LoadAnnotations"),
-    dict(type="PackSegInputs"),
-]
+test_pipeline = _base_.test_pipeline
+test_pipeline[1].scale = (1024, 1024)  # Resize
 train_dataloader = dict(
     dataset=dict(
         type="CheckedLoveDADataset",

@@ -4,17 +4,11 @@ import json
 from pathlib import Path
 
 from refusals import raises_one_line
+from volume_plans import small_plan
 
 from vil_dense.medical.data.plan_schema import read_plan
 
-PLAN = dict(
-    channels=["MR"],
-    labels=dict(background=0, a=1, b=2),
-    orientation="RAS",
-    spacing_mm=(1.0, 1.0, 1.0),
-    patch_vox=(8, 8, 8),
-    intensity=[dict(rule="zscore")],
-)
+PLAN = small_plan("a", "b")
 
 
 def test_plan_from_a_file_and_its_faults(tmp_path: Path) -> None:

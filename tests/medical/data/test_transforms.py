@@ -8,6 +8,7 @@ import torch
 from monai.transforms import LoadImaged, Orientationd, Spacingd
 from nifti_files import affine, write_nifti
 from refusals import raises_one_line
+from volume_plans import small_plan
 
 from vil_dense.medical.data.intensity import normalise
 from vil_dense.medical.data.transforms import (
@@ -21,14 +22,7 @@ from vil_dense.medical.data.transforms import (
 )
 from vil_dense.medical.io.orientation import AXIS_NAMES
 
-PLAN = dict(
-    channels=["MR"],
-    labels=dict(background=0, a=1, b=2),
-    orientation="RAS",
-    spacing_mm=(1.0, 1.0, 1.0),
-    patch_vox=(8, 8, 8),
-    intensity=[dict(rule="zscore")],
-)
+PLAN = small_plan("a", "b")
 
 
 @pytest.fixture
@@ -126,14 +120,6 @@ def test_more_than_256_classes(tmp_path: Path) -> None:
         image=str(write_nifti(tmp_path / "image.nii.gz", np.zeros(shape, np.float32))),
         label=str(write_nifti(tmp_path / "label.nii.gz", label)),
     )
-    names = {f"class {n}": n for n in range(300)}
-    plan = dict(
-        channels=["T1"],
-        labels=names,
-        orientation="RAS",
-        spacing_mm=(1, 1, 1),
-        patch_vox=shape,
-        intensity=[dict(rule="zscore")],
-    )
+    plan = small_plan(*(f"class {n}" for n in range(1, 300)), patch_vox=shape)
     patch = training_patches(plan, prob=0, intensity_prob=0, flip_axes=())(item)[0]
     assert torch.equal(torch.as_tensor(patch["label"])[0].long(), torch.from_numpy(label.astype(int)))

@@ -16,6 +16,7 @@ from nifti_files import affine, write_nifti
 from PIL import Image
 from refusals import raises_one_line
 from torch import Tensor, nn
+from volume_plans import small_plan
 
 from vil_dense.medical.datalists.inputs import find_cases
 from vil_dense.medical.inference.batch import Folder
@@ -23,14 +24,7 @@ from vil_dense.medical.inference.probabilities import Probabilities
 from vil_dense.medical.inference.volume_memory import estimate
 from vil_dense.medical.io.volumes import read_grid
 
-PLAN = dict(
-    channels=["MR"],
-    labels=dict(background=0, organ=1, vessel=2),
-    orientation="RAS",
-    spacing_mm=(1.0, 1.0, 1.5),
-    patch_vox=(8, 8, 8),
-    intensity=[dict(rule="zscore")],
-)
+PLAN = small_plan("organ", "vessel", spacing_mm=(1.0, 1.0, 1.5))
 
 
 class Counted(nn.Module):

@@ -12,20 +12,14 @@ from dicom_files import write_series
 from nifti_files import affine, write_nifti
 from refusals import raises_one_line
 from torch import nn
+from volume_plans import small_plan
 
 from vil_dense.medical import VolumePredictor
 from vil_dense.medical.datalists.inputs import by_frame, find_cases
 from vil_dense.medical.inference.batch import Folder
 from vil_dense.medical.inference.probabilities import Probabilities
 
-PLAN: dict[str, Any] = dict(
-    channels=["MR"],
-    labels=dict(background=0, organ=1, vessel=2),
-    orientation="RAS",
-    spacing_mm=(1.0, 1.0, 1.5),
-    patch_vox=(8, 8, 8),
-    intensity=[dict(rule="zscore")],
-)
+PLAN: dict[str, Any] = small_plan("organ", "vessel", spacing_mm=(1.0, 1.0, 1.5))
 SHAPE = (7, 8, 11)
 VOXELS = np.random.default_rng(0).integers(0, 99, SHAPE).astype(np.int16)
 PLACE = affine("LPS", (0.9, 1.1, 1.5))

@@ -12,6 +12,7 @@ from monai.inferers import sliding_window_inference
 from monai.transforms import Compose, Invertd, LoadImaged, Orientationd, Spacingd
 from nifti_files import affine, write_nifti
 from torch import Tensor, nn
+from volume_plans import small_plan
 
 from vil_dense.medical.data import resample
 from vil_dense.medical.data.intensity import normalise
@@ -24,15 +25,7 @@ LABELS = dict(background=0, one=1, two=2)
 
 
 def plan(**changes: object) -> dict:
-    given = dict(
-        channels=["MR"],
-        labels=LABELS,
-        orientation="RAS",
-        spacing_mm=(1.0, 1.0, 1.0),
-        patch_vox=(8, 8, 8),
-        intensity=[dict(rule="zscore")],
-    )
-    return given | changes
+    return small_plan(**(dict(labels=LABELS) | changes))
 
 
 class Nearest(nn.Module):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from refusals import raises_one_line
+from volume_plans import small_plan
 
 from vil_dense.mm.datasets import retry
 from vil_dense.mm.datasets.class_folders import LabelledPictures
@@ -60,14 +61,7 @@ def volumes(root: Path):
     from vil_dense.mm.volumes import VolumeDataset
 
     write_volumes(root, train=2, val=1)
-    plan = dict(
-        channels=["CT"],
-        labels=dict(background=0, liver=1, spleen=2, vessel=3, gland=4),
-        orientation="RAS",
-        spacing_mm=(4.0, 4.0, 8.0),
-        patch_vox=(8, 8, 8),
-        intensity=[dict(rule="ct", low=-100.0, high=300.0, mean=100.0, std=60.0)],
-    )
+    plan = small_plan("liver", "spleen", "vessel", "gland", spacing_mm=(4.0, 4.0, 8.0))
     dataset = VolumeDataset(str(root), plan, check_s=None, cache_gib=0.0)
     return lambda: dataset[SampleKey(1, 0, 3)]["image"]
 

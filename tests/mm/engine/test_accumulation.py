@@ -93,19 +93,30 @@ def files(work_dir: Path) -> set[str]:
     return {path.name for path in work_dir.iterdir() if path.is_file() and path.suffix != ".py"}
 
 
-@pytest.mark.parametrize("cut", [3, 4, 5, 6, 7, 9, 10])
-@pytest.mark.parametrize("updates", [2, 4])
-@pytest.mark.parametrize("loop", [STEPS, EPOCHS, PLAIN], ids=lambda loop: loop["type"])
-def test_a_run_that_goes_on_ends_as_the_unbroken_one(loop: dict, updates: int, cut: int, tmp_path: Path):
-    runner(tmp_path / "whole", loop, updates=updates).train()
+@pytest.fixture(scope="module", params=[STEPS, EPOCHS, PLAIN], ids=lambda loop: loop["type"])
+def loop(request: pytest.FixtureRequest) -> dict:
+    return request.param
+
+
+@pytest.fixture(scope="module", params=[2, 4])
+def unbroken(request: pytest.FixtureRequest, loop: dict, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """Trains once what all cuts are compared with; returns the work folder, and the steps of an update."""
+    folder = tmp_path_factory.mktemp("whole")
+    runner(folder, loop, updates=request.param).train()
+    return folder, request.param
+
+
+@pytest.mark.parametrize("cut", [3, 4, 5, 7, 10])
+def test_a_run_that_goes_on_ends_as_the_unbroken_one(loop: dict, unbroken: tuple[Path, int], cut: int, tmp_path: Path):
+    whole, updates = unbroken
     with pytest.raises(KeyboardInterrupt):
-        runner(tmp_path / "cut", loop, cut, updates=updates).train()
-    runner(tmp_path / "cut", loop, resume=True, updates=updates).train()
-    assert files(tmp_path / "cut") == files(tmp_path / "whole")
-    ends = [safe_load.load_safely((tmp_path / name / POINTER).read_text()) for name in ("whole", "cut")]
+        runner(tmp_path, loop, cut, updates=updates).train()
+    runner(tmp_path, loop, resume=True, updates=updates).train()
+    assert files(tmp_path) == files(whole)
+    ends = [safe_load.load_safely((folder / POINTER).read_text()) for folder in (whole, tmp_path)]
     for part in ("state_dict", "optimizer"):
         torch.testing.assert_close(ends[1][part], ends[0][part], rtol=0, atol=0)
-    losses = [read_scalars(str(tmp_path / name), "loss") for name in ("whole", "cut")]
+    losses = [read_scalars(str(folder), "loss") for folder in (whole, tmp_path)]
     assert losses[1] == losses[0]
 
 

@@ -170,9 +170,8 @@ def test_batch_norm_over_all_processes_is_that_of_the_whole_batch(device: str):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    ("picture", "end"), [pytest.param(3, "step 4, iter_4.pth", marks=pytest.mark.slow), (15, "step 4, iter_5.pth")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("picture", "end"), [(3, "step 4, iter_4.pth"), (15, "step 4, iter_5.pth")])
 def test_both_end_in_a_validation_when_one_is_told_to(picture: int, end: str, tmp_path: Path):
     """Or, where only one has pictures left, after the next step."""
     done = run_torchrun("tests/mm/engine/stop_in_validation.py", tmp_path, picture)

@@ -1,5 +1,6 @@
 """SIGTERM where other processes are: loader processes, children, and a command that has not begun."""
 
+import multiprocessing
 import os
 import runpy
 import signal
@@ -16,7 +17,13 @@ from refusals import assert_one_line
 from torch.utils.data import DataLoader
 
 from vil_dense.mm.engine.failures import last_checkpoint
-from vil_dense.mm.engine.hooks.preemption import REQUEUE, PreemptionHook, SigtermBlockedContext, block_sigterm
+from vil_dense.mm.engine.hooks.preemption import (
+    REQUEUE,
+    PreemptionHook,
+    SigtermBlockedContext,
+    block_sigterm,
+    requeue_on_preemption,
+)
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
@@ -107,28 +114,29 @@ def test_its_parent_can_end_a_worker():
     os.close(reading), os.close(writing)
 
 
-EARLY = """
-import os, signal, subprocess, sys, time
-from vil_dense.mm.engine.hooks.preemption import requeue_on_preemption
-reading, writing = os.pipe()
-with requeue_on_preemption():
-    child = os.fork()
-    if not child:
-        os.write(writing, b"ready")
+def end_before_the_first_step(errors: Path) -> None:
+    """Ends a child by SIGTERM, and then itself, in a command that has not begun to train; stderr goes to `errors`."""
+    sys.stderr = errors.open("w", buffering=1)
+    reading, writing = os.pipe()
+    with requeue_on_preemption():
+        child = os.fork()
+        if not child:
+            os.write(writing, b"ready")  # Python forgets signals that arrive before
+            time.sleep(60)
+            os._exit(1)
+        os.read(reading, 5)
+        os.kill(child, signal.SIGTERM)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+        os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(60)
-        os._exit(1)
-    os.read(reading, 5)
-    os.kill(child, signal.SIGTERM)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(60)
-"""
 
 
-def test_before_the_first_step_it_ends_the_process_at_once():
-    done = subprocess.run([sys.executable, "-c", EARLY], capture_output=True, text=True, timeout=120, check=False)
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (REQUEUE, str(-signal.SIGTERM))
-    assert_one_line(done.stderr.splitlines()[-1], "SIGTERM", "--resume", "75")
+def test_before_the_first_step_it_ends_the_process_at_once(tmp_path: Path):
+    process = multiprocessing.get_context("fork").Process(target=end_before_the_first_step, args=[tmp_path / "errors"])
+    process.start()
+    process.join(timeout=30)
+    assert process.exitcode == REQUEUE
+    assert_one_line((tmp_path / "errors").read_text().splitlines()[-1], "SIGTERM", "--resume", "75")
 
 
 def test_train_is_requeued_from_its_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,5 +1,6 @@
 """What a training step takes is counted before it is taken, and what would make it smaller."""
 
+import math
 import re
 import runpy
 from argparse import Namespace
@@ -9,10 +10,12 @@ import pytest
 import torch
 from config_files import BY_NAME
 from mmengine.config import Config
+from mmengine.dataset import Compose
 from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from refusals import assert_one_line
+from volume_plans import small_plan
 
 from vil_dense.backbones.memory import GIB, LiveMemory
 from vil_dense.mm.engine import training_memory
@@ -46,10 +49,24 @@ def upernet(**options) -> Runner:
     return Namespace(model=MODELS.build(cfg.model), train_dataloader=loader, optim_wrapper=cfg.optim_wrapper)
 
 
-def test_counted_as_a_step_is():
-    """Live bytes of the same step with numbers: a loss of mmseg's own, and the gradients."""
+@pytest.fixture
+def quick_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counts a step by a formula, for tests of what is made of the number: the real count takes a second."""
+
+    def step_bytes(model: torch.nn.Module, step: Step, autocast: torch.dtype | None) -> int:
+        return 1_000 * step.batch * math.prod(step.size) // (1 + step.with_cp)
+
+    monkeypatch.setattr(training_memory, "_step_bytes", step_bytes)
+
+
+def test_counted_as_a_step_is_and_the_model_is_left_alone():
+    """Compares with the live bytes of the same step with numbers: a loss of mmseg's own, and the gradients."""
     run = upernet(**{"train_dataloader.batch_size": 2})
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
     expected = estimate_training(run)
+    torch.testing.assert_close(run.model.state_dict(), before, rtol=0, atol=0)
+    assert own_step(run) == Step(2, (128, 128), False)
+    assert all(parameter.grad is None for parameter in run.model.parameters())
     weights = sum(parameter.nbytes for parameter in run.model.parameters())
     assert expected.states == 2 * weights and weights <= expected.weights < 1.01 * weights
     with LiveMemory() as memory:
@@ -59,7 +76,7 @@ def test_counted_as_a_step_is():
 
 
 @pytest.mark.parametrize(("as_views", "copies"), [(False, 1), (True, 0)])
-def test_ddp_has_a_copy_of_the_gradients(as_views: bool, copies: int, tmp_path: Path):
+def test_ddp_has_a_copy_of_the_gradients(as_views: bool, copies: int, tmp_path: Path, quick_count: None):
     run = upernet()
     alone = estimate_training(run)
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
@@ -89,15 +106,6 @@ def test_mixed_precision_and_recomputing_take_less():
     assert estimate_training(mixed, step).step < 0.9 * whole.step
 
 
-def test_the_model_is_left_alone():
-    run = upernet()
-    before = {name: value.clone() for name, value in run.model.state_dict().items()}
-    estimate_training(run, Step(8, (128, 128), True))
-    torch.testing.assert_close(run.model.state_dict(), before, rtol=0, atol=0)
-    assert own_step(run) == Step(8, (128, 128), False)
-    assert all(parameter.grad is None for parameter in run.model.parameters())
-
-
 def test_what_is_smaller():
     assert smaller_steps(upernet()) == [
         ("model.backbone.with_cp=True, which takes longer", Step(8, (128, 128), True)),
@@ -112,7 +120,7 @@ def test_what_is_smaller():
     assert smaller_steps(least) == []
 
 
-def test_the_log_warns_where_there_is_not_as_much(monkeypatch: pytest.MonkeyPatch):
+def test_the_log_warns_where_there_is_not_as_much(monkeypatch: pytest.MonkeyPatch, quick_count: None):
     run = upernet()
     monkeypatch.setattr(training_memory, "free_memory", lambda device: 64 * GIB)
     (line,) = describe_training_memory(run)
@@ -184,13 +192,14 @@ def build(config: str, work_dir: Path, options: dict) -> Runner:
     return runpy.run_path(str(ROOT / "tools/train.py"))["build"](args)
 
 
-def test_out_of_memory_in_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_out_of_memory_in_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_count: None):
     write_sample(tmp_path / "sample", train=2, val=1)
     loaders = ("train_dataloader", "val_dataloader")
     data = {f"{name}.dataset.data_root": str(tmp_path / "sample") for name in loaders}
     data |= {
         f"{name}.{key}": value for name in loaders for key, value in (("num_workers", 0), ("persistent_workers", False))
     }
+    monkeypatch.setattr("vil_dense.mm.engine.runner.describe_training_memory", describe_training_memory)
     run = build("vil_upernet_sample.py", tmp_path / "work", {**TINY, **data})
     run.model.register_forward_pre_hook(lambda module, args: torch.empty(2**58))
     with pytest.raises(RunFault) as end, explain_failures(run):
@@ -202,17 +211,10 @@ def test_out_of_memory_in_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "memory: a step of 8 x 128 x 128 takes about " in log
 
 
-def test_volumes_and_classes():
+def test_volumes():
     from vil_dense.mm.volumes import VolumeSegmentor
 
-    plan = dict(
-        channels=["CT"],
-        labels=dict(background=0, liver=1),
-        orientation="RAS",
-        spacing_mm=(2.0, 2.0, 5.0),
-        patch_vox=(16, 16, 16),
-        intensity=[dict(rule="zscore")],
-    )
+    plan = small_plan("liver", patch_vox=(16, 16, 16))
     model = VolumeSegmentor(plan, dict(type="ViLUNet3D", channels=(4, 8), depths=(0, 1), deep_supervision=1))
     optimizer = dict(type="OptimWrapper", optimizer=dict(type="SGD"))
     run = Namespace(model=model, train_dataloader=Namespace(batch_size=2), optim_wrapper=optimizer)
@@ -225,9 +227,14 @@ def test_volumes_and_classes():
         ),
         ("a planned patch_vox of 8 x 8 x 8", Step(2, (8, 8, 8), False)),
     ]
-    cfg = Config.fromfile(ROOT / "configs/vil_imagenet.py")
-    cfg.model.update(dim=32, depth=2)
-    run = Namespace(
-        model=MODELS.build(cfg.model), train_dataloader=Namespace(batch_size=4), optim_wrapper=cfg.optim_wrapper
-    )
-    assert estimate_training(run, Step(4, (64, 64), False)).step > 0
+
+
+@pytest.mark.parametrize("name", ["vil_imagenet", "vil2-8x96_mae_sample"])
+def test_classes_and_masked_pictures_have_the_size_of_the_crop(name: str):
+    cfg = Config.fromfile(BY_NAME[name])
+    init_default_scope("mmengine")
+    cfg.model.get("backbone", cfg.model).update(dim=16, depth=2)
+    dataset = Namespace(pipeline=Compose([dict(type="RandomResizedCrop", size=32)]))
+    loader = Namespace(batch_size=4, dataset=dataset)
+    run = Namespace(model=MODELS.build(cfg.model), train_dataloader=loader, optim_wrapper=cfg.optim_wrapper)
+    assert own_step(run) == Step(4, (32, 32), False) and estimate_training(run).step > 0

@@ -1,10 +1,10 @@
 """A work folder belongs to one run; what cannot be written to is refused before anything else."""
 
 import errno
+import multiprocessing
 import os
 import socket
-import subprocess
-import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,38 +12,33 @@ from refusals import raises_one_line
 
 from vil_dense.mm.engine import work_dir_lock
 
-ROOT = Path(__file__).parents[3]
-HOLDER = (
-    "import sys, time; from vil_dense.mm.engine.work_dir_lock import lock_work_dir; "
-    "lock_work_dir(sys.argv[1]); print('held', flush=True); {then}"
-)
 
-
-def process(folder: Path, then: str) -> subprocess.Popen:
-    """Holds `folder` and does `then`; returns when it holds it."""
-    command = [sys.executable, "-c", HOLDER.format(then=then), str(folder)]
-    started = subprocess.Popen(command, env=dict(os.environ, PYTHONPATH=str(ROOT)), stdout=subprocess.PIPE, text=True)
-    assert "held\n" in iter(started.stdout.readline, "")
-    return started
+def hold(folder: Path, writing: int) -> None:
+    """Locks `folder`, and writes the id of a process that it forks."""
+    work_dir_lock.lock_work_dir(str(folder))
+    if child := os.fork():
+        os.write(writing, str(child).encode())
+    time.sleep(60)
 
 
 def test_a_second_run_is_refused_until_the_first_is_gone(tmp_path: Path):
     """Also where the first is killed while a process that it forked lives on."""
-    fork = "import os, signal; child = os.fork(); print(child, flush=True) if child else None; time.sleep(60)"
-    first = process(tmp_path / "run", fork)
-    child = int(first.stdout.readline())
+    reading, writing = os.pipe()
+    first = multiprocessing.get_context("fork").Process(target=hold, args=[tmp_path / "run", writing])
+    first.start()
+    child = int(os.read(reading, 100))
     try:
         names = (tmp_path / "run", f"process {first.pid}", socket.gethostname(), "--work-dir")
         with raises_one_line(OSError, *names):
             work_dir_lock.lock_work_dir(str(tmp_path / "run"))
         first.kill()
-        first.wait()
+        first.join()
         os.kill(child, 0)  # is alive
         work_dir_lock.lock_work_dir(str(tmp_path / "run"))
         work_dir_lock.lock_work_dir(str(tmp_path / "run"))  # one's own
     finally:
         os.kill(child, 9)
-        first.stdout.close()
+        os.close(reading), os.close(writing)
     assert (tmp_path / "run/.lock").read_text() == f"process {os.getpid()} on {socket.gethostname()}\n"
 
 

@@ -2,20 +2,16 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from run_command import run_command
 
 from vil_dense.mm.evaluation import probe
 from vil_dense.mm.models.classifier import ImageClassifier
-
-ROOT = Path(__file__).parents[3]
 
 
 def test_neighbours_vote_by_cosine_and_temperature() -> None:
@@ -96,7 +92,7 @@ def test_top() -> None:
     assert probe.top_accuracy(scores, torch.tensor([0, 0, 2]), 2) == pytest.approx(200 / 3)
 
 
-def test_the_command(tmp_path: Path) -> None:
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     rng = np.random.default_rng(0)
     for split, count in (("train", 6), ("val", 2)):
         for shade, name in enumerate(("dark", "light")):
@@ -107,20 +103,10 @@ def test_the_command(tmp_path: Path) -> None:
     torch.manual_seed(0)
     weights = ImageClassifier("vil2-tiny", dim=32, depth=2, grid=(3, 3), num_classes=7).state_dict()
     torch.save(dict(state_dict=weights), tmp_path / "run.pth")
-    command = [
-        sys.executable,
-        "tools/studies/probe.py",
-        "configs/camvid/vil2-6x64_8e_camvid-crops-96.py",
-        tmp_path / "run.pth",
-    ]
-    command += ["--data-root", tmp_path / "data", "--work-dir", tmp_path / "out", "--k", "3", "--cfg-options"]
-    command += ["model.dim=32", "model.depth=2", "model.grid=(3,3)"]
-    command += ["val_dataloader.num_workers=0", "val_dataloader.persistent_workers=False"]
-    environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT))
-    done = subprocess.run(
-        list(map(str, command)), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    line = f"studies/probe configs/camvid/vil2-6x64_8e_camvid-crops-96.py {tmp_path}/run.pth --k 3"
+    line += f" --data-root {tmp_path}/data --work-dir {tmp_path}/out --cfg-options model.dim=32 model.depth=2"
+    line += " model.grid=3,3 val_dataloader.num_workers=0 val_dataloader.persistent_workers=False"
+    assert run_command(line, monkeypatch) == 0
     content = json.loads((tmp_path / "out/probe.json").read_text())
     assert content["pictures"] == dict(train=12, val=4) and content["channels"] == 64
     assert {row["check"]: row["top1"] for row in content["checks"]} == dict(knn=100.0, linear=100.0)
@@ -130,4 +116,4 @@ def test_the_command(tmp_path: Path) -> None:
             ("knn", "100.00"),
             ("linear", "100.00"),
         ]
-    assert "knn: top1 100.00 (cosine, k = 3, votes weighted by exp(cosine / 0.07))" in done.stdout
+    assert "knn: top1 100.00 (cosine, k = 3, votes weighted by exp(cosine / 0.07))" in capsys.readouterr().out

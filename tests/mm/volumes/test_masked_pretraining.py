@@ -14,6 +14,7 @@ from nifti_files import affine, write_nifti
 from PIL import Image
 from refusals import raises_one_line
 from run_command import run_command
+from volume_plans import small_plan
 
 from vil_dense.medical.datalists.inputs import read_unlabelled
 from vil_dense.mm.utils.safe_load import load_safely
@@ -21,14 +22,7 @@ from vil_dense.mm.volumes import MaskedVolumeModel, VolumeSegmentor
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
-PLAN = dict(
-    channels=["MR"],
-    labels=dict(background=0, organ=1, other=2),
-    orientation="RAS",
-    spacing_mm=(1.0, 1.0, 1.0),
-    patch_vox=(16, 16, 8),
-    intensity=[dict(rule="zscore")],
-)
+PLAN = small_plan("organ", "other", patch_vox=(16, 16, 8))
 SMALL = dict(type="ViLUNet3D", channels=(4, 8), depths=(0, 1), deep_supervision=1)
 UNETR = dict(type="ViLUNETR3D", channels=(4,), dim=8, depth=4)
 

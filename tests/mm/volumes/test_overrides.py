@@ -7,19 +7,12 @@ from pathlib import Path
 import pytest
 from config_files import BY_NAME
 from mmengine.config import Config
+from volume_plans import small_plan
 
 from vil_dense.mm.cli.arguments import read_config
 from vil_dense.mm.engine.resolve_volumes import resolve_plan
 
-PLAN = dict(
-    channels=["MR"],
-    labels=dict(background=0, organ=1),
-    orientation="RAS",
-    spacing_mm=[1.0, 1.0, 1.0],
-    patch_vox=[16, 16, 16],
-    intensity=[dict(rule="zscore")],
-    batch_size=5,
-)
+PLAN = small_plan("organ", spacing_mm=[1.0, 1.0, 1.0], patch_vox=[16, 16, 16], batch_size=5)
 SPLITS = ("train", "val", "test")
 
 

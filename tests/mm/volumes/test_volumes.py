@@ -1,4 +1,4 @@
-"""Volumes on the Runner: every config is a lab note and takes a step; draws, resuming, scores, and what is refused."""
+"""Tests volumes on the Runner: patches, resuming, scores, and what is refused."""
 
 import argparse
 import csv
@@ -13,21 +13,19 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from config_files import VOLUMES as CONFIGS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.optim import build_optim_wrapper
-from mmengine.registry import DATASETS, METRICS, MODELS, init_default_scope
+from mmengine.registry import DATASETS, METRICS
 from mmengine.runner import Runner
 from nifti_files import affine, write_nifti
 from page_checks import check_page
 from refusals import raises_one_line
 from torch.utils.data import DataLoader
+from volume_plans import small_plan
 
 from vil_dense.backbones import VisionLSTM
 from vil_dense.mm.datasets.seeding import KeyedInfiniteSampler
 from vil_dense.mm.engine.failures import RunFault
-from vil_dense.mm.engine.resolve_config import resolve_amp
 from vil_dense.mm.engine.resolve_volumes import describe_fold, resolve_plan, scores_held_out
 from vil_dense.mm.volumes import VolumeDataset, VolumeMetric, VolumeReportHook, VolumeSegmentor
 from vil_dense.mm.volumes.segmentor import describe_network
@@ -37,10 +35,9 @@ from vil_dense.synthetic.volumes import make_case, write_sample
 ROOT = Path(__file__).parents[3]
 # MMEngine keeps what it built under the name of the run, which in one process several runs share.
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
-PLAN = dict(
+PLAN = small_plan(
+    *("liver", "spleen", "vessel", "gland"),
     channels=["CT"],
-    labels=dict(background=0, liver=1, spleen=2, vessel=3, gland=4),
-    orientation="RAS",
     spacing_mm=(2.0, 2.0, 5.0),
     patch_vox=(16, 16, 8),
     intensity=[dict(rule="ct", low=-100.0, high=300.0, mean=100.0, std=60.0)],
@@ -49,90 +46,6 @@ PLAN = dict(
 
 NAMES = dict(background=0, organ_2=1, organ_10=2, organ_1=3, a=4)
 SMALL = dict(type="ViLUNet3D", channels=(4, 8), depths=(0, 1), deep_supervision=1)
-
-
-each_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-
-
-def read(path: Path) -> Config:
-    init_default_scope("mmengine")
-    cfg = Config.fromfile(path)
-    if isinstance(cfg.plan, str):
-        cfg.plan = dict(PLAN)
-    resolve_plan(cfg)
-    resolve_amp(cfg, cuda=False)
-    return cfg
-
-
-def shrink(network: dict) -> None:
-    """Makes the same parts with few channels and blocks, none of which stochastic depth may leave out of the step."""
-    name = network["type"]
-    if name.startswith("ViL"):
-        network.update(drop_path=0.0)
-    if name == "ViLUNet3D":
-        levels = len(network.get("channels", (1, 1)))
-        network.update(channels=(8,) * levels, depths=[min(n, 1) for n in network.get("depths", (0, 1))])
-    elif name == "ViLUNETR3D":
-        network.update(channels=(4,) * len(network["channels"]), dim=8, depth=4)
-    elif name == "DynUNet":
-        network.update(filters=[4] * len(network["filters"]))
-    else:
-        network.update(init_filters=8)
-
-
-def test_the_configs_are_found() -> None:
-    assert {
-        "vil-unet3d_2500_hippocampus",
-        "vil_unet3d_sample",
-        "vil-unet3d_40k_brats",
-        "dynunet_2k_hippocampus-equal",
-    } <= {path.stem for path in CONFIGS}
-
-
-@pytest.mark.parametrize(
-    "path",
-    [path for path in CONFIGS if path.stem.startswith("vil") and path.stem != "vil_unet3d_volumes"],
-    ids=lambda path: path.stem,
-)
-def test_scales_of_vil_are_whole(path: Path) -> None:
-    """On the plan's patch: nothing is padded in training."""
-    cfg = read(path)
-    with torch.device("meta"):
-        model = MODELS.build(cfg.model)
-    strides = [[stride[axis] for stride in model.network.strides] for axis in range(3)]
-    assert all(n % torch.tensor(s).prod().item() == 0 for n, s in zip(cfg.plan.patch_vox, strides, strict=True))
-    assert max(model.network.tokens(cfg.plan.patch_vox).values()) >= 500, "too few tokens to tell blocks apart"
-
-
-@each_config
-def test_shrunk_takes_a_step(path: Path) -> None:
-    cfg = read(path)
-    cfg.plan.patch_vox = (16, 16, 16)
-    shrink(cfg.model.network)
-    model = MODELS.build({**cfg.model, "plan": cfg.plan})
-    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    generator = torch.Generator().manual_seed(0)
-    size = (2, len(cfg.plan.channels), *cfg.plan.patch_vox)
-    batch = dict(
-        image=torch.randn(size, generator=generator),
-        label=torch.randint(len(cfg.plan.labels), (2, 1, *cfg.plan.patch_vox), generator=generator),
-    )
-    losses = model.train().train_step(batch, build_optim_wrapper(model, cfg.optim_wrapper))
-    assert torch.isfinite(losses["loss"])
-    still = [name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])]
-    assert not still, f"not trained: {still}"
-
-
-def test_twins_differ_in_the_network_alone() -> None:
-    twins = [path for path in CONFIGS if path.stem.endswith("-equal")]
-    rest = []
-    for path in twins:
-        cfg = Config.fromfile(path).to_dict()
-        cfg["model"].pop("network")
-        rest.append(cfg)
-    assert len(twins) == 7 and all(cfg == rest[0] for cfg in rest)
-    blocks = {Config.fromfile(path).model.network.get("block", "vil") for path in twins if "unet3d" in path.stem}
-    assert blocks == {"vil", "identity", "dwconv", "attention"}
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from monai.networks.nets import UNETR, DynUNet, SegResNet, SwinUNETR
 from monai.utils import OptionalImportError
 from torch import Tensor, nn
 
+from vil_dense.errors import refuse_unknown
 from vil_dense.medical.label_map import LabelMap
-from vil_dense.medical.networks.options import refuse_unknown
 from vil_dense.medical.networks.vil_unet import ViLUNet3D
 from vil_dense.medical.networks.vil_unetr import ViLUNETR3D
 

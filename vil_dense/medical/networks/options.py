@@ -1,25 +1,11 @@
 """Checks the options of volume networks."""
 
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from numbers import Integral
 from typing import Any, SupportsFloat
 
+from vil_dense.errors import refuse_unknown
 from vil_dense.layers.sequence import SEQUENCE_BLOCKS, sequence_options
-
-
-def refuse_unknown(options: Iterable[str], known: Iterable[str], of: str) -> None:
-    """Checks that the names of options are known.
-
-    Raises:
-        ValueError: one is not; names the nearest known one, and all of them.
-    """
-    known = [name for name in known if name not in ("self", "options")]
-    for name in options:
-        if name not in known:
-            near = get_close_matches(name, known, 1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            raise ValueError(f"{of} has no option {name!r}{hint}; known: {', '.join(sorted(known))}")
 
 
 def check_network(of: str, spatial_dims: int, block: str, options: Mapping[str, Any], own: Iterable[str]) -> None:

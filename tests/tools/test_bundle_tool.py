@@ -1,0 +1,89 @@
+"""The tool that makes a MONAI bundle of a run of volumes: what the bundle holds, and runs that are refused."""
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from refusals import assert_error_line
+from volume_segmentors import write_segmentor, write_weights
+
+from vil_dense.mm.engine.resolve_volumes import resolve_plan
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def trained_run(tmp_path: Path) -> Path:
+    """A work folder as a training leaves it."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    cfg = Config.fromfile(ROOT / "configs/volumes/vil-unet3d_2500_hippocampus.py")
+    cfg.plan.patch_vox = (16, 16, 16)
+    cfg.plan.network = dict(channels=(8, 8), depths=(0, 1), deep_supervision=1)  # as the plan step leaves it
+    cfg.model.network = dict(type="ViLUNet3D")
+    cfg.model.update(overlap=0.25, window_batch=4)
+    cfg.dump(folder / "vil-unet3d_2500_hippocampus.py")
+    write_weights(folder / "vil-unet3d_2500_hippocampus.py").rename(folder / "iter_4.pth")
+    (folder / "last_checkpoint").write_text("/elsewhere/work/iter_4.pth")
+    (folder / "validation").mkdir()
+    (folder / "validation/metrics.json").write_text(json.dumps(dict(mean=dict(dice=0.75, hd95_mm=2.5, nsd=None))))
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:monai")
+def test_a_run_becomes_a_bundle(trained_run: Path, tmp_path: Path, run) -> None:
+    import monai.bundle
+
+    out = tmp_path / "bundle"
+    code, said, error = run("volumes/export_bundle", trained_run, "--out", out)
+    assert code == 0, error
+    assert said.splitlines()[-1] == f"bundle written to {out}" and "TorchScript for any batch and size" in said
+    parser = monai.bundle.ConfigParser()
+    parser.read_config(out / "configs/inference.json")
+    network = parser.get_parsed_content("network_def")
+    assert (parser["inferer"]["overlap"], parser["inferer"]["window_batch"]) == (0.25, 4), "the run's windows"
+    own = torch.load(trained_run / "iter_4.pth", weights_only=True)["state_dict"]
+    state = torch.load(out / "models/model.pt", weights_only=True)
+    network.load_state_dict(state)
+    assert all(torch.equal(value, own[f"network.{name}"]) for name, value in state.items())
+    card = (out / "docs/README.md").read_text()
+    assert "Segments Anterior, Posterior in MRI." in card and "iter_4.pth" in card and "- dice: 0.75" in card
+    assert json.loads((out / "configs/metadata.json").read_text())["eval_metrics"]["hd95_mm"] == 2.5
+    assert (out / "LICENSE").read_text().strip().startswith("Apache License")
+    parser.read_config(out / "configs/train.json")
+    assert parser["fold"] == 0 and parser["train"]["preprocessing"]["flip_axes"] == [0, 2]
+    assert parser["validate"]["inferer"]["overlap"] == 0.25
+    code, _, error = run("volumes/export_bundle", trained_run, "--out", out)
+    assert code == 2
+    assert_error_line(error, out)
+
+
+@pytest.mark.parametrize("fold", ["all", None, 3])
+def test_no_score_of_its_own_training_cases_is_exported(fold: object, trained_run: Path) -> None:
+    cfg = Config.fromfile(trained_run / "vil-unet3d_2500_hippocampus.py")
+    cfg.fold, cfg.data_root = fold, "/home/someone/Task04"
+    resolve_plan(cfg)
+    tool = runpy.run_path(str(ROOT / "tools/volumes/export_bundle.py"))
+    measured = tool["scores"](trained_run, cfg)
+    card = tool["card"](cfg, trained_run / "iter_4.pth", measured)
+    assert ("0.75" in card) is (measured != {}) is (fold == 3)
+    assert ("all cases were trained on" in card) is (fold != 3)
+    assert "/home" not in card and "Task04" in card, "no local path"
+
+
+def test_runs_that_are_refused(trained_run: Path, tmp_path: Path, run) -> None:
+    def refuse(*args: object, names: tuple[object, ...]) -> None:
+        code, _, error = run("volumes/export_bundle", *args, "--out", tmp_path / "bundle")
+        assert code == 2 and not (tmp_path / "bundle").exists()
+        assert_error_line(error, *names)
+
+    (trained_run / "last_checkpoint").unlink()
+    refuse(trained_run, names=("last_checkpoint", "--checkpoint"))
+    cut = trained_run / "cut.pth"
+    cut.write_bytes((trained_run / "iter_4.pth").read_bytes()[:4000])
+    refuse(trained_run, "--checkpoint", cut, names=(cut,))
+    other = write_weights(write_segmentor(trained_run.parent))
+    refuse(trained_run, "--checkpoint", other, names=(other, "another model"))
