@@ -29,6 +29,10 @@ SEGFORMER = dict(
     type="SegformerHead", in_channels=[32] * 4, in_index=[0, 1, 2, 3], channels=16, num_classes=5,
     norm_cfg=dict(type="BN"), align_corners=False,
 )  # fmt: skip
+MASKFORMER = dict(
+    type="MaskClassificationHead", in_channels=[32] * 4, channels=16, num_classes=5, num_queries=7, num_layers=3,
+    num_heads=2, norm_cfg=dict(type="BN"),
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +152,7 @@ def test_what_differs_is_not_written(run: Path, tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", [{}, SEGFORMER], ids=["UPerHead", "SegformerHead"])
+@pytest.mark.parametrize("head", [{}, SEGFORMER, MASKFORMER], ids=["UPerHead", "SegformerHead", "MaskClassification"])
 def test_onnx_gives_the_masks_of_the_run(head: dict, tmp_path: Path, image: np.ndarray) -> None:
     cfg = small_config(WINDOWS)
     if head:
@@ -157,7 +161,8 @@ def test_onnx_gives_the_masks_of_the_run(head: dict, tmp_path: Path, image: np.n
     from mmengine.registry import MODELS
 
     model = MODELS.build(cfg.model).eval()
-    torch.nn.init.normal_(model.decode_head.conv_seg.weight)
+    if hasattr(model.decode_head, "conv_seg"):
+        torch.nn.init.normal_(model.decode_head.conv_seg.weight)
     run = write_run(tmp_path / "run", cfg, model)
     exported = export(load_trained(run), tmp_path / "a.onnx")
     assert len(exported.agreements) == 5
