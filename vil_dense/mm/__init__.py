@@ -43,6 +43,7 @@ from vil_dense.mm.engine.distributed import MeanLossHook
 from vil_dense.mm.engine.hooks.deterministic import DeterministicHook
 from vil_dense.mm.engine.hooks.nan_guard import LabelledAccuracyHook, NaNGuardHook
 from vil_dense.mm.engine.hooks.preemption import PreemptionHook
+from vil_dense.mm.engine.hooks.probes import ProbeHook
 from vil_dense.mm.engine.hooks.reconstructions import ReconstructionHook
 from vil_dense.mm.engine.hooks.reports import ClassReportHook, CompileHook, OverlayHook, ReportHook
 from vil_dense.mm.engine.loops.epoch_loop import EpochLoop
@@ -108,6 +109,7 @@ __all__ = [
     "PortableFocalLoss",
     "Prediction",
     "PreemptionHook",
+    "ProbeHook",
     "RandomResizedCrop",
     "ReconstructionHook",
     "ReportHook",
