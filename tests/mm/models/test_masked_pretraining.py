@@ -126,9 +126,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for n in range(count):
                 noise = np.random.default_rng(n).integers(150 * shade, 150 * shade + 60, (40, 40, 3), np.uint8)
                 Image.fromarray(noise).save(folder / f"labelled/{split}/{name}/{n}.png")
-    (folder / "config.py").write_text(
-        CONFIG.format(root=ROOT, data=folder / "pictures", labelled=folder / "labelled")
-    )
+    (folder / "config.py").write_text(CONFIG.format(root=ROOT, data=folder / "pictures", labelled=folder / "labelled"))
     return folder
 
 

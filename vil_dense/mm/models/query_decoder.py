@@ -32,7 +32,9 @@ class PixelDecoder(nn.Module):
         self.laterals = nn.ModuleList(
             ConvModule(width, channels, 1, norm_cfg=norm_cfg, act_cfg=None) for width in in_channels
         )
-        self.outputs = nn.ModuleList(ConvModule(channels, channels, 3, padding=1, norm_cfg=norm_cfg) for _ in in_channels)
+        self.outputs = nn.ModuleList(
+            ConvModule(channels, channels, 3, padding=1, norm_cfg=norm_cfg) for _ in in_channels
+        )
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         fused: list[Tensor] = []
@@ -137,11 +139,9 @@ class QueryDecoder(nn.Module):
         Returns:
             For each layer (B, Q, K + 1), whose last class is "no object", and (B, Q, H, W).
         """
-        values = [
-            x.flatten(2).mT + embedding for x, embedding in zip(maps, self.map_embeddings, strict=True)
-        ]
+        values = [x.flatten(2).mT + embedding for x, embedding in zip(maps, self.map_embeddings, strict=True)]
         keys = [x + sine_positions(level).flatten(1).mT for x, level in zip(values, maps, strict=True)]
-        x = self.queries.expand(len(pixels), -1, -1)
+        x = self.queries.expand(pixels.shape[0], -1, -1)  # `len` would fix the batch of an exported graph
         outputs = [self._predict(x, pixels)]
         for index, layer in enumerate(self.layers):
             level = index % len(maps)

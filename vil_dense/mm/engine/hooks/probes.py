@@ -86,9 +86,7 @@ class ProbeHook(Hook):
         self.last_step = step
 
 
-def accuracies(
-    train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], classes: int, k: int
-) -> dict[str, float]:
+def accuracies(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], classes: int, k: int) -> dict[str, float]:
     """Returns `knn_top1` and `linear_top1` of features (N, C) and labels (N,) of two splits, in percent."""
     scores = dict(
         knn_top1=knn_scores(*train, val[0], classes, k), linear_top1=linear_scores(*train, val[0], classes)[0]
