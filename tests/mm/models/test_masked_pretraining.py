@@ -28,7 +28,7 @@ train_pipeline = [
     dict(type="RandomResizedCrop", size=32),
     dict(type="PackPicture"),
 ]
-model = dict(backbone=dict(dim=16, depth=2, grid=(4, 4)), decoder_depth=1)
+model = dict(backbone=dict(dim=16, depth=2, grid=(4, 4), drop_path=0.5), decoder_depth=1)
 train_dataloader = dict(
     batch_size=2, num_workers=0, persistent_workers=False, dataset=dict(data_root="{data}", pipeline=train_pipeline)
 )

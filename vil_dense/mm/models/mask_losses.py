@@ -157,7 +157,7 @@ def sample_labels(labels: Tensor, points: Tensor) -> Tensor:
 
 
 def mask_losses(logits: Tensor, truth: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns binary cross entropy and Dice loss of masks on points (N, P), (N,) each; `counts` is 1 or 0 for a point."""
+    """Returns binary cross entropy and Dice loss of masks, (N,) each, on the points (N, P) whose `counts` is 1."""
     cross = F.binary_cross_entropy_with_logits(logits, truth, counts, reduction="none").sum(-1)
     probability = logits.sigmoid() * counts
     both, either = (probability * truth).sum(-1), probability.sum(-1) + (truth * counts).sum(-1)
