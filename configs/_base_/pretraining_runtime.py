@@ -4,5 +4,5 @@ _base_ = ["runtime.py"]
 
 default_scope = "mmengine"
 default_hooks = dict(checkpoint=dict(save_best=None))
-custom_hooks = [dict(type="StepSeedHook"), dict(type="ReconstructionHook")]
+custom_hooks = [dict(type="StepSeedHook"), dict(type="ProbeHook"), dict(type="ReconstructionHook")]
 visualizer = dict(type="Visualizer")

@@ -28,4 +28,8 @@ optim_wrapper = dict(optimizer=dict(lr=1.5e-3))
 train_cfg = dict(max_iters=300)
 val_cfg = test_cfg = None
 default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=100))
-custom_hooks = [dict(type="StepSeedHook"), dict(type="ReconstructionHook", interval=100)]
+custom_hooks = [
+    dict(type="StepSeedHook"),
+    dict(type="ProbeHook", interval=100),
+    dict(type="ReconstructionHook", interval=100),
+]

@@ -2,6 +2,8 @@
 
 Command:  torchrun --nproc_per_node 8 tools/train.py configs/pretrain/vil2-t_mae_800e_in1k-192.py --launcher pytorch
 Other pictures: --cfg-options train_dataloader.dataset.data_root=FOLDER (any sizes and subfolders).
+Probe:    --cfg-options custom_hooks.1.data_root=LABELLED, with LABELLED/train/CLASS and LABELLED/val/CLASS: nearest
+          neighbours and a linear classifier on the features, every 25000 steps.
 Then:     model.backbone.init_cfg of a segmentor, or model.init_cfg of a classifier, takes the checkpoint as it takes
           weights of ImageNet: dict(type="Pretrained", checkpoint=FILE).
 Source:   loss and schedule of MAE (arXiv 2111.06377); mask ratio and depth of the decoder of MAP (arXiv 2410.00871);
@@ -19,4 +21,8 @@ _base_ = [
 log_processor = dict(by_epoch=True)
 train_dataloader = dict(batch_size=128, dataset=dict(data_root="data/imagenet/train"))
 default_hooks = dict(checkpoint=dict(by_epoch=True, interval=20))
-custom_hooks = [dict(type="StepSeedHook"), dict(type="ReconstructionHook", interval=25000)]
+custom_hooks = [
+    dict(type="StepSeedHook"),
+    dict(type="ProbeHook", interval=25000),
+    dict(type="ReconstructionHook", interval=25000),
+]

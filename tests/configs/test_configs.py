@@ -38,7 +38,10 @@ def shrink(cfg: Config, dim: int = 32, classes: int = 5) -> None:
     """The same kinds of parts with few channels, two blocks and pictures of 64 px."""
     cfg.model.data_preprocessor.size = (64, 64)
     cfg.model.decode_head.update(in_channels=[dim] * 4, channels=16, num_classes=classes)
-    cfg.model.auxiliary_head.update(in_channels=dim, channels=16, num_classes=classes)
+    if cfg.model.auxiliary_head:
+        cfg.model.auxiliary_head.update(in_channels=dim, channels=16, num_classes=classes)
+    if "num_points" in cfg.model.decode_head:
+        cfg.model.decode_head.num_points = 64
     if cfg.model.backbone.type == "HierViL":
         cfg.model.backbone.update(dims=(dim,) * 4, depths=(1, 1, 1, 1), drop_path=0.0)
         return

@@ -13,7 +13,7 @@ CLASSIFIERS += [BY_NAME["vil_imagenet"]]
 VOLUMES = [path for path in EXPERIMENTS if path.parent.name == "volumes" or path.stem.startswith("vil_unet3d")]
 VOLUME_PRETRAINING = [path for path in EXPERIMENTS if path.parent.name == "pretrain" and "3d" in path.stem]
 PICTURES = [path for path in EXPERIMENTS if path not in (*VOLUMES, *VOLUME_PRETRAINING)]
-SEGMENTORS = [path for path in EXPERIMENTS if "upernet" in path.stem]
+SEGMENTORS = [path for path in EXPERIMENTS if "upernet" in path.stem or "maskformer" in path.stem]
 
 
 def docstring(path: Path) -> str:

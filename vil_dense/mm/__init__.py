@@ -43,6 +43,7 @@ from vil_dense.mm.engine.distributed import MeanLossHook
 from vil_dense.mm.engine.hooks.deterministic import DeterministicHook
 from vil_dense.mm.engine.hooks.nan_guard import LabelledAccuracyHook, NaNGuardHook
 from vil_dense.mm.engine.hooks.preemption import PreemptionHook
+from vil_dense.mm.engine.hooks.probes import ProbeHook
 from vil_dense.mm.engine.hooks.reconstructions import ReconstructionHook
 from vil_dense.mm.engine.hooks.reports import ClassReportHook, CompileHook, OverlayHook, ReportHook
 from vil_dense.mm.engine.loops.epoch_loop import EpochLoop
@@ -60,6 +61,7 @@ from vil_dense.mm.models.data_preprocessor import PicturePreprocessor
 from vil_dense.mm.models.hierarchical import HierViLBackbone
 from vil_dense.mm.models.initializers import NormalConvs
 from vil_dense.mm.models.losses import PortableFocalLoss, WeightedCrossEntropyLoss
+from vil_dense.mm.models.mask_head import MaskClassificationHead
 from vil_dense.mm.models.masked_pretraining import MaskedImageModel
 from vil_dense.mm.models.tta import MeanTTAModel
 
@@ -93,6 +95,7 @@ __all__ = [
     "LoadPicture",
     "LoadRasterAnnotations",
     "LoadRasterFromFile",
+    "MaskClassificationHead",
     "MaskedImageModel",
     "MeanLossHook",
     "MeanTTAModel",
@@ -106,6 +109,7 @@ __all__ = [
     "PortableFocalLoss",
     "Prediction",
     "PreemptionHook",
+    "ProbeHook",
     "RandomResizedCrop",
     "ReconstructionHook",
     "ReportHook",

@@ -28,13 +28,17 @@ train_pipeline = [
     dict(type="RandomResizedCrop", size=32),
     dict(type="PackPicture"),
 ]
-model = dict(backbone=dict(dim=16, depth=2, grid=(4, 4)), decoder_depth=1)
+model = dict(backbone=dict(dim=16, depth=2, grid=(4, 4), drop_path=0.5), decoder_depth=1)
 train_dataloader = dict(
     batch_size=2, num_workers=0, persistent_workers=False, dataset=dict(data_root="{data}", pipeline=train_pipeline)
 )
 train_cfg = dict(max_iters=4)
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=2))
-custom_hooks = [dict(type="StepSeedHook"), dict(type="ReconstructionHook", interval=2, samples=2)]
+custom_hooks = [
+    dict(type="StepSeedHook"),
+    dict(type="ProbeHook", data_root="{labelled}", interval=3, k=3),
+    dict(type="ReconstructionHook", interval=2, samples=2),
+]
 """
 
 
@@ -116,7 +120,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for n, size in enumerate([(40, 50), (64, 33), (20, 20)]):
         noise = np.random.default_rng(n).integers(0, 255, (*size, 3), np.uint8)
         Image.fromarray(noise).save(folder / f"pictures/{'more/' * (n == 2)}{n}.png")
-    (folder / "config.py").write_text(CONFIG.format(root=ROOT, data=folder / "pictures"))
+    for split, count in (("train", 6), ("val", 2)):
+        for shade, name in enumerate(("dark", "light")):
+            (folder / "labelled" / split / name).mkdir(parents=True)
+            for n in range(count):
+                noise = np.random.default_rng(n).integers(150 * shade, 150 * shade + 60, (40, 40, 3), np.uint8)
+                Image.fromarray(noise).save(folder / f"labelled/{split}/{name}/{n}.png")
+    (folder / "config.py").write_text(CONFIG.format(root=ROOT, data=folder / "pictures", labelled=folder / "labelled"))
     return folder
 
 
@@ -132,6 +142,9 @@ def test_a_run_reports_and_draws(run: Path):
     log = next(run.glob("*/*.log")).read_text()
     assert "3 of 3 read" in log and "20 to 40 px" in log
     assert "loss of the masked places" in log
+    for step in (3, 4):
+        assert f"labelled at step {step}: knn_top1 100.00 %, linear_top1 100.00 %" in log
+    assert "Top-1 of the probe" in (run / "report.html").read_text()
     names = ["reconstructions_2.png", "reconstructions_4.png"]
     panels = [np.asarray(Image.open(run / "pictures" / name)) for name in names]
     assert panels[0].shape == panels[1].shape == (2 * 36, 3 * 32 + 8, 3)
@@ -140,10 +153,14 @@ def test_a_run_reports_and_draws(run: Path):
     assert (run / "report.html").is_file()
 
 
-def test_a_run_that_resumes_ends_as_the_whole_one(run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_run_that_resumes_without_the_probe_ends_as_the_whole_one(
+    run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
     (folder / "cut").mkdir()
     shutil.copy(run / "iter_2.pth", folder / "cut")
-    assert run_command(f"train {folder}/config.py --work-dir {folder}/cut --resume", monkeypatch) == 0
+    line = f"train {folder}/config.py --work-dir {folder}/cut --resume --cfg-options custom_hooks.1.data_root=None"
+    assert run_command(line, monkeypatch) == 0
+    assert "probe of" not in next((folder / "cut").glob("*/*.log")).read_text()
     ends = [load_safely(str(path / "iter_4.pth")) for path in (run, folder / "cut")]
     for part in ("state_dict", "optimizer"):
         torch.testing.assert_close(ends[1][part], ends[0][part], rtol=0, atol=0)
@@ -171,6 +188,17 @@ def test_the_backbone_moves_on_to_a_segmentor_and_a_classifier(run: Path):
     wider = MODELS.build(dict(VIL, dim=24, init_cfg=start))
     with raises_one_line(ValueError, "iter_4.pth", "width 16", "width 24"):
         wider.init_weights()
+
+
+def test_a_labelled_folder_that_cannot_be_used_is_named_before_the_first_step(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    shutil.copytree(folder / "labelled", tmp_path / "labelled")
+    (tmp_path / "labelled/val/light").rename(tmp_path / "labelled/val/lit")
+    line = f"train {folder}/config.py --work-dir {tmp_path}/run --cfg-options custom_hooks.1.data_root={tmp_path}/"
+    for name, named in (("labelled", ("val", "light, lit")), ("none", ("none",))):
+        assert run_command(line + name, monkeypatch) == 1
+        assert_error_line(capsys.readouterr().err, *named)
 
 
 def test_a_damaged_picture_and_no_pictures_are_named(

@@ -113,9 +113,14 @@ def check_loaders(train: DataLoader, val: DataLoader | None) -> None:
         )
     if val is None or not isinstance(val.dataset, LabelledPictures) or train.dataset.ann_file or val.dataset.ann_file:
         return
-    if others := sorted({*train.dataset.metainfo["classes"]} ^ {*val.dataset.metainfo["classes"]}):
+    check_same_classes(train.dataset, val.dataset)
+
+
+def check_same_classes(train: LabelledPictures, val: LabelledPictures) -> None:
+    """Raises ValueError if two splits have other class folders."""
+    if others := sorted({*train.metainfo["classes"]} ^ {*val.metainfo["classes"]}):
         raise ValueError(
-            f"{val.dataset.data_root}/{val.dataset.split} differs from training in its classes: "
+            f"{val.data_root}/{val.split} differs from training in its classes: "
             f"{', '.join(others[:3])} {'are' if len(others) > 1 else 'is'} in one of them only"
         )
 

@@ -22,6 +22,7 @@ from vil_dense.backbones.memory import GIB, LiveMemory, free_memory
 from vil_dense.mm.datasets.transforms.imagenet import RandomResizedCrop
 from vil_dense.mm.datasets.wrappers import parts
 from vil_dense.mm.models.classifier import ImageClassifier
+from vil_dense.mm.models.mask_head import MaskClassificationHead
 from vil_dense.mm.models.masked_pretraining import MaskedImageModel
 from vil_dense.mm.utils.unwrap import unwrap
 
@@ -190,6 +191,9 @@ def _loss(model: nn.Module, step: Step) -> Tensor:
         overlap = (logits.softmax(1) * F.one_hot(label, logits.shape[1]).movedim(-1, 1).float()).sum()
         return overlap + F.cross_entropy(logits, label)
     features = model.extract_feat(torch.zeros(step.batch, 3, *step.size))
+    if isinstance(model.decode_head, MaskClassificationHead):
+        # The points of its losses are few beside the masks of all layers.
+        return torch.stack([x.square().sum() for pair in model.decode_head.decode(features) for x in pair]).sum()
     logits = _logits(model.decode_head, features)
     if model.with_auxiliary_head:
         extra = model.auxiliary_head

@@ -15,21 +15,17 @@ L2S = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 def features(
     model: BaseModel, loader: DataLoader, report: Callable[[int, int], None] = lambda done, total: None
 ) -> tuple[Tensor, Tensor]:
-    """Returns the input of the head of an `ImageClassifier`, (N, C) float32 on the CPU, and the labels (N,).
+    """Returns what `pooled` of a model gives for all pictures, (N, C) float32 on the CPU, and the labels (N,).
 
-    Tokens are pooled and normalised as in the classifier; the network is put into evaluation mode.
+    The model is an `ImageClassifier` or a `MaskedImageModel`; it is put into evaluation mode.
     """
     model.eval()
-    head, model.net.head = model.net.head, None
     vectors, labels = [], []
-    try:
-        for done, data in enumerate(loader, 1):
-            batch = model.data_preprocessor(data, training=False)
-            vectors.append(model.net(batch["inputs"]).float().cpu())
-            labels.append(batch["labels"].cpu())
-            report(done, len(loader))
-    finally:
-        model.net.head = head
+    for done, data in enumerate(loader, 1):
+        batch = model.data_preprocessor(data, training=False)
+        vectors.append(model.pooled(batch["inputs"]).float().cpu())
+        labels.append(batch["labels"].cpu())
+        report(done, len(loader))
     return torch.cat(vectors), torch.cat(labels)
 
 

@@ -68,6 +68,14 @@ class ImageClassifier(BaseModel):
         classes = [None] * len(logits) if labels is None else labels.tolist()
         return [dict(scores=row, label=label) for row, label in zip(logits.softmax(-1), classes, strict=True)]
 
+    def pooled(self, inputs: Tensor) -> Tensor:
+        """Returns what the head reads of pictures (B, 3, H, W): pooled and normalised tokens, (B, C)."""
+        head, self.net.head = self.net.head, None
+        try:
+            return self.net(inputs)
+        finally:
+            self.net.head = head
+
     def init_weights(self) -> None:
         """Loads the checkpoint of `init_cfg`; without one the parameters are left as they were constructed."""
         if self.init_cfg is None or self._is_init:

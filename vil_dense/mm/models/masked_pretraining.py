@@ -151,6 +151,11 @@ class MaskedImageModel(BaseModel):
             )
         return self.decoder(features)
 
+    def pooled(self, inputs: Tensor) -> Tensor:
+        """Returns the mean of the features that the decoder reads of whole pictures (B, 3, H, W), (B, C)."""
+        features = self.backbone(inputs)[-1].movedim(1, -1)
+        return self.decoder.norm(features).flatten(1, -2).mean(1)
+
     def hide(self, inputs: Tensor, mask: Tensor, patch: Tensor | float) -> Tensor:
         """Returns pictures with `patch`, (3, p, p) or a number, in the place of every masked patch."""
         height, width = mask.shape[1:]

@@ -29,7 +29,10 @@ class ReconstructionHook(RunReportHook):
     """
 
     metric = "lr"
-    charts: ClassVar[dict[str, dict[str, str]]] = {"Loss": {"training": "loss"}}
+    charts: ClassVar[dict[str, dict[str, str]]] = {
+        "Loss": {"training": "loss"},
+        "Top-1 of the probe, %": {"nearest neighbours": "knn_top1", "linear": "linear_top1"},
+    }
 
     def __init__(self, samples: int = 4, interval: int = 1000) -> None:
         super().__init__()

@@ -10,6 +10,8 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
 DEFAULTS = dict(layer_decay_rate=1.0, blocks_per_layer=2)
+EMBEDDINGS = ("pos_embed.embed", "cls_token", ".queries", ".query_positions", ".map_embeddings")
+"""Lists the ends of the names of learned embeddings, which have no weight decay."""
 _STEM = re.compile(r"^backbone\.net\.(patch_embed|pos_embed|cls_token)")
 _BLOCK = re.compile(r"^backbone\.net\.blocks\.(\d+)\.")
 
@@ -29,8 +31,8 @@ def layer_scale_of(name: str, depth: int, rate: float, blocks_per_layer: int) ->
 
 
 def decays(name: str, ndim: int) -> bool:
-    """Returns whether weight decay acts on a parameter: not on vectors, biases, position embedding and CLS token."""
-    return ndim > 1 and not name.endswith((".bias", "pos_embed.embed", "cls_token"))
+    """Returns whether weight decay acts on a parameter: not on vectors, biases, embeddings, queries and CLS token."""
+    return ndim > 1 and not name.endswith((".bias", *EMBEDDINGS))
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
