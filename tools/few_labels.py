@@ -120,7 +120,7 @@ def picture_labels(cfg: "Config") -> Labels:
         save_names(path, names)
         return {"train_dataloader.dataset.filter_cfg.names": str(path)}
 
-    return Labels(*groups, write)
+    return Labels(groups[0], groups[1], write)
 
 
 def volume_labels(cfg: "Config") -> Labels:
@@ -141,7 +141,7 @@ def volume_labels(cfg: "Config") -> Labels:
         write_datalist(path, root, [case for case in train if case.name in names], val, fold)
         return dict(datalist=str(path))
 
-    return Labels(*groups, write)
+    return Labels(groups[0], groups[1], write)
 
 
 def read_run(folder: Path, metric: str) -> tuple[float, dict[str, float]]:

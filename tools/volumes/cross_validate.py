@@ -79,14 +79,16 @@ def main() -> int:
         folds = [args.fold] if args.fold is not None else args.folds or [*study.data.splits]
         for fold in folds:
             study.data.split(fold)  # an unknown one is refused before the first is trained
+
+    def train_fold(fold: int, folder: Path) -> None:
+        train(TRAIN, args.config, folder, as_options(args.cfg_options | dict(fold=fold)))
+
     with report_errors(args.debug, code=1):
         for fold in folds if not args.pool else ():
             if study.is_scored(fold):
                 print(f"fold {fold} is already finished and is skipped", flush=True)
                 continue
-            options = as_options(args.cfg_options | dict(fold=fold))
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-            study.run(fold, lambda _, folder, options=options: train(TRAIN, args.config, folder, options), device)
+            study.run(fold, train_fold, "cuda" if torch.cuda.is_available() else "cpu")
             print(f"fold {fold} is finished in {study.folder(fold)}", flush=True)
         if args.fold is not None:
             return 0

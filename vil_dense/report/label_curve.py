@@ -85,11 +85,11 @@ def markdown(runs: Sequence[Run], differences: Sequence[Mapping[str, Any]], metr
         ]
         lines += ["", "| labels, % | config | difference | 95 % interval | p | differences of the seeds |"]
         lines.append("|---|---|---|---|---|---|")
-    for row in differences:
-        p = "-" if math.isnan(row["wilcoxon_p"]) else f"{row['wilcoxon_p']:.2g}"
-        ends, seeds = (f"{cell(row[a], '+')} to {cell(row[b], '+')}" for a, b in (("low", "high"), ("least", "most")))
+    for each in differences:
+        p = "-" if math.isnan(each["wilcoxon_p"]) else f"{each['wilcoxon_p']:.2g}"
+        ends, seeds = (f"{cell(each[a], '+')} to {cell(each[b], '+')}" for a, b in (("low", "high"), ("least", "most")))
         lines.append(
-            f"| {row['share']:g} | {row['config']} | {cell(row['difference'], '+')} | {ends} | {p} | {seeds} |"
+            f"| {each['share']:g} | {each['config']} | {cell(each['difference'], '+')} | {ends} | {p} | {seeds} |"
         )
     return "\n".join(lines) + "\n"
 
