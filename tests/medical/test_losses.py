@@ -34,6 +34,7 @@ def test_it_is_its_definition(labels: dict[str, Any], ignore: int | None) -> Non
     volumes = rng.choice([0, 1, 4], (2, 8, 8, 8), p=[0.7, 0.2, 0.1])
     volumes[1] = 0  # neither structure
     if ignore is not None:
+        volumes[0, 3:5] = 1  # so that unlabelled places would be nearer than labelled ones
         volumes[:, 5:] = ignore
     label = torch.from_numpy(known.encode(volumes).astype(np.int64))[:, None]
     logits = torch.randn(2, len(known.outputs), 8, 8, 8, requires_grad=True)
