@@ -50,6 +50,7 @@ def build(args: argparse.Namespace) -> "Runner":
         raise ValueError(f"{asked}: only for segmentors of pictures, and {args.config} is of type {cfg.model.type}")
     check_folders(cfg.work_dir, args.out, args.show_dir)
     cfg.model.pop("picture_weights", None)  # the initial weights of training
+    cfg.load_from, cfg.resume = None, False  # in the config of a resumed run, an earlier checkpoint
     resolve_config(cfg, get_world_size(), torch.cuda.is_available(), weights)
     if protocol:
         protocols.PROTOCOLS[protocol](cfg)

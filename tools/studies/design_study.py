@@ -11,8 +11,6 @@ The study checks that all designs can be trained; networks of this size do not c
 """
 
 import statistics
-import subprocess
-import sys
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -44,21 +42,11 @@ def options(data: Path, seed: int, asked: list[str]) -> list[str]:
 
 
 def train(design: Path, run: Path, chosen: list[str]) -> dict:
-    """Trains a run unless it is finished; returns its accuracy in % after the last epoch and median step time in s.
-
-    Raises:
-        ValueError: the run failed; names the file with its output.
-    """
+    """Trains a run unless it is finished; returns its accuracy in % after the last epoch and median step time in s."""
+    from vil_dense.mm.cli.grids import train_once
     from vil_dense.mm.engine.hooks.reports import read_scalars
 
-    if not (run / "done").is_file():
-        run.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, str(ROOT / "tools/train.py"), str(design), "--resume", "--work-dir", str(run)]
-        with (run / "output.log").open("a") as log:
-            code = subprocess.run([*command, "--cfg-options", *chosen], stdout=log, stderr=log, check=False).returncode
-        if code:
-            raise ValueError(f"{design.stem} ended with exit code {code}, see {run / 'output.log'}")
-        (run / "done").touch()
+    train_once(ROOT / "tools/train.py", design, run, chosen)
     accuracy, steps = read_scalars(str(run), "top1"), read_scalars(str(run), "time")
     return dict(top1=accuracy[max(accuracy)], step_s=statistics.median(steps.values()))
 

@@ -15,8 +15,6 @@ with `torchrun tools/train.py CONFIG --work-dir D/fold_K --cfg-options fold=K`, 
 """
 
 import argparse
-import signal
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,7 +23,7 @@ from typing import Any
 from vil_dense.command_line import parser
 from vil_dense.files import check_folders
 
-ROOT = Path(__file__).parents[2]
+TRAIN = Path(__file__).parents[1] / "train.py"
 
 
 def arguments() -> argparse.Namespace:
@@ -42,22 +40,6 @@ def arguments() -> argparse.Namespace:
     if taken := {"fold", "resume", "load_from"} & {*args.cfg_options}:
         known.error(f"argument --cfg-options: {', '.join(sorted(taken))} cannot be chosen, each fold has its own")
     return args
-
-
-def train(args: argparse.Namespace, fold: int, folder: Path) -> None:
-    """Runs tools/train.py without a fold, in a process of its own; ends with its exit code if it fails."""
-    options = [f"{key}={value!r}" for key, value in (args.cfg_options | dict(fold=fold)).items()]
-    command = [sys.executable, str(ROOT / "tools/train.py"), args.config, "--resume", "--work-dir", str(folder)]
-    with subprocess.Popen([*command, "--cfg-options", *options]) as process:
-        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())  # which saves a checkpoint first
-        try:
-            code = process.wait()
-        finally:
-            signal.signal(signal.SIGTERM, before)
-    if code:
-        ended = f"the training without fold {fold} ended with exit code {code}"
-        print(f"error: {ended}; the same command resumes it", file=sys.stderr)
-        sys.exit(code if code > 0 else 128 - code)
 
 
 def table(summary: Mapping[str, Any]) -> list[str]:
@@ -82,6 +64,7 @@ def main() -> int:
     import torch
 
     from vil_dense.mm.cli.arguments import read_config, report_errors
+    from vil_dense.mm.cli.grids import as_options, train
     from vil_dense.mm.cli.runs import check_volumes
     from vil_dense.mm.engine.resolve_volumes import resolve_plan
 
@@ -96,12 +79,16 @@ def main() -> int:
         folds = [args.fold] if args.fold is not None else args.folds or [*study.data.splits]
         for fold in folds:
             study.data.split(fold)  # an unknown one is refused before the first is trained
+
+    def train_fold(fold: int, folder: Path) -> None:
+        train(TRAIN, args.config, folder, as_options(args.cfg_options | dict(fold=fold)))
+
     with report_errors(args.debug, code=1):
         for fold in folds if not args.pool else ():
             if study.is_scored(fold):
                 print(f"fold {fold} is already finished and is skipped", flush=True)
                 continue
-            study.run(fold, lambda number, folder: train(args, number, folder), _device(torch.cuda.is_available()))
+            study.run(fold, train_fold, "cuda" if torch.cuda.is_available() else "cpu")
             print(f"fold {fold} is finished in {study.folder(fold)}", flush=True)
         if args.fold is not None:
             return 0
@@ -114,10 +101,6 @@ def main() -> int:
             )
         print(f"{summary['cases']} cases of {len(folds)} folds pooled in {study.root}")
     return 0
-
-
-def _device(cuda: bool) -> str:
-    return "cuda" if cuda else "cpu"
 
 
 if __name__ == "__main__":

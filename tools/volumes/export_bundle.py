@@ -79,7 +79,7 @@ def main() -> int:
     from vil_dense.mm.cli.arguments import report_errors
     from vil_dense.mm.cli.runs import run_config
     from vil_dense.mm.utils.run_folders import last_checkpoint
-    from vil_dense.mm.utils.safe_load import load_exactly, load_safely, weights_of
+    from vil_dense.mm.utils.safe_load import load_exactly, read_weights
 
     with report_errors(args.debug):
         run = Path(args.run)
@@ -91,7 +91,7 @@ def main() -> int:
 
         plan = cfg.model.plan = dict(read_plan(cfg.model.plan))
         checkpoint = Path(args.checkpoint) if args.checkpoint else last_checkpoint(run)
-        weights = weights_of(load_safely(str(checkpoint)))
+        weights = read_weights(str(checkpoint))
         network = build_network(plan, **cfg.model.network)
         load_exactly(nn.ModuleDict(dict(network=network)), weights, str(checkpoint))
         measured = scores(run, cfg)

@@ -16,6 +16,7 @@ from torch.nn.functional import pad
 
 from vil_dense.backbones.vision_lstm import DIRECTIONS, VisionLSTM
 from vil_dense.layers.embed import resize_positions
+from vil_dense.layers.lora import plain_state
 from vil_dense.ops.cell_weights import NUM_HEADS, QKV_BLOCK
 
 State = dict[str, Tensor]
@@ -223,7 +224,7 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor]) -> str:
         ValueError: the weights are not those of this model; in what the two designs differ, or, where that does not
             show it, the first tensors.
     """
-    target = model.state_dict()
+    target = plain_state(model)
     state = dict(state)
     notes = []
     embed = "pos_embed.embed"
@@ -248,7 +249,7 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor]) -> str:
     if problems:
         differences = _differences(_design(state), _design(target))
         raise ValueError(f"these are not the weights of this model: {differences or '; '.join(problems)}")
-    model.load_state_dict({key: state[key] for key in target})
+    model.load_state_dict({key: state[key] for key in target}, strict=False)  # adapters stay as they are
     if dropped:
         notes.append(f"dropped {', '.join(sorted({key.split('.')[0] for key in dropped}))} ({len(dropped)} tensors)")
     return ", ".join([f"{len(target)} of {len(state)} tensors", *notes])

@@ -1,15 +1,16 @@
-"""Computes the loss of classes or regions, which leaves out voxels that nobody annotated."""
+"""Computes losses of classes or regions and of their boundaries, which leave out voxels that nobody annotated."""
 
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from monai.losses import DiceCELoss, MaskedDiceLoss
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.loss import _Loss
 
 from vil_dense.medical.data.plan_schema import Plan, read_plan
 from vil_dense.medical.label_map import LabelMap
+from vil_dense.ops.distance import boundary_cost
 
 
 class PartialLoss(_Loss):
@@ -49,6 +50,40 @@ class PartialLoss(_Loss):
         return loss
 
 
+class BoundaryLoss(nn.Module):
+    """Computes the boundary loss of Kervadec et al. (2021) with distances in mm, for use beside a loss of regions.
+
+    The probability of each output costs its signed distance to the boundary of that class or region, in units of
+    `REACH` times the largest spacing, at which distances end. It is the mean over annotated voxels, of classes the sum
+    over all and of regions their mean, in [-1, 1].
+
+    Args:
+        plan: mapping or path, see `plan_schema`; its spacing is that of the logits.
+    """
+
+    membership: Tensor
+
+    def __init__(self, plan: Plan | str) -> None:
+        super().__init__()
+        plan = read_plan(plan)
+        labels = LabelMap.of(plan)
+        self.first_group, self.regions, self.spacing_mm = labels.first_group, labels.regions, tuple(plan["spacing_mm"])
+        self.register_buffer("membership", torch.from_numpy(labels.membership), persistent=False)
+
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Returns the loss of logits (B, outputs, I, J, K) for a label (B, 1, I, J, K) of `LabelMap.encode`."""
+        group = label[:, 0].long() - self.first_group
+        known, logits = group >= 0, logits.float()
+        probabilities = logits.sigmoid() if self.regions else logits.softmax(1)
+        reach, members = REACH * max(self.spacing_mm), self.membership[group.clamp(min=0)].unbind(-1)
+        costs = [
+            boundary_cost(own, inside, known, reach, self.spacing_mm)
+            for own, inside in zip(probabilities.unbind(1), members, strict=True)
+        ]
+        total = torch.stack([cost.sum() for cost in costs]).sum() / known.sum().clamp(min=1)
+        return total / len(costs) if self.regions else total
+
+
 def loss_of(plan: Plan, dice_weight: float = 1.0) -> _Loss:
     """Returns MONAI's `DiceCELoss` for classes that are annotated everywhere, else `PartialLoss`."""
     labels = LabelMap.of(plan)
@@ -56,6 +91,9 @@ def loss_of(plan: Plan, dice_weight: float = 1.0) -> _Loss:
         return PartialLoss(plan, dice_weight)
     return DiceCELoss(**DICE_CE, lambda_dice=dice_weight)
 
+
+REACH = 8
+"""Distance at which `BoundaryLoss` ends, in voxels of the largest spacing."""
 
 DICE_CE: dict[str, Any] = dict(include_background=False, to_onehot_y=True, softmax=True, batch=True)
 """Options of `DiceCELoss`; Dice is over the whole batch, see `PartialLoss`."""

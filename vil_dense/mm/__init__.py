@@ -60,7 +60,7 @@ from vil_dense.mm.models.classifier import ImageClassifier
 from vil_dense.mm.models.data_preprocessor import PicturePreprocessor
 from vil_dense.mm.models.hierarchical import HierViLBackbone
 from vil_dense.mm.models.initializers import NormalConvs
-from vil_dense.mm.models.losses import PortableFocalLoss, WeightedCrossEntropyLoss
+from vil_dense.mm.models.losses import KervadecBoundaryLoss, PortableFocalLoss, WeightedCrossEntropyLoss
 from vil_dense.mm.models.mask_head import MaskClassificationHead
 from vil_dense.mm.models.masked_pretraining import MaskedImageModel
 from vil_dense.mm.models.tta import MeanTTAModel
@@ -87,6 +87,7 @@ __all__ = [
     "FlipPicture",
     "HierViLBackbone",
     "ImageClassifier",
+    "KervadecBoundaryLoss",
     "KeyedInfiniteSampler",
     "KeyedSampler",
     "LabelledAccuracyHook",

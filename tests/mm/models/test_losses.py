@@ -1,5 +1,6 @@
 """Losses of mmsegmentation and ours: values against their definitions, and all of them in a head."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,9 +10,12 @@ from mmengine.structures import PixelData
 from mmseg.models import FCNHead
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
+from refusals import raises_one_line
+from scipy.ndimage import distance_transform_edt
 
 from vil_dense.mm.engine.resolve_config import resolve_losses
-from vil_dense.mm.models.losses import PortableFocalLoss, WeightedCrossEntropyLoss
+from vil_dense.mm.evaluation.boundary import boundary_areas
+from vil_dense.mm.models.losses import KervadecBoundaryLoss, PortableFocalLoss, WeightedCrossEntropyLoss
 
 WEIGHTS = [1.0, 2.0, 0.5]
 
@@ -49,6 +53,58 @@ def test_focal_loss_is_its_definition(batch) -> None:
     assert loss(logits, label, reduction_override="none").shape == logits.shape
 
 
+@pytest.mark.parametrize("classes", [1, 3])
+def test_boundary_loss_is_its_definition(classes: int, batch) -> None:
+    """Tests the sum of probability x distance of scipy, and its gradient by finite differences."""
+    logits, label = batch[0][:, :classes], batch[1].clamp(max=classes) if classes > 1 else batch[1] % 2
+    label = label.where(batch[1] != 255, 255)
+    label[1, label[1] == 1] = 0  # a class that one picture does not have
+    loss = KervadecBoundaryLoss(max_distance_px=3, loss_weight=2.0)
+    whole = logits if classes > 1 else torch.cat([0 * logits, logits], 1)
+    known, expected = label != 255, 0.0
+    for picture, p in zip(label, whole.softmax(1), strict=True):
+        for index in range(len(p)):
+            inside, outside = (picture == index).numpy(), ((picture != index) & (picture != 255)).numpy()
+            inner, outer = (distance_transform_edt(~part) if part.any() else 99 for part in (inside, outside))
+            distance = np.clip(np.where(inside, -1.0 * outer, inner), -3, 3) / 3
+            expected += (p[index] * torch.from_numpy(distance))[picture != 255].sum()
+    torch.testing.assert_close(loss(logits, label), 2 * (expected / known.sum()).float())
+    each = loss(logits, label, reduction_override="none")
+    torch.testing.assert_close(each.sum() / known.sum(), loss(logits, label))
+    assert not each[~known].any()
+    logits = logits.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(logits, label), logits)
+    direction = torch.randn(logits.shape, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        ends = [loss(logits + step * direction, label) for step in (1e-2, -1e-2)]
+    torch.testing.assert_close((ends[0] - ends[1]) / 2e-2, (gradient * direction).sum(), rtol=1e-3, atol=1e-5)
+    assert loss(logits, torch.full_like(label, 255)) == 0, "no labelled pixel"
+
+
+def test_the_boundary_loss_alone_moves_a_boundary_to_its_place() -> None:
+    """Tests that a disc whose centre and radius are learned finds the disc of the label, by its boundary IoU."""
+    rows, columns = torch.meshgrid(torch.arange(48.0), torch.arange(48.0), indexing="ij")
+
+    def disc(centre: torch.Tensor, radius: torch.Tensor) -> torch.Tensor:
+        inner = radius - ((rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 + 1e-3).sqrt()
+        return torch.stack([torch.zeros_like(inner), inner])[None]
+
+    def boundary_iou(logits: torch.Tensor) -> float:
+        both, either = boundary_areas(logits.argmax(1)[0].numpy(), label[0].numpy(), 2, 255)
+        return float(both[1] / either[1])
+
+    label = disc(torch.tensor([22.0, 26.0]), torch.tensor(11.0)).argmax(1)
+    centre, radius = torch.tensor([30.0, 18.0], requires_grad=True), torch.tensor(6.0, requires_grad=True)
+    optimizer = torch.optim.Adam([centre, radius], lr=0.5)
+    before = boundary_iou(disc(centre, radius).detach())
+    for _ in range(60):
+        optimizer.zero_grad()
+        KervadecBoundaryLoss()(disc(centre, radius), label).backward()
+        optimizer.step()
+    assert before < 0.1 and boundary_iou(disc(centre, radius).detach()) > 0.6
+    torch.testing.assert_close(centre.detach(), torch.tensor([22.0, 26.0]), atol=0.3, rtol=0)
+
+
 LOSSES = {
     "weighted": dict(type="CrossEntropyLoss", class_weight=WEIGHTS, avg_non_ignore=True),
     "sigmoid": dict(type="CrossEntropyLoss", use_sigmoid=True, avg_non_ignore=True),
@@ -56,6 +112,7 @@ LOSSES = {
     "dice": dict(type="DiceLoss", use_sigmoid=False),
     "tversky": dict(type="TverskyLoss"),
     "lovasz": dict(type="LovaszLoss", per_image=True),
+    "boundary": [dict(type="CrossEntropyLoss"), dict(type="KervadecBoundaryLoss", loss_weight=0.5)],
     "two": [dict(type="CrossEntropyLoss"), dict(type="DiceLoss", use_sigmoid=False)],
     "hard pixels": dict(type="CrossEntropyLoss", class_weight=WEIGHTS),
 }
@@ -94,3 +151,8 @@ def test_only_what_mmseg_cannot_compute_is_replaced() -> None:
     assert resolved(False, type="CrossEntropyLoss", avg_non_ignore=True) == ("CrossEntropyLoss", "")
     kind, line = resolved(True, type="CrossEntropyLoss", class_weight=WEIGHTS, avg_non_ignore=True)
     assert kind in line and kind == "WeightedCrossEntropyLoss"
+
+
+def test_a_distance_that_cannot_be_is_refused() -> None:
+    with raises_one_line(ValueError, "max_distance_px", "0"):
+        KervadecBoundaryLoss(max_distance_px=0)

@@ -1,5 +1,6 @@
 """Reads lists of cases (Decathlon and MONAI JSON, nnU-Net's `dataset.json`, two plain folders) and their folds."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -7,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vil_dense.files import read_json
+from vil_dense.files import read_json, save_json
 from vil_dense.medical.datalists.folds import Split, find_splits
 from vil_dense.medical.io.volumes import SUFFIXES, is_volume, list_volumes, stem
 
@@ -123,6 +124,24 @@ def read_cases(root: str | Path, datalist: str | Path | None = None, labelled: b
     if not cases:
         raise ValueError(f"{source if datalist else root} lists no cases")
     return DataList(tuple(cases), {}, channels, labels)
+
+
+def write_datalist(path: Path, root: Path, train: Sequence[Case], val: Sequence[Case], fold: int) -> None:
+    """Writes a list of cases for `read_datalist`, in which `fold` validates on `val` and trains on `train`.
+
+    Args:
+        path: of the JSON.
+        root: folder of the data, which paths are relative to.
+        train, val: cases with labels; a case has all its channels, and no single frame.
+        fold: its number.
+    """
+
+    def entry(case: Case, number: int) -> dict[str, Any]:
+        files = [os.path.relpath(file, root) for file in (*case.images, case.label) if file]
+        images = files[: len(case.images)]
+        return dict(image=images[0] if len(images) == 1 else images, label=files[-1], fold=number)
+
+    save_json(path, dict(training=[*(entry(case, fold + 1) for case in train), *(entry(case, fold) for case in val)]))
 
 
 def distinct(cases: Sequence[Case], root: Path, source: Path) -> list[Case]:

@@ -29,7 +29,7 @@ from vil_dense.mm.utils import safe_load
 
 USER_ERRORS = (ImportError, KeyError, OSError, RunFault, SyntaxError, TypeError, ValueError)
 FROM_CONFIG = ("activation_checkpointing", "compile", "find_unused_parameters", "model_wrapper_cfg", "runner_type")
-OURS = ("compile_blocks", "label_check")
+OURS = ("compile_blocks", "freeze_backbone", "label_check", "lora")
 RUNNER_OPTIONS = {*inspect.signature(Runner).parameters, *FROM_CONFIG, *OURS}
 
 

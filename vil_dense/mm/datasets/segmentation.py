@@ -9,6 +9,7 @@ from mmseg.datasets import ADE20KDataset, BaseSegDataset
 from mmseg.registry import DATASETS
 
 from vil_dense.files import check_regular
+from vil_dense.mm.datasets.output_names import output_name
 from vil_dense.mm.datasets.pictures import SUFFIXES
 from vil_dense.mm.datasets.retry import read_with_retry
 from vil_dense.synthetic import scenes
@@ -20,6 +21,7 @@ class CheckedDataset(BaseSegDataset):
 
     Without a list of names (`ann_file`) the folder is searched for pictures of all `SUFFIXES`, in upper or lower case;
     an `img_suffix` that is more than one of these, such as `_leftImg8bit.png`, selects the names that end so.
+    `filter_cfg=dict(names=FILE)` leaves the pictures that a text file lists, a name a line: see `name_of`.
 
     Raises:
         FileNotFoundError: the data root, a folder, a picture or a label does not exist, or a folder has no pictures.
@@ -62,6 +64,24 @@ class CheckedDataset(BaseSegDataset):
                 name = str(path.relative_to(images).with_suffix("")) + self.seg_map_suffix
                 pair["seg_map_path"] = os.path.join(labels, name)
         return pairs
+
+    def filter_data(self) -> list[dict]:
+        """Returns the pairs whose names are in the file `filter_cfg["names"]`, or all without one."""
+        file = (self.filter_cfg or {}).get("names")
+        if file is None:
+            return super().filter_data()
+        self._require("list of pictures", file)
+        wanted = {line.strip() for line in Path(file).read_text(encoding="utf-8").splitlines() if line.strip()}
+        pairs = [pair for pair in self.data_list if self.name_of(pair) in wanted]
+        if unknown := sorted(wanted - {*map(self.name_of, pairs)}):
+            raise self._missing(f"picture {unknown[0]}, which {file} lists,", self.data_prefix["img_path"])
+        if not pairs:
+            raise ValueError(f"{file} lists no pictures")
+        return pairs
+
+    def name_of(self, pair: dict) -> str:
+        """Returns the name of an entry: the path of its picture below the folder of pictures, without its ending."""
+        return output_name(pair["img_path"], self)
 
     def prepare_data(self, idx: int) -> Any:
         """Runs the pipeline on a sample; waits while its files are unreachable.

@@ -13,6 +13,7 @@ NUMBERS: dict[str, tuple[type[int] | tuple[type[float], ...], float]] = {
     **{f"{split}_dataloader.num_workers": (int, 0) for split in ("train", "val", "test")},
     **{f"train_cfg.{key}": (int, 1) for key in ("max_iters", "max_epochs", "val_interval")},
     **{f"model.{head}.channels": (int, 1) for head in ("decode_head", "auxiliary_head")},
+    "model.boundary_weight": ((int, float), 0),
     "optim_wrapper.optimizer.lr": ((int, float), 0),
     "optim_wrapper.accumulative_counts": (int, 1),
     "default_hooks.watch.max_skipped": (int, 0),

@@ -16,6 +16,7 @@ from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 
 from vil_dense.files import check_folders
+from vil_dense.layers.lora import merge_lora
 from vil_dense.mm.datasets.class_folders import check_loaders
 from vil_dense.mm.datasets.label_check import check_labels
 from vil_dense.mm.datasets.unlabelled import check_pictures
@@ -25,6 +26,7 @@ from vil_dense.mm.engine.checkpoints import find_start
 from vil_dense.mm.engine.distributed import start_processes
 from vil_dense.mm.engine.earlier_run import move_earlier_run
 from vil_dense.mm.engine.failures import explain_failures
+from vil_dense.mm.engine.fine_tuning import FrozenBackboneHook, set_trained_parts
 from vil_dense.mm.engine.hooks.hook_states import HookStateHook
 from vil_dense.mm.engine.optim.resumed_schedules import Schedules
 from vil_dense.mm.engine.quiet_runner import QuietRunner, warnings_before_errors
@@ -78,6 +80,8 @@ class ViLRunner(QuietRunner):
                 lock_work_dir(cfg.work_dir)
             runner = super().from_cfg(cfg)
         runner.register_hook(HookStateHook())
+        if cfg.get("freeze_backbone"):
+            runner.register_hook(FrozenBackboneHook())
         runner.checkpoint = checkpoint
         for line in lines:
             runner.logger.info(line)
@@ -95,7 +99,7 @@ class ViLRunner(QuietRunner):
         with warnings_before_errors(), safe_files():
             if self.checkpoint is not None:
                 check = load_exactly if self._resume else check_backbone
-                check(self.model, weights_of(self.checkpoint), self._load_from)
+                check(self.model, self._start_weights(self.checkpoint), self._load_from)
             for network in self.model.modules():
                 strict = isinstance(network, (ViL, HierViLBackbone, ImageClassifier))
                 if strict or getattr(network, "loads_strictly", False):  # a segmentor of volumes, which needs MONAI
@@ -122,6 +126,13 @@ class ViLRunner(QuietRunner):
             self.logger.info(line)
         with warnings_before_errors(), safe_files(), explain_failures(self), restored_process():
             return super().train()
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """Builds the model; adds LoRA or freezes the backbone if the config says so, before DDP wraps it."""
+        built = super().build_model(model)
+        if line := set_trained_parts(built, self.cfg):
+            self.logger.info(line)
+        return built
 
     def build_optim_wrapper(self, optim_wrapper: dict | OptimWrapper) -> OptimWrapper:
         wrapper = super().build_optim_wrapper(optim_wrapper)
@@ -161,10 +172,14 @@ class ViLRunner(QuietRunner):
             checkpoint = load_safely(filename)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         model = unwrap(self.model)
-        load_state_dict(model, weights_of(checkpoint), strict, self.logger)
+        load_state_dict(model, self._start_weights(checkpoint), strict, self.logger)
         self._has_loaded = True
         self.logger.info(f"loaded checkpoint {filename}")
         return checkpoint
+
+    def _start_weights(self, checkpoint: dict) -> dict[str, torch.Tensor]:
+        """Returns the weights of a checkpoint; the adapters of another run's LoRA become part of its weights."""
+        return weights_of(checkpoint) if self._resume else merge_lora(weights_of(checkpoint))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Computes segmentation losses that mmsegmentation's own modules cannot compute for every label or on a CPU."""
+"""Computes losses that mmsegmentation lacks, or cannot compute for every label or on a CPU."""
 
 from typing import Any
 
@@ -9,6 +9,8 @@ from mmseg.models.losses.focal_loss import py_sigmoid_focal_loss
 from mmseg.models.losses.utils import get_class_weight
 from mmseg.registry import MODELS
 from torch import Tensor, nn
+
+from vil_dense.ops.distance import boundary_cost
 
 
 @MODELS.register_module()
@@ -90,3 +92,56 @@ class PortableFocalLoss(FocalLoss):
             avg_factor=avg_factor,
         )
         return loss.view(*target.shape, classes).movedim(-1, 1) if reduction == "none" else loss
+
+
+@MODELS.register_module()
+class KervadecBoundaryLoss(nn.Module):
+    """Computes the boundary loss of Kervadec et al. (2021), for use beside a cross entropy.
+
+    The probability of each class costs its signed distance to the boundary of that class, so that a pixel costs the
+    more, the farther it is on the wrong side. It is the mean over labelled pixels of the sum over classes, in [-1, 1],
+    and -1 at best far from all boundaries. mmsegmentation's `BoundaryLoss` is another one, for the edges that PIDNet
+    predicts.
+
+    Args:
+        max_distance_px: longer distances count as this one, which has the value 1.
+        loss_weight: a factor on the loss.
+        loss_name: its name in the log, beginning with `loss_`.
+    """
+
+    def __init__(
+        self, max_distance_px: float = 16.0, loss_weight: float = 1.0, loss_name: str = "loss_boundary"
+    ) -> None:
+        super().__init__()
+        if not 1 <= max_distance_px < float("inf"):
+            raise ValueError(f"max_distance_px is a number of pixels from 1 on, got {max_distance_px}")
+        self.max_distance_px, self.loss_weight, self.loss_name = float(max_distance_px), loss_weight, loss_name
+
+    def forward(
+        self,
+        logits: Tensor,
+        label: Tensor,
+        weight: Tensor | None = None,
+        ignore_index: int = 255,
+        reduction_override: str | None = None,
+        **unused: Any,
+    ) -> Tensor:
+        """Returns the loss of logits (B, C, H, W) and labels (B, H, W), of each pixel with `reduction_override="none"`.
+
+        One logit is that of class 1 against class 0 (mmseg's `out_channels=1`). `weight` (B, H, W) is that of a pixel
+        sampler, which does not change the divisor.
+        """
+        if logits.shape[1] == 1:
+            logits = torch.cat([torch.zeros_like(logits), logits], 1)
+        known, probabilities = label != ignore_index, logits.float().softmax(1)
+        # Classes that no picture of the batch has are at the largest distance everywhere, which costs 1.
+        losses = known.to(probabilities.dtype)
+        for index in label[known].unique().tolist():
+            own = probabilities[:, index]
+            cost = boundary_cost(own, label == index, known, self.max_distance_px, (1.0, 1.0))
+            losses = losses + cost - own * known
+        if weight is not None:
+            losses = losses * weight
+        if reduction_override != "none":
+            losses = losses.sum() / known.sum().clamp(min=1)
+        return self.loss_weight * losses

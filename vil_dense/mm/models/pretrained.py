@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from torch import Tensor
 
 from vil_dense.backbones.checkpoint import to_own
+from vil_dense.layers.lora import merge_lora
 from vil_dense.mm.utils.safe_load import check_finite, load_safely, weights_of
 from vil_dense.state_files import read_state
 
@@ -42,8 +43,9 @@ def read_pretrained(path: str, direction: str) -> tuple[dict[str, Tensor], str]:
         raise ValueError(f"{path} was trained with direction={trained!r}, and this network has direction={direction!r}")
     # MMEngine's EMAHook puts the average into `state_dict` and the weights of the last step beside it.
     kind = "EMA weights" if "ema_state_dict" in checkpoint else "weights"
-    check_finite(weights_of(checkpoint), path)
-    return to_own(weights_of(checkpoint), direction=direction), kind
+    weights = merge_lora(weights_of(checkpoint))
+    check_finite(weights, path)
+    return to_own(weights, direction=direction), kind
 
 
 def trained_direction(checkpoint: dict) -> str | None:

@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 from torch import Tensor
 
+from vil_dense.layers.lora import merge_lora
 from vil_dense.mm.cli.arguments import load_config
 from vil_dense.mm.datasets.wrappers import config_parts
 from vil_dense.mm.engine.checkpoints import newest
@@ -97,7 +98,7 @@ def with_checkpoint(cfg: Config, checkpoint: str) -> TrainedModel:
         content = load_safely(checkpoint)
     meta = content.get("meta") or {}
     described = describe_data(cfg, meta.get("dataset_meta") or {})
-    return TrainedModel(cfg, weights_of(content), described, checkpoint, step=meta.get("iter"))
+    return TrainedModel(cfg, merge_lora(weights_of(content)), described, checkpoint, step=meta.get("iter"))
 
 
 def with_record(trained: TrainedModel) -> TrainedModel:

@@ -18,6 +18,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
+from vil_dense.layers.lora import merge_lora, plain_state
 from vil_dense.mm.utils.saved_arrays import STAND_INS, with_arrays
 from vil_dense.mm.utils.unwrap import unwrap
 from vil_dense.state_files import check_archive, check_damage, read_state
@@ -83,8 +84,11 @@ def weights_of(checkpoint: dict) -> dict[str, torch.Tensor]:
 
 
 def read_weights(path: str) -> dict[str, torch.Tensor]:
-    """Reads the tensors of a `.safetensors` file or of a checkpoint; raises as `load_safely` and `read_state` do."""
-    return read_state(path) if path.endswith(".safetensors") else weights_of(load_safely(path))
+    """Reads the tensors of a `.safetensors` file or of a checkpoint; raises as `load_safely` and `read_state` do.
+
+    The adapters of LoRA are added to their maps, so that the weights fit a network without adapters.
+    """
+    return merge_lora(read_state(path) if path.endswith(".safetensors") else weights_of(load_safely(path)))
 
 
 def load_exactly(model: nn.Module, weights: dict[str, torch.Tensor], filename: str) -> None:
@@ -127,7 +131,7 @@ def check_backbone(model: nn.Module, weights: dict[str, torch.Tensor], filename:
     Raises:
         ValueError: a tensor of the backbone is missing or has another shape.
     """
-    own = {name: value for name, value in model.state_dict().items() if name.startswith(BACKBONES)}
+    own = {name: value for name, value in plain_state(model).items() if name.startswith(BACKBONES)}
     fit = [name for name, value in own.items() if getattr(weights.get(name), "shape", None) == value.shape]
     if len(fit) < len(own):
         raise ValueError(

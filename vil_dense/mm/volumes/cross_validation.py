@@ -12,8 +12,6 @@ The checkpoint is the last one of a training. The best one is chosen by its scor
 would then no longer be those of new cases.
 """
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
@@ -32,6 +30,7 @@ from vil_dense.medical.inference.probabilities import Probabilities
 from vil_dense.medical.intervals import summarise_with_intervals
 from vil_dense.medical.label_map import LabelMap
 from vil_dense.medical.metrics import TOLERANCE_MM, Score, save_scores, score_files, summarise
+from vil_dense.mm.cli.grids import check_settings, fingerprint, save_settings
 from vil_dense.mm.volumes.weights import load_segmentors, predicting
 from vil_dense.progress import Progress
 
@@ -59,13 +58,7 @@ class CrossValidation:
         self.classes = evaluator.get("classes") or LabelMap.of(self.plan).structures
         self.tolerance_mm = evaluator.get("tolerance_mm", TOLERANCE_MM)
         self.settings = dict(config=Path(cfg.filename).name, sha256=fingerprint(cfg), probabilities=probabilities)
-        path = root / "settings.json"
-        before = read_json(path) if path.is_file() else self.settings
-        if changed := [key for key in self.settings if before.get(key) != self.settings[key]]:
-            raise ValueError(
-                f"{root} holds a cross-validation of another config or other options ({', '.join(changed)} differ): "
-                "choose another --work-dir, or delete it"
-            )
+        check_settings(root, self.settings, "a cross-validation")
 
     def folder(self, fold: int) -> Path:
         """Returns the work folder of a fold."""
@@ -102,7 +95,7 @@ class CrossValidation:
             ValueError: there is no such fold, or a case of it cannot be read.
         """
         _, held_out = self.data.split(fold)
-        save_json(self.root / "settings.json", self.settings)
+        save_settings(self.root, self.settings)
         folder = self.folder(fold)
         if not self.is_trained(fold):
             train(fold, folder)
@@ -188,12 +181,6 @@ class CrossValidation:
             for case in self.data.split(fold)[1]
         ]
         return dict(model=predicting(self.cfg.model.to_dict()), checkpoints=checkpoints, cases=cases)
-
-
-def fingerprint(cfg: Config) -> str:
-    """Returns the SHA-256 of a config, without what may differ between the folds and the machines of one study."""
-    content = {key: value for key, value in cfg.to_dict().items() if key not in ("work_dir", "launcher", "resume")}
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=repr).encode()).hexdigest()
 
 
 def read_scores(path: Path) -> list[Score]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from vil_dense.layers.lora import plain_state
 from vil_dense.mm.utils.safe_load import check_finite, read_weights
 
 OUTPUTS = "decoder.heads."
@@ -22,7 +23,7 @@ def load_network(network: nn.Module, path: str) -> str:
     weights = read_weights(path)
     check_finite(weights, path)
     saved = {key.removeprefix("network."): value for key, value in weights.items() if key.startswith("network.")}
-    own = network.state_dict()
+    own = plain_state(network)
     taken = {key: value for key, value in saved.items() if not key.startswith(OUTPUTS)}
     wanted = {key: value for key, value in own.items() if not key.startswith(OUTPUTS)}
     if not taken:

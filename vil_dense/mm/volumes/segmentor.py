@@ -16,7 +16,7 @@ from vil_dense.medical.data.plan_schema import read_plan
 from vil_dense.medical.inference.volume_predictor import predict
 from vil_dense.medical.inference.volume_windows import SlidingWindow
 from vil_dense.medical.io.geometry import voxel_size
-from vil_dense.medical.losses import loss_of
+from vil_dense.medical.losses import BoundaryLoss, loss_of
 from vil_dense.medical.networks.nets import build_network, logits_of
 from vil_dense.medical.networks.sequence import load_picture_blocks, sequence_share
 from vil_dense.mm.models.pretrained import naming
@@ -35,6 +35,7 @@ class VolumeSegmentor(BaseModel):
         overlap: of neighbouring windows, in [0, 1).
         window_batch: windows at a time.
         dice_weight: of the Dice loss beside cross entropy, which has 1.
+        boundary_weight: of `medical.losses.BoundaryLoss`, of the finest logits alone; 0 for none.
         picture_weights: file of a picture's ViL, whose blocks start the sequence blocks of its width.
         init_cfg: `dict(type="Pretrained", checkpoint=FILE)` loads the network of a `MaskedVolumeModel` or of another
             training, strictly and without running code from the file; the output layers stay new.
@@ -54,6 +55,7 @@ class VolumeSegmentor(BaseModel):
         overlap: float = 0.5,
         window_batch: int = 1,
         dice_weight: float = 1.0,
+        boundary_weight: float = 0.0,
         picture_weights: str | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
@@ -65,6 +67,8 @@ class VolumeSegmentor(BaseModel):
         self.network = build_network(self.plan, **network)
         self.windows = SlidingWindow.of(self.plan, overlap, window_batch)
         self.loss = DeepSupervisionLoss(loss_of(self.plan, dice_weight))
+        self.boundary_weight = boundary_weight
+        self.boundary_loss = BoundaryLoss(self.plan) if boundary_weight else None
         if picture_weights:
             with naming(picture_weights):
                 report = load_picture_blocks(self.network, to_own(read_state(picture_weights)))
@@ -88,12 +92,17 @@ class VolumeSegmentor(BaseModel):
             mode: `loss`, `predict` or `tensor`.
 
         Returns:
-            `loss`: a dict with the loss. `predict`: a dict for each case, see `segment`. `tensor`: logits.
+            `loss`: a dict with the loss, or with those of regions and boundaries. `predict`: a dict for each case, see
+            `segment`. `tensor`: logits.
         """
         if mode == "loss":
             if not isinstance(label, Tensor):
                 raise ValueError("mode='loss' needs labels, a tensor")
-            return dict(loss=self.loss(logits_of(self.network(image)), label.float()))
+            logits = logits_of(self.network(image))
+            loss = self.loss(logits, label.float())
+            if self.boundary_loss is None:
+                return dict(loss=loss)
+            return dict(loss_regions=loss, loss_boundary=self.boundary_weight * self.boundary_loss(logits[0], label))
         if mode == "predict":
             truth = [None] * len(image) if label is None else label
             return [self.segment(*case) for case in zip(name, image, affine, truth, strict=True)]

@@ -8,7 +8,7 @@ import torch
 
 from vil_dense.medical.inference.ensemble import Configuration
 from vil_dense.medical.studies import MODEL
-from vil_dense.mm.utils.safe_load import load_exactly, load_safely, weights_of
+from vil_dense.mm.utils.safe_load import load_exactly, read_weights
 from vil_dense.mm.volumes.segmentor import VolumeSegmentor
 
 
@@ -35,11 +35,11 @@ def load_segmentors(
         checkpoints: files of weights; no code in them is run.
 
     Raises:
-        ValueError, FileNotFoundError: see `safe_load.load_safely` and `safe_load.load_exactly`.
+        ValueError, FileNotFoundError: see `safe_load.read_weights` and `safe_load.load_exactly`.
     """
     found = []
     for checkpoint in checkpoints:
-        weights = weights_of(load_safely(str(checkpoint)))
+        weights = read_weights(str(checkpoint))
         segmentor = VolumeSegmentor(**predicting(model))
         load_exactly(segmentor, weights, str(checkpoint))
         found.append(segmentor.to(device).eval())

@@ -133,3 +133,35 @@ def test_groups_of_a_classifier(variant: str, decayed: int, rest: int) -> None:
     free = {id(parameter) for parameter in tensors[0.0]}
     names = {name for name, parameter in model.named_parameters() if id(parameter) in free and parameter.ndim > 1}
     assert names == {"net.pos_embed.embed"} | ({"net.cls_token"} if variant.startswith("deit3") else set())
+
+
+def test_stages_and_volume_networks_have_one_order_of_blocks() -> None:
+    """Tests HierViL and both volume networks; neck, heads and decoders keep the full rate."""
+    from vil_dense.medical import ViLUNet3D, ViLUNETR3D
+
+    hierarchical = MODELS.build(dict(type="HierViL", dims=(8, 8, 16, 16), depths=(1, 1, 2, 1)))
+    models = [torch.nn.Module() for _ in range(3)]
+    models[0].backbone = hierarchical
+    models[1].network = ViLUNet3D(channels=(4, 8), depths=(0, 2))
+    models[2].network = ViLUNETR3D(channels=(4,), dim=8, depth=4, grid=(2, 2, 2))
+    expected = [
+        {
+            "stages.0.entry": 6, "stages.0.blocks.0": 5, "stages.1.entry": 4, "stages.1.blocks": 4,
+            "stages.2.entry": 3, "stages.2.position": 3, "stages.2.blocks.0": 3, "stages.2.blocks.1": 2,
+            "stages.3.entry": 1, "stages.3.position": 1, "stages.3.blocks": 1, "out_norms": 0,
+        },
+        {"encoder.levels.0": 4, "encoder.levels.1": 3, "stages.1.blocks.0": 2, "stages.1.blocks.1": 1, "decoder": 0},
+        {
+            "tokenizer": 5, "position": 5, "stage.blocks.0": 4, "stage.blocks.1": 3, "stage.blocks.2": 2,
+            "stage.blocks.3": 1, "norms": 0, "fuse": 0, "decoder": 0,
+        },
+    ]  # fmt: skip
+    for model, powers in zip(models, expected, strict=True):
+        groups = wrapper(model, layer_decay_rate=RATE, blocks_per_layer=1).optimizer.param_groups
+        rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+        seen = set()
+        for name, parameter in model.named_parameters():
+            part = next(part for part in powers if f".{part}." in f".{name}")
+            assert rates[id(parameter)] == pytest.approx(LR * RATE ** powers[part]), name
+            seen.add(part)
+        assert seen == {*powers}

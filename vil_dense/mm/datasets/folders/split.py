@@ -78,7 +78,7 @@ def draw_split(
         raise ValueError(f"val_share is a fraction between 0 and 1, got {val_share}")
     groups: dict[str, list[str]] = defaultdict(list)
     for name in names:
-        groups[_group(name, split_by)].append(name)
+        groups[group_of(name, split_by)].append(name)
     if len(groups) < 2:
         what = f"groups by split_by={split_by!r}" if split_by else "pairs of picture and mask"
         raise ValueError(f"a split into training and validation needs two {what} or more, got {len(groups)}")
@@ -92,7 +92,12 @@ def draw_split(
     return dict(train=[name for name in names if name not in val], val=[name for name in names if name in val])
 
 
-def _group(name: str, split_by: str | None) -> str:
+def group_of(name: str, split_by: str | None) -> str:
+    """Returns the first group, or the whole match, of a regular expression in a name; the name without one.
+
+    Raises:
+        ValueError: it does not match the name, or is none.
+    """
     if split_by is None:
         return name
     try:
