@@ -28,7 +28,7 @@ from vil_dense.mm.engine.failures import explain_failures
 from vil_dense.mm.engine.hooks.hook_states import HookStateHook
 from vil_dense.mm.engine.optim.resumed_schedules import Schedules
 from vil_dense.mm.engine.quiet_runner import QuietRunner, warnings_before_errors
-from vil_dense.mm.engine.resolve_config import describe_start, resolve_config
+from vil_dense.mm.engine.resolve_config import describe_start, name_outputs, resolve_config
 from vil_dense.mm.engine.training_memory import describe_training_memory
 from vil_dense.mm.engine.work_dir_lock import lock_work_dir
 from vil_dense.mm.models.backbone import ViL
@@ -122,6 +122,9 @@ class ViLRunner(QuietRunner):
             self.logger.info(line)
         with warnings_before_errors(), safe_files(), explain_failures(self), restored_process():
             return super().train()
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        return super().build_model(name_outputs(model) if isinstance(model, dict) else model)
 
     def build_optim_wrapper(self, optim_wrapper: dict | OptimWrapper) -> OptimWrapper:
         wrapper = super().build_optim_wrapper(optim_wrapper)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from mmengine.logging import print_log
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from vil_dense.files import sample_evenly
 from vil_dense.mm.datasets.folders.classes import Classes, find_classes
@@ -17,6 +17,7 @@ from vil_dense.mm.datasets.folders.masks import Values, show
 from vil_dense.mm.datasets.folders.pairs import Pair, few
 from vil_dense.mm.datasets.folders.split import Split, choose_split
 from vil_dense.mm.datasets.pictures import FORMATS
+from vil_dense.mm.datasets.transforms.raster import open_raster, read_bands
 from vil_dense.progress import Progress
 
 READ_MOST = 1000
@@ -73,7 +74,7 @@ def inspect_folder(
         raise ValueError(f"coding is 'ids' or 'colours', got {coding!r}")
     found = find_layout(Path(data_root), pictures, masks)
     split = choose_split(found, val_share=val_share, seed=split_seed, split_by=split_by)
-    sizes, values, faults = _read(split)
+    sizes, values, faults, notes = _read(split)
     splits = {name: [pair for pair in pairs if pair.picture not in faults] for name, pairs in split.pairs.items()}
     if empty := [name for name, pairs in splits.items() if not pairs]:
         raise ValueError(f"no pair for {empty[0]} is left in {data_root}: {_some(faults)}")
@@ -94,8 +95,8 @@ def inspect_folder(
     ]
     if values.mixed and named.coding == "ids":
         lines.append(f"warning: {values.mixed} has other colours in its palette than masks before; its ids were taken")
-    if notes := _left_out(found, split, faults):
-        lines.append(f"left out: {'; '.join(notes)}")
+    if left_out := [*_left_out(found, split, faults), *notes]:
+        lines.append(f"left out: {'; '.join(left_out)}")
     return Folder(found.root, splits, named, sizes, lines)
 
 
@@ -113,32 +114,37 @@ def _some(faults: Mapping[Path, str], most: int = 3) -> str:
     return "; ".join([*faults.values()][:most])
 
 
-def _read(split: Split) -> tuple[np.ndarray, Values, dict[Path, str]]:
-    """Reads pairs, `READ_MOST` of them in whole; returns sizes, values, and a sentence on each that cannot be read.
+def _read(split: Split) -> tuple[np.ndarray, Values, dict[Path, str], list[str]]:
+    """Reads pairs, `READ_MOST` of them in whole; returns sizes, values, a sentence on each that cannot be read, notes.
 
     Raises:
         ValueError: a pair that a list names cannot be read.
     """
     pairs = list({pair.picture: pair for listed in split.pairs.values() for pair in listed}.values())
-    values, sizes, faults = Values(), [], {}
+    values, sizes, faults, paged = Values(), [], {}, []
     with Progress("data", lambda line: print_log(line, "current")) as progress:
         for done, index in enumerate(sample_evenly(len(pairs))):
             pair, whole = pairs[index], done < READ_MOST
             try:
-                size = picture_size(pair.picture, whole)
+                *size, pages = picture_size(pair.picture, whole)
                 if whole:
                     values.add(pair.mask)
                 sizes.append(size)
+                paged += [pair.picture] * (pages > 1)
             except ValueError as error:
                 faults[pair.picture] = str(error)
             progress(done + 1, len(pairs))
     if faults and split.listed:
         raise ValueError(f"{len(faults)} files that {split.source} names cannot be used: {_some(faults)}")
-    return np.array(sizes, dtype=np.int64).reshape(-1, 2), values, faults
+    notes = [f"pages after the first of {len(paged)} pictures: {few(sorted(paged))}"] if paged else []
+    return np.array(sizes, dtype=np.int64).reshape(-1, 2), values, faults, notes
 
 
-def picture_size(path: Path, whole: bool = False) -> tuple[int, int]:
-    """Returns height and width of a picture in px, turned by its EXIF orientation.
+def picture_size(path: Path, whole: bool = False) -> tuple[int, int, int]:
+    """Returns height and width of a picture in px, turned by its EXIF orientation, and its number of pages.
+
+    A TIFF that Pillow cannot read, as one of five bands, is read by rasterio: pipelines load it by
+    `LoadRasterFromFile`.
 
     Args:
         path: of the picture.
@@ -149,15 +155,31 @@ def picture_size(path: Path, whole: bool = False) -> tuple[int, int]:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # from half of Pillow's limit on
+            warnings.simplefilter("ignore")  # of large files, and of damaged ones, which are an error
             with Image.open(path, formats=FORMATS) as picture:
                 if whole:
                     picture.load()
                 turned = picture.getexif().get(ExifTags.Base.Orientation, 1) > 4
                 width, height = picture.size
+                pages = getattr(picture, "n_frames", 1)
+    except UnidentifiedImageError as error:
+        if path.suffix.lower() not in (".tif", ".tiff"):
+            raise ValueError(f"{path} is not a complete picture: {error}") from None
+        return *_raster_size(path, whole), 1
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} is not a complete picture: {error}") from None
-    return (width, height) if turned else (height, width)
+    return (width, height, pages) if turned else (height, width, pages)
+
+
+def _raster_size(path: Path, whole: bool) -> tuple[int, int]:
+    """Returns height and width of a TIFF in px; raises as `picture_size` does."""
+    try:
+        with open_raster(path) as dataset:
+            if whole:
+                read_bands(dataset, dataset.indexes)
+            return dataset.height, dataset.width
+    except ImportError as error:
+        raise ValueError(f"{path} cannot be read by Pillow: {error}") from None
 
 
 def describe_sizes(sizes: np.ndarray) -> str:
