@@ -199,9 +199,9 @@ def test_stripes_of_many_bands_are_narrow(model_of_five: Segmentor, tmp_path: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", [(1024, 30_000), (30_000, 1024)], ids=["wide", "high"])
-def test_memory_of_a_raster_of_30_000_px(shape: tuple[int, int], tmp_path: Path) -> None:
-    """Tests that 30,000 px in either direction take less than 1 GiB above the model."""
+@pytest.mark.parametrize(("shape", "most"), [((1024, 30_000), 0.75), ((30_000, 1024), 0.375)], ids=["wide", "high"])
+def test_memory_of_a_raster_of_30_000_px(shape: tuple[int, int], most: float, tmp_path: Path) -> None:
+    """Tests the GiB above the model for 30,000 px in either direction; the logits alone would take 0.57 GiB."""
     model = raster_segmentor(tmp_path / "run", slide((512, 512), (341, 341)))
     convolution = torch.nn.Conv2d(3, 5, 1).requires_grad_(False)
     model.logits = lambda inputs: convolution(torch.nn.functional.avg_pool2d(inputs, 4))  # type: ignore[method-assign]
@@ -210,7 +210,7 @@ def test_memory_of_a_raster_of_30_000_px(shape: tuple[int, int], tmp_path: Path)
     model.predict_raster(write_raster(tmp_path / "b.tif", blocks(3, 600, 600)), tmp_path / "small.tif")
     with PeakResident() as memory:
         model.predict_raster(source, tmp_path / "out.tif")
-    assert 2**25 < memory.grown < 2**30
+    assert 2**25 < memory.grown < most * 2**30
     assert labels(tmp_path / "out.tif").shape == shape
 
 

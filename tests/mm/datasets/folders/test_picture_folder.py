@@ -108,12 +108,15 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     assert len(build(tmp_path)) == 3
 
 
-def test_pages_are_said(tmp_path: Path) -> None:
+def test_pictures_that_not_every_pipeline_loads_are_said(tmp_path: Path) -> None:
     write_folder(tmp_path)
     pages = [Image.new("RGB", SIZE[::-1])] * 3
     (tmp_path / "images/train/p1.JPG").unlink()
     pages[0].save(tmp_path / "images/train/p1.tif", save_all=True, append_images=pages[1:])
-    assert_one_line(said(tmp_path).split("left out: ")[1], "pages", "p1.tif")
+    Image.fromarray(np.full(SIZE, 1000, np.uint16)).save(tmp_path / "images/train/p3.png")
+    lines = said(tmp_path).splitlines()
+    for names in (("page", "p1.tif"), ("8 bits", "unchanged", "p3.png")):
+        assert_one_line(next(line for line in lines if names[-1] in line), *names)
 
 
 def test_five_bands(tmp_path: Path) -> None:
@@ -127,7 +130,9 @@ def test_five_bands(tmp_path: Path) -> None:
         with rasterio.open(path.with_suffix(".tif"), "w", **profile, transform=place) as dataset:
             dataset.write(np.full((5, *SIZE), 1000, np.uint16))
     (tmp_path / "pictures/p0.tif").write_bytes((tmp_path / "pictures/p0.tif").read_bytes()[:300])
-    assert "12 x 16 px, all 6 pictures" in said(tmp_path) and "p0.tif" in said(tmp_path).split("left out: ")[1]
+    text = said(tmp_path)
+    assert "12 x 16 px, all 6 pictures" in text and "p0.tif" in text.split("left out: ")[1]
+    assert_one_line(text.partition("left out: ")[0].splitlines()[-1], "LoadRasterFromFile", "p1.tif")
     pipeline = [dict(type="LoadRasterFromFile"), *PIPELINE[1:]]
     found = build(tmp_path, "all", pipeline=pipeline)[0]
     assert found["inputs"].shape == (5, *SIZE) and (found["inputs"] == 1000).all()

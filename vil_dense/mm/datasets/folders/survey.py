@@ -1,6 +1,7 @@
 """Inspects a folder of pictures and masks: layout, split, sizes, classes, and what is left out and why."""
 
 import warnings
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,12 @@ from vil_dense.mm.datasets.pictures import FORMATS
 from vil_dense.mm.datasets.transforms.raster import open_raster, read_bands
 from vil_dense.progress import Progress
 
+KINDS = dict(
+    pages="warning: only the first page is read of",
+    deep="more than 8 bits, which only LoadImageFromFile(color_type='unchanged') and LoadRasterFromFile keep",
+    raster="pictures that only LoadRasterFromFile loads",
+)
+"""Describes kinds of pictures that not every pipeline loads."""
 READ_MOST = 1000
 """Pairs that are read in whole, evenly spread; of the others the files are only opened, for their sizes."""
 
@@ -74,7 +81,7 @@ def inspect_folder(
         raise ValueError(f"coding is 'ids' or 'colours', got {coding!r}")
     found = find_layout(Path(data_root), pictures, masks)
     split = choose_split(found, val_share=val_share, seed=split_seed, split_by=split_by)
-    sizes, values, faults, notes = _read(split)
+    sizes, values, faults, kinds = _read(split)
     splits = {name: [pair for pair in pairs if pair.picture not in faults] for name, pairs in split.pairs.items()}
     if empty := [name for name, pairs in splits.items() if not pairs]:
         raise ValueError(f"no pair for {empty[0]} is left in {data_root}: {_some(faults)}")
@@ -95,8 +102,9 @@ def inspect_folder(
     ]
     if values.mixed and named.coding == "ids":
         lines.append(f"warning: {values.mixed} has other colours in its palette than masks before; its ids were taken")
-    if left_out := [*_left_out(found, split, faults), *notes]:
-        lines.append(f"left out: {'; '.join(left_out)}")
+    lines += [f"{kind}: {few(sorted(paths))}" for kind, paths in kinds.items()]
+    if notes := _left_out(found, split, faults):
+        lines.append(f"left out: {'; '.join(notes)}")
     return Folder(found.root, splits, named, sizes, lines)
 
 
@@ -114,37 +122,39 @@ def _some(faults: Mapping[Path, str], most: int = 3) -> str:
     return "; ".join([*faults.values()][:most])
 
 
-def _read(split: Split) -> tuple[np.ndarray, Values, dict[Path, str], list[str]]:
-    """Reads pairs, `READ_MOST` of them in whole; returns sizes, values, a sentence on each that cannot be read, notes.
+def _read(split: Split) -> tuple[np.ndarray, Values, dict[Path, str], dict[str, list[Path]]]:
+    """Reads pairs, `READ_MOST` of them in whole.
+
+    Returns:
+        Sizes, values, a sentence on each picture that cannot be read, and the pictures of each of `KINDS`.
 
     Raises:
         ValueError: a pair that a list names cannot be read.
     """
     pairs = list({pair.picture: pair for listed in split.pairs.values() for pair in listed}.values())
-    values, sizes, faults, paged = Values(), [], {}, []
+    values, sizes, faults, kinds = Values(), [], {}, defaultdict(list)
     with Progress("data", lambda line: print_log(line, "current")) as progress:
         for done, index in enumerate(sample_evenly(len(pairs))):
             pair, whole = pairs[index], done < READ_MOST
             try:
-                *size, pages = picture_size(pair.picture, whole)
+                size, found = read_size(pair.picture, whole)
                 if whole:
                     values.add(pair.mask)
                 sizes.append(size)
-                paged += [pair.picture] * (pages > 1)
+                for kind in found:
+                    kinds[KINDS[kind]].append(pair.picture)
             except ValueError as error:
                 faults[pair.picture] = str(error)
             progress(done + 1, len(pairs))
     if faults and split.listed:
         raise ValueError(f"{len(faults)} files that {split.source} names cannot be used: {_some(faults)}")
-    notes = [f"pages after the first of {len(paged)} pictures: {few(sorted(paged))}"] if paged else []
-    return np.array(sizes, dtype=np.int64).reshape(-1, 2), values, faults, notes
+    return np.array(sizes, dtype=np.int64).reshape(-1, 2), values, faults, kinds
 
 
-def picture_size(path: Path, whole: bool = False) -> tuple[int, int, int]:
-    """Returns height and width of a picture in px, turned by its EXIF orientation, and its number of pages.
+def read_size(path: Path, whole: bool = False) -> tuple[tuple[int, int], list[str]]:
+    """Returns height and width of a picture in px, turned by its EXIF orientation, and which of `KINDS` it is.
 
-    A TIFF that Pillow cannot read, as one of five bands, is read by rasterio: pipelines load it by
-    `LoadRasterFromFile`.
+    A TIFF that Pillow cannot read, as one of five bands, is read by rasterio.
 
     Args:
         path: of the picture.
@@ -161,18 +171,18 @@ def picture_size(path: Path, whole: bool = False) -> tuple[int, int, int]:
                     picture.load()
                 turned = picture.getexif().get(ExifTags.Base.Orientation, 1) > 4
                 width, height = picture.size
-                pages = getattr(picture, "n_frames", 1)
+                found = dict(pages=getattr(picture, "n_frames", 1) > 1, deep=picture.mode.startswith(("I", "F")))
     except UnidentifiedImageError as error:
         if path.suffix.lower() not in (".tif", ".tiff"):
             raise ValueError(f"{path} is not a complete picture: {error}") from None
-        return *_raster_size(path, whole), 1
+        return _raster_size(path, whole), ["raster"]
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} is not a complete picture: {error}") from None
-    return (width, height, pages) if turned else (height, width, pages)
+    return (width, height) if turned else (height, width), [kind for kind in found if found[kind]]
 
 
 def _raster_size(path: Path, whole: bool) -> tuple[int, int]:
-    """Returns height and width of a TIFF in px; raises as `picture_size` does."""
+    """Returns height and width of a TIFF in px; raises as `read_size` does."""
     try:
         with open_raster(path) as dataset:
             if whole:
