@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,6 @@ import numpy as np
 
 from vil_dense.files import write_whole
 from vil_dense.mm.inference.batches import run_together
-from vil_dense.mm.visualization import draw
 
 if TYPE_CHECKING:
     from vil_dense.mm.inference.segmentor import Segmentor
@@ -43,6 +43,8 @@ def label_video(
 ) -> None:
     """Writes the overlays of the frames of a video as an MP4 (MPEG-4) of the same frame rate, without its sound.
 
+    A video that ends early is labelled up to there, with a `UserWarning`.
+
     Args:
         segmentor: labels the frames; `segmentor.batch` of them run at one time, if they are not cut into windows.
         path: a video that OpenCV reads.
@@ -52,8 +54,7 @@ def label_video(
         progress: called with the number of finished frames and of all that the video says it has.
 
     Raises:
-        ValueError: no frame can be read, or frames are not what the model takes. Fewer frames than the file says it has
-            are a warning.
+        ValueError: no frame can be read, or frames are not what the model takes.
         OSError: a result cannot be written.
     """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", QUIET)
@@ -64,16 +65,15 @@ def label_video(
         def write(part: Path) -> None:
             done, writer = 0, None
             try:
-                for frames in _batches(_frames(video), segmentor.batch):
+                frames_left = _frames(video)
+                while frames := list(islice(frames_left, segmentor.batch)):
                     prepared = [segmentor.prepare(frame, f"{done + index:06d}") for index, frame in enumerate(frames)]
                     for prediction in run_together(segmentor, prepared):
                         shown = np.asarray(prediction.overlay(opacity, legend=False))
                         writer = writer or _open(part, rate, shown)
                         writer.write(shown[..., ::-1])
                         if masks:
-                            draw.save_labels(
-                                masks / f"{prediction.name}.png", prediction.mask, prediction.ids, prediction.palette
-                            )
+                            prediction.save(masks / f"{prediction.name}.png")
                         done += 1
                     progress(done, max(count, done))
             finally:
@@ -96,18 +96,6 @@ def _frames(video: cv2.VideoCapture) -> Iterator[np.ndarray]:
         if not read:
             return
         yield np.ascontiguousarray(frame[..., ::-1])
-
-
-def _batches(frames: Iterator[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
-    """Yields lists of `size` frames, and what is left at the end."""
-    batch: list[np.ndarray] = []
-    for frame in frames:
-        batch.append(frame)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _open(path: Path, rate: float, frame: np.ndarray) -> cv2.VideoWriter:
