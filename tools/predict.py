@@ -7,9 +7,10 @@ MODEL is a published file or folder (tools/publish_model.py), or the work folder
 checkpoint is taken; it needs no checkpoint. After a config comes a checkpoint. An .onnx file of tools/export_onnx.py is
 run by onnxruntime.
 
-Each INPUT is a picture or a folder of pictures. Writes label PNGs to DIR/labels, with the ids of the data set (those of
-ADE20K and of the sample begin at 1), and pictures with their labels to DIR/overlays. The labels of a georeferenced
-TIFF, which may be larger than memory, are a GeoTIFF in DIR/labels.
+Each INPUT is a picture, a video or a folder of pictures. Writes label PNGs to DIR/labels, with the ids of the data set
+(those of ADE20K and of the sample begin at 1), and pictures with their labels to DIR/overlays. The labels of a
+georeferenced TIFF, which may be larger than memory, are a GeoTIFF in DIR/labels. The overlays of a video are an MP4 in
+DIR/videos.
 
 Pictures are scaled and divided into windows as in the config's test. --own-size skips the scaling; --whole, --window
 and --stride change the windows. Logits are never stored at the full size of a large picture. The estimated memory is
@@ -26,7 +27,9 @@ from vil_dense.command_line import parser
 def options() -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
     arguments = parser("Labels pictures with a trained segmentor.")
-    arguments.add_argument("files", nargs="+", metavar="[CHECKPOINT] INPUT", help="pictures, or folders of pictures")
+    arguments.add_argument(
+        "files", nargs="+", metavar="[CHECKPOINT] INPUT", help="pictures, videos, or folders of pictures"
+    )
     arguments.add_argument("--out", required=True, help="folder for labels and overlays")
     arguments.add_argument("--own-size", action="store_true", help="do not scale the pictures")
     arguments.add_argument("--whole", action="store_true", help="run whole pictures, without windows")
@@ -40,6 +43,7 @@ def options() -> argparse.ArgumentParser:
     arguments.add_argument("--opacity", type=float, default=0.5, help="of the colours in overlays, 0 to 1 (0.5)")
     arguments.add_argument("--probabilities", action="store_true", help="write those of all classes, as .npy")
     arguments.add_argument("--bf16", action="store_true", help="mixed precision in bfloat16")
+    arguments.add_argument("--frame-labels", action="store_true", help="of a video: write the label PNG of each frame")
     raster = arguments.add_argument_group("GeoTIFF")
     raster.add_argument("--bands", nargs="+", type=int, metavar="N", help="bands for the channels of the model, from 1")
     raster.add_argument(
@@ -57,10 +61,11 @@ def main() -> int:
     from vil_dense.files import check_folders
     from vil_dense.mm.cli.arguments import report_errors
     from vil_dense.mm.inference.pictures import find_pictures
-    from vil_dense.mm.inference.predict import write_all, write_rasters
+    from vil_dense.mm.inference.predict import write_all, write_rasters, write_videos
     from vil_dense.mm.inference.raster import split_rasters
     from vil_dense.mm.inference.segmentor import Segmentor
     from vil_dense.mm.inference.sliding_window import choose_windows
+    from vil_dense.mm.inference.video import split_videos
     from vil_dense.mm.publish.command_line import read_model
 
     with report_errors(args.debug):
@@ -70,12 +75,17 @@ def main() -> int:
         if not inputs:
             raise ValueError(f"no pictures to label: INPUT is missing after {args.files[-1]}")
         found = find_pictures(inputs)
-        pictures, rasters = split_rasters(found)
+        still, videos = split_videos(found)
+        pictures, rasters = split_rasters(still)
         chosen = {key: getattr(args, key) for key in ("bands", "percentiles", "blend") if getattr(args, key)}
         if chosen and not rasters:
             raise ValueError(f"--{next(iter(chosen))} is for GeoTIFFs, and no input is a georeferenced one")
-        if args.probabilities and rasters:
-            raise ValueError(f"--probabilities are not written for GeoTIFFs, and {next(iter(rasters))} is one")
+        if args.frame_labels and not videos:
+            raise ValueError("--frame-labels is for videos, and no input is one")
+        if args.probabilities and (rasters or videos):
+            raise ValueError(
+                f"--probabilities are written for pictures only, not for {next(iter([*rasters, *videos]))}"
+            )
         check_folders(args.out)
         test_cfg = trained.cfg.model.get("test_cfg") or dict(mode="whole")
         trained.cfg.model.test_cfg = choose_windows(test_cfg, whole=args.whole, window=args.window, stride=args.stride)
@@ -84,12 +94,13 @@ def main() -> int:
     with report_errors(args.debug, code=1):
         unread = write_all(segmentor, pictures, Path(args.out), opacity=args.opacity, probabilities=args.probabilities)
         unread += write_rasters(segmentor, rasters, Path(args.out), **chosen)
-        labelled = len(found) - len(unread)
-        print(f"{labelled} picture{'s' * (labelled != 1)} labelled in {args.out}")
+        unread += write_videos(segmentor, videos, Path(args.out), opacity=args.opacity, masks=args.frame_labels)
+        labelled, kind = len(found) - len(unread), "file" if videos else "picture"
+        print(f"{labelled} {kind}{'s' * (labelled != 1)} labelled in {args.out}")
         if unread:
             names = ", ".join(unread)
-            plural = "s" * (len(found) != 1)
-            print(f"error: {len(unread)} of {len(found)} picture{plural} could not be read: {names}", file=sys.stderr)
+            kinds = kind + "s" * (len(found) != 1)
+            print(f"error: {len(unread)} of {len(found)} {kinds} could not be read: {names}", file=sys.stderr)
     return 1 if unread else 0
 
 

@@ -11,7 +11,7 @@ from mmengine.dataset import ConcatDataset
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS, TRANSFORMS
 from PIL import Image
-from refusals import assert_one_line
+from refusals import assert_one_line, raises_one_line
 from torch import nn
 
 import vil_dense.mm.datasets.segmentation  # noqa: F401
@@ -25,7 +25,7 @@ from vil_dense.mm.datasets.label_check import (
     table,
 )
 from vil_dense.mm.datasets.label_ids import trained_ids
-from vil_dense.mm.datasets.label_pairs import read_pair
+from vil_dense.mm.datasets.label_pairs import load_pair, read_pair
 from vil_dense.mm.datasets.wrappers import parts
 
 PIPELINE = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations"), dict(type="PackSegInputs")]
@@ -210,10 +210,27 @@ def test_parts_of_joined_data_sets_are_found(tmp_path: Path) -> None:
 
 
 def test_a_picture_of_16_bits_is_refused(tmp_path: Path) -> None:
-    Image.fromarray(np.full((4, 4), 4095, np.uint16)).save(tmp_path / "a.png")
+    Image.fromarray(np.full((2, 4), 4095, np.uint16)).save(tmp_path / "a.png")
     Image.fromarray(ids(0, 1)[:4, :4]).save(tmp_path / "label.png")
-    with pytest.raises(ValueError, match=r"a\.png has uint16 pixels"):
-        read_pair(str(tmp_path / "a.png"), str(tmp_path / "label.png"))
+    files = str(tmp_path / "a.png"), str(tmp_path / "label.png")
+    with raises_one_line(ValueError, "a.png", "uint16", "unchanged"):
+        read_pair(*files)
+    assert read_pair(*files, any_bits=True).shape == (2, 4)
+
+
+def test_a_pipeline_that_keeps_all_bits_may_have_them(tmp_path: Path) -> None:
+    """Tests pictures of 16 bits in two pipelines, and the size of one that an own step loads."""
+    steps = [dict(type="LoadImageFromFile", color_type="unchanged"), dict(type="LoadAnnotations")]
+    deep = build(tmp_path, [ids(0, 1)], pipeline=steps)
+    path = deep.get_data_info(0)["img_path"]
+    size = np.asarray(Image.open(path)).shape[:2]
+    Image.fromarray(np.full(size, 4095, np.uint16)).save(path, "PNG")
+    assert label_check.count_labels(deep, 1).faults == []
+    steps[0].pop("color_type")
+    assert "unchanged" in label_check.count_labels(build(tmp_path, [], pipeline=steps), 1).faults[0]
+    own = [lambda results: dict(results, img=np.zeros((3, 5)), gt_seg_map=np.zeros((4, 4), np.uint8))]
+    with raises_one_line(ValueError, "3 x 5", "4 x 4", "a.png", "b.png"):
+        load_pair(dict(img_path="a.png", seg_map_path="b.png"), own)
 
 
 def test_a_program_under_the_name_of_a_picture_is_not_started(tmp_path: Path) -> None:

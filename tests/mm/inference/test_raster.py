@@ -5,15 +5,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from live_memory import PeakResident
+from PIL import Image, UnidentifiedImageError
 from refusals import assert_one_line, raises_one_line
 from sliding_models import slide
 
 rasterio = pytest.importorskip("rasterio", reason="GeoTIFF needs the extra raster")
 from rasterio.control import GroundControlPoint  # noqa: E402
+from rasterio.rpc import RPC  # noqa: E402
 from rasters import PLACE, blocks, raster_segmentor, write_raster  # noqa: E402
 
 from vil_dense.mm import Segmentor  # noqa: E402
 from vil_dense.mm.inference import raster, raster_windows  # noqa: E402
+from vil_dense.mm.inference.pictures import why_unread  # noqa: E402
+from vil_dense.mm.inference.raster_windows import PIXEL_BYTES, RasterSource, WindowRunner  # noqa: E402
 from vil_dense.mm.inference.sliding_window import cut, taper  # noqa: E402
 
 WINDOWS = slide((64, 64), (43, 43))
@@ -116,12 +121,97 @@ def test_windows_without_data_are_not_run(model: Segmentor, tmp_path: Path, monk
 def test_ground_control_points_are_kept(model: Segmentor, tmp_path: Path) -> None:
     points = [GroundControlPoint(row, col, 10.0 + col, 50.0 - row) for row, col in ((0, 0), (0, 64), (64, 0))]
     source = write_raster(tmp_path / "a.tif", blocks(3, 64, 64), gcps=points, crs="EPSG:4326")
-    assert raster.is_georeferenced(source)
+    assert raster.is_raster(source)
     model.predict_raster(source, tmp_path / "out.tif")
     with rasterio.open(tmp_path / "out.tif") as dataset:
         found, crs = dataset.gcps
         assert [(point.row, point.x) for point in found] == [(point.row, point.x) for point in points]
         assert crs.to_epsg() == 4326
+
+
+def rational_polynomials() -> RPC:
+    """RPCs whose numbers all differ from their defaults."""
+    parts = ("line_num_coeff", "line_den_coeff", "samp_num_coeff", "samp_den_coeff")
+    polynomials = {name: [1.0, *(0.1 * (start + step) for step in range(19))] for start, name in enumerate(parts)}
+    scales = {f"{axis}_{kind}": 10.0 + len(axis) + len(kind) for axis in ("height", "lat", "long", "line", "samp")
+              for kind in ("off", "scale")}  # fmt: skip
+    return RPC(**polynomials, **scales)
+
+
+@pytest.mark.parametrize(
+    ("driver", "options"),
+    [
+        ("GTiff", dict(BIGTIFF="YES")),
+        ("COG", {}),
+        ("GTiff", dict(rpcs=rational_polynomials(), crs=None, transform=None)),
+    ],
+    ids=["BigTIFF", "COG", "RPCs"],
+)
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
+def test_every_kind_keeps_its_place(driver: str, options: dict, model: Segmentor, tmp_path: Path) -> None:
+    """Tests what QGIS reads: place, colours, names of the classes, overviews."""
+    source = write_raster(tmp_path / "a.tif", blocks(3, 64, 530), driver=driver, **options)
+    if "BIGTIFF" in options:
+        assert source.read_bytes()[2] == 43  # the version of BigTIFF in the header
+    assert raster.is_raster(source)
+    model.predict_raster(source, tmp_path / "out.tif")
+    with rasterio.open(source) as before, rasterio.open(tmp_path / "out.tif") as after:
+        assert (after.crs, after.transform, after.shape) == (before.crs, before.transform, before.shape)
+        assert after.rpcs == before.rpcs and (after.rpcs is not None) == ("rpcs" in options)
+        assert (after.crs is not None) != ("rpcs" in options)
+        assert after.overviews(1) == [2] and after.colormap(1)[5][:3] == tuple(model.palette[1])
+    assert "<Category>tree</Category>" in (tmp_path / "out.tif.aux.xml").read_text()
+
+
+@pytest.mark.parametrize("suffix", ["tif", "svs"])
+def test_pictures_too_large_for_pillow(
+    suffix: str, model: Segmentor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tests that a large TIFF without a place, as a whole slide of a microscope, is labelled in windows."""
+    jpeg = dict(compress="jpeg", photometric="ycbcr", tiled=True, blockxsize=64, blockysize=64)
+    with pytest.warns(rasterio.errors.NotGeoreferencedWarning):
+        source = write_raster(tmp_path / f"a.{suffix}", blocks(3, 100, 110), crs=None, transform=None, **jpeg)
+    assert raster.split_rasters({source: Path("a")}) == ({source: Path("a")}, {})
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100 * 110 // 2 - 1)
+    assert raster.split_rasters({source: Path("a")}) == ({}, {source: Path("a")})
+    model.predict_raster(source, tmp_path / "out.tif", blend="mean")
+    monkeypatch.undo()
+    with raster.open_raster(source) as dataset:
+        expected = model.predict(np.ascontiguousarray(dataset.read().transpose(1, 2, 0)))  # JPEG as GDAL decodes it
+    np.testing.assert_array_equal(labels(tmp_path / "out.tif"), expected.mask)
+
+
+def test_how_to_bring_what_is_not_read() -> None:
+    assert_one_line(why_unread(Path("b/a.mrxs"), UnidentifiedImageError()), "b/a.mrxs", "vips tiffsave a.mrxs a.tif")
+    assert_one_line(why_unread(Path("a.png"), Image.DecompressionBombError()), "a.png", "px", "TIFF")
+
+
+def test_stripes_of_many_bands_are_narrow(model_of_five: Segmentor, tmp_path: Path) -> None:
+    """Tests that a stripe is bounded by the pixels that are read for it, not only by the logits."""
+    widths = []
+    for kind in (np.uint8, np.float64):
+        source = write_raster(tmp_path / "a.tif", np.zeros((5, 64, 20_000), kind), compress="deflate")
+        with raster.open_raster(source) as dataset:
+            bands = RasterSource.of(model_of_five, dataset, (), None)
+            windows = raster_windows.raster_windows(model_of_five, dataset.shape)
+            widths.append(WindowRunner(model_of_five, bands, windows).stripe_width())
+    assert widths[1] * 512 * 5 * 11 < PIXEL_BYTES < 1.1 * widths[1] * 512 * 5 * 11 and widths[0] > 2 * widths[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("shape", "most"), [((1024, 30_000), 0.75), ((30_000, 1024), 0.375)], ids=["wide", "high"])
+def test_memory_of_a_raster_of_30_000_px(shape: tuple[int, int], most: float, tmp_path: Path) -> None:
+    """Tests the GiB above the model for 30,000 px in either direction; the logits alone would take 0.57 GiB."""
+    model = raster_segmentor(tmp_path / "run", slide((512, 512), (341, 341)))
+    convolution = torch.nn.Conv2d(3, 5, 1).requires_grad_(False)
+    model.logits = lambda inputs: convolution(torch.nn.functional.avg_pool2d(inputs, 4))  # type: ignore[method-assign]
+    options = dict(tiled=True, blockxsize=512, blockysize=512, compress="deflate")
+    source = write_raster(tmp_path / "a.tif", blocks(3, *shape), **options)
+    model.predict_raster(write_raster(tmp_path / "b.tif", blocks(3, 600, 600)), tmp_path / "small.tif")
+    with PeakResident() as memory:
+        model.predict_raster(source, tmp_path / "out.tif")
+    assert 2**25 < memory.grown < most * 2**30
+    assert labels(tmp_path / "out.tif").shape == shape
 
 
 def test_names_are_in_the_side_file_that_gdal_reads(model: Segmentor, tmp_path: Path) -> None:

@@ -157,6 +157,30 @@ def test_lists_are_as_singles_and_threads_as_one(loaded: Segmentor) -> None:
             np.testing.assert_array_equal(one.probabilities, other.probabilities)
 
 
+@pytest.mark.parametrize("test_cfg", [dict(mode="whole"), WINDOWS], ids=["whole", "windows"])
+def test_batches_of_a_list_are_as_singles(test_cfg: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests that images of one size run together, whatever lies between them, and that order and results stay."""
+    model = segmentor(test_cfg)
+    model.decode_head.conv_seg.weight.data /= 10  # logits as large as those of trained models
+    loaded = Segmentor.load(write_run(tmp_path / "run", small_config(test_cfg), model), device="cpu")
+    sizes = [(64, 64), (60, 64), (96, 64), (64, 64), (64, 64), (64, 64), (32, 64), (33, 64)]
+    images = [scene(*size, seed) for seed, size in enumerate(sizes)]
+    singles = [loaded.predict(image, probabilities=True) for image in images]
+    seen: list[int] = []
+    run = loaded.logits
+    monkeypatch.setattr(loaded, "logits", lambda inputs: seen.append(len(inputs)) or run(inputs))
+    for batch_size, expected in ((1, [1] * 8), (4, [1, 1, 2, 4])):
+        seen.clear()
+        listed = loaded.predict(images, probabilities=True, batch_size=batch_size)
+        assert test_cfg is WINDOWS or sorted(seen) == expected
+        for one, other in zip(singles, listed, strict=True):
+            assert one.probabilities.shape == other.probabilities.shape
+            np.testing.assert_allclose(one.probabilities, other.probabilities, rtol=0, atol=1e-5)
+            assert (one.mask != other.mask).mean() < 1e-3
+    with raises_one_line(ValueError, "batch_size", "0"):
+        loaded.predict(images, batch_size=0)
+
+
 def test_probabilities(loaded: Segmentor) -> None:
     found = loaded.predict(scene(), probabilities=True)
     assert found.probabilities.shape == (5, 70, 90) and found.probabilities.dtype == np.float32

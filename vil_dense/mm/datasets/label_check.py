@@ -19,7 +19,7 @@ from torch import nn
 from vil_dense.files import describe_skipped, sample_evenly
 from vil_dense.mm.datasets.head_check import check_heads
 from vil_dense.mm.datasets.label_ids import IGNORED, trained_ids
-from vil_dense.mm.datasets.label_pairs import load_pair, own_loaders, read_pair
+from vil_dense.mm.datasets.label_pairs import keeps_bits, load_pair, own_loaders, read_pair
 from vil_dense.mm.datasets.overlap import check_overlap
 from vil_dense.mm.datasets.wrappers import parts
 from vil_dense.mm.utils.unwrap import unwrap
@@ -127,16 +127,16 @@ def _check(
 def count_labels(dataset: BaseSegDataset, seconds: float) -> Survey:
     """Counts the ids in evenly spread pairs until all are read or the time is up; reads at least one pair."""
     survey, end = Survey(len(dataset)), time.monotonic() + seconds
-    loaders = own_loaders(dataset)
+    loaders, any_bits = own_loaders(dataset), keeps_bits(dataset)
     as_trained = np.arange(256) if loaders else trained_ids(dataset.metainfo)
     for index in sample_evenly(len(dataset)):
         pair = dataset.get_data_info(index)
         survey.read += 1
         try:
             if loaders:
-                label = load_pair(pair, loaders)
+                label = load_pair(pair, loaders, any_bits=any_bits)
             else:
-                label = read_pair(pair["img_path"], pair["seg_map_path"], dataset.backend_args)
+                label = read_pair(pair["img_path"], pair["seg_map_path"], dataset.backend_args, any_bits=any_bits)
         except ValueError as error:
             survey.faults.append(str(error))
         else:

@@ -31,11 +31,18 @@ def own_loaders(dataset: BaseDataset) -> list[Callable[[dict], dict]]:
     return [] if all(type(step) is SegLoadAnnotations for step in loaders) else loaders
 
 
-def read_pair(picture: str, label: str, backend_args: dict | None = None) -> np.ndarray:
+def keeps_bits(dataset: BaseDataset) -> bool:
+    """Returns whether the pipeline of a data set reads pictures with all their bits (`color_type="unchanged"`)."""
+    steps = getattr(dataset.pipeline, "transforms", [])
+    return any(isinstance(step, LoadImageFromFile) and step.color_type == "unchanged" for step in steps)
+
+
+def read_pair(picture: str, label: str, backend_args: dict | None = None, *, any_bits: bool = False) -> np.ndarray:
     """Reads the ids of a label, (H, W) uint8, and checks that its picture can be read and has the same size.
 
     Raises:
-        ValueError: one of them is missing or damaged, they differ in size, or the label holds no ids from 0 to 255.
+        ValueError: one of them is missing or damaged, they differ in size, the label holds no ids from 0 to 255, or
+            the picture has not 8 bits and `any_bits` does not allow it.
     """
     ids = _decode(label, "label", backend_args)
     if ids.ndim != 2:
@@ -44,11 +51,11 @@ def read_pair(picture: str, label: str, backend_args: dict | None = None) -> np.
         raise ValueError(f"{label} holds {ids.dtype} numbers: ids of classes are integers")
     if ids.min() < 0 or ids.max() > 255:
         raise ValueError(f"{label} holds the id {ids.min() if ids.min() < 0 else ids.max()}: ids are 0 to 255")
-    _check_picture(picture, label, ids, backend_args)
+    _check_picture(picture, label, ids, backend_args, any_bits)
     return ids.astype(np.uint8)
 
 
-def load_pair(pair: dict, loaders: Sequence[Callable[[dict], dict]]) -> np.ndarray:
+def load_pair(pair: dict, loaders: Sequence[Callable[[dict], dict]], *, any_bits: bool = False) -> np.ndarray:
     """Reads a label by the pipeline's own steps, (H, W) uint8, and checks that its picture has the same size.
 
     Raises:
@@ -68,19 +75,24 @@ def load_pair(pair: dict, loaders: Sequence[Callable[[dict], dict]]) -> np.ndarr
             "(H, W) integers from 0 to 255 were expected"
         )
     if "img" in results:  # loaded by the user's own step, too
-        return label.astype(np.uint8)
-    _check_picture(pair["img_path"], path, label, None)
+        _check_size(pair["img_path"], np.shape(results["img"])[:2], path, label)
+    else:
+        _check_picture(pair["img_path"], path, label, None, any_bits)
     return label.astype(np.uint8)
 
 
-def _check_picture(picture: str, label: str, ids: np.ndarray, backend_args: dict | None) -> None:
+def _check_picture(picture: str, label: str, ids: np.ndarray, backend_args: dict | None, any_bits: bool) -> None:
     """Checks that a picture can be read and has the size of the ids (H, W) of its label."""
     pixels = _decode(picture, "picture", backend_args)
-    if pixels.dtype not in (np.uint8, np.bool_):
+    if pixels.dtype not in (np.uint8, np.bool_) and not any_bits:
         raise ValueError(
-            f"{picture} has {pixels.dtype} pixels, which would lose their lower bits: convert it to 8 bits"
+            f"{picture} has {pixels.dtype} pixels, which would lose their lower bits: convert it to 8 bits, or load it "
+            "with color_type='unchanged'"
         )
-    size = pixels.shape[:2]
+    _check_size(picture, pixels.shape[:2], label, ids)
+
+
+def _check_size(picture: str, size: tuple[int, ...], label: str, ids: np.ndarray) -> None:
     if size != ids.shape:
         height, width = ids.shape
         raise ValueError(f"{picture} is {size[0]} x {size[1]} px and its label {label} {height} x {width}")

@@ -10,6 +10,7 @@ from mmseg.registry import DATASETS
 
 from vil_dense.files import check_regular
 from vil_dense.mm.datasets.output_names import output_name
+from vil_dense.mm.datasets.palette import distinct_colours
 from vil_dense.mm.datasets.pictures import SUFFIXES
 from vil_dense.mm.datasets.retry import read_with_retry
 from vil_dense.synthetic import scenes
@@ -95,6 +96,12 @@ class CheckedDataset(BaseSegDataset):
             return read_with_retry(lambda: self.pipeline(pair.copy()), [] if self.backend_args else files)
         except Exception as error:
             raise ValueError(f"{' with label '.join(files)} cannot be used: {error}") from error
+
+    def _update_palette(self) -> list:
+        """Returns the colours of the classes: those of the data set, or distinct ones (mmseg: random ones)."""
+        if not self._metainfo.get("palette"):
+            return distinct_colours(len(self._metainfo.get("classes") or ()))
+        return super()._update_palette()
 
     def _require(self, what: str, path: str) -> None:
         if not fileio.exists(path, backend_args=self.backend_args):

@@ -4,11 +4,14 @@ Every function changes the config in place and returns one line for the log, or 
 MMEngine writes to the work folder is the resolved one, and any MMEngine tool reads it.
 """
 
+import copy
 import math
 import os
 import re
 
 from mmengine.config import Config, ConfigDict
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.registry import MODELS
 
 from vil_dense.mm.engine.distributed import resolve_processes
 from vil_dense.mm.engine.resolve_pictures import resolve_pictures
@@ -78,6 +81,19 @@ def resolve_norm(cfg: Config, world_size: int, cuda: bool, weights: dict | None 
     for part in open_norms:
         part["norm_cfg"] = dict(norm)
     return f"norm of neck and heads: {norm['type']} ({why})"
+
+
+def name_outputs(model: dict) -> dict:
+    """Returns the config of a model whose heads of two classes say that they have two logits.
+
+    Without `out_channels` they have them, too, and mmseg warns each time that one logit would do.
+    """
+    model = copy.deepcopy(model)
+    for head in _dicts([model.get(name) for name in ("decode_head", "auxiliary_head")]):
+        kind = MODELS.get(head["type"]) if isinstance(head.get("type"), str) else None
+        if head.get("num_classes") == 2 and isinstance(kind, type) and issubclass(kind, BaseDecodeHead):
+            head.setdefault("out_channels", 2)
+    return model
 
 
 def resolve_losses(cfg: Config, cuda: bool) -> str:

@@ -30,7 +30,7 @@ from vil_dense.mm.engine.fine_tuning import FrozenBackboneHook, set_trained_part
 from vil_dense.mm.engine.hooks.hook_states import HookStateHook
 from vil_dense.mm.engine.optim.resumed_schedules import Schedules
 from vil_dense.mm.engine.quiet_runner import QuietRunner, warnings_before_errors
-from vil_dense.mm.engine.resolve_config import describe_start, resolve_config
+from vil_dense.mm.engine.resolve_config import describe_start, name_outputs, resolve_config
 from vil_dense.mm.engine.training_memory import describe_training_memory
 from vil_dense.mm.engine.work_dir_lock import lock_work_dir
 from vil_dense.mm.models.backbone import ViL
@@ -129,7 +129,7 @@ class ViLRunner(QuietRunner):
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
         """Builds the model; adds LoRA or freezes the backbone if the config says so, before DDP wraps it."""
-        built = super().build_model(model)
+        built = super().build_model(name_outputs(model) if isinstance(model, dict) else model)
         if line := set_trained_parts(built, self.cfg):
             self.logger.info(line)
         return built

@@ -1,5 +1,6 @@
 """Finds and opens the pictures that are to be labelled."""
 
+import os
 import sys
 import threading
 import warnings
@@ -14,16 +15,27 @@ from vil_dense.mm.datasets.pictures import FORMATS, SUFFIXES
 
 UNREADABLE = (Image.DecompressionBombError, OSError, SyntaxError, ValueError)
 """Errors of `read_picture`, and of Pillow for some damaged files."""
+SLIDES = (".bif", ".mrxs", ".ndpi", ".scn", ".svs")
+"""Endings of whole slides of microscopes, in lower case. Most are TIFFs, of which GDAL reads those that hold JPEG."""
+TIFF_OPTIONS = "--tile --pyramid --compression jpeg --bigtiff writes a TIFF"
 _OPENING = threading.Lock()
 """Python's filters of warnings are those of all threads."""
+
+
+def largest_picture() -> int:
+    """Returns how many px a picture may have that Pillow opens; larger ones are an error."""
+    return 2 * (Image.MAX_IMAGE_PIXELS or 0)
 
 
 def find_pictures(inputs: Sequence[str]) -> dict[Path, Path]:
     """Returns the pictures of `inputs`, and for each the path of its result below the output folder, without suffix.
 
+    The path is that below an input which is a folder, or the name. Where two would be the same, as of two folders with
+    the same names, all paths are those below the folder that the pictures share.
+
     Raises:
         FileNotFoundError: an input that is not there, or a folder without pictures.
-        ValueError: two pictures whose results would have one name.
+        ValueError: two pictures whose results would have one name: files of one folder that differ in their endings.
     """
     found: dict[Path, Path] = {}
     for entry in map(Path, inputs):
@@ -38,6 +50,9 @@ def find_pictures(inputs: Sequence[str]) -> dict[Path, Path]:
             found[entry] = Path(entry.stem)
         else:
             raise FileNotFoundError(f"no picture or folder at {entry}")
+    if len({*found.values()}) < len(found):
+        shared = os.path.commonpath([os.path.abspath(path.parent) for path in found])
+        found = {path: Path(os.path.abspath(path)).relative_to(shared).with_suffix("") for path in found}
     owner: dict[Path, Path] = {}
     for path, name in found.items():
         if owner.setdefault(name, path) != path:
@@ -85,6 +100,8 @@ def eight_bit_rgb(picture: Image.Image) -> np.ndarray:
 def why_unread(path: Path, error: Exception) -> str:
     """Returns the path of a picture and why it cannot be read."""
     if isinstance(error, Image.DecompressionBombError):
-        return f"{path} (more than the {2 * (Image.MAX_IMAGE_PIXELS or 0):,} px that Pillow opens)"
+        return f"{path} (more than the {largest_picture():,} px that Pillow opens: as a TIFF it is labelled in windows)"
+    if path.suffix.lower() in SLIDES:
+        return f"{path} (GDAL cannot read this whole slide: vips tiffsave {path.name} {path.stem}.tif {TIFF_OPTIONS})"
     why = f"not one of {', '.join(FORMATS)}" if isinstance(error, UnidentifiedImageError) else error
     return f"{path} ({why})"

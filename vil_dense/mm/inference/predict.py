@@ -2,6 +2,8 @@
 
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from vil_dense.mm.inference.prediction import Prepared
 from vil_dense.mm.inference.raster import label_raster
 from vil_dense.mm.inference.segmentor import Segmentor
 from vil_dense.mm.inference.sliding_window import cut
+from vil_dense.mm.inference.video import label_video
 from vil_dense.progress import Progress
 
 
@@ -47,12 +50,8 @@ def write_all(
                 if probabilities:
                     print(f"probabilities: {4 * len(segmentor.classes) * largest / GIB:.2f} GiB more")
             counted = partial(_count_windows, progress, index, len(pictures))
-            try:
+            with explain_memory(segmentor, path):
                 prediction = segmentor.run(prepared, probabilities, counted)
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                raise RunFault(f"{path}: {describe_out_of_memory(error)}{_less_memory(segmentor)}") from error
             prediction.save(out, opacity=opacity)
     return unread
 
@@ -73,25 +72,67 @@ def write_rasters(segmentor: Segmentor, rasters: dict[Path, Path], out: Path, **
     unread = []
     for path, name in rasters.items():
         try:
-            with Progress("windows") as progress:
+            with explain_memory(segmentor, path), Progress("windows") as progress:
                 label_raster(segmentor, path, out / "labels" / f"{name}.tif", progress=progress, say=print, **options)
         except ValueError as error:
             unread.append(why_unread(path, error))
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise RunFault(f"{path}: {describe_out_of_memory(error)}{_less_memory(segmentor)}") from error
     return unread
+
+
+def write_videos(
+    segmentor: Segmentor, videos: dict[Path, Path], out: Path, *, opacity: float = 0.5, masks: bool = False
+) -> list[str]:
+    """Writes the overlays of each video to `out/videos`; returns the names of those that cannot be used.
+
+    Args:
+        segmentor: labels the frames.
+        videos: for each file the path of its results below the folders of `out`, without suffix.
+        out: the folder of the results.
+        opacity: of the colours in the overlays.
+        masks: also write the label of each frame, `labels/NAME/000000.png` and so on.
+
+    Raises:
+        RunFault: there is no memory for a frame; what would need less.
+        OSError: a result cannot be written.
+    """
+    unread = []
+    for path, name in videos.items():
+        folder = out / "labels" / name if masks else None
+        try:
+            with explain_memory(segmentor, path), shown_warnings(), Progress("frames") as progress:
+                label_video(
+                    segmentor, path, out / "videos" / f"{name}.mp4", opacity=opacity, masks=folder, progress=progress
+                )
+        except ValueError as error:
+            unread.append(why_unread(path, error))
+    return unread
+
+
+@contextmanager
+def explain_memory(segmentor: Segmentor, path: Path) -> Iterator[None]:
+    """Turns a failure for lack of memory into a `RunFault` that names the file, and what would need less."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise RunFault(f"{path}: {describe_out_of_memory(error)}{_less_memory(segmentor)}") from error
+
+
+@contextmanager
+def shown_warnings() -> Iterator[None]:
+    """Prints each `UserWarning` as a line on stderr."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for message in (str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)):
+        print(f"warning: {message}", file=sys.stderr)
 
 
 def read(segmentor: Segmentor, path: Path, name: Path) -> Prepared:
     """Reads a picture as the segmentor was trained, and prints a warning for pages that are left out."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        prepared = segmentor.prepare(path, str(name))
-    for message in (str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)):
-        print(f"warning: {message}", file=sys.stderr)
-    return prepared
+    with shown_warnings():
+        return segmentor.prepare(path, str(name))
 
 
 def print_memory(segmentor: Segmentor, prepared: Prepared) -> None:

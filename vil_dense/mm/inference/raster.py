@@ -4,6 +4,7 @@ A raster is labelled in stripes of columns, each from the top to the bottom, so 
 A window that reaches into two stripes runs for both: the labels are those of a raster that was labelled at once.
 """
 
+import math
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from PIL import Image
 
 from vil_dense.files import check_file, write_whole
 from vil_dense.mm.datasets.transforms.raster import import_rasterio, may_be_invalid, open_raster, valid_pixels
+from vil_dense.mm.inference.pictures import SLIDES, largest_picture
 from vil_dense.mm.inference.raster_windows import (
     BLOCK,
     RasterSource,
@@ -32,13 +34,13 @@ BLENDS = ("taper", "mean")
 
 
 def split_rasters(pictures: dict[Path, Path]) -> tuple[dict[Path, Path], dict[Path, Path]]:
-    """Returns the pictures that are no georeferenced TIFF, and those that are.
+    """Returns the pictures that are read as a whole, and those that are labelled as rasters, see `is_raster`.
 
     Without rasterio all are pictures, and a warning names those whose place is lost.
     """
-    tiffs = [path for path in pictures if path.suffix.lower() in (".tif", ".tiff")]
+    tiffs = [path for path in pictures if path.suffix.lower() in (".tif", ".tiff", *SLIDES)]
     try:
-        placed = {path for path in tiffs if is_georeferenced(path)}
+        placed = {path for path in tiffs if is_raster(path)}
     except ImportError as error:
         for path in filter(_has_geo_tags, tiffs):
             print(f"warning: {path} is labelled as a plain picture, without its place: {error}", file=sys.stderr)
@@ -49,8 +51,10 @@ def split_rasters(pictures: dict[Path, Path]) -> tuple[dict[Path, Path], dict[Pa
     )
 
 
-def is_georeferenced(path: Path) -> bool:
-    """Returns whether a file is a GeoTIFF that says where it lies: by a transform, ground control points or RPCs.
+def is_raster(path: Path) -> bool:
+    """Returns whether a file is a TIFF that says where it lies, or is too large for Pillow.
+
+    It says where it lies by a transform, ground control points or RPCs.
 
     Raises:
         ImportError: `rasterio` is not installed (the extra `raster`).
@@ -59,7 +63,7 @@ def is_georeferenced(path: Path) -> bool:
     try:
         with open_raster(path) as dataset:
             placed = dataset.crs is not None or dataset.transform != rasterio.Affine.identity()
-            return bool(placed or dataset.gcps[0] or dataset.rpcs)
+            return bool(placed or dataset.gcps[0] or dataset.rpcs or math.prod(dataset.shape) > largest_picture())
     except ValueError:
         return False
 

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 BLOCK = 512
 """Side of a block of the written file, in px."""
 LIVE_BYTES = 2**29
-"""Size of the logits of windows that are kept at one time; the width of a stripe follows from it."""
+"""Size of the logits of windows that are kept at one time; bounds the width of a stripe."""
+PIXEL_BYTES = 2**28
+"""Size of the pixels of a row of windows, and of where they are valid; bounds the width of a stripe, too."""
 WHOLE_PX = 1024
 """Side of the largest raster that is one window where the config has none; larger ones have windows of `WINDOW_PX`."""
 WINDOW_PX = 512
@@ -101,13 +103,16 @@ class WindowRunner:
         """Logits of a window without a valid pixel, whatever they are: (1, K, h, w)."""
 
     def stripe_width(self) -> int:
-        """Returns the width of a stripe in px, a multiple of `BLOCK`, whose logits take about `LIVE_BYTES`."""
+        """Returns the width of a stripe in px, a multiple of `BLOCK`: within `LIVE_BYTES` and `PIXEL_BYTES`."""
         (height, width), tops, lefts = self.windows.window, self.windows.tops, self.windows.lefts
         down = tops[1] - tops[0] if len(tops) > 1 else height
         across = lefts[1] - lefts[0] if len(lefts) > 1 else width
         rows = math.ceil(height / down) + 1
-        count = LIVE_BYTES // (rows * self.empty.nbytes)
-        return max((count * across - width) // BLOCK, 1) * BLOCK
+        by_logits = LIVE_BYTES // (rows * self.empty.nbytes) * across
+        masks = 3  # bytes of a pixel while a row is read: the mask of GDAL, and arrays of what is valid
+        kind = np.dtype(self.source.dataset.dtypes[0])
+        by_pixels = PIXEL_BYTES // (max(height, BLOCK) * len(self.source.bands) * (kind.itemsize + masks))
+        return max((min(by_logits, by_pixels) - width) // BLOCK, 1) * BLOCK
 
     @torch.no_grad()
     def blocks(
@@ -130,11 +135,12 @@ class WindowRunner:
             indices = classes_of(segmentor.model, logits[..., columns]).cpu().numpy().astype(np.intp)
             waiting = np.concatenate([waiting, segmentor.ids[indices]])
             end = start + len(indices)
-            whole = len(waiting) if end == height else len(waiting) // BLOCK * BLOCK
-            if whole:
-                top = end - len(waiting)
-                yield make_window(stripe.start, top, waiting.shape[1], whole), waiting[:whole]
-                waiting = waiting[whole:].copy()
+            top = end - len(waiting)
+            while len(waiting) >= BLOCK or (end == height and len(waiting)):
+                block_row, waiting = waiting[:BLOCK], waiting[BLOCK:]
+                yield make_window(stripe.start, top, block_row.shape[1], len(block_row)), block_row
+                top += BLOCK
+            waiting = waiting.copy()
 
     def _logits_at(self, stripe: Stripe) -> Callable[[int, Sequence[int]], Tensor]:
         """Returns a function for the logits of windows of a stripe, which reads each row of windows once."""

@@ -5,8 +5,9 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, cast, overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -16,8 +17,9 @@ from torch import Tensor
 
 from vil_dense.mm.datasets.label_ids import file_ids
 from vil_dense.mm.datasets.wrappers import config_parts
-from vil_dense.mm.engine.resolve_config import resolve_norm
+from vil_dense.mm.engine.resolve_config import name_outputs, resolve_norm
 from vil_dense.mm.engine.resolve_pictures import resolve_from_checkpoint
+from vil_dense.mm.inference.batches import predict_list
 from vil_dense.mm.inference.image_format import ImageFormat, ImageLike, after_loading, name_of
 from vil_dense.mm.inference.onnx_network import OnnxNetwork
 from vil_dense.mm.inference.prediction import Prediction, Prepared
@@ -45,7 +47,6 @@ class Segmentor:
         segmentor = Segmentor.load("work_dirs/my_pictures")
         prediction = segmentor.predict("street.jpg")
         prediction.mask, prediction.classes
-        prediction.overlay().show()
 
     Attributes:
         classes: names of the K classes.
@@ -72,9 +73,8 @@ class Segmentor:
             raise ValueError(f"dtype is one of {', '.join(map(str, DTYPES))}, got {dtype}")
         if trained.graph and (dtype not in (None, torch.float32) or str(device or "cpu") != "cpu"):
             raise ValueError(f"{trained.name} runs in float32 on the CPU, got device {device} and dtype {dtype}")
-        device = "cpu" if trained.graph else device
         cfg = copy.deepcopy(trained.cfg)
-        self.device, self.dtype, self.batch = choose_device(device), dtype, batch
+        self.device, self.dtype, self.batch = choose_device("cpu" if trained.graph else device), dtype, batch
         self.trained = replace(trained, weights={})  # the model has them
         resolve_norm(cfg, world_size=1, cuda=False, weights=trained.weights)
         resolve_from_checkpoint(cfg, trained.described)
@@ -85,7 +85,8 @@ class Segmentor:
         with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmseg")), safe_files():
             self.format = ImageFormat.of(cfg.model, dataset.pipeline[0])
             self._pipeline = after_loading(dataset.pipeline, own_size)
-            self.model = cast(Any, OnnxNetwork(trained, cfg.model)) if trained.graph else MODELS.build(cfg.model)
+            build: Any = partial(OnnxNetwork, trained) if trained.graph else MODELS.build
+            self.model = build(name_outputs(cfg.model))
         if len(self.classes) != self.model.decode_head.num_classes:
             raise ValueError(
                 f"{trained.name}: the data set names {len(self.classes)} classes, "
@@ -185,15 +186,17 @@ class Segmentor:
             return upload(folder, repository, private=private)
 
     @overload
-    def predict(self, images: ImageLike, probabilities: bool = False) -> Prediction:
+    def predict(self, images: ImageLike, probabilities: bool = False, batch_size: int = 1) -> Prediction:
         """Returns the classes of the pixels of an image."""
 
     @overload
-    def predict(self, images: list[Any] | tuple[Any, ...], probabilities: bool = False) -> list[Prediction]:
+    def predict(
+        self, images: list[Any] | tuple[Any, ...], probabilities: bool = False, batch_size: int = 1
+    ) -> list[Prediction]:
         """Returns the classes of the pixels of each image of a list."""
 
     def predict(
-        self, images: ImageLike | list[Any] | tuple[Any, ...], probabilities: bool = False
+        self, images: ImageLike | list[Any] | tuple[Any, ...], probabilities: bool = False, batch_size: int = 1
     ) -> Prediction | list[Prediction]:
         """Returns the classes of the pixels of an image, or of each image of a list.
 
@@ -207,6 +210,7 @@ class Segmentor:
         Args:
             images: an image, or a list of images of any sizes.
             probabilities: also return those of all classes, which take 4 K bytes for each pixel.
+            batch_size: how many images of one size the network sees at one time, if they are not cut into windows.
 
         Raises:
             ValueError, TypeError: an image of another shape, type or range than the model was trained on.
@@ -214,13 +218,10 @@ class Segmentor:
         """
         if not isinstance(images, (list, tuple)):
             return self.run(self.prepare(images, name_of(images) or "image"), probabilities)
-        names = [name_of(image) or f"{number:04d}" for number, image in enumerate(images)]
-        if len(set(names)) < len(names):
-            names = [f"{number:04d}_{name}" for number, name in enumerate(names)]
-        return [self.run(self.prepare(image, name), probabilities) for image, name in zip(images, names, strict=True)]
+        return predict_list(self, images, probabilities, batch_size)
 
     def prepare(self, image: ImageLike, name: str = "image") -> Prepared:
-        """Returns an image as the network sees it, by the test pipeline of the config; raises as `predict` does."""
+        """Returns an image as the network sees it, by the test pipeline; raises as `predict` does."""
         array = self.format.array(image)
         packed = self._pipeline(dict(img=array))
         data = self.model.data_preprocessor(pseudo_collate([packed]), False)
@@ -234,8 +235,12 @@ class Segmentor:
         prepared: Prepared,
         probabilities: bool = False,
         progress: Callable[[int, int], None] = lambda done, count: None,
+        logits: Callable[[Tensor], Tensor] | None = None,
     ) -> Prediction:
-        """Returns the classes of a prepared image; calls `progress` with finished windows and all windows."""
+        """Returns the classes of a prepared image; calls `progress` with finished windows and all windows.
+
+        `logits` replaces the method of that name.
+        """
         indices = np.empty(prepared.size, np.uint8 if len(self.classes) <= 256 else np.uint16)
         shares = np.empty((len(self.classes), *prepared.size), np.float32) if probabilities else None
         bands = logit_bands(
@@ -245,13 +250,13 @@ class Segmentor:
             padding=prepared.padding,
             batch=self.batch,
             progress=progress,
-            run=self.logits,
+            run=logits or self.logits,
         )
-        for start, logits in bands:
-            rows = slice(start, start + logits.shape[1])
-            indices[rows] = classes_of(self.model, logits).cpu().numpy()
+        for start, band in bands:
+            rows = slice(start, start + band.shape[1])
+            indices[rows] = classes_of(self.model, band).cpu().numpy()
             if shares is not None:
-                shares[:, rows] = probabilities_of(logits).cpu().numpy()
+                shares[:, rows] = probabilities_of(band).cpu().numpy()
         return Prediction(
             mask=self.ids[indices],
             ids=self.ids,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from picture_folders import CODINGS, LAYOUTS, build, class_map, label_of, write_folder
+from picture_folders import CODINGS, LAYOUTS, PIPELINE, SIZE, build, class_map, label_of, write_folder
 from PIL import Image
-from refusals import raises_one_line
+from refusals import assert_one_line, raises_one_line
 
 from vil_dense.mm.datasets.folders.survey import inspect_folder
 from vil_dense.mm.datasets.label_ids import file_ids
@@ -106,6 +106,36 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     for part in ("3 pairs to train, 2 to validate", "p1.JPG", "p2.jpeg", "other.png", ".DS_Store", "film.avi"):
         assert part in text, part
     assert len(build(tmp_path)) == 3
+
+
+def test_pictures_that_not_every_pipeline_loads_are_said(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    pages = [Image.new("RGB", SIZE[::-1])] * 3
+    (tmp_path / "images/train/p1.JPG").unlink()
+    pages[0].save(tmp_path / "images/train/p1.tif", save_all=True, append_images=pages[1:])
+    Image.fromarray(np.full(SIZE, 1000, np.uint16)).save(tmp_path / "images/train/p3.png")
+    lines = said(tmp_path).splitlines()
+    for names in (("page", "p1.tif"), ("8 bits", "unchanged", "p3.png")):
+        assert_one_line(next(line for line in lines if names[-1] in line), *names)
+
+
+def test_five_bands(tmp_path: Path) -> None:
+    """Tests that pictures which only rasterio reads are found, measured, loaded by its loader, and named if damaged."""
+    rasterio = pytest.importorskip("rasterio", reason="GeoTIFF needs the extra raster")
+    write_folder(tmp_path, "flat")
+    for path in (tmp_path / "pictures").iterdir():
+        path.unlink()
+        profile = dict(driver="GTiff", count=5, height=SIZE[0], width=SIZE[1], dtype="uint16", crs="EPSG:32633")
+        place = rasterio.Affine(10, 0, 0, 0, -10, 0)
+        with rasterio.open(path.with_suffix(".tif"), "w", **profile, transform=place) as dataset:
+            dataset.write(np.full((5, *SIZE), 1000, np.uint16))
+    (tmp_path / "pictures/p0.tif").write_bytes((tmp_path / "pictures/p0.tif").read_bytes()[:300])
+    text = said(tmp_path)
+    assert "12 x 16 px, all 6 pictures" in text and "p0.tif" in text.split("left out: ")[1]
+    assert_one_line(text.partition("left out: ")[0].splitlines()[-1], "LoadRasterFromFile", "p1.tif")
+    pipeline = [dict(type="LoadRasterFromFile"), *PIPELINE[1:]]
+    found = build(tmp_path, "all", pipeline=pipeline)[0]
+    assert found["inputs"].shape == (5, *SIZE) and (found["inputs"] == 1000).all()
 
 
 def test_other_splits_and_pairs_of_no_list_are_said(tmp_path: Path) -> None:

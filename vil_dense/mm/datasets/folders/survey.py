@@ -1,6 +1,7 @@
 """Inspects a folder of pictures and masks: layout, split, sizes, classes, and what is left out and why."""
 
 import warnings
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from mmengine.logging import print_log
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from vil_dense.files import sample_evenly
 from vil_dense.mm.datasets.folders.classes import Classes, find_classes
@@ -17,8 +18,15 @@ from vil_dense.mm.datasets.folders.masks import Values, show
 from vil_dense.mm.datasets.folders.pairs import Pair, few
 from vil_dense.mm.datasets.folders.split import Split, choose_split
 from vil_dense.mm.datasets.pictures import FORMATS
+from vil_dense.mm.datasets.transforms.raster import open_raster, read_bands
 from vil_dense.progress import Progress
 
+KINDS = dict(
+    pages="warning: only the first page is read of",
+    deep="more than 8 bits, which only LoadImageFromFile(color_type='unchanged') and LoadRasterFromFile keep",
+    raster="pictures that only LoadRasterFromFile loads",
+)
+"""Describes kinds of pictures that not every pipeline loads."""
 READ_MOST = 1000
 """Pairs that are read in whole, evenly spread; of the others the files are only opened, for their sizes."""
 
@@ -73,7 +81,7 @@ def inspect_folder(
         raise ValueError(f"coding is 'ids' or 'colours', got {coding!r}")
     found = find_layout(Path(data_root), pictures, masks)
     split = choose_split(found, val_share=val_share, seed=split_seed, split_by=split_by)
-    sizes, values, faults = _read(split)
+    sizes, values, faults, kinds = _read(split)
     splits = {name: [pair for pair in pairs if pair.picture not in faults] for name, pairs in split.pairs.items()}
     if empty := [name for name, pairs in splits.items() if not pairs]:
         raise ValueError(f"no pair for {empty[0]} is left in {data_root}: {_some(faults)}")
@@ -94,6 +102,7 @@ def inspect_folder(
     ]
     if values.mixed and named.coding == "ids":
         lines.append(f"warning: {values.mixed} has other colours in its palette than masks before; its ids were taken")
+    lines += [f"{kind}: {few(sorted(paths))}" for kind, paths in kinds.items()]
     if notes := _left_out(found, split, faults):
         lines.append(f"left out: {'; '.join(notes)}")
     return Folder(found.root, splits, named, sizes, lines)
@@ -113,32 +122,39 @@ def _some(faults: Mapping[Path, str], most: int = 3) -> str:
     return "; ".join([*faults.values()][:most])
 
 
-def _read(split: Split) -> tuple[np.ndarray, Values, dict[Path, str]]:
-    """Reads pairs, `READ_MOST` of them in whole; returns sizes, values, and a sentence on each that cannot be read.
+def _read(split: Split) -> tuple[np.ndarray, Values, dict[Path, str], dict[str, list[Path]]]:
+    """Reads pairs, `READ_MOST` of them in whole.
+
+    Returns:
+        Sizes, values, a sentence on each picture that cannot be read, and the pictures of each of `KINDS`.
 
     Raises:
         ValueError: a pair that a list names cannot be read.
     """
     pairs = list({pair.picture: pair for listed in split.pairs.values() for pair in listed}.values())
-    values, sizes, faults = Values(), [], {}
+    values, sizes, faults, kinds = Values(), [], {}, defaultdict(list)
     with Progress("data", lambda line: print_log(line, "current")) as progress:
         for done, index in enumerate(sample_evenly(len(pairs))):
             pair, whole = pairs[index], done < READ_MOST
             try:
-                size = picture_size(pair.picture, whole)
+                size, found = read_size(pair.picture, whole)
                 if whole:
                     values.add(pair.mask)
                 sizes.append(size)
+                for kind in found:
+                    kinds[KINDS[kind]].append(pair.picture)
             except ValueError as error:
                 faults[pair.picture] = str(error)
             progress(done + 1, len(pairs))
     if faults and split.listed:
         raise ValueError(f"{len(faults)} files that {split.source} names cannot be used: {_some(faults)}")
-    return np.array(sizes, dtype=np.int64).reshape(-1, 2), values, faults
+    return np.array(sizes, dtype=np.int64).reshape(-1, 2), values, faults, kinds
 
 
-def picture_size(path: Path, whole: bool = False) -> tuple[int, int]:
-    """Returns height and width of a picture in px, turned by its EXIF orientation.
+def read_size(path: Path, whole: bool = False) -> tuple[tuple[int, int], list[str]]:
+    """Returns height and width of a picture in px, turned by its EXIF orientation, and which of `KINDS` it is.
+
+    A TIFF that Pillow cannot read, as one of five bands, is read by rasterio.
 
     Args:
         path: of the picture.
@@ -149,15 +165,31 @@ def picture_size(path: Path, whole: bool = False) -> tuple[int, int]:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # from half of Pillow's limit on
+            warnings.simplefilter("ignore")  # of large files, and of damaged ones, which are an error
             with Image.open(path, formats=FORMATS) as picture:
                 if whole:
                     picture.load()
                 turned = picture.getexif().get(ExifTags.Base.Orientation, 1) > 4
                 width, height = picture.size
+                found = dict(pages=getattr(picture, "n_frames", 1) > 1, deep=picture.mode.startswith(("I", "F")))
+    except UnidentifiedImageError as error:
+        if path.suffix.lower() not in (".tif", ".tiff"):
+            raise ValueError(f"{path} is not a complete picture: {error}") from None
+        return _raster_size(path, whole), ["raster"]
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} is not a complete picture: {error}") from None
-    return (width, height) if turned else (height, width)
+    return (width, height) if turned else (height, width), [kind for kind in found if found[kind]]
+
+
+def _raster_size(path: Path, whole: bool) -> tuple[int, int]:
+    """Returns height and width of a TIFF in px; raises as `read_size` does."""
+    try:
+        with open_raster(path) as dataset:
+            if whole:
+                read_bands(dataset, dataset.indexes)
+            return dataset.height, dataset.width
+    except ImportError as error:
+        raise ValueError(f"{path} cannot be read by Pillow: {error}") from None
 
 
 def describe_sizes(sizes: np.ndarray) -> str:
