@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import math
 import os
 import runpy
 import shlex
@@ -52,7 +53,7 @@ def weights(path: Path, seed: int = 0) -> Path:
     resolve_plan(cfg)
     torch.manual_seed(seed)
     checkpoint = path.with_suffix(f".{seed}.pth")
-    torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), checkpoint)
+    torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict(), meta=dict(iter=4)), checkpoint)
     return checkpoint
 
 
@@ -161,9 +162,10 @@ def test_dicom_frames_and_chosen_probabilities(trained: tuple[Path, Path], tmp_p
     code, _, error = run("volumes/predict", *trained, tmp_path / "ct", "--out", tmp_path / "out")
     assert code == 2
     assert_error_line(error, "--series", "1.2.3.4", "1.2.3.5")
-    chosen = ["--series", "1.2.3.5", "--dicom-seg", "--probabilities", "organ", "--probability-bits", 8]
+    chosen = ["--series", "1.2.3.5", "--dicom-seg", "--rtstruct", "--probabilities", "organ", "--probability-bits", 8]
     code, said, error = run("volumes/predict", *trained, tmp_path / "ct", "--out", tmp_path / "out", *chosen)
     assert code == 0 and "1 of 1 volume segmented" in said, error
+    assert (tmp_path / "out/rtstruct/ct.dcm").is_file()
     assert (tmp_path / "out/dicom_seg/ct.dcm").is_file() and (tmp_path / "out/masks/ct.nii.gz").is_file()
     shares = nibabel.load(tmp_path / "out/probabilities/ct.nii.gz")
     assert shares.shape == (17, 12, 9) and shares.get_data_dtype() == np.uint8
@@ -279,8 +281,9 @@ def trained_run(tmp_path: Path) -> Path:
     cfg.dump(folder / "vil-unet3d_2500_hippocampus.py")
     weights(folder / "vil-unet3d_2500_hippocampus.py").rename(folder / "iter_4.pth")
     (folder / "last_checkpoint").write_text("/elsewhere/work/iter_4.pth")
-    (folder / "validation").mkdir()
-    (folder / "validation/metrics.json").write_text(json.dumps(dict(mean=dict(dice=0.75, hd95_mm=2.5, nsd=None))))
+    rows = [dict(Dice=0.25 * step, HD95=2.5, NSD=math.nan, step=step) for step in (2, 3, 4)]
+    (folder / "20200101/vis_data").mkdir(parents=True)
+    (folder / "20200101/vis_data/scalars.json").write_text("\n".join(map(json.dumps, rows)))
     return folder
 
 
@@ -301,8 +304,9 @@ def test_a_run_becomes_a_bundle(trained_run: Path, tmp_path: Path, run) -> None:
     network.load_state_dict(state)
     assert all(torch.equal(value, own[f"network.{name}"]) for name, value in state.items())
     card = (out / "docs/README.md").read_text()
-    assert "Segments Anterior, Posterior in MRI." in card and "iter_4.pth" in card and "- dice: 0.75" in card
-    assert json.loads((out / "configs/metadata.json").read_text())["eval_metrics"]["hd95_mm"] == 2.5
+    assert "Segments Anterior, Posterior in MRI." in card and "iter_4.pth" in card and "- dice: 1.0" in card
+    metrics = json.loads((out / "configs/metadata.json").read_text())["eval_metrics"]
+    assert metrics == dict(dice=1.0, hd95_mm=2.5, nsd=None)
     assert (out / "LICENSE").read_text().strip().startswith("Apache License")
     parser.read_config(out / "configs/train.json")
     assert parser["fold"] == 0 and parser["train"]["preprocessing"]["flip_axes"] == [0, 2]
@@ -313,14 +317,16 @@ def test_a_run_becomes_a_bundle(trained_run: Path, tmp_path: Path, run) -> None:
 
 
 @pytest.mark.parametrize("fold", ["all", None, 3])
-def test_no_score_of_its_own_training_cases_is_exported(fold: object, trained_run: Path) -> None:
+def test_a_card_shows_the_score_of_its_checkpoint_on_held_out_cases(fold: object, trained_run: Path) -> None:
     cfg = Config.fromfile(trained_run / "vil-unet3d_2500_hippocampus.py")
     cfg.fold, cfg.data_root = fold, "/home/someone/Task04"
     resolve_plan(cfg)
     tool = runpy.run_path(str(ROOT / "tools/volumes/export_bundle.py"))
-    measured = tool["scores"](trained_run, cfg)
-    card = tool["card"](cfg, trained_run / "iter_4.pth", measured)
-    assert ("0.75" in card) is (measured != {}) is (fold == 3)
+    for step, dice in ((3, "0.75"), (4, "1.0"), (5, ""), (None, "")):
+        measured = tool["scores"](cfg, trained_run / "iter_4.pth", step)
+        card = tool["card"](cfg, trained_run / "iter_4.pth", measured)
+        shown = bool(dice) and fold == 3
+        assert (f"- dice: {dice}" in card) is shown is (measured != {}) is ("- none: no validation" not in card)
     assert ("all cases were trained on" in card) is (fold != 3)
     assert "/home" not in card and "Task04" in card, "no local path"
 
