@@ -82,3 +82,14 @@ def test_a_folder_that_was_removed(tmp_path: Path) -> None:
     done = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: ") and "Traceback" not in done.stderr
+
+
+def test_warnings_as_errors_are_those_of_this_package(tmp_path: Path) -> None:
+    """Lets torch warn under `python -W error`, at its import and later, and makes a warning of ours an error."""
+    code = PROGRAM + "import torch.distributed.optim, warnings\nexec(compile(LATE, 'late.py', 'exec'), SCOPE)"
+    late = "import warnings\nwarnings.warn('old', DeprecationWarning)\nwarnings.warn('odd')"
+    for module, ending in (("torch.sub", ""), ("vil_dense.sub", "DeprecationWarning: old")):
+        text = code.replace("LATE", repr(late)).replace("SCOPE", f"dict(__name__={module!r})")
+        done = subprocess.run([sys.executable, "-W", "error", "-c", text], capture_output=True, text=True, check=False)
+        assert done.stderr.endswith(f"{ending}\n") and (done.returncode == 0) is (not ending), done.stderr
+        assert ending or done.stderr.count("\n") == 1, "one line, of the second warning"

@@ -38,6 +38,17 @@ def test_a_log_takes_lines_of_long_loops_only(clock: list[float]) -> None:
     assert said == ["reading: 2 of 4, ETA 0:00:06"]
 
 
+def test_a_long_loop_leaves_few_lines(clock: list[float]) -> None:
+    """Of 20 minutes: the first ones every 5 s, the last ones every minute."""
+    said: list[str] = []
+    report, times = Progress("reading", said.append), []
+    for second in range(1, 1201):
+        clock[0], before = float(second), len(said)
+        report(second, 1200)
+        times += [second] * (len(said) - before)
+    assert times[:3] == [5, 10, 15] and times[-1] - times[-2] == 60 and len(times) < 35
+
+
 def test_data_sets_hand_it_to_their_loader_processes() -> None:
     assert pickle.loads(pickle.dumps(Progress("reading", print))).say is print
 

@@ -122,6 +122,7 @@ def imports() -> Iterator[Finding]:
     """Checks that the packages of vil_dense can be imported."""
     for name, extra in (("vil_dense.backbones", ""), ("vil_dense.mm", "seg"), ("vil_dense.medical", "medical")):
         try:
+            importlib.import_module("vil_dense.command_line").spare_libraries()
             importlib.import_module(name)
             yield Finding(name, "ok", "can be imported")
         except Exception as error:  # any failure of the import is a finding

@@ -5,12 +5,18 @@ import ast
 import math
 import os
 import re
+import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 
 def plain_parser(description: str | None) -> argparse.ArgumentParser:
-    """Returns a parser with the option that every tool has: `--debug`. A removed current folder ends the program."""
+    """Returns a parser with the option that every tool has: `--debug`. A removed current folder ends the program.
+
+    Every tool calls this function before it imports a library, so it also calls `spare_libraries`.
+    """
+    spare_libraries()
     arguments = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -20,6 +26,18 @@ def plain_parser(description: str | None) -> argparse.ArgumentParser:
     except FileNotFoundError:  # MKL would end the program with a message about a library of its own
         arguments.exit(2, "error: the current folder has been removed: change to another one\n")
     return arguments
+
+
+def spare_libraries() -> None:
+    """Limits `python -W error` and PYTHONWARNINGS=error to the warnings of this package.
+
+    Libraries warn as they are imported, torch of functions of its own: as an error this would end every tool in a
+    traceback that its user cannot mend.
+    """
+    if any(option.startswith("error") for option in sys.warnoptions):
+        libraries = r"(?!vil_dense\b|__main__$)"
+        warnings.filterwarnings("default", module=libraries)
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module=libraries)
 
 
 def parser(description: str, config: str | None = None) -> argparse.ArgumentParser:

@@ -10,9 +10,12 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+LONGEST_S = 60.0
+"""Most seconds between two lines."""
+
 
 class Progress:
-    """Shows a bar with count and time left on a terminal; elsewhere writes a line every few seconds and at the end.
+    """Shows a bar with count and time left on a terminal; elsewhere writes lines ever more rarely, and one at the end.
 
     It is called with what is done, what there is to do, and a note. As a context manager it removes the bar where the
     loop fails.
@@ -21,7 +24,8 @@ class Progress:
         what: the work, in a word.
         say: takes the lines instead, as for a log, and none at the end.
         stream: a terminal or a file (default: stderr).
-        every_s: seconds between two lines.
+        every_s: seconds between the first lines. From then on a line comes after a third more of the time so far, or
+            after `LONGEST_S`, so that a log of a long loop stays short.
     """
 
     def __init__(
@@ -48,7 +52,9 @@ class Progress:
         now = time.monotonic()
         if self.say is None and stream.isatty():
             self._draw(done, total, note, stream)
-        elif now - self.said >= self.every_s or (self.say is None and done >= total):
+        elif now - self.said >= max(self.every_s, min((now - self.start) / 4, LONGEST_S)) or (
+            self.say is None and done >= total
+        ):
             self.said = now
             rest = timedelta(seconds=round((now - self.start) / done * (total - done)))
             line = f"{self._count(done, total, note)}, ETA {rest}"

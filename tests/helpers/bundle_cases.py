@@ -23,11 +23,11 @@ OF_MONAI = {
         deep_supr_num=1,
     ),
     "SegResNet": dict(init_filters=8),
+    "MedNeXt": dict(init_filters=4, kernel_size=3, blocks_down=[1] * 2, blocks_up=[1] * 2, deep_supervision=True),
     "SwinUNETR": dict(feature_size=12),
     "UNETR": dict(hidden_size=24, num_heads=2, mlp_dim=12, feature_size=4),
 }
 """Small options of MONAI's networks."""
-NEED_EINOPS = ("SwinUNETR", "UNETR")
 # MONAI 1.6 renames a key of its own schema and warns that configs are programs.
 WARNINGS = [
     pytest.mark.filterwarnings("ignore:Detected deprecated name 'optional_packages_version':UserWarning"),

@@ -62,3 +62,17 @@ def write_series(
         data.PixelData = voxels[..., k].T.astype("<i2").tobytes()
         data.save_as(path, enforce_file_format=True)
     return folder
+
+
+def enhanced(series: Path, folder: Path) -> Path:
+    """Writes a series of `write_series` as one file of enhanced DICOM, by highdicom, and returns the folder of it."""
+    from highdicom.legacy import LegacyConvertedEnhancedCTImage
+    from pydicom import dcmread
+
+    slices = [dcmread(path) for path in sorted(series.iterdir())]
+    for data in slices:
+        data.ImageType, data.Manufacturer, data.PatientPosition = ["ORIGINAL", "PRIMARY", "AXIAL"], "", "HFS"
+    folder.mkdir()
+    made = LegacyConvertedEnhancedCTImage(slices, "1.2.3.7", 1, "1.2.3.7.1", 1)
+    made.save_as(folder / "enhanced.dcm")
+    return folder

@@ -23,10 +23,10 @@ plan = dict(
     spacing_mm={spacing}, patch_vox=(8, 8, 8), intensity=[dict(rule="zscore")],
 )
 shared = dict(data_root=data_root, plan=plan)
-model = dict(type="VolumeSegmentor", plan=plan, network=dict(type="ViLUNet3D", channels=(4, 8), depths=(0, 1),
-             deep_supervision=1), overlap=0.0)
+model = dict(type="VolumeSegmentor", plan=plan, network={network}, overlap=0.0)
 test_evaluator = dict(plan=plan)
 """
+NETWORK = dict(type="ViLUNet3D", channels=(4, 8), depths=(0, 1), deep_supervision=1)
 
 
 def write_cases(root: Path, count: int = 6, folds: int = 0) -> Path:
@@ -50,10 +50,16 @@ def write_cases(root: Path, count: int = 6, folds: int = 0) -> Path:
     return root
 
 
-def write_config(path: Path, data: Path, spacing: tuple = (1.0, 1.0, 2.0), patient: str | None = None) -> Path:
+def write_config(
+    path: Path,
+    data: Path,
+    spacing: tuple = (1.0, 1.0, 2.0),
+    patient: str | None = None,
+    network: dict = NETWORK,
+) -> Path:
     """Writes a config of a small network for the cases of `write_cases`."""
     base = ROOT / "configs/_base_"
-    path.write_text(CONFIG.format(base=base, data=data, spacing=spacing, patient=repr(patient)))
+    path.write_text(CONFIG.format(base=base, data=data, spacing=spacing, patient=repr(patient), network=network))
     return path
 
 

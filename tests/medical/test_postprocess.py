@@ -6,16 +6,11 @@ import numpy as np
 import pytest
 from refusals import raises_one_line
 
-from vil_dense.medical.postprocess import (
-    check_steps,
-    fill_holes,
-    keep_largest,
-    largest_alone,
-    postprocess,
-    remove_small,
-)
+from vil_dense.medical.label_map import LabelMap
+from vil_dense.medical.postprocess import check_steps, largest_alone, postprocess, values_in_masks
 
 LABELS = dict(background=0, organ=1, vessel=2, bone=5)
+KNOWN = LabelMap.of(dict(labels=LABELS))
 
 
 def two_parts() -> np.ndarray:
@@ -28,14 +23,10 @@ def two_parts() -> np.ndarray:
 
 
 def test_the_largest_component_stays() -> None:
-    mask = two_parts()
-    keep_largest(mask, (0, 1, 2, 5))
-    expected = two_parts()
+    mask, expected = two_parts(), two_parts()
     expected[8, 9, 1] = 0
+    postprocess(mask, largest_alone(LABELS), KNOWN, 0.001)
     np.testing.assert_array_equal(mask, expected)
-    again = two_parts()
-    postprocess(again, largest_alone(LABELS), LABELS, 0.001)
-    np.testing.assert_array_equal(again, expected)
 
 
 def test_a_hole_is_filled_and_what_lies_in_it_stays() -> None:
@@ -49,7 +40,7 @@ def test_a_hole_is_filled_and_what_lies_in_it_stays() -> None:
     open_one = mask.copy()
     open_one[3, 3, 4:] = 0  # a channel of one voxel to the outside
     for given, wanted in ((mask, expected), (open_one, open_one.copy())):
-        fill_holes(given, [1])
+        postprocess(given, dict(organ=dict(fill_holes=True)), KNOWN, 0.001)
         np.testing.assert_array_equal(given, wanted)
 
 
@@ -58,10 +49,10 @@ def test_volumes_are_in_ml_whatever_the_spacing(spacing: tuple[float, ...]) -> N
     voxel_ml = float(np.prod(spacing)) / 1000
     for min_ml, kept in ((27 * voxel_ml, True), (29 * voxel_ml, False)):
         mask = two_parts()
-        remove_small(mask, [1], min_ml, voxel_ml)
+        postprocess(mask, dict(organ=dict(min_ml=min_ml)), KNOWN, voxel_ml)
         assert (mask == 1).sum() == (28 if kept else 0) and (mask == 2).sum() == 3
     mask = two_parts()
-    remove_small(mask, [2], 3 * voxel_ml, voxel_ml)
+    postprocess(mask, dict(vessel=dict(min_ml=3 * voxel_ml)), KNOWN, voxel_ml)
     assert (mask == 2).sum() == 3, "a component of just this volume stays"
 
 
@@ -69,9 +60,9 @@ def test_steps_come_in_their_order() -> None:
     """A hollow ball is filled before its volume is compared, and the largest component can still be too small."""
     mask = np.zeros((9, 9, 9), dtype=np.uint8)
     mask[1:6, 1:6, 1:6], mask[2:5, 2:5, 2:5], mask[7, 7, 7] = 1, 0, 1
-    postprocess(mask, dict(organ=dict(min_ml=0.11, largest=True, fill_holes=True)), LABELS, 0.001)
+    postprocess(mask, dict(organ=dict(min_ml=0.11, largest=True, fill_holes=True)), KNOWN, 0.001)
     assert mask.sum() == 125
-    postprocess(mask, dict(organ=dict(min_ml=0.2, largest=True)), LABELS, 0.001)
+    postprocess(mask, dict(organ=dict(min_ml=0.2, largest=True)), KNOWN, 0.001)
     assert mask.sum() == 0
 
 
@@ -91,3 +82,38 @@ def test_steps_come_in_their_order() -> None:
 def test_steps_that_are_refused(steps: Any, names: tuple[str, ...]) -> None:
     with raises_one_line(ValueError, *names):
         check_steps(steps, LABELS)
+
+
+REGIONS = LabelMap.of(
+    dict(
+        labels=dict(background=0, whole=[1, 2, 3], core=[2, 3], enhancing=3),
+        class_order=["background", "whole", "core", "enhancing"],
+        regions_class_order=[1, 2, 3],
+    )
+)
+
+
+def test_regions_take_what_is_inside_them_and_leave_what_is_around() -> None:
+    """A crumb of the whole takes its core away; a crumb of the core falls back to the whole; holes likewise."""
+    mask = np.zeros((12, 9, 9), np.uint8)
+    mask[1:8, 1:8, 1:8], mask[2:5, 2:5, 2:5], mask[2, 2, 2] = 1, 2, 3
+    mask[6, 6, 6] = 3  # a crumb of core and enhancing within the whole
+    mask[10, 4:6, 4] = 1, 3  # a crumb of the whole
+    mask[2, 6, 6] = 0  # a hole of the whole
+    mask[3, 3, 3] = 1  # a hole of the core
+    wholes = mask.copy()
+    postprocess(wholes, dict(whole=dict(largest=True, fill_holes=True)), REGIONS, 0.001)
+    expected = mask.copy()
+    expected[10], expected[2, 6, 6] = 0, 1
+    np.testing.assert_array_equal(wholes, expected)
+    postprocess(mask, dict(core=dict(min_ml=0.003, fill_holes=True)), REGIONS, 0.001)
+    expected[10, 4:6, 4], expected[2, 6, 6] = 1, 0
+    expected[6, 6, 6], expected[3, 3, 3] = 1, 2
+    np.testing.assert_array_equal(mask, expected)
+
+
+def test_regions_that_overlap_keep_what_they_do_not_share() -> None:
+    labels = dict(background=0, one=[1, 3], other=[2, 3], both=3)
+    plan = dict(labels=labels, class_order=[*labels], regions_class_order=[1, 2, 3])
+    table = values_in_masks(LabelMap.of(plan), "one")
+    assert (table.values, table.removed, table.enclosed, table.filled) == ((1, 3), {1: 0, 3: 2}, (0,), 1)

@@ -41,13 +41,21 @@ def noisy(seed: int, errors: int) -> np.ndarray:
     return label
 
 
-def write_study(root: Path, name: str, masks: list[np.ndarray], shares: list[np.ndarray] | None = None) -> Path:
+def write_study(
+    root: Path,
+    name: str,
+    masks: list[np.ndarray],
+    shares: list[np.ndarray] | None = None,
+    *,
+    plan: dict = PLAN,
+    truths: list[np.ndarray] | None = None,
+) -> Path:
     """Writes what a cross-validation of two folds leaves: masks, labels, perhaps probabilities, and study.json."""
     folder, cases = root / name, []
     for seed, mask in enumerate(masks):
         fold, case = seed % 2, f"c{seed:02d}"
         label = root / f"labels/{case}.nii.gz"
-        write_nifti(label, truth(seed), affine("LPS"))
+        write_nifti(label, truths[seed] if truths else truth(seed), affine("LPS"))
         write_nifti(folder / f"masks/{case}.nii.gz", mask, affine("LPS"))
         if shares is not None:
             stored = np.round(shares[seed] * PROBABILITY_STEPS).astype(np.uint16)
@@ -59,7 +67,7 @@ def write_study(root: Path, name: str, masks: list[np.ndarray], shares: list[np.
         (folder / f"fold_{fold}/iter_2.pth").write_bytes(name.encode() + bytes([fold]))
         file = folder / f"fold_{fold}/iter_2.pth"
         checkpoints.append(dict(file=f"fold_{fold}/iter_2.pth", sha256=sha256(file)))
-    model = dict(plan=PLAN, network=dict(type="ViLUNet3D"))
+    model = dict(plan=plan, network=dict(type="ViLUNet3D"))
     (folder / "study.json").write_text(json.dumps(dict(model=model, checkpoints=checkpoints, cases=cases)))
     return folder
 
@@ -86,7 +94,7 @@ def test_dice_is_that_of_the_metric_after_the_steps_themselves() -> None:
     for number, steps in enumerate(STEPS):
         for value, name in ((1, "organ"), (2, "vessel")):
             own = mask.copy()
-            postprocess(own, {name: steps}, LABELS, 0.009)
+            postprocess(own, {name: steps}, LabelMap.of(PLAN), 0.009)
             (score,) = score_case("c", own, true, classes={name: value}, spacing_mm=spacing)
             assert found[value][number] == pytest.approx(score.dice), steps
     assert len({round(dice, 6) for dice in found[1]}) > 3, "the steps differ here"
@@ -115,6 +123,33 @@ def test_a_step_that_helps_every_case_is_chosen(tmp_path: Path) -> None:
     before, after = (selection.describe(selection.table(members, own))["dice"] for own in ({}, steps))
     assert after > before
     assert selection.nested() == dict(dice=pytest.approx(after, abs=1e-9), same=2, folds=2)
+
+
+@pytest.mark.parametrize("regions", [True, False], ids=["regions", "classes"])
+def test_regions_and_voxels_without_annotation(regions: bool, tmp_path: Path) -> None:
+    """Crumbs of the whole are removed, and the scores are those of the metric after the steps themselves."""
+    labels = dict(background=0, whole=[1, 2], core=2) if regions else dict(background=0, whole=1, core=2)
+    plan = PLAN | dict(labels=labels, class_order=[*labels], ignore_label=255)
+    plan |= dict(regions_class_order=[1, 2]) if regions else {}
+    known, seeds = LabelMap.of(plan), range(20)
+    masks, truths = [noisy(seed, 3) for seed in seeds], [truth(seed) for seed in seeds]
+    for mask, true in zip(masks, truths, strict=True):
+        mask[-1, -1, :3] = 1  # a crumb
+        mask[6:8, :, 0], true[6:8, :, 0] = 2, 255  # nobody knows
+    found = read_study(write_study(tmp_path, "a", masks, plan=plan, truths=truths))
+    check_studies([found])
+    selection = Selection([found])
+    members, steps = selection.choose()
+    assert steps == dict(whole=dict(min_ml=0.01)) or (not regions and steps == dict(whole=dict(largest=True)))
+    for own in ({}, steps, dict(core=dict(largest=True), whole=dict(fill_holes=True))):
+        wanted = []
+        for mask, true in zip(masks, truths, strict=True):
+            after = mask.copy()
+            postprocess(after, own, known, 0.001)
+            scores = score_case("c", after, true, classes=known.structures, spacing_mm=(1, 1, 1), ignore=255)
+            wanted.append([score.dice for score in scores])
+        np.testing.assert_allclose(selection.table(members, own), wanted, atol=1e-6)
+    assert selection.nested()["same"] == 2
 
 
 def test_noise_and_few_patients_choose_nothing(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The tool that makes a MONAI bundle of a run of volumes: what the bundle holds, and runs that are refused."""
 
 import json
+import math
 import runpy
 from pathlib import Path
 
@@ -28,8 +29,9 @@ def trained_run(tmp_path: Path) -> Path:
     cfg.dump(folder / "vil-unet3d_2500_hippocampus.py")
     write_weights(folder / "vil-unet3d_2500_hippocampus.py").rename(folder / "iter_4.pth")
     (folder / "last_checkpoint").write_text("/elsewhere/work/iter_4.pth")
-    (folder / "validation").mkdir()
-    (folder / "validation/metrics.json").write_text(json.dumps(dict(mean=dict(dice=0.75, hd95_mm=2.5, nsd=None))))
+    rows = [dict(Dice=0.25 * step, HD95=2.5, NSD=math.nan, step=step) for step in (2, 3, 4)]
+    (folder / "20200101/vis_data").mkdir(parents=True)
+    (folder / "20200101/vis_data/scalars.json").write_text("\n".join(map(json.dumps, rows)))
     return folder
 
 
@@ -50,8 +52,9 @@ def test_a_run_becomes_a_bundle(trained_run: Path, tmp_path: Path, run) -> None:
     network.load_state_dict(state)
     assert all(torch.equal(value, own[f"network.{name}"]) for name, value in state.items())
     card = (out / "docs/README.md").read_text()
-    assert "Segments Anterior, Posterior in MRI." in card and "iter_4.pth" in card and "- dice: 0.75" in card
-    assert json.loads((out / "configs/metadata.json").read_text())["eval_metrics"]["hd95_mm"] == 2.5
+    assert "Segments Anterior, Posterior in MRI." in card and "iter_4.pth" in card and "- dice: 1.0" in card
+    metrics = json.loads((out / "configs/metadata.json").read_text())["eval_metrics"]
+    assert metrics == dict(dice=1.0, hd95_mm=2.5, nsd=None)
     assert (out / "LICENSE").read_text().strip().startswith("Apache License")
     parser.read_config(out / "configs/train.json")
     assert parser["fold"] == 0 and parser["train"]["preprocessing"]["flip_axes"] == [0, 2]
@@ -62,14 +65,16 @@ def test_a_run_becomes_a_bundle(trained_run: Path, tmp_path: Path, run) -> None:
 
 
 @pytest.mark.parametrize("fold", ["all", None, 3])
-def test_no_score_of_its_own_training_cases_is_exported(fold: object, trained_run: Path) -> None:
+def test_a_card_shows_the_score_of_its_checkpoint_on_held_out_cases(fold: object, trained_run: Path) -> None:
     cfg = Config.fromfile(trained_run / "vil-unet3d_2500_hippocampus.py")
     cfg.fold, cfg.data_root = fold, "/home/someone/Task04"
     resolve_plan(cfg)
     tool = runpy.run_path(str(ROOT / "tools/volumes/export_bundle.py"))
-    measured = tool["scores"](trained_run, cfg)
-    card = tool["card"](cfg, trained_run / "iter_4.pth", measured)
-    assert ("0.75" in card) is (measured != {}) is (fold == 3)
+    for step, dice in ((3, "0.75"), (4, "1.0"), (5, ""), (None, "")):
+        measured = tool["scores"](cfg, trained_run / "iter_4.pth", step)
+        card = tool["card"](cfg, trained_run / "iter_4.pth", measured)
+        shown = bool(dice) and fold == 3
+        assert (f"- dice: {dice}" in card) is shown is (measured != {}) is ("- none: no validation" not in card)
     assert ("all cases were trained on" in card) is (fold != 3)
     assert "/home" not in card and "Task04" in card, "no local path"
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from fold_studies import run_study, write_cases, write_config
+from fold_studies import NETWORK, run_study, write_cases, write_config
 from refusals import assert_error_line
 
-from vil_dense.medical.postprocess import keep_largest
+from vil_dense.medical.label_map import LabelMap
+from vil_dense.medical.postprocess import postprocess
 from vil_dense.medical.studies import read_study, write_chosen
 
 ROOT = Path(__file__).parents[2]
@@ -17,11 +18,13 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data, two configs of different spacing, and a finished cross-validation of each."""
+    """Data, two configs of different networks and spacing, and a finished cross-validation of each."""
     root = tmp_path_factory.mktemp("folds")
     data = write_cases(root / "data", 4, folds=2)
-    for name, spacing in (("a", (1.0, 1.0, 2.0)), ("b", (1.5, 1.5, 2.0))):
-        run_study(root / name, write_config(root / f"{name}.py", data, spacing), probabilities=True)
+    of_monai = dict(type="SegResNet", init_filters=8)
+    for name, spacing, network in (("a", (1.0, 1.0, 2.0), NETWORK), ("b", (1.5, 1.5, 2.0), of_monai)):
+        path = write_config(root / f"{name}.py", data, spacing, network=network)
+        run_study(root / name, path, probabilities=True)
     return root
 
 
@@ -54,8 +57,14 @@ def test_a_choice_is_predicted_with(made: Path, tmp_path: Path, run) -> None:
         assert code == 0, error
         own.append(unscaled(tmp_path / name / "probabilities/p0_a.nii.gz"))
     np.testing.assert_allclose(stored, np.mean(own, axis=0), atol=0.5)
+    plain = ["--out", tmp_path / "plain", "--probabilities"]  # the same networks as a list, without steps
+    code, said, error = run("volumes/predict", made / "a", made / "b", image, *plain)
+    assert code == 0, error
+    np.testing.assert_array_equal(unscaled(tmp_path / "plain/probabilities/p0_a.nii.gz"), stored)
     expected = stored.argmax(-1).astype(np.uint8)
-    keep_largest(expected, [1])
+    np.testing.assert_array_equal(read(tmp_path / "plain/masks/p0_a.nii.gz"), expected)
+    known = LabelMap.of(dict(labels=dict(background=0, organ_2=1, organ_10=2)))
+    postprocess(expected, dict(organ_2=dict(largest=True)), known, 1.0)
     np.testing.assert_array_equal(read(tmp_path / "pair/masks/p0_a.nii.gz"), expected)
     settings = json.loads((tmp_path / "pair/settings.json").read_text())
     assert len(settings["checkpoints"]) == 4 and settings["steps"] == dict(organ_2=dict(largest=True))

@@ -114,9 +114,10 @@ def test_dicom_frames_and_chosen_probabilities(trained: tuple[Path, Path], tmp_p
     code, _, error = run("volumes/predict", *trained, tmp_path / "ct", "--out", tmp_path / "out")
     assert code == 2
     assert_error_line(error, "--series", "1.2.3.4", "1.2.3.5")
-    chosen = ["--series", "1.2.3.5", "--dicom-seg", "--probabilities", "organ", "--probability-bits", 8]
+    chosen = ["--series", "1.2.3.5", "--dicom-seg", "--rtstruct", "--probabilities", "organ", "--probability-bits", 8]
     code, said, error = run("volumes/predict", *trained, tmp_path / "ct", "--out", tmp_path / "out", *chosen)
     assert code == 0 and "1 of 1 volume segmented" in said, error
+    assert (tmp_path / "out/rtstruct/ct.dcm").is_file()
     assert (tmp_path / "out/dicom_seg/ct.dcm").is_file() and (tmp_path / "out/masks/ct.nii.gz").is_file()
     shares = nibabel.load(tmp_path / "out/probabilities/ct.nii.gz")
     assert shares.shape == (17, 12, 9) and shares.get_data_dtype() == np.uint8

@@ -12,6 +12,7 @@ metadata), docs/ and LICENSE. Commands for use in DIR:
   python -m monai.bundle verify_metadata --meta_file configs/metadata.json --filepath configs/schema.json
 """
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,16 +25,21 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 
 
-def scores(run: Path, cfg: "Config") -> dict[str, float | None]:
-    """Reads the means of the last validation of a run; empty if there is none, or on the cases of the training."""
-    from vil_dense.files import read_json
+METRICS = dict(dice="Dice", hd95_mm="HD95", nsd="NSD")
+"""Names of the means in the metadata, and in the log of a run."""
+
+
+def scores(cfg: "Config", checkpoint: Path, step: int | None) -> dict[str, float | None]:
+    """Reads the means of the validation at the step of a checkpoint, from the log of its run beside it.
+
+    They are empty if no validation was logged there, or if it scored cases of the training.
+    """
+    from vil_dense.mm.engine.hooks.reports import read_scalars
     from vil_dense.mm.engine.resolve_volumes import scores_held_out
 
-    path = run / "validation/metrics.json"
-    content = read_json(path) if path.is_file() else dict(mean={})
-    if not isinstance(content, dict) or not isinstance(content.get("mean"), dict):
-        raise ValueError(f"{path} holds no means of a validation")
-    return content["mean"] if scores_held_out(cfg) else {}
+    curves = {key: read_scalars(str(checkpoint.parent), name) for key, name in METRICS.items()}
+    found = {key: curve[step] for key, curve in curves.items() if step in curve}
+    return {k: None if math.isnan(x) else x for k, x in found.items()} if scores_held_out(cfg) else {}
 
 
 def card(cfg: "Config", checkpoint: Path, measured: dict[str, float | None]) -> str:
@@ -43,7 +49,7 @@ def card(cfg: "Config", checkpoint: Path, measured: dict[str, float | None]) -> 
     plan = cfg.model.plan
     rows = (
         "\n".join(f"- {name}: {value if value is None else round(value, 4)}" for name, value in measured.items())
-        or "- none: the run left no score of cases that it was not trained on"
+        or "- none: no validation on cases that it was not trained on was logged at its step"
     )
     fold, data = cfg.get("fold", "not recorded"), Path(cfg.get("data_root") or "not recorded").name
     fold = "none, all cases were trained on" if fold in (None, "all") else fold
@@ -56,7 +62,7 @@ windows of {" x ".join(map(str, plan["patch_vox"]))} voxels.
 ## Training
 
 Data: {data}. Held-out fold: {fold}. Checkpoint: {checkpoint.name}.
-Last validation of the run, on the held-out cases:
+Validation at the step of this checkpoint, on the held-out cases:
 
 {rows}
 
@@ -76,10 +82,11 @@ def main() -> int:
 
     from torch import nn
 
+    from vil_dense.layers.lora import merge_lora
     from vil_dense.mm.cli.arguments import report_errors
     from vil_dense.mm.cli.runs import run_config
     from vil_dense.mm.utils.run_folders import last_checkpoint
-    from vil_dense.mm.utils.safe_load import load_exactly, read_weights
+    from vil_dense.mm.utils.safe_load import load_exactly, load_safely, weights_of
 
     with report_errors(args.debug):
         run = Path(args.run)
@@ -91,10 +98,11 @@ def main() -> int:
 
         plan = cfg.model.plan = dict(read_plan(cfg.model.plan))
         checkpoint = Path(args.checkpoint) if args.checkpoint else last_checkpoint(run)
-        weights = read_weights(str(checkpoint))
+        content = load_safely(str(checkpoint))
+        weights = merge_lora(weights_of(content))
         network = build_network(plan, **cfg.model.network)
         load_exactly(nn.ModuleDict(dict(network=network)), weights, str(checkpoint))
-        measured = scores(run, cfg)
+        measured = scores(cfg, checkpoint, (content.get("meta") or {}).get("iter"))
         windows = dict(overlap=cfg.model.get("overlap", 0.5), batch=cfg.model.get("window_batch", 1))
         checks = write_bundle(
             Path(args.out),

@@ -14,6 +14,7 @@ data set. Writes to DIR for each case:
   reports/NAME.json         ml, components and "touches the border" of each structure; all cases in volumes.csv
   probabilities/NAME.nii.gz with --probabilities: (I, J, K, classes) from 0 to 1, of all classes or of those named
   dicom_seg/NAME.dcm        with --dicom-seg: the mask as a DICOM segmentation of the slices of a DICOM series
+  rtstruct/NAME.dcm         with --rtstruct: the mask as a DICOM structure set, contours on the slices in mm
 
 Networks of one configuration are averaged on its own grid (logits); several configurations on the grid of the file
 (probabilities), where each counts the same. A stopped run resumes with the same command. Scores are never stored for
@@ -139,6 +140,7 @@ def arguments() -> argparse.Namespace:
     )
     known.add_argument("--probability-bits", type=int, choices=(8, 16), default=16, help="of each (default: 16)")
     known.add_argument("--dicom-seg", action="store_true", help="also write DICOM segmentations, of DICOM input")
+    known.add_argument("--rtstruct", action="store_true", help="also write DICOM structure sets, of DICOM input")
     known.add_argument("--series", metavar="UID", help="series of a folder that holds several DICOM series")
     known.add_argument("--frame", metavar="N", help="a number from 0, or all: volumes of a series in time (4D)")
     known.add_argument("--section", help="list in the JSON, e.g. training (default: the first of testing, test, ...)")
@@ -167,6 +169,7 @@ def main() -> int:
         from vil_dense.medical.datalists.inputs import by_frame, describe_inputs, find_cases
         from vil_dense.medical.inference.batch import Folder
         from vil_dense.medical.inference.probabilities import Probabilities
+        from vil_dense.medical.io.dicom_masks import DICOM_MASKS
         from vil_dense.mm.volumes.weights import load_configuration
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -181,7 +184,8 @@ def main() -> int:
         shares = None if args.probabilities is None else Probabilities(args.probabilities, args.probability_bits)
         settings = dict(checkpoints=[f"{path.name} {sha256(path)}" for paths in found.checkpoints for path in paths])
         options: dict[str, Any] = dict(mirror=args.mirror, largest=args.largest, probabilities=shares)
-        options |= dict(dicom_seg=args.dicom_seg, windows=windows, others=configurations[1:], steps=found.steps)
+        forms = [form for form in DICOM_MASKS if getattr(args, form)]
+        options |= dict(dicom=forms, windows=windows, others=configurations[1:], steps=found.steps)
         folder = Folder(Path(args.out), networks, plan, settings, device=device, **options)
         survey = folder.survey(cases)
     with report_errors(args.debug, code=1):

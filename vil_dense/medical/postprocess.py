@@ -6,12 +6,12 @@ tensors, which for 14 classes and 512 x 512 x 600 voxels take 2 GiB.)
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
-from vil_dense.medical.label_map import structures
+from vil_dense.medical.label_map import LabelMap, inside, structures
 
 Steps = Mapping[str, Mapping[str, Any]]
 """Steps of each structure by name: `fill_holes` (bool), `largest` (bool) and `min_ml` (number), in this order."""
@@ -39,11 +39,6 @@ def check_steps(steps: Any, labels: Mapping[str, int]) -> None:
         raise ValueError(f"post-processing is an object with the steps of each structure, got {steps!r}")
     if unknown := [name for name in steps if name not in names]:
         raise ValueError(f"post-processing of {', '.join(unknown)}: the plan has {', '.join(names)}")
-    if steps and (regions := [name for name, value in labels.items() if not isinstance(value, int)]):
-        raise ValueError(
-            f"post-processing (--largest) is for classes that exclude each other, and {', '.join(regions)} are regions "
-            "of several labels: process the masks of regions with your own rule"
-        )
     for name, own in steps.items():
         sound = all(isinstance(own.get(key, False), bool) for key in ("fill_holes", "largest"))
         volume = own.get("min_ml", 0)
@@ -55,56 +50,91 @@ def check_steps(steps: Any, labels: Mapping[str, int]) -> None:
             )
 
 
-def postprocess(mask: np.ndarray, steps: Steps, labels: Mapping[str, int], voxel_ml: float) -> None:
+def postprocess(mask: np.ndarray, steps: Steps, known: LabelMap, voxel_ml: float) -> None:
     """Corrects a mask in place, one structure after another.
+
+    A hole is filled with the structure where it is background or, for a region, only in regions around this one. Voxels
+    of a component that is removed become background; those of a region leave the regions inside it as well, and stay in
+    those around it.
 
     Args:
         mask: (I, J, K) integers.
         steps: see `Steps`.
-        labels: label values by name.
+        known: labels of the plan.
         voxel_ml: volume of a voxel.
     """
     for name, own in steps.items():
-        if own.get("fill_holes"):
-            fill_holes(mask, [labels[name]])
-        if own.get("largest"):
-            keep_largest(mask, [labels[name]])
-        if own.get("min_ml"):
-            remove_small(mask, [labels[name]], own["min_ml"], voxel_ml)
-
-
-def fill_holes(mask: np.ndarray, values: Sequence[int]) -> None:
-    """Gives in place the background that a structure encloses on all sides to it; other structures stay."""
-    for value, box in boxes(mask, values):
+        table = values_in_masks(known, name)
+        box = _box(mask, table.values)
+        if not own or box is None:
+            continue
         part = mask[box]
-        part[ndimage.binary_fill_holes(part == value) & (part == 0)] = value
+        found = inside(part, table.values)
+        if own.get("fill_holes"):
+            holes = ndimage.binary_fill_holes(found) & inside(part, table.enclosed)
+            part[holes] = table.filled
+            found |= holes
+        components, sizes = find_components(found)
+        removed = np.concatenate([[False], ~kept_components(sizes, own, voxel_ml)])[components]
+        for value, after in [(part == value, after) for value, after in table.removed.items()]:
+            part[removed & value] = after
 
 
-def keep_largest(mask: np.ndarray, values: Sequence[int]) -> None:
-    """Keeps in place only the largest component of each of `values` in `mask`, (I, J, K) integers; sets others to 0."""
-    for value, box in boxes(mask, values):
-        components, sizes = find_components(mask[box] == value)
-        if len(sizes) > 1:
-            mask[box][(components > 0) & (components != 1 + int(np.argmax(sizes)))] = 0
+class MaskValues(NamedTuple):
+    """Stores what a structure is in masks.
+
+    Args:
+        values: of its voxels.
+        removed: value of each of them that it gets when it leaves the structure.
+        enclosed: values of voxels that may join the structure.
+        filled: the value that they get.
+    """
+
+    values: tuple[int, ...]
+    removed: dict[int, int]
+    enclosed: tuple[int, ...]
+    filled: int
 
 
-def remove_small(mask: np.ndarray, values: Sequence[int], min_ml: float, voxel_ml: float) -> None:
-    """Sets in place the components of a structure whose volume is below `min_ml` to 0."""
-    for value, box in boxes(mask, values):
-        components, sizes = find_components(mask[box] == value)
-        small = 1 + np.flatnonzero(is_below(sizes, min_ml, voxel_ml))
-        mask[box][np.isin(components, small)] = 0
+def values_in_masks(known: LabelMap, name: str) -> MaskValues:
+    """Returns what the structure `name` is in masks, among the others."""
+    written = dict(zip(known.outputs, known.written, strict=True))
+    written = {other: written[other] for other in known.structures}
+    extent = {other: {*known.values[other]} if known.regions else {value} for other, value in written.items()}
+    within = {other for other in written if extent[other] <= extent[name]}
+    around = {other for other in written if extent[other] >= extent[name]}
+    owners = {value: {other for other in written if value in extent[other]} for value in (0, *written.values())}
+
+    def value_of(members: set[str]) -> int:
+        return next((written[other] for other in reversed(written) if other in members), 0)
+
+    return MaskValues(
+        values=tuple(value for value, own in owners.items() if name in own),
+        removed={value: value_of(own - within) for value, own in owners.items() if name in own},
+        enclosed=tuple(value for value, own in owners.items() if name not in own and own <= around),
+        filled=value_of(around),
+    )
 
 
-def is_below(sizes: np.ndarray, min_ml: float, voxel_ml: float) -> np.ndarray:
-    """Returns which of `sizes`, in voxels, are a smaller volume than `min_ml`."""
-    return sizes * voxel_ml < min_ml * (1 - 1e-9)  # a component of just this volume stays, whatever the rounding
+def kept_components(sizes: np.ndarray, steps: Mapping[str, Any], voxel_ml: float) -> np.ndarray:
+    """Returns which components of `sizes`, in voxels, stay after the steps of their structure."""
+    kept = np.arange(len(sizes)) == np.argmax(sizes) if steps.get("largest") and len(sizes) else sizes > 0
+    # a component of just this volume stays, whatever the rounding
+    return kept & (sizes * voxel_ml >= steps.get("min_ml", 0) * (1 - 1e-9))
 
 
 def find_components(inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the component of each voxel, 1, 2, ... (0 outside), and the voxels of each component."""
     components, count = ndimage.label(inside, TOUCHING)
     return components, np.bincount(components.ravel(), minlength=count + 1)[1:]
+
+
+def _box(mask: np.ndarray, values: Sequence[int]) -> Box | None:
+    """Returns the bounding box of the voxels of all `values` together; None if there are none."""
+    found = [box for _, box in boxes(mask, values)]
+    if not found:
+        return None
+    return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*found, strict=True))
 
 
 def boxes(mask: np.ndarray, values: Sequence[int]) -> list[tuple[int, Box]]:

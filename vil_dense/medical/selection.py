@@ -21,7 +21,8 @@ from scipy import ndimage
 from vil_dense.medical.inference.ensemble import mean_mask
 from vil_dense.medical.intervals import draw_counts, mean_over_structures, middle, structure_means
 from vil_dense.medical.io.volumes import check_same_grid, read_label
-from vil_dense.medical.postprocess import boxes, find_components, is_below
+from vil_dense.medical.label_map import inside as voxels_of
+from vil_dense.medical.postprocess import boxes, find_components, kept_components, postprocess
 from vil_dense.medical.studies import Study
 
 LEVEL = 0.025
@@ -48,6 +49,13 @@ def plain_dice(mask: np.ndarray, truth: np.ndarray, values: Sequence[int]) -> li
     return np.divide(2 * both, found + true, out=np.full(len(values), np.nan), where=found + true > 0).tolist()
 
 
+def region_dice(mask: np.ndarray, truth: np.ndarray, regions: Sequence[Sequence[int]]) -> list[float]:
+    """Returns the Dice of each of `regions`, which are values in the mask and the truth, NaN where neither has it."""
+    pairs = [(voxels_of(mask, values), voxels_of(truth, values)) for values in regions]
+    sums = [(2 * int((found & true).sum()), int(found.sum()) + int(true.sum())) for found, true in pairs]
+    return [both / total if total else math.nan for both, total in sums]
+
+
 def step_dice(mask: np.ndarray, truth: np.ndarray, value: int, voxel_ml: float) -> list[float]:
     """Returns the Dice of one of the classes after each of `STEPS`, as `postprocess` does them, NaN where it is absent.
 
@@ -68,8 +76,7 @@ def step_dice(mask: np.ndarray, truth: np.ndarray, value: int, voxel_ml: float) 
     dice = []
     for steps in STEPS:
         sizes, both = found["fill_holes" in steps]
-        kept = np.arange(len(sizes)) == np.argmax(sizes) if "largest" in steps else np.ones(len(sizes), bool)
-        kept &= ~is_below(sizes, steps.get("min_ml", 0.0), voxel_ml)
+        kept = kept_components(sizes, steps, voxel_ml)
         total = float(sizes[kept].sum() + true)
         dice.append(2 * float(both[kept].sum()) / total if total else math.nan)
     return dice
@@ -106,6 +113,8 @@ class Selection:
         written = dict(zip(self.known.outputs, self.known.written, strict=True))
         self.structures = [*self.known.structures]
         self.values = [written[name] for name in self.structures]
+        # else the steps of a structure change the scores of others, or voxels that are not scored
+        self.separate = not self.known.regions and self.known.ignore is None
         self.patients = np.array([studies[0].cases[name].patient for name in self.names])
         self.folds = np.array([studies[0].cases[name].fold for name in self.names])
         pairs = [
@@ -114,8 +123,10 @@ class Selection:
             if all(case.probabilities.is_file() for index in pair for case in studies[index].cases.values())
         ]
         self.members: list[Members] = [*((index,) for index in range(len(studies))), *pairs]
-        self.plain = {members: self._plain_table(members) for members in self.members}
         self._stepped: dict[Members, np.ndarray] = {}
+        self._cases: dict[tuple[Members, str], tuple[np.ndarray, np.ndarray, float]] = {}
+        self._tables: dict[tuple[Members, tuple[int, ...]], np.ndarray] = {}
+        self.plain = {members: self._scored(members, [0] * len(self.structures)) for members in self.members}
 
     def choose(self, rows: np.ndarray | None = None) -> tuple[Members, dict[str, dict[str, Any]]]:
         """Returns the configuration or ensemble, and the steps of each structure that has some.
@@ -128,11 +139,11 @@ class Selection:
         members = max(self.members[: len(self.studies)], key=lambda one: _mean(self.plain[one][rows]))
         pairs = {pair: self.plain[pair] for pair in self.members[len(self.studies) :]}
         members = self._best(members, self.plain[members], pairs, rows, counts)[0]
-        stepped, chosen = self.stepped(members), [0] * len(self.structures)
+        chosen = [0] * len(self.structures)
         while True:
-            table = _with_steps(stepped, chosen)
+            table = self._table(members, chosen)
             changes = {
-                (column, number): _with_steps(stepped, [*chosen[:column], number, *chosen[column + 1 :]])
+                (column, number): self._table(members, [*chosen[:column], number, *chosen[column + 1 :]])
                 for column, before in enumerate(chosen)
                 for number, steps in enumerate(STEPS)
                 if STEPS[before].items() < steps.items() and len(steps) == len(STEPS[before]) + 1
@@ -174,9 +185,18 @@ class Selection:
 
     def table(self, members: Members, steps: Mapping[str, Mapping[str, Any]]) -> np.ndarray:
         """Returns the Dice of each case and structure, (cases, structures) float64, NaN where it is absent."""
-        if not steps:
+        return self._table(members, [STEPS.index(dict(steps.get(name, {}))) for name in self.structures])
+
+    def _table(self, members: Members, chosen: Sequence[int]) -> np.ndarray:
+        """Returns `table` for the numbers of the steps of each structure."""
+        if not any(chosen):
             return self.plain[members]
-        return _with_steps(self.stepped(members), [STEPS.index(dict(steps.get(name, {}))) for name in self.structures])
+        if self.separate:
+            return _with_steps(self.stepped(members), chosen)
+        key = members, tuple(chosen)
+        if key not in self._tables:
+            self._tables[key] = self._scored(members, chosen)
+        return self._tables[key]
 
     def describe(self, table: np.ndarray) -> dict[str, Any]:
         """Returns the mean Dice of a table with its interval, and that of each structure."""
@@ -203,19 +223,44 @@ class Selection:
             self._stepped[members] = np.array(tables).transpose(2, 0, 1)
         return self._stepped[members]
 
-    def _plain_table(self, members: Members) -> np.ndarray:
+    def _scored(self, members: Members, chosen: Sequence[int]) -> np.ndarray:
+        """Returns `table` from the masks themselves."""
+        steps = {name: STEPS[number] for name, number in zip(self.structures, chosen, strict=True) if number}
+        said = "post-processing" if steps else " + ".join(self.studies[index].folder.name for index in members)
         rows = []
         for number, name in enumerate(self.names, 1):
-            mask, truth, _ = self._read(members, name)
-            rows.append(plain_dice(mask, truth, self.values))
-            self.report(" + ".join(self.studies[index].folder.name for index in members), number, len(self.names))
+            mask, truth, voxel_ml = self._read(members, name) if self.separate else self._cropped(members, name)
+            if steps:
+                mask = mask.copy()
+                postprocess(mask, steps, self.known, voxel_ml)
+            rows.append(self._dice(mask, truth))
+            self.report(said, number, len(self.names))
         return np.array(rows)
+
+    def _dice(self, mask: np.ndarray, truth: np.ndarray) -> list[float]:
+        """Returns the Dice of each structure, without the voxels that nobody annotated."""
+        if self.known.ignore is not None:
+            annotated = truth != self.known.ignore
+            mask, truth = mask * annotated, truth * annotated
+        if self.known.regions:
+            return region_dice(mask, truth, [*self.known.structures.values()])
+        return plain_dice(mask, truth, self.values)
+
+    def _cropped(self, members: Members, name: str) -> tuple[np.ndarray, np.ndarray, float]:
+        """Returns `_read` in the box of all structures, which is kept: each table needs it."""
+        key = members, name
+        if key not in self._cases:
+            mask, truth, voxel_ml = self._read(members, name)
+            scored = (mask > 0) | ((truth > 0) & (truth != self.known.ignore))
+            (box,) = ndimage.find_objects(scored.view(np.uint8)) or [np.s_[:0, :0, :0]]
+            self._cases[key] = mask[box].copy(), truth[box].copy(), voxel_ml
+        return self._cases[key]
 
     def _read(self, members: Members, name: str) -> tuple[np.ndarray, np.ndarray, float]:
         """Returns the prediction and the truth of a case, (I, J, K) integers, and the volume of a voxel in ml."""
         cases = [self.studies[index].cases[name] for index in members]
         truth, grid = read_label(cases[0].label, self.known.file_values)
-        truth = self.known.merge(truth)
+        truth = truth if self.known.regions else self.known.merge(truth)
         if len(cases) == 1:
             mask, own = read_label(cases[0].mask, self.known.file_values)
             check_same_grid(own, grid)

@@ -89,11 +89,6 @@ def check_studies(studies: Sequence[Study]) -> None:
         ValueError: they are not.
     """
     first = studies[0]
-    if first.labels.regions or first.labels.ignore is not None:
-        raise ValueError(
-            f"{first.folder} has regions or an ignore_label: a choice is made among classes that exclude each other "
-            "and are annotated everywhere; compare the scores of such cross-validations, tools/volumes/compare.py"
-        )
     for other in studies[1:]:
         if other.labels != first.labels:
             classes = [dict(study.labels.values) for study in (first, other)]

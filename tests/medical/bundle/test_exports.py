@@ -8,7 +8,7 @@ from pathlib import Path
 import monai.bundle
 import pytest
 import torch
-from bundle_cases import NEED_EINOPS, NETWORK, OF_MONAI, PLAN, WARNINGS, small_bundle
+from bundle_cases import NETWORK, OF_MONAI, PLAN, WARNINGS, small_bundle
 from monai.data import load_net_with_metadata
 from monai.inferers import sliding_window_inference
 from refusals import raises_one_line
@@ -19,6 +19,7 @@ from vil_dense.medical.bundle.torchscript import save_torchscript
 
 pytestmark = [*WARNINGS, pytest.mark.filterwarnings("ignore:`torch.jit.*` is deprecated:DeprecationWarning")]
 SHAPES = [(1, 1, 16, 16, 16), (3, 1, 9, 20, 33), (2, 1, 1, 1, 1)]
+DIVIDED = "any batch and sizes that the strides of the network divide"
 SMALL = dict(type="ViLUNet3D", channels=(8, 8), depths=(0, 1))
 
 
@@ -136,15 +137,14 @@ def test_a_script_that_differs_is_not_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "patch", "sizes"),
     [
-        ("SegResNet", 16, "any batch and size"),
-        ("DynUNet", 16, "any batch and size"),
+        ("SegResNet", 16, DIVIDED),
+        ("DynUNet", 16, DIVIDED),
+        ("MedNeXt", 16, DIVIDED),
         ("UNETR", 32, "windows of 32 x 32 x 32"),
         pytest.param("SwinUNETR", 64, "windows of 64 x 64 x 64", marks=pytest.mark.slow),
     ],
 )
 def test_a_bundle_of_monais_networks(name: str, patch: int, sizes: str, tmp_path: Path) -> None:
-    if name in NEED_EINOPS:
-        pytest.importorskip("einops", reason=f"MONAI's {name} needs einops: pip install einops")
     plan = {**PLAN, "patch_vox": (patch,) * 3}
     model, said = small_bundle(tmp_path / "bundle", dict(type=name, **OF_MONAI[name]), plan)
     assert said == f"TorchScript for {sizes}: models/model.ts"

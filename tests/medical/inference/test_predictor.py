@@ -8,6 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from dicom_contours import read_rtstruct
 from dicom_files import write_series
 from nifti_files import affine, write_nifti
 from refusals import raises_one_line
@@ -23,6 +24,7 @@ PLAN: dict[str, Any] = small_plan("organ", "vessel", spacing_mm=(1.0, 1.0, 1.5))
 SHAPE = (7, 8, 11)
 VOXELS = np.random.default_rng(0).integers(0, 99, SHAPE).astype(np.int16)
 PLACE = affine("LPS", (0.9, 1.1, 1.5))
+FORMS = ("rtstruct", "dicom_seg")
 
 
 def network(channels: int = 1) -> nn.Module:
@@ -76,24 +78,31 @@ def test_masks_are_saved_by_their_ending(predictor: VolumePredictor, tmp_path: P
         found.save(tmp_path / "mask.dcm")
 
 
-def test_a_dicom_series_gets_a_dicom_segmentation(predictor: VolumePredictor, tmp_path: Path) -> None:
+def test_a_dicom_series_gets_masks_in_dicom(predictor: VolumePredictor, tmp_path: Path) -> None:
     """From Python and by the folder."""
     highdicom = pytest.importorskip("highdicom", reason="DICOM segmentations are written by highdicom")
     pytest.importorskip("SimpleITK", reason="DICOM voxels are read by SimpleITK")
     series = write_series(tmp_path / "ct", VOXELS, PLACE)
     found = predictor.predict(series)
     found.save(tmp_path / "mask.dcm")
-    out = predicted(series, tmp_path / "out", largest=True, dicom_seg=True)
+    out = predicted(series, tmp_path / "out", largest=True, dicom=FORMS)
     for path in (tmp_path / "mask.dcm", out / "dicom_seg/ct.dcm"):
         read = highdicom.seg.segread(path)
         uids = [f"1.2.3.4.{k + 1}" for k in range(SHAPE[2])]
         pixels = read.get_pixels_by_source_instance(uids, combine_segments=True, ignore_spatial_locations=True)
         np.testing.assert_array_equal(pixels.transpose(2, 1, 0), np.asarray(found.mask.dataobj))
-    folder = Folder(out, [network()], PLAN, {}, largest=True, dicom_seg=True)
+    found.save(tmp_path / "rt.dcm", dicom="rtstruct")
+    for path in (tmp_path / "rt.dcm", out / "rtstruct/ct.dcm"):
+        masks = read_rtstruct(path, found.mask.affine, SHAPE)
+        for name, value in dict(organ=1, vessel=2).items():
+            np.testing.assert_array_equal(masks[name], np.asarray(found.mask.dataobj) == value)
+    with raises_one_line(ValueError, "dicom_seg or rtstruct", "'sr'"):
+        found.save(tmp_path / "sr.dcm", dicom="sr")
+    folder = Folder(out, [network()], PLAN, {}, largest=True, dicom=FORMS)
     assert folder.survey(find_cases(series)).todo == [], "the case is done"
     sorted(series.iterdir())[5].write_bytes(b"")
     assert len(folder.survey(find_cases(series)).todo) == 1, "another slice is another image"
-    folder = Folder(tmp_path / "other", [network()], PLAN, {}, dicom_seg=True)
+    folder = Folder(tmp_path / "other", [network()], PLAN, {}, dicom=FORMS)
     failed = folder.survey(find_cases(write_nifti(tmp_path / "a.nii", VOXELS))).failed
     assert "not a DICOM series" in failed["a"]
 
@@ -118,7 +127,7 @@ def test_a_tilted_gantry(predictor: VolumePredictor, tmp_path: Path, monkeypatch
     counts = np.bincount(np.asarray(found.mask.dataobj).ravel(), minlength=3)
     assert found.volumes_ml["vessel"] == pytest.approx(counts[2] * 0.9 * 1.1 * 1.5 / 1000, rel=1e-4)
     found.save(tmp_path / "mask.dcm")
-    out = predicted(series, tmp_path / "out", largest=True, dicom_seg=True, probabilities=Probabilities())
+    out = predicted(series, tmp_path / "out", largest=True, dicom=FORMS, probabilities=Probabilities())
     np.testing.assert_array_equal(nibabel.load(out / "masks/ct.nii.gz").dataobj, found.mask.dataobj)
     shares = nibabel.load(out / "probabilities/ct.nii.gz")
     np.testing.assert_allclose(shares.get_fdata(), found.probabilities.get_fdata(), atol=1e-6)

@@ -1,11 +1,10 @@
 """Volume networks: any size, any spacing, every block; what strides, padding and inflation mean."""
 
-from importlib.util import find_spec
-
 import pytest
 import torch
-from bundle_cases import NEED_EINOPS, OF_MONAI
+from bundle_cases import OF_MONAI
 from monai.losses import DiceCELoss
+from monai.utils import optional_import
 from refusals import raises_one_line
 
 from vil_dense.backbones import VisionLSTM
@@ -20,7 +19,7 @@ SMALL = {
     "ViLUNet3D": dict(channels=(4, 8, 16), depths=(0, 1, 2)),
     "ViLUNETR3D": dict(channels=(4, 8), dim=16, depth=4),
     "DynUNet": dict(kernel_size=[3] * 3, strides=[1, 2, 2], upsample_kernel_size=[2] * 2, filters=[4, 8, 16]),
-    **{name: OF_MONAI[name] for name in ("SegResNet", "SwinUNETR", "UNETR")},
+    **{name: OF_MONAI[name] for name in ("SegResNet", "MedNeXt", "SwinUNETR", "UNETR")},
 }
 PLAN = dict(channels=["a", "b"], labels=dict(no=0, x=1, y=2), spacing_mm=(1, 1, 1), patch_vox=(16, 16, 16))
 
@@ -132,8 +131,6 @@ def test_padding_repeats_and_is_cut_off_again() -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_logits_of_any_network_are_a_list(name: str) -> None:
     more = dict(deep_supervision=True, deep_supr_num=1) if name == "DynUNet" else {}
-    if name in NEED_EINOPS:
-        pytest.importorskip("einops", reason=f"MONAI's {name} needs einops: pip install einops")
     # MONAI's SwinUNETR normalises maps of stride 32, which in training need more than one place.
     patch = (64, 32, 32) if name == "SwinUNETR" else (32, 32, 32)
     net = build_network({**PLAN, "patch_vox": patch}, name, **SMALL[name], **more).train()
@@ -141,10 +138,10 @@ def test_logits_of_any_network_are_a_list(name: str) -> None:
     assert all(x.shape[:2] == (2, 3) for x in logits) and logits[0].shape[2:] == patch
 
 
-@pytest.mark.skipif(find_spec("einops") is not None, reason="einops is installed")
-def test_a_package_that_monai_lacks_is_named() -> None:
-    with raises_one_line(ImportError, "UNETR", "einops"):
-        build_network(PLAN, "UNETR", **SMALL["UNETR"])
+def test_a_package_that_monai_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(NETWORKS, "UNETR", lambda **options: optional_import("no_einops")[0]())
+    with raises_one_line(ImportError, "UNETR", "no_einops"):
+        build_network(PLAN, "UNETR")
 
 
 @ours

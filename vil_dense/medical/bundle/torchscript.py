@@ -12,6 +12,8 @@ from torch import nn
 
 LARGEST_DIFFERENCE = 1e-4
 """Largest absolute difference of the logits of a TorchScript that is saved."""
+SIZES = {True: "size", False: "sizes that the strides of the network divide"}
+"""Sizes of the input in words, by whether odd ones are among them."""
 
 
 def save_torchscript(
@@ -45,15 +47,21 @@ def save_torchscript(
         apart = _difference(script, model, shape)
         if not apart <= LARGEST_DIFFERENCE:
             return f"no TorchScript: its output differs by up to {apart:.2g}"
-        other = (batch + 1, channels, *(max(1, length // 2) for length in window))
-        try:
-            any_size = _difference(script, model, other) <= LARGEST_DIFFERENCE
-        except Exception:  # a network of fixed sizes raises errors of many types
-            any_size = False
+        halves = [max(1, length // 2) for length in window]
+        halved = _takes(script, model, (batch + 1, channels, *halves))
+        any_size = halved and _takes(script, model, (batch + 1, channels, *(length + 1 for length in halves)))
         files = {f"{name}.json": json.dumps(content).encode() for name, content in configs.items()}
         save_net_with_metadata(script, str(path), False, False, dict(metadata), files)
-    sizes = "any batch and size" if any_size else f"windows of {' x '.join(map(str, window))}"
+    sizes = f"any batch and {SIZES[any_size]}" if halved else f"windows of {' x '.join(map(str, window))}"
     return f"TorchScript for {sizes}: models/model.ts"
+
+
+def _takes(script: nn.Module, model: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Returns whether a script and its network take inputs of `shape`, and agree on them."""
+    try:
+        return _difference(script, model, shape) <= LARGEST_DIFFERENCE
+    except Exception:  # a network that cannot take a size raises errors of many types
+        return False
 
 
 def _difference(script: nn.Module, model: nn.Module, shape: tuple[int, ...]) -> float:

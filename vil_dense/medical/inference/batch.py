@@ -1,14 +1,14 @@
 """Predicts many cases into one folder; an interrupted run goes on where it stopped.
 
-DIR/masks/NAME.nii.gz, DIR/overlays/NAME.png, on request DIR/probabilities/NAME.nii.gz and DIR/dicom_seg/NAME.dcm, and,
-written last, DIR/reports/NAME.json: a case with a report is done. DIR/settings.json says with what it was made,
-DIR/volumes.csv has all reports.
+DIR/masks/NAME.nii.gz, DIR/overlays/NAME.png, on request DIR/probabilities/NAME.nii.gz, DIR/dicom_seg/NAME.dcm and
+DIR/rtstruct/NAME.dcm, and, written last, DIR/reports/NAME.json: a case with a report is done. DIR/settings.json says
+with what it was made, DIR/volumes.csv has all reports.
 """
 
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import partial
@@ -28,7 +28,8 @@ from vil_dense.medical.inference.ensemble import Configuration
 from vil_dense.medical.inference.predictor import VolumePredictor
 from vil_dense.medical.inference.probabilities import Probabilities, probability_file
 from vil_dense.medical.inference.volume_windows import SlidingWindow
-from vil_dense.medical.io.dicom_seg import check_dicom, write_dicom_seg
+from vil_dense.medical.io.dicom_masks import DICOM_MASKS
+from vil_dense.medical.io.dicom_references import check_dicom
 from vil_dense.medical.io.grid import Grid
 from vil_dense.medical.io.volumes import (
     at_frame,
@@ -77,7 +78,7 @@ class Folder:
         others: further configurations, whose probabilities are averaged with those of `networks`.
         mirror, largest, steps: see `predictor.VolumePredictor`.
         probabilities: which class probabilities are written; they are those before the steps.
-        dicom_seg: whether to write a DICOM segmentation for each case as well, whose image has to be DICOM.
+        dicom: forms of `DICOM_MASKS` that are written for each case as well, whose image has to be DICOM.
 
     Raises:
         ValueError: the folder holds what was made with other settings; see also `probabilities.Probabilities` and
@@ -98,12 +99,12 @@ class Folder:
         largest: bool = False,
         steps: Steps | None = None,
         probabilities: Probabilities | None = None,
-        dicom_seg: bool = False,
+        dicom: Collection[str] = (),
     ) -> None:
         self.predictor = VolumePredictor(
             networks, plan, windows, others=others, device=device, mirror=mirror, largest=largest, steps=steps
         )
-        self.out, self.plan, self.probabilities, self.dicom_seg = out, plan, probabilities, dicom_seg
+        self.out, self.plan, self.probabilities, self.dicom = out, plan, probabilities, sorted(dicom)
         self.configurations = self.predictor.configurations
         if probabilities:
             probabilities.classes(plan)  # a name that the plan lacks is an error now, not after the first case
@@ -112,8 +113,9 @@ class Folder:
             mirror=mirror,
             steps=self.predictor.steps,
             probabilities=asdict(probabilities) if probabilities else None,
-            dicom_seg=dicom_seg,
         )
+        if dicom:
+            options["dicom"] = self.dicom
         if others:
             options["others"] = [dict(plan=other.plan, overlap=other.windows.overlap) for other in others]
         # as JSON gives it back
@@ -135,7 +137,7 @@ class Folder:
             try:
                 grids = [at_frame(read_grid(path), case.frame) for path in case.images]
                 check_channels(grids, len(self.plan["channels"]))
-                if self.dicom_seg:
+                if self.dicom:
                     check_dicom(grids[0])
             except UNREADABLE as error:
                 survey.failed[case.name] = str(error) or type(error).__name__
@@ -183,8 +185,8 @@ class Folder:
         with self._probabilities(case, grid) as array:
             mask = self.predictor.segment(image, grid, array, scratch=self.out, done=done)
         write_mask(self.out / "masks" / f"{case.name}.nii.gz", mask, grid)
-        if self.dicom_seg:
-            write_dicom_seg(self.out / "dicom_seg" / f"{case.name}.dcm", mask, grid, labels)
+        for form in self.dicom:
+            DICOM_MASKS[form](self.out / form / f"{case.name}.dcm", mask, grid, labels)
         save_png(self.out / "overlays" / f"{case.name}.png", three_planes(image[0], mask, grid))
         rows = describe_mask(mask, labels, grid)
         sources = [fingerprint(path) for path in case.images]
@@ -207,7 +209,7 @@ class Folder:
             return False
         made = [f"masks/{case.name}.nii.gz", f"overlays/{case.name}.png"]
         made += [f"probabilities/{case.name}.nii.gz"] if self.probabilities else []
-        made += [f"dicom_seg/{case.name}.dcm"] if self.dicom_seg else []
+        made += [f"{form}/{case.name}.dcm" for form in self.dicom]
         sources = [fingerprint(image) for image in case.images]
         return all((self.out / name).is_file() for name in made) and read_json(path).get("sources") == sources
 

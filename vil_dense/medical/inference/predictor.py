@@ -18,7 +18,7 @@ from vil_dense.medical.inference.ensemble import Configuration, check_configurat
 from vil_dense.medical.inference.probabilities import Probabilities
 from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS
 from vil_dense.medical.inference.volume_windows import SlidingWindow
-from vil_dense.medical.io.dicom_seg import write_dicom_seg
+from vil_dense.medical.io.dicom_masks import DICOM_MASKS
 from vil_dense.medical.io.grid import Grid, move_slices, move_slices_back, new_grid
 from vil_dense.medical.io.volumes import at_frame, mask_image, read_grid, read_grids
 from vil_dense.medical.label_map import LabelMap, written_labels
@@ -49,16 +49,22 @@ class VolumePrediction:
     grid: Grid
     probabilities: nibabel.Nifti1Image | None = None
 
-    def save(self, path: str | PathLike[str]) -> None:
-        """Writes the mask: NIfTI for `.nii` and `.nii.gz`, a DICOM segmentation for `.dcm` if the input was DICOM.
+    def save(self, path: str | PathLike[str], *, dicom: str = "dicom_seg") -> None:
+        """Writes the mask: NIfTI for `.nii` and `.nii.gz`; for `.dcm`, if the input was DICOM, a form of `DICOM_MASKS`.
+
+        Args:
+            path: the file.
+            dicom: `dicom_seg`, a segmentation, or `rtstruct`, a structure set.
 
         Raises:
-            ValueError: another ending, or `.dcm` for an input that was not DICOM.
+            ValueError: another ending or form, or `.dcm` for an input that was not DICOM.
             OSError: it could not be written; no partial file is left.
         """
         path = Path(path)
         if path.name.endswith(".dcm"):
-            write_dicom_seg(path, move_slices(np.asarray(self.mask.dataobj), self.grid), self.grid, self.labels)
+            if dicom not in DICOM_MASKS:
+                raise ValueError(f"a mask in DICOM is {' or '.join(DICOM_MASKS)}, got {dicom!r}")
+            DICOM_MASKS[dicom](path, move_slices(np.asarray(self.mask.dataobj), self.grid), self.grid, self.labels)
         elif path.name.endswith((".nii", ".nii.gz")):
             write_whole(path, lambda part: nibabel.save(self.mask, part))
         else:
@@ -210,7 +216,7 @@ class VolumePredictor:
         )
         mask = move_slices(move_slices_back(mask, grid), grid)  # nothing is found beside the slices of a tilted gantry
         voxel_ml = abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000
-        postprocess(mask, self.steps, self.written, voxel_ml)
+        postprocess(mask, self.steps, LabelMap.of(self.plan), voxel_ml)
         return mask
 
 

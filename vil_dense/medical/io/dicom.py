@@ -1,5 +1,7 @@
 """Reads a DICOM series as a volume: positions from the headers of its slices, voxels by SimpleITK.
 
+A file is a slice, or holds many of them as frames of enhanced DICOM (`dicom_frames`).
+
 A folder is read if it holds one series; one file of a series stands for the whole series, which is how one of several
 in a folder is chosen. Positions of DICOM are in LPS directions; a grid has RAS directions and axes (I, J, K) of
 columns, rows and slices.
@@ -8,10 +10,11 @@ columns, rows and slices.
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from vil_dense.medical.io.dicom_frames import GROUPS, frame_headers, read_frames
 from vil_dense.medical.io.geometry import TOLERANCE_VOX
 from vil_dense.medical.io.grid import DAMAGE, Grid, first_line, new_grid
 from vil_dense.medical.io.itk import RAS_OF_LPS, itk_reason, no_simpleitk
@@ -21,10 +24,20 @@ if TYPE_CHECKING:
 
 PLACE = ("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing")
 KIND = ("SOPClassUID", "SeriesInstanceUID", "SeriesDescription", "Modality")
-TAGS = [*KIND, *PLACE, "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel"]
+TAGS = [*KIND, *PLACE, "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", *GROUPS]
 """Elements of a header that are read."""
+SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+"""Classes of DICOM segmentations, which have pixels and yet are no images: those by segments, and label maps."""
 UNIT_TOLERANCE = 1e-3
 """Largest deviation of direction cosines within a series."""
+
+
+class Slice(NamedTuple):
+    """Stores the file and the header of a slice, and its frame in enhanced DICOM, from 1."""
+
+    path: Path
+    header: "Dataset"
+    frame: int | None = None
 
 
 def is_dicom(path: Path) -> bool:
@@ -54,7 +67,7 @@ def find_series(folder: Path) -> dict[str, list[tuple[Path, "Dataset"]]]:
         header = _header(path)
         if "SOPClassUID" not in header:
             raise ValueError(f"{path} is a damaged DICOM file (it does not say of what kind it is)")
-        if "Rows" in header and "SeriesInstanceUID" in header:
+        if "Rows" in header and "SeriesInstanceUID" in header and header.SOPClassUID not in SEGMENTATIONS:
             found.setdefault(str(header.SeriesInstanceUID), []).append((path, header))
     return found
 
@@ -96,31 +109,25 @@ def read_grid(path: Path) -> Grid:
         ValueError: pydicom is not installed; slices are missing, irregular, in colours or of different geometry; the
             folder holds several series.
     """
-    folder = path if path.is_dir() else path.parent
-    series = find_series(folder)
-    if path.is_dir():
-        slices = series[_chosen(folder, series, None)]
-    else:
-        owners = [files for files in series.values() if any(file == path for file, _ in files)]
-        if not owners:
-            raise ValueError(f"{path} is a DICOM object without an image")
-        slices = owners[0]
-    own = slices[0][1]
-    for file, header in slices:
-        _check_slice(file, header, slices[0])
+    folder, slices = _find_slices(path)
+    own = slices[0].header
+    for part in slices:
+        _check_slice(part, slices[0])
     row, column = np.array(own.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
     normal = np.cross(row, column)
-    places = np.array([header.ImagePositionPatient for _, header in slices], dtype=np.float64)
-    order = np.argsort(places @ normal, kind="stable")
-    places = places[order]
-    files = tuple(slices[index][0] for index in order)
+    places = np.array([part.header.ImagePositionPatient for part in slices], dtype=np.float64)
+    order = np.argsort(places @ normal, kind="stable").tolist()
+    places, slices = places[order], [slices[index] for index in order]
     step = _slice_step(folder, places, normal)
     # DICOM lists the distance of rows, along a column, before that of columns
     rows_mm, columns_mm = map(float, own.PixelSpacing)
     affine = np.eye(4)
     affine[:3] = np.column_stack([row * columns_mm, column * rows_mm, step, places[0]])
-    shape = int(own.Columns), int(own.Rows), len(files)
-    return new_grid(folder, shape, np.dtype(np.float32), RAS_OF_LPS @ affine, read_voxels, files=files)
+    shape = int(own.Columns), int(own.Rows), len(slices)
+    paths = tuple(part.path for part in slices)
+    frames = tuple(part.frame for part in slices if part.frame is not None)
+    place = RAS_OF_LPS @ affine
+    return new_grid(folder, shape, np.dtype(np.float32), place, read_voxels, files=paths, frame_numbers=frames)
 
 
 def read_voxels(grid: Grid) -> np.ndarray:
@@ -131,6 +138,12 @@ def read_voxels(grid: Grid) -> np.ndarray:
         raise no_simpleitk(grid.path, error) from None
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
     voxels = np.empty(grid.file_shape, dtype=np.float32, order="F")
+    if grid.frame_numbers:
+        for file in dict.fromkeys(grid.files):
+            own = [k for k, other in enumerate(grid.files) if other == file]
+            for k, frame in zip(own, read_frames(file, [grid.frame_numbers[k] for k in own]), strict=True):
+                voxels[..., k] = frame
+        return voxels
     for k, file in enumerate(grid.files):
         try:
             image = SimpleITK.ReadImage(str(file), SimpleITK.sitkFloat32, "GDCMImageIO")
@@ -158,27 +171,59 @@ def _header(path: Path) -> "Dataset":
     return header
 
 
-def _check_slice(path: Path, header: "Dataset", first: tuple[Path, "Dataset"]) -> None:
-    """Checks that a slice has a place and the geometry of the first one."""
-    if missing := [key for key in PLACE if not header.get(key)]:
+def _find_slices(path: Path) -> tuple[Path, list[Slice]]:
+    """Finds the folder and the slices of the series of `path`; see `read_grid`."""
+    folder = path if path.is_dir() else path.parent
+    series = find_series(folder)
+    if path.is_dir():
+        files = series[_chosen(folder, series, None)]
+    else:
+        owners = [files for files in series.values() if any(file == path for file, _ in files)]
+        if not owners:
+            raise ValueError(f"{path} is a DICOM object without an image")
+        files = owners[0]
+    slices = [part for file, header in files for part in _slices(file, header)]
+    if len({part.frame is None for part in slices}) > 1:
+        raise ValueError(f"{folder} has a series of enhanced DICOM and of files with one slice each: keep one of them")
+    return folder, slices
+
+
+def _slices(path: Path, header: "Dataset") -> list[Slice]:
+    """Returns the slice in a file, or those of enhanced DICOM.
+
+    Raises:
+        ValueError: the file has frames without places.
+    """
+    if GROUPS[0] in header:
+        try:
+            return [Slice(path, frame, number) for number, frame in enumerate(frame_headers(header), 1)]
+        except Exception as error:  # pydicom fails on damaged groups in every way
+            raise ValueError(f"{path} is damaged enhanced DICOM ({first_line(error)})") from None
+    if int(header.get("NumberOfFrames") or 1) > 1:
         raise ValueError(
-            f"{path} has no {missing[0]}, so its place is unknown: it is no slice of a volume"
-            + "; enhanced DICOM with all slices in one file is to be converted, e.g. by dcm2niix"
-            * (int(header.get("NumberOfFrames") or 1) > 1)
+            f"{path} holds {header.NumberOfFrames} frames without places ({GROUPS[0]}), as in a film: a slice in each "
+            "file was expected, or enhanced DICOM"
         )
+    return [Slice(path, header)]
+
+
+def _check_slice(part: Slice, first: Slice) -> None:
+    """Checks that a slice has a place and the geometry of the first one."""
+    path, header, frame = part
+    if missing := [key for key in PLACE if not header.get(key)]:
+        where = "" if frame is None else f" for frame {frame}"
+        raise ValueError(f"{path} has no {missing[0]}{where}, so its place is unknown: it is no slice of a volume")
     if int(header.get("SamplesPerPixel", 1)) != 1:
         raise ValueError(f"{path} is a picture in colours: one value at each voxel was expected")
-    if int(header.get("NumberOfFrames") or 1) > 1:
-        raise ValueError(f"{path} holds {header.NumberOfFrames} frames: one slice in each file was expected")
 
     def geometry(of: "Dataset") -> np.ndarray:
         return np.array([*of.ImageOrientationPatient, *of.PixelSpacing, of.Rows, of.Columns], dtype=np.float64)
 
-    one, other = geometry(first[1]), geometry(header)
+    one, other = geometry(first.header), geometry(header)
     if not np.allclose(one, other, rtol=UNIT_TOLERANCE, atol=UNIT_TOLERANCE):
         raise ValueError(
-            f"{path} and {first[0]} of one series differ in orientation, pixel spacing or size: {_numbers(other)} and "
-            f"{_numbers(one)}; a localizer or a mixed series is no volume"
+            f"{path} and {first.path} of one series differ in orientation, pixel spacing or size: {_numbers(other)} "
+            f"and {_numbers(one)}; a localizer or a mixed series is no volume"
         )
 
 

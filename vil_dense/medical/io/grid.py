@@ -27,7 +27,8 @@ class Grid:
         offset: of the voxels in an unpacked NIfTI file, bytes.
         scale: slope and intercept from stored to true values.
         warning: what in the file contradicts `affine`, or leaves it unsure; empty if nothing does.
-        files: the slices of a DICOM series in the order of K.
+        files: the file of each slice of a DICOM series in the order of K.
+        frame_numbers: in enhanced DICOM, where a file holds many slices, the frame of each in its file, from 1.
         frame: the only index of the fourth axis that is read; None reads all.
         shifts: (K, 2), voxels along I and J by which slices of a tilted gantry are moved, see `geometry.Tilt`.
     """
@@ -42,6 +43,7 @@ class Grid:
     scale: tuple[float, float] = (1.0, 0.0)
     warning: str = ""
     files: tuple[Path, ...] = ()
+    frame_numbers: tuple[int, ...] = ()
     frame: int | None = None
     shifts: np.ndarray | None = None
 
@@ -86,12 +88,13 @@ def new_grid(
     voxels: Callable[[Grid], np.ndarray],
     warning: str = "",
     files: tuple[Path, ...] = (),
+    frame_numbers: tuple[int, ...] = (),
 ) -> Grid:
     """Returns the grid of a file that is not NIfTI, or of an array, with the NIfTI header that its masks get.
 
     Args:
         shape: (I, J, K) or (I, J, K, channels).
-        voxels, warning, files: see `Grid`.
+        voxels, warning, files, frame_numbers: see `Grid`.
 
     Raises:
         ValueError: see `check_volume`.
@@ -106,7 +109,8 @@ def new_grid(
         header.set_qform(affine, code="scanner")  # which cannot hold a shear
     header.set_sform(affine, code="scanner")
     channels = shape[3] if len(shape) == 4 else 1
-    grid = Grid(path, (shape[0], shape[1], shape[2]), channels, affine, header, voxels, warning=warning, files=files)
+    size = shape[0], shape[1], shape[2]
+    grid = Grid(path, size, channels, affine, header, voxels, warning=warning, files=files, frame_numbers=frame_numbers)
     return at_right_angles(grid)
 
 

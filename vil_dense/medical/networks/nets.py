@@ -5,7 +5,7 @@ from inspect import signature
 from typing import Any
 
 from monai.losses import DeepSupervisionLoss
-from monai.networks.nets import UNETR, DynUNet, SegResNet, SwinUNETR
+from monai.networks.nets import UNETR, DynUNet, MedNeXt, SegResNet, SwinUNETR
 from monai.utils import OptionalImportError
 from torch import Tensor, nn
 
@@ -19,6 +19,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "ViLUNETR3D": ViLUNETR3D,
     "DynUNet": DynUNet,
     "SegResNet": SegResNet,
+    "MedNeXt": MedNeXt,
     "SwinUNETR": SwinUNETR,
     "UNETR": UNETR,
 }
