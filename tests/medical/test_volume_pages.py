@@ -37,7 +37,9 @@ def test_a_page_of_scores(tmp_path: Path) -> None:
     assert f"{mean['dice']:.3f} mean Dice (95 % {mean['dice_95'][0]:.3f} to {mean['dice_95'][1]:.3f})" in page.text
     assert "1, 0 missed, and false positive structures" in page.text
     assert f"Lowest mean Dice: {ranked[0]} ({dice[ranked[0]]:.3f})" in page.text
-    assert [heading for heading in ("Pictures", "Cases", "Volumes", "Uncertainty") if heading not in page.text] == []
+    assert [
+        heading for heading in ("Pictures of cases", "Cases", "Volumes", "Uncertainty") if heading not in page.text
+    ] == []
     assert "Spearman's correlation of the entropy with the mean Dice is -1.00 (14 cases" in page.text
     assert "boundary voxels" in page.text and "python evaluate.py" in page.text
     # a strip with both structures, a chart of the volumes of each, one of the uncertainty: all cases are points

@@ -67,7 +67,7 @@ def score_sections(
         uncertainty: of each case that has some, by measure.
     """
     return {
-        "Pictures": _picture_section(scores, pictures),
+        "Pictures of cases": _picture_section(scores, pictures),
         "Cases": [_case_table(scores, uncertainty)],
         "Distribution of Dice": [_dice_chart(scores)],
         "Volumes": _volume_section(scores, summary),

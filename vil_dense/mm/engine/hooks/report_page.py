@@ -118,7 +118,7 @@ def save_report(
         curves: values by step, by title of the chart and name of the curve.
         protocol: how the pictures were scaled and cut, in words.
         times: of the run, in words, by what they are of.
-        more: parts for the end of the first screen, and sections that follow the curves, by heading.
+        more: parts for the first screen, after the results, and sections that follow the curves, by heading.
 
     Returns:
         The path of the page.
@@ -137,8 +137,8 @@ def save_report(
         if evaluation.metrics
         else paragraph("There is no result: this run did not validate."),
         note(f"{'Test' if split == 'test' else 'Last validation'}{f': {protocol}' if protocol else ''}.{best}"),
-        *(part for what, text in repeat_commands(runner, split).items() for part in (note(what), command(text))),
         *more[0],
+        *(part for what, text in repeat_commands(runner, split).items() for part in (note(what), command(text))),
     ]
     sections: dict[str, list[Any]] = {
         "Curves": run_page.curve_section(curves),

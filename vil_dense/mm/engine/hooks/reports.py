@@ -137,7 +137,7 @@ class RunReportHook(Hook):
         return dict(self.charts)
 
     def parts(self, runner: Runner, split: str) -> tuple[list[Markup], dict[str, list[Markup]]]:
-        """Returns further parts of the page: for the end of its first screen, and sections by heading."""
+        """Returns further parts of the page: for its first screen, after the results, and sections by heading."""
         return [], {}
 
     def protocol(self, runner: Runner, split: str) -> str:
