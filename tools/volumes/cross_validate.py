@@ -111,9 +111,9 @@ def main() -> int:
         if args.fold is not None:
             return 0
         summary = study.pool(folds)
-        print("\n".join(table(summary)))
         for name, values in summary.get("uncertainty", {}).items():
             print(f"{name}: Spearman's correlation with mean Dice {values['spearman']:.2f}, p {values['p']:.2g}")
+        print("\n".join(table(summary)))
         print(f"intervals: {summary['interval']}; {summary['rule']}")
         if left := summary["never_held_out"]:
             print(
