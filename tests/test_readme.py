@@ -32,6 +32,7 @@ MADE = {
     "pictures/reconstructions_STEP.png",
     "sizes.csv",
     "volumes.csv",
+    "uncertainty.csv",
     *REPORT,
     *(f"configs/{name}.json" for name in BUNDLE),
 }

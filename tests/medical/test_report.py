@@ -1,4 +1,4 @@
-"""Volumes, components and pictures of masks."""
+"""Tests volumes and components of masks."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from nifti_files import affine
 
 from vil_dense.medical.io.grid import Grid
-from vil_dense.medical.report import PANEL_PX, colour, describe_mask, three_planes
+from vil_dense.medical.report import describe_mask
 
 LABELS = dict(background=0, organ=1, vessel=2, bone=5)
 
@@ -45,31 +45,3 @@ def test_every_face_is_a_border(place: tuple[int, int, int]) -> None:
     mask = np.zeros((10, 12, 8), dtype=np.uint8)
     mask[place] = 1
     assert describe_mask(mask, LABELS, grid(mask.shape))[0]["touches_border"]
-
-
-@pytest.mark.parametrize("orientation", ["RAS", "LPS", "PSR"])
-def test_three_planes_in_the_radiologists_view(orientation: str) -> None:
-    """A label in the patient's right, front, upper corner is upper left in all planes, whatever the file's order."""
-    from nibabel.orientations import apply_orientation, axcodes2ornt, ornt_transform
-
-    image, mask = np.zeros((20, 30, 10)), np.zeros((20, 30, 10), dtype=np.uint8)
-    mask[-6:, -6:, -4:] = 2
-    turn = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(tuple(orientation)))
-    image, mask = apply_orientation(image, turn), apply_orientation(mask, turn)
-    spacing = dict(RAS=(1.0, 1.0, 3.0), LPS=(1.0, 1.0, 3.0), PSR=(1.0, 3.0, 1.0))[orientation]
-    picture = three_planes(image, mask, grid(mask.shape, orientation, spacing))
-    scale = PANEL_PX / 30
-    widths = [round(20 * scale), round(20 * scale), PANEL_PX]
-    assert picture.shape == (PANEL_PX, sum(widths) + 16, 3)
-    left = 0
-    for width, height in zip(widths, (PANEL_PX, PANEL_PX, PANEL_PX), strict=True):
-        painted = np.argwhere(picture[:height, left : left + width].any(axis=2))
-        assert painted.min(axis=0).tolist() == [0, 0] and painted.max(axis=0)[1] < width / 2
-        np.testing.assert_array_equal(picture[0, left], np.array(colour(2)) // 2)
-        left += width + 8
-
-
-def test_an_empty_mask_has_a_picture() -> None:
-    image = np.random.default_rng(0).normal(size=(9, 8, 7))
-    picture = three_planes(image, np.zeros(image.shape, dtype=np.uint8), grid(image.shape))
-    assert picture.std() > 0 and (picture[..., 0] == picture[..., 1]).all()

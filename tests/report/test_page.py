@@ -8,7 +8,7 @@ import pytest
 from page_checks import Page, check_page
 
 from vil_dense.report import confusion_table, facts, gallery, jpeg_uri, line_chart, link, page, save_page, table, tiles
-from vil_dense.report.charts import _ticks
+from vil_dense.report.charts import round_ticks
 
 EVIL = '<script>alert("1")</script>&'
 
@@ -56,14 +56,14 @@ def test_chart_has_a_line_for_each_curve() -> None:
     ],
 )
 def test_ticks_are_round_and_include_the_values(values: list[float], ticks: list[float]) -> None:
-    found = _ticks(values, 5)
+    found = round_ticks(values, 5)
     assert found[0] <= min(values) and found[-1] >= max(values)
     np.testing.assert_allclose(found, ticks, atol=1e-12)
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-30, -3.0, 1e300, 123456.0])
 def test_ticks_of_equal_values(value: float) -> None:
-    found = _ticks([value, value], 5)
+    found = round_ticks([value, value], 5)
     assert found[0] < value < found[-1] and len(found) < 12
 
 

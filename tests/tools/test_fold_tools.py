@@ -7,6 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 from fold_studies import NETWORK, run_study, write_cases, write_config
+from page_checks import check_page
 from refusals import assert_error_line
 
 from vil_dense.medical.label_map import LabelMap
@@ -24,7 +25,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     of_monai = dict(type="SegResNet", init_filters=8)
     for name, spacing, network in (("a", (1.0, 1.0, 2.0), NETWORK), ("b", (1.5, 1.5, 2.0), of_monai)):
         path = write_config(root / f"{name}.py", data, spacing, network=network)
-        run_study(root / name, path, probabilities=True)
+        run_study(root / name, path, probabilities=True, uncertainty=True)
     return root
 
 
@@ -109,6 +110,9 @@ def test_pooling_through_the_command_line(made: Path, run) -> None:
     code, said, error = run("volumes/cross_validate", made / "a.py", *where, "--pool")
     assert code == 0 and "4 cases of 2 folds pooled" in said and "draws of 4 cases" in said, error
     assert [line.split()[0] for line in said.splitlines()[-5:-2]] == ["organ_2", "organ_10", "mean"], said
+    page = check_page(made / "a/report.html")
+    assert len(page.all("img")) == 4 and "Cross-validation of a.py, folds 0, 1" in page.text and "entropy" in page.text
+    assert len(list((made / "a").glob("fold_*/held_out/entropy/*.nii.gz"))) == 4
     code, said, error = run("volumes/cross_validate", made / "a.py", *where)  # all of it is finished
     assert code == 0 and said.count("already finished") == 2
 

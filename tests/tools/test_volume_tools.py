@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from dicom_files import write_series
 from nifti_files import affine, write_nifti
+from page_checks import check_page
 from refusals import assert_error_line
 from volume_segmentors import write_segmentor, write_weights
 
@@ -57,7 +58,7 @@ def test_a_warning_for_each_device(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 def test_from_images_to_masks_to_scores(trained: tuple[Path, Path], images: Path, tmp_path: Path, run) -> None:
     path, checkpoint = trained
     second = write_weights(path, seed=1)
-    out, options = tmp_path / "out", ["--mirror", "--largest", "--probabilities"]
+    out, options = tmp_path / "out", ["--mirror", "--largest", "--probabilities", "--uncertainty"]
     code, said, errors = run("volumes/predict", path, checkpoint, second, images, "--out", out, *options)
     assert code == 0 and said.splitlines()[-1] == f"2 of 2 volumes segmented in {out}"
     assert "memory: about " in said and "peak memory: " in said and errors.endswith(", ETA 0:00:00\n")
@@ -65,6 +66,10 @@ def test_from_images_to_masks_to_scores(trained: tuple[Path, Path], images: Path
     assert mask.shape == image.shape and (mask.affine == image.affine).all()
     settings = json.loads((out / "settings.json").read_text())
     assert len(set(settings["checkpoints"])) == 2 and settings["mirror"] is True and settings["overlap"] == 0.5
+    for name in ("entropy", "mutual_information"):
+        values = nibabel.load(out / f"{name}/a.nii.gz").get_fdata()
+        assert values.shape == image.shape and 0 <= values.min() < values.max() <= 1
+    assert len(check_page(out / "report.html").all("img")) == 2
     code, said, _ = run("volumes/predict", path, checkpoint, second, images, "--out", out, *options)
     assert code == 0 and "2 of 2 cases are already finished and are skipped" in said
 
@@ -76,6 +81,13 @@ def test_from_images_to_masks_to_scores(trained: tuple[Path, Path], images: Path
             ("b", "organ", "1"),
         ]
     assert json.loads((tmp_path / "scores/metrics.json").read_text())["mean"]["dice"] == 1
+    page = check_page(tmp_path / "scores/report.html")
+    assert len(page.all("img")) == 2 and "mutual information" in page.text and "volumes/evaluate" in page.text
+    code, said, _ = run(
+        "volumes/evaluate", path, out / "masks", out / "masks", "--out", tmp_path / "area", "--nsd", "area"
+    )
+    assert code == 0 and "NSD: fraction of the area" in said
+    assert json.loads((tmp_path / "area/metrics.json").read_text())["nsd"] == "area"
     for options, tolerance_mm in (("--cfg-options test_evaluator.tolerance_mm=2.5", 2.5), ("--tolerance-mm 3", 3.0)):
         where = tmp_path / f"scores_{tolerance_mm}"
         code, _, _ = run("volumes/evaluate", path, out / "masks", out / "masks", "--out", where, *options.split())

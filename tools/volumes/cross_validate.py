@@ -9,6 +9,7 @@ splits_final.json, or five random ones. Then writes to D:
   masks/          out-of-fold masks, on the grids of the images
   metrics.csv     Dice, HD95 in mm and NSD of each structure in each case, with its fold
   summary.json    their means over all cases, with 95 % bootstrap intervals
+  report.html     a page that opens from disk: structures, worst cases, Dice, agreement of the volumes
 
 In an array job each task runs one fold with --fold K; --pool then gathers the folds. For several GPUs, first train
 with `torchrun tools/train.py CONFIG --work-dir D/fold_K --cfg-options fold=K`, and run --fold K afterwards.
@@ -34,6 +35,9 @@ def arguments() -> argparse.Namespace:
     which.add_argument("--fold", type=int, metavar="K", help="run one fold and do not pool, as a task of an array job")
     known.add_argument("--pool", action="store_true", help="only gather the folds, which are finished")
     known.add_argument("--probabilities", action="store_true", help="write class probabilities, for ensembles")
+    known.add_argument(
+        "--uncertainty", action="store_true", help="write maps of the uncertainty, and correlate with Dice"
+    )
     args = known.parse_args()
     if args.pool and args.fold is not None:
         known.error("argument --pool: not allowed with argument --fold")
@@ -75,7 +79,8 @@ def main() -> int:
         check_volumes(cfg)
         from vil_dense.mm.volumes.cross_validation import CrossValidation
 
-        study = CrossValidation(Path(cfg.work_dir), cfg, probabilities=args.probabilities)
+        options = dict(probabilities=args.probabilities, uncertainty=args.uncertainty)
+        study = CrossValidation(Path(cfg.work_dir), cfg, **options)
         folds = [args.fold] if args.fold is not None else args.folds or [*study.data.splits]
         for fold in folds:
             study.data.split(fold)  # an unknown one is refused before the first is trained
@@ -93,6 +98,8 @@ def main() -> int:
         if args.fold is not None:
             return 0
         summary = study.pool(folds)
+        for name, values in summary.get("uncertainty", {}).items():
+            print(f"{name}: Spearman's correlation with mean Dice {values['spearman']:.2f}, p {values['p']:.2g}")
         print("\n".join(table(summary)))
         print(f"intervals: {summary['interval']}; {summary['rule']}")
         if left := summary["never_held_out"]:

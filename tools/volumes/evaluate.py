@@ -5,18 +5,30 @@ Command: python tools/volumes/evaluate.py CONFIG MASKS LABELS --out DIR
 MASKS is a mask or a folder of masks. LABELS is a label file, a folder of them, or a data list (JSON, or with --fold the
 folder of a data set; --section and --fold choose from it). Mask and label of a case have the same name; every label
 needs a mask, unless --subset is given. The structures are those
-of the config's plan, or regions of several labels in its test_evaluator. Writes to DIR: metrics.csv (Dice, HD95 in mm
-and NSD of each structure in each case) and metrics.json (the same and the means).
+of the config's plan, or regions of several labels in its test_evaluator. Writes to DIR:
+
+  metrics.csv     Dice, HD95 in mm and NSD of each structure in each case
+  metrics.json    the same, and the means with 95 % bootstrap intervals
+  report.html     a page that opens from disk: structures, worst cases, Dice, agreement of the volumes, uncertainty
+  overlays/       the cases that the page shows
+
+Images for the overlays are those of the data list, or those of which predict.py made the masks. Where predict.py
+measured the uncertainty, its rank correlation with Dice is reported.
 """
 
 import argparse
 import math
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from vil_dense.command_line import at_least, parser
 from vil_dense.files import check_folders
+
+if TYPE_CHECKING:
+    from vil_dense.medical.volume_pages import Pair
 
 
 def arguments() -> argparse.Namespace:
@@ -24,10 +36,11 @@ def arguments() -> argparse.Namespace:
     known = parser("Scores masks against labels.")
     known.add_argument("masks", metavar="MASKS", help="mask, or folder of masks")
     known.add_argument("labels", metavar="LABELS", help="label file, folder of labels, or data list (JSON)")
-    known.add_argument("--out", required=True, help="folder for metrics.csv and metrics.json")
+    known.add_argument("--out", required=True, help="folder for metrics.csv, metrics.json and report.html")
     known.add_argument(
         "--tolerance-mm", type=at_least(0, float), help="tolerance of the NSD (default: that of the config)"
     )
+    known.add_argument("--nsd", choices=("voxel", "area"), help="definition (default: that of the config, else voxel)")
     known.add_argument("--section", help="list in the JSON, e.g. training (default: the first of testing, test, ...)")
     known.add_argument("--fold", type=int, help="only cases of this fold of the data")
     known.add_argument("--subset", action="store_true", help="score the labels that have a mask, and count the others")
@@ -36,9 +49,11 @@ def arguments() -> argparse.Namespace:
 
 def pairs(
     masks: Path, labels: Path, section: str | None, fold: int | None, patient: str | None = None, subset: bool = False
-) -> Iterator[tuple[str, Path, Path]]:
-    """Yields name, mask and label of each case; with `subset` of those that have a mask."""
+) -> "Iterator[Pair]":
+    """Yields name, mask, label and image of each case; with `subset` of those that have a mask."""
     from vil_dense.medical.datalists.inputs import find_cases
+    from vil_dense.medical.report import read_report
+    from vil_dense.medical.volume_pages import Pair
 
     found = {case.name: case.images[0] for case in find_cases(masks)}
     truths = find_cases(labels, section=section, fold=fold, patient=patient)
@@ -56,7 +71,9 @@ def pairs(
             raise ValueError(f"{labels}: the case {case.name} has no label")
         if case.name not in found:
             raise FileNotFoundError(f"no mask for {label} in {masks}; --subset scores the labels that have one")
-        yield case.name, found[case.name], label
+        sources = read_report(masks, case.name).get("sources") or [{}]
+        image = case.images[0] if listed else sources[0].get("path")
+        yield Pair(case.name, found[case.name], label, image and Path(image))
 
 
 def line(name: str, values: Mapping[str, float | None]) -> str:
@@ -72,36 +89,54 @@ def main() -> int:
     from vil_dense.mm.engine.resolve_volumes import resolve_plan
     from vil_dense.progress import Progress
 
+    def warn(words: str) -> None:
+        print(f"warning: {words}", file=sys.stderr)
+
     with report_errors(args.debug):
         cfg = read_config(args)
         check_folders(args.out)
         resolve_plan(cfg)
+        from vil_dense.medical.agreement import uncertainty_correlation
         from vil_dense.medical.data.plan_schema import read_plan
+        from vil_dense.medical.datalists.folds import patient_of
+        from vil_dense.medical.intervals import summarise_with_intervals
         from vil_dense.medical.label_map import LabelMap
         from vil_dense.medical.metrics import TOLERANCE_MM, save_scores, score_files
+        from vil_dense.medical.report import read_report
+        from vil_dense.medical.volume_pages import save_evaluation_page
 
         plan, evaluator = read_plan(cfg.model.plan), cfg.get("test_evaluator") or {}
         classes = evaluator.get("classes") or LabelMap.of(plan).structures
-        tolerance_mm = args.tolerance_mm
+        nsd, tolerance_mm = args.nsd or evaluator.get("nsd", "voxel"), args.tolerance_mm
         if tolerance_mm is None:
             tolerance_mm = evaluator.get("tolerance_mm", TOLERANCE_MM)
         if not 0 <= tolerance_mm < math.inf:
             raise ValueError(f"tolerance_mm is 0 or more, got {tolerance_mm}")
-        where = Path(args.masks), Path(args.labels)
-        found = list(pairs(*where, args.section, args.fold, cfg.get("patient"), args.subset))
+        out, masks, labels = Path(args.out), Path(args.masks), Path(args.labels)
+        found = list(pairs(masks, labels, args.section, args.fold, cfg.get("patient"), args.subset))
+    surface: dict[str, Any] = dict(tolerance_mm=tolerance_mm, nsd=nsd)
     with report_errors(args.debug), Progress("cases") as progress:
-        scores = score_files(
-            found,
-            plan,
-            classes=classes,
-            tolerance_mm=tolerance_mm,
-            report=progress,
-            warn=lambda line: print(f"warning: {line}", file=sys.stderr),
-        )
-        summary = save_scores(scores, Path(args.out), tolerance_mm=tolerance_mm)
+        files = [(pair.name, pair.mask, pair.label) for pair in found]
+        scores = score_files(files, plan, classes=classes, **surface, report=progress, warn=warn)
     with report_errors(args.debug):
+        patients = [patient_of(pair.name, cfg.get("patient")) for pair in found]
+        reports = {pair.name: read_report(masks, pair.name) for pair in found}
+        unsure = {name: report["uncertainty"] for name, report in reports.items() if report.get("uncertainty")}
+        summary = summarise_with_intervals(scores, patients)
+        if correlation := uncertainty_correlation(unsure, scores):
+            summary["uncertainty"] = correlation
+        summary = save_scores(scores, out, **surface, summary=summary)
+        title, again = f"Scores of {Path(*masks.resolve().parts[-2:])}", shlex.join(["python", *sys.argv])
+        page = save_evaluation_page(
+            out, found, scores, summary, plan, title=title, command_line=again, uncertainty=unsure, warn=warn
+        )
         for name, values in [*summary["structures"].items(), ("mean", summary["mean"])]:
             print(line(name, values))
+        for name, values in correlation.items():
+            words = f"Spearman's correlation with mean Dice {values['spearman']:.2f}, p {values['p']:.2g}"
+            print(f"{name}: {words} ({values['cases']} cases)")
+        print(f"NSD: {summary['nsd_definition']}, {tolerance_mm:g} mm")
+        print(f"report: {page}")
         print(f"{summary['cases']} cases scored in {args.out} ({summary['rule']})")
     return 0
 

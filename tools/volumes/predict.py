@@ -12,7 +12,10 @@ data set. Writes to DIR for each case:
   masks/NAME.nii.gz         classes on the grid of the image, with its header
   overlays/NAME.png         axial, coronal and sagittal plane with the mask over the image
   reports/NAME.json         ml, components and "touches the border" of each structure; all cases in volumes.csv
+  report.html               a page that opens from disk: overlays, volumes, uncertainty
   probabilities/NAME.nii.gz with --probabilities: (I, J, K, classes) from 0 to 1, of all classes or of those named
+  entropy/NAME.nii.gz       with --uncertainty: entropy of the mean probabilities, 0 (sure) to 1; of several networks
+                            also mutual_information/NAME.nii.gz; their means over each mask in uncertainty.csv
   dicom_seg/NAME.dcm        with --dicom-seg: the mask as a DICOM segmentation of the slices of a DICOM series
   rtstruct/NAME.dcm         with --rtstruct: the mask as a DICOM structure set, contours on the slices in mm
 
@@ -23,6 +26,7 @@ a whole volume; the estimated memory is printed before the run, and the peak aft
 
 import argparse
 import resource
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -101,7 +105,9 @@ def of_choice(path: Path) -> Networks:
     )
 
 
-def describe_survey(survey: "Survey", configurations: "list[Configuration]", device: str) -> None:
+def describe_survey(
+    survey: "Survey", configurations: "list[Configuration]", device: str, uncertainty: bool = False
+) -> None:
     """Prints the number of finished cases and the memory of the largest volume; warns if less is free."""
     from vil_dense.backbones.memory import GIB, free_memory
     from vil_dense.medical.inference.volume_memory import estimate
@@ -116,7 +122,11 @@ def describe_survey(survey: "Survey", configurations: "list[Configuration]", dev
     largest = survey.largest(configurations[0][1])
     if largest is None:
         return
-    estimates = [estimate(networks, largest, plan, windows) for networks, plan, windows in configurations]
+    by_network = uncertainty and len(configurations) == 1  # else the scores of the networks are averaged in place
+    estimates = [
+        estimate(networks, largest, plan, windows, len(networks) if by_network else 1)
+        for networks, plan, windows in configurations
+    ]
     expected = max(estimates, key=lambda one: one.total)._replace(weights=sum(one.weights for one in estimates))
     windows = max(survey.windows.values())
     print(f"largest volume: {' x '.join(map(str, largest.shape))} voxels, {windows} windows; memory: {expected}")
@@ -139,6 +149,9 @@ def arguments() -> argparse.Namespace:
         "--probabilities", nargs="*", metavar="CLASS", help="also write probabilities: of all, or of these"
     )
     known.add_argument("--probability-bits", type=int, choices=(8, 16), default=16, help="of each (default: 16)")
+    known.add_argument(
+        "--uncertainty", action="store_true", help="also write maps of the uncertainty, and a number a case"
+    )
     known.add_argument("--dicom-seg", action="store_true", help="also write DICOM segmentations, of DICOM input")
     known.add_argument("--rtstruct", action="store_true", help="also write DICOM structure sets, of DICOM input")
     known.add_argument("--series", metavar="UID", help="series of a folder that holds several DICOM series")
@@ -170,6 +183,7 @@ def main() -> int:
         from vil_dense.medical.inference.batch import Folder
         from vil_dense.medical.inference.probabilities import Probabilities
         from vil_dense.medical.io.dicom_masks import DICOM_MASKS
+        from vil_dense.medical.volume_pages import save_prediction_page
         from vil_dense.mm.volumes.weights import load_configuration
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -185,12 +199,20 @@ def main() -> int:
         settings = dict(checkpoints=[f"{path.name} {sha256(path)}" for paths in found.checkpoints for path in paths])
         options: dict[str, Any] = dict(mirror=args.mirror, largest=args.largest, probabilities=shares)
         forms = [form for form in DICOM_MASKS if getattr(args, form)]
-        options |= dict(dicom=forms, windows=windows, others=configurations[1:], steps=found.steps)
+        options |= dict(
+            dicom=forms,
+            uncertainty=args.uncertainty,
+            windows=windows,
+            others=configurations[1:],
+            steps=found.steps,
+        )
         folder = Folder(Path(args.out), networks, plan, settings, device=device, **options)
         survey = folder.survey(cases)
     with report_errors(args.debug, code=1):
-        describe_survey(survey, configurations, device)
+        describe_survey(survey, configurations, device, args.uncertainty)
         failed = folder.predict_all(survey)
+        if len(failed) < len(cases):
+            print(f"report: {save_prediction_page(folder.out, shlex.join(['python', *sys.argv]))}")
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         gpu = f", on the GPU {torch.cuda.max_memory_allocated() / GIB:.2f} GiB" if device == "cuda" else ""
         print(f"peak memory: {peak / GIB:.2f} GiB{gpu}")

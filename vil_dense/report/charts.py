@@ -29,10 +29,10 @@ def line_chart(title: str, curves: Mapping[str, Curve], x_name: str = "step") ->
     if not finite:
         return Markup("")
     steps = [float(x) for curve in finite.values() for x in curve]
-    x_ticks, x_range = _ticks(steps, 5), (min(steps), max(steps))
+    x_ticks, x_range = round_ticks(steps, 5), (min(steps), max(steps))
     if x_range[0] == x_range[1]:
         x_range = (x_ticks[0], x_ticks[-1])
-    y_ticks = _ticks([y for curve in finite.values() for y in curve.values()], 5)
+    y_ticks = round_ticks([y for curve in finite.values() for y in curve.values()], 5)
     lines = [_line(name, curve, number, x_range, y_ticks) for number, (name, curve) in enumerate(finite.items())]
     key = swatches({name: f"var(--c{number % COLOURS})" for number, name in enumerate(finite)})
     return Markup(
@@ -43,7 +43,7 @@ def line_chart(title: str, curves: Mapping[str, Curve], x_name: str = "step") ->
         WIDTH,
         HEIGHT,
         f"{title} against {x_name}: {', '.join(finite)}",
-        _axes(x_ticks, x_range, y_ticks, x_name),
+        axes(x_ticks, x_range, y_ticks, x_name),
         Markup("").join(lines),
         key if len(finite) > 1 or title not in finite else "",
     )
@@ -54,7 +54,7 @@ def charts(figures: Sequence[Markup]) -> Markup:
     return Markup('<div class="charts">{}</div>').format(Markup("").join(figures)) if any(figures) else Markup("")
 
 
-def _ticks(values: Sequence[float], most: int) -> list[float]:
+def round_ticks(values: Sequence[float], most: int) -> list[float]:
     """Returns round numbers in equal steps of 1, 2 or 5 times a power of ten that include the values."""
     low, high = min(values), max(values)
     if high - low <= 1e-9 * max(abs(low), abs(high), 1e-12):
@@ -66,15 +66,22 @@ def _ticks(values: Sequence[float], most: int) -> list[float]:
     return [step * number for number in range(first, last + 1)]
 
 
-def _at(value: float, scale: Sequence[float], start: float, end: float) -> float:
+def place(value: float, scale: Sequence[float], start: float, end: float) -> float:
     """Returns the place of a value on an axis that runs from the first to the last number of `scale`."""
     return start + (value - scale[0]) / (scale[-1] - scale[0]) * (end - start)
 
 
-def _axes(x_ticks: Sequence[float], x_range: tuple[float, float], y_ticks: Sequence[float], x_name: str) -> Markup:
+def axes(
+    x_ticks: Sequence[float],
+    x_range: tuple[float, float],
+    y_ticks: Sequence[float],
+    x_name: str,
+    whole: bool = True,
+) -> Markup:
+    """Returns the grid and the numbers of both axes; with `whole` only whole numbers of the x axis."""
     parts = []
     for tick in y_ticks:
-        y = _at(tick, y_ticks, HEIGHT - BOTTOM, TOP)
+        y = place(tick, y_ticks, HEIGHT - BOTTOM, TOP)
         line = Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(LEFT, WIDTH - RIGHT, y, y)
         parts.append(
             line + Markup('<text x="{}" y="{:.1f}" text-anchor="end">{:g}</text>').format(LEFT - 6, y + 4, tick)
@@ -82,8 +89,8 @@ def _axes(x_ticks: Sequence[float], x_range: tuple[float, float], y_ticks: Seque
     text = Markup('<text x="{:.1f}" y="{}" text-anchor="{}">{}</text>')
     parts.append(text.format(WIDTH - RIGHT, HEIGHT - 6, "end", f"{x_name} {_short(x_range[1])}"))
     for tick in x_ticks:
-        x = _at(tick, x_range, LEFT, WIDTH - RIGHT)
-        if LEFT <= x < WIDTH - RIGHT - NAMED and tick == round(tick):
+        x = place(tick, x_range, LEFT, WIDTH - RIGHT)
+        if LEFT <= x < WIDTH - RIGHT - NAMED and (tick == round(tick) or not whole):
             parts.append(text.format(x, HEIGHT - 6, "middle", _short(tick)))
     return Markup("").join(parts)
 
@@ -94,7 +101,8 @@ def _short(value: float) -> str:
 
 def _line(name: str, curve: Curve, number: int, x_range: tuple[float, float], y_ticks: Sequence[float]) -> Markup:
     points = [
-        (_at(x, x_range, LEFT, WIDTH - RIGHT), _at(y, y_ticks, HEIGHT - BOTTOM, TOP), x, y) for x, y in curve.items()
+        (place(x, x_range, LEFT, WIDTH - RIGHT), place(y, y_ticks, HEIGHT - BOTTOM, TOP), x, y)
+        for x, y in curve.items()
     ]
     colour = f"var(--c{number % COLOURS})"
     dash = Markup(' stroke-dasharray="5 3"') if number >= COLOURS else ""

@@ -6,6 +6,7 @@ A page is one file: it asks for nothing from a network or from other files, and 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 from markupsafe import Markup, escape
@@ -124,6 +125,26 @@ def gallery(images: Mapping[str, str]) -> Markup:
         for caption, uri in images.items()
     )
     return Markup('<div class="gallery">{}</div>').format(Markup("").join(each))
+
+
+class Thumbnail(NamedTuple):
+    """Holds a picture of `thumbnails`: its caption, its data URI, and what stands below it when it is open."""
+
+    caption: str
+    uri: str
+    detail: str = ""
+
+
+def thumbnails(images: Iterable[Thumbnail]) -> Markup:
+    """Returns small pictures; a click, or Enter, opens one at the width of the page."""
+    each = (
+        Markup(
+            '<details class="thumb"><summary><span class="scroll"><img src="{}" alt="{}"></span>{}</summary>{}'
+            "</details>"
+        ).format(image.uri, image.caption, image.caption, image.detail)
+        for image in images
+    )
+    return Markup('<div class="thumbs">{}</div>').format(Markup("\n").join(each))
 
 
 def swatches(colours: Mapping[str, str]) -> Markup:

@@ -76,3 +76,13 @@ def error_map(truth: np.ndarray, prediction: np.ndarray) -> bytes:
     """
     errors = np.where(truth == prediction, CORRECT, WRONG)
     return indexed_png(np.where(truth == UNLABELLED, IGNORED, errors), ERROR_COLOURS, transparent=CORRECT)
+
+
+def choose_pictures(scores: Sequence[float], each: int = 4, seed: int = 0) -> dict[str, list[int]]:
+    """Returns the positions of the worst, the best and some random pictures, none twice; NaN scores are left out."""
+    ranked = [int(n) for n in np.argsort(scores, kind="stable") if not np.isnan(scores[n])]
+    worst = ranked[:each]
+    best = ranked[each:][::-1][:each]
+    left = ranked[each : len(ranked) - len(best)]
+    drawn = np.random.default_rng(seed).permutation(len(left))[:each]
+    return dict(worst=worst, best=best, random=[left[n] for n in drawn])

@@ -35,11 +35,14 @@ td.number, th.number { text-align: right; }
   background: var(--card); overflow: hidden; }
 .bar i { display: block; height: 100%; background: var(--accent); }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(320px, 100%), 1fr)); gap: 12px; }
-.charts figure { background: var(--card); border-radius: 8px; padding: 10px; }
+.charts figure { background: var(--card); border-radius: 8px; padding: 10px; width: 100%; max-width: 640px; }
 figure { margin: 0; min-width: 0; }
 svg { display: block; width: 100%; height: auto; }
 svg text { fill: var(--quiet); font-size: 11px; }
 svg .grid { stroke: var(--line); stroke-width: 1; }
+svg .level { stroke: var(--c1); stroke-width: 1.5; }
+svg .dot { fill: var(--accent); fill-opacity: 0.65; }
+svg .dots { stroke: var(--accent); stroke-opacity: 0.5; stroke-width: 5; stroke-linecap: round; fill: none; }
 svg .curve { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
 .matrix { border-spacing: 1px; border-collapse: separate; font-size: 12px; }
 .matrix td { padding: 2px 4px; text-align: right; border: 0; min-width: 34px; }
@@ -50,6 +53,15 @@ svg .curve { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
 .gallery { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 6px; max-width: 1200px; }
 .gallery img { display: block; width: 100%; height: auto; max-height: 300px; object-fit: contain;
   border: 1px solid var(--line); border-radius: 4px; }
+.thumbs { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(280px, 100%), 1fr)); gap: 10px; }
+.thumb { background: var(--card); border-radius: 8px; padding: 8px; min-width: 0; }
+.thumb[open] { grid-column: 1 / -1; }
+.thumb .scroll { display: block; }
+.thumb summary { list-style: none; color: var(--text); }
+.thumb summary::-webkit-details-marker { display: none; }
+.thumb img { display: block; width: 100%; height: auto; border-radius: 4px; margin-bottom: 4px; background: #000000; }
+.thumb[open] img { width: max(100%, 900px); max-width: none; cursor: zoom-out; }
+.thumb img { cursor: zoom-in; }
 .swatches { display: flex; flex-wrap: wrap; gap: 2px 14px; margin: 8px 0; font-size: 13px; }
 .swatch::before { content: ""; display: inline-block; width: 11px; height: 11px; border-radius: 2px; margin-right: 5px;
   background: var(--swatch); border: 1px solid var(--line); }

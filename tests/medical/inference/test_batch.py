@@ -23,6 +23,7 @@ from vil_dense.medical.inference.batch import Folder
 from vil_dense.medical.inference.probabilities import Probabilities
 from vil_dense.medical.inference.volume_memory import estimate
 from vil_dense.medical.io.volumes import read_grid
+from vil_dense.medical.report import read_report
 
 PLAN = small_plan("organ", "vessel", spacing_mm=(1.0, 1.0, 1.5))
 
@@ -149,6 +150,26 @@ def test_probabilities_lie_on_the_grid_too(images: Path, tmp_path: Path) -> None
     top = np.sort(values, axis=-1)
     sure = top[..., -1] - top[..., -2] > 1e-3
     np.testing.assert_array_equal(values.argmax(-1)[sure], mask[sure])
+
+
+def test_uncertainty_is_written_beside_the_masks(images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    predicted(images, out, uncertainty=True)
+    mask, entropy = (nibabel.load(out / f"{part}/a.nii.gz") for part in ("masks", "entropy"))
+    np.testing.assert_array_equal(entropy.affine, mask.affine)
+    assert entropy.get_data_dtype() == np.float32 and entropy.header["sform_code"] == mask.header["sform_code"]
+    values, inside = entropy.get_fdata(), np.asarray(mask.dataobj) > 0
+    assert 0 <= values.min() < values.max() <= 1
+    with (out / "uncertainty.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["case"] for row in rows] == ["a", "b", "c"] and [*rows[0]] == ["case", "entropy"]
+    assert float(rows[0]["entropy"]) == pytest.approx(values[inside].mean(), abs=1e-5)
+    assert read_report(out / "masks", "a")["uncertainty"] == read_report(out / "masks/a.nii.gz", "a")["uncertainty"]
+    assert windows_of_another_run(images, tmp_path / "plain") == 3
+    network = Counted()
+    (out / "entropy/b.nii.gz").unlink()
+    predicted(images, out, network, uncertainty=True)
+    assert network.windows == 1, "a case without its map is not finished"
 
 
 def test_only_the_largest_component_stays(images: Path, tmp_path: Path) -> None:

@@ -8,12 +8,11 @@ from page_checks import Page
 
 from vil_dense.mm.visualization.run_page import (
     Picture,
-    choose_pictures,
     class_section,
     confusion_section,
     picture_section,
 )
-from vil_dense.report import indexed_png
+from vil_dense.report import choose_pictures, indexed_png
 
 
 def test_worst_best_and_random_pictures_are_others() -> None:

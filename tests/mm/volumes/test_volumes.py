@@ -154,6 +154,9 @@ def test_trains_validates_and_resumes_as_if_never_stopped(sample: Path, tmp_path
     assert json.loads((tmp_path / "whole/validation/metrics.json").read_text())["cases"] == 1
     page = check_page(tmp_path / "whole/report.html")
     assert "validation/metrics.csv" in [a["href"] for a in page.all("a")] and "HD95, mm" in page.text
+    assert len(page.all("img")) == 1 and "limits of agreement" in page.text, "the last validation is drawn"
+    label = next(svg["aria-label"] for svg in page.all("svg") if svg["aria-label"].startswith("Dice of the structures"))
+    assert label.endswith("liver, spleen, vessel, gland"), "a curve for each structure"
     (tmp_path / "half").mkdir()
     (tmp_path / "whole/iter_2.pth").rename(tmp_path / "half/iter_2.pth")
     (tmp_path / "half/last_checkpoint").write_text(str(tmp_path / "half/iter_2.pth"))

@@ -1,8 +1,9 @@
 """Predicts many cases into one folder; an interrupted run goes on where it stopped.
 
-DIR/masks/NAME.nii.gz, DIR/overlays/NAME.png, on request DIR/probabilities/NAME.nii.gz, DIR/dicom_seg/NAME.dcm and
-DIR/rtstruct/NAME.dcm, and, written last, DIR/reports/NAME.json: a case with a report is done. DIR/settings.json says
-with what it was made, DIR/volumes.csv has all reports.
+DIR/masks/NAME.nii.gz, DIR/overlays/NAME.png, on request DIR/probabilities/NAME.nii.gz, DIR/dicom_seg/NAME.dcm,
+DIR/rtstruct/NAME.dcm and the maps of `uncertainty` (DIR/entropy/NAME.nii.gz), and, written last,
+DIR/reports/NAME.json: a case with a report is done. DIR/settings.json says with what it was made, DIR/volumes.csv and
+DIR/uncertainty.csv have all reports.
 """
 
 import hashlib
@@ -24,9 +25,10 @@ from vil_dense.files import read_json, save_csv, save_json, save_png
 from vil_dense.medical.data.plan_schema import Plan
 from vil_dense.medical.data.preprocess import PlanGrid
 from vil_dense.medical.datalists.datalist import Case
-from vil_dense.medical.inference.ensemble import Configuration
+from vil_dense.medical.inference.ensemble import Configuration, scratch_array
 from vil_dense.medical.inference.predictor import VolumePredictor
 from vil_dense.medical.inference.probabilities import Probabilities, probability_file
+from vil_dense.medical.inference.uncertainty import summarise_maps
 from vil_dense.medical.inference.volume_windows import SlidingWindow
 from vil_dense.medical.io.dicom_masks import DICOM_MASKS
 from vil_dense.medical.io.dicom_references import check_dicom
@@ -39,8 +41,9 @@ from vil_dense.medical.io.volumes import (
     source_files,
     write_mask,
 )
+from vil_dense.medical.overlays import draw_case, intensity_window
 from vil_dense.medical.postprocess import Steps
-from vil_dense.medical.report import describe_mask, three_planes
+from vil_dense.medical.report import describe_mask
 from vil_dense.progress import Progress
 
 UNREADABLE = (OSError, ValueError, ArithmeticError, MemoryError)
@@ -79,6 +82,7 @@ class Folder:
         mirror, largest, steps: see `predictor.VolumePredictor`.
         probabilities: which class probabilities are written; they are those before the steps.
         dicom: forms of `DICOM_MASKS` that are written for each case as well, whose image has to be DICOM.
+        uncertainty: whether to write the maps of `VolumePredictor.measures`, and their means over the mask of a case.
 
     Raises:
         ValueError: the folder holds what was made with other settings; see also `probabilities.Probabilities` and
@@ -100,12 +104,14 @@ class Folder:
         steps: Steps | None = None,
         probabilities: Probabilities | None = None,
         dicom: Collection[str] = (),
+        uncertainty: bool = False,
     ) -> None:
         self.predictor = VolumePredictor(
             networks, plan, windows, others=others, device=device, mirror=mirror, largest=largest, steps=steps
         )
         self.out, self.plan, self.probabilities, self.dicom = out, plan, probabilities, sorted(dicom)
         self.configurations = self.predictor.configurations
+        self.measures = self.predictor.measures if uncertainty else ()
         if probabilities:
             probabilities.classes(plan)  # a name that the plan lacks is an error now, not after the first case
         options: dict[str, Any] = dict(
@@ -116,6 +122,8 @@ class Folder:
         )
         if dicom:
             options["dicom"] = self.dicom
+        if uncertainty:
+            options["uncertainty"] = self.measures
         if others:
             options["others"] = [dict(plan=other.plan, overlap=other.windows.overlap) for other in others]
         # as JSON gives it back
@@ -182,15 +190,22 @@ class Folder:
         """Writes mask, overlay, probabilities and, last, the report of one case."""
         save_json(self.out / "settings.json", self.settings)
         labels = self.predictor.written
-        with self._probabilities(case, grid) as array:
-            mask = self.predictor.segment(image, grid, array, scratch=self.out, done=done)
+        with self._probabilities(case, grid) as array, self._maps(grid) as maps:
+            mask = self.predictor.segment(image, grid, array, uncertainty=maps, scratch=self.out, done=done)
+            numbers = None
+            if maps is not None:
+                numbers = summarise_maps(maps, mask)
+                for number, name in enumerate(self.measures):
+                    write_mask(self.out / name / f"{case.name}.nii.gz", maps[..., number], grid)
         write_mask(self.out / "masks" / f"{case.name}.nii.gz", mask, grid)
         for form in self.dicom:
             DICOM_MASKS[form](self.out / form / f"{case.name}.dcm", mask, grid, labels)
-        save_png(self.out / "overlays" / f"{case.name}.png", three_planes(image[0], mask, grid))
+        window = intensity_window(image[0], self.plan["intensity"][0])
+        overlay = draw_case(case.name, image[0], mask, grid.affine, labels, window=window)
+        save_png(self.out / "overlays" / f"{case.name}.png", overlay)
         rows = describe_mask(mask, labels, grid)
         sources = [fingerprint(path) for path in case.images]
-        save_json(self._report(case), dict(case=case.name, sources=sources, structures=rows))
+        save_json(self._report(case), dict(case=case.name, sources=sources, structures=rows, uncertainty=numbers))
 
     def _probabilities(self, case: Case, grid: Grid) -> AbstractContextManager[np.ndarray | None]:
         """Gives the array for the probabilities of a case; None if none are asked for."""
@@ -198,6 +213,12 @@ class Folder:
             return nullcontext()
         path = self.out / "probabilities" / f"{case.name}.nii.gz"
         return probability_file(path, grid, self.plan, self.probabilities)
+
+    def _maps(self, grid: Grid) -> AbstractContextManager[np.ndarray | None]:
+        """Gives the array for the maps of uncertainty of a case; None if none are asked for."""
+        if not self.measures:
+            return nullcontext()
+        return scratch_array((*grid.shape, len(self.measures)), self.out, np.float32)
 
     def _report(self, case: Case) -> Path:
         return self.out / "reports" / f"{case.name}.json"
@@ -210,15 +231,20 @@ class Folder:
         made = [f"masks/{case.name}.nii.gz", f"overlays/{case.name}.png"]
         made += [f"probabilities/{case.name}.nii.gz"] if self.probabilities else []
         made += [f"{form}/{case.name}.dcm" for form in self.dicom]
+        made += [f"{name}/{case.name}.nii.gz" for name in self.measures]
         sources = [fingerprint(image) for image in case.images]
         return all((self.out / name).is_file() for name in made) and read_json(path).get("sources") == sources
 
     def _gather(self, cases: Sequence[Case]) -> None:
-        """Writes volumes.csv from the reports of all cases that have one."""
+        """Writes volumes.csv, and uncertainty.csv where it was measured, from the reports of all finished cases."""
         reports = [read_json(self._report(case)) for case in cases if self._is_done(case)]
         rows = [dict(case=report["case"]) | row for report in reports for row in report["structures"]]
         if rows:
             save_csv(self.out / "volumes.csv", rows)
+        if reports and self.measures:
+            empty = dict.fromkeys(self.measures)  # nothing was found, so there is no voxel to average over
+            numbers = [dict(case=report["case"]) | (report["uncertainty"] or empty) for report in reports]
+            save_csv(self.out / "uncertainty.csv", numbers)
 
 
 def _count_window(progress: Progress, windows: Iterator[int], total: int, note: str) -> None:

@@ -13,13 +13,14 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
 from vil_dense.medical.data.plan_schema import LABEL_KEYS, Plan
+from vil_dense.medical.inference.uncertainty import measure
 from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS, predict
 from vil_dense.medical.inference.volume_windows import SlidingWindow
 from vil_dense.medical.label_map import LabelMap
@@ -61,6 +62,7 @@ def predict_mean(
     mirror: bool = False,
     device: torch.device | str = "cpu",
     probabilities: np.ndarray | None = None,
+    uncertainty: np.ndarray | None = None,
     scratch: Path | None = None,
     done: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
@@ -68,36 +70,41 @@ def predict_mean(
 
     Args:
         configurations: see `check_configurations`; a single one is predicted as it is.
-        image, affine, mirror, probabilities, done: see `volume_predictor.predict`.
+        image, affine, mirror, probabilities, uncertainty, done: see `volume_predictor.predict`; the uncertainty of
+            several configurations is that of their probabilities.
         scratch: folder for the probabilities of the configurations.
 
     Raises:
         OSError: the disk is full.
     """
 
-    def run(configuration: Configuration, filled: np.ndarray | None) -> np.ndarray:
-        networks, plan, windows = configuration
-        return predict(
-            networks, image, affine, plan, windows, mirror=mirror, device=device, probabilities=filled, done=done
-        )
+    def run(configuration: Configuration, filled: np.ndarray | None, maps: np.ndarray | None = None) -> np.ndarray:
+        options: dict[str, Any] = dict(mirror=mirror, device=device, probabilities=filled, uncertainty=maps, done=done)
+        return predict(configuration.networks, image, affine, configuration.plan, configuration.windows, **options)
 
     if len(configurations) == 1:
-        return run(configurations[0], probabilities)
+        return run(configurations[0], probabilities, uncertainty)
     known = LabelMap.of(configurations[0].plan)
     shape = (*image.shape[1:], len(known.outputs))
     with ExitStack() as files:
-        parts = [files.enter_context(_unnamed(shape, scratch)) for _ in configurations]
+        parts = [files.enter_context(scratch_array(shape, scratch)) for _ in configurations]
         for configuration, part in zip(configurations, parts, strict=True):
             run(configuration, part)
-        return mean_mask(parts, known, probabilities)
+        return mean_mask(parts, known, probabilities, uncertainty)
 
 
-def mean_mask(parts: Sequence[np.ndarray], known: LabelMap, probabilities: np.ndarray | None = None) -> np.ndarray:
+def mean_mask(
+    parts: Sequence[np.ndarray],
+    known: LabelMap,
+    probabilities: np.ndarray | None = None,
+    uncertainty: np.ndarray | None = None,
+) -> np.ndarray:
     """Returns the mask of mean probabilities, (I, J, K) uint8 or uint16.
 
     Args:
         parts: (I, J, K, outputs) uint16 each, see `volume_predictor.PROBABILITY_STEPS`.
         probabilities: an array of this form to fill with the mean.
+        uncertainty: an array (I, J, K, maps) float32 to fill with the maps of `uncertainty.measures` of the parts.
     """
     *shape, classes = parts[0].shape
     mask = np.zeros(shape, known.mask_dtype)
@@ -110,15 +117,19 @@ def mean_mask(parts: Sequence[np.ndarray], known: LabelMap, probabilities: np.nd
         mask[place] = known.mask(np.moveaxis(total, -1, 0), len(parts) * PROBABILITY_STEPS / 2)
         if probabilities is not None:
             probabilities[place] = np.round(total / len(parts))
+        if uncertainty is not None:
+            members = (torch.from_numpy(np.divide(part[place], PROBABILITY_STEPS, dtype=np.float32)) for part in parts)
+            maps = measure([member.movedim(-1, 0) for member in members], known.regions)
+            uncertainty[place] = maps.movedim(0, -1).numpy()
     return mask
 
 
 @contextmanager
-def _unnamed(shape: Sequence[int], folder: Path | None) -> Iterator[np.ndarray]:
-    """Gives an array of uint16 in a file that has no name, and so is gone when the process ends in whatever way."""
+def scratch_array(shape: Sequence[int], folder: Path | None, dtype: type = np.uint16) -> Iterator[np.ndarray]:
+    """Gives an array in a file that has no name, and so is gone when the process ends in whatever way."""
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as file:
         # a full disk says so here, not by a signal when the pages are written
-        os.posix_fallocate(file.fileno(), 0, 2 * math.prod(shape))
-        yield np.memmap(file, np.uint16, "r+", shape=tuple(shape), order="F")
+        os.posix_fallocate(file.fileno(), 0, np.dtype(dtype).itemsize * math.prod(shape))
+        yield np.memmap(file, dtype, "r+", shape=tuple(shape), order="F")

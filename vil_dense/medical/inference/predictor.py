@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from vil_dense.files import read_json, write_whole
 from vil_dense.medical.data.plan_schema import Plan, read_plan
 from vil_dense.medical.inference.ensemble import Configuration, check_configurations, predict_mean
 from vil_dense.medical.inference.probabilities import Probabilities
+from vil_dense.medical.inference.uncertainty import measures
 from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS
 from vil_dense.medical.inference.volume_windows import SlidingWindow
 from vil_dense.medical.io.dicom_masks import DICOM_MASKS
@@ -41,6 +42,7 @@ class VolumePrediction:
         volumes_ml: volume of each class but the background by its name, ml.
         grid: of the input.
         probabilities: (I, J, K, classes) float32, if they were asked for.
+        uncertainty: maps (I, J, K) float32 from 0 to 1 by their name, see `uncertainty`, if they were asked for.
     """
 
     mask: nibabel.Nifti1Image
@@ -48,6 +50,7 @@ class VolumePrediction:
     volumes_ml: dict[str, float]
     grid: Grid
     probabilities: nibabel.Nifti1Image | None = None
+    uncertainty: dict[str, nibabel.Nifti1Image] = field(default_factory=dict)
 
     def save(self, path: str | PathLike[str], *, dicom: str = "dicom_seg") -> None:
         """Writes the mask: NIfTI for `.nii` and `.nii.gz`; for `.dcm`, if the input was DICOM, a form of `DICOM_MASKS`.
@@ -105,6 +108,12 @@ class VolumePredictor:
         self.steps = largest_alone(self.written) if largest else steps or {}
         check_steps(self.steps, self.written)
 
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Names the maps of uncertainty that `segment` can fill, see `uncertainty`."""
+        several = len(self.configurations) > 1
+        return measures(len(self.configurations if several else self.configurations[0].networks))
+
     @classmethod
     def load(
         cls, bundle: str | PathLike[str], *, device: torch.device | str = "cpu", **options: Any
@@ -152,6 +161,7 @@ class VolumePredictor:
         volume: Volume,
         *,
         probabilities: bool | Sequence[str] = False,
+        uncertainty: bool = False,
         frame: int | None = None,
     ) -> VolumePrediction:
         """Segments a volume.
@@ -159,6 +169,7 @@ class VolumePredictor:
         Args:
             volume: see `Volume`. A path is a file of any format of `io.volumes`, or the folder of a DICOM series.
             probabilities: True for those of all classes, or the names of classes.
+            uncertainty: whether to measure it, see `uncertainty`.
             frame: index of the fourth axis that is read; None reads all as channels.
 
         Warns if the file contradicts itself, or leaves the sides of the patient unsure.
@@ -179,7 +190,8 @@ class VolumePredictor:
             if probabilities
             else None
         )
-        mask = self.segment(image, grid, filled)
+        maps = np.zeros((*grid.shape, len(self.measures)), np.float32) if uncertainty else None
+        mask = self.segment(image, grid, filled, uncertainty=maps)
         image_of_mask = mask_image(mask, grid)
         shares = None
         if filled is not None:
@@ -192,6 +204,7 @@ class VolumePredictor:
             {row["structure"]: row["ml"] for row in rows},
             grid,
             shares,
+            {} if maps is None else {name: mask_image(maps[..., n], grid) for n, name in enumerate(self.measures)},
         )
 
     def segment(
@@ -200,6 +213,7 @@ class VolumePredictor:
         grid: Grid,
         probabilities: np.ndarray | None = None,
         *,
+        uncertainty: np.ndarray | None = None,
         scratch: Path | None = None,
         done: Callable[[], None] = lambda: None,
     ) -> np.ndarray:
@@ -211,6 +225,7 @@ class VolumePredictor:
             mirror=self.mirror,
             device=self.device,
             probabilities=probabilities,
+            uncertainty=uncertainty,
             scratch=scratch,
             done=done,
         )

@@ -59,16 +59,19 @@ class Estimate(NamedTuple):
         )
 
 
-def estimate(networks: Sequence[nn.Module], grid: Grid, plan: Plan, windows: SlidingWindow | None = None) -> Estimate:
+def estimate(
+    networks: Sequence[nn.Module], grid: Grid, plan: Plan, windows: SlidingWindow | None = None, members: int = 1
+) -> Estimate:
     """Estimates the memory of `volume_predictor.predict` for an image on `grid`, including its reading.
 
     Args:
         networks: on the device of the prediction.
         windows: default: the plan's patch, overlapping by half.
+        members: networks whose scores are held at the same time, for the uncertainty.
     """
     windows = windows or SlidingWindow.of(plan)
     after = PlanGrid.over(grid.shape, grid.affine, plan).shape
-    outputs = len(LabelMap.of(plan).outputs)
+    outputs = members * len(LabelMap.of(plan).outputs)
     channels, voxels, plan_voxels = len(plan["channels"]), math.prod(grid.shape), math.prod(after)
     image, resampled = 4 * channels * voxels, 4 * channels * plan_voxels
     slabs = SLABS * min(SLAB_BYTES, 4 * outputs * max(voxels, plan_voxels))

@@ -17,6 +17,7 @@ from vil_dense.medical.data.mirroring import mirror_axes
 from vil_dense.medical.data.plan_schema import Plan
 from vil_dense.medical.data.preprocess import PlanGrid, network_input
 from vil_dense.medical.data.resample import Axis, slabs
+from vil_dense.medical.inference.uncertainty import Members, measure
 from vil_dense.medical.inference.volume_windows import SlidingWindow, score_rows
 from vil_dense.medical.label_map import LabelMap
 
@@ -34,6 +35,7 @@ def predict(
     mirror: bool = False,
     device: torch.device | str = "cpu",
     probabilities: np.ndarray | None = None,
+    uncertainty: np.ndarray | None = None,
     done: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
     """Returns the mask, (I, J, K) uint8 (uint16 with values above 255), on the grid of the image, see `LabelMap`.
@@ -48,6 +50,8 @@ def predict(
         windows: default: the plan's patch, overlapping by half.
         mirror: whether to average over mirror images, see `mirroring.mirror_axes`.
         probabilities: an array (I, J, K, outputs) uint16 to fill with probabilities times `PROBABILITY_STEPS`.
+        uncertainty: an array (I, J, K, maps) float32 to fill with the maps of `uncertainty.measures` of the networks.
+            The scores of each network are then held at the same time.
         done: called after each window.
     """
     windows = windows or SlidingWindow.of(plan)
@@ -57,19 +61,26 @@ def predict(
     mask = np.zeros(shape, known.mask_dtype)
     mask_view = grid.oriented(mask)
     probability_view = None if probabilities is None else grid.oriented(probabilities)
+    uncertainty_view = None if uncertainty is None else grid.oriented(uncertainty)
+    members = 1 if uncertainty is None else len(networks)
     axis = windows.stream_axis(grid.shape)
     rows = score_rows(
-        networks,
+        networks if members == 1 else [Members(networks)],
         network_input(image, grid, plan),
         windows,
         axis,
         mirror=mirror_axes(plan) if mirror else (),
         device=device,
-        stitch_device=stitch_device(device, stitched_bytes(grid.shape, count, windows)),
+        stitch_device=stitch_device(device, stitched_bytes(grid.shape, members * count, windows)),
         done=done,
     )
     for start, logits in rows_back(rows, grid.axes_back(), axis):
         place = (*[slice(None)] * axis, slice(start, start + logits.shape[axis + 1]))
+        if uncertainty_view is not None:
+            each = logits.unflatten(0, (members, count))
+            maps = measure([known.probabilities(own) for own in each], known.regions)
+            uncertainty_view[place] = maps.movedim(0, -1).cpu().numpy()
+            logits = each.mean(0)
         mask_view[place] = known.mask(logits)
         if probability_view is not None:
             steps = known.probabilities(logits).mul_(PROBABILITY_STEPS).round_().int()

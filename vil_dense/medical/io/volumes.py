@@ -217,10 +217,10 @@ def check_same_grid(one: Grid, other: Grid) -> None:
 
 
 def write_mask(path: Path, mask: np.ndarray, grid: Grid) -> None:
-    """Writes a label map on the grid of its image as NIfTI, to a temporary name first.
+    """Writes a label map, or a map of numbers, on the grid of its image as NIfTI, to a temporary name first.
 
     Args:
-        mask: (I, J, K) uint8 or uint16.
+        mask: (I, J, K) uint8 or uint16, or float32.
 
     Raises:
         OSError: it could not be written; no partial file is left.

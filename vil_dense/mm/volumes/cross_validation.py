@@ -6,13 +6,15 @@ The folder of a cross-validation:
   fold_K/                  work folder of the training that holds fold K out
   fold_K/trained.json      written when the training is complete: its checkpoint
   fold_K/held_out/         masks and reports of the held-out cases; metrics.json is written last
-  masks/, metrics.csv, summary.json, study.json    of all cases, written by `pool`
+  masks/, metrics.csv, summary.json, study.json, report.html    of all cases, written by `pool`
 
 The checkpoint is the last one of a training. The best one is chosen by its score on the held-out cases, whose scores
 would then no longer be those of new cases.
 """
 
+import shlex
 import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -22,6 +24,7 @@ import torch
 from mmengine.config import Config
 
 from vil_dense.files import read_json, save_csv, save_json, sha256, whole_folder
+from vil_dense.medical.agreement import uncertainty_correlation
 from vil_dense.medical.data.plan_schema import read_plan
 from vil_dense.medical.datalists.datalist import Case, DataList, read_datalist
 from vil_dense.medical.datalists.folds import patient_of
@@ -29,7 +32,9 @@ from vil_dense.medical.inference.batch import Folder
 from vil_dense.medical.inference.probabilities import Probabilities
 from vil_dense.medical.intervals import summarise_with_intervals
 from vil_dense.medical.label_map import LabelMap
-from vil_dense.medical.metrics import TOLERANCE_MM, Score, save_scores, score_files, summarise
+from vil_dense.medical.metrics import NSD_DEFINITIONS, TOLERANCE_MM, Score, save_scores, score_files, summarise
+from vil_dense.medical.report import read_report
+from vil_dense.medical.volume_pages import Pair, save_evaluation_page
 from vil_dense.mm.cli.grids import check_settings, fingerprint, save_settings
 from vil_dense.mm.volumes.weights import load_segmentors, predicting
 from vil_dense.progress import Progress
@@ -45,19 +50,21 @@ class CrossValidation:
         root: its folder.
         cfg: of a training, with its plan (`resolve_plan`).
         probabilities: whether to write class probabilities too, which `selection` averages over configs.
+        uncertainty: whether to write maps of the uncertainty, whose correlation with Dice `pool` reports.
 
     Raises:
         ValueError: the data cannot be read, or the folder holds a cross-validation of another config.
     """
 
-    def __init__(self, root: Path, cfg: Config, *, probabilities: bool = False) -> None:
-        self.root, self.cfg, self.probabilities = root, cfg, probabilities
+    def __init__(self, root: Path, cfg: Config, *, probabilities: bool = False, uncertainty: bool = False) -> None:
+        self.root, self.cfg, self.probabilities, self.uncertainty = root, cfg, probabilities, uncertainty
         self.plan = read_plan(cfg.model.plan)
         self.data: DataList = read_datalist(cfg.data_root, cfg.get("datalist"), patient=cfg.get("patient"))
         evaluator = cfg.get("test_evaluator") or {}
         self.classes = evaluator.get("classes") or LabelMap.of(self.plan).structures
-        self.tolerance_mm = evaluator.get("tolerance_mm", TOLERANCE_MM)
+        self.tolerance_mm, self.nsd = evaluator.get("tolerance_mm", TOLERANCE_MM), evaluator.get("nsd", "voxel")
         self.settings = dict(config=Path(cfg.filename).name, sha256=fingerprint(cfg), probabilities=probabilities)
+        self.settings |= dict(uncertainty=True) if uncertainty else {}
         check_settings(root, self.settings, "a cross-validation")
 
     def folder(self, fold: int) -> Path:
@@ -119,18 +126,18 @@ class CrossValidation:
             windows=models[0].windows,
             device=device,
             probabilities=Probabilities() if self.probabilities else None,
+            uncertainty=self.uncertainty,
         )
         if failed := out.predict_all(out.survey(cases), stream):
             raise ValueError(f"{len(failed)} cases of fold {fold} cannot be segmented: {'; '.join(failed.values())}")
         pairs = [(case.name, out.out / f"masks/{case.name}.nii.gz", case.label) for case in cases if case.label]
         with Progress("scores", stream=stream) as progress:
-            scores = score_files(
-                pairs, self.plan, classes=self.classes, tolerance_mm=self.tolerance_mm, report=progress
-            )
-        save_scores(scores, out.out, tolerance_mm=self.tolerance_mm)
+            options: dict[str, Any] = dict(tolerance_mm=self.tolerance_mm, nsd=self.nsd)
+            scores = score_files(pairs, self.plan, classes=self.classes, **options, report=progress)
+        save_scores(scores, out.out, **options)
 
     def pool(self, folds: Sequence[int]) -> dict[str, Any]:
-        """Gathers the masks and scores of some folds, and writes masks/, metrics.csv and summary.json.
+        """Gathers the masks and scores of some folds, and writes masks/, metrics.csv, summary.json and report.html.
 
         Returns:
             The summary, see `intervals.summarise_with_intervals`; `by_fold` has the means of each fold.
@@ -155,7 +162,13 @@ class CrossValidation:
         scores = [score for fold in folds for score in by_fold[fold]]
         patients = [patient_of(name, self.cfg.get("patient")) for name in dict.fromkeys(s.case for s in scores)]
         summary: dict[str, Any] = dict(config=self.settings["config"], folds=list(folds))
-        summary |= summarise_with_intervals(scores, patients) | dict(nsd_tolerance_mm=self.tolerance_mm)
+        summary |= summarise_with_intervals(scores, patients) | dict(
+            nsd_tolerance_mm=self.tolerance_mm, nsd=self.nsd, nsd_definition=NSD_DEFINITIONS[self.nsd]
+        )
+        reports = {name: read_report(self.folder(fold) / "held_out/masks", name) for name, fold in owners.items()}
+        unsure = {name: report["uncertainty"] for name, report in reports.items() if report.get("uncertainty")}
+        if correlation := uncertainty_correlation(unsure, scores):
+            summary["uncertainty"] = correlation
         summary["by_fold"] = {fold: _means(found) for fold, found in by_fold.items()}
         summary["never_held_out"] = [case.name for case in self.data.cases if case.name not in owners]
         with whole_folder(self.root / "masks") as part:
@@ -164,8 +177,37 @@ class CrossValidation:
         rows = [dict(fold=owners[score.case]) | vars(score) for score in scores]
         save_csv(self.root / "metrics.csv", rows)
         save_json(self.root / "study.json", self._describe(folds))
+        self._save_page(scores, summary, unsure, folds)
         save_json(self.root / "summary.json", summary)
         return summary
+
+    def _save_page(
+        self,
+        scores: Sequence[Score],
+        summary: Mapping[str, Any],
+        uncertainty: Mapping[str, Mapping[str, float]],
+        folds: Sequence[int],
+    ) -> None:
+        """Writes `report.html` on the pooled scores."""
+        masks = self.root / "masks"
+        pairs = [
+            Pair(case.name, masks / f"{case.name}.nii.gz", case.label, case.images[0])
+            for fold in folds
+            for case in self.data.split(fold)[1]
+            if case.label
+        ]
+        title = f"Cross-validation of {self.settings['config']}, folds {', '.join(map(str, folds))}"
+        save_evaluation_page(
+            self.root,
+            pairs,
+            scores,
+            summary,
+            self.plan,
+            title=title,
+            command_line=shlex.join(["python", *sys.argv]),
+            uncertainty=uncertainty,
+            warn=lambda line: print(f"warning: {line}", file=sys.stderr),
+        )
 
     def _describe(self, folds: Sequence[int]) -> dict[str, Any]:
         """Returns what `selection.read_study` needs: the networks, and the truth, fold and patient of each case."""

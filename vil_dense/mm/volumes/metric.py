@@ -23,6 +23,7 @@ class VolumeMetric(BaseMetric):
         classes: name -> label, or the labels of a region; those of the plan unless given. Voxels of the plan's
             `ignore_label` are left out.
         tolerance_mm: of the NSD.
+        nsd: one of `medical.metrics.NSD_DEFINITIONS`.
 
     Attributes:
         scores: after an evaluation, a `medical.metrics.Score` for each case and class.
@@ -35,19 +36,22 @@ class VolumeMetric(BaseMetric):
         plan: Mapping[str, Any] | str,
         classes: Classes | None = None,
         tolerance_mm: float = TOLERANCE_MM,
+        nsd: str = "voxel",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         labels = LabelMap.of(read_plan(plan))
         self.classes, self.ignore = classes or labels.structures, labels.ignore
-        self.tolerance_mm = tolerance_mm
+        self.tolerance_mm, self.nsd = tolerance_mm, nsd
         self.scores: list[Score] = []
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Scores the cases that `VolumeSegmentor.segment` returns."""
         for sample in data_samples:
             case = sample["name"], sample["prediction"], sample["truth"]
-            options = dict(spacing_mm=sample["spacing_mm"], tolerance_mm=self.tolerance_mm, ignore=self.ignore)
+            options = dict(
+                spacing_mm=sample["spacing_mm"], tolerance_mm=self.tolerance_mm, nsd=self.nsd, ignore=self.ignore
+            )
             # One entry for each case: MMEngine cuts the list to the number of cases.
             self.results.append(score_case(*case, classes=self.classes, **options))
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from mmengine.runner import Runner
 
 from vil_dense.files import save_csv, save_json
@@ -14,7 +15,7 @@ from vil_dense.mm.evaluation.picture_scores import PictureScore, mean_of_classes
 from vil_dense.mm.visualization import run_page
 from vil_dense.mm.visualization.result_files import finite, save_confusion, save_label_maps
 from vil_dense.mm.visualization.run_page import Picture
-from vil_dense.report import command, details, facts, link, page, save_page, tiles
+from vil_dense.report import choose_pictures, command, details, facts, link, page, save_page, tiles
 from vil_dense.report.charts import Curve
 from vil_dense.report.page import heading, note, paragraph
 
@@ -106,6 +107,7 @@ def save_report(
     best: str = "",
     curves: Mapping[str, Mapping[str, Curve]],
     times: Mapping[str, str],
+    more: tuple[Sequence[Markup], Mapping[str, Sequence[Markup]]] = ((), {}),
 ) -> Path:
     """Writes `report.html` to the work folder and the tables of the evaluation to its folder `tables`.
 
@@ -116,6 +118,7 @@ def save_report(
         curves: values by step, by title of the chart and name of the curve.
         protocol: how the pictures were scaled and cut, in words.
         times: of the run, in words, by what they are of.
+        more: parts for the first screen, after the results, and sections that follow the curves, by heading.
 
     Returns:
         The path of the page.
@@ -134,10 +137,12 @@ def save_report(
         if evaluation.metrics
         else paragraph("There is no result: this run did not validate."),
         note(f"{'Test' if split == 'test' else 'Last validation'}{f': {protocol}' if protocol else ''}.{best}"),
+        *more[0],
         *(part for what, text in repeat_commands(runner, split).items() for part in (note(what), command(text))),
     ]
     sections: dict[str, list[Any]] = {
         "Curves": run_page.curve_section(curves),
+        **{name: [*parts] for name, parts in more[1].items()},
         "Classes": run_page.class_section(columns, evaluation.per_class),
         "Confusion matrix": run_page.confusion_section(evaluation.confusion, evaluation.classes),
         "Pictures": _pictures(evaluation),
@@ -167,7 +172,7 @@ def _pictures(evaluation: Evaluation) -> list[str]:
         Picture(name, score.path, miou, score.truth, score.prediction)
         for name, score, miou in zip(names, evaluation.pictures, scores, strict=True)
     ]
-    chosen = {title: [pictures[n] for n in numbers] for title, numbers in run_page.choose_pictures(scores).items()}
+    chosen = {title: [pictures[n] for n in numbers] for title, numbers in choose_pictures(scores).items()}
     rule = "Ranked by the mIoU of each picture, over the classes that are in its truth or in its prediction. "
     errors = "In the error maps wrong pixels are red and unlabelled ones grey."
     palette = evaluation.palette or [(255 * n // len(evaluation.classes),) * 3 for n in range(len(evaluation.classes))]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+from markupsafe import Markup
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -73,7 +74,7 @@ class RunReportHook(Hook):
             self.save_table(runner, "val")
         charts = {
             title: {name: read_scalars(logs, scalar) for name, scalar in named.items()}
-            for title, named in {**self.charts, "Learning rate": {"learning rate": "lr"}}.items()
+            for title, named in {**self.scalars(), "Learning rate": {"learning rate": "lr"}}.items()
         }
         # Lines of a validation have the time of its steps.
         steps = [seconds for step, seconds in read_scalars(logs, "time").items() if step not in curves[1]]
@@ -127,8 +128,17 @@ class RunReportHook(Hook):
             best=best,
             curves=charts,
             times=times,
+            more=self.parts(runner, split) if metrics else ((), {}),
         )
         runner.logger.info(f"report: {path}")
+
+    def scalars(self) -> dict[str, dict[str, str]]:
+        """Returns the logged scalars of the page's charts, by title and name of the curve."""
+        return dict(self.charts)
+
+    def parts(self, runner: Runner, split: str) -> tuple[list[Markup], dict[str, list[Markup]]]:
+        """Returns further parts of the page: for its first screen, after the results, and sections by heading."""
+        return [], {}
 
     def protocol(self, runner: Runner, split: str) -> str:
         """Returns how pictures of a split are scaled and cut; empty if there is only one way."""

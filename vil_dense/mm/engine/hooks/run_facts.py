@@ -1,24 +1,15 @@
 """Describes a run for its report: what was trained on what, by which command, on which machine."""
 
-import os
-import platform
-import resource
 import shlex
-import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.runner import Runner
 
-import vil_dense
 from vil_dense.mm.datasets.wrappers import parts
 from vil_dense.mm.utils.unwrap import unwrap
-
-PACKAGES = ("torch", "mmengine", "mmcv", "mmsegmentation", "monai", "numpy")
-MEBIBYTE = 2**20
+from vil_dense.report import environment as machine_facts
 
 
 def describe_run(runner: Runner, split: str) -> str:
@@ -83,34 +74,10 @@ def model_sizes(runner: Runner) -> dict[str, str]:
 
 def environment(runner: Runner) -> dict[str, str]:
     """Returns versions, machine, precision and memory."""
-    found = {"vil_dense": f"{vil_dense.__version__}{_revision()}", "Python": platform.python_version()}
-    for package in PACKAGES:
-        for name in (f"onedl-{package}", package):  # the maintained builds of OpenMMLab, and the official ones
-            try:
-                found[package] = version(name)
-                break
-            except PackageNotFoundError:
-                continue
-    found["system"] = platform.platform()
-    found["processor"] = (
-        f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, {torch.get_num_threads()} threads"
-    )
-    if torch.cuda.is_available():
-        found["GPU"] = f"{torch.cuda.get_device_name()}, {runner.world_size} process(es)"
-        found["most GPU memory"] = f"{torch.cuda.max_memory_allocated() / MEBIBYTE:,.0f} MiB"
-    found["most memory of the process"] = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MiB"
+    found = machine_facts()
+    if "GPU" in found:
+        found["GPU"] += f", {runner.world_size} process(es)"
     if wrapper := runner.cfg.get("optim_wrapper"):
         found["precision"] = "mixed" if wrapper.type == "AmpOptimWrapper" else "float32"
     found["seed"] = str(runner.seed)
     return found
-
-
-def _revision() -> str:
-    """Returns the git revision of this package; empty if it is not in a clone."""
-    root = Path(vil_dense.__file__).parents[1]
-    ask = ["git", "-C", str(root), "describe", "--always", "--dirty"]
-    try:
-        done = subprocess.run(ask, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return f" ({done.stdout.strip()})"
