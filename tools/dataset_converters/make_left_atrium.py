@@ -33,7 +33,7 @@ def coarsen(volume: "np.ndarray", spacing_mm: float) -> tuple["np.ndarray", "np.
     import torch
     import torch.nn.functional as F
 
-    size = [max(1, round(count * SOURCE_MM / spacing_mm)) for count in volume.shape]
+    size = tuple(max(1, round(count * SOURCE_MM / spacing_mm)) for count in volume.shape)
     tensor = torch.from_numpy(np.ascontiguousarray(volume, np.float32))
     coarse = F.adaptive_avg_pool3d(tensor[None, None], size)[0, 0].numpy()
     voxel_mm = SOURCE_MM * np.divide(volume.shape, size)

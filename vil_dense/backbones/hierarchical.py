@@ -3,14 +3,15 @@
 The plan is that of hybrid backbones such as MambaVision (arXiv 2407.08083): where a scale has many places and little
 context, convolutions; where it has few, blocks that see all of it. In detail:
 
-- stem: two 3 x 3 convolutions of stride 2, each with a LayerNorm, GELU between them;
-- strides 4 and 8: ConvNeXt blocks (arXiv 2201.03545);
-- from one stage to the next: a 3 x 3 convolution of stride 2 and a LayerNorm, as in PVT v2 (arXiv 2106.13797);
+- stem: two 3 x 3 convolutions of stride 2, each with a norm, GELU between them;
+- strides 4 and 8: residual blocks of two 3 x 3 convolutions, each with a norm, as in MambaVision;
+- from one stage to the next: a 3 x 3 convolution of stride 2 and a norm;
 - strides 16 and 32: blocks of ViL v2 without an MLP, which read the axes of the grid in turn, forwards and backwards.
 
 There is no position embedding. Zero padding lets convolutions know where the border is, and each sequence stage begins
-with x + depthwise convolution of x (arXiv 2102.10882), so that the controls know positions as ViL does. All norms are
-LayerNorms, which do not depend on the batch.
+with x + depthwise convolution of x (arXiv 2102.10882), so that the controls know positions as ViL does. The norms of
+convolutions are GroupNorms, which do not depend on the batch. No weights are published, so that down-projections start
+as the authors of ViL meant (`by-depth` in `layers.vil.ViLLayer`).
 """
 
 from collections.abc import Sequence
@@ -21,22 +22,21 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vil_dense.errors import refuse_unknown
-from vil_dense.layers.convnext import ConvNeXtBlock
-from vil_dense.layers.embed import CONVS
+from vil_dense.layers.convolutions import ConvBlock, GridConv
 from vil_dense.layers.sequence import SEQUENCE_BLOCKS, drop_path_rates, sequence_options
 from vil_dense.layers.vil import ViLLayer
 from vil_dense.ops import ORDERS
 
-_3D = dict(ndim=3, in_channels=1, kernel_size=3)
+_3D = dict(ndim=3, in_channels=1)
 
 HIERARCHICAL_VARIANTS: dict[str, dict[str, Any]] = {
     # parameters with 1000 classes (ViL v2: 6.4M, 23.4M, 89.3M); at stride 16 each is as wide as ViL of its size
-    "hiervil-tiny": dict(dims=(48, 96, 192, 384), depths=(2, 2, 12, 2)),  # 6,241,208
-    "hiervil-small": dict(dims=(96, 192, 384, 768), depths=(2, 2, 12, 2)),  # 23,459,864
-    "hiervil-base": dict(dims=(192, 384, 768, 1536), depths=(2, 2, 12, 2)),  # 90,832,856
-    "hiervil3d-tiny": dict(dims=(48, 96, 192, 384), depths=(2, 2, 12, 2), **_3D),  # 8,118,392
-    "hiervil3d-small": dict(dims=(96, 192, 384, 768), depths=(2, 2, 12, 2), **_3D),  # 30,739,352
-    "hiervil3d-base": dict(dims=(192, 384, 768, 1536), depths=(2, 2, 12, 2), **_3D),  # 119,492,312
+    "hiervil-tiny": dict(dims=(48, 96, 192, 384), depths=(2, 2, 12, 2)),  # 6,456,920
+    "hiervil-small": dict(dims=(96, 192, 384, 768), depths=(2, 2, 11, 2)),  # 23,424,720
+    "hiervil-base": dict(dims=(192, 384, 768, 1536), depths=(2, 2, 11, 2)),  # 90,836,304
+    "hiervil3d-tiny": dict(dims=(48, 96, 192, 384), depths=(2, 2, 12, 2), **_3D),  # 9,169,880
+    "hiervil3d-small": dict(dims=(96, 192, 384, 768), depths=(2, 2, 11, 2), **_3D),  # 34,020,816
+    "hiervil3d-base": dict(dims=(192, 384, 768, 1536), depths=(2, 2, 11, 2), **_3D),  # 132,764,496
 }
 
 
@@ -61,10 +61,9 @@ class HierViL(nn.Module):
         dims: channels of each stage; a multiple of 8 where a stage has sequence blocks.
         depths: blocks of each stage.
         sequence: a key of `layers.sequence.SEQUENCE_BLOCKS`: `vil`, or a control in the same places.
-        sequence_strides: strides of the stages with sequence blocks; the others have ConvNeXt blocks.
+        sequence_strides: strides of the stages with sequence blocks; the others have convolution blocks.
         ndim: number of spatial axes, 2 or 3.
         in_channels: channels of the input, C_in.
-        kernel_size: of the ConvNeXt blocks along each axis, odd.
         num_classes: width of the classification head; None for no head.
         head_norm: the norm before the head, after pooling.
         drop_path: stochastic depth rate of the last block, rising linearly from 0 at the first.
@@ -88,7 +87,6 @@ class HierViL(nn.Module):
         sequence_strides: Sequence[int] = (16, 32),
         ndim: int = 2,
         in_channels: int = 3,
-        kernel_size: int = 7,
         num_classes: int | None = None,
         head_norm: bool = True,
         drop_path: float = 0.0,
@@ -97,17 +95,20 @@ class HierViL(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        if ndim not in (2, 3) or kernel_size % 2 == 0:
-            raise ValueError(f"expected 2 or 3 axes and an odd kernel, got ndim={ndim} and kernel_size={kernel_size}")
+        if ndim not in (2, 3):
+            raise ValueError(f"expected 2 or 3 axes, got ndim={ndim}")
         self.strides = _check_stages(dims, depths, sequence_strides)
         _check_block(sequence, options)
         self.ndim, self.in_channels, self.dims, self.depths = ndim, in_channels, tuple(dims), tuple(depths)
         rates = iter(drop_path_rates(drop_path, sum(depths)))
         orders = [order for order, reading in ORDERS.items() if -reading.fastest_axis <= ndim]
         self.stages = nn.ModuleList()
+        if sequence == "vil":
+            options.setdefault("down_init", "by-depth")
+            options["depth"] = sum(n for n, s in zip(depths, self.strides, strict=True) if s in sequence_strides)
         place = 0  # of a sequence block among all of them, which determines the order that it reads in
         for index, (dim, depth, stride) in enumerate(zip(dims, depths, self.strides, strict=True)):
-            entry = _downsampling(dims[index - 1], dim, ndim) if index else _stem(in_channels, dim, ndim)
+            entry = GridConv(dims[index - 1], dim, ndim, stride=2) if index else _stem(in_channels, dim, ndim)
             blocks, position = [], stride in sequence_strides
             for _ in range(depth):
                 shared: dict[str, Any] = dict(drop_path=next(rates), layerscale=layerscale)
@@ -116,7 +117,7 @@ class HierViL(nn.Module):
                     blocks.append(SEQUENCE_BLOCKS[sequence](dim, ndim, order, **shared, **options))
                     place += 1
                 else:
-                    blocks.append(ConvNeXtBlock(dim, ndim=ndim, kernel_size=kernel_size, **shared))
+                    blocks.append(ConvBlock(dim, ndim=ndim, **shared))
             self.stages.append(Stage(entry, _depthwise(dim, ndim) if position else None, blocks))
         self.recompute = options.get("recompute", True)
         self.with_cp = with_cp
@@ -191,30 +192,13 @@ class Stage(nn.Module):
         return x
 
 
-class GridConv(nn.Module):
-    """Convolves a grid, (B, *grid, C_in) -> (B, *grid', C_out); an axis of n places gets ceil(n / stride)."""
-
-    def __init__(self, before: int, dim: int, ndim: int, *, stride: int = 1, groups: int = 1) -> None:
-        super().__init__()
-        self.conv = CONVS[ndim](before, dim, 3, stride, padding=1, groups=groups)
-        nn.init.trunc_normal_(self.conv.weight, std=0.02)
-        nn.init.zeros_(self.conv.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x.movedim(-1, 1)).movedim(1, -1)
-
-
-def _downsampling(before: int, dim: int, ndim: int) -> nn.Sequential:
-    return nn.Sequential(GridConv(before, dim, ndim, stride=2), nn.LayerNorm(dim, eps=1e-6))
-
-
 def _stem(in_channels: int, dim: int, ndim: int) -> nn.Sequential:
     half = max(dim // 2, 1)
-    return nn.Sequential(*_downsampling(in_channels, half, ndim), nn.GELU(), *_downsampling(half, dim, ndim))
+    return nn.Sequential(GridConv(in_channels, half, ndim, stride=2), nn.GELU(), GridConv(half, dim, ndim, stride=2))
 
 
 def _depthwise(dim: int, ndim: int) -> GridConv:
-    return GridConv(dim, dim, ndim, groups=dim)
+    return GridConv(dim, dim, ndim, groups=dim, norm=False)
 
 
 def _check_stages(dims: Sequence[int], depths: Sequence[int], sequence_strides: Sequence[int]) -> tuple[int, ...]:

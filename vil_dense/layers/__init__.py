@@ -1,7 +1,7 @@
 """Provides modules on grids of tokens, (B, *grid, C) in and out."""
 
 from vil_dense.layers.attention import AttentionBlock
-from vil_dense.layers.convnext import ConvNeXtBlock
+from vil_dense.layers.convolutions import ConvBlock, GridConv
 from vil_dense.layers.embed import PatchEmbed, PosEmbed, resize_positions
 from vil_dense.layers.fused import FusedViLBlock, FusedViLLayer
 from vil_dense.layers.pool import POOLINGS
@@ -12,10 +12,11 @@ __all__ = [
     "POOLINGS",
     "SEQUENCE_BLOCKS",
     "AttentionBlock",
-    "ConvNeXtBlock",
+    "ConvBlock",
     "FusedViLBlock",
     "FusedViLLayer",
     "GatedConvBlock",
+    "GridConv",
     "PatchEmbed",
     "PosEmbed",
     "ViLBlock",
