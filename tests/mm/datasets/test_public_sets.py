@@ -23,7 +23,7 @@ NAMES = {
 
 
 def dataset_of(name: str, root: Path) -> dict:
-    (path,) = (path for stem, path in BY_NAME.items() if stem.endswith(name))
+    (path,) = (path for stem, path in BY_NAME.items() if stem.startswith("vil2-t_") and stem.endswith(name))
     cfg = Config.fromfile(path)
     dataset = cfg.val_dataloader.dataset
     dataset.update(data_root=str(root), serialize_data=False)
