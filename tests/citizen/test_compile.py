@@ -52,10 +52,13 @@ def backend(request: pytest.FixtureRequest) -> Counted:
     "name", [pytest.param(name, marks=[] if name == "v2" else pytest.mark.slow) for name in MODELS]
 )
 def test_forward_and_training_step(name: str, backend: Counted) -> None:
+    """Tests values and gradients, and that the operator of a block is one node of its graph."""
     model, x = build(name, depth=1), picture(name)
     compiled = torch.compile(copy.deepcopy(model), fullgraph=True, dynamic=False, backend=backend)
     with torch.no_grad():
         assert_close(compiled(x), model(x))
+    ours = [target for target in backend.targets[0] if "vil_dense" in target]
+    assert len(ours) == len(model.blocks), backend.targets[0]
     assert_same(gradients(compiled._orig_mod, x, of=compiled), gradients(model, x))
     assert backend.frame_count == 2
 
@@ -63,14 +66,6 @@ def test_forward_and_training_step(name: str, backend: Counted) -> None:
         torch.optim.SGD(network.parameters(), lr=0.01).step()
     assert_close(compiled(x), model(x), 1e-3)
     assert backend.frame_count == 2
-
-
-@pytest.mark.parametrize("name", ["v2", pytest.param("v1", marks=pytest.mark.slow)])
-def test_the_operator_is_one_node(name: str) -> None:
-    backend, model = Counted("aot_eager"), build(name)
-    torch.compile(model, fullgraph=True, dynamic=False, backend=backend)(picture(name))
-    ours = [target for target in backend.targets[0] if "vil_dense" in target]
-    assert len(ours) == len(model.blocks), backend.targets[0]
 
 
 @pytest.mark.slow

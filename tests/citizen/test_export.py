@@ -25,11 +25,11 @@ def exported(model: torch.nn.Module, name: str) -> torch.export.ExportedProgram:
 
 
 @pytest.mark.parametrize(
-    ("name", "times"), [("v2", 1), *(pytest.param(name, 2, marks=pytest.mark.slow) for name in MODELS)]
+    ("name", "depth", "times"), [("v2", 1, 1), *(pytest.param(name, 2, 2, marks=pytest.mark.slow) for name in MODELS)]
 )
-def test_dynamic_batch_and_sizes(name: str, times: int) -> None:
+def test_dynamic_batch_and_sizes(name: str, depth: int, times: int) -> None:
     """Exports twice in one process, the second time after passes of the first."""
-    model = build(name)
+    model = build(name, depth=depth)
     for _ in range(times):
         program = exported(model, name)
         targets = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}

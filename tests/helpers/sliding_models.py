@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
@@ -10,8 +11,17 @@ from mmseg.models.segmentors import EncoderDecoder
 from necks import neck as make_neck
 from torch import Tensor
 
+from vil_dense.mm.inference import sliding_window, tiled_upernet
+
 ROOT = Path(__file__).parents[2]
 WHOLE = dict(mode="whole")
+
+
+@pytest.fixture(autouse=True)
+def narrow_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes bands of few rows, in small pictures too, in the modules that import this fixture."""
+    monkeypatch.setattr(sliding_window, "BAND_BYTES", 20_000)
+    monkeypatch.setattr(tiled_upernet, "BAND_BYTES", 100_000)
 
 
 def slide(window: tuple[int, int], stride: tuple[int, int]) -> dict:

@@ -7,19 +7,12 @@ import torch
 from live_memory import LiveMemory
 from mmseg.models.segmentors import EncoderDecoder
 from PIL import Image
-from sliding_models import WHOLE, segmentor, slide, small_config
+from sliding_models import WHOLE, narrow_bands, segmentor, slide, small_config  # noqa: F401
 
 from vil_dense.mm import Segmentor
 from vil_dense.mm.inference import memory as estimates
 from vil_dense.mm.inference import predict, sliding_window, tiled_upernet
 from vil_dense.mm.publish.trained_model import with_checkpoint
-
-
-@pytest.fixture(autouse=True)
-def narrow_bands(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bands of few rows, in small pictures too."""
-    monkeypatch.setattr(sliding_window, "BAND_BYTES", 20_000)
-    monkeypatch.setattr(tiled_upernet, "BAND_BYTES", 100_000)
 
 
 def test_memory_is_said_for_the_largest_picture(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch):

@@ -11,20 +11,13 @@ from mmseg.structures import SegDataSample
 from necks import NECKS
 from PIL import Image
 from refusals import raises_one_line
-from sliding_models import WHOLE, picture, segmentor, slide, small_config
+from sliding_models import WHOLE, narrow_bands, picture, segmentor, slide, small_config  # noqa: F401
 from torch import Tensor
 
 from vil_dense.mm import Segmentor
 from vil_dense.mm.inference import sliding_window, tiled_upernet
 from vil_dense.mm.inference.pictures import read_picture
 from vil_dense.mm.publish.trained_model import with_checkpoint
-
-
-@pytest.fixture(autouse=True)
-def narrow_bands(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bands of few rows, in small pictures too."""
-    monkeypatch.setattr(sliding_window, "BAND_BYTES", 20_000)
-    monkeypatch.setattr(tiled_upernet, "BAND_BYTES", 100_000)
 
 
 def compare(model: EncoderDecoder, inputs: Tensor, size: tuple[int, int], padding: tuple = (0, 0, 0, 0), **options):

@@ -6,27 +6,19 @@ from typing import Any
 import pytest
 import torch
 from forget_runs import forget_runs
+from line_runs import Line
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
-from mmengine.model import BaseModel
 from mmengine.registry import HOOKS, METRICS, MODELS
 from mmengine.runner import Runner
-from torch import nn
 
 from vil_dense.mm.engine.runner import ViLRunner
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 
 
-@MODELS.register_module(force=True)
-class ResumedLine(BaseModel):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(1, 1)
-
-    def forward(self, x: torch.Tensor, mode: str = "tensor") -> object:
-        return dict(loss=self.layer(x).square().mean()) if mode == "loss" else [x]
+MODELS.register_module(name="ResumedLine", module=Line, force=True)
 
 
 @HOOKS.register_module(force=True)
