@@ -1,5 +1,6 @@
 """Tests that outlines of masks hold just their pixels, with holes, islands in holes, and corners that touch."""
 
+import cv2
 import numpy as np
 import pytest
 from dicom_contours import turns_around
@@ -29,17 +30,22 @@ def check(inside: np.ndarray) -> None:
     found = outlines(inside)
     parts, count = ndimage.label(inside)
     assert len(found) == count
-    seen = np.zeros(inside.shape, int)
+    seen, drawn_again = np.zeros(inside.shape, int), np.zeros(inside.shape, bool)
     for polygon in found:
         turns, crossings = turns_around(polygon, inside.shape)
         np.testing.assert_array_equal(turns, crossings % 2, "keyholes are read alike by both rules")
         assert len({*parts[turns == 1].tolist()}) == 1
         seen += turns
+        assert len({*map(tuple, polygon.tolist())}) == len(polygon), "it touches itself nowhere"
         i, j = polygon.T
-        assert 0.5 * (i @ np.roll(j, -1) - j @ np.roll(i, -1)) == turns.sum(), "the area"
-        steps = np.sign(np.roll(polygon, -1, 0) - polygon)
+        area, length = 0.5 * (i @ np.roll(j, -1) - j @ np.roll(i, -1)), np.abs(np.roll(polygon, -1, 0) - polygon).sum()
+        assert turns.sum() - 0.011 * length <= area <= turns.sum()
+        rounded = [np.rint(polygon[:, ::-1]).astype(np.int32)]
+        drawn_again |= cv2.fillPoly(np.zeros(inside.shape, np.uint8), rounded, 1).astype(bool)
+        steps = np.sign(np.round(np.roll(polygon, -1, 0) - polygon, 6))
         assert (steps != np.roll(steps, 1, 0)).any(1).all(), "a point at each turn alone"
     np.testing.assert_array_equal(seen, inside)
+    np.testing.assert_array_equal(drawn_again, inside, "by OpenCV, from points rounded to pixels")
 
 
 @pytest.mark.parametrize("name", DRAWN)

@@ -1,8 +1,9 @@
 """Traces the outlines of masks as polygons along the edges of their pixels.
 
-A polygon holds the centres of just the pixels of its mask, and has their area, so that the mask can be drawn again
-without loss. A polygon is in one piece: a channel of no width joins a hole to what surrounds it (the keyhole of DICOM
-PS3.3, C.8.8.6.3), so it is read alike by programs that count crossings and by those that count turns.
+A polygon lies a little inside these edges, see `INSET`. So the mask is drawn again without loss by programs that ask
+which centres of pixels a polygon holds, and by those that round its points to pixels and fill these too. A polygon is
+in one piece and nowhere touches itself: a narrow channel joins a hole to the outside (a keyhole, DICOM PS3.3,
+C.8.8.6.3).
 """
 
 import numpy as np
@@ -10,6 +11,8 @@ import numpy as np
 Point = tuple[int, int]
 """A corner of pixels: (i, j) is half a pixel before the centre of pixel (i, j) along both axes."""
 
+INSET = 0.01
+"""Distance of a polygon from the edges of its pixels, in pixels."""
 STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 """Directions along the edges of a pixel, counter-clockwise, from the first of its corners."""
 CORNERS = ((0, 0), (1, 0), (1, 1), (0, 1))
@@ -40,7 +43,7 @@ def outlines(inside: np.ndarray) -> list[np.ndarray]:
         polygon, at, first = polygons[joined], polygons[joined].index((i, j)), hole.index(start)
         polygon[at + 1 : at + 1] = [*hole[first:], *hole[:first], start, (i, j)]
         owner |= dict.fromkeys(hole, joined)
-    return [np.array(_corners(polygon)) - 0.5 for polygon in polygons.values()]
+    return [_corners(polygon) for polygon in polygons.values()]
 
 
 def _contours(inside: np.ndarray) -> list[list[Point]]:
@@ -74,10 +77,11 @@ def _is_counter_clockwise(contour: list[Point]) -> bool:
     return float(i @ np.roll(j, -1) - j @ np.roll(i, -1)) > 0
 
 
-def _corners(polygon: list[Point]) -> list[Point]:
-    """Returns the points of a closed polygon at which it turns."""
-    steps = [
-        (np.sign(after[0] - before[0]), np.sign(after[1] - before[1]))
-        for before, after in zip(polygon, [*polygon[1:], polygon[0]], strict=True)
-    ]
-    return [point for point, before, after in zip(polygon, [steps[-1], *steps], steps, strict=False) if before != after]
+def _corners(polygon: list[Point]) -> np.ndarray:
+    """Returns the points of a closed polygon at which it turns, (N, 2) float64 in pixels, moved inwards by `INSET`."""
+    points = np.array(polygon)
+    after = np.sign(np.roll(points, -1, 0) - points)
+    before = np.roll(after, 1, 0)
+    inwards = (before + after)[:, ::-1] * (-1, 1)  # the mask is on the left of both edges
+    turns = (before != after).any(1)
+    return points[turns] - 0.5 + INSET * inwards[turns]

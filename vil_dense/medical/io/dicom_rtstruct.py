@@ -1,7 +1,7 @@
 """Writes masks as DICOM structure sets (RTSTRUCT): closed contours on the slices of their image, in mm.
 
-A contour follows the edges of the voxels, so that its area is theirs. Holes are joined to the outside by keyholes, see
-`contours`; parts of a structure that do not touch are contours of their own.
+A contour follows the edges of the voxels, a hundredth of a voxel inside. Holes are joined to the outside by keyholes,
+see `contours`; parts of a structure that do not touch are contours of their own.
 """
 
 from collections.abc import Mapping
