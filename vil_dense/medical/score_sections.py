@@ -117,7 +117,7 @@ def _of_case(scores: Sequence[Score], case: str) -> Markup:
         for score in scores
         if score.case == case
     ]
-    return table(["structure", "Dice", "HD95, mm", "NSD", "truth, ml", "prediction, ml", "found in"], rows, digits=3)
+    return table(["structure", "Dice", "HD95, mm", "NSD", "truth, ml", "prediction, ml", "outcome"], rows, digits=3)
 
 
 def _words(score: Score) -> str:

@@ -77,6 +77,7 @@ def save_evaluation_page(
     command_line: str,
     uncertainty: Mapping[str, Mapping[str, float]],
     warn: Callable[[str], None],
+    tables: Sequence[str] = ("metrics.csv", "metrics.json"),
 ) -> Path:
     """Writes `report.html` and the overlays of the cases that it shows to the folder of an evaluation.
 
@@ -84,6 +85,7 @@ def save_evaluation_page(
         summary: see `score_lead`.
         uncertainty: see `score_sections`.
         warn: see `draw_pair`.
+        tables: files beside the page, to which it links.
 
     Returns:
         The path of the page.
@@ -97,10 +99,9 @@ def save_evaluation_page(
         paragraph(f"{summary['cases']} cases, {len(summary['structures'])} structures."),
         *score_lead(scores, summary),
     ]
-    tables = {name: link(name, name) for name in ("metrics.csv", "metrics.json")}
     sections = {
         **score_sections(scores, summary, pictures, uncertainty),
-        "Run": [command(command_line), facts(tables)],
+        "Run": [command(command_line), facts({name: link(name, name) for name in tables})],
         "Environment": [facts(environment())],
     }
     save_page(out / "report.html", page(title, lead, sections))

@@ -207,6 +207,7 @@ class CrossValidation:
             command_line=shlex.join(["python", *sys.argv]),
             uncertainty=uncertainty,
             warn=lambda line: print(f"warning: {line}", file=sys.stderr),
+            tables=("metrics.csv", "summary.json"),
         )
 
     def _describe(self, folds: Sequence[int]) -> dict[str, Any]:
