@@ -109,7 +109,7 @@ def test_controls_have_about_the_size_of_vil() -> None:
         with torch.device("meta"):
             model = HierViL(**hierarchical_variant("hiervil-tiny"), sequence=sequence)
         sizes[sequence] = sum(p.numel() for p in model.parameters())
-    assert sizes["identity"] < 0.2 * sizes["vil"]
+    assert sizes["identity"] < 0.25 * sizes["vil"]
     assert all(sizes[name] / sizes["vil"] == pytest.approx(1, abs=0.06) for name in ("attention", "dwconv"))
 
 
