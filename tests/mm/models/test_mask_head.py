@@ -1,5 +1,6 @@
 """Tests the mask-classification head: points, assignment, losses, masked attention, training, resume, inference."""
 
+import itertools
 import shutil
 from pathlib import Path
 
@@ -77,20 +78,10 @@ def test_losses_of_pairs_and_their_known_values() -> None:
     torch.manual_seed(0)
     logits, truth = torch.randn(2, 3, 40), (torch.rand(2, 4, 40) > 0.5).float()
     counts = (torch.rand(2, 1, 40) > 0.3).float()
-    for pair, single in zip(
-        pairwise_mask_losses(logits, truth, counts),
-        zip(
-            *(
-                mask_losses.mask_losses(logits[b, q][None], truth[b, t][None], counts[b])
-                for b in range(2)
-                for q in range(3)
-                for t in range(4)
-            ),
-            strict=True,
-        ),
-        strict=True,
-    ):
-        torch.testing.assert_close(pair.flatten(), torch.cat(single))
+    pairs = pairwise_mask_losses(logits, truth, counts)
+    for b, q, t in itertools.product(range(2), range(3), range(4)):
+        single = mask_losses.mask_losses(logits[b, q][None], truth[b, t][None], counts[b])
+        torch.testing.assert_close(torch.stack([pair[b, q, t] for pair in pairs]), torch.cat(single))
     # A mask of probability 1/2 on two pixels of which one is true: ln 2, and 1 - (2 * 0.5 + 1) / (1 + 1 + 1).
     cross, dice = mask_losses.mask_losses(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), torch.ones(1, 2))
     torch.testing.assert_close(torch.cat([cross, dice]), torch.tensor([np.log(2), 1 / 3]).float())
