@@ -89,7 +89,7 @@ def test_a_warning_for_each_device(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
     expected = volume_memory.Estimate(0, 1, 1, 1, windows=GIB, gpu=3 * GIB)
     monkeypatch.setattr(volume_memory, "estimate", lambda *inputs: expected)
-    free = dict(cpu=2 * GIB, cuda=4 * GIB)
+    free = dict(cpu=2 * GIB, cuda=2 * GIB)
     monkeypatch.setattr("vil_dense.backbones.memory.free_memory", free.get)
     say = runpy.run_path(str(ROOT / "tools/volumes/predict.py"))["describe_survey"]
     grid = SimpleNamespace(shape=(9, 9, 9))
@@ -97,8 +97,8 @@ def test_a_warning_for_each_device(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     survey = SimpleNamespace(todo=[1], cases=[1], largest=lambda plan: grid, windows=dict(a=1), grids=grids)
     say(survey, [([], {}, None)], "cuda")
     said = capsys.readouterr()
-    assert said.err == "warning: 4.0 GiB are free on the GPU\n"
-    assert said.out.endswith("for Python and its libraries; about 4.2 GiB beside the weights on the GPU\n")
+    assert said.err == "warning: 2.0 GiB are free on the GPU\n"
+    assert said.out.endswith("for Python and its libraries; about 3.0 GiB beside the weights on the GPU\n")
 
 
 def test_from_images_to_masks_to_scores(trained: tuple[Path, Path], images: Path, tmp_path: Path, run) -> None:

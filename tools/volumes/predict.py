@@ -119,7 +119,7 @@ def describe_survey(survey: "Survey", configurations: "list[Configuration]", dev
     expected = max(estimates, key=lambda one: one.total)._replace(weights=sum(one.weights for one in estimates))
     windows = max(survey.windows.values())
     print(f"largest volume: {' x '.join(map(str, largest.shape))} voxels, {windows} windows; memory: {expected}")
-    for where, needed in (("cpu", expected.total), (device, expected.gpu_total)):
+    for where, needed in (("cpu", expected.total), (device, expected.gpu)):
         free = free_memory(where)
         if free is not None and needed > free:
             print(f"warning: {free / GIB:.1f} GiB are free{' on the GPU' * (where != 'cpu')}", file=sys.stderr)

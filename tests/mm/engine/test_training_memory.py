@@ -47,14 +47,16 @@ def upernet(**options) -> Runner:
 
 
 def test_counted_as_a_step_is():
-    """Live bytes of the same step with numbers: a loss of mmseg's own, and the gradients."""
+    """Tests the activations of the same step with numbers; the gradients exist before, as they are not counted."""
     run = upernet(**{"train_dataloader.batch_size": 2})
     expected = estimate_training(run)
     weights = sum(parameter.nbytes for parameter in run.model.parameters())
     assert expected.states == 2 * weights and weights <= expected.weights < 1.01 * weights
+    for parameter in run.model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
     with LiveMemory() as memory:
         training_memory._loss(run.model.train(), Step(2, (128, 128), False)).backward()
-    assert expected.step == memory.peak
+    assert expected.activations == int(memory.resident) and expected.gradients == weights
     assert str(expected).startswith(f"about {expected.total / GIB:.2f} GiB (weights 0.00, ")
 
 
@@ -75,18 +77,18 @@ def test_ddp_has_a_copy_of_the_gradients(as_views: bool, copies: int, tmp_path: 
 @pytest.mark.slow
 def test_scaled_by_batch_and_size():
     run = upernet()
-    whole = estimate_training(run, Step(8, (128, 128), False)).step
-    assert estimate_training(run, Step(32, (128, 128), False)).step == 4 * whole
-    assert estimate_training(run, Step(2, (256, 256), False)).step == pytest.approx(whole, rel=0.1)
+    whole = estimate_training(run, Step(8, (128, 128), False)).activations
+    assert estimate_training(run, Step(32, (128, 128), False)).activations == 4 * whole
+    assert estimate_training(run, Step(2, (256, 256), False)).activations == pytest.approx(whole, rel=0.1)
 
 
 @pytest.mark.slow
 def test_mixed_precision_and_recomputing_take_less():
     step = Step(8, (128, 128), False)
     whole = estimate_training(upernet(), step)
-    assert estimate_training(upernet(), step._replace(with_cp=True)).step < whole.step
+    assert estimate_training(upernet(), step._replace(with_cp=True)).activations < whole.activations
     mixed = upernet(**{"optim_wrapper.type": "AmpOptimWrapper", "optim_wrapper.dtype": "bfloat16"})
-    assert estimate_training(mixed, step).step < 0.9 * whole.step
+    assert estimate_training(mixed, step).activations < 0.9 * whole.activations
 
 
 def test_the_model_is_left_alone():
@@ -135,18 +137,18 @@ CASCADE = [
 @pytest.mark.slow
 def test_a_head_of_two_outputs_and_a_cascade():
     run = upernet()
-    plain = estimate_training(run).step
+    plain = estimate_training(run).activations
     common = dict(HEAD, in_channels=[32] * 4, in_index=[0, 1, 2, 3])
     run.model.decode_head = MODELS.build(dict(common, type="EncHead", num_codes=4))
-    assert 0 < estimate_training(run).step < plain
+    assert 0 < estimate_training(run).activations < plain
     cfg = Config.fromfile(ROOT / "configs/vil_upernet_sample.py")
     cfg.merge_from_dict(TINY)
     resolve_norm(cfg, 1, cuda=False)
     cfg.model.update(type="CascadeEncoderDecoder", num_stages=2, decode_head=CASCADE)
     run.model = MODELS.build(cfg.model)
-    both = estimate_training(run).step
+    both = estimate_training(run).activations
     run.model.decode_head = run.model.decode_head[:1]
-    assert 0 < estimate_training(run).step < both
+    assert 0 < estimate_training(run).activations < both
 
 
 def test_what_cannot_be_estimated_stops_nothing(tmp_path: Path):
@@ -172,7 +174,7 @@ def test_the_peers_of_ours(name: str):
     init_default_scope("mmengine")
     model = MODELS.build(cfg.model)
     run = Namespace(model=model, train_dataloader=Namespace(batch_size=1), optim_wrapper=cfg.optim_wrapper)
-    assert estimate_training(run, Step(1, (16, 16, 16), False)).step > 0
+    assert estimate_training(run, Step(1, (16, 16, 16), False)).activations > 0
 
 
 def build(config: str, work_dir: Path, options: dict) -> Runner:
@@ -216,7 +218,7 @@ def test_volumes_and_classes():
     model = VolumeSegmentor(plan, dict(type="ViLUNet3D", channels=(4, 8), depths=(0, 1), deep_supervision=1))
     optimizer = dict(type="OptimWrapper", optimizer=dict(type="SGD"))
     run = Namespace(model=model, train_dataloader=Namespace(batch_size=2), optim_wrapper=optimizer)
-    one, two = (estimate_training(run, Step(batch, (16, 16, 16), False)).step for batch in (1, 2))
+    one, two = (estimate_training(run, Step(batch, (16, 16, 16), False)).activations for batch in (1, 2))
     assert own_step(run) == Step(2, (16, 16, 16), False) and two == 2 * one > 0
     assert smaller_steps(run) == [
         (
@@ -230,4 +232,4 @@ def test_volumes_and_classes():
     run = Namespace(
         model=MODELS.build(cfg.model), train_dataloader=Namespace(batch_size=4), optim_wrapper=cfg.optim_wrapper
     )
-    assert estimate_training(run, Step(4, (64, 64), False)).step > 0
+    assert estimate_training(run, Step(4, (64, 64), False)).activations > 0

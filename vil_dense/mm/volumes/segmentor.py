@@ -90,14 +90,20 @@ class VolumeSegmentor(BaseModel):
         Returns:
             `loss`: a dict with the loss. `predict`: a dict for each case, see `segment`. `tensor`: logits.
         """
-        if mode == "loss":
-            if not isinstance(label, Tensor):
-                raise ValueError("mode='loss' needs labels, a tensor")
-            return dict(loss=self.loss(logits_of(self.network(image)), label.float()))
         if mode == "predict":
             truth = [None] * len(image) if label is None else label
             return [self.segment(*case) for case in zip(name, image, affine, truth, strict=True)]
-        return logits_of(self.network(image))[0]
+        if not isinstance(image, Tensor):
+            raise ValueError(f"mode={mode!r} needs patches, a tensor")
+        if mode == "tensor":
+            return self.logits(image)[0]
+        if not isinstance(label, Tensor):
+            raise ValueError("mode='loss' needs labels, a tensor")
+        return dict(loss=self.loss(self.logits(image), label.float()))
+
+    def logits(self, image: Tensor) -> list[Tensor]:
+        """Returns the logits of patches (B, C, I, J, K), in training of several scales, the finest first."""
+        return logits_of(self.network(image))
 
     def init_weights(self) -> None:
         """Loads the checkpoint of `init_cfg`; without one the parameters are left as they were constructed."""
