@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import re
 import runpy
 import shlex
 from pathlib import Path
@@ -107,6 +108,7 @@ def test_from_images_to_masks_to_scores(trained: tuple[Path, Path], images: Path
     out, options = tmp_path / "out", ["--mirror", "--largest", "--probabilities"]
     code, said, errors = run("volumes/predict", path, checkpoint, second, images, "--out", out, *options)
     assert code == 0 and said.splitlines()[-1] == f"2 of 2 volumes segmented in {out}"
+    assert re.search(r"^time: about [\d.e+-]+ CPU s for the windows of all volumes$", said, re.MULTILINE)
     assert "memory: about " in said and "peak memory: " in said and errors.endswith(", ETA 0:00:00\n")
     mask, image = nibabel.load(out / "masks/a.nii.gz"), nibabel.load(images / "a.nii.gz")
     assert mask.shape == image.shape and (mask.affine == image.affine).all()

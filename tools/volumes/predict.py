@@ -125,6 +125,20 @@ def describe_survey(survey: "Survey", configurations: "list[Configuration]", dev
             print(f"warning: {free / GIB:.1f} GiB are free{' on the GPU' * (where != 'cpu')}", file=sys.stderr)
 
 
+def describe_time(survey: "Survey", configurations: "list[Configuration]", mirror: bool, device: str) -> str:
+    """Returns a line with the time of all windows; where configurations differ, with their mean."""
+    from vil_dense.medical.data.mirroring import mirror_axes
+    from vil_dense.medical.inference.volume_memory import window_seconds
+    from vil_dense.medical.inference.volume_windows import SlidingWindow
+
+    times = []
+    for networks, plan, windows in configurations:
+        views = len(networks) * (2 ** len(mirror_axes(plan)) if mirror else 1)
+        times.append(views * window_seconds(networks[0], len(plan["channels"]), windows or SlidingWindow.of(plan)))
+    seconds = sum(survey.windows.values()) * sum(times) / len(times)
+    return f"time: about {seconds:.2g} {'' if device == 'cuda' else 'CPU '}s for the windows of all volumes"
+
+
 def arguments() -> argparse.Namespace:
     """Parses the command line."""
     known = parser("Segments volumes with trained networks.", config="?")
@@ -186,6 +200,8 @@ def main() -> int:
         survey = folder.survey(cases)
     with report_errors(args.debug, code=1):
         describe_survey(survey, configurations, device)
+        if survey.windows:
+            print(describe_time(survey, configurations, args.mirror, device))
         failed = folder.predict_all(survey)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         gpu = f", on the GPU {torch.cuda.max_memory_allocated() / GIB:.2f} GiB" if device == "cuda" else ""

@@ -6,7 +6,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from nifti_files import write_nifti
+from nifti_files import affine, write_nifti
 from refusals import raises_one_line
 
 from vil_dense.medical.data.cache import Cases, loaded_bytes, preprocessed_bytes
@@ -110,6 +110,28 @@ def test_what_follows_from_a_given_spacing(sample: Path) -> None:
     made = make_plan(read_datalist(sample), set_values=values, target=Target(patch_vox=16**3))
     assert made["plan"]["median_size_vox"] == [36, 32, 28]
     assert np.prod(made["plan"]["patch_vox"]) <= 16**3
+
+
+@pytest.mark.parametrize(("side", "seen"), [(30, True), (36, False)])
+def test_a_structure_that_a_patch_sees_too_little_of(side: int, seen: bool, tmp_path: Path) -> None:
+    """It is more than twice as long as the patch; the proposed spacing lets the patch see it whole."""
+    label = np.zeros((48, 24, 24), np.uint8)
+    label[4 : 4 + side, 8:12, 8:12] = 1
+    for folder, voxels in (("images", label.astype(np.float32)), ("labels", label)):
+        write_nifti(tmp_path / folder / "a.nii.gz", voxels, affine("RAS", (1.0, 2.0, 2.0)))
+    values = dict(network=dict(channels=(4, 8), depths=(0, 1)), patch_vox=(16, 16, 16))
+    found = make_plan(read_datalist(tmp_path), set_values=values)["low_resolution"]
+    if seen:
+        assert found is None
+        return
+    assert found["structure"] == "class 1" and found["extent_mm"] == [36, 8, 8] and found["patch_mm"] == [16, 32, 32]
+    assert 36 / 16 <= found["spacing_mm"][0] == found["spacing_mm"][1] < 3, "the finest axis first, then all alike"
+    again = make_plan(
+        read_datalist(tmp_path),
+        set_values=dict(network=values["network"], spacing_mm=found["spacing_mm"]),
+        target=Target(patch_vox=16**3),
+    )
+    assert again["low_resolution"] is None
 
 
 def test_target_spacing_of_thick_slices_is_not_the_median() -> None:

@@ -95,7 +95,7 @@ def test_the_step_fits_the_memory_and_nearly_fills_it(gib: float) -> None:
     patch, batch, width = (found.values["patch_vox"], found.values["batch_size"], found.cost.width)
     assert found.cost.gib(batch) <= gib and batch >= 2
     assert found.cost.gib(batch) > 0.4 * gib, "a next patch is less than half as large"
-    assert (width < 32) == (2 * 32 * 40**3 * 1024 > gib * GIB), "narrow only where a wide network has too small a patch"
+    assert (width < 32) == (gib * GIB < 2 * 32 * 40**3 * 1024), "narrow only where a wide network has too small a patch"
     assert f"fits {gib:g} GiB" in found.reason and "exceeds the memory" in found.reason
     assert found.values["network"] == choose_network(patch, PLAN["spacing_mm"], found.values["network"]["channels"])
 

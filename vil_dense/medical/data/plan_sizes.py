@@ -175,7 +175,7 @@ def fit(plan: Mapping[str, Any], median_vox: Sequence[int], dataset_vox: int, ta
     assert exceeded is not None
     limits, needs = " and ".join(target.limits), exceeded.needs(wanted, target)
     raise ValueError(
-        f"no training fits {limits}: the smallest step that was tried takes {needs}; allow more, or less steps"
+        f"no training fits {limits}: the smallest step that was tried takes {needs}; allow more, or fewer steps"
     )
 
 
