@@ -10,12 +10,12 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import find_objects
 
 from vil_dense.medical.data.checks import check_cases
+from vil_dense.medical.data.low_resolution import boxes_mm, coarser, median_extents_mm
 from vil_dense.medical.data.mirroring import axes_without_sides, centres, paired_labels, sided_names
 from vil_dense.medical.data.plan_schema import LABEL_KEYS, check_values
-from vil_dense.medical.data.plan_sizes import Fit, Target, choose_patch, fit
+from vil_dense.medical.data.plan_sizes import Fit, Target, fit
 from vil_dense.medical.data.reader import LoadedCase
 from vil_dense.medical.data.resample import new_length
 from vil_dense.medical.datalists.datalist import Case, DataList
@@ -25,10 +25,6 @@ from vil_dense.medical.label_map import LabelMap, chosen_labels, values_of
 
 THICK = 3.0
 """Ratio to the finest spacing from which slices are thick; their spacing is then the 10th percentile of all cases."""
-FEWEST_SEEN = 2.0
-"""Ratio of a structure's extent to the patch above which the patch sees too little of it."""
-COARSER = 1.1
-"""Factor by which a spacing is coarsened in the search for one at which a patch sees all of a structure."""
 SAMPLES = 2000
 """Foreground voxels of each case and channel that are sampled for the statistics of the data set."""
 NO_LIMIT = Target()
@@ -95,26 +91,6 @@ class Study:
         named = sided_names(labels)
         return {name: "name" if name in named else "place" for name in sorted({*named, *paired})}
 
-    def extents_mm(self, labels: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Returns the median extent along each axis, over the cases that have it, of each structure."""
-        found = {}
-        for name, own in labels.items():
-            values = [value for value in values_of(own) if value > 0]
-            cases = [[boxes[value] for value in values if value in boxes] for boxes in self.boxes]
-            ends = [(np.min(case, axis=0)[0], np.max(case, axis=0)[1]) for case in cases if case]
-            if ends:
-                found[name] = np.median([stop - start for start, stop in ends], axis=0)
-        return found
-
-
-def boxes_mm(label: np.ndarray, order: Sequence[int], spacing_mm: Sequence[float]) -> dict[int, np.ndarray]:
-    """Returns the box of each value above 0 in (I, J, K): start and stop along each axis of the plan, (2, 3) mm."""
-    boxes = {value: box for value, box in enumerate(find_objects(label), 1) if box is not None}
-    return {
-        value: np.array([(box[axis].start, box[axis].stop) for axis in order]).T * [spacing_mm[axis] for axis in order]
-        for value, box in boxes.items()
-    }
-
 
 def make_plan(
     listed: DataList,
@@ -161,7 +137,7 @@ def make_plan(
         plan=chosen,
         cost=fitted.cost.summary(chosen["batch_size"], target),
         target=dict(asdict(target), reason=fitted.reason),
-        low_resolution=coarser(study, chosen),
+        low_resolution=coarser(median_extents_mm(study.boxes, chosen["labels"]), study.median_size, chosen),
         cases=study.cases,
         warnings=warnings,
     )
@@ -221,31 +197,6 @@ def _choose(
         **label_keys,
     )
     return plan, fitted
-
-
-def coarser(study: Study, plan: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Returns the spacing at which a patch sees all of the structure that it sees least of; None if it sees enough.
-
-    A patch sees too little where a structure is more than `FEWEST_SEEN` times as long along an axis. The finest axes
-    are coarsened first, for patches of as many voxels.
-    """
-
-    def ratio(extent: np.ndarray, patch: Sequence[int], spacing: Sequence[float]) -> float:
-        return float((extent / np.multiply(patch, spacing)).max())
-
-    patch, spacing = plan["patch_vox"], list(plan["spacing_mm"])
-    extents = study.extents_mm(plan["labels"])
-    ratios = {name: ratio(extent, patch, spacing) for name, extent in extents.items()}
-    name = max(ratios, key=lambda name: ratios[name], default=None)
-    if name is None or ratios[name] <= FEWEST_SEEN:
-        return None
-    most = prod(patch)
-    while ratio(extents[name], patch, spacing) > 1:
-        finest = COARSER * min(spacing)
-        spacing = [round(max(mm, finest), 4) for mm in spacing]
-        patch = choose_patch(study.median_size(spacing), spacing, most)
-    seen = np.multiply(plan["patch_vox"], plan["spacing_mm"]).round(1).tolist()
-    return dict(structure=name, extent_mm=extents[name].round(1).tolist(), patch_mm=seen, spacing_mm=spacing)
 
 
 def target_spacing(spacings_mm: Sequence[Sequence[float]]) -> list[float]:
