@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, METRICS, MODELS, init_default_scope
 
 from vil_dense.medical.data.plan import make_plan
+from vil_dense.medical.data.plan_sizes import Target
 from vil_dense.medical.datalists.datalist import read_datalist
 from vil_dense.synthetic import scenes, volumes
 
@@ -24,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scenes.write_sample(folder / "data/sample", train=2, val=1)
     phantom = volumes.write_sample(folder / "data/phantom", train=3, val=1)
     (folder / "data/volumes").symlink_to(phantom)
-    (folder / "plan.json").write_text(json.dumps(make_plan(read_datalist(phantom), patch_budget_vox=16**3)))
+    (folder / "plan.json").write_text(json.dumps(make_plan(read_datalist(phantom), target=Target(patch_vox=16**3))))
     return folder
 
 

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from refusals import assert_error_line
 
+from vil_dense.medical.data.plan_sizes import STEPS
 from vil_dense.mm.engine.resolve_volumes import resolve_plan
 from vil_dense.synthetic.volumes import write_sample
 
@@ -55,6 +56,20 @@ def test_plan_tool(sample: Path, tmp_path: Path, monkeypatch, capsys) -> None:
         main("volumes/plan", monkeypatch, tmp_path, "--out", tmp_path / "none.json")
     assert_error_line(capsys.readouterr().err)
     assert not (tmp_path / "none.json").exists()
+
+
+def test_plan_to_a_target(sample: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    small = ("network.depths=(0,1)", "network.channels=(4,8)", "network.deep_supervision=1")
+    options = ("--out", tmp_path / "plan.json", "--set", *small, "--gpu-memory")
+    main("volumes/plan", monkeypatch, sample, *options, "0.25", "--cpu-hours", "50", "--steps", "1000")
+    said, made = capsys.readouterr().out, json.loads((tmp_path / "plan.json").read_text())
+    assert made["cost"]["training_gib"] <= 0.25 and 0 < made["cost"]["training_cpu_hours"] <= 50
+    assert made["target"]["reason"] in said and "time of 1000 steps: about " in said
+    assert Config.fromfile(ROOT / "configs/_base_/schedules/adamw_volumes.py").train_cfg.max_iters == STEPS
+    for number in ("0", "-8", "1e9"):
+        with pytest.raises(SystemExit, match=r"^2$"):
+            main("volumes/plan", monkeypatch, sample, *options, number)
+        assert_error_line(capsys.readouterr().err, "--gpu-memory", "GiB", f"got {float(number):g}")
 
 
 def test_compare_tool(tmp_path: Path, monkeypatch, capsys) -> None:

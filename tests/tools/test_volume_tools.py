@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import re
 import runpy
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,7 +44,7 @@ def test_a_warning_for_each_device(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
     expected = volume_memory.Estimate(0, 1, 1, 1, windows=GIB, gpu=3 * GIB)
     monkeypatch.setattr(volume_memory, "estimate", lambda *inputs: expected)
-    free = dict(cpu=2 * GIB, cuda=4 * GIB)
+    free = dict(cpu=2 * GIB, cuda=2 * GIB)
     monkeypatch.setattr("vil_dense.backbones.memory.free_memory", free.get)
     say = runpy.run_path(str(ROOT / "tools/volumes/predict.py"))["describe_survey"]
     grid = SimpleNamespace(shape=(9, 9, 9))
@@ -51,8 +52,8 @@ def test_a_warning_for_each_device(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     survey = SimpleNamespace(todo=[1], cases=[1], largest=lambda plan: grid, windows=dict(a=1), grids=grids)
     say(survey, [([], {}, None)], "cuda")
     said = capsys.readouterr()
-    assert said.err == "warning: 4.0 GiB are free on the GPU\n"
-    assert said.out.endswith("for Python and its libraries; about 4.2 GiB beside the weights on the GPU\n")
+    assert said.err == "warning: 2.0 GiB are free on the GPU\n"
+    assert said.out.endswith("for Python and its libraries; about 3.0 GiB beside the weights on the GPU\n")
 
 
 def test_from_images_to_masks_to_scores(trained: tuple[Path, Path], images: Path, tmp_path: Path, run) -> None:
@@ -61,6 +62,7 @@ def test_from_images_to_masks_to_scores(trained: tuple[Path, Path], images: Path
     out, options = tmp_path / "out", ["--mirror", "--largest", "--probabilities", "--uncertainty"]
     code, said, errors = run("volumes/predict", path, checkpoint, second, images, "--out", out, *options)
     assert code == 0 and said.splitlines()[-1] == f"2 of 2 volumes segmented in {out}"
+    assert re.search(r"^time: about [\d.e+-]+ CPU s for the windows of all volumes$", said, re.MULTILINE)
     assert "memory: about " in said and "peak memory: " in said and errors.endswith(", ETA 0:00:00\n")
     mask, image = nibabel.load(out / "masks/a.nii.gz"), nibabel.load(images / "a.nii.gz")
     assert mask.shape == image.shape and (mask.affine == image.affine).all()

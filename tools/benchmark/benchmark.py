@@ -6,6 +6,7 @@ backbone  forward of a network, pictures to tokens
 train     forward and backward of a network, and hours for an epoch of ImageNet at 224 px
 infer     the segmentor of a config, pictures to label maps
 learn     no comparison: a training on the embedded sample for --seconds
+cost      no comparison: estimated memory and time of volume networks beside the measured ones (CPU, float32)
 table     the table of ratios of configs/results/README.md, from the JSON files of earlier runs
 
     python tools/benchmark/benchmark.py op --sizes 196x8 1024x2 4096x1 --backward
@@ -26,7 +27,7 @@ from pathlib import Path
 from vil_dense.errors import exit_on_error
 
 ROOT = Path(__file__).resolve().parents[2]
-MODES = ("op", "layer", "backbone", "train", "infer", "learn")
+MODES = ("op", "layer", "backbone", "train", "infer", "learn", "cost")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -75,10 +76,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
 
     from benchmarks.comparison import run, run_learn, show_tables
+    from benchmarks.cost import run_cost
 
     with exit_on_error(args.debug):
         if args.mode == "table":
             return show_tables(args.files)
+        if args.mode == "cost":
+            return run_cost(args.contestants or [], args.sizes or ["64x1"], Path(args.out))
         return run_learn(args) if args.mode == "learn" else run(args)
 
 

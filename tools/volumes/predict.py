@@ -130,10 +130,24 @@ def describe_survey(
     expected = max(estimates, key=lambda one: one.total)._replace(weights=sum(one.weights for one in estimates))
     windows = max(survey.windows.values())
     print(f"largest volume: {' x '.join(map(str, largest.shape))} voxels, {windows} windows; memory: {expected}")
-    for where, needed in (("cpu", expected.total), (device, expected.gpu_total)):
+    for where, needed in (("cpu", expected.total), (device, expected.gpu)):
         free = free_memory(where)
         if free is not None and needed > free:
             print(f"warning: {free / GIB:.1f} GiB are free{' on the GPU' * (where != 'cpu')}", file=sys.stderr)
+
+
+def describe_time(survey: "Survey", configurations: "list[Configuration]", mirror: bool, device: str) -> str:
+    """Returns a line with the time of all windows; where configurations differ, with their mean."""
+    from vil_dense.medical.data.mirroring import mirror_axes
+    from vil_dense.medical.inference.volume_memory import window_seconds
+    from vil_dense.medical.inference.volume_windows import SlidingWindow
+
+    times = []
+    for networks, plan, windows in configurations:
+        views = len(networks) * (2 ** len(mirror_axes(plan)) if mirror else 1)
+        times.append(views * window_seconds(networks[0], len(plan["channels"]), windows or SlidingWindow.of(plan)))
+    seconds = sum(survey.windows.values()) * sum(times) / len(times)
+    return f"time: about {seconds:.2g} {'' if device == 'cuda' else 'CPU '}s for the windows of all volumes"
 
 
 def arguments() -> argparse.Namespace:
@@ -210,6 +224,8 @@ def main() -> int:
         survey = folder.survey(cases)
     with report_errors(args.debug, code=1):
         describe_survey(survey, configurations, device, args.uncertainty)
+        if survey.windows:
+            print(describe_time(survey, configurations, args.mirror, device))
         failed = folder.predict_all(survey)
         if len(failed) < len(cases):
             print(f"report: {save_prediction_page(folder.out, shlex.join(['python', *sys.argv]))}")

@@ -1,4 +1,4 @@
-"""Measures memory in bytes: free memory of a device, and the sum of live tensors without allocator overhead."""
+"""Measures memory in bytes: free memory of a device, the sum of live tensors, and what a process holds for them."""
 
 import weakref
 from collections.abc import Callable
@@ -13,6 +13,12 @@ from vil_dense.ops.operators import KERNELS
 
 GIB = 2**30
 """Bytes of a gibibyte."""
+HEAP_BYTES = 32 * 2**20
+"""Size below which glibc takes a block from its heap (M_MMAP_THRESHOLD), which it does not return in pieces; a larger
+block is a mapping of its own and returned at once."""
+HEAP_FACTOR = 1.6
+"""Ratio of the heap to the largest sum of live blocks in it, which do not fill its gaps. Measured on a CPU, see
+configs/results/README.md; with all blocks mapped the ratio is 1.0. Assumed to hold on a GPU."""
 
 
 def free_memory(device: torch.device | str) -> int | None:
@@ -32,11 +38,19 @@ def free_memory(device: torch.device | str) -> int | None:
 
 
 class LiveMemory(TorchDispatchMode):
-    """Counts live bytes: `peak` is the largest sum of the storages made in the `with` block."""
+    """Counts live bytes of the storages made in the `with` block: `peak`, the largest sum, and `resident`.
 
-    def __init__(self) -> None:
+    `resident` is what a process holds for them: blocks of the heap count `HEAP_FACTOR` times their own largest sum.
+
+    Args:
+        scale: ratio of the sizes of a larger step to those that are counted, which decides what is on the heap.
+    """
+
+    def __init__(self, scale: float = 1.0) -> None:
         super().__init__()
         self.live = self.peak = 0
+        self.resident = 0.0
+        self._scale, self._heap, self._heap_peak = scale, 0, 0
         self._seen: set[int] = set()
 
     def __torch_dispatch__(
@@ -54,14 +68,21 @@ class LiveMemory(TorchDispatchMode):
             if storage._cdata not in known and storage._cdata not in self._seen:
                 self._count(storage)
         self.peak = max(self.peak, self.live)
+        self._heap_peak = max(self._heap_peak, self._heap)
+        self.resident = max(self.resident, self.live - self._heap + HEAP_FACTOR * self._heap_peak)
         return out
 
     def _count(self, storage: torch.UntypedStorage) -> None:
         key, size = storage._cdata, storage.nbytes()
         self._seen.add(key)
-        self.live += size
+        self._add(size, size)
         weakref.finalize(storage, self._release, key, size)
 
     def _release(self, key: int, size: int) -> None:
         self._seen.discard(key)
-        self.live -= size
+        self._add(-size, size)
+
+    def _add(self, change: int, size: int) -> None:
+        self.live += change
+        if self._scale * size < HEAP_BYTES:
+            self._heap += change

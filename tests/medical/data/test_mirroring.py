@@ -71,6 +71,9 @@ def test_the_plan_says_which_axes_and_why(tmp_path: Path) -> None:
         write_nifti(tmp_path / f"labels/{n}.nii.gz", kidneys(rng))
     values = dict(network=dict(channels=(8, 8), depths=(0, 1), deep_supervision=1))
     made = make_plan(read_datalist(tmp_path), set_values=values)
-    assert made["plan"]["flip_axes"] == [1, 2] and made["data"]["sided"] == ["class 1", "class 2"]
+    assert made["plan"]["flip_axes"] == [1, 2] and made["data"]["sided"] == {"class 1": "place", "class 2": "place"}
+    named = dict(labels=dict(background=0, l_kidney=1, r_kidney=2, gland=3))
+    made = make_plan(read_datalist(tmp_path), set_values=values | named)
+    assert made["data"]["sided"] == dict(l_kidney="name", r_kidney="name")
     overridden = make_plan(read_datalist(tmp_path), set_values=values | dict(flip_axes=[0, 1, 2]))
     assert mirror_axes(overridden["plan"]) == (0, 1, 2)

@@ -6,23 +6,16 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from nifti_files import write_nifti
+from nifti_files import affine, write_nifti
 from refusals import raises_one_line
 
 from vil_dense.medical.data.cache import Cases, loaded_bytes, preprocessed_bytes
-from vil_dense.medical.data.plan import (
-    choose_batch,
-    choose_network,
-    choose_patch,
-    make_plan,
-    target_spacing,
-    training_bytes,
-)
+from vil_dense.medical.data.plan import make_plan, target_spacing
 from vil_dense.medical.data.plan_schema import read_plan
+from vil_dense.medical.data.plan_sizes import Target
 from vil_dense.medical.data.reader import read_case
 from vil_dense.medical.data.transforms import LoadCased, training_cases
 from vil_dense.medical.datalists.datalist import read_datalist
-from vil_dense.medical.networks.nets import build_network
 from vil_dense.synthetic.volumes import LABELS, make_case, write_sample
 
 
@@ -114,59 +107,37 @@ def test_a_background_of_nan_is_in_the_plan_on_request(tmp_path: Path) -> None:
 
 def test_what_follows_from_a_given_spacing(sample: Path) -> None:
     values = dict(spacing_mm=(4.0, 4.0, 5.0), network=dict(channels=(4, 8), depths=(0, 1)))
-    made = make_plan(read_datalist(sample), set_values=values, patch_budget_vox=16**3)
+    made = make_plan(read_datalist(sample), set_values=values, target=Target(patch_vox=16**3))
     assert made["plan"]["median_size_vox"] == [36, 32, 28]
     assert np.prod(made["plan"]["patch_vox"]) <= 16**3
+
+
+@pytest.mark.parametrize(("side", "seen"), [(30, True), (36, False)])
+def test_a_structure_that_a_patch_sees_too_little_of(side: int, seen: bool, tmp_path: Path) -> None:
+    """It is more than twice as long as the patch; the proposed spacing lets the patch see it whole."""
+    label = np.zeros((48, 24, 24), np.uint8)
+    label[4 : 4 + side, 8:12, 8:12] = 1
+    for folder, voxels in (("images", label.astype(np.float32)), ("labels", label)):
+        write_nifti(tmp_path / folder / "a.nii.gz", voxels, affine("RAS", (1.0, 2.0, 2.0)))
+    values = dict(network=dict(channels=(4, 8), depths=(0, 1)), patch_vox=(16, 16, 16))
+    found = make_plan(read_datalist(tmp_path), set_values=values)["low_resolution"]
+    if seen:
+        assert found is None
+        return
+    assert found["structure"] == "class 1" and found["extent_mm"] == [36, 8, 8] and found["patch_mm"] == [16, 32, 32]
+    assert 36 / 16 <= found["spacing_mm"][0] == found["spacing_mm"][1] < 3, "the finest axis first, then all alike"
+    again = make_plan(
+        read_datalist(tmp_path),
+        set_values=dict(network=values["network"], spacing_mm=found["spacing_mm"]),
+        target=Target(patch_vox=16**3),
+    )
+    assert again["low_resolution"] is None
 
 
 def test_target_spacing_of_thick_slices_is_not_the_median() -> None:
     assert target_spacing([(1, 1, 1)] * 3 + [(2, 2, 2)]) == [1, 1, 1]
     thick = target_spacing([(0.8, 0.8, mm) for mm in (2, 4, 5, 5, 5, 5, 5, 5, 5, 5)])
     assert thick[:2] == [0.8, 0.8] and 2 < thick[2] < 5
-
-
-@pytest.mark.parametrize("median", [(35, 50, 36), (512, 512, 90), (40, 40, 6), (3, 200, 200)])
-@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.7, 0.7, 5.0)])
-def test_patch_is_in_the_budget_and_whole_strides(median: tuple, spacing: tuple) -> None:
-    patch = choose_patch(median, spacing, 64**3)
-    assert np.prod(patch) <= 64**3
-    network = choose_network(patch, spacing)
-    net = build_network(
-        dict(
-            channels=["x"],
-            labels=dict(a=0, b=1),
-            spacing_mm=spacing,
-            patch_vox=patch,
-            network=dict(network, block="identity"),
-        ),
-        "ViLUNet3D",
-        channels=[8] * len(network["channels"]),
-    )
-    assert sum(network["depths"]) >= 4
-    assert all(n % np.prod([s[axis] for s in net.strides]) == 0 for axis, n in enumerate(patch))
-
-
-@pytest.mark.parametrize("budget", [1, 16**3])
-def test_patch_of_few_thick_slices(budget: int) -> None:
-    """The slices are the longest axis in mm and cannot become fewer."""
-    patch = choose_patch((49, 54, 9), (0.5, 0.5, 7.5), budget)
-    assert patch[2] == 4 and (np.prod(patch) <= budget or patch == [4, 4, 4])
-
-
-def test_hippocampus_gets_nnunets_patch() -> None:
-    """Its plan for the Decathlon's Task04: patches of 40 x 56 x 40, nine of them."""
-    patch = choose_patch((35, 50, 36), (1, 1, 1), 96**3)
-    assert patch == [40, 56, 40] and choose_network(patch, (1, 1, 1))["depths"] == [0, 0, 4, 2]
-    assert choose_batch(patch, 96**3, 35 * 50 * 36 * 260) >= 9
-
-
-def test_memory_grows_with_patch_and_batch() -> None:
-    plan = dict(channels=["x"], labels=dict(a=0, b=1), spacing_mm=(1, 1, 1), patch_vox=(16, 16, 16))
-    net = build_network(plan, "ViLUNet3D", channels=(4, 8), depths=(0, 1))
-    small, large, batch = (training_bytes(net, *size) for size in (((16,) * 3, 1), ((32,) * 3, 1), ((16,) * 3, 2)))
-    weights = 16 * sum(p.numel() for p in net.parameters())
-    assert (large - weights) == pytest.approx(8 * (small - weights), rel=0.3)
-    assert (batch - weights) == pytest.approx(2 * (small - weights), rel=0.01)
 
 
 def test_cache_is_capped_and_its_estimate_holds(sample: Path, made: dict) -> None:

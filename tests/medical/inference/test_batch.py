@@ -230,5 +230,6 @@ def test_the_estimate_of_a_gpu(images: Path, scores_on: str, monkeypatch: pytest
     on_cpu, found = (estimate([Counted().to(device)], grid, PLAN) for device in ("cpu", "meta"))
     assert found.weights == 0 and found[1:4] == on_cpu[1:4]
     assert on_cpu.windows > inside > found.windows
-    assert found.gpu == inside if scores_on == "cpu" else found.gpu == on_cpu.windows - found.windows
+    expected = inside if scores_on == "cpu" else on_cpu.windows - found.windows
+    assert abs(found.gpu - expected) <= 1, "the same but for rounding"
     assert re.search(r"; about 0.\d GiB beside the weights on the GPU$", str(found))

@@ -10,6 +10,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
 
 from vil_dense.medical.data.plan import make_plan
+from vil_dense.medical.data.plan_sizes import Target
 from vil_dense.medical.datalists.datalist import read_datalist
 from vil_dense.mm.datasets.seeding import SampleKey
 from vil_dense.mm.volumes import VolumeDataset, VolumeSegmentor
@@ -32,7 +33,7 @@ def test_plan_train_and_predict(name: str, tmp_path: Path) -> None:
         json.dumps(dict(training=[dict(image=str(DATA / image), label=str(DATA / label))]))
     )
     made = make_plan(
-        read_datalist(tmp_path, "list.json"), set_values=dict(network=NETWORK), patch_budget_vox=16 * 16 * 16
+        read_datalist(tmp_path, "list.json"), set_values=dict(network=NETWORK), target=Target(patch_vox=16**3)
     )
     plan = json.loads(json.dumps(made))["plan"]
     assert plan["intensity"][0]["rule"] == rule and plan["spacing_mm"] == pytest.approx(spacing, abs=1e-3)

@@ -5,33 +5,29 @@ spacing, a patch in the proportions of the median volume, percentile clipping of
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from math import prod
 from typing import Any
 
 import numpy as np
-import torch
 
-from vil_dense.backbones.memory import LiveMemory
 from vil_dense.medical.data.checks import check_cases
+from vil_dense.medical.data.low_resolution import boxes_mm, coarser, median_extents_mm
 from vil_dense.medical.data.mirroring import axes_without_sides, centres, paired_labels, sided_names
 from vil_dense.medical.data.plan_schema import LABEL_KEYS, check_values
+from vil_dense.medical.data.plan_sizes import Fit, Target, fit
 from vil_dense.medical.data.reader import LoadedCase
 from vil_dense.medical.data.resample import new_length
 from vil_dense.medical.datalists.datalist import Case, DataList
 from vil_dense.medical.io.orientation import axis_order
 from vil_dense.medical.io.volumes import read_grid
 from vil_dense.medical.label_map import LabelMap, chosen_labels, values_of
-from vil_dense.medical.networks.nets import build_network, logits_of
-from vil_dense.medical.networks.topology import FEWEST_VOX, topology, total_stride
-from vil_dense.medical.networks.vil_unet import ViLUNet3D
 
 THICK = 3.0
 """Ratio to the finest spacing from which slices are thick; their spacing is then the 10th percentile of all cases."""
-WIDTHS = (32, 64, 128, 256, 320)
-MOST_TOKENS = 4096
-"""Most tokens of a patch at the finest scale with sequence blocks."""
 SAMPLES = 2000
 """Foreground voxels of each case and channel that are sampled for the statistics of the data set."""
+NO_LIMIT = Target()
 NAMED = ("channels", "labels", *LABEL_KEYS)
 CHOICES = (
     *("orientation", "spacing_mm", "patch_vox", "batch_size"),
@@ -48,6 +44,7 @@ class Study:
         self.foreground: list[np.ndarray] = []
         self.centres: list[dict[int, np.ndarray]] = []
         self.sizes_mm: list[np.ndarray] = []
+        self.boxes: list[dict[int, np.ndarray]] = []
 
     def __call__(self, case: Case, loaded: LoadedCase) -> None:
         image, label, grid = loaded
@@ -61,6 +58,7 @@ class Study:
         picked = np.random.default_rng(len(self.cases)).integers(inside.shape[1], size=SAMPLES)
         self.foreground.append(inside[:, picked])
         self.centres.append({} if label is None else centres(label, grid.affine))
+        self.boxes.append({} if label is None else boxes_mm(label, order, grid.spacing_mm))
         self.sizes_mm.append(np.abs(grid.affine[:3, :3] @ np.diag(grid.shape)).sum(1))
         self.cases.append(
             dict(
@@ -78,33 +76,43 @@ class Study:
             )
         )
 
-    def sided(self, labels: Mapping[str, Any]) -> list[str]:
-        """Returns the labels that belong to one side: by their names, or because they lie in pairs."""
+    def median_size(self, spacing_mm: Sequence[float]) -> list[int]:
+        """Returns the median size of the cases at a spacing, voxels."""
+        sizes = [
+            [new_length(*axis) for axis in zip(case["shape_vox"], case["spacing_mm"], spacing_mm, strict=True)]
+            for case in self.cases
+        ]
+        return np.median(sizes, axis=0).astype(int).tolist()
+
+    def sided(self, labels: Mapping[str, Any]) -> dict[str, str]:
+        """Returns the labels that belong to one side with the reason: their name, or that they lie in pairs."""
         names = {value: name for name, own in labels.items() for value in values_of(own)}
         paired = {names[value] for pair in paired_labels(self.centres, self.sizes_mm) for value in pair}
-        return sorted({*sided_names(labels), *paired})
+        named = sided_names(labels)
+        return {name: "name" if name in named else "place" for name in sorted({*named, *paired})}
 
 
 def make_plan(
     listed: DataList,
     *,
     set_values: Mapping[str, Any] | None = None,
-    patch_budget_vox: int = 96**3,
+    target: Target = NO_LIMIT,
     report: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Reads and checks every case once and chooses a plan.
 
-    Returns `data` (measured), `plan` (chosen), `cost` of a training step, `cases`, and `warnings` on their headers.
+    Returns `data` (measured), `plan` (chosen), `cost` of a training step, `target` with the reason of the choice,
+    `low_resolution` (see `coarser`), `cases`, and `warnings` on their headers.
 
     Sizes and spacings are in the order of the plan's orientation (default RAS), not in that of the files.
 
     Args:
         set_values: values for keys of `CHOICES` and `NAMED` that replace those of the rules; dependent values are
             adapted.
-        patch_budget_vox: most voxels of a patch.
+        target: what the training may take.
 
     Raises:
-        ValueError: the data have faults, or a key or value is not allowed in a plan.
+        ValueError: the data have faults, a key or value is not allowed in a plan, or nothing fits the target.
     """
     given = dict(set_values or {})
     if unknown := set(given) - {*CHOICES, *NAMED}:
@@ -122,9 +130,17 @@ def make_plan(
     if not labels:
         unlabelled = all(case.label is None for case in listed.cases)
         labels = dict(background=0) if unlabelled else _found_labels(study)
-    chosen = _choose(study, channels, labels, given, patch_budget_vox)
+    chosen, fitted = _choose(study, channels, labels, given, target)
     data = _summary(study, chosen["labels"]) | dict(sided=study.sided(chosen["labels"]))
-    return dict(data=data, plan=chosen, cost=_cost(chosen), cases=study.cases, warnings=warnings)
+    return dict(
+        data=data,
+        plan=chosen,
+        cost=fitted.cost.summary(chosen["batch_size"], target),
+        target=dict(asdict(target), reason=fitted.reason),
+        low_resolution=coarser(median_extents_mm(study.boxes, chosen["labels"]), study.median_size, chosen),
+        cases=study.cases,
+        warnings=warnings,
+    )
 
 
 def _rules(intensity: Any, channels: int) -> list[Any]:
@@ -150,39 +166,37 @@ def _channels(listed: DataList) -> int:
 
 
 def _choose(
-    study: Study, channels: list[str], labels: dict[str, Any], given: Mapping[str, Any], budget: int
-) -> dict[str, Any]:
+    study: Study, channels: list[str], labels: dict[str, Any], given: Mapping[str, Any], target: Target
+) -> tuple[dict[str, Any], Fit]:
+    """Returns the plan, and how its patch, batch and network were chosen."""
     spacing = [
         float(mm) for mm in given.get("spacing_mm") or target_spacing([case["spacing_mm"] for case in study.cases])
     ]
-    sizes = [
-        [
-            new_length(n, before, after)
-            for n, before, after in zip(case["shape_vox"], case["spacing_mm"], spacing, strict=True)
-        ]
-        for case in study.cases
-    ]
-    median = np.median(sizes, axis=0).astype(int).tolist()
-    patch = [int(n) for n in given.get("patch_vox") or choose_patch(median, spacing, budget)]
-    batch = int(given.get("batch_size") or choose_batch(patch, budget, prod(median) * len(sizes)))
+    median = study.median_size(spacing)
     values = np.concatenate(study.foreground, axis=1)
     intensity = given.get("intensity") or [
         intensity_rule(name, values[channel], [case["intensity"][channel]["min"] for case in study.cases])
         for channel, name in enumerate(channels)
     ]
-    return dict(
+    label_keys = {key: given[key] for key in LABEL_KEYS if key in given}
+    fixed = {key: given[key] for key in ("patch_vox", "batch_size", "network") if key in given}
+    start = dict(channels=channels, labels=labels, spacing_mm=spacing, **label_keys, **fixed)
+    fitted = fit(start, median, prod(median) * len(study.cases), target)
+    plan = dict(
         channels=channels,
         labels=labels,
         orientation=study.orientation,
         spacing_mm=spacing,
-        patch_vox=patch,
+        patch_vox=fitted.values["patch_vox"],
         intensity=intensity,
-        batch_size=batch,
-        network={**choose_network(patch, spacing), **given.get("network", {})},
-        flip_axes=list(given.get("flip_axes", axes_without_sides(study.orientation, study.sided(labels)))),
+        batch_size=fitted.values["batch_size"],
+        network=fitted.values["network"],
+        flip_axes=list(given.get("flip_axes", axes_without_sides(study.orientation, [*study.sided(labels)]))),
         median_size_vox=median,
-        **{key: given[key] for key in ("nan_background", *LABEL_KEYS) if key in given},
+        **{key: given[key] for key in ("nan_background",) if key in given},
+        **label_keys,
     )
+    return plan, fitted
 
 
 def target_spacing(spacings_mm: Sequence[Sequence[float]]) -> list[float]:
@@ -192,24 +206,6 @@ def target_spacing(spacings_mm: Sequence[Sequence[float]]) -> list[float]:
     if spacing[thick] >= THICK * spacing.min():
         spacing[thick] = max(np.percentile(spacings_mm, 10, axis=0)[thick], np.delete(spacing, thick).max())
     return spacing.round(4).tolist()
-
-
-def choose_patch(median_vox: Sequence[int], spacing_mm: Sequence[float], budget_vox: int) -> list[int]:
-    """Returns the median size, shortened along the longest axis in mm to fit the budget, in multiples of strides."""
-    size = [max(int(n), FEWEST_VOX) for n in median_vox]
-    while True:
-        strides = total_stride(topology(spacing_mm, len(WIDTHS), size)[0])
-        patch = [-(-n // stride) * stride for n, stride in zip(size, strides, strict=True)]
-        long = [axis for axis in range(3) if size[axis] > FEWEST_VOX]
-        if prod(patch) <= budget_vox or not long:
-            return patch
-        longest = max(long, key=lambda axis: size[axis] * spacing_mm[axis])
-        size[longest] = max(size[longest] - strides[longest], FEWEST_VOX)
-
-
-def choose_batch(patch_vox: Sequence[int], budget_vox: int, dataset_vox: int) -> int:
-    """Returns the batch size: at least 2, for small patches up to two budgets and a twentieth of the data."""
-    return max(2, min(2 * budget_vox // prod(patch_vox), dataset_vox // 20 // prod(patch_vox), 12))
 
 
 def intensity_rule(channel: str, foreground: np.ndarray, lowest: Sequence[float]) -> dict[str, Any]:
@@ -223,19 +219,6 @@ def intensity_rule(channel: str, foreground: np.ndarray, lowest: Sequence[float]
             rule="ct", **{k: round(float(v), 3) for k, v in dict(low=low, high=high, mean=mean, std=std).items()}
         )
     return dict(rule="zscore")
-
-
-def choose_network(patch_vox: Sequence[int], spacing_mm: Sequence[float]) -> dict[str, Any]:
-    """Returns the widths of all scales to which the patch can be halved, and their numbers of sequence blocks.
-
-    There are 4 blocks at the finest scale after two halvings with at most `MOST_TOKENS`, and 2 at each coarser one.
-    """
-    strides, _ = topology(spacing_mm, len(WIDTHS), patch_vox)
-    levels = 1 + sum(max(stride) > 1 for stride in strides)
-    tokens = [prod(patch_vox) // prod(total_stride(strides[: level + 1])) for level in range(levels)]
-    first = next((level for level in range(2, levels) if tokens[level] <= MOST_TOKENS), levels - 1)
-    depths = [0 if level < first else 4 if level == first else 2 for level in range(levels)]
-    return dict(channels=list(WIDTHS[:levels]), depths=depths, deep_supervision=max(1, min(3, levels - 1)))
 
 
 def _summary(study: Study, labels: Mapping[str, Any]) -> dict[str, Any]:
@@ -269,29 +252,3 @@ def _spread(values: np.ndarray) -> dict[str, list[float]]:
 def _moments(values: np.ndarray) -> list[float]:
     low, high = np.percentile(values, (0.5, 99.5))
     return [round(float(x), 4) for x in (low, values.mean(), values.std(), high)]
-
-
-def _cost(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns tokens of a patch, parameters, and the estimated memory of a training step in float32."""
-    network = build_network(plan, "ViLUNet3D")
-    assert isinstance(network, ViLUNet3D)
-    return dict(
-        tokens=network.tokens(plan["patch_vox"]),
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
-        training_gib=round(training_bytes(network, plan["patch_vox"], plan["batch_size"]) / 2**30, 2),
-    )
-
-
-def training_bytes(network: torch.nn.Module, patch_vox: Sequence[int], batch_size: int) -> int:
-    """Returns the bytes of a training step in float32: weights, gradients, AdamW's state, saved activations.
-
-    Activations are counted for a small patch and scaled with the voxels: those of ViL and convolutions are linear.
-    """
-    small = [min(n, 16 if n <= 32 else 32) for n in patch_vox]
-    channels = next(network.parameters()).shape[1]
-    with LiveMemory() as memory:
-        losses = [logits.square().mean() for logits in logits_of(network(torch.zeros(1, channels, *small)))]
-        torch.autograd.backward(losses)
-    weights = sum(4 * parameter.numel() for parameter in network.parameters())
-    network.zero_grad()
-    return 4 * weights + max(memory.peak - weights, 0) * batch_size * prod(patch_vox) // prod(small)

@@ -34,6 +34,9 @@ from vil_dense.medical.datalists.datalist import Case
 from vil_dense.medical.label_map import LabelMap
 
 KEYS = ("image", "label")
+FEW_SLICES = 3
+"""Ratio of the longest to the shortest axis of a patch, in voxels, above which it is rotated within its slices alone,
+as in nnU-Net: other rotations would turn most voxels of the slices out of the patch."""
 
 
 class LoadCased(MapTransform):
@@ -169,7 +172,7 @@ def augmentation(
             RandAffined(
                 keys,
                 prob=prob,
-                rotate_range=_rotations(plan["spacing_mm"], rotate_deg),
+                rotate_range=_rotations(plan, rotate_deg),
                 scale_range=(scale,) * 3,
                 mode=("bilinear", "nearest"),
                 padding_mode="zeros",
@@ -208,7 +211,7 @@ def light_augmentation(plan: Plan) -> Compose:
             RandAffined(
                 keys,
                 prob=0.3,
-                rotate_range=_rotations(plan["spacing_mm"], 15.0),
+                rotate_range=_rotations(plan, 15.0),
                 scale_range=(0.15,) * 3,
                 mode="bilinear",
                 padding_mode="zeros",
@@ -218,12 +221,14 @@ def light_augmentation(plan: Plan) -> Compose:
     )
 
 
-def _rotations(spacing_mm: Sequence[float], degrees: float) -> tuple[float, float, float]:
-    """Returns the largest angle about each axis, rad; volumes with thick slices are rotated only within them."""
+def _rotations(plan: Plan, degrees: float) -> tuple[float, float, float]:
+    """Returns the largest angle about each axis, rad; thick or few slices are rotated only within them."""
     angles = [np.deg2rad(degrees)] * 3
-    thick = int(np.argmax(spacing_mm))
-    if max(spacing_mm) >= 2 * min(spacing_mm):
-        angles = [angles[axis] if axis == thick else 0.0 for axis in range(3)]
+    spacing_mm, patch_vox = plan["spacing_mm"], plan["patch_vox"]
+    few = max(patch_vox) > FEW_SLICES * min(patch_vox)
+    if few or max(spacing_mm) >= 2 * min(spacing_mm):
+        across = int(np.argmin(patch_vox) if few else np.argmax(spacing_mm))
+        angles = [angles[axis] if axis == across else 0.0 for axis in range(3)]
     return angles[0], angles[1], angles[2]
 
 

@@ -1,14 +1,14 @@
-"""Estimates the memory of a prediction before it runs."""
+"""Estimates the memory and the time of a prediction before it runs."""
 
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch import Tensor, nn
 
-from vil_dense.backbones.memory import GIB, LiveMemory
+from vil_dense.backbones.memory import GIB
+from vil_dense.backbones.step_cost import Run, activation_bytes, step_seconds
 from vil_dense.medical.data.plan_schema import Plan
 from vil_dense.medical.data.preprocess import PlanGrid
 from vil_dense.medical.data.resample import SLAB_BYTES
@@ -20,14 +20,14 @@ from vil_dense.medical.label_map import LabelMap
 SLABS = 5
 """Arrays of `SLAB_BYTES` that are live while rows are resampled or converted to classes."""
 OVERHEAD = 1.4
-"""Ratio of resident to live bytes, for the allocator and the buffers of convolutions. Measured on a CPU with
-512 x 512 x 600 voxels and 14 classes, without 0.45 GiB of Python and its libraries: 1.39. Assumed to hold on a GPU."""
+"""Ratio of resident to live bytes of the arrays of a volume. Measured on a CPU with 512 x 512 x 600 voxels and 14
+classes, without 0.45 GiB of Python and its libraries: 1.39. Assumed to hold on a GPU."""
 PYTHON_GIB = 0.5
 """Resident memory of Python and its libraries, which `Estimate.total` does not contain."""
 
 
 class Estimate(NamedTuple):
-    """Stores live bytes on the CPU, and on the GPU if the networks are on one.
+    """Stores resident bytes on the CPU, and on the GPU if the networks are on one.
 
     The weights stay; of reading, resampling, intensities and windows one is live at a time.
     """
@@ -40,21 +40,15 @@ class Estimate(NamedTuple):
     gpu: int  # activations of the network, and the scores if they fit, which are then not part of `windows`
 
     @property
-    def total(self) -> float:
+    def total(self) -> int:
         """Returns the resident bytes on the CPU, without Python and its libraries."""
-        return self.weights + OVERHEAD * max(self.reading, self.resampling, self.intensities, self.windows)
-
-    @property
-    def gpu_total(self) -> float:
-        """Returns the bytes on the GPU, without the weights."""
-        return OVERHEAD * self.gpu
+        return self.weights + max(self.reading, self.resampling, self.intensities, self.windows)
 
     def __str__(self) -> str:
         weights, *phases = (f"{name} {getattr(self, name) / GIB:.2f}" for name in self._fields if name != "gpu")
-        gpu = f"; about {self.gpu_total / GIB:.1f} GiB beside the weights on the GPU" if self.gpu else ""
-        percent = round(100 * (OVERHEAD - 1))
+        gpu = f"; about {self.gpu / GIB:.1f} GiB beside the weights on the GPU" if self.gpu else ""
         return (
-            f"about {self.total / GIB:.1f} GiB ({weights}; the largest of {', '.join(phases)}, plus {percent} %), "
+            f"about {self.total / GIB:.1f} GiB ({weights}; the largest of {', '.join(phases)}), "
             f"plus about {PYTHON_GIB} GiB for Python and its libraries{gpu}"
         )
 
@@ -78,27 +72,41 @@ def estimate(
     weights = sum(x.nbytes for net in networks for x in (*net.parameters(), *net.buffers()))
     device = next(networks[0].parameters()).device
     stitched = stitched_bytes(after, outputs, windows)
-    inside, scores = network_bytes(networks[0], len(plan["channels"]), windows), 2 * stitched
+    inside, scores = network_bytes(networks[0], channels, windows), OVERHEAD * 2 * stitched
     if device.type == "cpu":
-        on_cpu, on_gpu = scores + max(inside, slabs), 0
+        on_cpu, on_gpu = scores + max(inside, OVERHEAD * slabs), 0.0
     elif torch.device(stitch_device(device, stitched)).type == "cpu":
-        on_cpu, on_gpu = scores + slabs, inside
+        on_cpu, on_gpu = scores + OVERHEAD * slabs, inside
     else:
-        on_cpu, on_gpu = 0, scores + max(inside, slabs)
+        on_cpu, on_gpu = 0.0, scores + max(inside, OVERHEAD * slabs)
     return Estimate(
         weights=weights if device.type == "cpu" else 0,
-        reading=channels * voxels * grid.header.get_data_dtype().itemsize + image + slabs,
-        resampling=image + resampled + slabs,
+        reading=int(OVERHEAD * (channels * voxels * grid.header.get_data_dtype().itemsize + image + slabs)),
+        resampling=int(OVERHEAD * (image + resampled + slabs)),
         # for a z-score: the mask, its values, and three steps of arithmetic
-        intensities=image + 3 * resampled + 17 * plan_voxels,
-        windows=image + resampled + voxels + on_cpu,
-        gpu=on_gpu,
+        intensities=int(OVERHEAD * (image + 3 * resampled + 17 * plan_voxels)),
+        windows=int(OVERHEAD * (image + resampled + voxels) + on_cpu),
+        gpu=int(on_gpu),
     )
 
 
-def network_bytes(network: nn.Module, channels: int, windows: SlidingWindow) -> int:
-    """Returns the peak of live bytes of the network for a batch of windows, counted on tensors without storage."""
-    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), LiveMemory() as memory:
+def network_bytes(network: nn.Module, channels: int, windows: SlidingWindow) -> float:
+    """Returns the resident bytes of the network's activations for a batch of windows."""
+    return activation_bytes(network, _forward(channels), windows.batch, windows.size, backward=False)
+
+
+def window_seconds(network: nn.Module, channels: int, windows: SlidingWindow) -> float:
+    """Returns the estimated seconds of a window, of CPU time or of a GPU; some small windows are run for it."""
+    seconds = step_seconds(network, _forward(channels), windows.batch, windows.size, backward=False)
+    return seconds.of(windows.batch, windows.size) / windows.batch
+
+
+def _forward(channels: int) -> Run:
+    """Returns a function that runs a network on zeros."""
+
+    def run(network: nn.Module, batch: int, size: tuple[int, ...]) -> Tensor:
         device = next(network.parameters()).device
-        network(torch.empty(windows.batch, channels, *windows.size, device=device))
-    return memory.peak
+        out: Tensor = network(torch.zeros(batch, channels, *size, device=device))
+        return out
+
+    return run

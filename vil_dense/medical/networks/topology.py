@@ -25,7 +25,8 @@ def topology(
 
     A level halves the axes whose spacing at this level is below `ANISOTROPIC` times the finest of those that can be
     halved. Its kernel has 3 voxels along an axis whose spacing at this or an earlier level is below that factor of the
-    finest, and 1 voxel along the others. With `patch_vox` an axis is not halved below `FEWEST_VOX`.
+    finest, and 1 voxel along the others. With `patch_vox` an axis is not halved below `FEWEST_VOX`, and one that is
+    shorter than that has kernels of 1 voxel: volumes of one slice get a network of pictures.
 
     Args:
         spacing_mm: spacing of the input, (I, J, K).
@@ -39,6 +40,7 @@ def topology(
     if levels < 1:
         raise ValueError(f"a network has at least one level, got {levels}")
     size = [2**levels * FEWEST_VOX] * 3 if patch_vox is None else [int(vox) for vox in triple(patch_vox, "patch_vox")]
+    thin = [vox < FEWEST_VOX for vox in size]
     strides: list[Axes] = []
     kernels: list[Axes] = []
     for level in range(levels):
@@ -50,8 +52,10 @@ def topology(
         spacing = [mm * stride for mm, stride in zip(spacing, strides[-1], strict=True)]
         size = [vox // stride for vox, stride in zip(size, strides[-1], strict=True)]
         before = kernels[-1] if kernels else (1, 1, 1)
+        least = min((mm for mm, few in zip(spacing, thin, strict=True) if not few), default=0.0)
         i, j, k = (
-            max(3 if mm < ANISOTROPIC * min(spacing) else 1, old) for mm, old in zip(spacing, before, strict=True)
+            max(3 if mm < ANISOTROPIC * least and not few else 1, old)
+            for mm, few, old in zip(spacing, thin, before, strict=True)
         )
         kernels.append((i, j, k))
     return strides, kernels

@@ -31,7 +31,7 @@ from vil_dense.mm.engine.hooks.hook_states import HookStateHook
 from vil_dense.mm.engine.optim.resumed_schedules import Schedules
 from vil_dense.mm.engine.quiet_runner import QuietRunner, warnings_before_errors
 from vil_dense.mm.engine.resolve_config import describe_start, name_outputs, resolve_config
-from vil_dense.mm.engine.training_memory import describe_training_memory
+from vil_dense.mm.engine.training_memory import describe_training_memory, describe_training_time
 from vil_dense.mm.engine.work_dir_lock import lock_work_dir
 from vil_dense.mm.models.backbone import ViL
 from vil_dense.mm.models.classifier import ImageClassifier
@@ -109,8 +109,10 @@ class ViLRunner(QuietRunner):
             check_labels(self, self.cfg.get("label_check", {}), ("train", "val"))
             if line := check_pictures(self.train_loop.dataloader, self.cfg.get("label_check", {})):
                 self.logger.info(line)
-            for line in describe_training_memory(self) if is_main_process() else []:
-                self.logger.info(line)
+            if is_main_process():
+                for line in (*describe_training_memory(self), describe_training_time(self)):
+                    if line:
+                        self.logger.info(line)
         self.prepared = True
 
     def train(self) -> nn.Module:

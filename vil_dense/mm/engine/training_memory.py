@@ -1,24 +1,22 @@
-"""Estimates the memory of a training step before it runs, and suggests settings that need less."""
+"""Estimates the memory and the time of a training before it runs, and suggests settings that need less."""
 
-import copy
-import math
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from mmengine.device import get_device
+from mmengine.dist import get_world_size
 from mmengine.model import revert_sync_batchnorm
 from mmengine.runner import Runner
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.models.utils import resize
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.tensor import DTensor
 
 from vil_dense.backbones import HierViL, VisionLSTM
-from vil_dense.backbones.memory import GIB, LiveMemory, free_memory
+from vil_dense.backbones.memory import GIB, free_memory
+from vil_dense.backbones.step_cost import COUNTED, activation_bytes, stand_in_loss, step_seconds
 from vil_dense.mm.datasets.transforms.imagenet import RandomResizedCrop
 from vil_dense.mm.datasets.wrappers import parts
 from vil_dense.mm.models.classifier import ImageClassifier
@@ -26,14 +24,10 @@ from vil_dense.mm.models.mask_head import MaskClassificationHead
 from vil_dense.mm.models.masked_pretraining import MaskedImageModel
 from vil_dense.mm.utils.unwrap import unwrap
 
-OVERHEAD = 1.25
-"""Ratio of resident to live bytes, for allocator and convolutions. Measured on a CPU with ViL-T and UperNet: 1.05 for a
-step of 2 x 512 x 512 px, 1.29 and 1.33 for 2 and 4 of 256 x 256, 1.25 with blocks recomputed."""
 STATES = dict(AdamW=2, Adam=2, SGD=1)
 """Tensors of the size of a parameter that an optimizer stores for it."""
-PROBE = {2: (8, 128), 3: (1, 128)}
-"""Largest batch and side of the step that is counted. Measured bytes are proportional to batch x size: ViL-T with
-UperNet took 0.45 GiB for 8 x 128 x 128 px and for 2 x 256 x 256."""
+COUNTED_PX = 8 * 128**2
+"""Most px of the step that is counted for pictures."""
 
 
 class Step(NamedTuple):
@@ -49,22 +43,23 @@ class Step(NamedTuple):
 
 
 class Training(NamedTuple):
-    """Stores the bytes of a process: `step` is the peak of batch, activations and gradients; the rest is permanent."""
+    """Stores the resident bytes of a process: `activations` are those of a step with its batch, the rest stays."""
 
     weights: int
     states: int
-    step: int
+    gradients: int
+    activations: int
     buckets: int = 0  # a second copy of the gradients, in which DDP sums over processes
 
     @property
-    def total(self) -> float:
+    def total(self) -> int:
         """Returns the resident bytes of the process."""
-        return OVERHEAD * sum(self)
+        return sum(self)
 
     def __str__(self) -> str:
         sizes = {name: size for name, size in self._asdict().items() if size or name != "buckets"}
         parts = ", ".join(f"{name} {size / GIB:.2f}" for name, size in sizes.items())
-        return f"about {self.total / GIB:.2f} GiB ({parts}; times {OVERHEAD} for the allocator)"
+        return f"about {self.total / GIB:.2f} GiB ({parts})"
 
 
 def estimate_training(runner: Runner, step: Step | None = None) -> Training | None:
@@ -89,7 +84,8 @@ def estimate_training(runner: Runner, step: Step | None = None) -> Training | No
     return Training(
         weights=sum(x.nbytes for x in (*model.parameters(), *model.buffers())),
         states=STATES.get(kind, 2) * trained,
-        step=_step_bytes(model, step, _autocast(runner)),
+        gradients=trained,
+        activations=_activations(model, step, _autocast(runner)),
         buckets=trained if _copies_gradients(runner.model) else 0,
     )
 
@@ -125,6 +121,28 @@ def describe_training_memory(runner: Runner) -> list[str]:
     return lines
 
 
+def describe_training_time(runner: Runner) -> str:
+    """Returns a line for the log: the estimated time of all steps on volumes; empty for pictures, which are not timed.
+
+    Some steps of a small patch are run on a copy of the model, see `step_seconds`; validation comes on top.
+    """
+    model, step, steps = unwrap(runner.model), own_step(runner), runner.max_iters
+    if step is None or len(step.size) != 3 or get_world_size() > 1:
+        return ""
+
+    def run(model: nn.Module, batch: int, size: tuple[int, ...]) -> Tensor:
+        return _loss(model, step._replace(batch=batch, size=size))
+
+    device = next(model.parameters()).device.type
+    try:
+        with torch.autocast(device, _autocast(runner), enabled=_autocast(runner) is not None):
+            seconds = step_seconds(model, run, step.batch, step.size, backward=True).of(step.batch, step.size)
+    except Exception as error:  # as above
+        return f"time: not estimated, {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    kind = "" if device == "cuda" else "CPU "
+    return f"time: about {seconds:.2g} {kind}s a step, {seconds * steps / 3600:.2g} {kind}h for {steps} steps"
+
+
 def describe_smaller_batch(runner: Runner) -> str:
     """Lists settings that need less memory, each with its estimate, the most effective first."""
     found = [(estimate_training(runner, step), words) for words, step in smaller_steps(runner)]
@@ -156,25 +174,16 @@ def smaller_steps(runner: Runner) -> list[tuple[str, Step]]:
     return found
 
 
-def _step_bytes(model: nn.Module, step: Step, autocast: torch.dtype | None) -> int:
-    """Returns the peak of live bytes of a step: batch, activations, gradients.
+def _activations(model: nn.Module, step: Step, autocast: torch.dtype | None) -> int:
+    """Returns the resident bytes of the batch and activations of a step."""
 
-    A smaller step is counted and scaled by batch and size, as each operation costs time even without storage.
-    """
-    with FakeTensorMode(allow_non_fake_inputs=True) as without_numbers:
-        empty: dict[int, Tensor] = {
-            id(x): nn.Parameter(torch.empty_like(x, device="cpu"), x.requires_grad) for x in model.parameters()
-        }
-        empty |= {id(x): torch.empty_like(x, device="cpu") for x in model.buffers()}
-    # Not `to_empty`: it fails where modules share a weight, as DynUNet's do.
-    model = revert_sync_batchnorm(copy.deepcopy(model, empty)).train()
-    for network in _networks(model):
-        network.with_cp = step.with_cp
-    batch, most = PROBE[len(step.size)]
-    probe = step._replace(batch=min(batch, step.batch), size=tuple(min(most, length) for length in step.size))
-    with without_numbers, LiveMemory() as memory, torch.autocast("cpu", autocast) if autocast else nullcontext():
-        _loss(model, probe).backward()
-    return memory.peak * (step.batch * math.prod(step.size)) // (probe.batch * math.prod(probe.size))
+    def run(model: nn.Module, batch: int, size: tuple[int, ...]) -> Tensor:
+        for network in _networks(model):
+            network.with_cp = step.with_cp
+        return _loss(revert_sync_batchnorm(model), step._replace(batch=batch, size=size))
+
+    most = COUNTED_PX if len(step.size) == 2 else COUNTED
+    return int(activation_bytes(model, run, step.batch, step.size, backward=True, autocast=autocast, most=most))
 
 
 def _loss(model: nn.Module, step: Step) -> Tensor:
@@ -184,12 +193,11 @@ def _loss(model: nn.Module, step: Step) -> Tensor:
         return model(torch.zeros(step.batch, 3, *step.size), labels, mode="loss")["loss"]
     if isinstance(model, MaskedImageModel):
         return model(torch.zeros(step.batch, 3, *step.size), mode="loss")["loss"]
-    label = torch.zeros(step.batch, *step.size, dtype=torch.long)
     if not isinstance(model, EncoderDecoder):
-        plan = cast(Mapping[str, Any], model.plan)
-        logits = model(torch.zeros(step.batch, len(plan["channels"]), *step.size))
-        overlap = (logits.softmax(1) * F.one_hot(label, logits.shape[1]).movedim(-1, 1).float()).sum()
-        return overlap + F.cross_entropy(logits, label)
+        volumes = cast(Any, model)  # a `VolumeSegmentor` or `MaskedVolumeModel`, which this module does not import
+        shape, device = (step.batch, len(volumes.plan["channels"]), *step.size), next(model.parameters()).device
+        return stand_in_loss(volumes.logits(torch.zeros(shape, device=device)))
+    label = torch.zeros(step.batch, *step.size, dtype=torch.long)
     features = model.extract_feat(torch.zeros(step.batch, 3, *step.size))
     if isinstance(model.decode_head, MaskClassificationHead):
         # The points of its losses are few beside the masks of all layers.

@@ -61,7 +61,7 @@ class MaskedVolumeModel(BaseModel):
         """
         mask = self.draw_voxels(image)
         masked = image.masked_fill(mask[:, None], 0.0)
-        prediction = logits_of(self.network(masked))[0]
+        prediction = self.logits(masked)[0]
         if mode == "tensor":
             return prediction
         if mode == "loss":
@@ -69,6 +69,10 @@ class MaskedVolumeModel(BaseModel):
         restored = torch.where(mask[:, None], prediction, image)
         rows = zip(image, masked, restored, strict=True)
         return [dict(zip(("image", "masked", "reconstructed"), row, strict=True)) for row in rows]
+
+    def logits(self, image: Tensor) -> list[Tensor]:
+        """Returns the predicted voxels of patches (B, C, I, J, K), alone in a list as those of a `VolumeSegmentor`."""
+        return logits_of(self.network(image))[:1]
 
     def draw_voxels(self, image: Tensor) -> Tensor:
         """Draws the masked voxels of patches, (B, I, J, K) bool; cubes at the end of an axis may be cut."""

@@ -95,18 +95,24 @@ class VolumeSegmentor(BaseModel):
             `loss`: a dict with the loss, or with those of regions and boundaries. `predict`: a dict for each case, see
             `segment`. `tensor`: logits.
         """
-        if mode == "loss":
-            if not isinstance(label, Tensor):
-                raise ValueError("mode='loss' needs labels, a tensor")
-            logits = logits_of(self.network(image))
-            loss = self.loss(logits, label.float())
-            if self.boundary_loss is None:
-                return dict(loss=loss)
-            return dict(loss_regions=loss, loss_boundary=self.boundary_weight * self.boundary_loss(logits[0], label))
         if mode == "predict":
             truth = [None] * len(image) if label is None else label
             return [self.segment(*case) for case in zip(name, image, affine, truth, strict=True)]
-        return logits_of(self.network(image))[0]
+        if not isinstance(image, Tensor):
+            raise ValueError(f"mode={mode!r} needs patches, a tensor")
+        if mode == "tensor":
+            return self.logits(image)[0]
+        if not isinstance(label, Tensor):
+            raise ValueError("mode='loss' needs labels, a tensor")
+        logits = self.logits(image)
+        loss = self.loss(logits, label.float())
+        if self.boundary_loss is None:
+            return dict(loss=loss)
+        return dict(loss_regions=loss, loss_boundary=self.boundary_weight * self.boundary_loss(logits[0], label))
+
+    def logits(self, image: Tensor) -> list[Tensor]:
+        """Returns the logits of patches (B, C, I, J, K), in training of several scales, the finest first."""
+        return logits_of(self.network(image))
 
     def init_weights(self) -> None:
         """Loads the checkpoint of `init_cfg`; without one the parameters are left as they were constructed."""

@@ -1,0 +1,76 @@
+"""Tests the estimates of memory and time: they are those of the whole step, counted and timed on a smaller one."""
+
+import pytest
+import torch
+from torch import nn
+
+from vil_dense.backbones import step_cost
+from vil_dense.backbones.memory import HEAP_BYTES, HEAP_FACTOR, LiveMemory
+from vil_dense.backbones.step_cost import activation_bytes, probe_size, stand_in_loss, step_seconds
+from vil_dense.medical.networks.nets import NETWORKS
+
+SIZE = (64, 64, 32)
+SMALL = {
+    "ViLUNet3D": dict(channels=(8, 16), depths=(0, 1)),
+    "ViLUNETR3D": dict(channels=(8,), dim=32, depth=4),
+    "SegResNet": dict(init_filters=8),
+}
+
+
+def forward(network: nn.Module, batch: int, size: tuple[int, ...]) -> torch.Tensor:
+    return network(torch.zeros(batch, 1, *size))
+
+
+def step(network: nn.Module, batch: int, size: tuple[int, ...]) -> torch.Tensor:
+    return stand_in_loss([forward(network, batch, size)])
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("backward", [False, True], ids=["predict", "train"])
+def test_a_smaller_step_stands_for_the_whole(name: str, backward: bool) -> None:
+    """The activations of the whole step are counted with numbers; gradients exist before, as they are not counted."""
+    network, run = NETWORKS[name](out_channels=3, **SMALL[name]).train(backward), step if backward else forward
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    with LiveMemory() as memory, torch.set_grad_enabled(backward):
+        out = run(network, 1, SIZE)
+        if backward:
+            out.backward()
+    assert activation_bytes(network, run, 1, SIZE, backward=backward) == pytest.approx(memory.resident, rel=0.12)
+
+
+def test_the_model_and_the_random_numbers_stay() -> None:
+    network = nn.Sequential(nn.Conv3d(1, 4, 3), nn.BatchNorm3d(4), nn.Dropout())
+    before, state = {name: x.clone() for name, x in network.state_dict().items()}, torch.get_rng_state()
+    activation_bytes(network, step, 2, (16, 16, 16), backward=True)
+    step_seconds(network, step, 2, (16, 16, 16), backward=True)
+    torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
+    assert torch.equal(torch.get_rng_state(), state) and network[0].weight.grad is None
+
+
+def test_large_blocks_are_returned_and_small_ones_leave_gaps() -> None:
+    def made(scale: float) -> float:
+        with LiveMemory(scale) as memory:
+            torch.empty(1024)
+        return memory.resident
+
+    assert made(1.0) == pytest.approx(HEAP_FACTOR * 4096) and made(HEAP_BYTES / 4096) == 4096
+
+
+def test_the_size_of_the_smaller_step() -> None:
+    assert probe_size((96, 96, 96), 32**3) == (32, 32, 32) and probe_size((40, 56, 40), 10**6) == (40, 56, 40)
+    assert probe_size((512, 512, 1), 32**3) == (128, 256, 1), "few slices stay"
+    assert probe_size((20, 500, 500), 1) == (16, 16, 16), "no axis becomes shorter than a total stride"
+
+
+def test_time_is_a_constant_and_a_part_of_each_voxel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that a step moves by 3 s and by a second for every 1000 voxels."""
+    now = [0.0]
+
+    def run(model: nn.Module, batch: int, size: tuple[int, ...]) -> torch.Tensor:
+        now[0] += 3 + batch * torch.Size(size).numel() / 1000
+        return model.weight.sum()
+
+    monkeypatch.setattr(step_cost, "_clock", lambda device: now[0])
+    found = step_seconds(nn.Linear(1, 1), run, 2, (96, 96, 96), backward=True)
+    assert found.of(2, (96, 96, 96)) == pytest.approx(3 + 2 * 96**3 / 1000)

@@ -1,0 +1,139 @@
+"""Estimates memory and time of a step of any network before it runs, by steps of smaller inputs.
+
+Activations are proportional to the voxels of a batch, and time is so beside a constant for each step, as every layer of
+the networks of this package is linear in them. Plans, trainings and predictions all use these two functions.
+"""
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from math import prod
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from vil_dense.backbones.memory import LiveMemory
+
+Run = Callable[[nn.Module, int, tuple[int, ...]], Tensor]
+"""Calls a model on a batch of so many inputs of a size, and returns the loss, or the output of a prediction."""
+COUNTED, TIMED = 32**3, 64**3
+"""Most positions (px, voxels) of the inputs that are counted, and of those that are timed: a ViL block takes nearly as
+long for 128 tokens as for 512, so that the time of small inputs says little."""
+SHORTEST = 16
+"""Length to which an axis is halved at most, as networks have total strides of up to 16."""
+
+
+class Seconds(NamedTuple):
+    """Stores the time of a step as `constant + positions * each`, s; CPU time of all threads, or time on a GPU."""
+
+    constant: float
+    each: float
+
+    def of(self, batch: int, size: Sequence[int]) -> float:
+        """Returns the seconds of a step of `batch` inputs of `size`."""
+        return self.constant + self.each * batch * prod(size)
+
+
+def probe_size(size: Sequence[int], most: int) -> tuple[int, ...]:
+    """Returns `size` with its longest axis halved until it has at most `most` positions, as far as `SHORTEST`."""
+    probe = [*size]
+    while prod(probe) > most and max(probe) > SHORTEST:
+        longest = probe.index(max(probe))
+        probe[longest] = max(-(-probe[longest] // (2 * SHORTEST)) * SHORTEST, SHORTEST)
+    return tuple(probe)
+
+
+def activation_bytes(
+    model: nn.Module,
+    run: Run,
+    batch: int,
+    size: Sequence[int],
+    *,
+    backward: bool,
+    autocast: torch.dtype | None = None,
+    most: int = COUNTED,
+) -> float:
+    """Returns the bytes that a process holds for the activations of a step, with its input, without gradients.
+
+    A smaller step is counted on tensors without storage, on any device; the model does not change.
+
+    Args:
+        backward: whether `run` returns a loss whose gradient is computed.
+        autocast: dtype of mixed precision.
+        most: positions of the step that is counted.
+    """
+    probe = probe_size(size, most)
+    few = max(1, min(batch, most // prod(probe)))
+    ratio = batch * prod(size) / (few * prod(probe))
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake:
+        empty: dict[int, Tensor] = {
+            id(x): nn.Parameter(torch.empty_like(x, device="cpu"), x.requires_grad) for x in model.parameters()
+        }
+        empty |= {id(x): torch.empty_like(x, device="cpu") for x in model.buffers()}
+        for x in empty.values():
+            x.grad = torch.empty_like(x) if x.requires_grad else None  # gradients are not counted as activations
+    # Not `to_empty`: it fails where modules share a weight, as DynUNet's do.
+    model = copy.deepcopy(model, empty).train(backward)
+    mixed = torch.autocast("cpu", autocast) if autocast else nullcontext()
+    with fake, LiveMemory(ratio) as memory, mixed, torch.set_grad_enabled(backward):
+        out = run(model, few, probe)
+        if backward:
+            out.backward()
+    return memory.resident * ratio
+
+
+def stand_in_loss(logits: Sequence[Tensor]) -> Tensor:
+    """Returns a loss that takes the memory and time of Dice and cross entropy at each scale, and reads no label.
+
+    MONAI's losses read values of tensors, which tensors without storage do not have.
+    """
+    losses = []
+    for each in logits:
+        share, truth = each.softmax(1), torch.zeros_like(each)
+        losses.append(F.cross_entropy(each, truth) - (share * truth).sum() / (share.sum() + truth.sum()))
+    return torch.stack(losses).sum()
+
+
+def step_seconds(model: nn.Module, run: Run, batch: int, size: Sequence[int], *, backward: bool) -> Seconds:
+    """Times steps of a copy of the model on its device, without the optimizer, at two sizes.
+
+    The random numbers of the process do not change.
+    """
+    device = next(model.parameters()).device
+    large = probe_size(size, TIMED)
+    few = max(1, min(batch, TIMED // prod(large)))
+    small = probe_size(size, prod(large) // 8)
+    model = copy.deepcopy(model).train(backward)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.set_grad_enabled(backward):
+        first, second = (_timed(model, run, *shape, backward, device) for shape in ((1, small), (few, large)))
+    positions = few * prod(large) - prod(small)
+    if positions <= 0:
+        return Seconds(0.0, second / (few * prod(large)))
+    each = max(second - first, 0.0) / positions
+    return Seconds(second - each * few * prod(large), each)
+
+
+def _timed(
+    model: nn.Module, run: Run, batch: int, size: tuple[int, ...], backward: bool, device: torch.device
+) -> float:
+    """Returns the seconds of the faster of two steps after another one."""
+    found = []
+    for _ in range(3):
+        start = _clock(device)
+        out = run(model, batch, size)
+        if backward:
+            out.backward()
+        found.append(_clock(device) - start)
+    return min(found[1:])
+
+
+def _clock(device: torch.device) -> float:
+    """Returns CPU time of all threads, which other programs on the machine hardly change, or the time of a GPU."""
+    if device.type != "cuda":
+        return time.process_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
