@@ -19,12 +19,12 @@ SMALL = dict(dims=(8, 8, 16, 16), depths=(1, 1, 2, 1))
 SHORT = dict(dims=(8, 16), depths=(1, 1), sequence_strides=(8,))
 VOLUME = dict(SMALL, ndim=3, in_channels=1)
 PARAMETERS = {
-    "hiervil-tiny": 6_456_920,
-    "hiervil-small": 23_424_720,
-    "hiervil-base": 90_836_304,
-    "hiervil3d-tiny": 9_169_880,
-    "hiervil3d-small": 34_020_816,
-    "hiervil3d-base": 132_764_496,
+    "hiervil-tiny": 6_456_776,
+    "hiervil-small": 23_424_432,
+    "hiervil-base": 90_835_728,
+    "hiervil3d-tiny": 9_169_736,
+    "hiervil3d-small": 34_020_528,
+    "hiervil3d-base": 132_763_920,
 }
 VIL_2 = {"hiervil-tiny": 6_391_528, "hiervil-small": 23_398_696, "hiervil-base": 89_263_528}
 
@@ -156,7 +156,7 @@ def test_stochastic_depth_and_layerscale() -> None:
     model = small(drop_path=0.4, layerscale=0.1)
     blocks = [block for stage in model.stages for block in stage.blocks]
     assert [block.residual.rate for block in blocks] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
-    assert all(block.layerscale.gamma.shape == block.norm.weight.shape for block in blocks)
+    assert [len(block.layerscale.gamma) for block in blocks] == [8, 8, 16, 16, 16]
     model.train()(picture(32, 32)).sum().backward()
 
 
@@ -205,7 +205,7 @@ def test_multiply_adds_of_the_tiny_variant() -> None:
     with torch.device("meta"):
         model = build_classifier("hiervil-tiny", num_classes=1000).eval()
     part = total(count(model.to_empty(device="cpu"), (1, 3, 224, 224)))
-    assert part.parameters == PARAMETERS["hiervil-tiny"] and 1.0e9 < part.macs < 1.4e9
+    assert part.parameters == PARAMETERS["hiervil-tiny"] and 1.4e9 < part.macs < 1.8e9
 
 
 @pytest.mark.parametrize(

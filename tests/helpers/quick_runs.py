@@ -7,8 +7,10 @@ import pytest
 
 def quicken_runs(patch: pytest.MonkeyPatch) -> None:
     """Leaves out of the runs of this process, until `patch` is undone: asking compilers for their versions, formatting
-    the config, counting the memory of a step and timing it, and a garbage collection in each data set. Processes that a test starts
-    have all of them."""
+    the config, counting the memory of a step and timing it, and a garbage collection in each data set.
+
+    Processes that a test starts have all of them.
+    """
     from mmengine.runner import Runner
 
     patch.setattr(Runner, "_log_env", lambda self, env_cfg: None)

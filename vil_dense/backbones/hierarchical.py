@@ -3,15 +3,16 @@
 The plan is that of hybrid backbones such as MambaVision (arXiv 2407.08083): where a scale has many places and little
 context, convolutions; where it has few, blocks that see all of it. In detail:
 
-- stem: two 3 x 3 convolutions of stride 2, each with a norm, GELU between them;
-- strides 4 and 8: residual blocks of two 3 x 3 convolutions, each with a norm, as in MambaVision;
-- from one stage to the next: a 3 x 3 convolution of stride 2 and a norm;
+- stem: two 3 x 3 convolutions of stride 2, GELU between them, without a norm, which would take away how bright a place
+  is;
+- strides 4 and 8: residual blocks of two 3 x 3 convolutions, each with a LayerNorm, as in MambaVision;
+- from one stage to the next: a 3 x 3 convolution of stride 2 and a LayerNorm, as in PVT v2 (arXiv 2106.13797);
 - strides 16 and 32: blocks of ViL v2 without an MLP, which read the axes of the grid in turn, forwards and backwards.
 
 There is no position embedding. Zero padding lets convolutions know where the border is, and each sequence stage begins
-with x + depthwise convolution of x (arXiv 2102.10882), so that the controls know positions as ViL does. The norms of
-convolutions are GroupNorms, which do not depend on the batch. No weights are published, so that down-projections start
-as the authors of ViL meant (`by-depth` in `layers.vil.ViLLayer`).
+with x + depthwise convolution of x (arXiv 2102.10882), so that the controls know positions as ViL does. All norms are
+LayerNorms: a place depends neither on the batch nor, in a convolution stage, on places far away. No weights are
+published, so that down-projections start as the authors of ViL meant (`by-depth` in `layers.vil.ViLLayer`).
 """
 
 from collections.abc import Sequence
@@ -31,12 +32,12 @@ _3D = dict(ndim=3, in_channels=1)
 
 HIERARCHICAL_VARIANTS: dict[str, dict[str, Any]] = {
     # parameters with 1000 classes (ViL v2: 6.4M, 23.4M, 89.3M); at stride 16 each is as wide as ViL of its size
-    "hiervil-tiny": dict(dims=(48, 96, 192, 384), depths=(2, 2, 12, 2)),  # 6,456,920
-    "hiervil-small": dict(dims=(96, 192, 384, 768), depths=(2, 2, 11, 2)),  # 23,424,720
-    "hiervil-base": dict(dims=(192, 384, 768, 1536), depths=(2, 2, 11, 2)),  # 90,836,304
-    "hiervil3d-tiny": dict(dims=(48, 96, 192, 384), depths=(2, 2, 12, 2), **_3D),  # 9,169,880
-    "hiervil3d-small": dict(dims=(96, 192, 384, 768), depths=(2, 2, 11, 2), **_3D),  # 34,020,816
-    "hiervil3d-base": dict(dims=(192, 384, 768, 1536), depths=(2, 2, 11, 2), **_3D),  # 132,764,496
+    "hiervil-tiny": dict(dims=(48, 96, 192, 384), depths=(2, 2, 12, 2)),  # 6,456,776
+    "hiervil-small": dict(dims=(96, 192, 384, 768), depths=(2, 2, 11, 2)),  # 23,424,432
+    "hiervil-base": dict(dims=(192, 384, 768, 1536), depths=(2, 2, 11, 2)),  # 90,835,728
+    "hiervil3d-tiny": dict(dims=(48, 96, 192, 384), depths=(2, 2, 12, 2), **_3D),  # 9,169,736
+    "hiervil3d-small": dict(dims=(96, 192, 384, 768), depths=(2, 2, 11, 2), **_3D),  # 34,020,528
+    "hiervil3d-base": dict(dims=(192, 384, 768, 1536), depths=(2, 2, 11, 2), **_3D),  # 132,763,920
 }
 
 
@@ -194,7 +195,11 @@ class Stage(nn.Module):
 
 def _stem(in_channels: int, dim: int, ndim: int) -> nn.Sequential:
     half = max(dim // 2, 1)
-    return nn.Sequential(GridConv(in_channels, half, ndim, stride=2), nn.GELU(), GridConv(half, dim, ndim, stride=2))
+    return nn.Sequential(
+        GridConv(in_channels, half, ndim, stride=2, norm=False),
+        nn.GELU(),
+        GridConv(half, dim, ndim, stride=2, norm=False),
+    )
 
 
 def _depthwise(dim: int, ndim: int) -> GridConv:

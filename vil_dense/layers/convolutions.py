@@ -1,13 +1,10 @@
-"""Defines convolutions on grids of two and three axes, with norms that do not depend on the batch."""
+"""Defines convolutions on grids of two and three axes."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vil_dense.layers.embed import CONVS
 from vil_dense.layers.residual import LayerScale, Residual
-
-GROUP = 8
-"""Channels of a group of GroupNorm; a width that is no multiple of it has one group."""
 
 
 class GridConv(nn.Module):
@@ -20,7 +17,7 @@ class GridConv(nn.Module):
         dim: C.
         ndim: number of spatial axes.
         stride, groups: of the convolution.
-        norm: whether a GroupNorm (arXiv 1803.08494) follows.
+        norm: whether a LayerNorm over the channels follows.
     """
 
     def __init__(
@@ -28,18 +25,18 @@ class GridConv(nn.Module):
     ) -> None:
         super().__init__()
         self.conv = CONVS[ndim](before, dim, 3, stride, padding=1, groups=groups)
-        self.norm = nn.GroupNorm(1 if dim % GROUP else dim // GROUP, dim) if norm else nn.Identity()
+        self.norm = nn.LayerNorm(dim, eps=1e-6) if norm else nn.Identity()
         nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
         nn.init.zeros_(self.conv.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.conv(x.movedim(-1, 1))).movedim(1, -1)
+        return self.norm(self.conv(x.movedim(-1, 1)).movedim(1, -1))
 
 
 class ConvBlock(nn.Module):
     """Computes x + norm(conv(gelu(norm(conv(x))))), (B, *grid, C) in and out.
 
-    It is the block of MambaVision's fine stages (arXiv 2407.08083, equation 1) with GroupNorm in place of BatchNorm.
+    It is the block of MambaVision's fine stages (arXiv 2407.08083, equation 1) with LayerNorm in place of BatchNorm.
 
     Args:
         dim: C.
