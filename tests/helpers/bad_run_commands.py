@@ -83,10 +83,6 @@ CONFIGS = {
 RESULTS = {
     "export: no run": bad("volumes/export_bundle nowhere --out {out}", "nowhere"),
     "export: no config in it": bad("volumes/export_bundle {bad}/sample --out {out}", "{bad}/sample", "0"),
-    "export: broken scores": bad(
-        "volumes/export_bundle {bad}/runs/scores --out {out} --checkpoint {bad}/volumes.pth",
-        "runs/scores/validation/metrics.json",
-    ),
     "plot: no run": bad("analysis/plot_runs --group a nowhere --out {out}", "nowhere"),
     "plot: a broken log": bad("analysis/plot_runs --group a {bad}/runs/log --out {out}", "scalars.json", "line 1"),
     "compare: no run": bad("volumes/compare nowhere there --out {out}/a.csv", "metrics.csv", "nowhere"),

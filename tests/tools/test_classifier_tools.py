@@ -171,6 +171,7 @@ def test_stopped_and_resumed_is_the_same_curve(
     with monkeypatch.context() as patch:
         patch.setattr(StepSeedHook, "before_train_iter", stop)
         run("train", CONFIG, "--work-dir", tmp_path, *options(data), code=code)
+    time.sleep(1)  # MMEngine names the folder of a log by the second
     run("train", CONFIG, "--work-dir", tmp_path, "--resume", *options(data))
     assert said(log(tmp_path), "start") == [f"resumed from {tmp_path}/{start}"]
     whole, resumed = losses(trained), losses(tmp_path)

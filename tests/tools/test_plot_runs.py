@@ -63,3 +63,8 @@ def test_a_killed_run_may_end_within_a_line(tmp_path: Path) -> None:
     file.write_text(f"{lines[:-5]}\n{lines}\n")
     with raises_one_line(ValueError, "scalars.json", "line 3"):
         read_scalars(folder, "mIoU")
+
+
+def test_a_run_that_was_moved_aside_is_not_in_the_curve(tmp_path: Path) -> None:
+    log(tmp_path / "a/previous_1", {10: 1.0, 20: 2.0})
+    assert read_scalars(log(tmp_path / "a", {10: 5.0}), "mIoU") == {10: 5.0}

@@ -82,15 +82,17 @@ def line(name: str, values: Mapping[str, float | None]) -> str:
     return f"{name}: Dice {numbers[0]}, HD95 {numbers[1]} mm, NSD {numbers[2]}"
 
 
+def warn(words: str) -> None:
+    """Prints a warning."""
+    print(f"warning: {words}", file=sys.stderr)
+
+
 def main() -> int:
     args = arguments()
 
     from vil_dense.mm.cli.arguments import read_config, report_errors
     from vil_dense.mm.engine.resolve_volumes import resolve_plan
     from vil_dense.progress import Progress
-
-    def warn(words: str) -> None:
-        print(f"warning: {words}", file=sys.stderr)
 
     with report_errors(args.debug):
         cfg = read_config(args)

@@ -1,5 +1,6 @@
 """Trains twice in a work folder: the first run's results are moved aside, or the run resumes; the best is named."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ def test_a_second_run_keeps_the_first_apart(config: Path, tmp_path: Path, monkey
     (run / "notes.txt").write_text("mine")
     first = (run / "iter_2.pth").read_bytes()
 
+    time.sleep(1)  # MMEngine names the folder of a log by the second
     said = train(f"--cfg-options train_cfg.max_iters=1 load_from={run}/iter_1.pth")
     assert f"{run}/previous_1" in said and "--resume" not in said
     assert (run / "previous_1/iter_2.pth").read_bytes() == first

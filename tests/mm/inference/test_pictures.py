@@ -43,7 +43,9 @@ def test_two_classes_are_no_warning(tmp_path: Path) -> None:
     cfg = small_config(WHOLE)
     cfg.model.decode_head.num_classes = 2
     cfg.test_dataloader.dataset.metainfo = dict(classes=["wall", "road"])
-    model = ViLRunner.__new__(ViLRunner).build_model(cfg.model)
+    runner = ViLRunner.__new__(ViLRunner)
+    runner.cfg = cfg
+    model = runner.build_model(cfg.model)
     assert model.out_channels == 2 and "out_channels" not in cfg.model.decode_head
     assert Segmentor.load(write_run(tmp_path / "run", cfg, model), device="cpu").model.out_channels == 2
     with pytest.warns(UserWarning, match="binary segmentation"):

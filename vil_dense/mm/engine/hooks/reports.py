@@ -271,15 +271,17 @@ class OverlayHook(Hook):
 
 
 def read_scalars(folder: str, name: str) -> dict[int, float]:
-    """Reads a scalar of all runs logged below `folder`, by step; later runs replace earlier ones.
+    """Reads a scalar of all logs of a work folder, or of one log's folder, by step; later logs replace earlier ones.
 
-    The last line of a run that was killed may be cut off, and is left out.
+    Logs of runs that were moved aside (`previous_N/*`) are not read. The last line of a run that was killed may be cut
+    off, and is left out.
 
     Raises:
         ValueError: another line is no JSON; names the file.
     """
     curve: dict[int, float] = {}
-    for file in sorted(Path(folder).rglob("vis_data/scalars.json")):
+    name_of_log, root = "vis_data/scalars.json", Path(folder)
+    for file in (*root.glob(name_of_log), *sorted(root.glob(f"*/{name_of_log}"))):
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
         for number, line in enumerate(lines, 1):
             try:
