@@ -50,8 +50,8 @@ def test_maps_of_training_and_evaluation_are_drawn_by_seed() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("block", "solves"), [("attention", True), ("vil", True), ("dwconv", False)])
 def test_the_gap(block: str, solves: bool) -> None:
-    """Trains until the accuracy on new maps is far from the 25 % of guessing, or for 400 steps."""
-    case = Case((64, 64), steps=400)
+    """Trains until the accuracy on new maps is far from the 25 % of guessing, or for 800 steps."""
+    case = Case((64, 64), steps=800)
     torch.manual_seed(0)
     found = STUDY["train"](STUDY["build"](block, 2), block, case, minutes=3, enough=0.6)
     assert found["before"] < 0.45

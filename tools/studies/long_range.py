@@ -31,7 +31,7 @@ class Case(NamedTuple):
 
     size: tuple[int, ...]
     batch: int = 8
-    steps: int = 400
+    steps: int = 1200
     colours: int = 1
     distance_px: int = 20
     square_px: int = 16
@@ -48,7 +48,7 @@ class Case(NamedTuple):
 
 CASES = {
     "2d": Case((64, 64)),
-    "3d": Case((44, 24, 24), batch=4, steps=300),
+    "3d": Case((44, 24, 24)),
     "2d-large": Case((256, 256), batch=2, steps=100, distance_px=80, square_px=64, start="2d"),
 }
 """The tasks by name; `2d-large` has 16 times the tokens of `2d`."""
