@@ -27,8 +27,8 @@ def main() -> None:
     from mmengine.registry import DATASETS
 
     from vil_dense.mm.cli.arguments import read_config, report_errors
-    from vil_dense.mm.engine.resolve_config import resolve_classes
-    from vil_dense.mm.engine.resolve_pictures import resolve_pictures
+    from vil_dense.mm.engine.resolve.config import resolve_classes
+    from vil_dense.mm.engine.resolve.pictures import resolve_pictures
     from vil_dense.mm.visualization import browse
 
     with report_errors(args.debug):

@@ -100,7 +100,7 @@ def picture_labels(cfg: "Config") -> Labels:
     from vil_dense.mm.datasets.folders.split import group_of
     from vil_dense.mm.datasets.segmentation import CheckedDataset
     from vil_dense.mm.datasets.subsets import save_names
-    from vil_dense.mm.engine.resolve_pictures import resolve_pictures
+    from vil_dense.mm.engine.resolve.pictures import resolve_pictures
 
     resolve_pictures(cfg)
     built = [DATASETS.build({**cfg[f"{split}_dataloader"].dataset, "pipeline": []}) for split in ("train", "val")]
@@ -127,7 +127,7 @@ def volume_labels(cfg: "Config") -> Labels:
     """Returns the labelled volumes of the fold of a config."""
     from vil_dense.medical.datalists.datalist import read_datalist, write_datalist
     from vil_dense.medical.datalists.folds import patient_of
-    from vil_dense.mm.engine.resolve_volumes import resolve_plan
+    from vil_dense.mm.engine.resolve.volumes import resolve_plan
 
     resolve_plan(cfg)
     fold, patient, root = cfg.get("fold", 0), cfg.get("patient"), Path(cfg.data_root)

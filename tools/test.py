@@ -25,9 +25,9 @@ def build(args: argparse.Namespace) -> "Runner":
     from vil_dense.files import check_folders
     from vil_dense.mm import ImageClassifier
     from vil_dense.mm.cli.arguments import read_config
-    from vil_dense.mm.datasets.label_check import check_labels
+    from vil_dense.mm.datasets.checks.labels import check_labels
     from vil_dense.mm.engine.quiet_runner import QuietRunner
-    from vil_dense.mm.engine.resolve_config import resolve_config
+    from vil_dense.mm.engine.resolve.config import resolve_config
     from vil_dense.mm.evaluation import protocols
     from vil_dense.mm.publish.command_line import read_model
     from vil_dense.mm.utils.safe_load import load_exactly, read_weights

@@ -15,7 +15,7 @@ from mmseg.structures import SegDataSample
 from necks import NECKS, neck
 from PIL import Image
 
-from vil_dense.mm.engine.resolve_config import resolve_norm
+from vil_dense.mm.engine.resolve.config import resolve_norm
 from vil_dense.mm.evaluation.protocols import describe
 
 ROOT = Path(__file__).parents[2]

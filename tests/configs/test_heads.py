@@ -13,9 +13,9 @@ from mmseg.structures import SegDataSample
 from necks import NECKS, neck
 
 import vil_dense.mm  # noqa: F401
-from vil_dense.mm.engine.check_components import check_components, check_norms
-from vil_dense.mm.engine.check_numbers import check_numbers
-from vil_dense.mm.engine.resolve_config import resolve_norm
+from vil_dense.mm.engine.checks.components import check_components, check_norms
+from vil_dense.mm.engine.checks.numbers import check_numbers
+from vil_dense.mm.engine.resolve.config import resolve_norm
 
 HEADS = sorted(path for path in (CONFIGS / "_base_/models").glob("vil_*.py") if "unet3d" not in path.stem)
 DIM, CLASSES, SIZE = 32, 3, (64, 64)

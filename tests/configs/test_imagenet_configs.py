@@ -13,7 +13,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import METRICS, MODELS, TRANSFORMS, init_default_scope
 
 import vil_dense.mm  # noqa: F401
-from vil_dense.mm.engine.resolve_config import resolve_amp, resolve_classes
+from vil_dense.mm.engine.resolve.config import resolve_amp, resolve_classes
 
 CONFIGS = [*CLASSIFIERS, BY_NAME["vil2-6x64_8e_camvid-crops-96"]]
 # parameters with 1000 classes, measured of the official code (v1 and v2; HierViL: our own count); the

@@ -10,8 +10,8 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from volume_plans import small_plan
 
-from vil_dense.mm.engine.resolve_config import resolve_amp
-from vil_dense.mm.engine.resolve_volumes import resolve_plan
+from vil_dense.mm.engine.resolve.config import resolve_amp
+from vil_dense.mm.engine.resolve.volumes import resolve_plan
 
 each_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 

@@ -105,8 +105,8 @@ def write_sound(root: Path) -> None:
     """Writes configs, checkpoints of the networks that they begin with, and data."""
     from mmengine.registry import MODELS
 
-    from vil_dense.mm.engine.resolve_config import resolve_norm
-    from vil_dense.mm.engine.resolve_volumes import resolve_plan
+    from vil_dense.mm.engine.resolve.config import resolve_norm
+    from vil_dense.mm.engine.resolve.volumes import resolve_plan
 
     texts = {
         "config.py": PICTURES_CONFIG.format(root=ROOT, data=write_data(root / "sample")),

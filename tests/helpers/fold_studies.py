@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 from nifti_files import affine, write_nifti
 
-from vil_dense.mm.engine.resolve_volumes import resolve_plan
+from vil_dense.mm.engine.resolve.volumes import resolve_plan
 from vil_dense.mm.volumes import VolumeSegmentor
 from vil_dense.mm.volumes.cross_validation import CrossValidation, Train
 

@@ -6,7 +6,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from vil_dense.mm.engine.resolve_volumes import resolve_plan
+from vil_dense.mm.engine.resolve.volumes import resolve_plan
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from refusals import assert_error_line
 from volume_segmentors import write_segmentor, write_weights
 
-from vil_dense.mm.engine.resolve_volumes import resolve_plan
+from vil_dense.mm.engine.resolve.volumes import resolve_plan
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ from mmengine.config import Config, DictAction
 from refusals import assert_error_line
 
 from vil_dense.mm import ImageClassifier
-from vil_dense.mm.engine.resolve_config import resolve_compile
+from vil_dense.mm.engine.resolve.config import resolve_compile
 
 ROOT = Path(__file__).parents[2]
 STUDY = runpy.run_path(str(ROOT / "tools/studies/design_study.py"))

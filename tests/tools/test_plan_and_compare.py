@@ -11,7 +11,7 @@ from mmengine.registry import MODELS
 from refusals import assert_error_line
 
 from vil_dense.medical.data.plan_sizes import STEPS
-from vil_dense.mm.engine.resolve_volumes import resolve_plan
+from vil_dense.mm.engine.resolve.volumes import resolve_plan
 from vil_dense.synthetic.volumes import write_sample
 
 ROOT = Path(__file__).parents[2]

@@ -59,7 +59,7 @@ def main() -> None:
 
     from vil_dense.backbones.flops import count
     from vil_dense.mm.cli.arguments import read_config, report_errors, sentence
-    from vil_dense.mm.engine.resolve_config import resolve_norm
+    from vil_dense.mm.engine.resolve.config import resolve_norm
 
     with report_errors(args.debug):
         if args.table2:

@@ -55,7 +55,7 @@ def main() -> None:
     from mmengine.registry import DATASETS
 
     from vil_dense.mm.cli.arguments import read_config, report_errors
-    from vil_dense.mm.engine.resolve_config import resolve_classes
+    from vil_dense.mm.engine.resolve.config import resolve_classes
 
     torch.set_num_threads(1)
     with report_errors(args.debug):

@@ -49,7 +49,7 @@ def build(cfg: "Config", norm: str) -> "EncoderDecoder":
     """Builds the segmentor with BN or GN wherever the config leaves the norm open."""
     from mmseg.registry import MODELS
 
-    from vil_dense.mm.engine.resolve_config import resolve_norm
+    from vil_dense.mm.engine.resolve.config import resolve_norm
 
     cfg = copy.deepcopy(cfg)
     # choose_norm's rule by batch: one picture gives GroupNorm, many give BatchNorm

@@ -31,7 +31,7 @@ def build(args: argparse.Namespace) -> "tuple[nn.Module, dict]":
     from mmengine.runner import Runner, set_random_seed
 
     from vil_dense.mm.cli.arguments import read_config
-    from vil_dense.mm.engine.resolve_config import resolve_classes, resolve_loaders
+    from vil_dense.mm.engine.resolve.config import resolve_classes, resolve_loaders
 
     cfg = read_config(args, subfolder="probe")
     if cfg.model.type != "ImageClassifier":

@@ -70,7 +70,7 @@ def main() -> int:
     from vil_dense.mm.cli.arguments import read_config, report_errors
     from vil_dense.mm.cli.grids import as_options, train
     from vil_dense.mm.cli.runs import check_volumes
-    from vil_dense.mm.engine.resolve_volumes import resolve_plan
+    from vil_dense.mm.engine.resolve.volumes import resolve_plan
 
     with report_errors(args.debug):
         cfg = read_config(args, "cross_validation")

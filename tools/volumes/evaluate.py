@@ -91,7 +91,7 @@ def main() -> int:
     args = arguments()
 
     from vil_dense.mm.cli.arguments import read_config, report_errors
-    from vil_dense.mm.engine.resolve_volumes import resolve_plan
+    from vil_dense.mm.engine.resolve.volumes import resolve_plan
     from vil_dense.progress import Progress
 
     with report_errors(args.debug):

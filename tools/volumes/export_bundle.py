@@ -35,7 +35,7 @@ def scores(cfg: "Config", checkpoint: Path, step: int | None) -> dict[str, float
     They are empty if no validation was logged there, or if it scored cases of the training.
     """
     from vil_dense.mm.engine.hooks.reports import read_scalars
-    from vil_dense.mm.engine.resolve_volumes import scores_held_out
+    from vil_dense.mm.engine.resolve.volumes import scores_held_out
 
     curves = {key: read_scalars(str(checkpoint.parent), name) for key, name in METRICS.items()}
     found = {key: curve[step] for key, curve in curves.items() if step in curve}

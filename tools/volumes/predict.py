@@ -63,7 +63,7 @@ def of_config(args: argparse.Namespace) -> Networks:
     """Reads a config and its checkpoints."""
     from vil_dense.mm.cli.arguments import read_config
     from vil_dense.mm.cli.runs import check_volumes
-    from vil_dense.mm.engine.resolve_volumes import resolve_plan
+    from vil_dense.mm.engine.resolve.volumes import resolve_plan
 
     if folders := [path for path in args.checkpoints if Path(path).is_dir()]:
         raise ValueError(f"{folders[0]} is a folder, and a checkpoint of {args.config} was expected")

@@ -2,7 +2,7 @@
 
 The file of a data set defines `plan` and `data_root` and writes them into the parts below, so that MMEngine builds these.
 A command replaces them for all parts: `--cfg-options plan=FILE data_root=DIR fold=1` (`resolve_plan` in
-vil_dense/mm/engine/resolve_config.py). `shared` holds what was written, so that a value set in one part only
+vil_dense/mm/engine/resolve/config.py). `shared` holds what was written, so that a value set in one part only
 is recognised and not overwritten.
 """
 

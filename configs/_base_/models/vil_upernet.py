@@ -4,7 +4,7 @@ The feature maps are the outputs of blocks 7, 11, 15 and 23 of 24, without a nor
 strides 4 to 32 by transposed convolutions; `neck=None` leaves four maps of stride 16.
 
 `tools/train.py` replaces SyncBN by BatchNorm for one process, and by GroupNorm for fewer than four pictures a step
-(`vil_dense.mm.engine.resolve_config.resolve_norm`); the config in the work folder has the norm that was trained.
+(`vil_dense.mm.engine.resolve.config.resolve_norm`); the config in the work folder has the norm that was trained.
 
 Test pictures are padded on the right and at the bottom to a multiple of 32. The logits are cropped again, so
 logits and picture have the same size and position.

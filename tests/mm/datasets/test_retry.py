@@ -12,8 +12,8 @@ from refusals import raises_one_line
 from volume_plans import small_plan
 
 from vil_dense.mm.datasets import retry
+from vil_dense.mm.datasets.checks.pairs import read_pair
 from vil_dense.mm.datasets.class_folders import LabelledPictures
-from vil_dense.mm.datasets.label_pairs import read_pair
 from vil_dense.mm.datasets.seeding import SampleKey
 from vil_dense.mm.datasets.segmentation import SampleDataset
 from vil_dense.synthetic.scenes import write_sample

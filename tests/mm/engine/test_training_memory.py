@@ -20,7 +20,7 @@ from volume_plans import small_plan
 from vil_dense.backbones.memory import GIB, LiveMemory
 from vil_dense.mm.engine import training_memory
 from vil_dense.mm.engine.failures import RunFault, explain_failures
-from vil_dense.mm.engine.resolve_config import resolve_norm
+from vil_dense.mm.engine.resolve.config import resolve_norm
 from vil_dense.mm.engine.training_memory import (
     Step,
     describe_training_memory,

@@ -9,7 +9,7 @@ from refusals import assert_one_line, raises_one_line
 from sliding_models import WHOLE, small_config, write_run
 
 from vil_dense.mm import Segmentor
-from vil_dense.mm.engine.resolve_config import name_outputs
+from vil_dense.mm.engine.resolve.config import name_outputs
 from vil_dense.mm.engine.runner import ViLRunner
 from vil_dense.mm.inference.pictures import find_pictures
 

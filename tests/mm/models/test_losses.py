@@ -13,7 +13,7 @@ from mmseg.structures import SegDataSample
 from refusals import raises_one_line
 from scipy.ndimage import distance_transform_edt
 
-from vil_dense.mm.engine.resolve_config import resolve_losses
+from vil_dense.mm.engine.resolve.config import resolve_losses
 from vil_dense.mm.evaluation.boundary import boundary_areas
 from vil_dense.mm.models.losses import KervadecBoundaryLoss, PortableFocalLoss, WeightedCrossEntropyLoss
 

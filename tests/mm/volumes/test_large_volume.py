@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from nifti_files import affine, write_nifti
 
-from vil_dense.mm.engine.resolve_volumes import resolve_plan
+from vil_dense.mm.engine.resolve.volumes import resolve_plan
 
 ROOT = Path(__file__).parents[3]
 CONFIG = """

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from volume_plans import small_plan
 
 from vil_dense.mm.cli.arguments import read_config
-from vil_dense.mm.engine.resolve_volumes import resolve_plan
+from vil_dense.mm.engine.resolve.volumes import resolve_plan
 
 PLAN = small_plan("organ", spacing_mm=[1.0, 1.0, 1.0], patch_vox=[16, 16, 16], batch_size=5)
 SPLITS = ("train", "val", "test")

@@ -12,7 +12,7 @@ from mmengine.registry import DATASETS, init_default_scope
 from nifti_files import affine, write_nifti
 
 from vil_dense.mm.datasets.seeding import SampleKey
-from vil_dense.mm.engine.resolve_volumes import resolve_plan
+from vil_dense.mm.engine.resolve.volumes import resolve_plan
 
 ROOT = Path(__file__).parents[3]
 

@@ -26,7 +26,7 @@ from volume_plans import small_plan
 from vil_dense.backbones import VisionLSTM
 from vil_dense.mm.datasets.seeding import KeyedInfiniteSampler
 from vil_dense.mm.engine.failures import RunFault
-from vil_dense.mm.engine.resolve_volumes import describe_fold, resolve_plan, scores_held_out
+from vil_dense.mm.engine.resolve.volumes import describe_fold, resolve_plan, scores_held_out
 from vil_dense.mm.volumes import VolumeDataset, VolumeMetric, VolumeReportHook, VolumeSegmentor
 from vil_dense.mm.volumes.segmentor import describe_network
 from vil_dense.state_files import write_state

@@ -19,12 +19,12 @@ from mmengine.registry import Registry, init_default_scope
 from mmengine.runner import Runner
 
 from vil_dense.errors import exit_on_error, traceback_hint
-from vil_dense.mm.engine.check_components import check_components, near_names, registered
-from vil_dense.mm.engine.check_numbers import check_numbers
+from vil_dense.mm.engine.checks.components import check_components, near_names, registered
+from vil_dense.mm.engine.checks.numbers import check_numbers
 from vil_dense.mm.engine.distributed import start_processes
 from vil_dense.mm.engine.failures import RunFault
-from vil_dense.mm.engine.resolve_pictures import FOUND, OPTIONS
-from vil_dense.mm.engine.resolve_volumes import SHARED
+from vil_dense.mm.engine.resolve.pictures import FOUND, OPTIONS
+from vil_dense.mm.engine.resolve.volumes import SHARED
 from vil_dense.mm.utils import safe_load
 
 USER_ERRORS = (ImportError, KeyError, OSError, RunFault, SyntaxError, TypeError, ValueError)

@@ -5,7 +5,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from vil_dense.mm.cli.arguments import load_config
-from vil_dense.mm.engine.resolve_volumes import resolve_plan
+from vil_dense.mm.engine.resolve.volumes import resolve_plan
 from vil_dense.mm.utils.run_folders import find_config
 
 

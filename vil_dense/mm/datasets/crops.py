@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vil_dense.mm.datasets.label_pairs import read_pair
+from vil_dense.mm.datasets.checks.pairs import read_pair
 from vil_dense.mm.datasets.pictures import FORMATS
 
 

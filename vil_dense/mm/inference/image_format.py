@@ -13,7 +13,7 @@ from mmengine.config import Config, ConfigDict
 from mmseg.registry import TRANSFORMS
 from PIL import Image, ImageOps
 
-from vil_dense.mm.datasets.label_pairs import loads_labels
+from vil_dense.mm.datasets.checks.pairs import loads_labels
 from vil_dense.mm.inference.pictures import UNREADABLE, eight_bit_rgb, open_picture, read_picture
 
 ImageLike: TypeAlias = str | Path | Image.Image | np.ndarray | torch.Tensor

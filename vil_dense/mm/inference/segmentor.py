@@ -17,8 +17,8 @@ from torch import Tensor
 
 from vil_dense.mm.datasets.label_ids import file_ids
 from vil_dense.mm.datasets.wrappers import config_parts
-from vil_dense.mm.engine.resolve_config import name_outputs, resolve_norm
-from vil_dense.mm.engine.resolve_pictures import resolve_from_checkpoint
+from vil_dense.mm.engine.resolve.config import name_outputs, resolve_norm
+from vil_dense.mm.engine.resolve.pictures import resolve_from_checkpoint
 from vil_dense.mm.inference.batches import predict_list
 from vil_dense.mm.inference.image_format import ImageFormat, ImageLike, after_loading, name_of
 from vil_dense.mm.inference.onnx_network import OnnxNetwork

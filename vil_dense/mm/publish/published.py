@@ -17,7 +17,7 @@ from torch import Tensor
 from vil_dense import __version__
 from vil_dense.files import save_json, whole_folder, write_whole
 from vil_dense.mm.datasets.wrappers import config_parts
-from vil_dense.mm.engine.resolve_config import resolve_norm
+from vil_dense.mm.engine.resolve.config import resolve_norm
 from vil_dense.mm.publish.card import model_card
 from vil_dense.mm.publish.checks import FILE_KEYS, check_classes, check_config, check_type, names_a_place
 from vil_dense.mm.publish.checks import REGISTRIES as PARTS

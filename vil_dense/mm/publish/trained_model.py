@@ -14,7 +14,7 @@ from vil_dense.mm.cli.arguments import load_config
 from vil_dense.mm.datasets.wrappers import config_parts
 from vil_dense.mm.engine.checkpoints import newest
 from vil_dense.mm.engine.hooks.reports import read_scalars
-from vil_dense.mm.engine.resolve_pictures import FOUND
+from vil_dense.mm.engine.resolve.pictures import FOUND
 from vil_dense.mm.evaluation.protocols import describe
 from vil_dense.mm.utils.safe_load import load_safely, read_weights, safe_files, weights_of
 

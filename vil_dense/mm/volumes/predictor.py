@@ -7,7 +7,7 @@ from typing import Any
 from mmengine.config import Config
 
 from vil_dense.medical.inference.predictor import VolumePredictor
-from vil_dense.mm.engine.resolve_volumes import resolve_plan
+from vil_dense.mm.engine.resolve.volumes import resolve_plan
 from vil_dense.mm.utils import safe_load
 from vil_dense.mm.utils.run_folders import find_config, last_checkpoint
 from vil_dense.mm.volumes.weights import load_configuration

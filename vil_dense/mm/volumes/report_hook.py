@@ -16,7 +16,7 @@ from vil_dense.medical.overlays import draw_comparison
 from vil_dense.medical.score_sections import score_lead, score_sections
 from vil_dense.medical.volume_pages import OVERLAY_PX
 from vil_dense.mm.engine.hooks.reports import RunReportHook
-from vil_dense.mm.engine.resolve_volumes import scores_held_out
+from vil_dense.mm.engine.resolve.volumes import scores_held_out
 from vil_dense.mm.utils.unwrap import unwrap
 from vil_dense.mm.volumes.metric import VolumeMetric
 from vil_dense.report import jpeg_uri

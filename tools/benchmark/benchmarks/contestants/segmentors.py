@@ -31,7 +31,7 @@ def build_segmentor(case: Case, attention: bool, **options: Any) -> Any:
     from mmengine.registry import MODELS, init_default_scope
 
     from vil_dense.mm.cli.arguments import load_config
-    from vil_dense.mm.engine.resolve_config import resolve_norm
+    from vil_dense.mm.engine.resolve.config import resolve_norm
 
     init_default_scope("mmseg")
     assert case.config is not None

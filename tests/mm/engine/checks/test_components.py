@@ -11,8 +11,8 @@ from mmseg.models import FCNHead
 from mmseg.models.necks import Feature2Pyramid
 from refusals import raises_one_line
 
-from vil_dense.mm.engine.check_components import check_components, check_norms, near_names
-from vil_dense.mm.engine.check_numbers import check_numbers
+from vil_dense.mm.engine.checks.components import check_components, check_norms, near_names
+from vil_dense.mm.engine.checks.numbers import check_numbers
 
 SAMPLE = Config.fromfile(BY_NAME["vil_upernet_sample"])
 STEP, HEAD = "train_dataloader.dataset.pipeline.3", "model.decode_head"

@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.config import Config
 
 from vil_dense.mm.datasets.wrappers import config_parts
-from vil_dense.mm.engine.check_components import components
+from vil_dense.mm.engine.checks.components import components
 
 NUMBERS: dict[str, tuple[type[int] | tuple[type[float], ...], float]] = {
     **{f"{split}_dataloader.batch_size": (int, 1) for split in ("train", "val", "test")},

@@ -17,10 +17,10 @@ from mmseg.datasets import BaseSegDataset
 from torch import nn
 
 from vil_dense.files import describe_skipped, sample_evenly
-from vil_dense.mm.datasets.head_check import check_heads
+from vil_dense.mm.datasets.checks.heads import check_heads
+from vil_dense.mm.datasets.checks.overlap import check_overlap
+from vil_dense.mm.datasets.checks.pairs import keeps_bits, load_pair, own_loaders, read_pair
 from vil_dense.mm.datasets.label_ids import IGNORED, trained_ids
-from vil_dense.mm.datasets.label_pairs import keeps_bits, load_pair, own_loaders, read_pair
-from vil_dense.mm.datasets.overlap import check_overlap
 from vil_dense.mm.datasets.wrappers import parts
 from vil_dense.mm.utils.unwrap import unwrap
 

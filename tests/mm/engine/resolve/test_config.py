@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 from refusals import assert_one_line
 
-from vil_dense.mm.engine.resolve_config import (
+from vil_dense.mm.engine.resolve.config import (
     choose_norm,
     describe_neck,
     describe_start,
@@ -20,7 +20,7 @@ from vil_dense.mm.engine.resolve_config import (
     resolve_warmup,
 )
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,8 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 
 from vil_dense.mm.engine.distributed import resolve_processes
-from vil_dense.mm.engine.resolve_pictures import resolve_pictures
-from vil_dense.mm.engine.resolve_volumes import describe_fold, resolve_plan
+from vil_dense.mm.engine.resolve.pictures import resolve_pictures
+from vil_dense.mm.engine.resolve.volumes import describe_fold, resolve_plan
 
 
 def resolve_config(cfg: Config, world_size: int, cuda: bool, weights: dict | None = None) -> list[str]:

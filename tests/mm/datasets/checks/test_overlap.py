@@ -6,7 +6,7 @@ import pytest
 from mmengine.dataset import BaseDataset, ConcatDataset, RepeatDataset
 from torch.utils.data import Dataset
 
-from vil_dense.mm.datasets.overlap import check_overlap, files_of
+from vil_dense.mm.datasets.checks.overlap import check_overlap, files_of
 
 
 class Pictures(BaseDataset):

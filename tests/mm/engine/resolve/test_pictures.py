@@ -10,9 +10,9 @@ from mmengine.registry import DATASETS
 from picture_folders import write_folder
 from refusals import raises_one_line
 
-from vil_dense.mm.engine.resolve_pictures import choose_sizes, resolve_from_checkpoint, resolve_pictures
+from vil_dense.mm.engine.resolve.pictures import choose_sizes, resolve_from_checkpoint, resolve_pictures
 
-CONFIG = Path(__file__).parents[3] / "configs/vil_upernet_images.py"
+CONFIG = Path(__file__).parents[4] / "configs/vil_upernet_images.py"
 
 
 def read(folder: Path, **options: object) -> Config:

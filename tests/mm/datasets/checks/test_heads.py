@@ -7,7 +7,7 @@ from mmseg.evaluation import IoUMetric
 from mmseg.models import FCNHead
 from torch import nn
 
-from vil_dense.mm.datasets.head_check import check_heads
+from vil_dense.mm.datasets.checks.heads import check_heads
 
 DATA = SimpleNamespace(metainfo=dict(classes=["a", "b", "c"]))
 

@@ -16,16 +16,16 @@ from torch import nn
 
 import vil_dense.mm.datasets.segmentation  # noqa: F401
 from vil_dense.files import sample_evenly
-from vil_dense.mm.datasets import label_check
-from vil_dense.mm.datasets.label_check import (
+from vil_dense.mm.datasets.checks import labels as label_check
+from vil_dense.mm.datasets.checks.labels import (
     Survey,
     count_labels,
     find_errors,
     find_warnings,
     table,
 )
+from vil_dense.mm.datasets.checks.pairs import load_pair, read_pair
 from vil_dense.mm.datasets.label_ids import trained_ids
-from vil_dense.mm.datasets.label_pairs import load_pair, read_pair
 from vil_dense.mm.datasets.wrappers import parts
 
 PIPELINE = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations"), dict(type="PackSegInputs")]
