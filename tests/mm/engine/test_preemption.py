@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 
 from vil_dense.mm.engine.checkpoints import newest
 from vil_dense.mm.engine.failures import last_checkpoint
-from vil_dense.mm.engine.hooks.reports import read_scalars
+from vil_dense.mm.engine.hooks.hook_states import plain_values
+from vil_dense.mm.engine.hooks.reports import RunReportHook, read_scalars
 from vil_dense.mm.utils.safe_load import load_safely
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
@@ -120,3 +121,8 @@ def test_a_clock_that_is_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ends = [load_safely(str(tmp_path / name / "iter_6.pth")) for name in ("straight", "back")]
     for part in ("state_dict", "optimizer"):
         torch.testing.assert_close(ends[1][part], ends[0][part], rtol=0, atol=0)
+
+
+def test_reports_keep_no_time_in_checkpoints():
+    """Whose end would differ from that of a run without an interruption."""
+    assert plain_values(RunReportHook()) == {}

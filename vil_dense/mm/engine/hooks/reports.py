@@ -3,6 +3,7 @@
 import json
 import statistics
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import ClassVar
 
@@ -51,13 +52,14 @@ class RunReportHook(Hook):
 
     def __init__(self) -> None:
         self.metrics: dict[str, float] = {}
-        self.started = time.monotonic()
+        # No number, so that `HookStateHook` does not keep it: a resumed run starts anew.
+        self.started = timedelta(seconds=time.monotonic())
 
     def before_train(self, runner: Runner) -> None:
-        self.started = time.monotonic()
+        self.started = timedelta(seconds=time.monotonic())
 
     def before_test(self, runner: Runner) -> None:
-        self.started = time.monotonic()
+        self.started = timedelta(seconds=time.monotonic())
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         self.metrics = metrics or {}
@@ -114,7 +116,7 @@ class RunReportHook(Hook):
             steps: seconds that logged steps took.
             best: a sentence for the page.
         """
-        seconds = time.monotonic() - self.started
+        seconds = time.monotonic() - self.started.total_seconds()
         times = {"time of this start": f"{seconds / 60:.1f} minutes" if seconds >= 90 else f"{seconds:.0f} s"}
         if steps:
             times["time of a step"] = f"{statistics.median(steps):.3f} s (median)"
