@@ -93,3 +93,10 @@ def test_warnings_as_errors_are_those_of_this_package(tmp_path: Path) -> None:
         done = subprocess.run([sys.executable, "-W", "error", "-c", text], capture_output=True, text=True, check=False)
         assert done.stderr.endswith(f"{ending}\n") and (done.returncode == 0) is (not ending), done.stderr
         assert ending or done.stderr.count("\n") == 1, "one line, of the second warning"
+
+
+def test_a_dict_that_is_called_is_refused() -> None:
+    """Tests that a dict as in a config ends in a sentence, since MMEngine's parser recurses without end."""
+    with pytest.raises(ValueError, match="'type': 'NAME'"):
+        parse_value("[dict(type='A',b=True),dict(type='B',c=1.0)]")
+    assert parse_value("[{'type': 'A', 'b': True}]") == [dict(type="A", b=True)]

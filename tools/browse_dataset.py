@@ -47,6 +47,8 @@ def main() -> None:
             indices = picked[start : start + ON_A_SHEET]
             if cfg.model.type == "ImageClassifier":
                 samples = list(browse.classifier_samples(cfg, dataset, indices))
+            elif cfg.model.type == "MaskedImageModel":
+                samples = list(browse.unlabelled_samples(dataset, indices))
             else:
                 samples = list(browse.segmentation_samples(dataset, indices))
             save_png(Path(args.out) / f"sheet_{number:03d}.png", browse.sheet(samples))

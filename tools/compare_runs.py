@@ -56,6 +56,8 @@ def main() -> None:
         save_page(args.out / "report.html", compare_page(results, curves, found, repeat))
         if found:
             save_csv(args.out / "differences.csv", [difference._asdict() for difference in found])
+        if found:
+            print(f"mean difference from {names[0]} over shared pictures (95 % interval), p of Wilcoxon's test")
         for each in found:
             print(
                 f"{each.run}  {each.value}: {each.mean:+.4f} ({each.low:+.4f} to {each.high:+.4f}), p {each.p:.3g}, "

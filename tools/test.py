@@ -44,6 +44,8 @@ def build(args: argparse.Namespace) -> "Runner":
             raise ValueError(f"{trained.name} was published without its data: test it by its config and checkpoint")
     else:
         cfg = read_config(args, subfolder)
+        if missing := [key for key in ("test_dataloader", "test_cfg", "test_evaluator") if cfg.get(key) is None]:
+            raise ValueError(f"{args.config} has no {missing[0]}, so nothing of it can be tested")
         weights = read_weights(args.checkpoint)
     if (args.out or args.show_dir) and "decode_head" not in cfg.model:
         asked = " and ".join(f"--{name}" for name in ("out", "show-dir") if getattr(args, name.replace("-", "_")))

@@ -103,7 +103,8 @@ def parse_value(text: str) -> Any:
     may be without quotes, as in `[mIoU,mDice]`, and `a,b` is a list. Everything else is a text, such as a path.
 
     Raises:
-        ValueError: brackets do not match, or a text with a space in a list has no quotes.
+        ValueError: brackets do not match or follow a word, as in `dict(a=1,b=2)`, or a text with a space in a list has
+            no quotes.
     """
     stripped = text.strip()
     for read in (int, float, ast.literal_eval):
@@ -124,3 +125,7 @@ def parse_value(text: str) -> Any:
         return DictAction._parse_iterable(stripped)
     except AssertionError as error:
         raise ValueError(f"brackets do not match in {text!r}: {error}") from None
+    except RecursionError:  # MMEngine's parser does not end at a bracket behind a word
+        raise ValueError(
+            f"a dict is written as {{'type': 'NAME'}}, and not as dict(type='NAME'); got {text!r}"
+        ) from None

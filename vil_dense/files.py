@@ -156,7 +156,8 @@ def describe_skipped(folder: Path, used: Iterable[str | Path], most: int = 3) ->
     if not others:
         return ""
     names = ", ".join(str(path.relative_to(folder)) for path in others[:most]) + ", ..." * (len(others) > most)
-    return f"{len(others)} files in {folder} are not read: {names}"
+    count = f"{len(others)} files in {folder} are" if len(others) > 1 else f"1 file in {folder} is"
+    return f"{count} not read: {names}"
 
 
 def sample_evenly(count: int) -> list[int]:

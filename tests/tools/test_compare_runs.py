@@ -13,7 +13,7 @@ import pytest
 import torch
 from page_checks import check_page
 from PIL import Image
-from refusals import assert_error_line
+from refusals import assert_error_line, assert_one_line
 from scipy.stats import wilcoxon
 
 from vil_dense.mm.engine.hooks.report_page import Evaluation, save_results
@@ -66,9 +66,11 @@ def pictures(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def test_page_and_differences(tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_and_differences(tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     runs = [write_run(tmp_path / name, pictures, wrong) for name, wrong in (("a", 0.01), ("b", 0.04), ("c", 0.02))]
     call(monkeypatch, *runs, "--out", str(tmp_path / "out"))
+    (said,) = [line for line in capsys.readouterr().out.splitlines() if "difference" in line and "report" not in line]
+    assert_one_line(said, "difference from a", "95 %", "p of")
     with (tmp_path / "out/differences.csv").open() as file:
         rows = {(row["run"], row["value"]): row for row in csv.DictReader(file)}
     values = {}

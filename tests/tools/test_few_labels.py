@@ -12,7 +12,7 @@ from fold_studies import write_cases
 from fold_studies import write_config as write_volumes
 from mmengine.registry import DATASETS, init_default_scope
 from picture_folders import build, write_folder
-from refusals import assert_error_line, raises_one_line
+from refusals import assert_error_line, assert_one_line, raises_one_line
 from run_command import ROOT, run_command
 from small_runs import CROP, write_config
 
@@ -207,6 +207,8 @@ def test_a_training_that_fails_is_named_and_not_done(tmp_path: Path, capsys: pyt
     with pytest.raises(SystemExit) as end:
         grids.train_once(script, "config.py", tmp_path / "run", grids.as_options({"a.b": None, "c": "x y"}))
     assert end.value.code == 75 and not (tmp_path / "run/done").exists()
-    assert_error_line(capsys.readouterr().err, str(tmp_path / "run/output.log"), "75", "resumes")
+    printed = capsys.readouterr()
+    assert_one_line(printed.out.strip(), str(tmp_path / "run/output.log"))
+    assert_error_line(printed.err, str(tmp_path / "run/output.log"), "75", "resumes")
     said = (tmp_path / "run/output.log").read_text()
     assert "'--resume', '--work-dir'" in said and "'a.b=None'" in said and "x y" in said

@@ -92,7 +92,7 @@ def test_folders_of_patients(tmp_path: Path) -> None:
     (tmp_path / "p2/notes.txt").touch()
     cases = find_cases(tmp_path)
     assert [case.name for case in cases] == ["p1", "p2", "p3"]
-    assert describe_inputs(tmp_path, cases, 1) == [f"1 files in {tmp_path} are not read: p2/notes.txt"]
+    assert describe_inputs(tmp_path, cases, 1) == [f"1 file in {tmp_path} is not read: p2/notes.txt"]
     assert len(source_files(tmp_path / "p1")) == SHAPE[2]
     write_nifti(tmp_path / "p2.nii.gz", VOXELS)
     with raises_one_line(ValueError, tmp_path / "p2", "p2.nii.gz"):

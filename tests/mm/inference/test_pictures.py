@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 from mmengine.registry import MODELS
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from refusals import assert_one_line, raises_one_line
 from sliding_models import WHOLE, small_config, write_run
 
 from vil_dense.mm import Segmentor
 from vil_dense.mm.engine.resolve.config import name_outputs
 from vil_dense.mm.engine.runner import ViLRunner
-from vil_dense.mm.inference.pictures import find_pictures
+from vil_dense.mm.inference.pictures import find_pictures, why_unread
 
 
 def test_one_name_in_several_folders(tmp_path: Path) -> None:
@@ -36,6 +36,11 @@ def test_files_that_are_not_read_are_named(name: str, tmp_path: Path, capsys: py
     (tmp_path / name).write_bytes(b"content")
     assert [*find_pictures([str(tmp_path)])] == [tmp_path / "b.png"]
     assert_one_line(capsys.readouterr().err, tmp_path, name)
+
+
+def test_a_list_is_no_picture() -> None:
+    """Tests that the error for a list of pictures says how to name them."""
+    assert_one_line(why_unread(Path("val.txt"), UnidentifiedImageError()), "val.txt", "list", "xargs")
 
 
 def test_two_classes_are_no_warning(tmp_path: Path) -> None:

@@ -143,6 +143,17 @@ def test_what_is_no_image(loaded: Segmentor, tmp_path: Path) -> None:
         loaded.predict(tmp_path / "a.png")
 
 
+def test_the_image_of_an_error_is_named(loaded: Segmentor, tmp_path: Path) -> None:
+    """Tests that a damaged file is named by its path, and another image of a list by its place."""
+    Image.fromarray(scene()).save(broken := tmp_path / "broken.jpg")
+    broken.write_bytes(broken.read_bytes()[:900])
+    for images in (broken, [scene(), broken]):
+        with raises_one_line(OSError, broken, "truncated"):
+            loaded.predict(images)
+    with raises_one_line(ValueError, "image 1 of the list", "(8, 8, 4)"):
+        loaded.predict([scene(), np.zeros((8, 8, 4), np.uint8)])
+
+
 def test_lists_are_as_singles_and_threads_as_one(loaded: Segmentor) -> None:
     images = [scene(60 + 8 * number, 70, number) for number in range(4)]
     singles = [loaded.predict(image, probabilities=True) for image in images]

@@ -15,6 +15,7 @@ import vil_dense.mm  # noqa: F401
 from vil_dense.backbones import VARIANTS, VisionLSTM, variant
 from vil_dense.layers import FusedViLLayer
 from vil_dense.mm import CompileHook
+from vil_dense.mm.models import backbone
 from vil_dense.ops.compiled import compiler_problem
 from vil_dense.state_files import write_state
 
@@ -34,6 +35,15 @@ def test_every_variant_is_found_from_the_root_and_from_mmseg(name: str) -> None:
             model = registry.build(dict(type="ViL", variant=name, out_indices=(0, depth - 1)))
     assert model.out_channels == (variant(name)["dim"],) * 2
     assert model.strides == (16, 16)
+
+
+def test_the_log_names_the_size_that_was_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests that options which override a variant are not logged under its name."""
+    lines: list[str] = []
+    monkeypatch.setattr(backbone, "print_log", lambda line, *_: lines.append(line))
+    build()
+    assert_one_line(lines[0], "4 blocks of 32 channels")
+    assert "vil2-tiny" not in lines[0]
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (33, 47), (80, 64), (1, 1)])

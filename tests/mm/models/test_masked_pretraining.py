@@ -15,6 +15,7 @@ from run_command import run_command
 from vil_dense.mm.engine.hooks.reports import read_scalars
 from vil_dense.mm.models.masked_pretraining import MaskedImageModel, draw_mask, masked_square_error
 from vil_dense.mm.utils.safe_load import load_safely
+from vil_dense.mm.visualization.browse import GAP, SIDE
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
@@ -144,13 +145,27 @@ def test_a_run_reports_and_draws(run: Path):
     assert "loss of the masked places" in log
     for step in (3, 4):
         assert f"labelled at step {step}: knn_top1 100.00 %, linear_top1 100.00 %" in log
-    assert "Top-1 of the probe" in (run / "report.html").read_text()
+    page = (run / "report.html").read_text()
+    assert "Top-1 of the probe" in page and "Result: loss of the masked places" in page
+    assert "Last validation" not in page and "tools/test.py" not in page
     names = ["reconstructions_2.png", "reconstructions_4.png"]
     panels = [np.asarray(Image.open(run / "pictures" / name)) for name in names]
     assert panels[0].shape == panels[1].shape == (2 * 36, 3 * 32 + 8, 3)
     np.testing.assert_array_equal(panels[0][:, :68], panels[1][:, :68])  # the same inputs and masks
     assert (panels[0][:, 68:] != panels[1][:, 68:]).any()
     assert (run / "report.html").is_file()
+
+
+def test_training_samples_are_drawn(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_command(f"browse_dataset {folder}/config.py --out {tmp_path}", monkeypatch) == 0
+    sheet = np.asarray(Image.open(tmp_path / "sheet_000.png"))
+    picture = sheet[GAP : GAP + SIDE, GAP : GAP + SIDE]
+    assert (picture.reshape(-1, 3).min(1) < 255).mean() > 0.9, "the first crop fills its place"
+
+
+def test_a_pretraining_has_no_test(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    assert run_command(f"test {run}/config.py {run}/iter_4.pth", monkeypatch) == 2
+    assert_error_line(capsys.readouterr().err, f"{run}/config.py", "test_dataloader")
 
 
 def test_a_run_that_resumes_without_the_probe_ends_as_the_whole_one(

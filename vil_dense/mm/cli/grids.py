@@ -55,6 +55,7 @@ def train_once(script: Path, config: str | Path, folder: Path, options: Sequence
     if (folder / DONE).is_file():
         return
     folder.mkdir(parents=True, exist_ok=True)
+    print(f"training, see {folder / 'output.log'}", flush=True)
     train(script, config, folder, options, log=folder / "output.log")
     (folder / DONE).touch()
 

@@ -70,7 +70,7 @@ def describe_folders(root: Path, paths: list[str]) -> str:
     counts = Counter(os.path.relpath(os.path.dirname(path), root) for path in paths)
     largest = ", ".join(f"{count} in {folder}" for folder, count in counts.most_common(SHOWN))
     more = f" and {len(counts) - SHOWN} more folders" if len(counts) > SHOWN else ""
-    line = f"pictures: {len(paths)} below {root} ({largest}{more})"
+    line = f"pictures: {len(paths)} below {root}" + f" ({largest}{more})" * (counts.keys() != {"."})
     masks = sorted(folder for folder in counts if set(Path(folder).parts) & set(WORDS["masks"]))
     if not masks:
         return line

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vil_dense.mm.inference.image_format import ImageLike, name_of
+from vil_dense.mm.inference.image_format import ImageLike, name_of, named_errors
 from vil_dense.mm.inference.prediction import Prediction, Prepared
 from vil_dense.mm.inference.sliding_window import cut
 
@@ -33,7 +33,8 @@ def predict_list(
         found.update(zip(group, run_together(segmentor, list(group.values()), probabilities), strict=True))
 
     for index, (image, name) in enumerate(zip(images, names, strict=True)):
-        prepared = segmentor.prepare(image, name)
+        with named_errors(image, f"image {index} of the list"):
+            prepared = segmentor.prepare(image, name)
         shape = tuple(prepared.inputs.shape)
         waiting.setdefault(shape, {})[index] = prepared
         if len(waiting[shape]) == batch_size:

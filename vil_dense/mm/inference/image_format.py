@@ -1,7 +1,7 @@
 """Brings what a caller has (a file, a Pillow image, an array, a tensor) to the array that a model was trained on."""
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,7 +14,7 @@ from mmseg.registry import TRANSFORMS
 from PIL import Image, ImageOps
 
 from vil_dense.mm.datasets.checks.pairs import loads_labels
-from vil_dense.mm.inference.pictures import UNREADABLE, eight_bit_rgb, open_picture, read_picture
+from vil_dense.mm.inference.pictures import UNREADABLE, eight_bit_rgb, open_picture, read_picture, why_unread
 
 ImageLike: TypeAlias = str | Path | Image.Image | np.ndarray | torch.Tensor
 EIGHT_BITS = ("color", "color_ignore_orientation", "grayscale", "grayscale_ignore_orientation")
@@ -151,7 +151,10 @@ class ImageFormat:
             raise ValueError(f"the model was trained on 8 bits: expected uint8, or floats in 0..1, got {array.dtype}")
         low, high = float(array.min()), float(array.max())
         if not (low >= 0 and high <= 1):  # also for NaN
-            raise ValueError(f"an image of floats has values in 0..1, got {low:g} to {high:g}: do not normalise it")
+            raise ValueError(
+                f"an image of floats has values in 0..1, got {low:g} to {high:g}: "
+                "give the RGB picture itself, as uint8 or divided by 255"
+            )
         return np.rint(array * 255).astype(np.uint8)
 
     def _ordered(self, array: np.ndarray) -> np.ndarray:
@@ -162,6 +165,24 @@ def name_of(image: Any) -> str | None:
     """Returns the name of an image's file without ending; None for what comes from no file."""
     path = image if isinstance(image, (str, Path)) else getattr(image, "filename", None)
     return (Path(path).stem or None) if path else None
+
+
+@contextmanager
+def named_errors(image: Any, place: str = "") -> Iterator[None]:
+    """Puts the path of an image, or its place in a list, into the error of reading it.
+
+    Raises:
+        TypeError, OSError, ValueError: those of `ImageFormat.array`, and ValueError for others of a damaged file.
+    """
+    try:
+        yield
+    except FileNotFoundError:  # names the path already
+        raise
+    except (TypeError, *UNREADABLE) as error:
+        kind = next((kind for kind in (TypeError, OSError) if isinstance(error, kind)), ValueError)
+        if isinstance(image, (str, Path)):
+            raise kind(why_unread(Path(image), error)) from error
+        raise kind(f"{place}: {error}" if place else str(error)) from error
 
 
 def after_loading(pipeline: Sequence[Config], own_size: bool) -> Compose:

@@ -17,6 +17,8 @@ UNREADABLE = (Image.DecompressionBombError, OSError, SyntaxError, ValueError)
 """Errors of `read_picture`, and of Pillow for some damaged files."""
 SLIDES = (".bif", ".mrxs", ".ndpi", ".scn", ".svs")
 """Endings of whole slides of microscopes, in lower case. Most are TIFFs, of which GDAL reads those that hold JPEG."""
+LISTS = (".csv", ".lst", ".txt")
+"""Endings of text files, in lower case, which may list pictures."""
 TIFF_OPTIONS = "--tile --pyramid --compression jpeg --bigtiff writes a TIFF"
 _OPENING = threading.Lock()
 """Python's filters of warnings are those of all threads."""
@@ -103,5 +105,7 @@ def why_unread(path: Path, error: Exception) -> str:
         return f"{path} (more than the {largest_picture():,} px that Pillow opens: as a TIFF it is labelled in windows)"
     if path.suffix.lower() in SLIDES:
         return f"{path} (GDAL cannot read this whole slide: vips tiffsave {path.name} {path.stem}.tif {TIFF_OPTIONS})"
+    if path.suffix.lower() in LISTS:
+        return f"{path} (not a picture: of a list of pictures, name each as an input, with $(cat {path}) or xargs)"
     why = f"not one of {', '.join(FORMATS)}" if isinstance(error, UnidentifiedImageError) else error
     return f"{path} ({why})"

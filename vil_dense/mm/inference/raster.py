@@ -107,7 +107,7 @@ def label_raster(
         height, width = windows.window
         say(
             f"{path}: {dataset.height} x {dataset.width} px, bands {', '.join(map(str, source.bands))} of "
-            f"{dataset.dtypes[0]}, {total} windows of {height} x {width} px in {len(stripes)} "
+            f"{dataset.dtypes[0]}, {total} window{'s' * (total > 1)} of {height} x {width} px in {len(stripes)} "
             f"stripe{'s' * (len(stripes) > 1)}"
         )
         if any("Resize" in step["type"] for step in trained_pipeline(segmentor)):

@@ -20,7 +20,7 @@ from vil_dense.mm.datasets.wrappers import config_parts
 from vil_dense.mm.engine.resolve.config import name_outputs, resolve_norm
 from vil_dense.mm.engine.resolve.pictures import resolve_from_checkpoint
 from vil_dense.mm.inference.batches import predict_list
-from vil_dense.mm.inference.image_format import ImageFormat, ImageLike, after_loading, name_of
+from vil_dense.mm.inference.image_format import ImageFormat, ImageLike, after_loading, name_of, named_errors
 from vil_dense.mm.inference.onnx_network import OnnxNetwork
 from vil_dense.mm.inference.prediction import Prediction, Prepared
 from vil_dense.mm.inference.raster import label_raster
@@ -217,7 +217,9 @@ class Segmentor:
             OSError: a file that does not exist or is damaged.
         """
         if not isinstance(images, (list, tuple)):
-            return self.run(self.prepare(images, name_of(images) or "image"), probabilities)
+            with named_errors(images):
+                prepared = self.prepare(images, name_of(images) or "image")
+            return self.run(prepared, probabilities)
         return predict_list(self, images, probabilities, batch_size)
 
     def prepare(self, image: ImageLike, name: str = "image") -> Prepared:

@@ -75,7 +75,8 @@ class ViL(BaseModule):
         if options.get("block", "vil") == "vil":
             requested = options.get("backend", "auto")
             backend = f"mLSTM backend {resolve_backend(requested)} (requested: {requested})"
-            print_log(f"ViL {variant}: {backend}, {describe_forms(self.net)}", "current")
+            size = f"{len(self.net.blocks)} blocks of {self.net.dim} channels"
+            print_log(f"ViL, {size}: {backend}, {describe_forms(self.net)}", "current")
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         maps = self.net.features(x, self.out_indices)

@@ -70,7 +70,8 @@ class HierViLBackbone(BaseModule):
         if options.get("sequence", "vil") == "vil":
             requested = options.get("backend", "auto")
             backend = f"mLSTM backend {resolve_backend(requested)} (requested: {requested})"
-            print_log(f"HierViL {variant}: {backend}, {describe_forms(self.net)}", "current")
+            size = f"stages of {', '.join(map(str, self.net.dims))} channels"
+            print_log(f"HierViL, {size}: {backend}, {describe_forms(self.net)}", "current")
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         maps = self.net.features(x, self.out_indices)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, MODELS
 from PIL import Image, ImageDraw
 from torch.utils.data import Dataset, default_collate
@@ -55,6 +56,13 @@ def segmentation_samples(dataset: Dataset, indices: Sequence[int]) -> Iterator[S
         classes = [(named.get(id_, f"id {id_}, no class"), _colour(palette, id_)) for id_ in order.tolist()]
         name = f"{Path(packed['data_samples'].img_path).name}, {picture.shape[0]} x {picture.shape[1]}"
         yield Sample([picture, draw.overlay(picture, mask, palette)], name, classes)
+
+
+def unlabelled_samples(dataset: BaseDataset, indices: Sequence[int]) -> Iterator[Sample]:
+    """Yields samples of a pretraining without labels: the picture as the pipeline gives it."""
+    for index in indices:
+        picture = dataset[SampleKey(index)]["inputs"].movedim(0, -1).numpy()
+        yield Sample([picture], Path(dataset.get_data_info(index)["img_path"]).name, [])
 
 
 def classifier_samples(cfg: Config, dataset: Dataset, indices: Sequence[int]) -> Iterator[Sample]:

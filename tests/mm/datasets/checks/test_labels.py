@@ -248,12 +248,13 @@ def test_pictures_of_other_endings_are_named(tmp_path: Path) -> None:
     first = sorted(images.iterdir())[0]
     for name in ("a.JPG", "b.jpeg", ".hidden"):
         (images / name).write_bytes(first.read_bytes())
-    dataset, lines = build(tmp_path, [ids(0, 1)] * 3, metainfo=dict(classes=("a", "b"))), []
+    dataset, lines = build(tmp_path, [ids(0, 1)] * 3, metainfo=dict(classes=("a", "b", "sea"))), []
     model = nn.Module()
-    model.decode_head = SimpleNamespace(num_classes=2, ignore_index=255, loss_decode=None)
+    model.decode_head = SimpleNamespace(num_classes=3, ignore_index=255, loss_decode=None)
     model.data_preprocessor = SimpleNamespace(seg_pad_val=255)
     label_check._check("train", dataset, model, [], 60, lines.append)
     assert lines[0].startswith(f"warning: 2 files in {images} are not read: a.JPG, b.jpeg (")
+    assert_one_line(lines[-1], "warning: ", "the train data", "sea")
 
 
 @TRANSFORMS.register_module(force=True)

@@ -11,6 +11,7 @@ from picture_folders import CODINGS, LAYOUTS, PIPELINE, SIZE, build, class_map, 
 from PIL import Image
 from refusals import assert_one_line, raises_one_line
 
+from vil_dense.mm.datasets.folders.dataset import PictureFolder
 from vil_dense.mm.datasets.folders.survey import inspect_folder
 from vil_dense.mm.datasets.label_ids import file_ids
 from vil_dense.mm.visualization.draw import save_labels
@@ -26,6 +27,12 @@ VALUES = {
 
 def said(root: Path, **options: object) -> str:
     return "\n".join(inspect_folder(str(root), **options).lines)
+
+
+def test_a_folder_is_needed() -> None:
+    """Tests what a test of a published model says without its data."""
+    with raises_one_line(ValueError, "PictureFolder", "test_dataloader.dataset.data_root"):
+        PictureFolder(pipeline=[])
 
 
 CASES = [(layout, coding) for layout in LAYOUTS for coding in CODINGS[:3]]

@@ -228,6 +228,17 @@ def test_a_classifier_s_start_is_said():
     assert describe_start(cfg, None) == "start: network from a.pth"
 
 
+@pytest.mark.parametrize("option", [dict(lora=8), dict(freeze_backbone=True)], ids=["lora", "frozen"])
+def test_a_frozen_backbone_of_random_weights_is_a_warning(option: dict) -> None:
+    cfg = camvid()
+    cfg.model.backbone.init_cfg = None
+    cfg.merge_from_dict(option)
+    assert_one_line(describe_start(cfg, None), "warning: ", "random", *option, "model.backbone.init_cfg")
+    assert "warning" not in describe_start(cfg, "a.pth")
+    cfg.model.backbone.init_cfg = dict(type="Pretrained", checkpoint="a.pth")
+    assert describe_start(cfg, None) == "start: backbone from a.pth"
+
+
 def test_no_workers_are_not_kept() -> None:
     """torch refuses persistent workers where there are none."""
     loader = dict(batch_size=1, num_workers=0, persistent_workers=True)

@@ -121,7 +121,7 @@ def _check(
     if fault := find_errors(survey, classes, ignored, reduced, train=split == "train"):
         raise ValueError(f"labels of the {split} data: {fault}")
     for warning in find_warnings(survey, names, ignored, reduced):
-        log(f"warning: {warning}")
+        log(f"warning: labels of the {split} data: {warning}")
 
 
 def count_labels(dataset: BaseSegDataset, seconds: float) -> Survey:

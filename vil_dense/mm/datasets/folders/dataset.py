@@ -24,7 +24,7 @@ class PictureFolder(CheckedDataset):
     the usual keys, `label_map` with the class of each value in the files, and `coding`.
 
     Args:
-        data_root: the folder.
+        data_root: the folder; published models have none, and a test sets it.
         split: `train`, `val`, or `all` of both.
         splits: a JSON with the pairs of both, see `split.read_splits`.
         pictures, masks, classes, ignore, coding, split_by, val_share, split_seed: see `survey.inspect_folder`.
@@ -40,7 +40,7 @@ class PictureFolder(CheckedDataset):
 
     def __init__(
         self,
-        data_root: str,
+        data_root: str | None = None,
         split: str = "train",
         *,
         splits: str = "",
@@ -56,6 +56,11 @@ class PictureFolder(CheckedDataset):
         lazy_init: bool = False,
         **options: Any,
     ) -> None:
+        if not data_root:
+            raise ValueError(
+                "PictureFolder has no data_root, the folder of pictures and masks: a test of a published model takes "
+                "it by --cfg-options test_dataloader.dataset.data_root=D"
+            )
         if split not in ("train", "val", "all"):
             raise ValueError(f"split is 'train', 'val' or 'all', got {split!r}")
         if splits and isinstance(classes, list) and ignore is not None and coding:

@@ -103,6 +103,7 @@ def save_report(
     *,
     tables: str,
     columns: Sequence[str],
+    result: str,
     protocol: str = "",
     best: str = "",
     curves: Mapping[str, Mapping[str, Curve]],
@@ -114,6 +115,7 @@ def save_report(
     Args:
         split: `val` for a training, `test` for a test.
         columns: of the table of the classes.
+        result: the result in words, for a run without metrics.
         best: a sentence on the best validation, if it was not the last.
         curves: values by step, by title of the chart and name of the curve.
         protocol: how the pictures were scaled and cut, in words.
@@ -131,12 +133,10 @@ def save_report(
     files = save_results(root / tables, evaluation, about)
     prefix = f"{tables}/" if tables else ""
     paths = [*(prefix + name for name in files), *(name for name in CASES if (root / name).is_file())]
+    how = f"{'Test' if split == 'test' else 'Last validation'}{f': {protocol}' if protocol else ''}.{best}"
     lead = [
         paragraph(sentence),
-        tiles(_shown(evaluation.metrics))
-        if evaluation.metrics
-        else paragraph("There is no result: this run did not validate."),
-        note(f"{'Test' if split == 'test' else 'Last validation'}{f': {protocol}' if protocol else ''}.{best}"),
+        *([tiles(_shown(evaluation.metrics)), note(how)] if evaluation.metrics else [paragraph(f"Result: {result}.")]),
         *more[0],
         *(part for what, text in repeat_commands(runner, split).items() for part in (note(what), command(text))),
     ]

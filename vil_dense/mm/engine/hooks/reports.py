@@ -126,6 +126,7 @@ class RunReportHook(Hook):
             Evaluation(runner, split, metrics),
             tables=self.folders[split],
             columns=self.columns,
+            result=self.result(runner, metrics, split),
             protocol=self.protocol(runner, split) if metrics else "",
             best=best,
             curves=charts,

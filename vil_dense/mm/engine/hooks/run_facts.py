@@ -41,7 +41,7 @@ def _data(loader: Any) -> str:
 
 
 def repeat_commands(runner: Runner, split: str) -> dict[str, str]:
-    """Returns commands by what they do: repeat the run and, after a training, test its checkpoint."""
+    """Returns commands by what they do: repeat the run and, after a training with a test, test its checkpoint."""
     script = "test" if split == "test" else "train"
     config = config_file(runner)
     own = sys.argv if sys.argv[0].endswith(".py") else [f"tools/{script}.py", str(config)]
@@ -51,7 +51,7 @@ def repeat_commands(runner: Runner, split: str) -> dict[str, str]:
         launch = f"torchrun --nproc_per_node {runner.world_size}" if torchrun else f"srun -n {runner.world_size} python"
     commands = {"Repeat this run": f"{launch} {shlex.join(own)}"}
     checkpoint = runner.message_hub.runtime_info.get("last_ckpt")
-    if split != "test" and checkpoint:
+    if split != "test" and checkpoint and runner.cfg.get("test_cfg") is not None:
         commands["Test its checkpoint"] = shlex.join(["python", "tools/test.py", str(config), str(checkpoint)])
     return commands
 

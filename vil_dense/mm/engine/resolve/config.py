@@ -14,6 +14,7 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 
 from vil_dense.mm.engine.distributed import resolve_processes
+from vil_dense.mm.engine.fine_tuning import OPTIONS
 from vil_dense.mm.engine.resolve.pictures import resolve_pictures
 from vil_dense.mm.engine.resolve.volumes import describe_fold, resolve_plan
 
@@ -248,7 +249,16 @@ def describe_start(cfg: Config, checkpoint: str | None) -> str:
         return f"start: {'resumed from' if cfg.resume else 'weights of'} {checkpoint}"
     part = "backbone" if "backbone" in cfg.model else "network"
     pretrained = cfg.model.get("backbone", cfg.model).get("init_cfg")
-    return f"start: {part} from {pretrained.checkpoint}" if pretrained else "start: random weights, none pretrained"
+    if pretrained:
+        return f"start: {part} from {pretrained.checkpoint}"
+    partial = next((option for option in OPTIONS if cfg.get(option)), None)
+    if not partial:
+        return "start: random weights, none pretrained"
+    init_cfg = "model.backbone.init_cfg" if "backbone" in cfg.model else "model.init_cfg"
+    return (
+        f"warning: start: random weights, none pretrained, and {partial} keeps those of the backbone: set load_from or "
+        f"{init_cfg}.checkpoint to a file of trained weights"
+    )
 
 
 def _is_sync(norm_cfg: object) -> bool:
