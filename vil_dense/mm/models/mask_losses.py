@@ -94,7 +94,9 @@ class MaskClassificationLoss(nn.Module):
         weights = self.weights
         cost = weights["loss_mask"] * cross + weights["loss_dice"] * dice - weights["loss_class"] * probability
         queries = torch.full(shown.shape, NO_MASK)
-        for row, table, present in zip(queries, cost.cpu(), shown.cpu() != NO_MASK, strict=True):
+        # The assignment refuses numbers that are not finite. A query with NaN costs 0, so that it is assigned and the loss
+        # is NaN, which `NaNGuardHook` reports.
+        for row, table, present in zip(queries, cost.nan_to_num().cpu(), shown.cpu() != NO_MASK, strict=True):
             chosen, columns = linear_sum_assignment(table[:, present])
             row[torch.from_numpy(columns)] = torch.from_numpy(chosen)  # the classes of a picture are the first columns
         return queries.to(shown.device)
