@@ -39,7 +39,7 @@ def test_a_log_takes_lines_of_long_loops_only(clock: list[float]) -> None:
 
 
 def test_a_long_loop_leaves_few_lines(clock: list[float]) -> None:
-    """Of 20 minutes: the first ones every 5 s, the last ones every minute."""
+    """Tests 20 minutes: the first lines come every 5 s, the last ones every minute."""
     said: list[str] = []
     report, times = Progress("reading", said.append), []
     for second in range(1, 1201):

@@ -1,4 +1,4 @@
-"""`runtime.py` for volumes: random numbers depend only on sample and step; tables per case.
+"""Sets what `runtime.py` sets, for volumes: random numbers depend only on sample and step; tables per case.
 
 One more hook averages the weights of late steps and validates the average: dict(type="EMAHook", momentum=2e-3).
 """

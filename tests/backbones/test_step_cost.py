@@ -28,7 +28,7 @@ def step(network: nn.Module, batch: int, size: tuple[int, ...]) -> torch.Tensor:
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize("backward", [False, True], ids=["predict", "train"])
 def test_a_smaller_step_stands_for_the_whole(name: str, backward: bool) -> None:
-    """The activations of the whole step are counted with numbers; gradients exist before, as they are not counted."""
+    """Compares with a count of the whole step with numbers; gradients exist before, as they are not counted."""
     network, run = NETWORKS[name](out_channels=3, **SMALL[name]).train(backward), step if backward else forward
     for parameter in network.parameters():
         parameter.grad = torch.zeros_like(parameter)
@@ -64,7 +64,7 @@ def test_the_size_of_the_smaller_step() -> None:
 
 
 def test_time_is_a_constant_and_a_part_of_each_voxel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock that a step moves by 3 s and by a second for every 1000 voxels."""
+    """Sets a clock that a step moves by 3 s and by a second for every 1000 voxels."""
     now = [0.0]
 
     def run(model: nn.Module, batch: int, size: tuple[int, ...]) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Every config of volumes fits its plan, and shrunk takes a training step; twins differ in the network alone."""
+"""Tests that each config of volumes fits its plan and, shrunk, trains; twins differ in the network alone."""
 
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def test_the_configs_are_found() -> None:
     ids=lambda path: path.stem,
 )
 def test_scales_of_vil_are_whole(path: Path) -> None:
-    """On the plan's patch: nothing is padded in training."""
+    """Tests the plan's patch: nothing is padded in training."""
     cfg = read(path)
     with torch.device("meta"):
         model = MODELS.build(cfg.model)

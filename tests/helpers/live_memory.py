@@ -1,4 +1,4 @@
-"""The counters with which tests measure memory."""
+"""Defines the counters with which tests measure memory."""
 
 import ctypes
 import gc

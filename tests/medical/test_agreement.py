@@ -17,7 +17,7 @@ def score(
 
 
 def test_limits_of_agreement() -> None:
-    """Differences of -1, 0 and 4 ml: bias 1, standard deviation sqrt(7); absent structures are left out."""
+    """Tests differences of -1, 0 and 4 ml: bias 1, standard deviation sqrt(7); absent structures are left out."""
     scores = [score(name, truth=2.0, found=2.0 + d) for name, d in zip("abc", (-1.0, 0.0, 4.0), strict=True)]
     scores += [score("d", dice=None, truth=0.0, found=0.0), score("a", "vessel", truth=1.0, found=3.0)]
     scores += [score("a", "bone", dice=None)]

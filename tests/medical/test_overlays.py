@@ -34,7 +34,7 @@ def planes(
 
 @pytest.mark.parametrize("orientation", ["RAS", "LPS", "PSR"])
 def test_the_view_of_a_radiologist(orientation: str) -> None:
-    """A label in the patient's right, front, upper corner is upper left in all planes, whatever the file's order."""
+    """Tests that the patient's right, front, upper corner is upper left in all planes, whatever the file's order."""
     mask = np.zeros((20, 30, 10), dtype=np.uint8)
     mask[-6:, -6:, -4:] = 2
     mask = turned(mask, orientation)
@@ -54,7 +54,7 @@ def test_the_view_of_a_radiologist(orientation: str) -> None:
 
 @pytest.mark.parametrize("orientation", ["RAS", "LPI", "PSR"])
 def test_captions_name_the_slice_in_the_file(orientation: str) -> None:
-    """The file's own axis and number, counted as in its array, with the letters of the sides."""
+    """Tests the file's own axis and number, counted as in its array, with the letters of the sides."""
     mask = np.zeros((8, 9, 10), dtype=np.uint8)
     mask[2, 3, 4] = 1
     mask = turned(mask, orientation)
@@ -112,7 +112,7 @@ def test_windows_follow_the_modality() -> None:
 
 
 def test_an_empty_mask_of_few_slices_has_a_picture() -> None:
-    """Thin panels are as wide as their captions; nothing is divided by a range of 0."""
+    """Tests that thin panels are as wide as their captions, and that nothing is divided by a range of 0."""
     image = np.full((40, 40, 1), 3.0)
     picture = draw_case(
         "a long name of a case " * 9, image, np.zeros(image.shape, np.uint8), np.diag((1, 1, 5, 1.0)), {}
@@ -122,7 +122,7 @@ def test_an_empty_mask_of_few_slices_has_a_picture() -> None:
 
 
 def test_names_of_values() -> None:
-    """A value of several regions has the name of the smallest; values without a name are numbered."""
+    """Tests that a value of several regions has the name of the smallest; values without a name are numbered."""
     regions = dict(background=0, whole=[1, 2, 3], core=[2, 3], enhancing=3)
     assert [overlays.name_of(value, regions) for value in (1, 2, 3, 7)] == ["whole", "core", "enhancing", "label 7"]
     rows = overlays._rows([((1, 2, 3), "x" * 40)] * 5, 700)

@@ -94,7 +94,7 @@ REGIONS = LabelMap.of(
 
 
 def test_regions_take_what_is_inside_them_and_leave_what_is_around() -> None:
-    """A crumb of the whole takes its core away; a crumb of the core falls back to the whole; holes likewise."""
+    """Tests that a removed part of the whole takes its core away, and one of the core joins the whole; holes too."""
     mask = np.zeros((12, 9, 9), np.uint8)
     mask[1:8, 1:8, 1:8], mask[2:5, 2:5, 2:5], mask[2, 2, 2] = 1, 2, 3
     mask[6, 6, 6] = 3  # a crumb of core and enhancing within the whole

@@ -127,7 +127,7 @@ def test_a_step_that_helps_every_case_is_chosen(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("regions", [True, False], ids=["regions", "classes"])
 def test_regions_and_voxels_without_annotation(regions: bool, tmp_path: Path) -> None:
-    """Crumbs of the whole are removed, and the scores are those of the metric after the steps themselves."""
+    """Tests that small parts are removed, and the scores are those of the metric after the steps themselves."""
     labels = dict(background=0, whole=[1, 2], core=2) if regions else dict(background=0, whole=1, core=2)
     plan = PLAN | dict(labels=labels, class_order=[*labels], ignore_label=255)
     plan |= dict(regions_class_order=[1, 2]) if regions else {}

@@ -64,7 +64,7 @@ def test_cases_without_a_usable_image_are_drawn_without(tmp_path: Path) -> None:
 
 
 def test_the_volumes_of_a_case(tmp_path: Path) -> None:
-    """Charts of a structure that is in one case alone, and of one that is nowhere, need no limits."""
+    """Tests charts of a structure in one case alone, and of one that is nowhere, without limits of agreement."""
     pairs = write_pairs(tmp_path, 2)[:1]
     _, summary, path = write_page(tmp_path / "out", pairs)
     page = check_page(path)
@@ -109,7 +109,7 @@ def test_a_page_of_predictions(uncertainty: bool, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["scores", "predictions"])
 def test_pages_in_a_browser(kind: str, tmp_path: Path) -> None:
-    """A phone and a desktop: nothing sticks out, nothing is requested, pictures load; light and dark."""
+    """Opens pages on a phone and a desktop: nothing sticks out or is requested, pictures load; light and dark."""
     chromium()
     if kind == "scores":
         pairs = write_pairs(tmp_path, 14)

@@ -1,4 +1,4 @@
-"""The tool that makes a MONAI bundle of a run of volumes: what the bundle holds, and runs that are refused."""
+"""Tests the tool that makes a MONAI bundle of a run: what the bundle holds, and runs that are refused."""
 
 import json
 import math
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def trained_run(tmp_path: Path) -> Path:
-    """A work folder as a training leaves it."""
+    """Writes a work folder as a training leaves it."""
     folder = tmp_path / "work"
     folder.mkdir()
     cfg = Config.fromfile(ROOT / "configs/volumes/vil-unet3d_2500_hippocampus.py")

@@ -79,7 +79,7 @@ def test_volumes_are_read_by_a_data_list(tmp_path: Path) -> None:
 
 
 def made_runs() -> list[Run]:
-    """Two configs, two seeds; b is 2 better on each picture, but for one that only a has."""
+    """Returns runs of two configs and seeds; b is 2 better on each picture, but for one that only a has."""
     runs = []
     for seed in range(2):
         for config, gain in (("a", 0.0), ("b", 2.0)):

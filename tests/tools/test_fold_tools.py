@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data, two configs of different networks and spacing, and a finished cross-validation of each."""
+    """Writes data, two configs of different networks and spacing, and a finished cross-validation of each."""
     root = tmp_path_factory.mktemp("folds")
     data = write_cases(root / "data", 4, folds=2)
     of_monai = dict(type="SegResNet", init_filters=8)

@@ -27,6 +27,14 @@ def read_list(path: Path) -> list[str]:
     return path.read_text().split()
 
 
+def find_volume(source: Path, name: str) -> Path:
+    """Returns the file of a case."""
+    found = next(source.glob(f"*/{name}/mri_norm2.h5"), None)
+    if found is None:
+        raise FileNotFoundError(f"no volume of the listed case {name}: {source}/*/{name}/mri_norm2.h5 was expected")
+    return found
+
+
 def coarsen(volume: "np.ndarray", spacing_mm: float) -> tuple["np.ndarray", "np.ndarray"]:
     """Returns the means of a volume (X, Y, Z) over voxels of about `spacing_mm`, float32, and the affine in mm."""
     import numpy as np
@@ -66,10 +74,10 @@ def main() -> None:
         names = sorted([*train, *test])
         with whole_folder(args.out) as part:
             for number, name in enumerate(names, 1):
-                with h5py.File(next(args.source.glob(f"*/{name}/mri_norm2.h5"))) as file:
+                with h5py.File(find_volume(args.source, name)) as file:
                     image, affine = coarsen(file["image"][:], args.spacing)
-                    share, _ = coarsen(file["label"][:], args.spacing)
-                for folder, voxels in (("imagesTr", image), ("labelsTr", (share >= 0.5).astype(np.uint8))):
+                    labelled, _ = coarsen(file["label"][:], args.spacing)  # fraction of each voxel
+                for folder, voxels in (("imagesTr", image), ("labelsTr", (labelled >= 0.5).astype(np.uint8))):
                     path = part / folder / f"{name}.nii.gz"
                     path.parent.mkdir(exist_ok=True)
                     nibabel.save(nibabel.Nifti1Image(voxels, affine), path)

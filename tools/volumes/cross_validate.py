@@ -77,6 +77,7 @@ def main() -> int:
         check_folders(cfg.work_dir)
         resolve_plan(cfg)
         check_volumes(cfg)
+        from vil_dense.medical.agreement import describe_correlation
         from vil_dense.mm.volumes.cross_validation import CrossValidation
 
         options = dict(probabilities=args.probabilities, uncertainty=args.uncertainty)
@@ -98,8 +99,8 @@ def main() -> int:
         if args.fold is not None:
             return 0
         summary = study.pool(folds)
-        for name, values in summary.get("uncertainty", {}).items():
-            print(f"{name}: Spearman's correlation with mean Dice {values['spearman']:.2f}, p {values['p']:.2g}")
+        for sentence in describe_correlation(summary.get("uncertainty", {})).values():
+            print(sentence)
         print("\n".join(table(summary)))
         print(f"intervals: {summary['interval']}; {summary['rule']}")
         if left := summary["never_held_out"]:

@@ -98,13 +98,13 @@ def main() -> int:
         cfg = read_config(args)
         check_folders(args.out)
         resolve_plan(cfg)
-        from vil_dense.medical.agreement import uncertainty_correlation
+        from vil_dense.medical.agreement import describe_correlation, uncertainty_correlation
         from vil_dense.medical.data.plan_schema import read_plan
         from vil_dense.medical.datalists.folds import patient_of
         from vil_dense.medical.intervals import summarise_with_intervals
         from vil_dense.medical.label_map import LabelMap
         from vil_dense.medical.metrics import TOLERANCE_MM, save_scores, score_files
-        from vil_dense.medical.report import read_report
+        from vil_dense.medical.report import read_uncertainty
         from vil_dense.medical.volume_pages import save_evaluation_page
 
         plan, evaluator = read_plan(cfg.model.plan), cfg.get("test_evaluator") or {}
@@ -122,8 +122,7 @@ def main() -> int:
         scores = score_files(files, plan, classes=classes, **surface, report=progress, warn=warn)
     with report_errors(args.debug):
         patients = [patient_of(pair.name, cfg.get("patient")) for pair in found]
-        reports = {pair.name: read_report(masks, pair.name) for pair in found}
-        unsure = {name: report["uncertainty"] for name, report in reports.items() if report.get("uncertainty")}
+        unsure = read_uncertainty({pair.name: masks for pair in found})
         summary = summarise_with_intervals(scores, patients)
         if correlation := uncertainty_correlation(unsure, scores):
             summary["uncertainty"] = correlation
@@ -134,9 +133,8 @@ def main() -> int:
         )
         for name, values in [*summary["structures"].items(), ("mean", summary["mean"])]:
             print(line(name, values))
-        for name, values in correlation.items():
-            words = f"Spearman's correlation with mean Dice {values['spearman']:.2f}, p {values['p']:.2g}"
-            print(f"{name}: {words} ({values['cases']} cases)")
+        for sentence in describe_correlation(correlation).values():
+            print(sentence)
         print(f"NSD: {summary['nsd_definition']}, {tolerance_mm:g} mm")
         print(f"report: {page}")
         print(f"{summary['cases']} cases scored in {args.out} ({summary['rule']})")

@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from vil_dense.backbones.memory import LiveMemory
 
 Run = Callable[[nn.Module, int, tuple[int, ...]], Tensor]
-"""Calls a model on a batch of so many inputs of a size, and returns the loss, or the output of a prediction."""
+"""Types a function of model, batch size and input size, which returns the loss, or the output of a prediction."""
 COUNTED, TIMED = 32**3, 64**3
 """Most positions (px, voxels) of the inputs that are counted, and of those that are timed: a ViL block takes nearly as
 long for 128 tokens as for 512, so that the time of small inputs says little."""
@@ -93,8 +93,9 @@ def stand_in_loss(logits: Sequence[Tensor]) -> Tensor:
     """
     losses = []
     for each in logits:
-        share, truth = each.softmax(1), torch.zeros_like(each)
-        losses.append(F.cross_entropy(each, truth) - (share * truth).sum() / (share.sum() + truth.sum()))
+        probability, truth = each.softmax(1), torch.zeros_like(each)
+        dice = (probability * truth).sum() / (probability.sum() + truth.sum())
+        losses.append(F.cross_entropy(each, truth) - dice)
     return torch.stack(losses).sum()
 
 

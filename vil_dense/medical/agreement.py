@@ -62,3 +62,12 @@ def uncertainty_correlation(numbers: Mapping[str, Mapping[str, float]], scores: 
             result = spearmanr(*zip(*pairs, strict=True))
             found[name] = dict(cases=len(pairs), spearman=float(result.statistic), p=float(result.pvalue))
     return found
+
+
+def describe_correlation(found: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Returns a sentence on each measure of `uncertainty_correlation`."""
+    return {
+        name: f"Spearman's correlation of the {name.replace('_', ' ')} with the mean Dice is {one['spearman']:.2f} "
+        f"({one['cases']} cases, p {one['p']:.2g})."
+        for name, one in found.items()
+    }

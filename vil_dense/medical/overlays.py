@@ -1,4 +1,4 @@
-"""Draws three planes of a case: the image, the mask over it, contours of the truth, and what they show in words."""
+"""Draws three planes of a case: the image, the mask over it, contours of the truth, and a caption and a legend."""
 
 import colorsys
 import math
@@ -28,6 +28,11 @@ SAMPLE = 100
 GREY, WHITE = (170, 170, 170), (255, 255, 255)
 PLANES = {2: ("axial", "RLAP"), 1: ("coronal", "RLSI"), 0: ("sagittal", "APSI")}
 """Name of the plane across each RAS axis, and the letters at its left, right, upper and lower edge."""
+
+Colour = tuple[int, int, int]
+"""Red, green and blue, 0 to 255."""
+KeyEntry = tuple[float, Colour | None, str]
+"""Left edge in px, colour (None without a square) and name of an entry of the key."""
 
 
 class Window(NamedTuple):
@@ -98,28 +103,17 @@ def draw_case(
     width = sum(max(panel.width, NARROWEST_PX) for panel in panels) + GAP_PX * (len(panels) - 1)
     parts = [part for plane in planes for part in (plane.mask, plane.truth) if part is not None]
     shown = {int(value) for part in parts for value in np.unique(part)} - {0, ignore}
-    key = _key(shown, labels, truth is not None)
-    rows = _rows(key, width)
+    rows = _rows(_key(shown, labels, truth is not None), width)
     canvas = Image.new("RGB", (width, 2 * LINE_PX + height + LINE_PX * len(rows)))
     drawing, font = ImageDraw.Draw(canvas), ImageFont.load_default(FONT_PX)
-    drawing.text((2, LINE_PX // 2), case, WHITE, font, anchor="lm")
-    if window is not None:
-        words = f"window {window.low:.4g} to {window.high:.4g}"
-        left = width - font.getlength(words) - 2
-        if left > font.getlength(case) + LINE_PX:  # a long name takes the whole line
-            drawing.text((left, LINE_PX // 2), words, GREY, font, anchor="lm")
+    _draw_title(drawing, case, window, width)
     x = 0
     for plane, panel in zip(planes, panels, strict=True):
         room = max(panel.width, NARROWEST_PX)
         canvas.paste(panel, (x + (room - panel.width) // 2, LINE_PX))
         drawing.text((x + 2, 3 * LINE_PX // 2 + height), plane.caption, GREY, font, anchor="lm")
         x += room + GAP_PX
-    for number, row in enumerate(rows):
-        y = 5 * LINE_PX // 2 + height + LINE_PX * number
-        for left, colour_of, name in row:
-            if colour_of:
-                drawing.rectangle((left, y - 5, left + 10, y + 5), colour_of)
-            drawing.text((left + 15 * bool(colour_of), y), name, WHITE, font, anchor="lm")
+    _draw_key(drawing, rows, 2 * LINE_PX + height)
     return np.asarray(canvas)
 
 
@@ -142,7 +136,7 @@ def draw_comparison(
     return draw_case(case, image, mask, affine, known.values, window=window, truth=truth, ignore=known.ignore)
 
 
-def colour(label: int) -> tuple[int, int, int]:
+def colour(label: int) -> Colour:
     """Returns the RGB colour of a label of 1 or more; consecutive labels differ strongly in hue."""
     parts = colorsys.hsv_to_rgb((label - 1) * 0.618034 % 1, 0.85, 1)
     red, green, blue = (round(255 * part) for part in parts)
@@ -230,22 +224,38 @@ def _enlarged(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(labels.astype(np.int32)).resize(size, Image.Resampling.NEAREST))
 
 
-def _key(
-    values: set[int], labels: Mapping[str, Any], with_truth: bool
-) -> list[tuple[tuple[int, int, int] | None, str]]:
+def _draw_title(drawing: ImageDraw.ImageDraw, case: str, window: Window | None, width: int) -> None:
+    """Draws the first line: the name of the case, and the window if there is room beside it."""
+    font = ImageFont.load_default(FONT_PX)
+    drawing.text((2, LINE_PX // 2), case, WHITE, font, anchor="lm")
+    if window is not None:
+        words = f"window {window.low:.4g} to {window.high:.4g}"
+        left = width - font.getlength(words) - 2
+        if left > font.getlength(case) + LINE_PX:
+            drawing.text((left, LINE_PX // 2), words, GREY, font, anchor="lm")
+
+
+def _draw_key(drawing: ImageDraw.ImageDraw, rows: Sequence[Sequence[KeyEntry]], top: int) -> None:
+    """Draws the lines of a key from `top` px on."""
+    font = ImageFont.load_default(FONT_PX)
+    for number, row in enumerate(rows):
+        y = top + LINE_PX * number + LINE_PX // 2
+        for left, colour_of, name in row:
+            if colour_of:
+                drawing.rectangle((left, y - 5, left + 10, y + 5), colour_of)
+            drawing.text((left + 15 * bool(colour_of), y), name, WHITE, font, anchor="lm")
+
+
+def _key(values: set[int], labels: Mapping[str, Any], with_truth: bool) -> list[tuple[Colour | None, str]]:
     """Returns colours and names of the values in the slices; the last entry says what is filled and what is a line."""
-    key: list[tuple[tuple[int, int, int] | None, str]] = [
-        (colour(value), name_of(value, labels)) for value in sorted(values)
-    ]
+    key: list[tuple[Colour | None, str]] = [(colour(value), name_of(value, labels)) for value in sorted(values)]
     return [*key, (None, "filled: prediction, lines: truth")] if with_truth else key
 
 
-def _rows(
-    key: Sequence[tuple[tuple[int, int, int] | None, str]], width: int
-) -> list[list[tuple[float, tuple[int, int, int] | None, str]]]:
+def _rows(key: Sequence[tuple[Colour | None, str]], width: int) -> list[list[KeyEntry]]:
     """Places the entries of a key in rows of `width` px; returns left edge, colour and name of each."""
     font = ImageFont.load_default(FONT_PX)
-    rows: list[list[tuple[float, tuple[int, int, int] | None, str]]] = []
+    rows: list[list[KeyEntry]] = []
     x = math.inf
     for colour_of, name in key:
         needed = 15 * bool(colour_of) + font.getlength(name) + 14

@@ -51,3 +51,13 @@ def read_report(masks: Path, case: str) -> dict[str, Any]:
     path = folder / f"reports/{case}.json"
     content = read_json(path) if path.is_file() else {}
     return content if isinstance(content, dict) else {}
+
+
+def read_uncertainty(masks: Mapping[str, Path]) -> dict[str, dict[str, float]]:
+    """Returns the uncertainty of each case whose report has some, by measure (`inference.uncertainty`).
+
+    Args:
+        masks: by case, see `read_report`.
+    """
+    reports = {case: read_report(path, case) for case, path in masks.items()}
+    return {case: report["uncertainty"] for case, report in reports.items() if report.get("uncertainty")}

@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from vil_dense.medical.agreement import mean_dice, uncertainty_correlation, volume_agreement
+from vil_dense.medical.agreement import describe_correlation, mean_dice, uncertainty_correlation, volume_agreement
 from vil_dense.medical.metrics import OUTCOMES, Score
 from vil_dense.report import Point, Thumbnail, choose_pictures, scatter_chart, strip_chart, table, thumbnails, tiles
 from vil_dense.report.charts import charts
@@ -203,20 +203,16 @@ def _ml(value: float) -> str:
 def _uncertainty_section(scores: Sequence[Score], uncertainty: Mapping[str, Mapping[str, float]]) -> list[Markup]:
     """Returns a chart of each measure against Dice, with its rank correlation."""
     dice = mean_dice(scores)
-    found = uncertainty_correlation(uncertainty, scores)
-    figures, parts = [], []
+    found = describe_correlation(uncertainty_correlation(uncertainty, scores))
+    figures = []
     for name in dict.fromkeys(name for own in uncertainty.values() for name in own):
         points = [
             Point(case, own[name], dice[case]) for case, own in uncertainty.items() if name in own and case in dice
         ]
         title = name.replace("_", " ")
         figures.append(scatter_chart(title.capitalize(), points, title, "mean Dice"))
-        if name in found:
-            one = found[name]
-            words = f"Spearman's correlation of the {title} with the mean Dice is {one['spearman']:.2f} "
-            parts.append(paragraph(f"{words}({one['cases']} cases, p {one['p']:.2g})."))
     explained = "A number of a case is the mean of its map over the voxels of its mask, from 0 (sure) to 1."
-    return [*parts, charts(figures), note(explained)] if any(figures) else []
+    return [*map(paragraph, found.values()), charts(figures), note(explained)] if any(figures) else []
 
 
 def _definitions(summary: Mapping[str, Any]) -> list[Markup]:

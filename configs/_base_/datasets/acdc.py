@@ -1,4 +1,4 @@
-"""ACDC as nnU-Net's raw data, data/nnUNet_raw/Dataset027_ACDC: cine MR, slices of 5 to 10 mm; 200 phases."""
+"""Loads ACDC as nnU-Net's raw data, data/nnUNet_raw/Dataset027_ACDC: cine MR, slices of 5 to 10 mm; 200 phases."""
 
 _base_ = ["volumes.py"]
 

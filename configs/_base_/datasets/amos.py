@@ -1,4 +1,4 @@
-"""AMOS22 in data/amos22 (its own dataset.json, Decathlon-like): CT and MR, 15 abdominal organs."""
+"""Loads AMOS22 from data/amos22 (its own dataset.json, Decathlon-like): CT and MR, 15 abdominal organs."""
 
 _base_ = ["volumes.py"]
 

@@ -1,4 +1,4 @@
-"""MSD Task01 BrainTumour in data/Task01_BrainTumour (Decathlon layout, four channels in one 4D file): 484 cases."""
+"""Loads MSD Task01 BrainTumour from data/Task01_BrainTumour (Decathlon layout, 4 channels in a 4D file): 484 cases."""
 
 _base_ = ["volumes.py"]
 

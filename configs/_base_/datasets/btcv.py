@@ -1,4 +1,4 @@
-"""BTCV in data/BTCV: imagesTr, labelsTr and MONAI's dataset_0.json (24 to train, 6 to validate), 13 organs in CT."""
+"""Loads BTCV from data/BTCV: imagesTr, labelsTr and dataset_0.json (24 to train, 6 to validate), 13 organs in CT."""
 
 _base_ = ["volumes.py"]
 

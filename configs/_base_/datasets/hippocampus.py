@@ -1,4 +1,4 @@
-"""MSD Task04 Hippocampus in data/Task04_Hippocampus (Decathlon layout): 260 MR crops at 1 mm, median 35 x 50 x 36.
+"""Loads MSD Task04 Hippocampus from data/Task04_Hippocampus (Decathlon layout): 260 crops of 1 mm, median 35 x 50 x 36.
 
 Folds are those of `splits_final.json` or of a datalist's `fold`; without either, made ones.
 """

@@ -1,4 +1,4 @@
-"""Left atria of the 2018 challenge at about 2 mm, cropped around the atrium: 80 MR volumes to train, 20 to test.
+"""Loads left atria of the 2018 challenge at about 2 mm, cropped around the atrium: 80 MR volumes to train, 20 to test.
 
 Made by tools/dataset_converters/make_left_atrium.py; median 59 x 44 x 28 voxels, so that a patch holds a whole volume.
 The files do not say which way the axes point, so that no axis is known to be left and right; the published work on

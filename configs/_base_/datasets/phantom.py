@@ -1,4 +1,7 @@
-"""The embedded sample of volumes: made CT-like abdomens with thick slices (tools/dataset_converters/make_phantom.py), 24 and 6."""
+"""Loads the embedded sample of volumes: synthetic abdomens with thick slices, 24 to train and 6 to validate.
+
+Made by tools/dataset_converters/make_phantom.py.
+"""
 
 _base_ = ["volumes.py"]
 

@@ -1,4 +1,4 @@
-"""MSD Task09 Spleen in data/Task09_Spleen (Decathlon layout): 41 portal venous CT; MONAI's spacing and window."""
+"""Loads MSD Task09 Spleen from data/Task09_Spleen (Decathlon layout): 41 CT; MONAI's spacing and window."""
 
 _base_ = ["volumes.py"]
 

@@ -1,4 +1,4 @@
-"""Volumes of a fold: random patches for training, whole volumes on their own grid for validation.
+"""Loads the volumes of a fold: random patches for training, whole volumes on their own grid for validation.
 
 The file of a data set defines `plan` and `data_root` and writes them into the parts below, so that MMEngine builds these.
 A command replaces them for all parts: `--cfg-options plan=FILE data_root=DIR fold=1` (`resolve_plan` in

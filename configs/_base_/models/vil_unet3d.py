@@ -1,4 +1,4 @@
-"""ViLUNet3D at full width: convolutions at full to 1/4 resolution, ViL at 1/8 and 1/16.
+"""Builds ViLUNet3D at full width: convolutions at full to 1/4 resolution, ViL at 1/8 and 1/16.
 
 Channels, classes and strides come from the plan.
 """

@@ -1,4 +1,4 @@
-"""ViLUNet3D for the equal budget on two CPU cores: 1.3 million parameters, ViL at 1/4 and 1/8 resolution."""
+"""Builds ViLUNet3D for the equal budget on two CPU cores: 1.3 million parameters, ViL at 1/4 and 1/8 resolution."""
 
 model = dict(
     type="VolumeSegmentor",

@@ -1,4 +1,4 @@
-"""AdamW for volumes: short warm-up, polynomial rate to zero at `max_iters`, gradients clipped.
+"""Sets AdamW for volumes: short warm-up, polynomial rate to zero at `max_iters`, gradients clipped.
 
 A cosine in its place: dict(type="CosineAnnealingLR", eta_min=0.0, by_epoch=False, begin=50).
 """

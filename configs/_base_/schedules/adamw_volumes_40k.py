@@ -1,4 +1,4 @@
-"""For one GPU: 40k steps, bfloat16 there and float32 elsewhere."""
+"""Sets training on one GPU: 40k steps, bfloat16 there and float32 elsewhere."""
 
 _base_ = ["adamw_volumes.py"]
 

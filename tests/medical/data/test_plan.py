@@ -114,7 +114,7 @@ def test_what_follows_from_a_given_spacing(sample: Path) -> None:
 
 @pytest.mark.parametrize(("side", "seen"), [(30, True), (36, False)])
 def test_a_structure_that_a_patch_sees_too_little_of(side: int, seen: bool, tmp_path: Path) -> None:
-    """It is more than twice as long as the patch; the proposed spacing lets the patch see it whole."""
+    """Tests one that is more than twice as long as the patch; at the proposed spacing the patch sees all of it."""
     label = np.zeros((48, 24, 24), np.uint8)
     label[4 : 4 + side, 8:12, 8:12] = 1
     for folder, voxels in (("images", label.astype(np.float32)), ("labels", label)):

@@ -50,13 +50,13 @@ def test_patch_is_in_the_budget_and_whole_strides(median: tuple, spacing: tuple)
 
 @pytest.mark.parametrize("budget", [1, 16**3])
 def test_patch_of_few_thick_slices(budget: int) -> None:
-    """The slices are the longest axis in mm and cannot become fewer."""
+    """Tests slices that are the longest axis in mm and cannot become fewer."""
     patch = choose_patch((49, 54, 9), (0.5, 0.5, 7.5), budget)
     assert patch[2] == 4 and (np.prod(patch) <= budget or patch == [4, 4, 4])
 
 
 def test_hippocampus_gets_nnunets_patch() -> None:
-    """Its plan for the Decathlon's Task04: patches of 40 x 56 x 40, nine of them."""
+    """Compares with its plan for the Decathlon's Task04: patches of 40 x 56 x 40, nine of them."""
     patch = choose_patch((35, 50, 36), (1, 1, 1), 96**3)
     assert patch == [40, 56, 40] and choose_network(patch, (1, 1, 1))["depths"] == [0, 0, 4, 2]
     assert choose_batch(patch, 96**3, 35 * 50 * 36 * 260) >= 9

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vil_dense.medical.inference.ensemble import Configuration, predict_mean
 from vil_dense.medical.inference.predictor import VolumePredictor
-from vil_dense.medical.inference.uncertainty import entropy, measure, summarise_maps
+from vil_dense.medical.inference.uncertainty import entropy, summarise_maps, uncertainty_maps
 from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS
 from vil_dense.medical.inference.volume_windows import SlidingWindow
 
@@ -42,10 +42,12 @@ def test_entropies_of_known_probabilities() -> None:
 
 def test_mutual_information_is_what_the_members_disagree_on() -> None:
     one, other = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
-    assert measure([one, other], regions=False).tolist() == pytest.approx([1, 1]), "each is sure of something else"
+    assert uncertainty_maps([one, other], regions=False).tolist() == pytest.approx([1, 1]), (
+        "each is sure of something else"
+    )
     even = torch.tensor([0.5, 0.5])
-    assert measure([even, even], regions=False).tolist() == pytest.approx([1, 0]), "both are unsure, and agree"
-    assert measure([even], regions=False).shape == (1,)
+    assert uncertainty_maps([even, even], regions=False).tolist() == pytest.approx([1, 0]), "both are unsure, and agree"
+    assert uncertainty_maps([even], regions=False).shape == (1,)
 
 
 def shares_of(networks: list[nn.Module]) -> np.ndarray:
@@ -61,7 +63,7 @@ def entropy_of(shares: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("mirror", [False, True])
 def test_a_single_network(mirror: bool) -> None:
-    """The entropy of the probabilities that are written, for a resampled volume of another orientation."""
+    """Compares with the entropy of the written probabilities, for a resampled volume of another orientation."""
     maps = np.zeros((*IMAGE.shape[1:], 1), np.float32)
     filled = np.zeros((*IMAGE.shape[1:], 3), np.uint16)
     one = [Configuration([convolution(0)], PLAN, SlidingWindow.of(PLAN))]
@@ -72,7 +74,7 @@ def test_a_single_network(mirror: bool) -> None:
 
 
 def test_networks_of_one_configuration_and_of_several(tmp_path: Path) -> None:
-    """Both ways to average give the maps of the members' own probabilities; masks are those without a map."""
+    """Compares both ways to average with the maps of the members' own probabilities; masks do not change."""
     networks = [convolution(seed) for seed in range(3)]
     each = [shares_of([network]) for network in networks]
     mean, own = entropy_of(np.mean(each, axis=0)), np.mean([entropy_of(shares) for shares in each], axis=0)

@@ -55,6 +55,6 @@ def test_drawings(name: str) -> None:
 
 @pytest.mark.parametrize("density", [0.2, 0.5, 0.8, 0.95])
 def test_random_masks(density: float) -> None:
-    """Each with hundreds of parts, holes and touching corners."""
+    """Tests masks with hundreds of parts, holes and touching corners each."""
     for seed in range(3):
         check(np.random.default_rng(seed).random((23, 31)) < density)

@@ -9,6 +9,7 @@ from nifti_files import affine
 from refusals import raises_one_line
 
 from vil_dense.medical.datalists.inputs import find_cases
+from vil_dense.medical.io.dicom_frames import read_frames
 from vil_dense.medical.io.dicom_seg import write_dicom_seg
 from vil_dense.medical.io.volumes import read_grid, read_image
 
@@ -41,7 +42,7 @@ def test_one_file_is_read_as_the_files_of_its_slices(orientation: str, tilt: flo
 
 
 def test_its_segmentation_lies_on_the_frames(tmp_path: Path) -> None:
-    """Read back by highdicom; the folder with image and segmentation still holds one image."""
+    """Reads it back by highdicom; the folder with image and segmentation still holds one image."""
     folder = enhanced(series(tmp_path / "ct"), tmp_path / "enhanced")
     grid = read_grid(folder)
     mask = np.random.default_rng(1).integers(0, 3, SHAPE).astype(np.uint8)
@@ -54,7 +55,7 @@ def test_its_segmentation_lies_on_the_frames(tmp_path: Path) -> None:
 
 
 def test_files_that_are_no_volume(tmp_path: Path) -> None:
-    """Frames without place or number, at one position, of another compression, and beside files of one slice."""
+    """Tests frames without place or number, at one position, of another compression, and beside single slices."""
     path = next(enhanced(series(tmp_path / "ct"), tmp_path / "enhanced").iterdir())
 
     def refuse(change: object, *words: str) -> None:
@@ -85,3 +86,12 @@ def test_files_that_are_no_volume(tmp_path: Path) -> None:
     data.save_as(path.parent / "single.dcm")
     with raises_one_line(ValueError, path.parent, "enhanced", "one slice"):
         read_grid(path.parent)
+
+
+def test_a_lack_of_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(pydicom, "dcmread", fail)
+    with pytest.raises(MemoryError):
+        next(read_frames(tmp_path / "a.dcm", [1]))

@@ -21,7 +21,7 @@ LABELS = dict(background=0, liver=1, tumour=[2, 3], Zyste_ö=4)
 
 
 def labels() -> np.ndarray:
-    """A block with holes, islands and noise, and a class that is empty."""
+    """Returns a block with holes, islands and noise, and a class that is empty."""
     mask = np.zeros(SHAPE, np.uint8)
     mask[1:15, 2:12, 1:5], mask[4:9, 4:9, 2:4], mask[6, 6, 2] = 1, 0, 2
     return np.where(np.random.default_rng(0).random(SHAPE) < 0.1, 3, mask).astype(np.uint8)
@@ -59,7 +59,7 @@ def test_a_structure_set_is_read_back_voxel_for_voxel(orientation: str, tmp_path
 
 
 def test_contours_of_many_points(tmp_path: Path) -> None:
-    """A comb of 200 teeth: text of more than the 64 KiB that explicit value representations allow."""
+    """Writes a comb of 2000 teeth: more text than the 64 KiB that explicit value representations allow."""
     voxels = np.zeros((4000, 5, 2), np.int16)
     grid = read_grid(write_series(tmp_path / "ct", voxels, affine("LPS", (0.5, 0.7, 2.5))))
     mask = np.zeros(voxels.shape, np.uint8)
@@ -72,7 +72,7 @@ def test_contours_of_many_points(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", DICOM_MASKS)
 def test_masks_that_are_refused(form: str, tmp_path: Path) -> None:
-    """Of files without slices to refer to, of another size, and of headers that lack what is needed."""
+    """Tests files without slices to refer to, another size, and headers that lack what is needed."""
     write, path, mask = DICOM_MASKS[form], tmp_path / "mask.dcm", np.zeros(SHAPE, np.uint8)
     nifti = read_grid(write_nifti(tmp_path / "a.nii", mask))
     with raises_one_line(ValueError, nifti.path, "DICOM"):

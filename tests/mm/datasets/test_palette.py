@@ -1,4 +1,4 @@
-"""Colours of classes that have none: the eye tells them apart, whatever their number."""
+"""Tests colours of classes that have none: the eye tells them apart, whatever their number."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Files that are to be labelled: their names do not collide, and those that are not read are named."""
+"""Tests files that are to be labelled: their names do not collide, and those that are not read are named."""
 
 from pathlib import Path
 

@@ -130,7 +130,7 @@ def test_ground_control_points_are_kept(model: Segmentor, tmp_path: Path) -> Non
 
 
 def rational_polynomials() -> RPC:
-    """RPCs whose numbers all differ from their defaults."""
+    """Returns RPCs whose numbers all differ from their defaults."""
     parts = ("line_num_coeff", "line_den_coeff", "samp_num_coeff", "samp_den_coeff")
     polynomials = {name: [1.0, *(0.1 * (start + step) for step in range(19))] for start, name in enumerate(parts)}
     scales = {f"{axis}_{kind}": 10.0 + len(axis) + len(kind) for axis in ("height", "lat", "long", "line", "samp")

@@ -107,6 +107,16 @@ def test_queries_are_assigned_to_the_classes_that_they_show() -> None:
     assert sorted(few[0].tolist()) == [-1, -1, 0, 1], "two queries for four classes"
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("part", [0, 1])
+def test_logits_that_are_not_finite_reach_the_loss(part: int, value: float) -> None:
+    """Tests that a query which diverged gives a loss that is not finite, which the NaN guard sees, and no error."""
+    outputs = perfect(squares(), [0, 1, 2, 3])
+    outputs[part][0, 1] = value
+    losses = MaskClassificationLoss(4, num_points=64)([outputs], squares())
+    assert not torch.stack([*losses.values()]).isfinite().all()
+
+
 def test_ignored_pixels_and_pictures_without_labels_teach_nothing() -> None:
     labels, loss = squares(), MaskClassificationLoss(4, num_points=64)
     classes, masks = perfect(labels, [0, 1, 2, 3], strength=2.0)

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 from refusals import assert_error_line, raises_one_line
 from run_command import run_command
 
+from vil_dense.mm.engine.hooks.probes import ProbeHook
 from vil_dense.mm.engine.hooks.reports import read_scalars
 from vil_dense.mm.models.masked_pretraining import MaskedImageModel, draw_mask, masked_square_error
 from vil_dense.mm.utils.safe_load import load_safely
@@ -111,6 +113,13 @@ def test_refusals():
         build()(torch.randn(1, 3, 30, 32), mode="loss")
     with raises_one_line(ValueError, "overlap"):
         build(dict(VIL, stride=4))(torch.randn(1, 3, 32, 32), mode="loss")
+
+
+def test_a_probe_needs_the_size_of_the_crops():
+    dataset = SimpleNamespace(pipeline=SimpleNamespace(transforms=[]))
+    runner = SimpleNamespace(train_dataloader=SimpleNamespace(dataset=dataset))
+    with raises_one_line(ValueError, "ProbeHook", "RandomResizedCrop"):
+        ProbeHook("labelled").before_train(runner)
 
 
 @pytest.fixture(scope="module")

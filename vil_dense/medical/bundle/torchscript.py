@@ -13,7 +13,7 @@ from torch import nn
 LARGEST_DIFFERENCE = 1e-4
 """Largest absolute difference of the logits of a TorchScript that is saved."""
 SIZES = {True: "size", False: "sizes that the strides of the network divide"}
-"""Sizes of the input in words, by whether odd ones are among them."""
+"""Describes the sizes of the input, by whether odd ones are among them."""
 
 
 def save_torchscript(

@@ -42,7 +42,7 @@ def median_extents_mm(cases: Sequence[Mapping[int, np.ndarray]], labels: Mapping
     return found
 
 
-def coarser(
+def coarser_spacing(
     extents: Mapping[str, np.ndarray], median_size: Callable[[Sequence[float]], list[int]], plan: Mapping[str, Any]
 ) -> dict[str, Any] | None:
     """Returns the spacing at which a patch sees all of the structure that it sees least of; None if it sees enough.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from vil_dense.medical.data.checks import check_cases
-from vil_dense.medical.data.low_resolution import boxes_mm, coarser, median_extents_mm
+from vil_dense.medical.data.low_resolution import boxes_mm, coarser_spacing, median_extents_mm
 from vil_dense.medical.data.mirroring import axes_without_sides, centres, paired_labels, sided_names
 from vil_dense.medical.data.plan_schema import LABEL_KEYS, check_values
 from vil_dense.medical.data.plan_sizes import Fit, Target, fit
@@ -102,7 +102,7 @@ def make_plan(
     """Reads and checks every case once and chooses a plan.
 
     Returns `data` (measured), `plan` (chosen), `cost` of a training step, `target` with the reason of the choice,
-    `low_resolution` (see `coarser`), `cases`, and `warnings` on their headers.
+    `low_resolution` (see `coarser_spacing`), `cases`, and `warnings` on their headers.
 
     Sizes and spacings are in the order of the plan's orientation (default RAS), not in that of the files.
 
@@ -137,7 +137,7 @@ def make_plan(
         plan=chosen,
         cost=fitted.cost.summary(chosen["batch_size"], target),
         target=dict(asdict(target), reason=fitted.reason),
-        low_resolution=coarser(median_extents_mm(study.boxes, chosen["labels"]), study.median_size, chosen),
+        low_resolution=coarser_spacing(median_extents_mm(study.boxes, chosen["labels"]), study.median_size, chosen),
         cases=study.cases,
         warnings=warnings,
     )

@@ -84,7 +84,7 @@ class Cost(NamedTuple):
         """Returns the CPU time of all steps, h; None if it was not measured."""
         return None if self.seconds is None else steps * self.seconds.of(batch, self.patch_vox) / 3600
 
-    def share(self, batch: int, target: Target) -> tuple[float, str]:
+    def ratio(self, batch: int, target: Target) -> tuple[float, str]:
         """Returns the largest ratio of need to limit, and which limit that is."""
         needs = [(0.0, "none")]
         if target.gpu_memory_gib is not None:
@@ -94,7 +94,7 @@ class Cost(NamedTuple):
         return max(needs)
 
     def needs(self, batch: int, target: Target) -> str:
-        """Returns what a step is of, and its memory and time in words."""
+        """Describes a step: batch, patch and width, and its memory and time."""
         hours = self.hours(batch, target.steps)
         time = "" if hours is None else f", {hours:.2g} CPU hours for {target.steps} steps"
         size = " x ".join(map(str, self.patch_vox))
@@ -162,14 +162,14 @@ def fit(plan: Mapping[str, Any], median_vox: Sequence[int], dataset_vox: int, ta
         least, most = (SMALLEST_PATCH if widths == table[-1] else SMALL_PATCH), target.patch_vox
         while True:
             values, cost = _candidate(plan, median_vox, widths, most, target)
-            share, _ = cost.share(wanted, target)
-            if share <= 1:
+            ratio, _ = cost.ratio(wanted, target)
+            if ratio <= 1:
                 batch = int(plan.get("batch_size") or choose_batch(cost.patch_vox, target.patch_vox, dataset_vox))
-                while batch > wanted and cost.share(batch, target)[0] > 1:
+                while batch > wanted and cost.ratio(batch, target)[0] > 1:
                     batch -= 1
                 return Fit({**values, "batch_size": batch}, cost, _reason(cost, batch, exceeded, wanted, target))
             exceeded, vox = cost, prod(cost.patch_vox)
-            most = min(int(vox / share), vox - 1)
+            most = min(int(vox / ratio), vox - 1)
             if "patch_vox" in plan or most < least:
                 break
     assert exceeded is not None
@@ -196,7 +196,7 @@ def _reason(cost: Cost, batch: int, exceeded: Cost | None, wanted: int, target: 
     chosen = f"{cost.needs(batch, target)} fits {' and '.join(target.limits)}"
     if exceeded is None:
         return f"{chosen}; the largest patch and the widest network do"
-    _, limit = exceeded.share(wanted, target)
+    _, limit = exceeded.ratio(wanted, target)
     return f"{chosen}; {exceeded.needs(wanted, target)} exceeds the {limit}"
 
 

@@ -208,14 +208,14 @@ class Folder:
         save_json(self._report(case), dict(case=case.name, sources=sources, structures=rows, uncertainty=numbers))
 
     def _probabilities(self, case: Case, grid: Grid) -> AbstractContextManager[np.ndarray | None]:
-        """Gives the array for the probabilities of a case; None if none are asked for."""
+        """Gives the array for the probabilities of a case; None if none are requested."""
         if self.probabilities is None:
             return nullcontext()
         path = self.out / "probabilities" / f"{case.name}.nii.gz"
         return probability_file(path, grid, self.plan, self.probabilities)
 
     def _maps(self, grid: Grid) -> AbstractContextManager[np.ndarray | None]:
-        """Gives the array for the maps of uncertainty of a case; None if none are asked for."""
+        """Gives the array for the maps of uncertainty of a case; None if none are requested."""
         if not self.measures:
             return nullcontext()
         return scratch_array((*grid.shape, len(self.measures)), self.out, np.float32)

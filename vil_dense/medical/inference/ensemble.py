@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from vil_dense.medical.data.plan_schema import LABEL_KEYS, Plan
-from vil_dense.medical.inference.uncertainty import measure
+from vil_dense.medical.inference.uncertainty import uncertainty_maps
 from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS, predict
 from vil_dense.medical.inference.volume_windows import SlidingWindow
 from vil_dense.medical.label_map import LabelMap
@@ -104,7 +104,7 @@ def mean_mask(
     Args:
         parts: (I, J, K, outputs) uint16 each, see `volume_predictor.PROBABILITY_STEPS`.
         probabilities: an array of this form to fill with the mean.
-        uncertainty: an array (I, J, K, maps) float32 to fill with the maps of `uncertainty.measures` of the parts.
+        uncertainty: an array (I, J, K, maps) float32 to fill with the maps of `uncertainty.measure_names` of the parts.
     """
     *shape, classes = parts[0].shape
     mask = np.zeros(shape, known.mask_dtype)
@@ -119,7 +119,7 @@ def mean_mask(
             probabilities[place] = np.round(total / len(parts))
         if uncertainty is not None:
             members = (torch.from_numpy(np.divide(part[place], PROBABILITY_STEPS, dtype=np.float32)) for part in parts)
-            maps = measure([member.movedim(-1, 0) for member in members], known.regions)
+            maps = uncertainty_maps([member.movedim(-1, 0) for member in members], known.regions)
             uncertainty[place] = maps.movedim(0, -1).numpy()
     return mask
 

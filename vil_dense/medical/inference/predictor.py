@@ -16,7 +16,7 @@ from vil_dense.files import read_json, write_whole
 from vil_dense.medical.data.plan_schema import Plan, read_plan
 from vil_dense.medical.inference.ensemble import Configuration, check_configurations, predict_mean
 from vil_dense.medical.inference.probabilities import Probabilities
-from vil_dense.medical.inference.uncertainty import measures
+from vil_dense.medical.inference.uncertainty import measure_names
 from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS
 from vil_dense.medical.inference.volume_windows import SlidingWindow
 from vil_dense.medical.io.dicom_masks import DICOM_MASKS
@@ -41,8 +41,8 @@ class VolumePrediction:
         labels: value of each class in the mask by its name, or the values of a region.
         volumes_ml: volume of each class but the background by its name, ml.
         grid: of the input.
-        probabilities: (I, J, K, classes) float32, if they were asked for.
-        uncertainty: maps (I, J, K) float32 from 0 to 1 by their name, see `uncertainty`, if they were asked for.
+        probabilities: (I, J, K, classes) float32, if they were requested.
+        uncertainty: maps (I, J, K) float32 from 0 to 1 by their name, see `uncertainty`, if they were requested.
     """
 
     mask: nibabel.Nifti1Image
@@ -112,7 +112,7 @@ class VolumePredictor:
     def measures(self) -> tuple[str, ...]:
         """Names the maps of uncertainty that `segment` can fill, see `uncertainty`."""
         several = len(self.configurations) > 1
-        return measures(len(self.configurations if several else self.configurations[0].networks))
+        return measure_names(len(self.configurations if several else self.configurations[0].networks))
 
     @classmethod
     def load(

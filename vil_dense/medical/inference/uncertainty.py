@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 
 MEASURES = ("entropy", "mutual_information")
+"""Names the maps; each is the name of their folder."""
 
 
-def measures(members: int) -> tuple[str, ...]:
-    """Returns what can be measured of so many members: a single one cannot disagree."""
+def measure_names(members: int) -> tuple[str, ...]:
+    """Returns the names of the maps that can be measured of so many members: a single one cannot disagree."""
     return MEASURES if members > 1 else MEASURES[:1]
 
 
@@ -37,8 +38,8 @@ def entropy(probabilities: Tensor, regions: bool) -> Tensor:
     return own.sum(0) / math.log(max(len(probabilities), 2))
 
 
-def measure(members: Sequence[Tensor], regions: bool) -> Tensor:
-    """Returns the maps of `measures`, (maps, ...) from 0 to 1, of probabilities (outputs, ...) of each member."""
+def uncertainty_maps(members: Sequence[Tensor], regions: bool) -> Tensor:
+    """Returns the maps of `measure_names`, (maps, ...) from 0 to 1, of probabilities (outputs, ...) of each member."""
     total = entropy(torch.stack([*members]).mean(0), regions)
     if len(members) == 1:
         return total[None].clamp(0, 1)

@@ -17,7 +17,7 @@ from vil_dense.medical.data.mirroring import mirror_axes
 from vil_dense.medical.data.plan_schema import Plan
 from vil_dense.medical.data.preprocess import PlanGrid, network_input
 from vil_dense.medical.data.resample import Axis, slabs
-from vil_dense.medical.inference.uncertainty import Members, measure
+from vil_dense.medical.inference.uncertainty import Members, uncertainty_maps
 from vil_dense.medical.inference.volume_windows import SlidingWindow, score_rows
 from vil_dense.medical.label_map import LabelMap
 
@@ -50,7 +50,7 @@ def predict(
         windows: default: the plan's patch, overlapping by half.
         mirror: whether to average over mirror images, see `mirroring.mirror_axes`.
         probabilities: an array (I, J, K, outputs) uint16 to fill with probabilities times `PROBABILITY_STEPS`.
-        uncertainty: an array (I, J, K, maps) float32 to fill with the maps of `uncertainty.measures` of the networks.
+        uncertainty: an array (I, J, K, maps) float32 to fill with the `uncertainty.uncertainty_maps` of the networks.
             The scores of each network are then held at the same time.
         done: called after each window.
     """
@@ -78,7 +78,7 @@ def predict(
         place = (*[slice(None)] * axis, slice(start, start + logits.shape[axis + 1]))
         if uncertainty_view is not None:
             each = logits.unflatten(0, (members, count))
-            maps = measure([known.probabilities(own) for own in each], known.regions)
+            maps = uncertainty_maps([known.probabilities(own) for own in each], known.regions)
             uncertainty_view[place] = maps.movedim(0, -1).cpu().numpy()
             logits = each.mean(0)
         mask_view[place] = known.mask(logits)

@@ -197,7 +197,7 @@ def _slices(path: Path, header: "Dataset") -> list[Slice]:
     if GROUPS[0] in header:
         try:
             return [Slice(path, frame, number) for number, frame in enumerate(frame_headers(header), 1)]
-        except Exception as error:  # pydicom fails on damaged groups in every way
+        except Exception as error:  # pydicom raises errors of many types for damaged groups
             raise ValueError(f"{path} is damaged enhanced DICOM ({first_line(error)})") from None
     if int(header.get("NumberOfFrames") or 1) > 1:
         raise ValueError(

@@ -65,7 +65,9 @@ def read_frames(path: Path, numbers: Sequence[int]) -> Iterator[np.ndarray]:
             header = headers[number - 1]
             slope, intercept = float(header.get("RescaleSlope", 1)), float(header.get("RescaleIntercept", 0))
             yield (frame.T * slope + intercept).astype(np.float32)
-    except Exception as error:  # pydicom and its decoders fail in every way
+    except MemoryError:
+        raise
+    except Exception as error:  # pydicom and its decoders raise errors of many types for damaged files
         raise ValueError(
             f"{path} is damaged, or its compression cannot be read ({first_line(error)}); dcm2niix converts it"
         ) from None

@@ -68,28 +68,34 @@ def _structure_set(mask: np.ndarray, grid: Grid, names: Mapping[str, Any]) -> "D
     now = datetime.now()
     made.StructureSetLabel, made.ApprovalStatus, made.OperatorsName = "SEGMENTATION", "UNAPPROVED", ""
     made.StructureSetDate, made.StructureSetTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
-    images = [_image(headers[file]) for file in grid.files]
-    for image, frame in zip(images, grid.frame_numbers, strict=False):
-        image.ReferencedFrameNumber = frame
     made.ReferencedFrameOfReferenceSequence = [_frame_of_reference(first, list(map(_image, headers.values())))]
+    images = [_image(headers[file]) for file in grid.files]
+    if grid.frame_numbers:  # enhanced DICOM alone has them
+        for image, frame in zip(images, grid.frame_numbers, strict=True):
+            image.ReferencedFrameNumber = frame
+    _add_structures(made, {name: _contours(inside(mask, values), grid, images) for name, values in names.items()})
+    return made
+
+
+def _add_structures(made: "Dataset", contours: Mapping[str, "list[Dataset]"]) -> None:
+    """Adds a region of interest for each structure to a structure set, with its contours."""
+    frame_of_reference = made.ReferencedFrameOfReferenceSequence[0].FrameOfReferenceUID
     made.StructureSetROISequence, made.ROIContourSequence, made.RTROIObservationsSequence = [], [], []
-    for number, (name, values) in enumerate(names.items(), 1):
+    for number, (name, found) in enumerate(contours.items(), 1):
         made.StructureSetROISequence.append(
             _item(
                 ROINumber=number,
-                ReferencedFrameOfReferenceUID=first.FrameOfReferenceUID,
+                ReferencedFrameOfReferenceUID=frame_of_reference,
                 ROIName=name[:64],
                 ROIGenerationAlgorithm="AUTOMATIC",
             )
         )
-        found = _contours(inside(mask, values), grid, images)
         made.ROIContourSequence.append(
             _item(ReferencedROINumber=number, **(dict(ContourSequence=found) if found else {}))
         )
         made.RTROIObservationsSequence.append(
             _item(ObservationNumber=number, ReferencedROINumber=number, RTROIInterpretedType="", ROIInterpreter="")
         )
-    return made
 
 
 def _contours(mask: np.ndarray, grid: Grid, images: "list[Dataset]") -> "list[Dataset]":

@@ -25,7 +25,10 @@ def draw_nested(groups: Mapping[str, str], shares: Sequence[float], seed: int) -
         raise ValueError(f"a share is above 0 and at most 100 %, got {wrong[0]:g}")
     if not groups:
         raise ValueError("there are no cases to draw from")
-    order = sorted({*groups.values()}, key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
+    members: dict[str, list[str]] = {}
+    for name, group in groups.items():
+        members.setdefault(group, []).append(name)
+    order = sorted(members, key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
     found = {}
     for share in shares:
         target = math.ceil(share * len(groups) / 100 - 1e-9)  # of 10 % of 30, which is a little more than 3
@@ -33,7 +36,7 @@ def draw_nested(groups: Mapping[str, str], shares: Sequence[float], seed: int) -
         for group in order:
             if len(taken) >= target:
                 break
-            taken += [name for name, own in groups.items() if own == group]
+            taken += members[group]
         found[share] = sorted(taken)
     return found
 

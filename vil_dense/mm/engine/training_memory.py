@@ -110,7 +110,7 @@ def describe_training_memory(runner: Runner) -> list[str]:
     """Returns lines for the log: the estimate, and a warning if less is free; or why the estimate failed."""
     try:
         expected = estimate_training(runner)
-    except Exception as error:  # the step itself may not need what failed in the estimate
+    except Exception as error:  # a failed estimate must not stop the training
         return [f"memory: not estimated, {type(error).__name__}: {' '.join(str(error).split())[:200]}"]
     if expected is None:
         return []
@@ -137,7 +137,7 @@ def describe_training_time(runner: Runner) -> str:
     try:
         with torch.autocast(device, _autocast(runner), enabled=_autocast(runner) is not None):
             seconds = step_seconds(model, run, step.batch, step.size, backward=True).of(step.batch, step.size)
-    except Exception as error:  # as above
+    except Exception as error:  # a failed estimate must not stop the training
         return f"time: not estimated, {type(error).__name__}: {' '.join(str(error).split())[:200]}"
     kind = "" if device == "cuda" else "CPU "
     return f"time: about {seconds:.2g} {kind}s a step, {seconds * steps / 3600:.2g} {kind}h for {steps} steps"

@@ -124,9 +124,12 @@ def shown_warnings() -> Iterator[None]:
     """Prints each `UserWarning` as a line on stderr."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        yield
-    for message in (str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)):
-        print(f"warning: {message}", file=sys.stderr)
+        try:
+            yield
+        finally:
+            for warning in caught:
+                if issubclass(warning.category, UserWarning):
+                    print(f"warning: {warning.message}", file=sys.stderr)
 
 
 def read(segmentor: Segmentor, path: Path, name: Path) -> Prepared:

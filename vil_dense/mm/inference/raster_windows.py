@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 BLOCK = 512
 """Side of a block of the written file, in px."""
 LIVE_BYTES = 2**29
-"""Size of the logits of windows that are kept at one time; bounds the width of a stripe."""
+"""Size of the logits of windows that are held at one time; bounds the width of a stripe."""
 PIXEL_BYTES = 2**28
 """Size of the pixels of a row of windows, and of where they are valid; bounds the width of a stripe, too."""
 WHOLE_PX = 1024

@@ -239,7 +239,7 @@ class Segmentor:
         progress: Callable[[int, int], None] = lambda done, count: None,
         logits: Callable[[Tensor], Tensor] | None = None,
     ) -> Prediction:
-        """Returns the classes of a prepared image; `progress`: see `logit_bands`; `logits` replaces the method."""
+        """Returns the classes of a prepared image; `progress`: see `logit_bands`; `logits` replaces `self.logits`."""
         indices = np.empty(prepared.size, np.uint8 if len(self.classes) <= 256 else np.uint16)
         shares = np.empty((len(self.classes), *prepared.size), np.float32) if probabilities else None
         bands = logit_bands(

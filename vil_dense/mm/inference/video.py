@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +14,13 @@ from vil_dense.files import write_whole
 from vil_dense.mm.inference.batches import run_together
 
 if TYPE_CHECKING:
+    from vil_dense.mm.inference.prediction import Prediction
     from vil_dense.mm.inference.segmentor import Segmentor
 
 SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 """Endings of videos, in lower case."""
 QUIET = "-8"
-"""Level of FFmpeg's own messages at which it writes none: errors are said in a sentence here."""
+"""Level of FFmpeg's messages at which it writes none: `label_video` raises the errors."""
 DEFAULT_RATE = 25.0
 """Frames in a second, where a video does not say."""
 
@@ -60,33 +61,37 @@ def label_video(
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", QUIET)
     video = cv2.VideoCapture(str(path))
     try:
-        rate, count = video.get(cv2.CAP_PROP_FPS), int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+        rate, total = video.get(cv2.CAP_PROP_FPS), int(video.get(cv2.CAP_PROP_FRAME_COUNT))
 
         def write(part: Path) -> None:
             done, writer = 0, None
             try:
-                frames_left = _frames(video)
-                while frames := list(islice(frames_left, segmentor.batch)):
-                    prepared = [segmentor.prepare(frame, f"{done + index:06d}") for index, frame in enumerate(frames)]
-                    for prediction in run_together(segmentor, prepared):
-                        shown = np.asarray(prediction.overlay(opacity, legend=False))
-                        writer = writer or _open(part, rate, shown)
-                        writer.write(shown[..., ::-1])
-                        if masks:
-                            prediction.save(masks / f"{prediction.name}.png")
-                        done += 1
-                    progress(done, max(count, done))
+                for prediction in _predictions(segmentor, video):
+                    shown = np.asarray(prediction.overlay(opacity, legend=False))
+                    writer = writer or _open(part, rate, shown)
+                    writer.write(shown[..., ::-1])
+                    if masks:
+                        prediction.save(masks / f"{prediction.name}.png")
+                    done += 1
+                    progress(done, max(total, done))
             finally:
                 if writer:
                     writer.release()
             if not done:
                 raise ValueError("OpenCV reads no frame of it: it is damaged, or not a video")
-            if done < count:
-                warnings.warn(f"{path} says that it has {count} frames, and {done} can be read", stacklevel=2)
+            if done < total:
+                warnings.warn(f"{path} says that it has {total} frames, and {done} can be read", stacklevel=2)
 
         write_whole(out, write)
     finally:
         video.release()
+
+
+def _predictions(segmentor: "Segmentor", video: cv2.VideoCapture) -> Iterator["Prediction"]:
+    """Yields the predictions of the frames, named by their numbers; `segmentor.batch` frames run at one time."""
+    frames, numbers = _frames(video), count()
+    while batch := list(islice(frames, segmentor.batch)):
+        yield from run_together(segmentor, [segmentor.prepare(frame, f"{next(numbers):06d}") for frame in batch])
 
 
 def _frames(video: cv2.VideoCapture) -> Iterator[np.ndarray]:

@@ -15,6 +15,8 @@ OVERSAMPLING = 3
 """Candidates for each point of a loss, of which the most uncertain are taken (PointRend, arXiv 1912.08193)."""
 UNCERTAIN = 0.75
 """Fraction of the points that are taken so; the others are uniform."""
+WEIGHTS = dict(loss_class=2.0, loss_mask=5.0, loss_dice=5.0)
+"""Factors on the losses, and on their costs in the assignment (arXiv 2112.01527, section 4.1)."""
 
 
 class MaskClassificationLoss(nn.Module):
@@ -24,7 +26,6 @@ class MaskClassificationLoss(nn.Module):
         num_classes: K; the logits have K + 1 classes, whose last is "no object".
         num_points: points of a mask.
         no_object_weight: weight of "no object" in the cross entropy.
-        class_weight, mask_weight, dice_weight: factors on the three losses, and on their costs in the assignment.
         ignore_index: label that does not count.
     """
 
@@ -33,15 +34,11 @@ class MaskClassificationLoss(nn.Module):
         num_classes: int,
         num_points: int = 12544,
         no_object_weight: float = 0.1,
-        class_weight: float = 2.0,
-        mask_weight: float = 5.0,
-        dice_weight: float = 5.0,
         ignore_index: int = 255,
     ) -> None:
         super().__init__()
         self.num_classes, self.num_points, self.ignore_index = num_classes, num_points, ignore_index
         self.no_object_weight = no_object_weight
-        self.weights = dict(loss_class=class_weight, loss_mask=mask_weight, loss_dice=dice_weight)
 
     def forward(self, outputs: list[tuple[Tensor, Tensor]], labels: Tensor) -> dict[str, Tensor]:
         """Returns the losses of class, mask and Dice, each summed over the layers, times their weights.
@@ -54,7 +51,7 @@ class MaskClassificationLoss(nn.Module):
         losses = [self._layer(classes.float(), masks.float(), labels, shown) for classes, masks in outputs]
         return {
             name: weight * torch.stack(parts).sum()
-            for (name, weight), parts in zip(self.weights.items(), zip(*losses, strict=True), strict=True)
+            for (name, weight), parts in zip(WEIGHTS.items(), zip(*losses, strict=True), strict=True)
         }
 
     def _layer(self, classes: Tensor, masks: Tensor, labels: Tensor, shown: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -91,10 +88,11 @@ class MaskClassificationLoss(nn.Module):
         counts = (found != self.ignore_index).to(logits)
         cross, dice = pairwise_mask_losses(logits, truth, counts)
         probability = classes.softmax(-1).gather(2, shown.clamp(min=0)[:, None].expand(-1, classes.shape[1], -1))
-        weights = self.weights
-        cost = weights["loss_mask"] * cross + weights["loss_dice"] * dice - weights["loss_class"] * probability
+        cost = WEIGHTS["loss_mask"] * cross + WEIGHTS["loss_dice"] * dice - WEIGHTS["loss_class"] * probability
         queries = torch.full(shown.shape, NO_MASK)
-        for row, table, present in zip(queries, cost.cpu(), shown.cpu() != NO_MASK, strict=True):
+        # The assignment refuses NaN. A query with NaN costs 0, so that it is assigned and the loss is NaN, which
+        # `NaNGuardHook` reports.
+        for row, table, present in zip(queries, cost.nan_to_num().cpu(), shown.cpu() != NO_MASK, strict=True):
             chosen, columns = linear_sum_assignment(table[:, present])
             row[torch.from_numpy(columns)] = torch.from_numpy(chosen)  # the classes of a picture are the first columns
         return queries.to(shown.device)

@@ -75,10 +75,10 @@ class Attention(nn.Module):
 class QueryLayer(nn.Module):
     """Updates queries by masked attention to a map, self-attention and an MLP, each followed by a LayerNorm."""
 
-    def __init__(self, dim: int, num_heads: int, mlp_ratio: int = 4) -> None:
+    def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
         self.cross, self.self_attention = Attention(dim, num_heads), Attention(dim, num_heads)
-        self.mlp = nn.Sequential(nn.Linear(dim, mlp_ratio * dim), nn.ReLU(), nn.Linear(mlp_ratio * dim, dim))
+        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.ReLU(), nn.Linear(4 * dim, dim))
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
 
     def forward(self, x: Tensor, query_positions: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ from vil_dense.medical.inference.probabilities import Probabilities
 from vil_dense.medical.intervals import summarise_with_intervals
 from vil_dense.medical.label_map import LabelMap
 from vil_dense.medical.metrics import NSD_DEFINITIONS, TOLERANCE_MM, Score, save_scores, score_files, summarise
-from vil_dense.medical.report import read_report
+from vil_dense.medical.report import read_uncertainty
 from vil_dense.medical.volume_pages import Pair, save_evaluation_page
 from vil_dense.mm.cli.grids import check_settings, fingerprint, save_settings
 from vil_dense.mm.volumes.weights import load_segmentors, predicting
@@ -165,8 +165,7 @@ class CrossValidation:
         summary |= summarise_with_intervals(scores, patients) | dict(
             nsd_tolerance_mm=self.tolerance_mm, nsd=self.nsd, nsd_definition=NSD_DEFINITIONS[self.nsd]
         )
-        reports = {name: read_report(self.folder(fold) / "held_out/masks", name) for name, fold in owners.items()}
-        unsure = {name: report["uncertainty"] for name, report in reports.items() if report.get("uncertainty")}
+        unsure = read_uncertainty({name: self.folder(fold) / "held_out/masks" for name, fold in owners.items()})
         if correlation := uncertainty_correlation(unsure, scores):
             summary["uncertainty"] = correlation
         summary["by_fold"] = {fold: _means(found) for fold, found in by_fold.items()}

@@ -33,7 +33,8 @@ class ProbeHook(Hook):
         batch_size: pictures that the network sees at one time.
 
     Raises:
-        FileNotFoundError, ValueError: before the first step, if the folder cannot be used.
+        FileNotFoundError, ValueError: before the first step, if the folder cannot be used, or the pipeline of training
+            has no `RandomResizedCrop`.
     """
 
     def __init__(self, data_root: str | None = None, interval: int = 5000, k: int = 20, batch_size: int = 32) -> None:
@@ -50,7 +51,9 @@ class ProbeHook(Hook):
         if self.data_root is None or not is_main_process():
             return
         steps = next(parts(runner.train_dataloader.dataset)).pipeline.transforms
-        size = next(step.size for step in reversed(steps) if isinstance(step, RandomResizedCrop))
+        size = next((step.size for step in reversed(steps) if isinstance(step, RandomResizedCrop)), None)
+        if size is None:
+            raise ValueError("ProbeHook takes its size from RandomResizedCrop, which the pipeline of training lacks")
         pipeline = [dict(type="LoadPicture"), dict(type="ResizeCentreCrop", size=size), dict(type="PackPicture")]
         datasets: dict[str, LabelledPictures] = {
             split: DATASETS.build(
