@@ -99,13 +99,15 @@ def main() -> int:
             return 0
         summary = study.pool(folds)
         for name, values in summary.get("uncertainty", {}).items():
-            print(f"{name}: Spearman's correlation with mean Dice {values['spearman']:.2f}, p {values['p']:.2g}")
+            words = f"Spearman's correlation with mean Dice {values['spearman']:.2f}, p {values['p']:.2g}"
+            print(f"{name}: {words} ({values['cases']} cases)")
         print("\n".join(table(summary)))
         print(f"intervals: {summary['interval']}; {summary['rule']}")
         if left := summary["never_held_out"]:
             print(
                 f"warning: {len(left)} cases are in no held-out part of these folds ({left[0]}, ...)", file=sys.stderr
             )
+        print(f"report: {study.root / 'report.html'}")
         print(f"{summary['cases']} cases of {len(folds)} folds pooled in {study.root}")
     return 0
 
