@@ -207,6 +207,8 @@ def test_a_training_that_fails_is_named_and_not_done(tmp_path: Path, capsys: pyt
     with pytest.raises(SystemExit) as end:
         grids.train_once(script, "config.py", tmp_path / "run", grids.as_options({"a.b": None, "c": "x y"}))
     assert end.value.code == 75 and not (tmp_path / "run/done").exists()
-    assert_error_line(capsys.readouterr().err, str(tmp_path / "run/output.log"), "75", "resumes")
+    shown = capsys.readouterr()
+    assert str(tmp_path / "run/output.log") in shown.out, "named when the training begins"
+    assert_error_line(shown.err, str(tmp_path / "run/output.log"), "75", "resumes")
     said = (tmp_path / "run/output.log").read_text()
     assert "'--resume', '--work-dir'" in said and "'a.b=None'" in said and "x y" in said
