@@ -1,6 +1,7 @@
 """Tests charts of points: each has its place and name, and numbers that are not finite leave no trace."""
 
 import math
+import re
 
 from page_checks import Page
 
@@ -23,6 +24,14 @@ def test_points_and_lines() -> None:
     assert len(levels) == 2 and levels[1] < y2 < levels[0] < y1, "the axis has room for the lines"
     assert "difference, ml -2" in page.text and "bias" in page.text and "low" not in page.text
     assert scatter_chart("t", points[2:], "x", "y") == ""
+
+
+def test_numbers_leave_the_name_of_their_axis_free() -> None:
+    html = scatter_chart("t", [Point("a", 2.351, 1.0), Point("b", 2.445, 2.0)], "mean of both, ml", "ml")
+    row = re.findall(rf'<text x="([\d.]+)" y="{HEIGHT - 6}" text-anchor="(\w+)">([^<]+)', html)
+    (end, _, name), *numbers = [(float(x), anchor, text) for x, anchor, text in row]
+    assert len(numbers) > 1 and name == "mean of both, ml 2.46"
+    assert all(x + 5.5 * len(text) / 2 < end - 5.5 * len(name) for x, _, text in numbers)
 
 
 def test_strips_have_their_mean() -> None:

@@ -58,6 +58,14 @@ def test_plan_tool(sample: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     assert not (tmp_path / "none.json").exists()
 
 
+def test_the_plan_tool_names_regions_and_what_is_ignored() -> None:
+    describe = runpy.run_path(str(ROOT / "tools/volumes/plan.py"))["describe_labels"]
+    labels = dict(background=0, whole=[1, 2], core=2)
+    assert describe(dict(labels=labels)) == "classes: background, whole, core"
+    plan = dict(labels=labels, regions_class_order=[1, 2], ignore_label=0)
+    assert describe(plan) == "regions: background, whole, core, without annotation: 0"
+
+
 def test_plan_to_a_target(sample: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     small = ("network.depths=(0,1)", "network.channels=(4,8)", "network.deep_supervision=1")
     options = ("--out", tmp_path / "plan.json", "--set", *small, "--gpu-memory")

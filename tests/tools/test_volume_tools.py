@@ -52,8 +52,9 @@ def test_a_warning_for_each_device(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     survey = SimpleNamespace(todo=[1], cases=[1], largest=lambda plan: grid, windows=dict(a=1), grids=grids)
     say(survey, [([], {}, None)], "cuda")
     said = capsys.readouterr()
+    assert "voxels, 1 window; memory: about 1.00 GiB" in said.out
     assert said.err == "warning: 2.0 GiB are free on the GPU\n"
-    assert said.out.endswith("for Python and its libraries; about 3.0 GiB beside the weights on the GPU\n")
+    assert said.out.endswith("for Python and its libraries; about 3.00 GiB beside the weights on the GPU\n")
 
 
 def test_from_images_to_masks_to_scores(trained: tuple[Path, Path], images: Path, tmp_path: Path, run) -> None:
@@ -97,18 +98,18 @@ def test_from_images_to_masks_to_scores(trained: tuple[Path, Path], images: Path
 
 
 def test_a_data_list(trained: tuple[Path, Path], images: Path, tmp_path: Path, run) -> None:
-    """One fold of it is predicted, and scored against its labels."""
+    """One fold of it is predicted, and scored against its labels; no warning names the images of other folds."""
     truth = (np.random.default_rng(0).random((17, 12, 9)) < 0.5).astype(np.uint8)
     for name in "ab":
         write_nifti(tmp_path / f"labels/{name}.nii.gz", truth, affine("LAS", (0.9, 1.1, 2.0)))
     entries = [
         dict(image=f"images/{name}.nii.gz", label=f"labels/{name}.nii.gz", fold=fold) for fold, name in enumerate("ab")
     ]
-    listed = tmp_path / "list.json"
+    listed = tmp_path / "dataset.json"
     listed.write_text(json.dumps(dict(training=entries)))
     choice = ["--section", "training", "--fold", "1"]
-    code, said, _ = run("volumes/predict", *trained, listed, "--out", tmp_path / "out", *choice)
-    assert code == 0 and "1 of 1 volume segmented" in said
+    code, said, errors = run("volumes/predict", *trained, tmp_path, "--out", tmp_path / "out", *choice)
+    assert code == 0 and "1 of 1 volume segmented" in said and "warning" not in errors
     masks = tmp_path / "out/masks"
     code, said, _ = run("volumes/evaluate", trained[0], masks, listed, "--out", tmp_path / "scores", *choice)
     assert code == 0 and "1 cases scored" in said

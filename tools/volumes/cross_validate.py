@@ -107,6 +107,7 @@ def main() -> int:
             print(
                 f"warning: {len(left)} cases are in no held-out part of these folds ({left[0]}, ...)", file=sys.stderr
             )
+        print(f"report: {study.root / 'report.html'}")
         print(f"{summary['cases']} cases of {len(folds)} folds pooled in {study.root}")
     return 0
 

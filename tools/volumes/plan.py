@@ -32,12 +32,18 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def describe_labels(plan: dict[str, Any]) -> str:
+    """Returns the names of the classes or regions, and the value of voxels without annotation."""
+    kind = "regions" if plan.get("regions_class_order") else "classes"
+    ignored = f", without annotation: {plan['ignore_label']}" if plan.get("ignore_label") is not None else ""
+    return f"{kind}: {', '.join(plan['labels'])}{ignored}"
+
+
 def describe(made: dict[str, Any]) -> list[str]:
     """Returns lines on what was chosen and why."""
     plan, cost = made["plan"], made["cost"]
-    classes, channels = (", ".join(plan[key]) for key in ("labels", "channels"))
     lines = [
-        f"cases: {made['data']['cases']}, classes: {classes}, channels: {channels}",
+        f"cases: {made['data']['cases']}, {describe_labels(plan)}, channels: {', '.join(plan['channels'])}",
         f"spacing: {plan['spacing_mm']} mm, median size {plan['median_size_vox']} voxels",
         f"patch: {plan['patch_vox']} voxels, batch {plan['batch_size']}; intensity: {plan['intensity'][0]['rule']}",
         f"sequence blocks: {plan['network']['depths']} at the scales, tokens of a patch {cost['tokens']}",

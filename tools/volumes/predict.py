@@ -4,10 +4,10 @@ Command: python tools/volumes/predict.py CONFIG CHECKPOINT [CHECKPOINT ...] INPU
          python tools/volumes/predict.py RUN [RUN ...] INPUT --out DIR
          python tools/volumes/predict.py --best best.json INPUT --out DIR
 
-RUN is the work folder of a training, or that of a cross-validation for the networks of all its folds. best.json is the
-choice of find_best.py. INPUT is a volume (NIfTI, NRRD, MetaImage, a folder of one DICOM series, ...), a folder of them,
-a data list (JSON of the Decathlon or of MONAI; --section and --fold choose from it), or with --fold the folder of a
-data set. Writes to DIR for each case:
+RUN is the work folder of a training, whose last checkpoint is taken, or that of a cross-validation for the networks
+of all its folds. best.json is the choice of find_best.py. INPUT is a volume (NIfTI, NRRD, MetaImage, a folder of one
+DICOM series, ...), a folder of them, a data list (JSON of the Decathlon or of MONAI; --section and --fold choose from
+it), or with --fold the folder of a data set. Writes to DIR for each case:
 
   masks/NAME.nii.gz         classes on the grid of the image, with its header
   overlays/NAME.png         axial, coronal and sagittal plane with the mask over the image
@@ -129,7 +129,8 @@ def describe_survey(
     ]
     expected = max(estimates, key=lambda one: one.total)._replace(weights=sum(one.weights for one in estimates))
     windows = max(survey.windows.values())
-    print(f"largest volume: {' x '.join(map(str, largest.shape))} voxels, {windows} windows; memory: {expected}")
+    sizes = f"{' x '.join(map(str, largest.shape))} voxels, {windows} window{'s' * (windows != 1)}"
+    print(f"largest volume: {sizes}; memory: {expected}")
     for where, needed in (("cpu", expected.total), (device, expected.gpu)):
         free = free_memory(where)
         if free is not None and needed > free:
@@ -206,8 +207,9 @@ def main() -> int:
         networks, plan, windows = configurations[0]
         choice = args.section, args.fold, found.patient, args.series
         cases = find_cases(Path(args.input), len(plan["channels"]), *choice)
-        for line in describe_inputs(Path(args.input), cases, len(plan["channels"])):
-            print(f"warning: {line}", file=sys.stderr)
+        if args.section is None and args.fold is None:  # else the other files are left out on purpose
+            for line in describe_inputs(Path(args.input), cases, len(plan["channels"])):
+                print(f"warning: {line}", file=sys.stderr)
         cases = cases if args.frame is None else by_frame(cases, args.frame)
         shares = None if args.probabilities is None else Probabilities(args.probabilities, args.probability_bits)
         settings = dict(checkpoints=[f"{path.name} {sha256(path)}" for paths in found.checkpoints for path in paths])

@@ -126,8 +126,9 @@ def save_prediction_page(folder: Path, command_line: str) -> Path:
     ]
     few = f" The page shows {SHOWN} of them; the table links to the others." if len(reports) > SHOWN else ""
     first = " Those of the highest entropy, and those in which nothing was found, come first." if measures else ""
+    count = f"{len(reports)} case{'s' * (len(reports) != 1)}"
     lead = [
-        paragraph(f"{len(reports)} cases. There is no truth here, so there are no scores.{first}{few}"),
+        paragraph(f"{count}. There is no truth here, so there are no scores.{first}{few}"),
     ]
     names = [*dict.fromkeys(row["structure"] for report in reports for row in report["structures"])]
     sections = {

@@ -10,8 +10,8 @@ from vil_dense.report.page import swatches
 
 WIDTH, HEIGHT = 360, 210
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 8, 22
-NAMED = 80
-"""Width that the name of the x axis takes, with its last number."""
+CHARACTER = 6
+"""Width of a character of the axes, in units of the viewBox."""
 COLOURS = 8
 """Number of colours for curves in the style sheet; further curves use them again, dashed."""
 MARKED = 40
@@ -87,11 +87,13 @@ def axes(
             line + Markup('<text x="{}" y="{:.1f}" text-anchor="end">{:g}</text>').format(LEFT - 6, y + 4, tick)
         )
     text = Markup('<text x="{:.1f}" y="{}" text-anchor="{}">{}</text>')
-    parts.append(text.format(WIDTH - RIGHT, HEIGHT - 6, "end", f"{x_name} {_short(x_range[1])}"))
+    last = f"{x_name} {_short(x_range[1])}"
+    parts.append(text.format(WIDTH - RIGHT, HEIGHT - 6, "end", last))
+    room = WIDTH - RIGHT - CHARACTER * (len(last) + 1)
     for tick in x_ticks:
-        x = place(tick, x_range, LEFT, WIDTH - RIGHT)
-        if LEFT <= x < WIDTH - RIGHT - NAMED and (tick == round(tick) or not whole):
-            parts.append(text.format(x, HEIGHT - 6, "middle", _short(tick)))
+        x, number = place(tick, x_range, LEFT, WIDTH - RIGHT), _short(tick)
+        if LEFT <= x < room - CHARACTER * len(number) / 2 and (tick == round(tick) or not whole):
+            parts.append(text.format(x, HEIGHT - 6, "middle", number))
     return Markup("").join(parts)
 
 

@@ -35,6 +35,8 @@ def test_channels_of_a_case_are_told_from_case_numbers(tmp_path: Path) -> None:
     assert found(folder, channels=2) == expected
     assert list(found(folder, channels=1)) == ["amos_0004", "x_0000", "x_0001", "y_0000", "y_0001"]
     assert found(touch(tmp_path / "one", "x_0000.nii", "y_0000.nii")) == dict(x=["x_0000.nii"], y=["y_0000.nii"])
+    assert found(tmp_path / "one/x_0000.nii") == dict(x=["x_0000.nii"]), "a file has the name that it has in a folder"
+    assert list(found(tmp_path / "in/x_0000.nii", channels=2)) == ["x_0000"]
 
 
 def test_a_data_list(tmp_path: Path) -> None:

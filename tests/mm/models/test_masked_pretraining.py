@@ -1,5 +1,6 @@
 """Masked pretraining of pictures: mask, loss on masked patches alone, runs that resume, weights that move on."""
 
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from refusals import assert_error_line, raises_one_line
 from run_command import run_command
 
 from vil_dense.mm.engine.hooks.probes import ProbeHook
+from vil_dense.mm.engine.hooks.reconstructions import ReconstructionHook
 from vil_dense.mm.engine.hooks.reports import read_scalars
 from vil_dense.mm.models.masked_pretraining import MaskedImageModel, draw_mask, masked_square_error
 from vil_dense.mm.utils.safe_load import load_safely
@@ -120,6 +122,17 @@ def test_a_probe_needs_the_size_of_the_crops():
     runner = SimpleNamespace(train_dataloader=SimpleNamespace(dataset=dataset))
     with raises_one_line(ValueError, "ProbeHook", "RandomResizedCrop"):
         ProbeHook("labelled").before_train(runner)
+
+
+@pytest.mark.parametrize(
+    ("losses", "result"), [({5: 0.9}, "0.9000 at step 5"), ({5: 0.9, 10: 0.8}, "0.8000 at step 10, 0.9000 at step 5")]
+)
+def test_a_loss_is_reported_once(losses: dict[int, float], result: str, tmp_path: Path):
+    (tmp_path / "vis_data").mkdir()
+    lines = [json.dumps(dict(step=step, loss=loss)) for step, loss in losses.items()]
+    (tmp_path / "vis_data/scalars.json").write_text("\n".join(lines))
+    runner = SimpleNamespace(cfg={}, log_dir=str(tmp_path))
+    assert ReconstructionHook().result(runner, {}, "val") == f"loss of the masked places {result}"
 
 
 @pytest.fixture(scope="module")

@@ -58,8 +58,9 @@ def find_cases(
     Args:
         source: a volume, a folder of volumes, or a JSON list (Decathlon's, MONAI's) with paths relative to it. In a
             folder `NAME_0000.nii.gz`, `NAME_0001.nii.gz`, ... are the channels of one case where there are as many as
-            `channels`. A folder of DICOM files is a volume. With `section` or `fold` also the folder of a data set, or
-            nnU-Net's `dataset.json`, see `datalist.read_datalist`; their only list is `training`.
+            `channels`, and so is a single `NAME_0000.nii.gz` of one. A folder of DICOM files is a volume. With
+            `section` or `fold` also the folder of a data set, or nnU-Net's `dataset.json`, see
+            `datalist.read_datalist`; their only list is `training`.
         section: list of the JSON.
         fold: only the cases that this fold validates on, as in training.
         patient: see `folds.find_splits`.
@@ -83,7 +84,7 @@ def find_cases(
     elif source.is_file() and is_series(source):
         cases = [Case(source.resolve().parent.name, (source,), None)]
     elif source.is_file():
-        cases = [Case(stem(source), (source,), None)]
+        cases = _grouped([source], channels)
     else:
         raise FileNotFoundError(f"no volume, folder or data list at {source}")
     if series and not is_series(source):
@@ -97,7 +98,8 @@ def find_cases(
 
 
 def describe_inputs(source: Path, cases: Sequence[Case], channels: int) -> list[str]:
-    """Returns warnings on a folder: files that are not read, and files that look like channels of one case.
+    """Returns warnings on the cases of all files of a folder: files that are not read, and files that look like
+    channels of one case.
 
     Raises:
         ValueError: two or more names have the same numbers from 0000 on, as nnU-Net numbers channels, and they are not

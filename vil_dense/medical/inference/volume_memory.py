@@ -46,9 +46,9 @@ class Estimate(NamedTuple):
 
     def __str__(self) -> str:
         weights, *phases = (f"{name} {getattr(self, name) / GIB:.2f}" for name in self._fields if name != "gpu")
-        gpu = f"; about {self.gpu / GIB:.1f} GiB beside the weights on the GPU" if self.gpu else ""
+        gpu = f"; about {self.gpu / GIB:.2f} GiB beside the weights on the GPU" if self.gpu else ""
         return (
-            f"about {self.total / GIB:.1f} GiB ({weights}; the largest of {', '.join(phases)}), "
+            f"about {self.total / GIB:.2f} GiB ({weights}; the largest of {', '.join(phases)}), "
             f"plus about {PYTHON_GIB} GiB for Python and its libraries{gpu}"
         )
 

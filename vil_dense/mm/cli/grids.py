@@ -51,11 +51,11 @@ def train(script: Path, config: str | Path, folder: Path, options: Sequence[str]
 
 
 def train_once(script: Path, config: str | Path, folder: Path, options: Sequence[str]) -> None:
-    """Trains as `train` does, unless the training is complete; its output is in `output.log` in the folder."""
+    """Trains as `train` does, unless the training is complete; the screen names `output.log`, its output."""
     if (folder / DONE).is_file():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    print(f"training, see {folder / 'output.log'}", flush=True)
+    print(f"training, with its output in {folder / 'output.log'}", flush=True)
     train(script, config, folder, options, log=folder / "output.log")
     (folder / DONE).touch()
 

@@ -16,6 +16,7 @@ from vil_dense.mm.engine.resolve.config import (
     resolve_classes,
     resolve_compile,
     resolve_loaders,
+    resolve_log_interval,
     resolve_norm,
     resolve_warmup,
 )
@@ -114,6 +115,14 @@ def test_a_run_of_three_steps_needs_no_schedule():
     cfg.train_cfg.max_iters = 3
     assert_one_line(resolve_warmup(cfg), "constant", "3")
     assert cfg.param_scheduler == []
+
+
+@pytest.mark.parametrize(("steps", "interval"), [(9, 50), (10, 5), (30, 6), (99, 19), (100, 50), (1200, 50)])
+def test_a_short_run_logs_a_curve(steps: int, interval: int):
+    cfg = camvid()
+    cfg.default_hooks.logger.interval, cfg.train_cfg.max_iters = 50, steps
+    assert bool(resolve_log_interval(cfg)) == (interval != 50)
+    assert cfg.default_hooks.logger.interval == interval
 
 
 def test_warmup_fits_the_run():

@@ -68,13 +68,14 @@ class ReconstructionHook(RunReportHook):
         return path
 
     def result(self, runner: Runner, metrics: dict[str, float], split: str) -> str:
-        """Returns the first and the last logged loss of the masked places."""
+        """Returns the last logged loss of the masked places, and the first one if there are two."""
         logs = runner.work_dir if runner.cfg.get("resume") else runner.log_dir
         losses = read_scalars(logs, "loss")
         if not losses:
             return "none, the run logged no loss"
         first, last = min(losses), max(losses)
-        return f"loss of the masked places {losses[last]:.4f} at step {last}, {losses[first]:.4f} at step {first}"
+        begin = f", {losses[first]:.4f} at step {first}" if first < last else ""
+        return f"loss of the masked places {losses[last]:.4f} at step {last}{begin}"
 
     def best(self, curve: dict[int, float]) -> str:
         return ""

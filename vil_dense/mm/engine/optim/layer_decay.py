@@ -92,4 +92,5 @@ class ViLLayerDecay(DefaultOptimWrapperConstructor):
                 dict(params=members, lr=self.base_lr * scale, weight_decay=(self.base_wd or 0.0) if decay else 0.0)
             )
         blocks = f"{blocks_per_layer} block{'s' * (blocks_per_layer != 1)} per layer"
-        print_log(f"{len(params)} parameter groups, layer decay {rate}, {blocks}", "current")
+        layers = "no layer decay" if rate == 1 else f"layer decay {rate}, {blocks}"
+        print_log(f"{len(params)} parameter groups, {layers}", "current")

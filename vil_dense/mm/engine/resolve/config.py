@@ -41,7 +41,7 @@ def resolve_config(cfg: Config, world_size: int, cuda: bool, weights: dict | Non
     ]
     resolve_classes(cfg)
     if cfg.get("optim_wrapper"):
-        lines += [resolve_warmup(cfg), resolve_amp(cfg, cuda)]
+        lines += [resolve_warmup(cfg), resolve_log_interval(cfg), resolve_amp(cfg, cuda)]
     return [line for line in (*lines, resolve_processes(cfg, world_size, cuda)) if line]
 
 
@@ -152,6 +152,19 @@ def _shorten_warmup(schedule: ConfigDict, length: int, unit: str) -> str:
         return ""
     schedule.warmup = length // 10
     return f"warm-up: {schedule.warmup} {unit}, since {requested} would outlast the run of {length}"
+
+
+def resolve_log_interval(cfg: Config) -> str:
+    """Shortens the steps between two logged losses to a fifth of a run that would log fewer than two, at least 5.
+
+    MMEngine logs the batches of a validation at the same interval, which is why it does not become 1.
+    """
+    logger, steps = (cfg.get("default_hooks") or {}).get("logger") or {}, cfg.train_cfg.get("max_iters") or 0
+    asked = logger.get("interval") or 0
+    if not 10 <= steps < 2 * asked:
+        return ""
+    logger["interval"] = max(5, steps // 5)
+    return f"losses are logged every {logger['interval']} steps, since {asked} are too many for a curve of {steps}"
 
 
 def resolve_classes(cfg: Config) -> str:
