@@ -44,12 +44,12 @@ def build(args: argparse.Namespace) -> "Runner":
             raise ValueError(f"{trained.name} was published without its data: test it by its config and checkpoint")
     else:
         cfg = read_config(args, subfolder)
-        if missing := [key for key in ("test_dataloader", "test_cfg", "test_evaluator") if cfg.get(key) is None]:
-            raise ValueError(f"{args.config} has no {missing[0]}, so nothing of it can be tested")
         weights = read_weights(args.checkpoint)
     if (args.out or args.show_dir) and "decode_head" not in cfg.model:
         asked = " and ".join(f"--{name}" for name in ("out", "show-dir") if getattr(args, name.replace("-", "_")))
         raise ValueError(f"{asked}: only for segmentors of pictures, and {args.config} is of type {cfg.model.type}")
+    if missing := [key for key in ("test_dataloader", "test_cfg", "test_evaluator") if cfg.get(key) is None]:
+        raise ValueError(f"{args.config} has no {missing[0]}, so nothing of it can be tested")
     check_folders(cfg.work_dir, args.out, args.show_dir)
     cfg.model.pop("picture_weights", None)  # the initial weights of training
     cfg.load_from, cfg.resume = None, False  # in the config of a resumed run, an earlier checkpoint

@@ -109,7 +109,9 @@ def test_pooling_through_the_command_line(made: Path, run) -> None:
     where = ["--work-dir", made / "a", "--probabilities"]
     code, said, error = run("volumes/cross_validate", made / "a.py", *where, "--pool")
     assert code == 0 and "4 cases of 2 folds pooled" in said and "draws of 4 cases" in said, error
-    assert [line.split()[0] for line in said.splitlines()[-5:-2]] == ["organ_2", "organ_10", "mean"], said
+    lines = said.splitlines()
+    end = next(number for number, line in enumerate(lines) if line.startswith("intervals:"))
+    assert [line.split()[0] for line in lines[end - 3 : end]] == ["organ_2", "organ_10", "mean"], said
     page = check_page(made / "a/report.html")
     assert len(page.all("img")) == 4 and "Cross-validation of a.py, folds 0, 1" in page.text and "entropy" in page.text
     assert len(list((made / "a").glob("fold_*/held_out/entropy/*.nii.gz"))) == 4

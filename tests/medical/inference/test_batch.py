@@ -232,4 +232,4 @@ def test_the_estimate_of_a_gpu(images: Path, scores_on: str, monkeypatch: pytest
     assert on_cpu.windows > inside > found.windows
     expected = inside if scores_on == "cpu" else on_cpu.windows - found.windows
     assert abs(found.gpu - expected) <= 1, "the same but for rounding"
-    assert re.search(r"; about 0.\d GiB beside the weights on the GPU$", str(found))
+    assert re.search(r"; about 0.\d\d GiB beside the weights on the GPU$", str(found))
