@@ -6,6 +6,7 @@ import json
 import os
 import re
 import runpy
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -78,6 +79,11 @@ def test_from_images_to_masks_to_scores(trained: tuple[Path, Path], images: Path
 
     code, said, _ = run("volumes/evaluate", path, out / "masks", out / "masks", "--out", tmp_path / "scores")
     assert code == 0 and "mean: Dice 1, HD95 0 mm, NSD 1" in said
+    (tmp_path / "of_a_bundle").mkdir()
+    for mask in (out / "masks").iterdir():
+        shutil.copy(mask, tmp_path / "of_a_bundle" / mask.name.replace(".", "_seg.", 1))
+    code, again, _ = run("volumes/evaluate", path, tmp_path / "of_a_bundle", out / "masks", "--out", tmp_path / "seg")
+    assert code == 0 and "mean: Dice 1, HD95 0 mm, NSD 1" in again, "as MONAI names masks"
     with (tmp_path / "scores/metrics.csv").open() as file:
         assert [(row["case"], row["structure"], row["dice"]) for row in csv.DictReader(file)] == [
             ("a", "organ", "1"),

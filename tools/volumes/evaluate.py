@@ -56,6 +56,8 @@ def pairs(
     from vil_dense.medical.volume_pages import Pair
 
     found = {case.name: case.images[0] for case in find_cases(masks)}
+    # A MONAI bundle names the mask of NAME `NAME_seg`.
+    found = {name.removesuffix("_seg"): path for name, path in found.items() if name.endswith("_seg")} | found
     truths = find_cases(labels, section=section, fold=fold, patient=patient)
     if len(found) == len(truths) == 1 and masks.is_file():
         found = {truths[0].name: masks}
