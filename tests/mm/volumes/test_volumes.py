@@ -228,9 +228,10 @@ def test_all_cases_are_trained_on_and_none_is_scored(sample: Path, tmp_path: Pat
 def test_a_score_of_training_cases_says_so(options: dict, held_out: bool, capsys) -> None:
     cfg = Config.fromfile(ROOT / "configs/vil_unet3d_sample.py")
     cfg.merge_from_dict(options)
-    resolve_plan(cfg)
+    named = resolve_plan(cfg)
     line = describe_fold(cfg)
     assert scores_held_out(cfg) is held_out
+    assert named.endswith(f", held-out fold: {cfg.fold}") is (held_out and cfg.fold is not None)
     assert ("warning" in line) is (cfg.fold is None and not held_out) and ("no score" in line) is (cfg.fold == "all")
     said = VolumeReportHook().result(SimpleNamespace(cfg=cfg), dict(Dice=0.5), "val")
     assert said.startswith("Dice 0.5000") and ("trained on" in said) is not held_out

@@ -13,7 +13,8 @@ def resolve_plan(cfg: Config) -> str:
     another is the part's own and stays. Afterwards `shared` holds the new values, so that a run's own config can be
     overridden in the same way. A plan that is the path of a JSON is replaced by its content, so that a run's own config
     does not change with the file. A training batch size of None, or equal to `shared.batch_size`, becomes the plan's;
-    `label_check` goes to the data sets. With `fold="all"` there is no validation.
+    `label_check` goes to the data sets. With `fold="all"` there is no validation. Returns a line for the log with the
+    plan, the data and the held-out fold.
 
     Raises:
         FileNotFoundError: there is no plan at the path.
@@ -48,7 +49,8 @@ def resolve_plan(cfg: Config) -> str:
     for part in (cfg.model, cfg.get("val_evaluator"), cfg.get("test_evaluator")):
         if part:
             share(part, "plan")
-    return f"plan: {source}, data: {cfg.get('data_root')}"
+    held_out = f", held-out fold: {cfg.fold}" if isinstance(cfg.get("fold"), int) and scores_held_out(cfg) else ""
+    return f"plan: {source}, data: {cfg.get('data_root')}{held_out}"
 
 
 def describe_fold(cfg: Config) -> str:
