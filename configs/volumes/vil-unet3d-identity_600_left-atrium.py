@@ -6,14 +6,6 @@ Twin:     configs/volumes/vil-unet3d_600_left-atrium.py: same trainer, patches, 
 Result:   Not run yet.
 """
 
-_base_ = [
-    "../_base_/models/vil_unet3d_small.py",
-    "../_base_/datasets/left_atrium.py",
-    "../_base_/schedules/adamw_volumes.py",
-    "../_base_/volumes_runtime.py",
-]
+_base_ = "vil-unet3d_600_left-atrium.py"
 
-model = dict(plan={{_base_.plan}}, network=dict(block="identity"))
-optim_wrapper = dict(optimizer=dict(lr=2e-3))
-train_cfg = dict(max_iters=600, val_interval=600)
-default_hooks = dict(checkpoint=dict(interval=200))
+model = dict(network=dict(block="identity"))

@@ -68,7 +68,7 @@ def test_the_report_measures_whole_regions() -> None:
         affine = np.eye(4)
 
     mask = spheres()
-    rows = describe_mask(mask, written_labels(plan(**TUMOUR)), Grid())  # type: ignore[arg-type]
+    rows = describe_mask(mask, written_labels(plan(**TUMOUR)), Grid())
     assert [(row["label"], row["voxels"]) for row in rows] == [
         ("1 2 4", (mask > 0).sum()),
         ("2 4", (mask > 1).sum()),

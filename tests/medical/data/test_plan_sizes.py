@@ -76,7 +76,7 @@ def linear_cost(plan: Mapping[str, Any], timed: bool) -> Cost:
     width = plan["network"]["channels"][0]
     each = 1024 * width * prod(plan["patch_vox"])
     seconds = Seconds(0.0, 1e-6 * width / 32)
-    return Cost(None, list(plan["patch_vox"]), width, 0, float(each), seconds if timed else None)  # type: ignore[arg-type]
+    return Cost(None, list(plan["patch_vox"]), width, 0, float(each), seconds if timed else None)
 
 
 @pytest.fixture

@@ -124,5 +124,5 @@ def test_a_clock_that_is_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_reports_keep_no_time_in_checkpoints():
-    """Whose end would differ from that of a run without an interruption."""
+    """Tests that a resumed run ends as one without an interruption does: a time would differ."""
     assert plain_values(RunReportHook()) == {}
