@@ -197,7 +197,7 @@ def main() -> int:
         from vil_dense.medical.datalists.inputs import by_frame, describe_inputs, find_cases
         from vil_dense.medical.inference.batch import Folder
         from vil_dense.medical.inference.probabilities import Probabilities
-        from vil_dense.medical.io.dicom_masks import DICOM_MASKS
+        from vil_dense.medical.io.dicom.masks import DICOM_MASKS
         from vil_dense.medical.volume_pages import save_prediction_page
         from vil_dense.mm.volumes.weights import load_configuration
 

@@ -17,7 +17,7 @@ from vil_dense.medical.datalists.datalist import (
     read_datalist,
 )
 from vil_dense.medical.datalists.folds import find_splits
-from vil_dense.medical.io.dicom import choose_series, is_series
+from vil_dense.medical.io.dicom.series import choose_series, is_series
 from vil_dense.medical.io.volumes import SUFFIXES, list_volumes, read_grid, source_files, stem
 
 SECTIONS = ("testing", "test", "validation", "training")

@@ -30,8 +30,8 @@ from vil_dense.medical.inference.predictor import VolumePredictor
 from vil_dense.medical.inference.probabilities import Probabilities, probability_file
 from vil_dense.medical.inference.uncertainty import summarise_maps
 from vil_dense.medical.inference.volume_windows import SlidingWindow
-from vil_dense.medical.io.dicom_masks import DICOM_MASKS
-from vil_dense.medical.io.dicom_references import check_dicom
+from vil_dense.medical.io.dicom.masks import DICOM_MASKS
+from vil_dense.medical.io.dicom.references import check_dicom
 from vil_dense.medical.io.grid import Grid
 from vil_dense.medical.io.volumes import (
     at_frame,

@@ -19,7 +19,7 @@ from vil_dense.medical.inference.probabilities import Probabilities
 from vil_dense.medical.inference.uncertainty import measure_names
 from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS
 from vil_dense.medical.inference.volume_windows import SlidingWindow
-from vil_dense.medical.io.dicom_masks import DICOM_MASKS
+from vil_dense.medical.io.dicom.masks import DICOM_MASKS
 from vil_dense.medical.io.grid import Grid, move_slices, move_slices_back, new_grid
 from vil_dense.medical.io.volumes import at_frame, mask_image, read_grid, read_grids
 from vil_dense.medical.label_map import LabelMap, written_labels

@@ -13,7 +13,8 @@ import nibabel
 import numpy as np
 
 from vil_dense.files import write_whole
-from vil_dense.medical.io import dicom, itk, nibabel_files, nifti
+from vil_dense.medical.io import itk, nibabel_files, nifti
+from vil_dense.medical.io.dicom import series
 from vil_dense.medical.io.geometry import TOLERANCE_VOX, corner_distance
 from vil_dense.medical.io.grid import Grid, by, move_slices, move_slices_back
 from vil_dense.medical.io.voxels import check_memory, scale_voxels
@@ -43,14 +44,14 @@ def is_volume(path: Path) -> bool:
 def list_volumes(folder: Path) -> list[Path]:
     """Lists the volumes in a folder, in order of their names: files of `FORMATS`, and folders of DICOM files."""
     visible = sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
-    return [path for path in visible if (dicom.is_series(path) if path.is_dir() else is_volume(path))]
+    return [path for path in visible if (series.is_series(path) if path.is_dir() else is_volume(path))]
 
 
 def source_files(path: Path) -> list[Path]:
     """Returns all files that are read with a volume: the slices of a DICOM series, the voxels beside a header."""
-    if dicom.is_series(path):
+    if series.is_series(path):
         folder = path if path.is_dir() else path.parent
-        return sorted(file for file in folder.iterdir() if file.is_file() and dicom.is_dicom(file))
+        return sorted(file for file in folder.iterdir() if file.is_file() and series.is_dicom(file))
     beside = [path.with_suffix(suffix) for suffix in VOXEL_FILES.get(path.suffix.lower(), ())]
     return [path, *(file for file in beside if file.is_file())]
 
@@ -74,8 +75,8 @@ def read_grid(path: Path) -> Grid:
             hold; its affine is refused by `geometry.check_affine`.
     """
     path = Path(path)
-    if dicom.is_series(path):
-        return dicom.read_grid(path)
+    if series.is_series(path):
+        return series.read_grid(path)
     if not path.is_file():
         raise FileNotFoundError(f"no volume at {path}")
     known = [suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)]

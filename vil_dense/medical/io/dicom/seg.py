@@ -8,7 +8,7 @@ import numpy as np
 
 from vil_dense import __version__
 from vil_dense.files import write_whole
-from vil_dense.medical.io.dicom_references import MADE_BY, header_errors, mask_on_slices, source_headers
+from vil_dense.medical.io.dicom.references import MADE_BY, header_errors, mask_on_slices, source_headers
 from vil_dense.medical.io.grid import Grid
 from vil_dense.medical.label_map import inside, structures
 
@@ -31,7 +31,7 @@ def write_dicom_seg(path: Path, mask: np.ndarray, grid: Grid, labels: Mapping[st
         labels: value in the mask of each class by name, or the values of a region; 0 is the background.
 
     Raises:
-        ValueError: see `dicom_references.mask_on_slices`; there is no structure, or the headers of the slices lack
+        ValueError: see `references.mask_on_slices`; there is no structure, or the headers of the slices lack
             what a segmentation needs.
         OSError: it could not be written; no partial file is left.
     """

@@ -9,8 +9,8 @@ from nifti_files import affine
 from refusals import raises_one_line
 
 from vil_dense.medical.datalists.inputs import find_cases
-from vil_dense.medical.io.dicom_frames import read_frames
-from vil_dense.medical.io.dicom_seg import write_dicom_seg
+from vil_dense.medical.io.dicom.frames import read_frames
+from vil_dense.medical.io.dicom.seg import write_dicom_seg
 from vil_dense.medical.io.volumes import read_grid, read_image
 
 pydicom = pytest.importorskip("pydicom", reason="DICOM headers are read by pydicom")

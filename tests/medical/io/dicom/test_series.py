@@ -222,7 +222,7 @@ def test_series_of_scanners_that_are_no_volume(name: str, words: Sequence[str]) 
 def test_a_segmentation_lies_on_the_slices(orientation: str, tmp_path: Path) -> None:
     """Read back by highdicom: voxel for voxel, segment by segment, with the UIDs of the slices."""
     highdicom = pytest.importorskip("highdicom", reason="DICOM segmentations are written by highdicom")
-    from vil_dense.medical.io.dicom_seg import write_dicom_seg
+    from vil_dense.medical.io.dicom.seg import write_dicom_seg
 
     grid = read_grid(write_series(tmp_path / "ct", VOXELS, affine(orientation, (0.5, 0.7, 2.5))))
     mask = np.random.default_rng(1).integers(0, 4, SHAPE).astype(np.uint8)

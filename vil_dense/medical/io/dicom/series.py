@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from vil_dense.medical.io.dicom_frames import GROUPS, frame_headers, read_frames
+from vil_dense.medical.io.dicom.frames import GROUPS, frame_headers, read_frames
 from vil_dense.medical.io.geometry import TOLERANCE_VOX
 from vil_dense.medical.io.grid import DAMAGE, Grid, first_line, new_grid
 from vil_dense.medical.io.itk import RAS_OF_LPS, itk_reason, no_simpleitk

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from vil_dense.medical.io.dicom_rtstruct import write_rtstruct
-from vil_dense.medical.io.dicom_seg import write_dicom_seg
+from vil_dense.medical.io.dicom.rtstruct import write_rtstruct
+from vil_dense.medical.io.dicom.seg import write_dicom_seg
 from vil_dense.medical.io.grid import Grid
 
 DICOM_MASKS: dict[str, Callable[[Path, np.ndarray, Grid, Mapping[str, Any]], None]] = {

@@ -9,8 +9,8 @@ from dicom_files import enhanced, write_series
 from nifti_files import affine, write_nifti
 from refusals import raises_one_line
 
-from vil_dense.medical.io.dicom_masks import DICOM_MASKS
-from vil_dense.medical.io.dicom_rtstruct import write_rtstruct
+from vil_dense.medical.io.dicom.masks import DICOM_MASKS
+from vil_dense.medical.io.dicom.rtstruct import write_rtstruct
 from vil_dense.medical.io.volumes import read_grid
 
 pydicom = pytest.importorskip("pydicom", reason="DICOM headers are read by pydicom")

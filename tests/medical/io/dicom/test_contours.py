@@ -6,7 +6,7 @@ import pytest
 from dicom_contours import turns_around
 from scipy import ndimage
 
-from vil_dense.medical.io.contours import outlines
+from vil_dense.medical.io.dicom.contours import outlines
 
 DRAWN = {
     "one": "#",
