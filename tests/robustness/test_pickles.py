@@ -4,13 +4,12 @@ import shutil
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 pytest.importorskip("mmseg", reason="mmsegmentation is missing: pip install '.[seg]'")
 pytest.importorskip("monai", reason="MONAI is missing: pip install '.[medical]'")
 import torch
-from bad_data import PLAN, write_data, write_png
+from bad_data import PLAN, write_data
 from bad_inputs import write_sound
 from mmengine.fileio import PickleHandler, YamlHandler
 from mmengine.fileio.handlers.registry_utils import file_handlers
@@ -67,16 +66,10 @@ PLACES = {
         ".pth .th .safetensors",
     ),
     "compare": ("volumes/compare {trap} {trap} --out {out}/a.csv", ".csv"),
-    "norm study": (
-        f"studies/norm_study {{d}}/config.py --out {{out}} --parts 1 --cfg-options {CLASS_WEIGHT}={{trap}}",
-        ".pkl .yaml",
-    ),
     "flops": (
         f"analysis/get_flops {{d}}/config.py --work-dir {{out}} --cfg-options {CLASS_WEIGHT}={{trap}}",
         ".pkl .yaml",
     ),
-    # a training in a process of its own, so one file is enough
-    "design study": ("studies/design_study {d}/classes --out {out} --cfg-options load_from={trap}", ".old"),
 }
 
 
@@ -89,9 +82,7 @@ FOLDERS = {
         f"browse_dataset configs/vil_imagenet.py --out {{out}} --cfg-options {PICTURES}",
         "train/a/b.jpg",
     ),
-    "loader": (f"benchmark/benchmark_loader configs/vil_imagenet.py --cfg-options {PICTURES}", "train/a/b.jpg"),
     "masks": ("volumes/evaluate {d}/volumes.py {folder} {d}/case.nii.gz --out {out}", "case.nii.gz"),
-    "norm study": ("studies/norm_study {d}/config.py --out {folder} --parts 1", "curves.json"),
 }
 
 
@@ -101,9 +92,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_sound(folder)
     (folder / "run").mkdir()
     shutil.copy(folder / "volumes.py", folder / "run")
-    for name in ("train/a", "val/a"):
-        (folder / "classes" / name).mkdir(parents=True)
-        write_png(folder / "classes" / name / "a.png", np.zeros((64, 64, 3), np.uint8))
     return folder
 
 

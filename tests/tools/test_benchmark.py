@@ -228,7 +228,6 @@ def test_a_report_that_cannot_be_written_leaves_the_last_one(out: Path, monkeypa
         ("op --out {file}", ("{file}",)),
         ("backbone --direction diagonal", ("'diagonal'", "uni, bi, ")),
         ("backbone --official nowhere", ("--official", "nowhere/vision_lstm")),
-        ("train --vim nowhere", ("--vim", "nowhere/vim")),
         ("train --contestants official-compiled", ("'official-compiled'", "--official")),
         ("infer --config none.py", ("--config", "none.py")),
         (f"infer --config configs/{DEIT}", ("--config", f"{{root}}/configs/{DEIT}")),

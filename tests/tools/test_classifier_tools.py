@@ -237,36 +237,12 @@ def test_a_batch_is_shown(data: Path, tmp_path: Path):
     assert (columns[0] != columns[1]).any() and (columns[1] != columns[2]).any()
 
 
-def test_loader_is_timed(data: Path, capsys: pytest.CaptureFixture):
-    run("benchmark/benchmark_loader", CONFIG, "--pictures", "32", *options(data))
-    out = capsys.readouterr().out.splitlines()
-    start = out.index(f"{'step':<20}{'ms a picture':>14}")
-    names = [line.split()[0] for line in out[start + 1 : -1]]
-    assert names == [
-        "SeedSample", "LoadPicture", "RandomResizedCrop", "FlipPicture", "ThreeAugment", "PictureJitter", "PackPicture",
-    ]  # fmt: skip
-    assert out[-1].startswith("one core: ") and out[-1].endswith(" pictures/s")
-
-
-@pytest.mark.parametrize(
-    ("command", "part"),
-    [
-        (("benchmark/benchmark_loader", CONFIG, "--pictures", "32", "--workers", "1"), "torch.utils.data.DataLoader"),
-        (("studies/probe", CONFIG, "none", "--knn"), "vil_dense.mm.evaluation.probe.knn_scores"),
-    ],
-    ids=["benchmark_loader", "probe"],
-)
 def test_work_that_fails_ends_in_one_line(
-    command: tuple[str, ...],
-    part: str,
-    data: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture,
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
     def fail(*args: object, **options: object) -> None:
         raise OSError(12, "Cannot allocate memory")
 
-    monkeypatch.setattr(part, fail)
-    run(*command, "--work-dir", tmp_path, *options(data), code=1)
+    monkeypatch.setattr("vil_dense.mm.evaluation.probe.knn_scores", fail)
+    run("studies/probe", CONFIG, "none", "--knn", "--work-dir", tmp_path, *options(data), code=1)
     assert_error_line(capsys.readouterr().err, "Cannot allocate memory")

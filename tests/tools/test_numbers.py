@@ -12,12 +12,7 @@ from run_command import run_command
 CASES = [
     ("robustness/soak --out {out}", "--minutes", ("0", "-1", "4.9", "nan", "inf", "long")),
     ("robustness/kill_test --out {out}", "--kills", ("0", "-3", "1.5")),
-    ("studies/norm_study none.py --out {out}", "--parts", ("0", "-2")),
-    ("studies/norm_study none.py --out {out}", "--steps", ("0",)),
-    ("studies/norm_study none.py --out {out}", "--every", ("0",)),
-    ("studies/norm_study none.py --out {out}", "--pictures", ("0",)),
-    ("studies/norm_study none.py --out {out}", "--seeds", ("-1",)),
-    ("studies/design_study none --out {out}", "--seeds", ("0", "x")),
+    ("few_labels none.py --work-dir {out}", "--seeds", ("0", "x")),
     ("studies/probe none.py none --work-dir {out}", "--k", ("0",)),
     ("browse_dataset none.py --out {out}", "--number", ("0", "-5")),
     ("dataset_converters/make_crops --source none --out {out}", "--most", ("0", "-1")),

@@ -66,7 +66,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
                 "--direction", nargs="+", default=[], metavar="NAME", help="also ours in these directions"
             )
             options.add_argument("--official", metavar="PATH", help="clone of NX-AI/vision-lstm; it needs einops")
-            options.add_argument("--vim", metavar="PATH", help="clone of hustvl/Vim; it needs its CUDA kernels")
     table = modes.add_parser("table", parents=[debug])
     table.add_argument("files", nargs="+", type=Path, metavar="JSON")
     return arguments.parse_args(argv)

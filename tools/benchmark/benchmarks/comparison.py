@@ -45,7 +45,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     for name in ("repeats", "threads", "patience", "dim", "depth", "seconds", "steps"):
         if (value := getattr(args, name, None)) is not None and not value > 0:
             raise ValueError(f"--{name.replace('_', '-')} must be above 0, got {value}")
-    for name, inside in (("official", "vision_lstm"), ("vim", "vim"), ("config", "")):
+    for name, inside in (("official", "vision_lstm"), ("config", "")):
         if (path := getattr(args, name, None)) and not (Path(path) / inside).exists():
             raise ValueError(f"--{name}: there is no {Path(path) / inside}")
 
@@ -55,7 +55,7 @@ def make_cases(args: argparse.Namespace) -> list[Case]:
     device = torch.device(args.device)
     host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     total = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else host
-    own = {"dim", "depth", "official", "vim", "config", "whole"} & set(vars(args))
+    own = {"dim", "depth", "official", "config", "whole"} & set(vars(args))
     backward = args.mode in ("train", "layer") or getattr(args, "backward", False)
     fixed = dict(mode=args.mode, device=device, dtype=DTYPES[args.dtype], backward=backward)
     fixed.update(memory_limit=0.75 * total, **{name: getattr(args, name) for name in own})
@@ -75,22 +75,18 @@ def size_of(text: str) -> tuple[int, int]:
 def choose(args: argparse.Namespace) -> dict[str, Make]:
     """Chooses the requested contestants, or all but those whose clone is not named."""
     makers = contestants(args.mode, getattr(args, "direction", ()))
-    waiting = {
-        name: option
-        for name in makers
-        if (option := name.removesuffix("-compiled")) in ("official", "vim") and not getattr(args, option)
-    }
+    waiting = [name for name in makers if name.startswith("official") and not args.official]
     for name in args.contestants or ():
         check_name("contestant", name, list(makers))
         if name in waiting:
-            raise ValueError(f"contestant {name!r} needs --{waiting[name]}")
+            raise ValueError(f"contestant {name!r} needs --official")
     return {name: makers[name] for name in args.contestants or (name for name in makers if name not in waiting)}
 
 
 def describe(args: argparse.Namespace) -> Result:
     """Describes all that a number depends on, beside the sizes."""
     device = torch.device(args.device)
-    clones = dict(vil_dense=ROOT, **{name: getattr(args, name, None) for name in ("official", "vim")})
+    clones = dict(vil_dense=ROOT, official=getattr(args, "official", None))
     return dict(
         mode=args.mode,
         arguments=vars(args),

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).resolve().parents[3]
-PACKAGES = ("torch", "triton", "vil_dense", "einops", "mamba_ssm", "mlstm_kernels", "onedl-mmsegmentation")
+PACKAGES = ("torch", "triton", "vil_dense", "einops", "mlstm_kernels", "onedl-mmsegmentation")
 
 
 def versions() -> dict[str, str | None]:

@@ -55,7 +55,6 @@ class Case:
     dim: int | None = None
     depth: int | None = None
     official: str | None = None
-    vim: str | None = None
     config: str | None = None
     whole: bool = False
 

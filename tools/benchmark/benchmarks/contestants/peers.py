@@ -1,4 +1,4 @@
-"""Builds networks of other authors from clones of their repositories."""
+"""Builds the authors' network from a clone of their repository."""
 
 import sys
 from functools import partial
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.contestants.case import PATCH, Case, Contestant, LeftOut, compile_each, refuse_quadratic
-from benchmarks.contestants.networks import check_network, network, outcome, seeded, timed
+from benchmarks.contestants.networks import check_network, network, outcome, seeded
 from vil_dense.backbones import VisionLSTM
 
 
@@ -68,20 +68,3 @@ def official(case: Case, compiled: bool = False) -> Contestant:
         return outcome(ours, case)
 
     return network("official", model, case, check_network(case, "ours with its weights", found, expected))
-
-
-def vim(case: Case) -> Contestant:
-    """Runs Vision Mamba with the authors' CUDA kernels; another function than ours, so it is compared with nothing."""
-    if case.device.type == "cpu":
-        raise LeftOut("its kernels need a GPU")
-    for kernels in ("mamba_ssm", "causal_conv1d"):
-        try:
-            import_module(kernels)
-        except ImportError as error:
-            raise LeftOut(f"its kernels cannot be imported ({error})") from error
-    design = dict(rms_norm=True, residual_in_fp32=True, fused_add_norm=True, final_pool_type="mean", bimamba_type="v2")
-    design.update(if_abs_pos_embed=True, if_cls_token=True, if_divide_out=True, use_middle_cls_token=True)
-    shape = dict(img_size=case.size, patch_size=PATCH, embed_dim=case.options["dim"], depth=case.options["depth"])
-    theirs = import_from(Path(str(case.vim)) / "vim", "models_mamba").VisionMamba
-    model = seeded(lambda: theirs(**shape, **design, drop_path_rate=0.0), case)
-    return Contestant("vim", timed(model, case, case.random(case.batch, 1000)))

@@ -7,7 +7,7 @@ from benchmarks.contestants.case import Case, Contestant
 from benchmarks.contestants.layers import own_layer
 from benchmarks.contestants.networks import own_network, vit
 from benchmarks.contestants.operators import floor, mlstm_kernels, own_operator
-from benchmarks.contestants.peers import official, vim
+from benchmarks.contestants.peers import official
 from benchmarks.contestants.segmentors import segmentor
 from vil_dense.ops import BACKENDS
 
@@ -31,7 +31,7 @@ def contestants(mode: str, directions: Sequence[str] = ()) -> dict[str, Make]:
     if mode == "train":
         found |= _both_modes("ours-cp", partial(own_network, with_cp=True))
         found |= _both_modes("ours-kept", partial(own_network, recompute=False))
-    return {**found, **_both_modes("official", official), **_both_modes("vit", vit), "vim": vim, "floor": floor}
+    return {**found, **_both_modes("official", official), **_both_modes("vit", vit), "floor": floor}
 
 
 def _both_modes(name: str, make: Callable[..., Contestant]) -> dict[str, Make]:
