@@ -97,9 +97,9 @@ def picture_labels(cfg: "Config") -> Labels:
     """Returns the labelled pictures of a config."""
     from mmengine.registry import DATASETS
 
+    from vil_dense.files import write_whole
     from vil_dense.mm.datasets.folders.split import group_of
     from vil_dense.mm.datasets.segmentation import CheckedDataset
-    from vil_dense.mm.datasets.subsets import save_names
     from vil_dense.mm.engine.resolve.pictures import resolve_pictures
 
     resolve_pictures(cfg)
@@ -117,7 +117,7 @@ def picture_labels(cfg: "Config") -> Labels:
 
     def write(path: Path, names: list[str]) -> dict[str, Any]:
         path = path.with_suffix(".txt").absolute()
-        save_names(path, names)
+        write_whole(path, lambda part: part.write_text("".join(f"{name}\n" for name in names), encoding="utf-8"))
         return {"train_dataloader.dataset.filter_cfg.names": str(path)}
 
     return Labels(groups[0], groups[1], write)
@@ -211,7 +211,7 @@ def prepare(args: argparse.Namespace, root: Path) -> Study:
         ValueError: configs that cannot be compared, or a folder that holds another study.
     """
     from vil_dense.mm.cli.grids import check_settings, fingerprint, save_settings
-    from vil_dense.mm.datasets.subsets import draw_nested
+    from vil_dense.mm.datasets.folders.split import draw_nested
 
     paths = [args.config, *args.others]
     configs = {Path(path).stem: path for path in paths}

@@ -62,7 +62,7 @@ def main() -> int:
     from vil_dense.mm.cli.arguments import report_errors
     from vil_dense.mm.inference.pictures import find_pictures
     from vil_dense.mm.inference.predict import write_all, write_rasters, write_videos
-    from vil_dense.mm.inference.raster import split_rasters
+    from vil_dense.mm.inference.raster.labels import split_rasters
     from vil_dense.mm.inference.segmentor import Segmentor
     from vil_dense.mm.inference.sliding_window import choose_windows
     from vil_dense.mm.inference.video import split_videos

@@ -7,6 +7,7 @@ import pytest
 from browser import chromium, measure, screenshot
 from page_checks import check_page
 from run_command import run_command
+from small_runs import NETWORK, as_words
 
 from vil_dense.synthetic.scenes import write_sample
 
@@ -14,12 +15,8 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning"),
 ]
-TINY = (
-    "model.backbone.dim=32 model.backbone.depth=2 model.backbone.out_indices=(0,0,1,1) model.neck.embed_dim=32 "
-    "model.decode_head.in_channels=[32,32,32,32] model.decode_head.channels=16 model.auxiliary_head.in_channels=32 "
-    "model.auxiliary_head.channels=16 train_cfg.max_iters=6 train_cfg.val_interval=2 "
-    "default_hooks.logger.interval=1 train_dataloader.batch_size=2"
-)
+STEPS = {"train_cfg.max_iters": 6, "train_cfg.val_interval": 2, "default_hooks.logger.interval": 1}
+TINY = " ".join(as_words({**NETWORK, **STEPS, "train_dataloader.batch_size": 2}))
 
 
 @pytest.fixture(scope="module")

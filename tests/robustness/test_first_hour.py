@@ -9,15 +9,14 @@ import pytest
 from picture_folders import CODINGS, LAYOUTS, write_folder
 from PIL import Image
 from run_command import run_command
+from small_runs import NETWORK, as_words
 
 from vil_dense.mm import Segmentor
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 CONFIG = "configs/vil_upernet_images.py"
-SMALL = (
-    "model.backbone.dim=32 model.backbone.depth=2 model.backbone.out_indices=(0,0,1,1) model.neck.embed_dim=32 "
-    "model.decode_head.in_channels=[32,32,32,32] model.decode_head.channels=16 model.auxiliary_head.in_channels=32 "
-    "model.auxiliary_head.channels=16 train_cfg.max_iters=30 train_cfg.val_interval=15 train_dataloader.batch_size=4 "
+SMALL = " ".join(as_words(NETWORK)) + (
+    " train_cfg.max_iters=30 train_cfg.val_interval=15 train_dataloader.batch_size=4 "
     "default_hooks.checkpoint.interval=15 train_dataloader.num_workers=0 val_dataloader.num_workers=0"
 )
 ALONE = """

@@ -18,7 +18,7 @@ from small_runs import CROP, write_config
 
 from vil_dense.medical.datalists.datalist import read_datalist, write_datalist
 from vil_dense.mm.cli import grids
-from vil_dense.mm.datasets.subsets import draw_nested, save_names
+from vil_dense.mm.datasets.folders.split import draw_nested
 from vil_dense.report.label_curve import Run, difference_rows, markdown, save_plot, table_rows
 from vil_dense.synthetic.scenes import write_sample
 
@@ -56,12 +56,12 @@ def test_pictures_are_read_by_a_list_of_names(tmp_path: Path) -> None:
         (sample, [whole.name_of(whole.get_data_info(1))]),
         (None, ["p3_leftImg8bit", "p0_leftImg8bit"]),
     ):
-        save_names(file, names)
+        file.write_text("\n".join(names))
         part = dict(filter_cfg=dict(names=str(file)))
         made = DATASETS.build(options | part) if options else build(own, **part)
         found = [made.name_of(made.get_data_info(index)) for index in range(len(made))]
         assert found == sorted(names)
-        save_names(file, [*names, "nowhere"])
+        file.write_text("\n".join([*names, "nowhere"]))
         with raises_one_line(FileNotFoundError, "nowhere", str(file)):
             DATASETS.build(options | part) if options else build(own, **part)
 

@@ -8,17 +8,14 @@ from picture_folders import COLOURS, class_map, write_folder
 from PIL import Image
 from refusals import assert_error_line
 from run_command import run_command
+from small_runs import NETWORK, as_words
 
 from vil_dense.mm.visualization.browse import GAP, SIDE
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 ROOT = Path(__file__).parents[2]
 CONFIG = "configs/vil_upernet_images.py"
-TINY = (
-    "model.backbone.dim=32 model.backbone.depth=2 model.backbone.out_indices=(0,0,1,1) model.neck.embed_dim=32 "
-    "model.decode_head.in_channels=[32,32,32,32] model.decode_head.channels=16 model.auxiliary_head.in_channels=32 "
-    "model.auxiliary_head.channels=16"
-)
+TINY = " ".join(as_words(NETWORK))
 SHORT = (
     "train_cfg.max_iters=2 train_cfg.val_interval=2 default_hooks.checkpoint.interval=2 train_dataloader.batch_size=2 "
     "train_dataloader.num_workers=0 val_dataloader.num_workers=0 test_dataloader.num_workers=0"

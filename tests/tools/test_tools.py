@@ -17,6 +17,7 @@ from page_checks import check_page
 from PIL import Image
 from refusals import assert_error_line
 from run_command import run_command
+from small_runs import NETWORK, as_words, data_options
 
 from vil_dense.mm.utils.safe_load import load_safely, weights_of
 from vil_dense.synthetic.scenes import PALETTE, write_sample
@@ -25,16 +26,7 @@ ROOT = Path(__file__).parents[2]
 # MMEngine keeps what it built under the name of the run, which in one process several runs share.
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 CONFIG = "configs/vil_upernet_sample.py"
-TINY = (
-    "model.backbone.dim=32",
-    "model.backbone.depth=2",
-    "model.backbone.out_indices=(0,0,1,1)",
-    "model.neck.embed_dim=32",
-    "model.decode_head.in_channels=[32,32,32,32]",
-    "model.decode_head.channels=16",
-    "model.auxiliary_head.in_channels=32",
-    "model.auxiliary_head.channels=16",
-)
+TINY = as_words(NETWORK)
 SHORT = (
     "train_cfg.max_iters=4",
     "train_cfg.val_interval=4",
@@ -45,13 +37,7 @@ SHORT = (
 
 
 def data(root: Path | str) -> list[str]:
-    """Overrides that read the sample at `root` without worker processes."""
-    loaders = [f"{split}_dataloader" for split in ("train", "val", "test")]
-    return [
-        *(f"{loader}.dataset.data_root={root}" for loader in loaders),
-        *(f"{loader}.num_workers=0" for loader in loaders),
-        *(f"{loader}.persistent_workers=False" for loader in loaders),
-    ]
+    return as_words(data_options(root))
 
 
 def run_process(tool: str, *args: object) -> subprocess.CompletedProcess:

@@ -23,9 +23,9 @@ def main() -> None:
     )
     args = parser.parse_args()
 
-    from vil_dense.mm import CamVidDataset
     from vil_dense.mm.cli.arguments import report_errors
     from vil_dense.mm.datasets.crops import cut_crops
+    from vil_dense.mm.datasets.segmentation import CamVidDataset
     from vil_dense.progress import Progress
 
     with report_errors(args.debug), Progress("pictures") as progress:

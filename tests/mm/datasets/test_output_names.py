@@ -5,7 +5,7 @@ from pathlib import Path
 from mmengine.dataset import ConcatDataset, RepeatDataset
 from mmseg.datasets import BaseSegDataset
 
-from vil_dense.mm.datasets.output_names import output_name
+from vil_dense.mm.datasets.pictures import output_name
 from vil_dense.mm.datasets.wrappers import parts
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from picture_folders import build, write_folder
 
-from vil_dense.mm.datasets.palette import TAKEN, distinct_colours
+from vil_dense.mm.datasets.segmentation import TAKEN, distinct_colours
 
 
 def least_distance(colours: list) -> float:

@@ -11,8 +11,9 @@ rasterio = pytest.importorskip("rasterio", reason="GeoTIFF needs the extra raste
 from mmengine.registry import MODELS  # noqa: E402
 from rasters import blocks, write_raster  # noqa: E402
 
-from vil_dense.mm import CheckedDataset, LoadRasterAnnotations, LoadRasterFromFile  # noqa: E402
 from vil_dense.mm.datasets.checks.labels import count_labels  # noqa: E402
+from vil_dense.mm.datasets.segmentation import CheckedDataset  # noqa: E402
+from vil_dense.mm.datasets.transforms.raster import LoadRasterAnnotations, LoadRasterFromFile  # noqa: E402
 
 STEPS = [
     dict(type="LoadRasterFromFile", bands=[5, 1, 2], ranges=(0, 10000)),

@@ -1,27 +1,22 @@
 """`--deterministic`: two runs give the same bits, and torch is told to refuse what could differ."""
 
 import os
-import runpy
 from argparse import Namespace
 from pathlib import Path
 
 import pytest
 import torch
+from small_runs import NETWORK, build_run, data_options
 from torch import nn
 
 from vil_dense.mm.engine.hooks.deterministic import DeterministicHook, ProductPool2d, SummedCrossEntropy
 from vil_dense.mm.utils.safe_load import load_safely
 from vil_dense.synthetic.scenes import write_sample
 
-ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
-OPTIONS = {
-    "model.backbone.dim": 32, "model.backbone.depth": 2, "model.backbone.out_indices": (0, 0, 1, 1),
-    "model.backbone.drop_path": 0.3,
-    "model.neck.embed_dim": 32, "model.decode_head.in_channels": [32] * 4, "model.decode_head.channels": 16,
-    "model.auxiliary_head.in_channels": 32, "model.auxiliary_head.channels": 16,
-    "train_cfg.max_iters": 3, "train_cfg.val_interval": 10, "train_dataloader.batch_size": 2,
-    "default_hooks.checkpoint.interval": 3,
+OPTIONS = NETWORK | {
+    "model.backbone.drop_path": 0.3, "train_cfg.max_iters": 3, "train_cfg.val_interval": 10,
+    "train_dataloader.batch_size": 2, "default_hooks.checkpoint.interval": 3,
 }  # fmt: skip
 
 
@@ -35,16 +30,8 @@ def settings_restored(monkeypatch: pytest.MonkeyPatch):
 
 
 def trained(sample: Path, work_dir: Path, deterministic: bool) -> dict:
-    """Weights and optimizer after three steps of tools/train.py."""
-    options = dict(OPTIONS)
-    for name in ("train_dataloader", "val_dataloader"):
-        options |= {f"{name}.dataset.data_root": str(sample), f"{name}.num_workers": 0}
-        options |= {f"{name}.persistent_workers": False}
-    args = Namespace(
-        config=str(ROOT / "configs/vil_upernet_sample.py"), work_dir=str(work_dir), cfg_options=options,
-        launcher="none", local_rank=0, resume=False, amp=False, deterministic=deterministic, debug=False, log_to=[],
-    )  # fmt: skip
-    run = runpy.run_path(str(ROOT / "tools/train.py"))["build"](args)
+    """Returns weights and optimizer after three steps."""
+    run = build_run(work_dir, OPTIONS | data_options(sample, ("train", "val")), deterministic)
     assert torch.are_deterministic_algorithms_enabled() == deterministic
     run.train()
     pools = [type(module) for module in run.model.modules() if isinstance(module, nn.AdaptiveAvgPool2d)]
@@ -66,8 +53,9 @@ def test_without_the_flag_nothing_is_asked_for(tmp_path: Path):
 
 
 @pytest.mark.parametrize("size", [1, 3, (2, 6), (None, 5), (9, 9)])
-def test_pooling_by_products_is_the_same(size: int | tuple):
-    x = torch.randn(2, 3, 11, 7, dtype=torch.float64, requires_grad=True)
+@pytest.mark.parametrize("shape", [(11, 7), (6, 6), (2, 1)])
+def test_pooling_by_products_is_the_same(size: int | tuple, shape: tuple[int, int]):
+    x = torch.randn(2, 3, *shape, dtype=torch.float64, requires_grad=True)
     results = []
     for pool in (nn.AdaptiveAvgPool2d(size), ProductPool2d(size)):
         out = pool(x)

@@ -152,24 +152,6 @@ def test_two_processes_are_one_for_a_classifier(tmp_path: Path):
     assert_same_run(tmp_path / "2", tmp_path / "1")
 
 
-@pytest.mark.parametrize(
-    "device",
-    [
-        "cpu",
-        pytest.param(
-            "cuda",
-            marks=[
-                pytest.mark.gpu,
-                pytest.mark.skipif(torch.cuda.device_count() < 2, reason="SyncBatchNorm needs two GPUs here"),
-            ],
-        ),
-    ],
-)
-def test_batch_norm_over_all_processes_is_that_of_the_whole_batch(device: str):
-    done = run_torchrun("tests/mm/engine/sync_bn.py", device)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("picture", "end"), [(3, "step 4, iter_4.pth"), (15, "step 4, iter_5.pth")])
 def test_both_end_in_a_validation_when_one_is_told_to(picture: int, end: str, tmp_path: Path):

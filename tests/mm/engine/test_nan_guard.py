@@ -235,7 +235,7 @@ import torch
 from mmengine.dist import get_rank
 from torch import distributed
 from mmengine.model import MMDistributedDataParallel
-from test_watch import NaNGuardHook, runner
+from test_nan_guard import NaNGuardHook, runner
 from vil_dense.mm.engine.failures import RunFault
 distributed.init_process_group("gloo")
 bad = (5, 9, 11) if get_rank() == 1 else ()

@@ -2,7 +2,6 @@
 
 import math
 import re
-import runpy
 from argparse import Namespace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from refusals import assert_one_line
+from small_runs import NETWORK, build_run, data_options
 from volume_plans import small_plan
 
 from vil_dense.backbones.memory import GIB, LiveMemory
@@ -33,18 +33,13 @@ from vil_dense.synthetic.scenes import write_sample
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
-TINY = {
-    "model.backbone.dim": 32, "model.backbone.depth": 2, "model.backbone.out_indices": (0, 0, 1, 1),
-    "model.neck.embed_dim": 32, "model.decode_head.in_channels": [32] * 4, "model.decode_head.channels": 16,
-    "model.auxiliary_head.in_channels": 32, "model.auxiliary_head.channels": 16,
-}  # fmt: skip
 
 
 def upernet(**options) -> Runner:
     """As much of a runner as is looked at."""
     init_default_scope("mmseg")
     cfg = Config.fromfile(ROOT / "configs/vil_upernet_sample.py")
-    cfg.merge_from_dict({**TINY, **options})
+    cfg.merge_from_dict({**NETWORK, **options})
     resolve_norm(cfg, 1, cuda=False)
     loader = Namespace(batch_size=cfg.train_dataloader.batch_size)
     return Namespace(model=MODELS.build(cfg.model), train_dataloader=loader, optim_wrapper=cfg.optim_wrapper)
@@ -151,7 +146,7 @@ def test_a_head_of_two_outputs_and_a_cascade():
     run.model.decode_head = MODELS.build(dict(common, type="EncHead", num_codes=4))
     assert 0 < estimate_training(run).activations < plain
     cfg = Config.fromfile(ROOT / "configs/vil_upernet_sample.py")
-    cfg.merge_from_dict(TINY)
+    cfg.merge_from_dict(NETWORK)
     resolve_norm(cfg, 1, cuda=False)
     cfg.model.update(type="CascadeEncoderDecoder", num_stages=2, decode_head=CASCADE)
     run.model = MODELS.build(cfg.model)
@@ -186,24 +181,11 @@ def test_the_peers_of_ours(name: str):
     assert estimate_training(run, Step(1, (16, 16, 16), False)).activations > 0
 
 
-def build(config: str, work_dir: Path, options: dict) -> Runner:
-    """As tools/train.py does."""
-    args = Namespace(
-        config=str(ROOT / "configs" / config), work_dir=str(work_dir), cfg_options=options, launcher="none",
-        local_rank=0, resume=False, amp=False, deterministic=False, debug=False, log_to=[],
-    )  # fmt: skip
-    return runpy.run_path(str(ROOT / "tools/train.py"))["build"](args)
-
-
 def test_out_of_memory_in_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_count: None):
     write_sample(tmp_path / "sample", train=2, val=1)
-    loaders = ("train_dataloader", "val_dataloader")
-    data = {f"{name}.dataset.data_root": str(tmp_path / "sample") for name in loaders}
-    data |= {
-        f"{name}.{key}": value for name in loaders for key, value in (("num_workers", 0), ("persistent_workers", False))
-    }
+    data = data_options(tmp_path / "sample", ("train", "val"))
     monkeypatch.setattr("vil_dense.mm.engine.runner.describe_training_memory", describe_training_memory)
-    run = build("vil_upernet_sample.py", tmp_path / "work", {**TINY, **data})
+    run = build_run(tmp_path / "work", NETWORK | data)
     run.model.register_forward_pre_hook(lambda module, args: torch.empty(2**58))
     with pytest.raises(RunFault) as end, explain_failures(run):
         run.train()

@@ -18,7 +18,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from vil_dense.mm import Segmentor
 from vil_dense.mm.export.check import check_sizes, compare
-from vil_dense.mm.export.network import MatrixPool
 from vil_dense.mm.export.write import FORMATS, LAYOUTS, export
 from vil_dense.mm.publish.published import KEY, describe
 from vil_dense.mm.publish.trained_model import load_trained
@@ -122,13 +121,6 @@ def test_other_commands_refuse_the_file(
     assert_error_line(capsys.readouterr().err, "a.onnx", "predict.py")
     assert run_command(f"export_onnx {tmp_path}/a.onnx --out {tmp_path}/b.onnx", monkeypatch) == 2
     assert_error_line(capsys.readouterr().err, "a.onnx", "predict.py")
-
-
-def test_pools_by_matrices() -> None:
-    for size in ((1, 1), (2, 3), (6, 6)):
-        for height, width in ((4, 5), (6, 6), (13, 32), (2, 1)):
-            x = torch.randn(2, 3, height, width, dtype=torch.float64)
-            torch.testing.assert_close(MatrixPool(size)(x), torch.nn.AdaptiveAvgPool2d(size)(x))
 
 
 def test_what_differs_is_not_written(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,9 +16,10 @@ from rasterio.rpc import RPC  # noqa: E402
 from rasters import PLACE, blocks, raster_segmentor, write_raster  # noqa: E402
 
 from vil_dense.mm import Segmentor  # noqa: E402
-from vil_dense.mm.inference import raster, raster_windows  # noqa: E402
 from vil_dense.mm.inference.pictures import why_unread  # noqa: E402
-from vil_dense.mm.inference.raster_windows import PIXEL_BYTES, RasterSource, WindowRunner  # noqa: E402
+from vil_dense.mm.inference.raster import labels as raster  # noqa: E402
+from vil_dense.mm.inference.raster import windows  # noqa: E402
+from vil_dense.mm.inference.raster.windows import PIXEL_BYTES, RasterSource, WindowRunner  # noqa: E402
 from vil_dense.mm.inference.sliding_window import cut, taper  # noqa: E402
 
 WINDOWS = slide((64, 64), (43, 43))
@@ -78,9 +79,9 @@ def test_stripes_and_blocks_change_nothing(model: Segmentor, tmp_path: Path, mon
     """Tests a raster of several stripes and rows of blocks, of which the last ones are cut off."""
     source = write_raster(tmp_path / "a.tif", blocks(3, 150, 210), tiled=True, blockxsize=64, blockysize=64)
     model.predict_raster(source, tmp_path / "one.tif")
-    for module in (raster, raster_windows):
+    for module in (raster, windows):
         monkeypatch.setattr(module, "BLOCK", 64)
-    monkeypatch.setattr(raster_windows, "LIVE_BYTES", 1)
+    monkeypatch.setattr(windows, "LIVE_BYTES", 1)
     counts = []
     model.predict_raster(source, tmp_path / "many.tif", progress=lambda done, count: counts.append((done, count)))
     np.testing.assert_array_equal(labels(tmp_path / "many.tif"), labels(tmp_path / "one.tif"))
@@ -193,8 +194,8 @@ def test_stripes_of_many_bands_are_narrow(model_of_five: Segmentor, tmp_path: Pa
         source = write_raster(tmp_path / "a.tif", np.zeros((5, 64, 20_000), kind), compress="deflate")
         with raster.open_raster(source) as dataset:
             bands = RasterSource.of(model_of_five, dataset, (), None)
-            windows = raster_windows.raster_windows(model_of_five, dataset.shape)
-            widths.append(WindowRunner(model_of_five, bands, windows).stripe_width())
+            cut = windows.raster_windows(model_of_five, dataset.shape)
+            widths.append(WindowRunner(model_of_five, bands, cut).stripe_width())
     assert widths[1] * 512 * 5 * 11 < PIXEL_BYTES < 1.1 * widths[1] * 512 * 5 * 11 and widths[0] > 2 * widths[1]
 
 

@@ -14,7 +14,7 @@ from refusals import assert_one_line, raises_one_line
 import vil_dense.mm  # noqa: F401
 from vil_dense.backbones import VARIANTS, VisionLSTM, variant
 from vil_dense.layers import FusedViLLayer
-from vil_dense.mm import CompileHook
+from vil_dense.mm.engine.hooks.reports import CompileHook
 from vil_dense.mm.models import backbone
 from vil_dense.ops.compiled import compiler_problem
 from vil_dense.state_files import write_state

@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from vil_dense.mm.datasets.checks.pairs import read_pair
-from vil_dense.mm.datasets.pictures import FORMATS
+from vil_dense.mm.datasets.pictures import open_picture
 
 
 def majority(label: np.ndarray, size: int, stride: int, classes: int, share: float) -> list[tuple[int, int, int]]:
@@ -103,7 +102,7 @@ def _write(
         for path, top, left in places:
             by_picture.setdefault(path, []).append((folder / split / name, top, left))
     for done, (path, places) in enumerate(sorted(by_picture.items()), 1):
-        with Image.open(path, formats=FORMATS) as image:
+        with open_picture(path) as image:
             picture = image.convert("RGB")
         for target, top, left in places:
             crop = picture.crop((left, top, left + size, top + size))

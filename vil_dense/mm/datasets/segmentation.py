@@ -1,19 +1,23 @@
 """Checks before training that all files of a data set exist; mmseg continues without pictures or fails later."""
 
+import itertools
 import os
 from pathlib import Path
 from typing import Any, ClassVar
 
+import cv2
+import numpy as np
 from mmengine import fileio
 from mmseg.datasets import ADE20KDataset, BaseSegDataset
 from mmseg.registry import DATASETS
 
 from vil_dense.files import check_regular
-from vil_dense.mm.datasets.output_names import output_name
-from vil_dense.mm.datasets.palette import distinct_colours
-from vil_dense.mm.datasets.pictures import SUFFIXES
+from vil_dense.mm.datasets.pictures import SUFFIXES, output_name, pictures_below
 from vil_dense.mm.datasets.retry import read_with_retry
 from vil_dense.synthetic import scenes
+
+TAKEN = ([0, 0, 0], [255, 255, 255], [128, 128, 128])
+"""Colours that classes do not get: black is drawn as no colour, grey as unlabelled, white is the paper."""
 
 
 @DATASETS.register_module()
@@ -57,7 +61,7 @@ class CheckedDataset(BaseSegDataset):
 
     def _pairs(self, images: Path, labels: str | None) -> list[dict]:
         """Returns the entries of all pictures below a folder; a label has the name of its picture."""
-        found = sorted(path for path in images.rglob("*") if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
+        found = pictures_below(images)
         common = dict(label_map=self.label_map, reduce_zero_label=self.reduce_zero_label)
         pairs = [dict(common, img_path=str(path), seg_fields=[]) for path in found]
         for path, pair in zip(found, pairs, strict=True):
@@ -109,6 +113,24 @@ class CheckedDataset(BaseSegDataset):
 
     def _missing(self, what: str, path: str) -> FileNotFoundError:
         return FileNotFoundError(f"{type(self).__name__} found no {what} at {path}: {self.HOW_TO_GET}")
+
+
+def distinct_colours(count: int) -> list[list[int]]:
+    """Returns `count` colours [R, G, B] in 0..255 that the eye tells apart; fewer ones are the first of more.
+
+    Each next colour is the one of a grid of all colours that lies farthest from those before, in CIELAB, where
+    distances are about those that the eye sees.
+    """
+    levels = np.linspace(0, 255, max(7, int((2 * count) ** (1 / 3)) + 1)).round().astype(int).tolist()
+    grid = [*TAKEN, *(list(colour) for colour in itertools.product(levels, repeat=3))]
+    lab = cv2.cvtColor(np.array([grid], np.float32) / 255, cv2.COLOR_RGB2LAB)[0]
+    distance = np.min([np.linalg.norm(lab - lab[index], axis=1) for index in range(len(TAKEN))], axis=0)
+    chosen = []
+    for _ in range(count):
+        index = int(distance.argmax())
+        chosen.append(grid[index])
+        distance = np.minimum(distance, np.linalg.norm(lab - lab[index], axis=1))
+    return chosen
 
 
 @DATASETS.register_module()

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from vil_dense.files import describe_skipped, sample_evenly
 from vil_dense.mm.datasets.folders.layouts import WORDS
-from vil_dense.mm.datasets.pictures import SUFFIXES
+from vil_dense.mm.datasets.pictures import SUFFIXES, pictures_below
 from vil_dense.mm.datasets.retry import read_with_retry
 from vil_dense.mm.datasets.transforms.imagenet import LoadPicture
 from vil_dense.mm.datasets.wrappers import parts
@@ -40,7 +40,7 @@ class UnlabelledPictures(BaseDataset):
         root = Path(self.data_root)
         if not root.is_dir():
             raise FileNotFoundError(f"no folder at {root}: set train_dataloader.dataset.data_root to your pictures")
-        paths = find_pictures(root)
+        paths = [str(path) for path in pictures_below(root)]
         if not paths:
             raise FileNotFoundError(f"no pictures below {root} (searched for {' '.join(SUFFIXES)})")
         for line in (describe_folders(root, paths), describe_skipped(root, paths)):
@@ -52,17 +52,6 @@ class UnlabelledPictures(BaseDataset):
         """Runs the pipeline on a sample; waits while its file is unreachable."""
         picture = self.get_data_info(idx)
         return read_with_retry(lambda: self.pipeline(picture.copy()), [picture["img_path"]])
-
-
-def find_pictures(root: Path) -> list[str]:
-    """Returns the sorted paths of all pictures below a folder, without hidden ones."""
-    found = []
-    for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            os.path.join(folder, name) for name in files if name.lower().endswith(SUFFIXES) and not name.startswith(".")
-        ]
-    return sorted(found)
 
 
 def describe_folders(root: Path, paths: list[str]) -> str:

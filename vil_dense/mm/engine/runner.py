@@ -33,9 +33,8 @@ from vil_dense.mm.engine.quiet_runner import QuietRunner, warnings_before_errors
 from vil_dense.mm.engine.resolve.config import describe_start, name_outputs, resolve_config
 from vil_dense.mm.engine.training_memory import describe_training_memory, describe_training_time
 from vil_dense.mm.engine.work_dir_lock import lock_work_dir
-from vil_dense.mm.models.backbone import ViL
+from vil_dense.mm.models.backbone import FeatureMaps
 from vil_dense.mm.models.classifier import ImageClassifier
-from vil_dense.mm.models.hierarchical import HierViLBackbone
 from vil_dense.mm.utils.safe_load import check_backbone, load_exactly, load_safely, safe_files, weights_of
 from vil_dense.mm.utils.unwrap import unwrap
 
@@ -101,7 +100,7 @@ class ViLRunner(QuietRunner):
                 check = load_exactly if self._resume else check_backbone
                 check(self.model, self._start_weights(self.checkpoint), self._load_from)
             for network in self.model.modules():
-                strict = isinstance(network, (ViL, HierViLBackbone, ImageClassifier))
+                strict = isinstance(network, (FeatureMaps, ImageClassifier))
                 if strict or getattr(network, "loads_strictly", False):  # a segmentor of volumes, which needs MONAI
                     network.init_weights()
             check_norms(unwrap(self.model))

@@ -7,6 +7,8 @@ import torch
 from mmseg.models.segmentors import EncoderDecoder
 from torch import Tensor, nn
 
+from vil_dense.mm.engine.hooks.deterministic import ProductPool2d
+
 
 class WindowsToLogits(nn.Module):
     """Maps windows (B, C, H, W), float32 and normalised, to logits (B, K, H, W): backbone, neck, head and resize.
@@ -17,7 +19,9 @@ class WindowsToLogits(nn.Module):
     def __init__(self, model: EncoderDecoder) -> None:
         super().__init__()
         self.model = copy.deepcopy(model).eval()
-        _replace_pools(self.model)
+        for module in self.model.modules():
+            if type(module) is nn.AdaptiveAvgPool2d:
+                module.__class__ = ProductPool2d
 
     def forward(self, inputs: Tensor) -> Tensor:
         return self.model.encode_decode(inputs, [dict(img_shape=inputs.shape[2:])])
@@ -58,35 +62,3 @@ class PicturesToClasses(nn.Module):
         if self.threshold is not None:
             return (logits[:, 0].sigmoid() > self.threshold).to(torch.uint8)
         return logits.argmax(1).to(torch.uint8)
-
-
-class MatrixPool(nn.Module):
-    """Computes `nn.AdaptiveAvgPool2d` as products with two matrices of means, whose sizes may vary in an export.
-
-    Args:
-        size: (rows, columns) of the result.
-    """
-
-    def __init__(self, size: tuple[int, int]) -> None:
-        super().__init__()
-        self.size = size
-
-    def forward(self, x: Tensor) -> Tensor:
-        rows, columns = (self._means(count, length, x) for count, length in zip(self.size, x.shape[2:], strict=True))
-        return rows @ x @ columns.transpose(0, 1)
-
-    @staticmethod
-    def _means(count: int, length: int, x: Tensor) -> Tensor:
-        """Returns (count, length): row i averages the cells from floor(i * length / count), as torch defines them."""
-        index, cell = torch.arange(count, device=x.device)[:, None], torch.arange(length, device=x.device)
-        first, end = index * length // count, ((index + 1) * length + count - 1) // count
-        return ((cell >= first) & (cell < end)).to(x.dtype) / (end - first)
-
-
-def _replace_pools(model: nn.Module) -> None:
-    for parent in [*model.modules()]:
-        for name, child in [*parent.named_children()]:
-            if isinstance(child, nn.AdaptiveAvgPool2d):
-                rows, columns = child.output_size if isinstance(child.output_size, tuple) else (child.output_size,) * 2
-                if rows is not None and columns is not None:
-                    setattr(parent, name, MatrixPool((rows, columns)))

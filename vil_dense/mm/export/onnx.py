@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from vil_dense.mm.inference.onnx_network import open_session
-from vil_dense.mm.publish.onnx_file import INPUT
+from vil_dense.mm.publish.onnx_file import INPUT, open_session
 
 OPSET = 20
 """Version of ONNX's operators: the newest for which torch writes without a conversion."""

@@ -14,7 +14,7 @@ from mmseg.registry import TRANSFORMS
 from PIL import Image, ImageOps
 
 from vil_dense.mm.datasets.checks.pairs import loads_labels
-from vil_dense.mm.inference.pictures import UNREADABLE, eight_bit_rgb, open_picture, read_picture, why_unread
+from vil_dense.mm.inference.pictures import UNREADABLE, eight_bit_rgb, open_first_page, read_picture, why_unread
 
 ImageLike: TypeAlias = str | Path | Image.Image | np.ndarray | torch.Tensor
 EIGHT_BITS = ("color", "color_ignore_orientation", "grayscale", "grayscale_ignore_orientation")
@@ -92,7 +92,7 @@ class ImageFormat:
         if self.load is None:
             return self._ordered(read_picture(path))
         with suppress(*UNREADABLE):  # some loading steps read files that Pillow does not
-            open_picture(path).close()  # warns of pages that are left out
+            open_first_page(path).close()  # warns of pages that are left out
         try:
             loaded: Any = self.load(dict(img_path=str(path)))
             array = loaded["img"]

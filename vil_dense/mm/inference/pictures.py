@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vil_dense.files import describe_skipped
-from vil_dense.mm.datasets.pictures import FORMATS, SUFFIXES
+from vil_dense.mm.datasets.pictures import FORMATS, SUFFIXES, pictures_below
 
 UNREADABLE = (Image.DecompressionBombError, OSError, SyntaxError, ValueError)
 """Errors of `read_picture`, and of Pillow for some damaged files."""
@@ -42,7 +42,7 @@ def find_pictures(inputs: Sequence[str]) -> dict[Path, Path]:
     found: dict[Path, Path] = {}
     for entry in map(Path, inputs):
         if entry.is_dir():
-            inside = sorted(path for path in entry.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+            inside = pictures_below(entry)
             if not inside:
                 raise FileNotFoundError(f"no pictures in {entry} (looked for {' '.join(SUFFIXES)})")
             if skipped := describe_skipped(entry, inside):
@@ -72,11 +72,11 @@ def read_picture(path: Path) -> np.ndarray:
         ValueError: its pixels have more than 8 bits, which Pillow would cut off at 255.
         Image.DecompressionBombError: it is larger than Pillow's limit of 179 million px.
     """
-    with open_picture(path) as picture:
+    with open_first_page(path) as picture:
         return eight_bit_rgb(picture)
 
 
-def open_picture(path: Path) -> Image.Image:
+def open_first_page(path: Path) -> Image.Image:
     """Opens a picture at its first page, with a `UserWarning` if there are more; raises as `read_picture` does."""
     with _OPENING, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # from half the limit on

@@ -13,7 +13,7 @@ from vil_dense.mm.engine.failures import RunFault, describe_out_of_memory, is_ou
 from vil_dense.mm.inference.memory import estimate
 from vil_dense.mm.inference.pictures import UNREADABLE, why_unread
 from vil_dense.mm.inference.prediction import Prepared
-from vil_dense.mm.inference.raster import label_raster
+from vil_dense.mm.inference.raster.labels import label_raster
 from vil_dense.mm.inference.segmentor import Segmentor
 from vil_dense.mm.inference.sliding_window import cut
 from vil_dense.mm.inference.video import label_video

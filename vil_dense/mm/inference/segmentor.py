@@ -19,11 +19,9 @@ from vil_dense.mm.datasets.label_ids import file_ids
 from vil_dense.mm.datasets.wrappers import config_parts
 from vil_dense.mm.engine.resolve.config import name_outputs, resolve_norm
 from vil_dense.mm.engine.resolve.pictures import resolve_from_checkpoint
-from vil_dense.mm.inference.batches import predict_list
 from vil_dense.mm.inference.image_format import ImageFormat, ImageLike, after_loading, name_of, named_errors
-from vil_dense.mm.inference.onnx_network import OnnxNetwork
-from vil_dense.mm.inference.prediction import Prediction, Prepared
-from vil_dense.mm.inference.raster import label_raster
+from vil_dense.mm.inference.prediction import Prediction, Prepared, predict_list
+from vil_dense.mm.inference.raster.labels import label_raster
 from vil_dense.mm.inference.sliding_window import (
     choose_windows,
     classes_of,
@@ -32,7 +30,7 @@ from vil_dense.mm.inference.sliding_window import (
     probabilities_of,
 )
 from vil_dense.mm.publish.hub import download, upload
-from vil_dense.mm.publish.onnx_file import read_onnx
+from vil_dense.mm.publish.onnx_file import OnnxNetwork, read_onnx
 from vil_dense.mm.publish.published import is_published, needs_no_config, publish, read_published
 from vil_dense.mm.publish.trained_model import TrainedModel, load_trained
 from vil_dense.mm.utils.device import choose_device

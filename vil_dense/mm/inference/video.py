@@ -11,10 +11,9 @@ import cv2
 import numpy as np
 
 from vil_dense.files import write_whole
-from vil_dense.mm.inference.batches import run_together
+from vil_dense.mm.inference.prediction import Prediction, run_together
 
 if TYPE_CHECKING:
-    from vil_dense.mm.inference.prediction import Prediction
     from vil_dense.mm.inference.segmentor import Segmentor
 
 SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
@@ -87,7 +86,7 @@ def label_video(
         video.release()
 
 
-def _predictions(segmentor: "Segmentor", video: cv2.VideoCapture) -> Iterator["Prediction"]:
+def _predictions(segmentor: "Segmentor", video: cv2.VideoCapture) -> Iterator[Prediction]:
     """Yields the predictions of the frames, named by their numbers; `segmentor.batch` frames run at one time."""
     frames, numbers = _frames(video), count()
     while batch := list(islice(frames, segmentor.batch)):

@@ -1,4 +1,4 @@
-"""Registers ViL as a backbone for mmsegmentation and other projects based on MMEngine."""
+"""Registers ViL and HierViL as backbones for mmsegmentation and other projects based on MMEngine."""
 
 from collections.abc import Sequence
 from inspect import signature
@@ -9,17 +9,98 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from vil_dense.backbones import VisionLSTM
+from vil_dense.backbones import HierViL, VisionLSTM, hierarchical_variant
 from vil_dense.backbones import variant as variant_options
 from vil_dense.backbones.checkpoint import load_weights
 from vil_dense.backbones.vision_lstm import check_options
 from vil_dense.layers.fused import describe_forms
-from vil_dense.mm.models.pretrained import naming, read_pretrained
+from vil_dense.mm.models.pretrained import DEFAULT_DIRECTION, checkpoint_of, naming, read_pretrained
 from vil_dense.ops import resolve_backend
 
 
+class FeatureMaps(BaseModule):
+    """Returns maps of the network `net`, with a LayerNorm each if wanted, and loads its weights by `init_cfg`.
+
+    Attributes:
+        name: in the registry and in the log.
+        net: a network with `features`.
+        out_indices: what its maps are of, counted from 0.
+        out_norms: a LayerNorm for each map, or None.
+        out_channels, strides: channels and stride of each map; strides in px, one number for square patches.
+        direction: reading order of the blocks, which weights are checked for.
+    """
+
+    _is_init: bool  # set by `BaseModule`
+    name: str
+    net: VisionLSTM | HierViL
+    out_indices: tuple[int, ...]
+    out_norms: nn.ModuleList | None
+    out_channels: tuple[int, ...]
+    strides: tuple[Any, ...]
+    direction = DEFAULT_DIRECTION
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        maps = self.net.features(x, self.out_indices)
+        if self.out_norms is not None:
+            maps = [norm(x.movedim(1, -1)).movedim(-1, 1) for norm, x in zip(self.out_norms, maps, strict=True)]
+        return tuple(maps)
+
+    def init_weights(self) -> None:
+        """Loads the checkpoint of `init_cfg`; without one the parameters are left as they were constructed.
+
+        Raises:
+            ValueError: `init_cfg` has another form, or the checkpoint does not fit.
+        """
+        if self.init_cfg is None or self._is_init:
+            return
+        path = checkpoint_of(self.init_cfg)
+        with naming(path):
+            own, kind = read_pretrained(path, self.direction)
+            norms = {key.removeprefix("out_norms."): own.pop(key) for key in list(own) if key.startswith("out_norms.")}
+            report = load_weights(self.net, own) + self._load_norms(norms)
+        print_log(f"{self.name} {kind} from {path}: {report}", "current")
+        self._is_init = True
+
+    def _load_norms(self, norms: dict[str, Tensor]) -> str:
+        """Loads the norms of the maps if the checkpoint has as many; returns a line for the report."""
+        if self.out_norms is None:
+            return ""
+        own = self.out_norms.state_dict()
+        if {key: value.shape for key, value in norms.items()} != {key: value.shape for key, value in own.items()}:
+            return f", left new out_norms ({len(own)} tensors)"
+        self.out_norms.load_state_dict(norms)
+        return f", {len(norms)} tensors of out_norms"
+
+    def train(self, mode: bool = True) -> "FeatureMaps":
+        super().train(mode)
+        self._freeze()
+        return self
+
+    def _freeze(self) -> None:
+        raise NotImplementedError
+
+    def _refuse_options_of_classifiers(self, options: dict[str, Any]) -> None:
+        if given := {"post_norm", "head_norm", "num_classes"} & set(options):
+            raise ValueError(
+                f"{self.name} returns maps and has no option {', '.join(sorted(given))}; classes belong to the "
+                "decode_head, and out_norm=True adds norms"
+            )
+
+    def _check_places(self, out_indices: Sequence[int], frozen_stages: int, parts: nn.ModuleList, what: str) -> None:
+        """Checks that `out_indices` and `frozen_stages` name parts of the network that are there."""
+        if not out_indices or not -1 <= frozen_stages <= len(parts):
+            raise ValueError(
+                f"out_indices has to name at least one {what}, and frozen_stages be -1 to {len(parts)}, "
+                f"got {out_indices} and {frozen_stages}"
+            )
+
+    def _log_backend(self, requested: str, size: str) -> None:
+        backend = f"mLSTM backend {resolve_backend(requested)} (requested: {requested})"
+        print_log(f"{self.name}, {size}: {backend}, {describe_forms(self.net)}", "current")
+
+
 @MODELS.register_module(name="ViL")
-class ViL(BaseModule):
+class ViL(FeatureMaps):
     """Returns multi-scale maps of a `VisionLSTM`: (B, C_in, H, W) -> a tuple of (B, C, ceil(H / p), ceil(W / p)).
 
     Args:
@@ -32,14 +113,12 @@ class ViL(BaseModule):
             code from the file; the log lists what was loaded, resized, dropped and newly initialised.
         **options: any option of `VisionLSTM`; overrides that of the variant.
 
-    Attributes:
-        out_channels, strides: channels and stride of each feature map; strides in px, one number for square patches.
-
     Raises:
         ValueError: a variant or option is unknown, or a block does not exist.
     """
 
-    _is_init: bool  # set by `BaseModule`
+    name = "ViL"
+    net: VisionLSTM
 
     def __init__(
         self,
@@ -52,19 +131,12 @@ class ViL(BaseModule):
         **options: Any,
     ) -> None:
         super().__init__(init_cfg)
-        if fixed := {"post_norm", "head_norm", "num_classes"} & set(options):
-            raise ValueError(
-                f"ViL returns raw maps and has no option {', '.join(sorted(fixed))}; out_norm=True adds norms"
-            )
+        self._refuse_options_of_classifiers(options)
         given, options = options, {**variant_options(variant), "pooling": None, **options}
         check_options(given, options.get("block", "vil"), [*signature(ViL).parameters])
         self.net = VisionLSTM(post_norm=False, head_norm=False, **options)
-        if not out_indices or not -1 <= frozen_stages <= len(self.net.blocks):
-            raise ValueError(
-                f"out_indices has to name at least one block, and frozen_stages be -1 to {len(self.net.blocks)}, "
-                f"got {out_indices} and {frozen_stages}"
-            )
-        self.direction = options.get("direction", "bi-alternating")
+        self._check_places(out_indices, frozen_stages, self.net.blocks, "block")
+        self.direction = options.get("direction", DEFAULT_DIRECTION)
         self.out_indices = tuple(self.net.block_index(index) for index in out_indices)
         self.out_norms = nn.ModuleList(nn.LayerNorm(self.net.dim) for _ in self.out_indices) if out_norm else None
         self.out_channels = (self.net.dim,) * len(self.out_indices)
@@ -73,28 +145,8 @@ class ViL(BaseModule):
         self.frozen_stages = frozen_stages
         self._freeze()
         if options.get("block", "vil") == "vil":
-            requested = options.get("backend", "auto")
-            backend = f"mLSTM backend {resolve_backend(requested)} (requested: {requested})"
             size = f"{len(self.net.blocks)} blocks of {self.net.dim} channels"
-            print_log(f"ViL, {size}: {backend}, {describe_forms(self.net)}", "current")
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        maps = self.net.features(x, self.out_indices)
-        if self.out_norms is not None:
-            maps = [norm(x.movedim(1, -1)).movedim(-1, 1) for norm, x in zip(self.out_norms, maps, strict=True)]
-        return tuple(maps)
-
-    def init_weights(self) -> None:
-        """Loads the checkpoint of `init_cfg`; without one the parameters are left as they were constructed."""
-        if self.init_cfg is None or self._is_init:
-            return
-        print_log(f"ViL {load_init_cfg(self.init_cfg, self.net, self.out_norms, self.direction)}", "current")
-        self._is_init = True
-
-    def train(self, mode: bool = True) -> "ViL":
-        super().train(mode)
-        self._freeze()
-        return self
+            self._log_backend(options.get("backend", "auto"), size)
 
     def _freeze(self) -> None:
         # No map depends on them: DDP would wait for their gradients, and weight decay would shrink them.
@@ -109,28 +161,55 @@ class ViL(BaseModule):
             module.eval().requires_grad_(False)
 
 
-def load_init_cfg(init_cfg: object, net: nn.Module, out_norms: nn.ModuleList | None, direction: str) -> str:
-    """Loads the checkpoint of an `init_cfg` into a network and the norms of its maps; returns a line for the log.
+@MODELS.register_module(name="HierViL")
+class HierViLBackbone(FeatureMaps):
+    """Returns the feature maps of a `HierViL`: (B, C_in, H, W) -> a tuple of (B, C, ceil(H / s), ceil(W / s)).
+
+    The strides s are 4, 8, 16 and 32, as heads for pyramids expect them (UPerHead, SegformerHead, FPN).
+
+    Args:
+        variant: a key of `backbones.HIERARCHICAL_VARIANTS`.
+        out_indices: stages whose maps are returned, counted from 0, negative ones from the end.
+        out_norm: whether each feature map has a LayerNorm, as the feature maps of Swin and ConvNeXt have in mmseg.
+        frozen_stages: -1 trains everything; n >= 0 freezes the first n stages.
+        init_cfg: `dict(type="Pretrained", checkpoint=FILE)` loads the weights of a classifier or segmentor of this
+            package, strictly and without running code from the file.
+        **options: any option of `HierViL`; overrides that of the variant.
 
     Raises:
-        ValueError: `init_cfg` has another form, or the checkpoint does not fit.
+        ValueError: a variant or option is unknown, or a stage does not exist.
     """
-    if not isinstance(init_cfg, dict) or set(init_cfg) != {"type", "checkpoint"}:
-        raise ValueError(f"init_cfg is dict(type='Pretrained', checkpoint=FILE), got {init_cfg}")
-    path = str(init_cfg["checkpoint"])
-    with naming(path):
-        own, kind = read_pretrained(path, direction)
-        norms = {key.removeprefix("out_norms."): own.pop(key) for key in list(own) if key.startswith("out_norms.")}
-        report = load_weights(net, own)
-    if out_norms is not None:
-        report += load_out_norms(out_norms, norms)
-    return f"{kind} from {path}: {report}"
 
+    name = "HierViL"
+    net: HierViL
 
-def load_out_norms(out_norms: nn.ModuleList, norms: dict[str, Tensor]) -> str:
-    """Loads the norms of the feature maps if the checkpoint has as many; returns a line for the report."""
-    own = out_norms.state_dict()
-    if {key: value.shape for key, value in norms.items()} != {key: value.shape for key, value in own.items()}:
-        return f", left new out_norms ({len(own)} tensors)"
-    out_norms.load_state_dict(norms)
-    return f", {len(norms)} tensors of out_norms"
+    def __init__(
+        self,
+        variant: str = "hiervil-tiny",
+        *,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        out_norm: bool = True,
+        frozen_stages: int = -1,
+        init_cfg: dict | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(init_cfg)
+        self._refuse_options_of_classifiers(options)
+        self.net = HierViL(**{**hierarchical_variant(variant), **options}, head_norm=False)
+        self._check_places(out_indices, frozen_stages, self.net.stages, "stage")
+        self.out_indices = tuple(self.net.stage_index(index) for index in out_indices)
+        self.out_channels = tuple(self.net.dims[index] for index in self.out_indices)
+        self.strides = tuple(self.net.strides[index] for index in self.out_indices)
+        self.out_norms = nn.ModuleList(nn.LayerNorm(dim) for dim in self.out_channels) if out_norm else None
+        self.frozen_stages = frozen_stages
+        self._freeze()
+        if options.get("sequence", "vil") == "vil":
+            size = f"stages of {', '.join(map(str, self.net.dims))} channels"
+            self._log_backend(options.get("backend", "auto"), size)
+
+    def _freeze(self) -> None:
+        # No map depends on them: DDP would wait for their gradients, and weight decay would shrink them.
+        for stage in self.net.stages[max(self.out_indices) + 1 :]:
+            stage.requires_grad_(False)
+        for stage in self.net.stages[: max(self.frozen_stages, 0)]:
+            stage.eval().requires_grad_(False)

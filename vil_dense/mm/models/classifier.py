@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vil_dense.backbones import build_classifier
 from vil_dense.backbones.checkpoint import load_weights, to_own
-from vil_dense.mm.models.pretrained import naming, read_pretrained
+from vil_dense.mm.models.pretrained import DEFAULT_DIRECTION, checkpoint_of, naming, read_pretrained
 
 HEAD = ("head.weight", "head.bias")
 NORMS = ("post_norm.", "head_norm.")
@@ -48,7 +48,7 @@ class ImageClassifier(BaseModel):
             data_preprocessor = dict(data_preprocessor, num_classes=num_classes)
         super().__init__(data_preprocessor, init_cfg)
         self.num_classes = num_classes
-        self.direction = options.get("direction", "bi-alternating")
+        self.direction = options.get("direction", DEFAULT_DIRECTION)
         self.net = build_classifier(variant, num_classes=num_classes, **options)
 
     def forward(self, inputs: Tensor, labels: Tensor | None = None, mode: str = "tensor", **_: Any) -> Any:
@@ -80,11 +80,7 @@ class ImageClassifier(BaseModel):
         """Loads the checkpoint of `init_cfg`; without one the parameters are left as they were constructed."""
         if self.init_cfg is None or self._is_init:
             return
-        if not isinstance(self.init_cfg, dict) or set(self.init_cfg) != {"type", "checkpoint"}:
-            raise ValueError(
-                f"ImageClassifier takes init_cfg=dict(type='Pretrained', checkpoint=FILE), got {self.init_cfg}"
-            )
-        path = str(self.init_cfg["checkpoint"])
+        path = checkpoint_of(self.init_cfg)
         with naming(path):
             own, kind = read_pretrained(path, self.direction)
         target, note = self.net.state_dict(), ""

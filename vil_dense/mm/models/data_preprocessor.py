@@ -1,12 +1,14 @@
-"""Normalises batches and mixes them by mixup and cutmix (arXiv 2406.04303)."""
+"""Normalises batches: of classifiers with mixup and cutmix (arXiv 2406.04303), and of pictures with any bands."""
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor
 from mmengine.registry import MODELS
+from mmseg.models import SegDataPreProcessor
 from torch import Tensor
 from torch.distributions import Beta
 
@@ -93,3 +95,26 @@ class PicturePreprocessor(BaseDataPreprocessor):
         height, width = pictures.shape[-2:]
         centre = int(torch.randint(height, ())), int(torch.randint(width, ()))
         return cutmix(pictures, targets, cutmix_box(lam, centre, (height, width)))
+
+
+@MODELS.register_module()
+class BandPreprocessor(SegDataPreProcessor):
+    """Normalises each of any number of bands, and pads and stacks as `SegDataPreProcessor` does.
+
+    MMEngine's preprocessors take one band or three.
+
+    Args:
+        mean, std: of each band, on the scale of the loading step.
+        **options: see `SegDataPreProcessor`.
+
+    Raises:
+        ValueError: means and deviations are not of the same number of bands, or a deviation is not above 0.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], **options: Any) -> None:
+        super().__init__(**options)
+        if len(mean) != len(std) or not all(value > 0 for value in std):
+            raise ValueError(f"mean and std have a value for each band, std above 0; got {mean} and {std}")
+        self._enable_normalize = True
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)

@@ -23,6 +23,13 @@ def naming(path: str) -> Iterator[None]:
         raise error if path in str(error) else ValueError(f"{path}: {error}") from None
 
 
+def checkpoint_of(init_cfg: object) -> str:
+    """Returns the file that an `init_cfg` names; raises ValueError if it has another form."""
+    if not isinstance(init_cfg, dict) or set(init_cfg) != {"type", "checkpoint"}:
+        raise ValueError(f"init_cfg is dict(type='Pretrained', checkpoint=FILE), got {init_cfg}")
+    return str(init_cfg["checkpoint"])
+
+
 def read_pretrained(path: str, direction: str) -> tuple[dict[str, Tensor], str]:
     """Reads the weights of a network under our names; those of a segmentor's other parts are as `to_own` leaves them.
 

@@ -1,7 +1,6 @@
 """Reads pairs of picture and label map, with the checks before a training, and finds a pipeline's own label loaders."""
 
 import io
-import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -9,9 +8,9 @@ from mmcv.transforms import LoadAnnotations, LoadImageFromFile
 from mmengine import fileio
 from mmengine.dataset import BaseDataset
 from mmseg.datasets.transforms import LoadAnnotations as SegLoadAnnotations
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags
 
-from vil_dense.mm.datasets.pictures import FORMATS
+from vil_dense.mm.datasets.pictures import open_picture
 from vil_dense.mm.datasets.retry import read_with_retry
 
 
@@ -105,15 +104,10 @@ def _decode(path: str, what: str, backend_args: dict | None) -> np.ndarray:
     """
     try:
         read = read_with_retry(lambda: fileio.get(path, backend_args=backend_args), [] if backend_args else [path])
-        content = io.BytesIO(read)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # from half of Pillow's limit on
-            with Image.open(content, formats=FORMATS) as image:
-                pixels = np.asarray(image)
-                rotated = what == "picture" and image.getexif().get(ExifTags.Base.Orientation, 1) > 4
     except FileNotFoundError:
         raise ValueError(f"there is no {what} at {path}") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        why = "unknown file format" if isinstance(error, UnidentifiedImageError) else error
-        raise ValueError(f"{path} is not a complete {what}: {why}") from None
-    return pixels.swapaxes(0, 1) if rotated else pixels
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+    with open_picture(path, what, io.BytesIO(read)) as image:
+        rotated = what == "picture" and image.getexif().get(ExifTags.Base.Orientation, 1) > 4
+        return np.asarray(image).swapaxes(0, 1) if rotated else np.asarray(image)

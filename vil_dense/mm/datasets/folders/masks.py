@@ -1,6 +1,5 @@
 """Reads masks of every kind: ids of 1 to 16 bits, palettes, colours."""
 
-import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from vil_dense.mm.datasets.folders.pairs import few
-from vil_dense.mm.datasets.pictures import FORMATS
+from vil_dense.mm.datasets.pictures import open_picture
 
 MOST_VALUES = 4096
 """Values of a mask; a file with more is a picture."""
@@ -135,19 +134,9 @@ def _count(values: np.ndarray) -> Counter[int]:
 
 def _open(path: Path) -> Image.Image:
     """Reads a mask with Pillow, in whole."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # from half of Pillow's limit on
-            mask = Image.open(path, formats=FORMATS)
-        with mask:
-            mask.load()
-            kind = mask.format
-    except FileNotFoundError:
-        raise ValueError(f"there is no mask at {path}") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        why = "unknown file format" if isinstance(error, UnidentifiedImageError) else error
-        raise ValueError(f"{path} is not a complete mask: {why}") from None
-    if kind == "JPEG":
+    with open_picture(path, "mask") as mask:
+        mask.load()
+    if mask.format == "JPEG":
         raise ValueError(f"{path} is a JPEG, which changes the ids of a mask: write it anew as PNG from its source")
     if mask.mode not in (*GREYS, "RGB", "RGBA", "RGBX"):
         raise ValueError(f"{path} has pixels of Pillow's mode {mask.mode}: a mask has integers or colours")

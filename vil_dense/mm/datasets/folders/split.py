@@ -4,7 +4,7 @@ import hashlib
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,14 +82,44 @@ def draw_split(
     if len(groups) < 2:
         what = f"groups by split_by={split_by!r}" if split_by else "pairs of picture and mask"
         raise ValueError(f"a split into training and validation needs two {what} or more, got {len(groups)}")
-    order = sorted(groups, key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
-    target = math.ceil(val_share * len(names) - 1e-9)  # of 0.1 * 30, which is a little more than 3
-    val: set[str] = set()
-    for group in order[:-1]:
-        if len(val) >= target:
-            break
-        val.update(groups[group])
+    val = {*_draw(groups, val_share, seed, most=len(groups) - 1)}
     return dict(train=[name for name in names if name not in val], val=[name for name in names if name in val])
+
+
+def draw_nested(groups: Mapping[str, str], shares: Sequence[float], seed: int) -> dict[float, list[str]]:
+    """Draws a part of the cases for each share, a smaller one within a larger one; the same seed gives the same parts.
+
+    Args:
+        groups: group of each case, as a patient or a film, by the name of the case; its own name if it has none. Whole
+            groups are drawn until the share is reached, so that there is always a case.
+        shares: in %, above 0, at most 100.
+        seed: of the draw.
+
+    Raises:
+        ValueError: a share cannot be, or there are no cases.
+    """
+    if wrong := [share for share in shares if not 0 < share <= 100]:
+        raise ValueError(f"a share is above 0 and at most 100 %, got {wrong[0]:g}")
+    if not groups:
+        raise ValueError("there are no cases to draw from")
+    members: dict[str, list[str]] = defaultdict(list)
+    for name, group in groups.items():
+        members[group].append(name)
+    return {share: sorted(_draw(members, share / 100, seed, most=len(members))) for share in shares}
+
+
+def _draw(groups: Mapping[str, Sequence[str]], share: float, seed: int, most: int) -> list[str]:
+    """Returns the names of whole groups, of `most` at the most, until they are the fraction `share` of all names.
+
+    The order of the groups depends on their names and the seed alone.
+    """
+    target = math.ceil(share * sum(map(len, groups.values())) - 1e-9)  # of 0.1 * 30, which is a little more than 3
+    taken: list[str] = []
+    for group in sorted(groups, key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())[:most]:
+        if len(taken) >= target:
+            break
+        taken += groups[group]
+    return taken
 
 
 def group_of(name: str, split_by: str | None) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from mmengine.logging import print_log
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, UnidentifiedImageError
 
 from vil_dense.files import sample_evenly
 from vil_dense.mm.datasets.folders.classes import Classes, find_classes
@@ -17,7 +17,7 @@ from vil_dense.mm.datasets.folders.layouts import CITYSCAPES, Found, find_layout
 from vil_dense.mm.datasets.folders.masks import Values, show
 from vil_dense.mm.datasets.folders.pairs import Pair, few
 from vil_dense.mm.datasets.folders.split import Split, choose_split
-from vil_dense.mm.datasets.pictures import FORMATS
+from vil_dense.mm.datasets.pictures import open_picture
 from vil_dense.mm.datasets.transforms.raster import open_raster, read_bands
 from vil_dense.progress import Progress
 
@@ -165,19 +165,17 @@ def read_size(path: Path, whole: bool = False) -> tuple[tuple[int, int], list[st
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of large files, and of damaged ones, which are an error
-            with Image.open(path, formats=FORMATS) as picture:
+            warnings.simplefilter("ignore")  # of damaged files, which are an error
+            with open_picture(path) as picture:
                 if whole:
                     picture.load()
                 turned = picture.getexif().get(ExifTags.Base.Orientation, 1) > 4
                 width, height = picture.size
                 found = dict(pages=getattr(picture, "n_frames", 1) > 1, deep=picture.mode.startswith(("I", "F")))
-    except UnidentifiedImageError as error:
-        if path.suffix.lower() not in (".tif", ".tiff"):
-            raise ValueError(f"{path} is not a complete picture: {error}") from None
-        return _raster_size(path, whole), ["raster"]
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is not a complete picture: {error}") from None
+    except ValueError as error:
+        if isinstance(error.__cause__, UnidentifiedImageError) and path.suffix.lower() in (".tif", ".tiff"):
+            return _raster_size(path, whole), ["raster"]
+        raise
     return (width, height) if turned else (height, width), [kind for kind in found if found[kind]]
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
-from PIL import Image, ImageEnhance, ImageFilter, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from vil_dense.mm.datasets.pictures import FORMATS
+from vil_dense.mm.datasets.pictures import open_picture
 
 BICUBIC = Image.Resampling.BICUBIC
 
@@ -29,14 +29,8 @@ class LoadPicture(BaseTransform):
     """
 
     def transform(self, results: dict) -> dict:
-        path = results["img_path"]
-        try:
-            with Image.open(path, formats=FORMATS) as image:
-                results["img"] = image.convert("RGB")
-        except FileNotFoundError:
-            raise ValueError(f"there is no picture at {path}") from None
-        except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{path} is not a complete picture: {error}") from None
+        with open_picture(results["img_path"]) as image:
+            results["img"] = image.convert("RGB")
         return results
 
 

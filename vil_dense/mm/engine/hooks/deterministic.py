@@ -13,20 +13,25 @@ from torch import Tensor, nn
 class ProductPool2d(nn.AdaptiveAvgPool2d):
     """Pools averages by two matrix products, (B, C, H, W) to (B, C, *output_size).
 
-    Torch's own backward adds in arbitrary order on a GPU and raises with `use_deterministic_algorithms`.
+    Torch's own backward adds in arbitrary order on a GPU and raises with `use_deterministic_algorithms`. An exported
+    graph of this class takes maps of any size, where one of torch's class does not.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         size: Any = self.output_size
         rows, columns = size if isinstance(size, tuple) else (size, size)
         height, width = x.shape[-2:]
-        return pooling_matrix(height, rows or height, x) @ x @ pooling_matrix(width, columns or width, x).mT
+        return _means(rows or height, height, x) @ x @ _means(columns or width, width, x).mT
 
 
-def pooling_matrix(size: int, bins: int, like: Tensor) -> Tensor:
-    """Returns the weight of each position of an axis in each bin, (bins, size), with dtype and device of `like`."""
-    eye = torch.eye(size, dtype=like.dtype, device=like.device)
-    return F.adaptive_avg_pool1d(eye[None], bins)[0].T
+def _means(bins: int, length: int, like: Tensor) -> Tensor:
+    """Returns the weight of each position of an axis in each bin, (bins, length), with dtype and device of `like`.
+
+    Bin i averages the positions from floor(i * length / bins), as torch defines them.
+    """
+    index, place = torch.arange(bins, device=like.device)[:, None], torch.arange(length, device=like.device)
+    first, end = index * length // bins, ((index + 1) * length + bins - 1) // bins
+    return ((place >= first) & (place < end)).to(like.dtype) / (end - first)
 
 
 class SummedCrossEntropy(nn.CrossEntropyLoss):

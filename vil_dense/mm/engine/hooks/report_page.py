@@ -9,7 +9,7 @@ from markupsafe import Markup
 from mmengine.runner import Runner
 
 from vil_dense.files import save_csv, save_json
-from vil_dense.mm.datasets.output_names import output_name
+from vil_dense.mm.datasets.pictures import output_name
 from vil_dense.mm.engine.hooks.run_facts import config_file, describe_run, environment, model_sizes, repeat_commands
 from vil_dense.mm.evaluation.picture_scores import PictureScore, mean_of_classes
 from vil_dense.mm.visualization import run_page

@@ -18,7 +18,7 @@ from mmseg.structures import SegDataSample
 from vil_dense.backbones import compile_blocks
 from vil_dense.files import save_csv, save_png
 from vil_dense.mm.datasets.label_ids import file_ids
-from vil_dense.mm.datasets.output_names import output_name
+from vil_dense.mm.datasets.pictures import output_name
 from vil_dense.mm.datasets.transforms.raster import read_to_show
 from vil_dense.mm.engine.checkpoints import SafeCheckpointHook
 from vil_dense.mm.engine.hooks.report_page import Evaluation, save_report

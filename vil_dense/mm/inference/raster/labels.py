@@ -17,7 +17,7 @@ from PIL import Image
 from vil_dense.files import check_file, write_whole
 from vil_dense.mm.datasets.transforms.raster import import_rasterio, may_be_invalid, open_raster, valid_pixels
 from vil_dense.mm.inference.pictures import SLIDES, largest_picture
-from vil_dense.mm.inference.raster_windows import (
+from vil_dense.mm.inference.raster.windows import (
     BLOCK,
     RasterSource,
     WindowRunner,
