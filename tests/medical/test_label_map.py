@@ -11,10 +11,10 @@ from monai.losses import DiceCELoss
 from refusals import raises_one_line
 
 from vil_dense.medical.data.plan_schema import read_plan
+from vil_dense.medical.inference.report import describe_mask
 from vil_dense.medical.label_map import LabelMap, chosen_labels, written_labels
 from vil_dense.medical.losses import DICE_CE, PartialLoss
 from vil_dense.medical.metrics import score_case
-from vil_dense.medical.report import describe_mask
 
 BASE: dict[str, Any] = dict(
     channels=["MR"],

@@ -14,8 +14,8 @@ from nifti_files import affine
 from volume_plans import small_plan
 
 from vil_dense.medical.bundle.configs import train
+from vil_dense.medical.data.cases import read_case
 from vil_dense.medical.data.preprocess import PlanGrid, network_input
-from vil_dense.medical.data.reader import read_case
 from vil_dense.medical.data.transforms import KEYS, LoadCased, ToPlanGridd
 from vil_dense.medical.datalists.datalist import read_datalist
 from vil_dense.medical.datalists.inputs import find_cases

@@ -9,11 +9,10 @@ import pytest
 from nifti_files import affine, write_nifti
 from refusals import raises_one_line
 
-from vil_dense.medical.data.cache import Cases, loaded_bytes, preprocessed_bytes
+from vil_dense.medical.data.cases import Cases, loaded_bytes, preprocessed_bytes, read_case
 from vil_dense.medical.data.plan import make_plan, target_spacing
 from vil_dense.medical.data.plan_schema import read_plan
 from vil_dense.medical.data.plan_sizes import Target
-from vil_dense.medical.data.reader import read_case
 from vil_dense.medical.data.transforms import LoadCased, training_cases
 from vil_dense.medical.datalists.datalist import read_datalist
 from vil_dense.synthetic.volumes import LABELS, make_case, write_sample

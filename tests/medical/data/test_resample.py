@@ -8,8 +8,8 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Spacing
 
-from vil_dense.medical.data import resample
-from vil_dense.medical.data.resample import Axis, linear, nearest, new_axes, new_length
+from vil_dense.medical.data import preprocess
+from vil_dense.medical.data.preprocess import Axis, linear, nearest, new_axes, new_length
 
 
 @pytest.mark.parametrize("slab_bytes", [1, 2**20])
@@ -22,7 +22,7 @@ def test_what_monai_gives(before: tuple, after: tuple, slab_bytes: int) -> None:
     volume = np.random.default_rng(0).normal(size=(2, 9, 14, 7)).astype(np.float32)
     image = MetaTensor(torch.from_numpy(volume), affine=torch.diag(torch.tensor([*before, 1.0], dtype=torch.float64)))
     expected = Spacing(pixdim=after, mode="bilinear", padding_mode="border")(image).as_tensor()
-    with patch.object(resample, "SLAB_BYTES", slab_bytes):
+    with patch.object(preprocess, "SLAB_BYTES", slab_bytes):
         found = linear(volume, new_axes(volume.shape[1:], before, after))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 

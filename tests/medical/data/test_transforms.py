@@ -20,7 +20,7 @@ from vil_dense.medical.data.transforms import (
     training_cases,
     training_patches,
 )
-from vil_dense.medical.io.orientation import AXIS_NAMES
+from vil_dense.medical.io.geometry import AXIS_NAMES
 
 PLAN = small_plan("a", "b")
 

@@ -21,9 +21,9 @@ from volume_plans import small_plan
 from vil_dense.medical.datalists.inputs import find_cases
 from vil_dense.medical.inference.batch import Folder
 from vil_dense.medical.inference.probabilities import Probabilities
+from vil_dense.medical.inference.report import read_report
 from vil_dense.medical.inference.volume_memory import estimate
 from vil_dense.medical.io.volumes import read_grid
-from vil_dense.medical.report import read_report
 
 PLAN = small_plan("organ", "vessel", spacing_mm=(1.0, 1.0, 1.5))
 

@@ -14,10 +14,10 @@ from nifti_files import affine, write_nifti
 from torch import Tensor, nn
 from volume_plans import small_plan
 
-from vil_dense.medical.data import resample
+from vil_dense.medical.data import preprocess
 from vil_dense.medical.data.intensity import normalise
 from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS, predict
-from vil_dense.medical.io.orientation import AXIS_NAMES
+from vil_dense.medical.io.geometry import AXIS_NAMES
 from vil_dense.medical.io.volumes import read_image, read_label, write_mask
 from vil_dense.medical.metrics import score_case
 
@@ -55,7 +55,7 @@ def test_what_monais_transforms_and_their_inverse_give(orientation: str, spacing
     given = plan(orientation="LPS", patch_vox=(8, 9, 10))
     image, grid = read_image([path])
     shares = np.zeros((*grid.shape, 3), dtype=np.uint16)
-    with patch.object(resample, "SLAB_BYTES", 4000):
+    with patch.object(preprocess, "SLAB_BYTES", 4000):
         found = predict([network()], image, grid.affine, given, probabilities=shares)
 
     prepare = Compose(
@@ -140,7 +140,7 @@ def test_scores_of_the_whole_volume_are_never_held() -> None:
     image = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
     labels = {f"organ {c}": c for c in range(classes)}
     given = plan(labels=labels, spacing_mm=(1.0, 1.0, 0.8), patch_vox=(12, 12, 12))
-    with patch.object(resample, "SLAB_BYTES", 50_000), LiveMemory() as memory:
+    with patch.object(preprocess, "SLAB_BYTES", 50_000), LiveMemory() as memory:
         found = predict([Nearest(classes)], image, affine(), given)
     assert len(np.unique(found)) > 1
     assert memory.peak < 0.6 * 4 * classes * np.prod(shape)

@@ -10,7 +10,7 @@ import pytest
 from nifti_files import affine, write_nifti
 from refusals import assert_one_line, raises_one_line
 
-from vil_dense.medical.data.reader import read_case
+from vil_dense.medical.data.cases import read_case
 from vil_dense.medical.datalists.datalist import read_datalist
 from vil_dense.medical.io.volumes import read_grid, read_image, read_label, stem, write_mask
 

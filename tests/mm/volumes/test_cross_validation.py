@@ -9,7 +9,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from fold_studies import read, run_study, seeded, write_cases, write_config
+from fold_runs import cross_validated, read, seeded, write_cases, write_config
 from refusals import raises_one_line
 
 from vil_dense.mm.volumes.cross_validation import CrossValidation
@@ -20,7 +20,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Data of three patients with two cases each, whose cases stay together, a config, and a finished study."""
     root = tmp_path_factory.mktemp("folds")
     path = write_config(root / "config.py", write_cases(root / "data"), patient=r"p\d")
-    run_study(root / "study", path)
+    cross_validated(root / "study", path)
     return root
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fold_studies import read, seeded, write_cases, write_config
+from fold_runs import read, seeded, write_cases, write_config
 from refusals import raises_one_line
 
 from vil_dense.medical.bundle import write_bundle

@@ -11,7 +11,7 @@ from dicom_files import write_series
 from nifti_files import affine, write_nifti
 from refusals import raises_one_line
 
-from vil_dense.medical.data.reader import read_case
+from vil_dense.medical.data.cases import read_case
 from vil_dense.medical.datalists.datalist import read_datalist
 from vil_dense.medical.datalists.inputs import describe_inputs, find_cases
 from vil_dense.medical.io.volumes import read_grid, read_image, source_files

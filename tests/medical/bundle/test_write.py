@@ -19,7 +19,7 @@ from refusals import raises_one_line
 
 from vil_dense.medical import VolumePredictor, build_network
 from vil_dense.medical.bundle import write_bundle
-from vil_dense.medical.data.reader import read_case
+from vil_dense.medical.data.cases import read_case
 from vil_dense.medical.datalists.datalist import Case, read_datalist
 from vil_dense.medical.inference.volume_predictor import predict
 from vil_dense.medical.io.volumes import read_image
