@@ -1,4 +1,4 @@
-"""The choice among cross-validations: noise changes nothing, a gain is taken, and the numbers are `postprocess`'s."""
+"""Tests the choice among cross-validations: noise changes nothing, a gain is taken, numbers are those of the steps."""
 
 import json
 from pathlib import Path
@@ -33,14 +33,14 @@ SHAPE = (14, 12, 10)
 
 
 def truth(seed: int) -> np.ndarray:
-    """A block of each class; its size differs between the cases."""
+    """Returns a block of each class, whose size differs between the cases."""
     label = np.zeros(SHAPE, np.uint8)
     label[1 : 5 + seed % 3, 2:8, 2:8], label[9:12, 2:6, 2:6] = 1, 2
     return label
 
 
 def noisy(seed: int, errors: int) -> np.ndarray:
-    """The truth with so many wrong voxels at its surfaces, at random."""
+    """Returns the truth with so many wrong voxels at its surfaces, at random."""
     label, rng = truth(seed), np.random.default_rng(100 + seed)
     edge = np.argwhere((label > 0) & (np.roll(label, 1, 2) == 0))
     label[tuple(edge[rng.choice(len(edge), errors, replace=False)].T)] = 0
@@ -88,7 +88,7 @@ def finished(root: Path, name: str, masks: list[np.ndarray], shares: list[np.nda
 
 
 def test_dice_is_that_of_the_metric_after_the_steps_themselves() -> None:
-    """Random crumbs, holes, and classes inside one another, on voxels of 0.009 ml: every combination of steps."""
+    """Tests every combination of steps on crumbs, holes, and classes inside one another, with voxels of 0.009 ml."""
     rng = np.random.default_rng(0)
     true, spacing = truth(1), (1.5, 2.0, 3.0)
     mask = np.where(rng.random(SHAPE) < 0.15, rng.integers(0, 3, SHAPE), true).astype(np.uint8)
@@ -171,7 +171,7 @@ def test_noise_and_few_patients_choose_nothing(tmp_path: Path) -> None:
 
 
 def test_a_gain_is_beyond_chance() -> None:
-    """Among 20 patients: better in all, better in 12 and worse in 8, a little better in all but one of many changes."""
+    """Tests 20 patients: better in all, better in 12 and worse in 8, a little better in all but one of many changes."""
     before = np.full((20, 2), 0.5)
     patients = np.array([f"p{number}" for number in range(20)])
     counts = draw_counts(list(patients))
@@ -190,7 +190,7 @@ def test_a_gain_is_beyond_chance() -> None:
 
 
 def test_the_better_configuration_and_a_pair_that_is_better_than_both(tmp_path: Path) -> None:
-    """Each is sure where it is right and unsure where it is wrong, so that their mean is right nearly everywhere."""
+    """Tests two that are sure where they are right and unsure where they are wrong: their mean is right."""
     runs = {}
     for name, errors, offset in (("a", 6, 0), ("b", 8, 50)):
         masks, shares = [], []

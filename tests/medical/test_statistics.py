@@ -36,7 +36,7 @@ def test_the_interval_is_that_of_scipy() -> None:
 
 
 def test_cases_of_a_patient_are_drawn_together() -> None:
-    """Ten equal cases of each patient: the interval is that of the patients, about sqrt(10) times wider."""
+    """Tests ten equal cases of each patient: the interval is that of the patients, about sqrt(10) times wider."""
     values = np.random.default_rng(0).normal(0.7, 0.1, 12)
     cases = np.repeat(values, 10)[:, None]
     together = summarise_with_intervals(scores(cases), [f"p{n // 10}" for n in range(120)])

@@ -1,4 +1,4 @@
-"""The tools of cross-validation through their command lines: pooling, the choice, and predictions with it."""
+"""Tests the tools of cross-validation by their command lines: pooling, the choice, and predictions with it."""
 
 import json
 from pathlib import Path
@@ -72,7 +72,7 @@ def test_a_choice_is_predicted_with(made: Path, tmp_path: Path, run) -> None:
 
 
 def test_folds_of_a_folder_and_subsets(made: Path, tmp_path: Path, run) -> None:
-    """The masks of a fold's own network are those of the cross-validation, and score as they did there."""
+    """Tests that the masks of a fold's own network are those of the cross-validation, and score as they did there."""
     out, data = tmp_path / "out", made / "data"
     fold = next(path for path in sorted((made / "a").glob("fold_*"))).name.removeprefix("fold_")
     code, said, error = run("volumes/predict", made / f"a/fold_{fold}", data, "--fold", fold, "--out", out)

@@ -1,4 +1,4 @@
-"""Faults of a data list are found before the first step and said in a sentence that names the case."""
+"""Tests that faults of a data list are found before the first step, in a sentence that names the case."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Resampling by slab: MONAI's values, in less memory."""
+"""Compares resampling slab by slab with MONAI's."""
 
 from unittest.mock import patch
 
@@ -29,7 +29,7 @@ def test_what_monai_gives(before: tuple, after: tuple, slab_bytes: int) -> None:
 
 @pytest.mark.parametrize(("before", "after"), [((0.7, 1.3, 5), (1, 1, 1)), ((1, 1, 1), (0.6, 1.4, 2.3))], ids=str)
 def test_labels_are_monais_nearest_ones(before: tuple, after: tuple) -> None:
-    """At spacings that put no new voxel in the middle between two old ones."""
+    """Compares at spacings that put no new voxel in the middle between two old ones."""
     labels = np.random.default_rng(0).integers(0, 5, (9, 14, 7)).astype(np.uint8)
     place = torch.diag(torch.tensor([*before, 1.0], dtype=torch.float64))
     given = MetaTensor(torch.from_numpy(labels)[None], affine=place)
@@ -55,7 +55,7 @@ def test_views_of_any_stride() -> None:
 
 
 def test_a_linear_ramp_stays_one() -> None:
-    """Values are those at the new voxels' places; past the last old voxel the last value is repeated."""
+    """Tests that values are those at the new places; past the last old voxel the last value is repeated."""
     axis = Axis.between(5, new_length(5, 1.0, 0.75), 0.75)
     ramp = axis.apply(torch.arange(5.0)[None], 1)[0]
     torch.testing.assert_close(ramp, torch.tensor([0, 0.75, 1.5, 2.25, 3.0, 3.75]))

@@ -1,4 +1,4 @@
-"""Axes of a file in anatomical order."""
+"""Tests the axes of a file in anatomical order."""
 
 from pathlib import Path
 

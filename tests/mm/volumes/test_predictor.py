@@ -1,4 +1,4 @@
-"""Trained networks for prediction from Python: a config with checkpoints, a work folder, a bundle."""
+"""Tests trained networks for prediction from Python: a config with checkpoints, a work folder, a bundle."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from vil_dense.mm.volumes import load_predictor
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A work folder with a config and a checkpoint, beside the data and the config that it was made from."""
+    """Writes a work folder with config and checkpoint, beside the data and the config that it was made from."""
     root = tmp_path_factory.mktemp("run")
     path = write_config(root / "config.py", write_cases(root / "data", 2))
     seeded(read(path))(0, root / "work")
