@@ -41,4 +41,4 @@ def test_pages_are_not_packed(tmp_path: Path) -> None:
     subprocess.run([sys.executable, *build], cwd=ROOT, check=True, capture_output=True)
     packed = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
     assert len(packed) > 50
-    assert [str(path) for path in packed if path.suffix != ".py"] == ["vil_dense/medical/bundle_schema.json"]
+    assert [str(path) for path in packed if path.suffix != ".py"] == ["vil_dense/medical/bundle/schema.json"]

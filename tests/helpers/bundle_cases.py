@@ -1,4 +1,4 @@
-"""A plan, a small network and its bundle, and what MONAI and torch warn of on the way."""
+"""Makes a plan, a small network and its bundle, and lists what MONAI and torch warn of on the way."""
 
 from pathlib import Path
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from nifti_files import affine, write_nifti
 
-from vil_dense.medical.intervals import summarise_with_intervals
 from vil_dense.medical.metrics import Score, save_scores, score_files
-from vil_dense.medical.volume_pages import Pair, save_evaluation_page
+from vil_dense.medical.pages.write import Pair, save_evaluation_page
+from vil_dense.medical.statistics import summarise_with_intervals
 
 PLAN = dict(
     channels=["CT"],

@@ -1,4 +1,4 @@
-"""Labels as they come: gaps, merged values, regions that overlap, voxels without annotation."""
+"""Tests labels as they come: gaps, merged values, regions that overlap, voxels without annotation."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ from monai.losses import DiceCELoss
 from refusals import raises_one_line
 
 from vil_dense.medical.data.plan_schema import read_plan
+from vil_dense.medical.inference.report import describe_mask
 from vil_dense.medical.label_map import LabelMap, chosen_labels, written_labels
 from vil_dense.medical.losses import DICE_CE, PartialLoss
 from vil_dense.medical.metrics import score_case
-from vil_dense.medical.report import describe_mask
 
 BASE: dict[str, Any] = dict(
     channels=["MR"],
@@ -81,7 +81,7 @@ values = st.lists(st.integers(1, 65535), min_size=1, max_size=6, unique=True)
 
 @given(values, st.randoms())
 def test_nested_regions_restore_the_labels(inner: list[int], random: Any) -> None:
-    """Regions inside each other, in any values: what they write is the label that they were made of."""
+    """Tests that regions inside each other, of any values, write the label that they were made of."""
     names = [f"r{n}" for n in range(len(inner))]
     labels: dict[str, Any] = dict(background=0) | {name: inner[n:] for n, name in enumerate(names)}
     known = LabelMap.of(plan(labels=labels, class_order=[*labels], regions_class_order=inner))

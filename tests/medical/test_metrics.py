@@ -1,4 +1,4 @@
-"""Metrics on cases whose values follow from counting."""
+"""Tests metrics on cases whose values follow from counting."""
 
 import csv
 import json
@@ -37,7 +37,7 @@ def test_a_prediction_equal_to_the_truth() -> None:
 
 @pytest.mark.parametrize(("axis", "near"), [(0, 36), (1, 40), (2, 40)])
 def test_distances_are_in_mm_along_each_axis(axis: int, near: int) -> None:
-    """A cube of four voxels, moved by one along `axis`: three of four layers overlap. Of 56 voxels of a boundary 36
+    """Moves a cube of four voxels by one along `axis`: three of four layers overlap. Of 56 voxels of a boundary 36
     are in both, 16 are one voxel off, and 4, the middle of the old face, are as near as the closest neighbour:
     1 mm, which for axis 1 and 2 is within the tolerance."""
     moved = np.roll(box(*CUBE), 1, axis)
@@ -49,7 +49,7 @@ def test_distances_are_in_mm_along_each_axis(axis: int, near: int) -> None:
 
 
 def test_hd95_and_nsd_by_counting() -> None:
-    """Two lines of 20 voxels of which one lacks its last two: each voxel of a line is boundary."""
+    """Compares two lines of 20 voxels, one without its last two: each voxel of a line is boundary."""
     line = slice(5, 6), slice(5, 6)
     truth = box(*line, slice(0, 20), shape=(12, 10, 20))
     prediction = box(*line, slice(0, 18), shape=(12, 10, 20))
@@ -116,6 +116,6 @@ def test_shapes_that_differ_are_refused() -> None:
 
 
 def test_a_tolerance_of_one_voxel_holds_where_a_header_rounds() -> None:
-    """The columns of an oblique affine in float32 have the length of a voxel only within rounding."""
+    """Tests columns of an oblique affine in float32, which have the length of a voxel only within rounding."""
     spacing = (1.1 * (1 + 2e-6), 0.9, 2.7)
     assert score(np.roll(box(*CUBE), 1, 0), box(*CUBE), spacing, tolerance_mm=1.1)[0].nsd == 1

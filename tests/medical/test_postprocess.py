@@ -1,4 +1,4 @@
-"""Steps after a prediction: holes, the largest component, small components, on grids of any spacing."""
+"""Tests the steps after a prediction: holes, the largest component, small components, at any spacing."""
 
 from typing import Any
 
@@ -57,7 +57,7 @@ def test_volumes_are_in_ml_whatever_the_spacing(spacing: tuple[float, ...]) -> N
 
 
 def test_steps_come_in_their_order() -> None:
-    """A hollow ball is filled before its volume is compared, and the largest component can still be too small."""
+    """Tests that a hollow ball is filled before its volume counts, and the largest component can be too small."""
     mask = np.zeros((9, 9, 9), dtype=np.uint8)
     mask[1:6, 1:6, 1:6], mask[2:5, 2:5, 2:5], mask[7, 7, 7] = 1, 0, 1
     postprocess(mask, dict(organ=dict(min_ml=0.11, largest=True, fill_holes=True)), KNOWN, 0.001)

@@ -1,4 +1,4 @@
-"""The choice among cross-validations: noise changes nothing, a gain is taken, and the numbers are `postprocess`'s."""
+"""Tests the choice among cross-validations: noise changes nothing, a gain is taken, numbers are those of the steps."""
 
 import json
 from pathlib import Path
@@ -10,13 +10,19 @@ from nifti_files import affine, write_nifti
 from refusals import raises_one_line
 
 from vil_dense.files import sha256
+from vil_dense.medical.cross_validations import (
+    PooledFolds,
+    check_same_cases,
+    read_chosen,
+    read_cross_validation,
+    write_chosen,
+)
 from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS
-from vil_dense.medical.intervals import draw_counts
 from vil_dense.medical.label_map import LabelMap
 from vil_dense.medical.metrics import score_case
 from vil_dense.medical.postprocess import postprocess
 from vil_dense.medical.selection import STEPS, Selection, is_gain, plain_dice, step_dice
-from vil_dense.medical.studies import Study, check_studies, read_chosen, read_study, write_chosen
+from vil_dense.medical.statistics import draw_counts
 
 LABELS = dict(background=0, organ=1, vessel=2)
 PLAN = dict(
@@ -27,21 +33,21 @@ SHAPE = (14, 12, 10)
 
 
 def truth(seed: int) -> np.ndarray:
-    """A block of each class; its size differs between the cases."""
+    """Returns a block of each class, whose size differs between the cases."""
     label = np.zeros(SHAPE, np.uint8)
     label[1 : 5 + seed % 3, 2:8, 2:8], label[9:12, 2:6, 2:6] = 1, 2
     return label
 
 
 def noisy(seed: int, errors: int) -> np.ndarray:
-    """The truth with so many wrong voxels at its surfaces, at random."""
+    """Returns the truth with so many wrong voxels at its surfaces, at random."""
     label, rng = truth(seed), np.random.default_rng(100 + seed)
     edge = np.argwhere((label > 0) & (np.roll(label, 1, 2) == 0))
     label[tuple(edge[rng.choice(len(edge), errors, replace=False)].T)] = 0
     return label
 
 
-def write_study(
+def write_run(
     root: Path,
     name: str,
     masks: list[np.ndarray],
@@ -77,12 +83,12 @@ def one_hot(mask: np.ndarray, sure: float) -> np.ndarray:
     return np.where(mask[..., None] == np.arange(3), sure, (1 - sure) / 2)
 
 
-def study(root: Path, name: str, masks: list[np.ndarray], shares: list[np.ndarray] | None = None) -> Study:
-    return read_study(write_study(root, name, masks, shares))
+def finished(root: Path, name: str, masks: list[np.ndarray], shares: list[np.ndarray] | None = None) -> PooledFolds:
+    return read_cross_validation(write_run(root, name, masks, shares))
 
 
 def test_dice_is_that_of_the_metric_after_the_steps_themselves() -> None:
-    """Random crumbs, holes, and classes inside one another, on voxels of 0.009 ml: every combination of steps."""
+    """Tests every combination of steps on crumbs, holes, and classes inside one another, with voxels of 0.009 ml."""
     rng = np.random.default_rng(0)
     true, spacing = truth(1), (1.5, 2.0, 3.0)
     mask = np.where(rng.random(SHAPE) < 0.15, rng.integers(0, 3, SHAPE), true).astype(np.uint8)
@@ -117,7 +123,7 @@ def test_a_step_that_helps_every_case_is_chosen(tmp_path: Path) -> None:
     masks = [noisy(seed, 3) for seed in range(20)]
     for mask in masks:
         mask[-1, -1, :3] = 1  # a crumb of the organ alone
-    selection = Selection([study(tmp_path, "a", masks)])
+    selection = Selection([finished(tmp_path, "a", masks)])
     members, steps = selection.choose()
     assert members == (0,) and steps in ({"organ": {"largest": True}}, {"organ": {"min_ml": 0.01}})
     before, after = (selection.describe(selection.table(members, own))["dice"] for own in ({}, steps))
@@ -136,8 +142,8 @@ def test_regions_and_voxels_without_annotation(regions: bool, tmp_path: Path) ->
     for mask, true in zip(masks, truths, strict=True):
         mask[-1, -1, :3] = 1  # a crumb
         mask[6:8, :, 0], true[6:8, :, 0] = 2, 255  # nobody knows
-    found = read_study(write_study(tmp_path, "a", masks, plan=plan, truths=truths))
-    check_studies([found])
+    found = read_cross_validation(write_run(tmp_path, "a", masks, plan=plan, truths=truths))
+    check_same_cases([found])
     selection = Selection([found])
     members, steps = selection.choose()
     assert steps == dict(whole=dict(min_ml=0.01)) or (not regions and steps == dict(whole=dict(largest=True)))
@@ -157,15 +163,15 @@ def test_noise_and_few_patients_choose_nothing(tmp_path: Path) -> None:
     masks = [noisy(seed, 3) for seed in range(12)]
     for mask in masks[:2]:
         mask[-1, -1, :3] = 1
-    assert Selection([study(tmp_path / "rare", "a", masks)]).choose() == ((0,), {})
+    assert Selection([finished(tmp_path / "rare", "a", masks)]).choose() == ((0,), {})
     few = [noisy(seed, 3) for seed in range(4)]
     for mask in few:
         mask[-1, -1, :3] = 1
-    assert Selection([study(tmp_path / "few", "a", few)]).choose() == ((0,), {})
+    assert Selection([finished(tmp_path / "few", "a", few)]).choose() == ((0,), {})
 
 
 def test_a_gain_is_beyond_chance() -> None:
-    """Among 20 patients: better in all, better in 12 and worse in 8, a little better in all but one of many changes."""
+    """Tests 20 patients: better in all, better in 12 and worse in 8, a little better in all but one of many changes."""
     before = np.full((20, 2), 0.5)
     patients = np.array([f"p{number}" for number in range(20)])
     counts = draw_counts(list(patients))
@@ -184,8 +190,8 @@ def test_a_gain_is_beyond_chance() -> None:
 
 
 def test_the_better_configuration_and_a_pair_that_is_better_than_both(tmp_path: Path) -> None:
-    """Each is sure where it is right and unsure where it is wrong, so that their mean is right nearly everywhere."""
-    studies = {}
+    """Tests two that are sure where they are right and unsure where they are wrong: their mean is right."""
+    runs = {}
     for name, errors, offset in (("a", 6, 0), ("b", 8, 50)):
         masks, shares = [], []
         for seed in range(10):
@@ -198,23 +204,23 @@ def test_the_better_configuration_and_a_pair_that_is_better_than_both(tmp_path: 
             share.reshape(-1, 3)[wrong] = one_hot(mask, 0.5).reshape(-1, 3)[wrong]
             masks.append(mask)
             shares.append(share)
-        studies[name] = study(tmp_path, name, masks, shares)
-    selection = Selection([studies["b"], studies["a"]])
+        runs[name] = finished(tmp_path, name, masks, shares)
+    selection = Selection([runs["b"], runs["a"]])
     assert selection.members == [(0,), (1,), (0, 1)]
     assert selection.choose()[0] == (0, 1)
     dice = [selection.describe(selection.plain[one])["dice"] for one in selection.members]
     assert dice[2] > 0.99 > dice[1] > dice[0]
     for path in (tmp_path / "b").rglob("probabilities/*"):
         path.unlink()
-    alone = Selection([studies["b"], studies["a"]])
+    alone = Selection([runs["b"], runs["a"]])
     assert alone.members == [(0,), (1,)] and alone.choose()[0] == (1,), "the better one"
 
 
 def test_a_choice_is_written_and_read(tmp_path: Path) -> None:
-    studies = [study(tmp_path / "cv", name, [truth(0), truth(1)]) for name in "ab"]
+    runs = [finished(tmp_path / "cv", name, [truth(0), truth(1)]) for name in "ab"]
     path = tmp_path / "here/best.json"
     steps = dict(organ=dict(min_ml=0.1))
-    write_chosen(path, studies, steps, dict(rule="x"))
+    write_chosen(path, runs, steps, dict(rule="x"))
     chosen = read_chosen(path)
     assert chosen.steps == steps and [len(files) for files in chosen.checkpoints] == [2, 2]
     assert all(file.is_file() for files in chosen.checkpoints for file in files)
@@ -244,18 +250,18 @@ def test_choices_that_are_refused(content: object, names: tuple[str, ...], tmp_p
         read_chosen(tmp_path / "best.json")
 
 
-def test_studies_that_are_refused(tmp_path: Path) -> None:
+def test_cross_validations_that_are_refused(tmp_path: Path) -> None:
     with raises_one_line(FileNotFoundError, tmp_path, "study.json"):
-        read_study(tmp_path)
-    three = study(tmp_path, "a", [truth(0)] * 3)
-    two = study(tmp_path, "b", [truth(0)] * 2)
+        read_cross_validation(tmp_path)
+    three = finished(tmp_path, "a", [truth(0)] * 3)
+    two = finished(tmp_path, "b", [truth(0)] * 2)
     with raises_one_line(ValueError, three.folder, two.folder, "c02"):
-        check_studies([three, two])
+        check_same_cases([three, two])
     with raises_one_line(ValueError, "classes"):
-        check_studies([two, two._replace(labels=LabelMap(dict(background=(0,)), (0,)))])
+        check_same_cases([two, two._replace(labels=LabelMap(dict(background=(0,)), (0,)))])
     (tmp_path / "b/study.json").write_text("{}")
     with raises_one_line(ValueError, tmp_path / "b/study.json"):
-        read_study(tmp_path / "b")
+        read_cross_validation(tmp_path / "b")
     write_nifti(tmp_path / "a/masks/c00.nii.gz", truth(0)[1:], affine("LPS"))
     with raises_one_line(ValueError, "c00.nii.gz"):
         Selection([three])

@@ -1,4 +1,4 @@
-"""Training, prediction, evaluation and bundle see the same voxels of a case, whatever its header, labels and layout."""
+"""Tests that training, prediction, evaluation and bundle see the same voxels, whatever header, labels and layout."""
 
 import json
 from collections.abc import Callable
@@ -14,8 +14,8 @@ from nifti_files import affine
 from volume_plans import small_plan
 
 from vil_dense.medical.bundle.configs import train
+from vil_dense.medical.data.cases import read_case
 from vil_dense.medical.data.preprocess import PlanGrid, network_input
-from vil_dense.medical.data.reader import read_case
 from vil_dense.medical.data.transforms import KEYS, LoadCased, ToPlanGridd
 from vil_dense.medical.datalists.datalist import read_datalist
 from vil_dense.medical.datalists.inputs import find_cases
@@ -120,7 +120,7 @@ def test_one_view(name: str, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:tqdm is not installed")
 @pytest.mark.parametrize("name", ["oblique", "contradiction", "scaled 4D"])
 def test_the_bundle_sees_it_too(name: str, tmp_path: Path) -> None:
-    """Its training data set, by MONAI's parser alone."""
+    """Tests its training data set, by MONAI's parser alone."""
     rng = np.random.default_rng(0)
     for case in "ab":
         HEADERS[name](tmp_path / f"images/{case}.nii.gz", rng.integers(-99, 999, SHAPE).astype(np.int16))

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from fold_studies import write_cases
-from fold_studies import write_config as write_volumes
+from fold_runs import write_cases
+from fold_runs import write_config as write_volumes
 from mmengine.registry import DATASETS, init_default_scope
 from picture_folders import build, write_folder
 from refusals import assert_error_line, assert_one_line, raises_one_line

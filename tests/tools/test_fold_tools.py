@@ -1,4 +1,4 @@
-"""The tools of cross-validation through their command lines: pooling, the choice, and predictions with it."""
+"""Tests the tools of cross-validation by their command lines: pooling, the choice, and predictions with it."""
 
 import json
 from pathlib import Path
@@ -6,13 +6,13 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from fold_studies import NETWORK, run_study, write_cases, write_config
+from fold_runs import NETWORK, cross_validated, write_cases, write_config
 from page_checks import check_page
 from refusals import assert_error_line
 
+from vil_dense.medical.cross_validations import read_cross_validation, write_chosen
 from vil_dense.medical.label_map import LabelMap
 from vil_dense.medical.postprocess import postprocess
-from vil_dense.medical.studies import read_study, write_chosen
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,7 +25,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     of_monai = dict(type="SegResNet", init_filters=8)
     for name, spacing, network in (("a", (1.0, 1.0, 2.0), NETWORK), ("b", (1.5, 1.5, 2.0), of_monai)):
         path = write_config(root / f"{name}.py", data, spacing, network=network)
-        run_study(root / name, path, probabilities=True, uncertainty=True)
+        cross_validated(root / name, path, probabilities=True, uncertainty=True)
     return root
 
 
@@ -46,9 +46,9 @@ def test_a_choice_is_predicted_with(made: Path, tmp_path: Path, run) -> None:
     assert lines[-1] == f"choice: {best} (4 cases of 4 patients)"
     content = json.loads(best.read_text())
     assert content["postprocess"] == {} and content["report"]["chosen"] in (["a"], ["b"])
-    # a pair with steps, as a larger study may choose it
+    # a pair with steps, as a larger run may choose it
     pair = tmp_path / "pair.json"
-    write_chosen(pair, [read_study(made / name) for name in "ab"], dict(organ_2=dict(largest=True)), {})
+    write_chosen(pair, [read_cross_validation(made / name) for name in "ab"], dict(organ_2=dict(largest=True)), {})
     code, said, error = run("volumes/predict", "--best", pair, image, "--out", tmp_path / "pair", "--probabilities")
     assert code == 0 and "1 of 1 volume segmented" in said, error
     stored = unscaled(tmp_path / "pair/probabilities/p0_a.nii.gz")
@@ -72,7 +72,7 @@ def test_a_choice_is_predicted_with(made: Path, tmp_path: Path, run) -> None:
 
 
 def test_folds_of_a_folder_and_subsets(made: Path, tmp_path: Path, run) -> None:
-    """The masks of a fold's own network are those of the cross-validation, and score as they did there."""
+    """Tests that the masks of a fold's own network are those of the cross-validation, and score as they did there."""
     out, data = tmp_path / "out", made / "data"
     fold = next(path for path in sorted((made / "a").glob("fold_*"))).name.removeprefix("fold_")
     code, said, error = run("volumes/predict", made / f"a/fold_{fold}", data, "--fold", fold, "--out", out)

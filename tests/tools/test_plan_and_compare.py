@@ -1,4 +1,4 @@
-"""The tools that plan volumes, compare runs of them, and make a phantom."""
+"""Tests the tools that plan volumes, compare runs of them, and make a phantom."""
 
 import csv
 import json
@@ -81,7 +81,7 @@ def test_plan_to_a_target(sample: Path, tmp_path: Path, monkeypatch, capsys) -> 
 
 
 def test_compare_tool(tmp_path: Path, monkeypatch, capsys) -> None:
-    """Eight cases, each worse by the same rank order: the exact two-sided p of the signed-rank test is 2 / 2^8."""
+    """Tests eight cases, each worse in the same rank order: the exact p of the signed-rank test is 2 / 2^8."""
     for run, loss in (("a", 0.0), ("b", 0.01)):
         rows = ["case,structure,outcome,dice,hd95_mm,nsd"]
         for n in range(8):

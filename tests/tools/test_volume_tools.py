@@ -1,4 +1,4 @@
-"""Commands for volumes, through their command lines: predict, evaluate; and what is wrong said in one sentence."""
+"""Tests the command lines of predict and evaluate; what is wrong is said in one sentence."""
 
 import csv
 import errno
@@ -40,7 +40,7 @@ def images(tmp_path: Path) -> Path:
 
 
 def test_a_warning_for_each_device(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    """A large volume on a GPU: there the network and, where they fit, the scores; the rest on the CPU."""
+    """Tests a large volume on a GPU: there the network and, where they fit, the scores; the rest on the CPU."""
     from vil_dense.medical.inference import volume_memory
 
     expected = volume_memory.Estimate(0, 1, 1, 1, windows=GIB, gpu=3 * GIB)
@@ -104,7 +104,7 @@ def test_from_images_to_masks_to_scores(trained: tuple[Path, Path], images: Path
 
 
 def test_a_data_list(trained: tuple[Path, Path], images: Path, tmp_path: Path, run) -> None:
-    """One fold of it is predicted, and scored against its labels; no warning names the images of other folds."""
+    """Predicts one fold of it, and scores it against its labels; no warning names the images of other folds."""
     truth = (np.random.default_rng(0).random((17, 12, 9)) < 0.5).astype(np.uint8)
     for name in "ab":
         write_nifti(tmp_path / f"labels/{name}.nii.gz", truth, affine("LAS", (0.9, 1.1, 2.0)))
@@ -126,7 +126,7 @@ def test_a_data_list(trained: tuple[Path, Path], images: Path, tmp_path: Path, r
 
 
 def test_dicom_frames_and_chosen_probabilities(trained: tuple[Path, Path], tmp_path: Path, run) -> None:
-    """One of two series of a folder, with a DICOM segmentation; a series in time; a folder of channel files."""
+    """Predicts one of two series of a folder, with masks in DICOM, a series in time, and a folder of channel files."""
     pytest.importorskip("SimpleITK", reason="DICOM voxels are read by SimpleITK")
     pytest.importorskip("highdicom", reason="DICOM segmentations are written by highdicom")
     voxels = np.random.default_rng(0).integers(0, 99, (17, 12, 9)).astype(np.int16)
@@ -164,7 +164,7 @@ REAL = {
 @pytest.mark.parametrize("name", REAL)
 @pytest.mark.filterwarnings("ignore::UserWarning:monai", "ignore:.* instance named of .* has been created:UserWarning")
 def test_real_volumes(name: str, tmp_path: Path, run) -> None:
-    """From two folders to a plan, a training of two steps, masks, scores and a bundle."""
+    """Tests the way from two folders to a plan, a training of two steps, masks, scores and a bundle."""
     image, label, spacing = REAL[name]
     image, label = DATA / "volumes" / image, DATA / "volumes" / label
     if not image.is_file():

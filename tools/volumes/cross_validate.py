@@ -77,28 +77,28 @@ def main() -> int:
         check_folders(cfg.work_dir)
         resolve_plan(cfg)
         check_volumes(cfg)
-        from vil_dense.medical.agreement import describe_correlation
+        from vil_dense.medical.statistics import describe_correlation
         from vil_dense.mm.volumes.cross_validation import CrossValidation
 
         options = dict(probabilities=args.probabilities, uncertainty=args.uncertainty)
-        study = CrossValidation(Path(cfg.work_dir), cfg, **options)
-        folds = [args.fold] if args.fold is not None else args.folds or [*study.data.splits]
+        validation = CrossValidation(Path(cfg.work_dir), cfg, **options)
+        folds = [args.fold] if args.fold is not None else args.folds or [*validation.data.splits]
         for fold in folds:
-            study.data.split(fold)  # an unknown one is refused before the first is trained
+            validation.data.split(fold)  # an unknown one is refused before the first is trained
 
     def train_fold(fold: int, folder: Path) -> None:
         train(TRAIN, args.config, folder, as_options(args.cfg_options | dict(fold=fold)))
 
     with report_errors(args.debug, code=1):
         for fold in folds if not args.pool else ():
-            if study.is_scored(fold):
+            if validation.is_scored(fold):
                 print(f"fold {fold} is already finished and is skipped", flush=True)
                 continue
-            study.run(fold, train_fold, "cuda" if torch.cuda.is_available() else "cpu")
-            print(f"fold {fold} is finished in {study.folder(fold)}", flush=True)
+            validation.run(fold, train_fold, "cuda" if torch.cuda.is_available() else "cpu")
+            print(f"fold {fold} is finished in {validation.folder(fold)}", flush=True)
         if args.fold is not None:
             return 0
-        summary = study.pool(folds)
+        summary = validation.pool(folds)
         for sentence in describe_correlation(summary.get("uncertainty", {})).values():
             print(sentence)
         print("\n".join(table(summary)))
@@ -107,8 +107,8 @@ def main() -> int:
             print(
                 f"warning: {len(left)} cases are in no held-out part of these folds ({left[0]}, ...)", file=sys.stderr
             )
-        print(f"report: {study.root / 'report.html'}")
-        print(f"{summary['cases']} cases of {len(folds)} folds pooled in {study.root}")
+        print(f"report: {validation.root / 'report.html'}")
+        print(f"{summary['cases']} cases of {len(folds)} folds pooled in {validation.root}")
     return 0
 
 

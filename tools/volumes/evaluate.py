@@ -28,7 +28,7 @@ from vil_dense.command_line import at_least, parser
 from vil_dense.files import check_folders
 
 if TYPE_CHECKING:
-    from vil_dense.medical.volume_pages import Pair
+    from vil_dense.medical.pages.write import Pair
 
 
 def arguments() -> argparse.Namespace:
@@ -52,8 +52,8 @@ def pairs(
 ) -> "Iterator[Pair]":
     """Yields name, mask, label and image of each case; with `subset` of those that have a mask."""
     from vil_dense.medical.datalists.inputs import find_cases
-    from vil_dense.medical.report import read_report
-    from vil_dense.medical.volume_pages import Pair
+    from vil_dense.medical.inference.report import read_report
+    from vil_dense.medical.pages.write import Pair
 
     found = {case.name: case.images[0] for case in find_cases(masks)}
     # A MONAI bundle names the mask of NAME `NAME_seg`.
@@ -100,14 +100,13 @@ def main() -> int:
         cfg = read_config(args)
         check_folders(args.out)
         resolve_plan(cfg)
-        from vil_dense.medical.agreement import describe_correlation, uncertainty_correlation
         from vil_dense.medical.data.plan_schema import read_plan
         from vil_dense.medical.datalists.folds import patient_of
-        from vil_dense.medical.intervals import summarise_with_intervals
+        from vil_dense.medical.inference.report import read_uncertainty
         from vil_dense.medical.label_map import LabelMap
         from vil_dense.medical.metrics import TOLERANCE_MM, save_scores, score_files
-        from vil_dense.medical.report import read_uncertainty
-        from vil_dense.medical.volume_pages import save_evaluation_page
+        from vil_dense.medical.pages.write import save_evaluation_page
+        from vil_dense.medical.statistics import describe_correlation, summarise_with_intervals, uncertainty_correlation
 
         plan, evaluator = read_plan(cfg.model.plan), cfg.get("test_evaluator") or {}
         classes = evaluator.get("classes") or LabelMap.of(plan).structures

@@ -31,7 +31,7 @@ def choice_report(selection: "Selection", members: "Members", steps: dict[str, d
     from vil_dense.medical.selection import RULE
 
     def names(numbers: "Members") -> list[str]:
-        return [selection.studies[number].folder.name for number in numbers]
+        return [selection.runs[number].folder.name for number in numbers]
 
     tried = [dict(configurations=names(one)) | selection.describe(selection.plain[one]) for one in selection.members]
     return dict(
@@ -48,7 +48,7 @@ def choice_report(selection: "Selection", members: "Members", steps: dict[str, d
 
 def main() -> int:
     parser = plain_parser(__doc__)
-    parser.add_argument("studies", nargs="+", type=Path, metavar="CV_DIR", help="folder of a finished cross-validation")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="CV_DIR", help="folder of a finished cross-validation")
     parser.add_argument("--out", type=Path, required=True, help="JSON to write")
     args = parser.parse_args()
 
@@ -57,19 +57,19 @@ def main() -> int:
 
     with report_errors(args.debug):
         check_file(args.out)
+        from vil_dense.medical.cross_validations import check_same_cases, read_cross_validation, write_chosen
         from vil_dense.medical.selection import Selection
-        from vil_dense.medical.studies import check_studies, read_study, write_chosen
 
-        studies = [read_study(folder) for folder in args.studies]
-        check_studies(studies)
+        runs = [read_cross_validation(folder) for folder in args.runs]
+        check_same_cases(runs)
         with Progress("cases") as progress:
-            selection = Selection(studies, lambda what, done, total: progress(done, total, what))
+            selection = Selection(runs, lambda what, done, total: progress(done, total, what))
             members, steps = selection.choose()
             report = choice_report(selection, members, steps)
-        write_chosen(args.out, [studies[index] for index in members], steps, report)
+        write_chosen(args.out, [runs[index] for index in members], steps, report)
         for tried in report["tried"]:
             print(f"{' + '.join(tried['configurations'])}: {describe(tried['dice'], tried['dice_95'])}")
-        if len(selection.members) < len(studies) * (len(studies) + 1) // 2:
+        if len(selection.members) < len(runs) * (len(runs) + 1) // 2:
             print(
                 "warning: pairs without probabilities were not tried: cross_validate.py --probabilities",
                 file=sys.stderr,

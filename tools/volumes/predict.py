@@ -77,7 +77,7 @@ def of_runs(args: argparse.Namespace) -> Networks:
     """Reads work folders of trainings; those whose networks and plans are equal are one configuration."""
     from vil_dense.mm.cli.runs import find_runs, run_config
     from vil_dense.mm.utils.run_folders import last_checkpoint
-    from vil_dense.mm.volumes.weights import predicting
+    from vil_dense.mm.volumes.predictor import predicting
 
     if args.cfg_options:
         raise ValueError("--cfg-options change CONFIG, and a RUN has its own: name its config and checkpoint instead")
@@ -97,7 +97,7 @@ def of_runs(args: argparse.Namespace) -> Networks:
 
 def of_choice(path: Path) -> Networks:
     """Reads a choice of find_best.py."""
-    from vil_dense.medical.studies import read_chosen
+    from vil_dense.medical.cross_validations import read_chosen
 
     chosen = read_chosen(path)
     return Networks(
@@ -198,8 +198,8 @@ def main() -> int:
         from vil_dense.medical.inference.batch import Folder
         from vil_dense.medical.inference.probabilities import Probabilities
         from vil_dense.medical.io.dicom.masks import DICOM_MASKS
-        from vil_dense.medical.volume_pages import save_prediction_page
-        from vil_dense.mm.volumes.weights import load_configuration
+        from vil_dense.medical.pages.write import save_prediction_page
+        from vil_dense.mm.volumes.predictor import load_configuration
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         groups = zip(found.models, found.checkpoints, strict=True)

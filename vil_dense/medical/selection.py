@@ -18,12 +18,12 @@ import nibabel
 import numpy as np
 from scipy import ndimage
 
+from vil_dense.medical.cross_validations import PooledFolds
 from vil_dense.medical.inference.ensemble import mean_mask
-from vil_dense.medical.intervals import draw_counts, mean_over_structures, middle, structure_means
 from vil_dense.medical.io.volumes import check_same_grid, read_label
 from vil_dense.medical.label_map import inside as voxels_of
 from vil_dense.medical.postprocess import boxes, find_components, kept_components, postprocess
-from vil_dense.medical.studies import Study
+from vil_dense.medical.statistics import draw_counts, mean_over_structures, middle, structure_means
 
 LEVEL = 0.025
 RULE = (
@@ -102,27 +102,27 @@ class Selection:
     """Chooses among cross-validations of the same cases.
 
     Args:
-        studies: see `studies.check_studies`.
+        runs: see `cross_validations.check_same_cases`.
         report: called with a word, the number of cases done and of all.
     """
 
-    def __init__(self, studies: Sequence[Study], report: Callable[[str, int, int], None] = lambda *_: None) -> None:
-        self.studies, self.report = studies, report
-        self.names = [*studies[0].cases]
-        self.known = studies[0].labels
+    def __init__(self, runs: Sequence[PooledFolds], report: Callable[[str, int, int], None] = lambda *_: None) -> None:
+        self.runs, self.report = runs, report
+        self.names = [*runs[0].cases]
+        self.known = runs[0].labels
         written = dict(zip(self.known.outputs, self.known.written, strict=True))
         self.structures = [*self.known.structures]
         self.values = [written[name] for name in self.structures]
         # else the steps of a structure change the scores of others, or voxels that are not scored
         self.separate = not self.known.regions and self.known.ignore is None
-        self.patients = np.array([studies[0].cases[name].patient for name in self.names])
-        self.folds = np.array([studies[0].cases[name].fold for name in self.names])
+        self.patients = np.array([runs[0].cases[name].patient for name in self.names])
+        self.folds = np.array([runs[0].cases[name].fold for name in self.names])
         pairs = [
             pair
-            for pair in itertools.combinations(range(len(studies)), 2)
-            if all(case.probabilities.is_file() for index in pair for case in studies[index].cases.values())
+            for pair in itertools.combinations(range(len(runs)), 2)
+            if all(case.probabilities.is_file() for index in pair for case in runs[index].cases.values())
         ]
-        self.members: list[Members] = [*((index,) for index in range(len(studies))), *pairs]
+        self.members: list[Members] = [*((index,) for index in range(len(runs))), *pairs]
         self._stepped: dict[Members, np.ndarray] = {}
         self._cases: dict[tuple[Members, str], tuple[np.ndarray, np.ndarray, float]] = {}
         self._tables: dict[tuple[Members, tuple[int, ...]], np.ndarray] = {}
@@ -136,8 +136,8 @@ class Selection:
         """
         rows = np.ones(len(self.names), bool) if rows is None else rows
         counts = draw_counts(list(self.patients[rows]))
-        members = max(self.members[: len(self.studies)], key=lambda one: _mean(self.plain[one][rows]))
-        pairs = {pair: self.plain[pair] for pair in self.members[len(self.studies) :]}
+        members = max(self.members[: len(self.runs)], key=lambda one: _mean(self.plain[one][rows]))
+        pairs = {pair: self.plain[pair] for pair in self.members[len(self.runs) :]}
         members = self._best(members, self.plain[members], pairs, rows, counts)[0]
         chosen = [0] * len(self.structures)
         while True:
@@ -226,7 +226,7 @@ class Selection:
     def _scored(self, members: Members, chosen: Sequence[int]) -> np.ndarray:
         """Returns `table` from the masks themselves."""
         steps = {name: STEPS[number] for name, number in zip(self.structures, chosen, strict=True) if number}
-        said = "post-processing" if steps else " + ".join(self.studies[index].folder.name for index in members)
+        said = "post-processing" if steps else " + ".join(self.runs[index].folder.name for index in members)
         rows = []
         for number, name in enumerate(self.names, 1):
             mask, truth, voxel_ml = self._read(members, name) if self.separate else self._cropped(members, name)
@@ -258,7 +258,7 @@ class Selection:
 
     def _read(self, members: Members, name: str) -> tuple[np.ndarray, np.ndarray, float]:
         """Returns the prediction and the truth of a case, (I, J, K) integers, and the volume of a voxel in ml."""
-        cases = [self.studies[index].cases[name] for index in members]
+        cases = [self.runs[index].cases[name] for index in members]
         truth, grid = read_label(cases[0].label, self.known.file_values)
         truth = truth if self.known.regions else self.known.merge(truth)
         if len(cases) == 1:

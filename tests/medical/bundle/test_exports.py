@@ -1,4 +1,4 @@
-"""A bundle for users without this package: TorchScript and ONNX of any batch and size, with MONAI's metadata."""
+"""Tests bundles for users without this package: TorchScript and ONNX of any batch and size, with MONAI's metadata."""
 
 import json
 import subprocess
@@ -70,7 +70,7 @@ def test_monai_loads_it(written: tuple[Path, nn.Module]) -> None:
 def test_monais_export_with_defaults(
     written: tuple[Path, nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Which scripts the network, and reads weights, network and metadata from the bundle."""
+    """Tests that it scripts the network, and reads weights, network and metadata from the bundle."""
     bundle, model = written
     monkeypatch.chdir(bundle)
     monai.bundle.ckpt_export(config_file="configs/inference.json", filepath=str(tmp_path / "model.ts"))
@@ -106,7 +106,7 @@ def test_training_mode_is_not_scripted() -> None:
     ids=lambda network: " ".join(str(value) for value in network.values() if isinstance(value, str)),
 )
 def test_a_script_runs_where_its_input_is(network: dict) -> None:
-    """Made on a CPU and run on tensors without memory, which no other device's may be mixed with."""
+    """Runs a script of the CPU on tensors without memory, which no other device's may be mixed with."""
     model = build_network(PLAN, **network).eval()
     script = torch.jit.script(model)
     assert_equal_networks(script, model, SHAPES[:2])
@@ -119,7 +119,7 @@ def test_a_script_runs_where_its_input_is(network: dict) -> None:
 
 
 def test_a_script_of_more_chunks_than_a_chunk_has_tokens() -> None:
-    """17^3 tokens are 77 chunks of 64, which those of the trace were fewer than."""
+    """Tests 17^3 tokens, 77 chunks of 64: more than those of the trace."""
     torch.manual_seed(0)
     model = ViLUNet3D(channels=(8, 8), depths=(1, 0)).eval()
     assert_equal_networks(torch.jit.script(model), model, [(1, 1, 18, 18, 18)])
@@ -180,7 +180,7 @@ def test_onnx_of_any_batch_and_size(
 
 
 def test_the_network_is_scripted_alone(written: tuple[Path, nn.Module]) -> None:
-    """Scripting leaves the network as it was, to be trained on."""
+    """Tests that scripting leaves the network as it was, to be trained on."""
     _, model = written
     before = list(model.state_dict())
     torch.jit.script(model)

@@ -1,4 +1,4 @@
-"""MONAI's `ConfigWorkflow` on the configs of a bundle, and the checks of its model zoo."""
+"""Tests the configs of a bundle by MONAI's `ConfigWorkflow` and by the checks of its model zoo."""
 
 import os
 import shutil

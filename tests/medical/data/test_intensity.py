@@ -1,4 +1,4 @@
-"""Rules of intensities on values that follow by hand."""
+"""Tests the rules of intensities on values that follow by hand."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Volumes are not mirrored from left to right where that turns one structure into another."""
+"""Tests that volumes are not mirrored from left to right where that turns one structure into another."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The plan: what it measures, and what it makes of spacing, size and modality; the embedded sample goes through it."""
+"""Tests what a plan measures, what it makes of spacing, size and modality, and the made sample of volumes."""
 
 import json
 from pathlib import Path
@@ -9,11 +9,10 @@ import pytest
 from nifti_files import affine, write_nifti
 from refusals import raises_one_line
 
-from vil_dense.medical.data.cache import Cases, loaded_bytes, preprocessed_bytes
+from vil_dense.medical.data.cases import Cases, loaded_bytes, preprocessed_bytes, read_case
 from vil_dense.medical.data.plan import make_plan, target_spacing
 from vil_dense.medical.data.plan_schema import read_plan
 from vil_dense.medical.data.plan_sizes import Target
-from vil_dense.medical.data.reader import read_case
 from vil_dense.medical.data.transforms import LoadCased, training_cases
 from vil_dense.medical.datalists.datalist import read_datalist
 from vil_dense.synthetic.volumes import LABELS, make_case, write_sample
@@ -73,7 +72,6 @@ def test_a_bad_value_is_refused_before_files_are_read(sample: Path, values: dict
 
 
 def test_one_name_stands_for_a_list(sample: Path) -> None:
-    """As it comes from a command line."""
     small = dict(channels=(4, 8), depths=(0, 1))
     plan = make_plan(read_datalist(sample), set_values=dict(channels="T1", intensity="zscore", network=small))["plan"]
     assert plan["channels"] == ["T1"] and plan["intensity"] == [dict(rule="zscore")]
@@ -89,7 +87,7 @@ def test_unnamed_classes_have_no_gap(values: tuple[int, ...], tmp_path: Path) ->
 
 
 def test_a_background_of_nan_is_in_the_plan_on_request(tmp_path: Path) -> None:
-    """It is read so by the plan, and with the plan by the transforms of a training."""
+    """Tests that the plan reads it so, and with the plan the transforms of a training."""
     image = np.random.default_rng(0).normal(size=(16, 16, 16)).astype(np.float32)
     image[:4] = np.nan
     write_nifti(tmp_path / "images/a.nii.gz", image)
@@ -174,7 +172,7 @@ def test_a_stopped_sample_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_no_brightness_tells_the_organs_of_the_sample() -> None:
-    """Liver and spleen overlap, and so do vessel and gland: over cases their means lie within each other's spread."""
+    """Tests that the means of liver and spleen lie within each other's spread, and those of vessel and gland."""
     means = np.array([[image[labels == n].mean() for n in range(1, 5)] for image, labels in map(make_case, range(12))])
     for one, other in ((0, 1), (2, 3)):
         assert abs(means[:, one].mean() - means[:, other].mean()) < means[:, one].std() + means[:, other].std()

@@ -1,4 +1,4 @@
-"""A plan is read from a file or a mapping, and its faults are named."""
+"""Tests that a plan is read from a file or a mapping, and its faults are named."""
 
 import json
 from pathlib import Path

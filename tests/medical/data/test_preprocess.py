@@ -1,4 +1,4 @@
-"""The plan's grid over a file, whatever the file's axes."""
+"""Tests the plan's grid over a file, whatever the file's axes."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Resampling by slab: MONAI's values, in less memory."""
+"""Compares resampling slab by slab with MONAI's."""
 
 from unittest.mock import patch
 
@@ -8,8 +8,8 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Spacing
 
-from vil_dense.medical.data import resample
-from vil_dense.medical.data.resample import Axis, linear, nearest, new_axes, new_length
+from vil_dense.medical.data import preprocess
+from vil_dense.medical.data.preprocess import Axis, linear, nearest, new_axes, new_length
 
 
 @pytest.mark.parametrize("slab_bytes", [1, 2**20])
@@ -22,14 +22,14 @@ def test_what_monai_gives(before: tuple, after: tuple, slab_bytes: int) -> None:
     volume = np.random.default_rng(0).normal(size=(2, 9, 14, 7)).astype(np.float32)
     image = MetaTensor(torch.from_numpy(volume), affine=torch.diag(torch.tensor([*before, 1.0], dtype=torch.float64)))
     expected = Spacing(pixdim=after, mode="bilinear", padding_mode="border")(image).as_tensor()
-    with patch.object(resample, "SLAB_BYTES", slab_bytes):
+    with patch.object(preprocess, "SLAB_BYTES", slab_bytes):
         found = linear(volume, new_axes(volume.shape[1:], before, after))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("before", "after"), [((0.7, 1.3, 5), (1, 1, 1)), ((1, 1, 1), (0.6, 1.4, 2.3))], ids=str)
 def test_labels_are_monais_nearest_ones(before: tuple, after: tuple) -> None:
-    """At spacings that put no new voxel in the middle between two old ones."""
+    """Compares at spacings that put no new voxel in the middle between two old ones."""
     labels = np.random.default_rng(0).integers(0, 5, (9, 14, 7)).astype(np.uint8)
     place = torch.diag(torch.tensor([*before, 1.0], dtype=torch.float64))
     given = MetaTensor(torch.from_numpy(labels)[None], affine=place)
@@ -55,7 +55,7 @@ def test_views_of_any_stride() -> None:
 
 
 def test_a_linear_ramp_stays_one() -> None:
-    """Values are those at the new voxels' places; past the last old voxel the last value is repeated."""
+    """Tests that values are those at the new places; past the last old voxel the last value is repeated."""
     axis = Axis.between(5, new_length(5, 1.0, 0.75), 0.75)
     ramp = axis.apply(torch.arange(5.0)[None], 1)[0]
     torch.testing.assert_close(ramp, torch.tensor([0, 0.75, 1.5, 2.25, 3.0, 3.75]))

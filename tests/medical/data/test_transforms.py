@@ -1,4 +1,4 @@
-"""From files to training patches; randomness is drawn anew for every sample and epoch, in every worker."""
+"""Tests the way from files to training patches, which are drawn anew for every sample and epoch, in every worker."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from vil_dense.medical.data.transforms import (
     training_cases,
     training_patches,
 )
-from vil_dense.medical.io.orientation import AXIS_NAMES
+from vil_dense.medical.io.geometry import AXIS_NAMES
 
 PLAN = small_plan("a", "b")
 
@@ -113,7 +113,7 @@ def test_foreground_is_as_frequent_as_asked(files: dict) -> None:
 
 
 def test_more_than_256_classes(tmp_path: Path) -> None:
-    """Labels 1 to 299 reach the patch as they are."""
+    """Tests that the labels 1 to 299 reach the patch as they are."""
     shape = (20, 20, 20)
     label = np.resize(np.arange(300, dtype=np.uint16), shape)
     item = dict(

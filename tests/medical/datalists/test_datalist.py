@@ -1,4 +1,4 @@
-"""The layouts in which volumes come, and their folds."""
+"""Tests the layouts in which volumes come, and their folds."""
 
 import json
 from pathlib import Path
@@ -80,7 +80,7 @@ def nnunet(root: Path, splits: object, cases: int = 6) -> Path:
 
 
 def test_splits_are_followed_to_the_letter(tmp_path: Path) -> None:
-    """p1 is validated in both folds, p4 and p5 are in none."""
+    """Tests splits with p1 in both validation parts, and p4 and p5 in none."""
     splits = [dict(train=["p0"], val=["p1", "p3"]), dict(train=["p0", "p2"], val=["p1"])]
     listed = read_datalist(nnunet(tmp_path, splits))
     for fold, split in enumerate(splits):

@@ -1,4 +1,4 @@
-"""Files, folders and data lists as cases."""
+"""Tests which cases are found in files, folders and data lists."""
 
 import json
 from pathlib import Path
@@ -53,7 +53,7 @@ def test_a_data_list(tmp_path: Path) -> None:
 
 
 def test_a_fold_is_the_training_one(tmp_path: Path) -> None:
-    """Made folds, and those of splits_final.json."""
+    """Tests random folds, and those of splits_final.json."""
     entries = [dict(image=f"c{n}.nii", label=f"l{n}.nii") for n in range(12)]
     (tmp_path / "dataset.json").write_text(json.dumps(dict(training=entries[::-1])))
     for _ in range(2):
@@ -118,7 +118,7 @@ def test_one_image_in_several_formats_is_refused(tmp_path: Path) -> None:
 
 
 def test_channel_files_for_a_network_of_one_channel_are_refused(tmp_path: Path) -> None:
-    """Each of them would be a case, with a mask that looks like one of a patient."""
+    """Tests files of which each would be a case, with a mask that looks like one of a patient."""
     touch(tmp_path, *(f"{name}_{channel:04d}.nii.gz" for name in "pqr" for channel in range(3)))
     cases = find_cases(tmp_path, channels=1)
     assert len(cases) == 9
@@ -147,7 +147,7 @@ def test_a_series_in_time_is_read_by_frame(tmp_path: Path) -> None:
 
 
 def test_folds_of_every_layout(tmp_path: Path) -> None:
-    """Plain folders and nnU-Net's, by the folder or its dataset.json, have the folds of a training."""
+    """Tests that plain folders and nnU-Net's, by the folder or its dataset.json, have the folds of a training."""
     names = [f"c{number}" for number in range(8)]
     plain = tmp_path / "plain"
     for folder in ("images", "labels"):

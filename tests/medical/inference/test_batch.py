@@ -1,4 +1,4 @@
-"""A folder of predictions: what is in it, going on after an interruption, and nothing half written."""
+"""Tests a folder of predictions: its files, resuming after an interruption, and nothing half written."""
 
 import csv
 import errno
@@ -21,15 +21,15 @@ from volume_plans import small_plan
 from vil_dense.medical.datalists.inputs import find_cases
 from vil_dense.medical.inference.batch import Folder
 from vil_dense.medical.inference.probabilities import Probabilities
+from vil_dense.medical.inference.report import read_report
 from vil_dense.medical.inference.volume_memory import estimate
 from vil_dense.medical.io.volumes import read_grid
-from vil_dense.medical.report import read_report
 
 PLAN = small_plan("organ", "vessel", spacing_mm=(1.0, 1.0, 1.5))
 
 
 class Counted(nn.Module):
-    """A convolution that counts its windows and may stop at one of them."""
+    """Counts the windows of a convolution, and may stop at one of them."""
 
     def __init__(self, stop_at: int = -1) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Counted(nn.Module):
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """Cases a, b and c, of one window each at the plan's spacing."""
+    """Writes the cases a, b and c, of one window each at the plan's spacing."""
     for seed, name in enumerate("abc"):
         voxels = np.random.default_rng(seed).integers(0, 99, (7, 8, 11)).astype(np.int16)
         write_nifti(tmp_path / f"in/{name}.nii.gz", voxels, affine("LPS"))
@@ -116,7 +116,7 @@ def windows_of_another_run(images: Path, out: Path) -> int:
 
 
 def test_what_is_stale_or_gone_is_predicted_anew(images: Path, tmp_path: Path) -> None:
-    """Another image in the place of one, a deleted mask, a deleted overlay: each costs the windows of its case."""
+    """Tests another image in the place of one, a deleted mask or overlay: each costs the windows of its case."""
     out = tmp_path / "out"
     predicted(images, out)
     assert windows_of_another_run(images, out) == 0
@@ -194,7 +194,7 @@ def test_a_bad_case_does_not_stop_the_others(images: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("call", ["nibabel.save", "os.posix_fallocate"])
 def test_a_full_disk(call: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the mask is written, or when room for the probabilities is asked for: no case, and nothing of one."""
+    """Tests a disk that is full when the mask is written, or when room for the probabilities is asked for."""
 
     def full(*args: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -221,7 +221,7 @@ def test_the_estimate_counts_what_grows(images: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scores_on", ["meta", "cpu"])
 def test_the_estimate_of_a_gpu(images: Path, scores_on: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any device that is not the CPU: weights and network lie there, the scores where they fit."""
+    """Tests a device that is not the CPU: weights and network lie there, the scores where they fit."""
     grid, inside = read_grid(images / "a.nii.gz"), 2**28
     monkeypatch.setattr(
         "vil_dense.medical.inference.volume_memory.network_bytes", lambda network, channels, windows: inside

@@ -1,4 +1,4 @@
-"""Averages over configurations whose networks see other grids, held to the mean of their probabilities."""
+"""Tests averages over configurations whose networks see other grids, held to the mean of their probabilities."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ AFFINE = affine("LPS", (1.0, 1.0, 2.0))
 
 
 def test_the_mean_of_probabilities_decides(tmp_path: Path) -> None:
-    """Two networks of one plan count as one configuration, beside one of another spacing and orientation."""
+    """Tests two networks of one plan, one configuration, beside one of another spacing and orientation."""
     first, second = configuration(0, "RAS", (1.0, 1.0, 2.0)), configuration(1, "PSR", (1.5, 1.2, 1.4))
     first = first._replace(networks=[*first.networks, *configuration(2, "RAS", (1.0, 1.0, 2.0)).networks])
     given = (IMAGE, AFFINE)

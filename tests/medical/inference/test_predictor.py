@@ -1,4 +1,4 @@
-"""Volumes from Python: every kind of input gives the mask that the folder of predictions gets, bad input a sentence."""
+"""Tests predictions from Python: each kind of input gives the mask of a folder of predictions, bad input a sentence."""
 
 import io
 from pathlib import Path
@@ -79,7 +79,7 @@ def test_masks_are_saved_by_their_ending(predictor: VolumePredictor, tmp_path: P
 
 
 def test_a_dicom_series_gets_masks_in_dicom(predictor: VolumePredictor, tmp_path: Path) -> None:
-    """From Python and by the folder."""
+    """Tests masks from Python and from a folder of predictions."""
     highdicom = pytest.importorskip("highdicom", reason="DICOM segmentations are written by highdicom")
     pytest.importorskip("SimpleITK", reason="DICOM voxels are read by SimpleITK")
     series = write_series(tmp_path / "ct", VOXELS, PLACE)
@@ -108,7 +108,7 @@ def test_a_dicom_series_gets_masks_in_dicom(predictor: VolumePredictor, tmp_path
 
 
 def test_a_tilted_gantry(predictor: VolumePredictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mask lies on the slices as they are; nothing is found beside them."""
+    """Tests that the mask lies on the slices as they are, and nothing is found beside them."""
     monkeypatch.setattr("vil_dense.medical.inference.probabilities.SLICES", 4)
     pytest.importorskip("highdicom", reason="DICOM segmentations are written by highdicom")
     pytest.importorskip("SimpleITK", reason="DICOM voxels are read by SimpleITK")
@@ -148,7 +148,7 @@ def test_frames_of_a_series_in_time(predictor: VolumePredictor, tmp_path: Path) 
 
 
 def test_nan_and_channels(tmp_path: Path) -> None:
-    """NaN is read as the plan says; channels are the last axis of an array, or a file for each."""
+    """Tests that NaN is read as the plan says, and channels are the last axis of an array, or a file for each."""
     voxels = VOXELS.astype(np.float32)
     voxels[0] = np.nan
     with raises_one_line(ValueError, "the array", "88 voxels of NaN", "nan_background"):

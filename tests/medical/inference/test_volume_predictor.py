@@ -1,4 +1,4 @@
-"""From an image on its own grid to classes on the same grid."""
+"""Tests the way from an image on its own grid to classes on the same grid."""
 
 from pathlib import Path
 from unittest.mock import patch
@@ -14,10 +14,10 @@ from nifti_files import affine, write_nifti
 from torch import Tensor, nn
 from volume_plans import small_plan
 
-from vil_dense.medical.data import resample
+from vil_dense.medical.data import preprocess
 from vil_dense.medical.data.intensity import normalise
 from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS, predict
-from vil_dense.medical.io.orientation import AXIS_NAMES
+from vil_dense.medical.io.geometry import AXIS_NAMES
 from vil_dense.medical.io.volumes import read_image, read_label, write_mask
 from vil_dense.medical.metrics import score_case
 
@@ -29,7 +29,7 @@ def plan(**changes: object) -> dict:
 
 
 class Nearest(nn.Module):
-    """Logits of the class whose number is nearest to the voxel's value, of `classes` in [0, 1]."""
+    """Returns logits of the class whose number is nearest to the voxel's value, of `classes` in [0, 1]."""
 
     def __init__(self, classes: int = 3) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ def test_what_monais_transforms_and_their_inverse_give(orientation: str, spacing
     given = plan(orientation="LPS", patch_vox=(8, 9, 10))
     image, grid = read_image([path])
     shares = np.zeros((*grid.shape, 3), dtype=np.uint16)
-    with patch.object(resample, "SLAB_BYTES", 4000):
+    with patch.object(preprocess, "SLAB_BYTES", 4000):
         found = predict([network()], image, grid.affine, given, probabilities=shares)
 
     prepare = Compose(
@@ -83,7 +83,7 @@ def test_what_monais_transforms_and_their_inverse_give(orientation: str, spacing
 
 
 def test_an_oblique_volume_is_seen_along_its_own_axes(tmp_path: Path) -> None:
-    """As if it were straight (MONAI's `Spacing` begins it elsewhere, by part of a voxel)."""
+    """Tests that it is seen as if it were straight (MONAI's `Spacing` shifts it by part of a voxel)."""
     results = []
     for orientation in ("oblique", "RAS"):
         path = write_nifti(tmp_path / f"{orientation}.nii", noise((13, 10, 11)), affine(orientation, (0.6, 1.7, 2.5)))
@@ -96,7 +96,7 @@ def test_an_oblique_volume_is_seen_along_its_own_axes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("orientation", ["RAS", "LAS", "PSR", "LPS", "oblique"])
 @pytest.mark.parametrize("slices_mm", [1.0, 7.5])
 def test_a_mask_equal_to_the_truth_scores_one(orientation: str, slices_mm: float, tmp_path: Path) -> None:
-    """Through the files: an image whose values are its classes, predicted at its own spacing."""
+    """Tests files of an image whose values are its classes, predicted at its own spacing."""
     truth = np.random.default_rng(1).integers(0, 3, (9, 12, 7)).astype(np.uint8)
     path = write_nifti(tmp_path / "a.nii.gz", truth, affine(orientation, (0.8, 0.8, slices_mm)))
     image, grid = read_image([path])
@@ -110,7 +110,7 @@ def test_a_mask_equal_to_the_truth_scores_one(orientation: str, slices_mm: float
 
 
 def test_classes_survive_another_spacing() -> None:
-    """A ball of 9 mm keeps its volume when the plan's voxels are twice as large."""
+    """Tests that a ball of 9 mm keeps its volume when the plan's voxels are twice as large."""
     distance = np.linalg.norm(np.indices((40, 40, 20)) * np.array([1, 1, 2])[:, None, None, None] - 19.5, axis=0)
     ball = (distance < 9).astype(np.float32)[None]
     spacing = (1.0, 1.0, 2.0)
@@ -140,7 +140,7 @@ def test_scores_of_the_whole_volume_are_never_held() -> None:
     image = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
     labels = {f"organ {c}": c for c in range(classes)}
     given = plan(labels=labels, spacing_mm=(1.0, 1.0, 0.8), patch_vox=(12, 12, 12))
-    with patch.object(resample, "SLAB_BYTES", 50_000), LiveMemory() as memory:
+    with patch.object(preprocess, "SLAB_BYTES", 50_000), LiveMemory() as memory:
         found = predict([Nearest(classes)], image, affine(), given)
     assert len(np.unique(found)) > 1
     assert memory.peak < 0.6 * 4 * classes * np.prod(shape)

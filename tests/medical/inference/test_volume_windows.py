@@ -1,4 +1,4 @@
-"""Windows, streamed: the scores of MONAI's sliding window, in rows."""
+"""Compares the rows of streamed windows with the scores of MONAI's sliding window."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def network(seed: int = 0, channels: int = 2, classes: int = 3) -> nn.Module:
 
 
 def gathered(networks: list[nn.Module], image: Tensor, windows: SlidingWindow, axis: int, **options) -> Tensor:
-    """All rows together; each begins where the last one ended."""
+    """Returns all rows together; each begins where the last one ended."""
     slabs, end = [], 0
     for start, slab in score_rows(networks, image, windows, axis, **options):
         assert start == end

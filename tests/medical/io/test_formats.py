@@ -1,4 +1,4 @@
-"""The same voxels at the same places from every format, and bad files of each refused in one sentence."""
+"""Tests that each format gives the same voxels at the same places, and bad files one sentence."""
 
 import gzip
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import pytest
 from nifti_files import affine, write_nifti
 from refusals import assert_one_line, raises_one_line
 
-from vil_dense.medical.data.reader import read_case
+from vil_dense.medical.data.cases import read_case
 from vil_dense.medical.datalists.datalist import read_datalist
 from vil_dense.medical.io.volumes import read_grid, read_image, read_label, stem, write_mask
 
@@ -24,7 +24,7 @@ ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
 @pytest.mark.parametrize("suffix", ITK)
 @pytest.mark.parametrize("orientation", ["RAS", "LPS", "PSR", "oblique"])
 def test_itk_files_lie_where_nibabel_says(orientation: str, suffix: str, tmp_path: Path) -> None:
-    """SimpleITK reads a NIfTI file and writes it in the other format; nibabel reads the NIfTI file."""
+    """Compares a file that SimpleITK makes of a NIfTI file with nibabel's reading of the NIfTI file."""
     source = write_nifti(tmp_path / "a.nii.gz", VOXELS, affine(orientation, (0.5, 0.7, 2.5)))
     path = tmp_path / f"b{suffix}"
     SimpleITK.WriteImage(SimpleITK.ReadImage(str(source)), str(path))
@@ -50,7 +50,7 @@ def test_itk_files_lie_where_nibabel_says(orientation: str, suffix: str, tmp_pat
     ],
 )
 def test_the_spaces_of_nrrd(space: str | None, signs: tuple[int, ...], tmp_path: Path) -> None:
-    """A header written by hand, after the format's definition."""
+    """Tests headers written by hand, after the format's definition."""
     place = ["space directions: (2,0,0) (0,3,0) (0,0,4)", "space origin: (10,20,30)"]
     place = [f"space: {space}", *place] if space else ["spacings: 2 3 4"]
     lines = ["NRRD0004", "type: short", "dimension: 3", *place, "sizes: 7 8 11", "endian: little", "encoding: raw"]
@@ -68,7 +68,7 @@ def test_the_spaces_of_nrrd(space: str | None, signs: tuple[int, ...], tmp_path:
 
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
 def test_channels_and_frames(suffix: str, tmp_path: Path) -> None:
-    """Several values at a voxel are channels, a fourth axis too; one of them is read by its number."""
+    """Tests that several values at a voxel are channels, a fourth axis too; one of them is read by its number."""
     parts = np.stack([VOXELS, VOXELS + 1, VOXELS + 2])  # (C, I, J, K)
     vector = SimpleITK.GetImageFromArray(parts.transpose(3, 2, 1, 0), isVector=True)
     SimpleITK.WriteImage(vector, str(tmp_path / f"vector{suffix}"))
@@ -164,7 +164,7 @@ def test_nan_is_a_background_on_request(tmp_path: Path) -> None:
 
 
 def test_a_data_set_of_mixed_formats(tmp_path: Path) -> None:
-    """Image and label of a case are matched by their names, whatever their formats."""
+    """Tests that image and label of a case are matched by their names, whatever their formats."""
     source = write_nifti(tmp_path / "labels/a.nii.gz", (VOXELS > 0).astype(np.uint8), affine("LAS", (1, 1, 2)))
     (tmp_path / "images").mkdir()
     image = SimpleITK.Cast(SimpleITK.ReadImage(str(source)), SimpleITK.sitkFloat32)
@@ -177,7 +177,7 @@ def test_a_data_set_of_mixed_formats(tmp_path: Path) -> None:
 
 
 def test_channel_files_without_a_list(tmp_path: Path) -> None:
-    """NAME_0000, NAME_0001, ... are channels where the label is NAME; numbers of cases have labels of their own."""
+    """Tests that NAME_0000, NAME_0001, ... are channels where the label is NAME; else they are cases."""
     for name in ("x", "y"):
         write_nifti(tmp_path / f"labelsTr/{name}.nii.gz", np.ones(SHAPE, np.uint8))
         for channel in range(3):

@@ -64,7 +64,7 @@ def test_headers_rounded_to_float32_do_not_contradict_themselves(orientation: st
 
 @pytest.mark.parametrize("degrees", [2, 10, -20])
 def test_the_slices_of_a_tilted_gantry_are_moved_to_right_angles(degrees: float, tmp_path: Path) -> None:
-    """Voxels stay within half a voxel of their positions, and a mask gets the grid of the file."""
+    """Tests that voxels stay within half a voxel of their positions, and a mask gets the grid of the file."""
     place = tilted(degrees)
     path = save(tmp_path / "a.nii", place, affine("RAS", (0.8, 0.8, 3.0)), (1, 0))
     height_mm = (SHAPE[2] - 1) * 3.0 / 2
@@ -121,7 +121,7 @@ def test_extensions_are_not_read_if_they_are_huge(tmp_path: Path) -> None:
 
 
 def test_a_volume_larger_than_memory_is_refused(tmp_path: Path) -> None:
-    """3 TiB of zeros would fit the file by the ratio of gzip: what is claimed is compared with free memory."""
+    """Tests 3 TiB of zeros, which would fit the file by the ratio of gzip, but not free memory."""
     path = write_nifti(tmp_path / "a.nii", np.zeros(SHAPE, np.uint8))
     content = bytearray(path.read_bytes())
     content[42:48] = np.array((20000, 20000, 8000), "<i2").tobytes()

@@ -1,4 +1,4 @@
-"""NIfTI in and out: masks on the grid of their image, bad files refused in one sentence, nothing half written."""
+"""Tests NIfTI: masks on the grid of their image, bad files refused in one sentence, nothing half written."""
 
 import errno
 import gzip
@@ -135,7 +135,7 @@ def test_a_header_whose_rotation_is_none(tmp_path: Path) -> None:
 
 
 def test_a_flipped_bit_in_a_compressed_file(tmp_path: Path) -> None:
-    """The voxels unpack; only the checksum at the end of the file tells."""
+    """Tests voxels that unpack: only the checksum at the end of the file tells."""
     path = write_nifti(tmp_path / "a.nii", np.zeros((40, 40, 40), dtype=np.int16))
     packed = bytearray(gzip.compress(path.read_bytes(), compresslevel=0))
     packed[100_000] ^= 1
@@ -152,7 +152,7 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("compressed", [False, True])
 def test_a_header_that_claims_more_than_the_file_has(compressed: bool, tmp_path: Path) -> None:
-    """An impossible claim is refused before memory is asked for, a possible one when the file ends."""
+    """Tests an impossible claim, refused before memory is asked for, and a possible one, when the file ends."""
     path = write_nifti(tmp_path / "a.nii", RAMP)
     for claim in ((6, 6, 4), (30000, 30000, 30000)):
         content = bytearray(path.read_bytes())
@@ -202,7 +202,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_limit_of_the_system_leaves_what_was_there(tmp_path: Path) -> None:
-    """A write that the system itself cuts off, over a mask that is there already."""
+    """Tests a write that the system itself cuts off, over a mask that is there already."""
     shape = (40, 40, 40)
     noise = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
     grid = read_grid(write_nifti(tmp_path / "a.nii", noise))

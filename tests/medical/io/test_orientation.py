@@ -1,4 +1,4 @@
-"""Axes of a file in anatomical order."""
+"""Tests the axes of a file in anatomical order."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from monai.transforms import LoadImaged, Orientationd
 from nifti_files import affine, write_nifti
 
-from vil_dense.medical.io.orientation import AXIS_NAMES, axis_order
+from vil_dense.medical.io.geometry import AXIS_NAMES, axis_order
 
 
 @pytest.mark.parametrize("orientation", ["RAS", "PSR", "ILA"])

@@ -1,4 +1,4 @@
-"""What holds for a volume of any size, spacing, orientation and dtype, tried on drawn examples; the draws are fixed."""
+"""Tests what holds for a volume of any size, spacing, orientation and dtype, on drawn examples; the draws are fixed."""
 
 import itertools
 import tempfile
@@ -24,7 +24,7 @@ DTYPES = ["uint8", "int16", "uint16", "int32", "float32", "float64"]
 
 
 class Rounded(nn.Module):
-    """Logits of the three classes whose number is nearest to twice the voxel's value."""
+    """Returns logits of the three classes whose number is nearest to twice the voxel's value."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return -((2 * x - torch.arange(3.0).view(1, -1, 1, 1, 1)) ** 2)
@@ -41,7 +41,7 @@ def test_a_mask_lies_on_the_grid_of_its_image(
     shape: tuple, spacing: tuple, orientation: str, plan_orientation: str, dtype: str, endian: str, suffix: str,
     same: bool, seed: int,
 ):  # fmt: skip
-    """And equals the truth where nothing is resampled."""
+    """Tests that it does, and that it equals the truth where nothing is resampled."""
     truth = np.random.default_rng(seed).integers(0, 3, shape)
     place = affine(orientation, spacing)
     with tempfile.TemporaryDirectory() as folder:
@@ -66,5 +66,5 @@ def test_a_mask_lies_on_the_grid_of_its_image(
 
 
 def pairs(orientation: str) -> list[str]:
-    """Of each axis both ends."""
+    """Returns both ends of each axis."""
     return [next(pair for pair in ("RL", "AP", "SI") if end in pair) for end in orientation]

@@ -1,4 +1,4 @@
-"""Volume networks: any size, any spacing, every block; what strides, padding and inflation mean."""
+"""Tests volume networks: any size, any spacing, every block; what strides, padding and inflation mean."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ def test_every_network_has_a_small_form() -> None:
 @each_block
 @ours
 def test_two_sizes_on_one_model(name: str, block: str) -> None:
-    """Two channels, odd, thin and tiny volumes; and what the first call leaves behind does not change the second."""
+    """Tests odd, thin and tiny volumes, and that what the first call leaves behind does not change the second."""
     torch.manual_seed(0)
     net = build_network(PLAN, name, **SMALL[name], block=block).eval()
     volumes = [torch.randn(1, 2, *size) for size in ((16, 8, 8), (9, 13, 5), (1, 1, 1), (7, 2, 19))]
@@ -60,7 +60,7 @@ def test_every_parameter_learns(name: str, block: str) -> None:
 
 @each_block
 def test_blocks_see_as_far_as_they_say(block: str) -> None:
-    """A voxel far away changes the output of ViL (in one direction) and of attention; not that of the controls."""
+    """Tests that a voxel far away changes the output of ViL (in one direction) and attention, not of the controls."""
     torch.manual_seed(0)
     stage = SequenceStage(8, [0.0, 0.0], block=block).double().eval()
     x = torch.randn(1, 8, 9, 1, 1, dtype=torch.float64)
@@ -79,7 +79,7 @@ def test_six_orders_take_turns_over_the_whole_network() -> None:
 
 
 def test_controls_have_the_size_of_vil() -> None:
-    """Within the gates and small maps of the mLSTM, linear in the width, all blocks have 6 C^2 parameters."""
+    """Tests that all blocks have 6 C^2 parameters, but for the mLSTM's gates and small maps, linear in the width."""
     C = 256
     sizes = {
         block: sum(p.numel() for p in SequenceStage(C, [0.0], block=block).parameters()) for block in SEQUENCE_BLOCKS
@@ -146,7 +146,7 @@ def test_a_package_that_monai_lacks_is_named(monkeypatch: pytest.MonkeyPatch) ->
 
 @ours
 def test_a_plain_loop_of_monai(name: str) -> None:
-    """One output in training, as a plain DiceCELoss takes it; recomputed activations give the same gradients."""
+    """Tests one output in training, for a plain DiceCELoss; recomputed activations give the same gradients."""
     gradients = []
     for use_checkpoint in (False, True):
         torch.manual_seed(0)
@@ -162,7 +162,7 @@ def test_a_plain_loop_of_monai(name: str) -> None:
 
 @pytest.mark.parametrize("orders", [("rows", "rows-reversed"), AXIS_ORDERS], ids=["as-trained", "six"])
 def test_a_volume_one_voxel_deep_equals_the_picture(orders: tuple[str, ...]) -> None:
-    """Through the blocks of a picture's ViL; the third axis' orders read such a volume as its rows."""
+    """Tests the blocks of a picture's ViL; the orders of the third axis read such a volume as its rows."""
     torch.manual_seed(0)
     flat = {order: order.replace("depth", "rows") for order in orders}
     picture = VisionLSTM(dim=16, depth=len(orders), patch_size=4, grid=(3, 3), in_channels=1).double().eval()

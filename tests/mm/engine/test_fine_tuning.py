@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fold_studies import read, write_cases
-from fold_studies import write_config as write_volumes
+from fold_runs import read, write_cases
+from fold_runs import write_config as write_volumes
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from refusals import assert_error_line, raises_one_line
@@ -20,7 +20,7 @@ from vil_dense.mm import Segmentor
 from vil_dense.mm.engine.fine_tuning import FrozenBackboneHook, set_trained_parts
 from vil_dense.mm.utils.safe_load import load_safely, weights_of
 from vil_dense.mm.volumes import VolumeSegmentor
-from vil_dense.mm.volumes.weights import load_segmentors
+from vil_dense.mm.volumes.predictor import load_segmentors
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 NETWORKS = {

@@ -1,4 +1,4 @@
-"""A cross-validation without its trainings: held-out masks, pooled scores, what is repeated and what is refused."""
+"""Tests cross-validation without trainings: held-out masks, pooled scores, what is repeated and what is refused."""
 
 import csv
 import io
@@ -9,7 +9,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from fold_studies import read, run_study, seeded, write_cases, write_config
+from fold_runs import cross_validated, read, seeded, write_cases, write_config
 from refusals import raises_one_line
 
 from vil_dense.mm.volumes.cross_validation import CrossValidation
@@ -17,10 +17,10 @@ from vil_dense.mm.volumes.cross_validation import CrossValidation
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data of three patients with two cases each, whose cases stay together, a config, and a finished study."""
+    """Writes data of three patients with two cases each, a config, and a finished cross-validation."""
     root = tmp_path_factory.mktemp("folds")
     path = write_config(root / "config.py", write_cases(root / "data"), patient=r"p\d")
-    run_study(root / "study", path)
+    cross_validated(root / "study", path)
     return root
 
 
@@ -50,7 +50,7 @@ def test_each_case_is_pooled_once(study: CrossValidation) -> None:
 
 
 def test_a_mask_is_of_the_network_without_its_case(study: CrossValidation) -> None:
-    """The mask of a case is that of its fold, and the folds' networks differ."""
+    """Tests that the mask of a case is that of its fold, and the folds' networks differ."""
     masks = {}
     for fold in study.data.splits:
         for case in study.data.split(fold)[1]:

@@ -1,4 +1,4 @@
-"""A CT of 512 x 512 x 600 voxels on a small machine: python -m pytest -m slow tests/mm/volumes/test_large_volume.py"""
+"""Segments a CT of 512 x 512 x 600 voxels: python -m pytest -m slow tests/mm/volumes/test_large_volume.py"""
 
 import re
 import subprocess
@@ -33,7 +33,7 @@ model = dict(type="VolumeSegmentor", network=network)
 
 @pytest.mark.slow
 def test_fourteen_classes_within_8_gib(tmp_path: Path) -> None:
-    """MONAI's Spacing alone would take 12.8 GiB for the scores on the image's grid."""
+    """Tests the peak of memory; MONAI's Spacing alone would take 12.8 GiB for the scores on the image's grid."""
     config, checkpoint, image = tmp_path / "config.py", tmp_path / "weights.pth", tmp_path / "ct.nii"
     config.write_text(CONFIG.format(base=ROOT / "configs/_base_/volumes_runtime.py"))
     cfg = Config.fromfile(config)

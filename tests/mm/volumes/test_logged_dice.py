@@ -1,4 +1,4 @@
-"""The Dice that a run logs is that of the masks which its checkpoint delivers, case by case."""
+"""Tests that the Dice of a run's log is that of the masks which its checkpoint delivers, case by case."""
 
 import csv
 import json
@@ -43,7 +43,7 @@ def write_case(root: Path, name: str, seed: int, orientation: str, spacing_mm: t
 
 @pytest.fixture
 def scans(tmp_path: Path) -> Path:
-    """A Decathlon list of cases on grids of their own, none of which is the plan's but the first."""
+    """Writes a Decathlon list of cases on grids of their own, of which only the first is the plan's."""
     entries = []
     for seed, (orientation, spacing_mm, fold) in enumerate([*SCANS, ("LAS", (4, 4, 5), 1)]):
         entries.append(write_case(tmp_path / "scans", f"scan_{seed}", seed, orientation, spacing_mm) | dict(fold=fold))

@@ -1,4 +1,4 @@
-"""Masked pretraining of volumes: the mask, the loss, a plan and a run without labels, and weights that move on."""
+"""Tests masked pretraining of volumes: mask, loss, a plan and a run without labels, and weights that move on."""
 
 import json
 import shutil
@@ -70,7 +70,7 @@ def test_configs_build(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with three volumes without labels, their plan, and the work folder of a pretraining of two steps."""
+    """Writes three volumes without labels, their plan, and the work folder of a pretraining of two steps."""
     folder = tmp_path_factory.mktemp("unlabelled")
     (folder / "volumes").mkdir()
     for n in range(3):

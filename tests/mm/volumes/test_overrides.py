@@ -1,4 +1,4 @@
-"""Values given on the command line for the top of a volume config reach all parts but those that have their own."""
+"""Tests that options for the top of a volume config reach all parts but those that have their own."""
 
 import json
 from argparse import Namespace
@@ -24,7 +24,7 @@ def plan(tmp_path: Path) -> str:
 
 
 def resolved(name: str | Path, **options) -> Config:
-    """The config as a tool with these `--cfg-options` has it."""
+    """Returns the config as a tool with these `--cfg-options` has it."""
     path = BY_NAME.get(name, name)
     cfg = read_config(Namespace(config=str(path), cfg_options=options, work_dir="w", launcher="none", local_rank=0))
     resolve_plan(cfg)
@@ -45,7 +45,7 @@ def test_one_option_reaches_all_parts(name: str, plan: str) -> None:
 
 
 def test_a_part_of_the_plan(tmp_path: Path) -> None:
-    """Also in the config that a run leaves in its work folder."""
+    """Tests it also in the config that a run leaves in its work folder."""
     cfg = resolved("vil_unet3d_sample", **{"plan.patch_vox": (16, 16, 8)})
     cfg.dump(tmp_path / "run.py")
     again = resolved(tmp_path / "run.py", **{"plan.spacing_mm": (3.0, 3.0, 5.0)})
@@ -65,7 +65,7 @@ def test_a_part_s_own_value_stays(plan: str) -> None:
 
 @pytest.mark.parametrize(("own", "batch_size"), [({}, 5), ({"train_dataloader.batch_size": 2}, 2)])
 def test_the_batch_size_is_the_plan_s_unless_it_is_asked_for(own: dict, batch_size: int, plan: str) -> None:
-    """Also where the config happens to hold the number that is asked for."""
+    """Tests it also where the config happens to hold the number that is asked for."""
     cfg = resolved("vil_unet3d_volumes", plan=plan, **own)
     assert cfg.train_dataloader.batch_size == batch_size and cfg.val_dataloader.batch_size == 1
     assert resolved("vil-unet3d_40k_btcv", plan=plan).train_dataloader.batch_size == 2, "the config's own"

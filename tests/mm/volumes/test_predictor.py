@@ -1,11 +1,11 @@
-"""Trained networks for prediction from Python: a config with checkpoints, a work folder, a bundle."""
+"""Tests trained networks for prediction from Python: a config with checkpoints, a work folder, a bundle."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from fold_studies import read, seeded, write_cases, write_config
+from fold_runs import read, seeded, write_cases, write_config
 from refusals import raises_one_line
 
 from vil_dense.medical.bundle import write_bundle
@@ -14,7 +14,7 @@ from vil_dense.mm.volumes import load_predictor
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A work folder with a config and a checkpoint, beside the data and the config that it was made from."""
+    """Writes a work folder with config and checkpoint, beside the data and the config that it was made from."""
     root = tmp_path_factory.mktemp("run")
     path = write_config(root / "config.py", write_cases(root / "data", 2))
     seeded(read(path))(0, root / "work")

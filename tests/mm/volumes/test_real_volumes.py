@@ -1,4 +1,4 @@
-"""Real CT and MR, anisotropic and turned, through plan, checks, a training step and whole-volume prediction."""
+"""Tests real CT and MR, anisotropic and turned: plan, checks, a training step and whole-volume prediction."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Regions and sparse annotation from nnU-Net's dataset.json to plan, training, prediction, scores and bundle."""
+"""Tests regions and sparse annotation, from nnU-Net's dataset.json to plan, training, prediction, scores and bundle."""
 
 import json
 from pathlib import Path

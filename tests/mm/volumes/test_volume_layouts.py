@@ -1,4 +1,4 @@
-"""The configs of public sets on made files in the sets' own layouts: found, checked, a patch drawn, a case held out."""
+"""Tests the configs of public sets on made files in their layouts: found, checked, a patch drawn, a case held out."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def write_pair(image: Path, label: Path, plan: dict, seed: int, channels: int = 1) -> None:
-    """A case on a grid that is not the plan's, with every class of the plan."""
+    """Writes a case on a grid that is not the plan's, with every class of the plan."""
     rng = np.random.default_rng(seed)
     shape = (14 + seed % 3, 13, 12)
     classes = rng.permutation(np.resize(np.arange(len(plan["labels"])), shape).ravel()).reshape(shape)
@@ -29,7 +29,7 @@ def write_pair(image: Path, label: Path, plan: dict, seed: int, channels: int = 
 
 
 def decathlon(root: Path, plan: dict, names: str, listed: str = "dataset.json", validation: int = 0) -> None:
-    """MSD, AMOS and, with `validation`, MONAI's list for BTCV: `training` and `validation` in a JSON."""
+    """Writes MSD, AMOS and, with `validation`, MONAI's list for BTCV: `training` and `validation` in a JSON."""
     entries = []
     for seed in range(6):
         image, label = (f"./{folder}/{names.format(seed + 1)}.nii.gz" for folder in ("imagesTr", "labelsTr"))
@@ -55,7 +55,7 @@ def msd(root: Path, plan: dict) -> None:
 
 
 def acdc(root: Path, plan: dict) -> None:
-    """nnU-Net's raw data: two phases of each patient."""
+    """Writes nnU-Net's raw data: two phases of each patient."""
     for seed in range(12):
         name = f"patient{seed // 2 + 1:03d}_frame{1 + 11 * (seed % 2):02d}"
         write_pair(root / f"imagesTr/{name}_0000.nii.gz", root / f"labelsTr/{name}.nii.gz", plan, seed)

@@ -58,7 +58,7 @@ def dataset(sample: Path, **options) -> VolumeDataset:
 
 
 def test_two_workers_and_two_epochs_differ(sample: Path) -> None:
-    """Each worker would repeat the others' chance, and each epoch the one before, if the state were the transforms'."""
+    """Tests random states: with those of the transforms, workers would repeat each other, and epochs the one before."""
     data = dataset(sample)
     loaders = [DataLoader(data, 1, sampler=KeyedInfiniteSampler(data, seed=3), num_workers=n) for n in (0, 2)]
     alone, together = ([next(rows)["image"] for _ in range(6)] for rows in map(iter, loaders))
@@ -73,7 +73,7 @@ def test_two_workers_and_two_epochs_differ(sample: Path) -> None:
 
 
 def test_validation_cases_are_whole(sample: Path) -> None:
-    """On the grid of the file, whose axes run to PSR: nothing is resampled before the network's input is."""
+    """Tests that they are on the grid of the file, whose axes run to PSR."""
     (item,) = dataset(sample, train=False)
     assert item["image"].shape == (1, 64, 28, 72) and item["label"].shape == (64, 28, 72)
     assert item["name"] == "phantom_003" and item["image"].dtype == np.float32
@@ -81,7 +81,7 @@ def test_validation_cases_are_whole(sample: Path) -> None:
 
 
 def test_windows_give_what_the_whole_gives() -> None:
-    """A network that sees single voxels does not notice windows; the data preprocessor leaves whole volumes alone."""
+    """Tests a network that sees single voxels; the data preprocessor leaves whole volumes alone."""
     model = VolumeSegmentor({**PLAN, "intensity": [dict(rule="range", low=0.0, high=1.0)]}, SMALL).eval()
     model.network = torch.nn.Conv3d(1, 5, 1)
     volume = np.random.default_rng(0).random((1, 19, 33, 9)).astype(np.float32)
@@ -126,7 +126,7 @@ def test_log_line_says_share_and_tokens() -> None:
 
 
 def runner(sample: Path | str, work_dir: Path, *, resume: bool = False, **options) -> Runner:
-    """As tools/train.py builds it, from its arguments."""
+    """Returns a runner as tools/train.py builds it from its arguments."""
     values = {
         "data_root": str(sample), "model.network.channels": (4, 8, 8), "model.network.depths": (0, 0, 2),
         "model.network.drop_path": 0.5,
@@ -142,7 +142,7 @@ def runner(sample: Path | str, work_dir: Path, *, resume: bool = False, **option
 
 
 def test_trains_validates_and_resumes_as_if_never_stopped(sample: Path, tmp_path: Path) -> None:
-    """With stochastic depth, a cosine rate, and averaged weights, which are what is validated."""
+    """Tests stochastic depth, a cosine rate, and averaged weights, which are what is validated."""
     ema = dict(
         custom_hooks=[dict(type="StepSeedHook"), dict(type="VolumeReportHook"), dict(type="EMAHook", momentum=0.3)],
         param_scheduler=[dict(type="CosineAnnealingLR", eta_min=0.0, by_epoch=False, begin=1)],
@@ -238,7 +238,7 @@ def test_a_score_of_training_cases_says_so(options: dict, held_out: bool, capsys
 
 
 def test_classes_keep_the_order_of_their_labels(sample: Path, tmp_path: Path) -> None:
-    """Also in the config that a run leaves, in which MMEngine sorts their names."""
+    """Tests it also in the config that a run leaves, in which MMEngine sorts their names."""
     cfg = Config.fromfile(ROOT / "configs/vil_unet3d_sample.py")
     cfg.merge_from_dict({"plan.labels": dict(_delete_=True, **NAMES)})
     cfg.data_root = str(sample)

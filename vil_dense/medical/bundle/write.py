@@ -84,7 +84,7 @@ def write_bundle(
         "multi_gpu_train": configs.multi_gpu_train(),
         "multi_gpu_evaluate": configs.multi_gpu_evaluate(),
         "onnx_export": configs.onnx_export(len(plan["channels"]), plan["patch_vox"]),
-        "schema": json.loads(resources.files("vil_dense.medical").joinpath("bundle_schema.json").read_text()),
+        "schema": json.loads(resources.files("vil_dense.medical.bundle").joinpath("schema.json").read_text()),
     }
     with whole_folder(out) as part:
         for folder in ("configs", "models", "docs"):

@@ -11,15 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from vil_dense.medical.data.checks import check_cases
+from vil_dense.medical.data.cases import LoadedCase, check_cases
 from vil_dense.medical.data.low_resolution import boxes_mm, coarser_spacing, median_extents_mm
 from vil_dense.medical.data.mirroring import axes_without_sides, centres, paired_labels, sided_names
 from vil_dense.medical.data.plan_schema import LABEL_KEYS, check_values
 from vil_dense.medical.data.plan_sizes import Fit, Target, fit
-from vil_dense.medical.data.reader import LoadedCase
-from vil_dense.medical.data.resample import new_length
+from vil_dense.medical.data.preprocess import new_length
 from vil_dense.medical.datalists.datalist import Case, DataList
-from vil_dense.medical.io.orientation import axis_order
+from vil_dense.medical.io.geometry import axis_order
 from vil_dense.medical.io.volumes import read_grid
 from vil_dense.medical.label_map import LabelMap, chosen_labels, values_of
 
@@ -35,7 +34,7 @@ CHOICES = (
 )
 
 
-class Study:
+class Measurements:
     """Collects the measurements of cases that the plan needs; axes are in the order of `orientation`."""
 
     def __init__(self, orientation: str = "RAS", ignore: int | None = None) -> None:
@@ -123,22 +122,24 @@ def make_plan(
     if "intensity" in given:
         given["intensity"] = _rules(given["intensity"], len(channels))
     check_values(given)
-    study = Study(given.get("orientation", "RAS"), given.get("ignore_label"))
+    measured = Measurements(given.get("orientation", "RAS"), given.get("ignore_label"))
     values = LabelMap.of(given).file_values if "labels" in given else range(256)
-    warnings = check_cases(listed.cases, len(channels), values, report, study, nan=given.get("nan_background"))
+    warnings = check_cases(listed.cases, len(channels), values, report, measured, nan=given.get("nan_background"))
     labels = given.get("labels")
     if not labels:
         unlabelled = all(case.label is None for case in listed.cases)
-        labels = dict(background=0) if unlabelled else _found_labels(study)
-    chosen, fitted = _choose(study, channels, labels, given, target)
-    data = _summary(study, chosen["labels"]) | dict(sided=study.sided(chosen["labels"]))
+        labels = dict(background=0) if unlabelled else _found_labels(measured)
+    chosen, fitted = _choose(measured, channels, labels, given, target)
+    data = _summary(measured, chosen["labels"]) | dict(sided=measured.sided(chosen["labels"]))
     return dict(
         data=data,
         plan=chosen,
         cost=fitted.cost.summary(chosen["batch_size"], target),
         target=dict(asdict(target), reason=fitted.reason),
-        low_resolution=coarser_spacing(median_extents_mm(study.boxes, chosen["labels"]), study.median_size, chosen),
-        cases=study.cases,
+        low_resolution=coarser_spacing(
+            median_extents_mm(measured.boxes, chosen["labels"]), measured.median_size, chosen
+        ),
+        cases=measured.cases,
         warnings=warnings,
     )
 
@@ -149,9 +150,9 @@ def _rules(intensity: Any, channels: int) -> list[Any]:
     return [dict(rule=rule) if isinstance(rule, str) else rule for rule in rules]
 
 
-def _found_labels(study: Study) -> dict[str, int]:
+def _found_labels(measured: Measurements) -> dict[str, int]:
     """Returns classes named after the values in the labels, for a data set without class names."""
-    found = sorted({n for case in study.cases for n in case["voxels_of_value"]})
+    found = sorted({n for case in measured.cases for n in case["voxels_of_value"]})
     if found not in ([*range(len(found))], [*range(1, len(found) + 1)]) or found in ([], [0]):
         raise ValueError(
             f"the labels hold the values {', '.join(map(str, found[:8]))}{', ...' * (len(found) > 8)}, with a gap: "
@@ -166,32 +167,32 @@ def _channels(listed: DataList) -> int:
 
 
 def _choose(
-    study: Study, channels: list[str], labels: dict[str, Any], given: Mapping[str, Any], target: Target
+    measured: Measurements, channels: list[str], labels: dict[str, Any], given: Mapping[str, Any], target: Target
 ) -> tuple[dict[str, Any], Fit]:
     """Returns the plan, and how its patch, batch and network were chosen."""
     spacing = [
-        float(mm) for mm in given.get("spacing_mm") or target_spacing([case["spacing_mm"] for case in study.cases])
+        float(mm) for mm in given.get("spacing_mm") or target_spacing([case["spacing_mm"] for case in measured.cases])
     ]
-    median = study.median_size(spacing)
-    values = np.concatenate(study.foreground, axis=1)
+    median = measured.median_size(spacing)
+    values = np.concatenate(measured.foreground, axis=1)
     intensity = given.get("intensity") or [
-        intensity_rule(name, values[channel], [case["intensity"][channel]["min"] for case in study.cases])
+        intensity_rule(name, values[channel], [case["intensity"][channel]["min"] for case in measured.cases])
         for channel, name in enumerate(channels)
     ]
     label_keys = {key: given[key] for key in LABEL_KEYS if key in given}
     fixed = {key: given[key] for key in ("patch_vox", "batch_size", "network") if key in given}
     start = dict(channels=channels, labels=labels, spacing_mm=spacing, **label_keys, **fixed)
-    fitted = fit(start, median, prod(median) * len(study.cases), target)
+    fitted = fit(start, median, prod(median) * len(measured.cases), target)
     plan = dict(
         channels=channels,
         labels=labels,
-        orientation=study.orientation,
+        orientation=measured.orientation,
         spacing_mm=spacing,
         patch_vox=fitted.values["patch_vox"],
         intensity=intensity,
         batch_size=fitted.values["batch_size"],
         network=fitted.values["network"],
-        flip_axes=list(given.get("flip_axes", axes_without_sides(study.orientation, [*study.sided(labels)]))),
+        flip_axes=list(given.get("flip_axes", axes_without_sides(measured.orientation, [*measured.sided(labels)]))),
         median_size_vox=median,
         **{key: given[key] for key in ("nan_background",) if key in given},
         **label_keys,
@@ -221,22 +222,22 @@ def intensity_rule(channel: str, foreground: np.ndarray, lowest: Sequence[float]
     return dict(rule="zscore")
 
 
-def _summary(study: Study, labels: Mapping[str, Any]) -> dict[str, Any]:
-    spacings = np.array([case["spacing_mm"] for case in study.cases])
-    shapes = np.array([case["shape_vox"] for case in study.cases])
-    total = max(sum(sum(case["voxels_of_value"].values()) for case in study.cases), 1)
+def _summary(measured: Measurements, labels: Mapping[str, Any]) -> dict[str, Any]:
+    spacings = np.array([case["spacing_mm"] for case in measured.cases])
+    shapes = np.array([case["shape_vox"] for case in measured.cases])
+    total = max(sum(sum(case["voxels_of_value"].values()) for case in measured.cases), 1)
     counts = {
-        name: [sum(case["voxels_of_value"].get(value, 0) for value in values_of(own)) for case in study.cases]
+        name: [sum(case["voxels_of_value"].get(value, 0) for value in values_of(own)) for case in measured.cases]
         for name, own in labels.items()
     }
     return dict(
-        cases=len(study.cases),
+        cases=len(measured.cases),
         spacing_mm=_spread(spacings),
         shape_vox=_spread(shapes),
-        orientations=sorted({case["orientation"] for case in study.cases}),
+        orientations=sorted({case["orientation"] for case in measured.cases}),
         foreground_intensity=[
             dict(zip(("p0.5", "mean", "std", "p99.5"), _moments(values), strict=True))
-            for values in np.concatenate(study.foreground, axis=1)
+            for values in np.concatenate(measured.foreground, axis=1)
         ],
         share_of_class={name: round(sum(own) / total, 6) for name, own in counts.items()},
         cases_with_class={name: sum(voxels > 0 for voxels in own) for name, own in counts.items()},

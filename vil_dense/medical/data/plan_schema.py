@@ -22,8 +22,7 @@ from typing import Any
 
 from vil_dense.files import read_json
 from vil_dense.medical.data.intensity import INTENSITY
-from vil_dense.medical.io.geometry import SIZES_MM
-from vil_dense.medical.io.orientation import AXIS_NAMES
+from vil_dense.medical.io.geometry import AXIS_NAMES, SIZES_MM
 from vil_dense.medical.label_map import check_labels, in_order
 
 Plan = Mapping[str, Any]

@@ -26,10 +26,10 @@ from monai.transforms import (
 )
 from torch import Tensor
 
+from vil_dense.medical.data.cases import read_case
 from vil_dense.medical.data.mirroring import mirror_axes
 from vil_dense.medical.data.plan_schema import Plan, read_plan
 from vil_dense.medical.data.preprocess import PlanGrid, network_input
-from vil_dense.medical.data.reader import read_case
 from vil_dense.medical.datalists.datalist import Case
 from vil_dense.medical.label_map import LabelMap
 

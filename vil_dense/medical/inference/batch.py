@@ -28,6 +28,7 @@ from vil_dense.medical.datalists.datalist import Case
 from vil_dense.medical.inference.ensemble import Configuration, scratch_array
 from vil_dense.medical.inference.predictor import VolumePredictor
 from vil_dense.medical.inference.probabilities import Probabilities, probability_file
+from vil_dense.medical.inference.report import describe_mask
 from vil_dense.medical.inference.uncertainty import summarise_maps
 from vil_dense.medical.inference.volume_windows import SlidingWindow
 from vil_dense.medical.io.dicom.masks import DICOM_MASKS
@@ -41,9 +42,8 @@ from vil_dense.medical.io.volumes import (
     source_files,
     write_mask,
 )
-from vil_dense.medical.overlays import draw_case, intensity_window
+from vil_dense.medical.pages.overlays import draw_case, intensity_window
 from vil_dense.medical.postprocess import Steps
-from vil_dense.medical.report import describe_mask
 from vil_dense.progress import Progress
 
 UNREADABLE = (OSError, ValueError, ArithmeticError, MemoryError)

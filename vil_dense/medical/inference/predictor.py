@@ -16,6 +16,7 @@ from vil_dense.files import read_json, write_whole
 from vil_dense.medical.data.plan_schema import Plan, read_plan
 from vil_dense.medical.inference.ensemble import Configuration, check_configurations, predict_mean
 from vil_dense.medical.inference.probabilities import Probabilities
+from vil_dense.medical.inference.report import describe_mask
 from vil_dense.medical.inference.uncertainty import measure_names
 from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS
 from vil_dense.medical.inference.volume_windows import SlidingWindow
@@ -25,7 +26,6 @@ from vil_dense.medical.io.volumes import at_frame, mask_image, read_grid, read_g
 from vil_dense.medical.label_map import LabelMap, written_labels
 from vil_dense.medical.networks.nets import NETWORKS, target
 from vil_dense.medical.postprocess import Steps, check_steps, largest_alone, postprocess
-from vil_dense.medical.report import describe_mask
 from vil_dense.state_files import read_state
 
 Volume = str | PathLike[str] | Sequence[str | PathLike[str]] | tuple[Any, Any] | nibabel.spatialimages.SpatialImage

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from vil_dense.backbones.memory import free_memory
 from vil_dense.medical.data.mirroring import mirror_axes
 from vil_dense.medical.data.plan_schema import Plan
-from vil_dense.medical.data.preprocess import PlanGrid, network_input
-from vil_dense.medical.data.resample import Axis, slabs
+from vil_dense.medical.data.preprocess import Axis, PlanGrid, network_input, slabs
 from vil_dense.medical.inference.uncertainty import Members, uncertainty_maps
 from vil_dense.medical.inference.volume_windows import SlidingWindow, score_rows
 from vil_dense.medical.label_map import LabelMap

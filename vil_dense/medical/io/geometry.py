@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import nibabel
 import numpy as np
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 TOLERANCE_VOX = 0.1
 """Tolerance, in voxels, for rounding in headers: the largest distance between corners of grids that count as equal."""
@@ -25,6 +26,8 @@ SIZES_MM = (1e-3, 1e3)
 
 NOT_MM = {1: "metres", 3: "micrometres"}
 """Units of space that a header may name, by NIfTI's code; others are mm or unknown."""
+AXIS_NAMES = (("L", "R"), ("P", "A"), ("I", "S"))
+"""Letters of the negative and the positive direction of each anatomical axis."""
 
 
 def voxel_size(affine: np.ndarray) -> tuple[float, float, float]:
@@ -134,3 +137,17 @@ def by(sizes: Sequence[float]) -> str:
 def rows(affine: np.ndarray) -> str:
     """Writes the three rows of an affine on one line."""
     return "; ".join(" ".join(f"{value:.4g}" for value in row) for row in affine[:3]).join("[]")
+
+
+def orientation_transform(affine: np.ndarray, letters: str) -> np.ndarray:
+    """Returns nibabel's transform (3, 2) from the axes of a file to those of `letters`, e.g. RAS.
+
+    Args:
+        affine: (4, 4), voxels of the file to mm.
+    """
+    return ornt_transform(io_orientation(affine), axcodes2ornt(tuple(letters), labels=AXIS_NAMES))
+
+
+def axis_order(affine: np.ndarray, letters: str) -> list[int]:
+    """Returns the axes of a file in the order of `letters`."""
+    return np.argsort(orientation_transform(affine, letters)[:, 0]).tolist()

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from vil_dense.backbones.checkpoint import inflate_blocks
 from vil_dense.layers import SEQUENCE_BLOCKS, ViLBlock
-from vil_dense.medical.networks.recompute import run
 from vil_dense.ops import ORDERS
 
 AXIS_ORDERS = tuple(ORDERS)
@@ -28,7 +29,7 @@ class SequenceStage(nn.Module):
             `layers.GatedConvBlock`.
 
     Raises:
-        ValueError: the block is unknown, or the width is not a multiple of 8.
+        ValueError: the width is not a multiple of 8.
     """
 
     def __init__(
@@ -44,8 +45,6 @@ class SequenceStage(nn.Module):
     ) -> None:
         super().__init__()
         self.use_checkpoint = use_checkpoint
-        if block not in SEQUENCE_BLOCKS:
-            raise ValueError(f"unknown block {block!r}; known: {', '.join(SEQUENCE_BLOCKS)}")
         if dim % 8:
             raise ValueError(f"sequence blocks need a width that is a multiple of 8, got {dim}")
         self.blocks = nn.ModuleList(
@@ -104,3 +103,10 @@ def sequence_share(net: nn.Module) -> dict[str, int | float]:
     stages = [module for module in net.modules() if isinstance(module, SequenceStage)]
     sequence = sum(parameter.numel() for stage in stages for parameter in stage.parameters())
     return dict(total=total, sequence=sequence, share=sequence / total)
+
+
+def run(use_checkpoint: bool, module: nn.Module, *args: Tensor) -> Tensor:
+    """Calls a module; with `use_checkpoint` its activations are not stored for the backward pass but recomputed."""
+    if use_checkpoint and torch.is_grad_enabled():
+        return checkpoint(module, *args, use_reentrant=False)
+    return module(*args)

@@ -1,13 +1,13 @@
 """Chooses strides and kernels from the spacing, and pads inputs of any size to them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
 from numbers import Integral
+from typing import Any, SupportsFloat
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from vil_dense.medical.networks.options import triple
 from vil_dense.ops.operators import in_graph
 
 Axes = tuple[int, int, int]
@@ -134,3 +134,27 @@ def crop(outputs: Sequence[Tensor], strides: Sequence[Axes], size: Sequence[int]
 def scale_name(total: Axes) -> str:
     """Returns the name of a scale: `/4`, or `/4x4x2` if its axes differ."""
     return f"/{total[0]}" if len({*total}) == 1 else "/" + "x".join(map(str, total))
+
+
+def triple(value: Any, name: str) -> tuple[Any, Any, Any]:
+    """Returns three numbers, one for each axis; a single number is used for all of them.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    values = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,) * 3
+    if len(values) != 3 or not all(isinstance(x, SupportsFloat) and 0 < float(x) < float("inf") for x in values):
+        raise ValueError(f"{name} has three positive numbers, got {value!r}")
+    return values
+
+
+def whole_numbers(values: Any, name: str, least: int) -> tuple[int, ...]:
+    """Returns a sequence of whole numbers from `least` on as a tuple.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = tuple(values) if isinstance(values, Iterable) and not isinstance(values, str) else ()
+    if not found or not all(isinstance(x, Integral) and int(x) >= least for x in found):
+        raise ValueError(f"{name} has a whole number from {least} on for each scale, got {values!r}")
+    return found

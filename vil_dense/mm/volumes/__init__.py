@@ -3,13 +3,12 @@
 No other part of `vil_dense.mm` imports MONAI, so that pictures are segmented without it.
 """
 
-from vil_dense.mm.volumes.dataset import VolumeDataset
+from vil_dense.mm.volumes.dataset import UnlabelledVolumes, VolumeDataset
 from vil_dense.mm.volumes.masked_pretraining import MaskedVolumeModel
 from vil_dense.mm.volumes.metric import VolumeMetric
 from vil_dense.mm.volumes.predictor import load_predictor
 from vil_dense.mm.volumes.report_hook import VolumeReportHook
 from vil_dense.mm.volumes.segmentor import VolumeSegmentor
-from vil_dense.mm.volumes.unlabelled import UnlabelledVolumes
 
 __all__ = [
     "MaskedVolumeModel",

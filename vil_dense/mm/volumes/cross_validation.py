@@ -24,19 +24,18 @@ import torch
 from mmengine.config import Config
 
 from vil_dense.files import read_json, save_csv, save_json, sha256, whole_folder
-from vil_dense.medical.agreement import uncertainty_correlation
 from vil_dense.medical.data.plan_schema import read_plan
 from vil_dense.medical.datalists.datalist import Case, DataList, read_datalist
 from vil_dense.medical.datalists.folds import patient_of
 from vil_dense.medical.inference.batch import Folder
 from vil_dense.medical.inference.probabilities import Probabilities
-from vil_dense.medical.intervals import summarise_with_intervals
+from vil_dense.medical.inference.report import read_uncertainty
 from vil_dense.medical.label_map import LabelMap
 from vil_dense.medical.metrics import NSD_DEFINITIONS, TOLERANCE_MM, Score, save_scores, score_files, summarise
-from vil_dense.medical.report import read_uncertainty
-from vil_dense.medical.volume_pages import Pair, save_evaluation_page
+from vil_dense.medical.pages.write import Pair, save_evaluation_page
+from vil_dense.medical.statistics import summarise_with_intervals, uncertainty_correlation
 from vil_dense.mm.cli.grids import check_settings, fingerprint, save_settings
-from vil_dense.mm.volumes.weights import load_segmentors, predicting
+from vil_dense.mm.volumes.predictor import load_segmentors, predicting
 from vil_dense.progress import Progress
 
 Train = Callable[[int, Path], None]
@@ -210,7 +209,7 @@ class CrossValidation:
         )
 
     def _describe(self, folds: Sequence[int]) -> dict[str, Any]:
-        """Returns what `selection.read_study` needs: the networks, and the truth, fold and patient of each case."""
+        """Returns the content of `study.json`: the networks, and the truth, fold and patient of each case."""
         pattern = self.cfg.get("patient")
         records = {fold: read_json(self.folder(fold) / "trained.json") for fold in folds}
         checkpoints = [

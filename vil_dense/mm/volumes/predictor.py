@@ -1,16 +1,21 @@
 """Loads trained networks for prediction: from a config with checkpoints, the work folder of a training, or a bundle."""
 
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 
+from vil_dense.medical.cross_validations import MODEL
+from vil_dense.medical.inference.ensemble import Configuration
 from vil_dense.medical.inference.predictor import VolumePredictor
 from vil_dense.mm.engine.resolve.volumes import resolve_plan
 from vil_dense.mm.utils import safe_load
 from vil_dense.mm.utils.run_folders import find_config, last_checkpoint
-from vil_dense.mm.volumes.weights import load_configuration
+from vil_dense.mm.utils.safe_load import load_exactly, read_weights
+from vil_dense.mm.volumes.segmentor import VolumeSegmentor
 
 
 def load_predictor(
@@ -49,3 +54,37 @@ def load_predictor(
         raise ValueError(f"{config} segments no volumes: its model is a {kind}, not a VolumeSegmentor")
     networks, plan, windows = load_configuration(cfg.model, files, device)
     return VolumePredictor(networks, plan, windows, device=device, **options)
+
+
+def predicting(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options of a config's model that its predictions depend on."""
+    return {key: model[key] for key in MODEL if key in model}
+
+
+def load_configuration(
+    model: Mapping[str, Any], checkpoints: Sequence[str | Path], device: torch.device | str
+) -> Configuration:
+    """Returns the segmentors of `load_segmentors` with their plan and windows."""
+    segmentors = load_segmentors(model, checkpoints, device)
+    return Configuration(segmentors, segmentors[0].plan, segmentors[0].windows)
+
+
+def load_segmentors(
+    model: Mapping[str, Any], checkpoints: Sequence[str | Path], device: torch.device | str
+) -> list[VolumeSegmentor]:
+    """Returns a segmentor for each checkpoint, in eval mode on `device`.
+
+    Args:
+        model: of a config, or `predicting` of it.
+        checkpoints: files of weights; no code in them is run.
+
+    Raises:
+        ValueError, FileNotFoundError: see `safe_load.read_weights` and `safe_load.load_exactly`.
+    """
+    found = []
+    for checkpoint in checkpoints:
+        weights = read_weights(str(checkpoint))
+        segmentor = VolumeSegmentor(**predicting(model))
+        load_exactly(segmentor, weights, str(checkpoint))
+        found.append(segmentor.to(device).eval())
+    return found

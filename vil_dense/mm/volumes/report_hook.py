@@ -10,11 +10,11 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from vil_dense.medical.datalists.folds import patient_of
-from vil_dense.medical.intervals import summarise_with_intervals
 from vil_dense.medical.metrics import NSD_DEFINITIONS, save_scores
-from vil_dense.medical.overlays import draw_comparison
-from vil_dense.medical.score_sections import score_lead, score_sections
-from vil_dense.medical.volume_pages import OVERLAY_PX
+from vil_dense.medical.pages.overlays import draw_comparison
+from vil_dense.medical.pages.score_sections import score_lead, score_sections
+from vil_dense.medical.pages.write import OVERLAY_PX
+from vil_dense.medical.statistics import summarise_with_intervals
 from vil_dense.mm.engine.hooks.reports import RunReportHook
 from vil_dense.mm.engine.resolve.volumes import scores_held_out
 from vil_dense.mm.utils.unwrap import unwrap

@@ -1,4 +1,4 @@
-"""DICOM series in, DICOM segmentations out."""
+"""Tests DICOM series that are read, and DICOM segmentations that are written."""
 
 import json
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from dicom_files import write_series
 from nifti_files import affine, write_nifti
 from refusals import raises_one_line
 
-from vil_dense.medical.data.reader import read_case
+from vil_dense.medical.data.cases import read_case
 from vil_dense.medical.datalists.datalist import read_datalist
 from vil_dense.medical.datalists.inputs import describe_inputs, find_cases
 from vil_dense.medical.io.volumes import read_grid, read_image, source_files
@@ -26,7 +26,7 @@ PLACE = affine("LPS", (0.5, 0.7, 2.5))
 
 @pytest.mark.parametrize("orientation", ["RAS", "LPS", "PSL", "oblique"])
 def test_a_series_of_a_nifti_volume(orientation: str, tmp_path: Path) -> None:
-    """The affine that the series was made from, and ITK's own reader of series."""
+    """Compares with the affine that the series was made from, and with ITK's own reader of series."""
     place = affine(orientation, (0.5, 0.7, 2.5))
     folder = write_series(tmp_path / "ct", VOXELS, place, slope=2, intercept=-1000)
     image, grid = read_image([folder])
@@ -62,7 +62,6 @@ def test_slices_against_their_normal_are_sorted_along_it(tmp_path: Path) -> None
 
 
 def test_each_slice_has_its_own_slope(tmp_path: Path) -> None:
-    """As in PET."""
     slopes = 1 + 0.25 * np.arange(SHAPE[2])
     image, _ = read_image([write_series(tmp_path / "pet", VOXELS, PLACE, slope=slopes)])
     np.testing.assert_array_equal(image[0], VOXELS * slopes)
@@ -85,7 +84,7 @@ def test_one_of_several_series_is_chosen(tmp_path: Path) -> None:
 
 
 def test_folders_of_patients(tmp_path: Path) -> None:
-    """Each folder of DICOM files is a case, beside files of other formats."""
+    """Tests that each folder of DICOM files is a case, beside files of other formats."""
     write_series(tmp_path / "p1", VOXELS, PLACE)
     write_series(tmp_path / "p2", VOXELS, PLACE)
     write_nifti(tmp_path / "p3.nii.gz", VOXELS)
@@ -100,7 +99,7 @@ def test_folders_of_patients(tmp_path: Path) -> None:
 
 
 def test_a_data_set_of_dicom_folders(tmp_path: Path) -> None:
-    """A folder and its label are matched by their names, in plain folders and in a list."""
+    """Tests that a folder and its label are matched by their names, in plain folders and in a list."""
     label = (VOXELS > 0).astype(np.uint8)
     for name in ("p1", "p2.a"):
         write_series(tmp_path / f"images/{name}", VOXELS, PLACE)
@@ -190,7 +189,7 @@ def real_series(name: str) -> Path:
 
 
 def test_a_series_of_a_scanner() -> None:
-    """Five slices of a CT that come with pydicom."""
+    """Reads five slices of a CT that come with pydicom."""
     folder = real_series("98892001/CT5N")
     image, grid = read_image([folder])
     assert grid.shape == (16, 16, 5) and grid.orientation == "LPS"
@@ -220,7 +219,7 @@ def test_series_of_scanners_that_are_no_volume(name: str, words: Sequence[str]) 
 
 @pytest.mark.parametrize("orientation", ["LPS", "oblique"])
 def test_a_segmentation_lies_on_the_slices(orientation: str, tmp_path: Path) -> None:
-    """Read back by highdicom: voxel for voxel, segment by segment, with the UIDs of the slices."""
+    """Reads it back by highdicom: voxel for voxel, segment by segment, with the UIDs of the slices."""
     highdicom = pytest.importorskip("highdicom", reason="DICOM segmentations are written by highdicom")
     from vil_dense.medical.io.dicom.seg import write_dicom_seg
 

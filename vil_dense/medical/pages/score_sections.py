@@ -9,8 +9,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from vil_dense.medical.agreement import describe_correlation, mean_dice, uncertainty_correlation, volume_agreement
 from vil_dense.medical.metrics import OUTCOMES, Score
+from vil_dense.medical.statistics import describe_correlation, mean_dice, uncertainty_correlation, volume_agreement
 from vil_dense.report import Point, Thumbnail, choose_pictures, scatter_chart, strip_chart, table, thumbnails, tiles
 from vil_dense.report.charts import charts
 from vil_dense.report.page import Cell, heading, note, paragraph

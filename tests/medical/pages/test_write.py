@@ -13,9 +13,9 @@ from PIL import Image
 from scored_volumes import SHAPE, write_page, write_pairs
 
 from vil_dense.files import save_json
-from vil_dense.medical.agreement import mean_dice
-from vil_dense.medical.overlays import draw_case
-from vil_dense.medical.volume_pages import SHOWN, save_prediction_page
+from vil_dense.medical.pages.overlays import draw_case
+from vil_dense.medical.pages.write import SHOWN, save_prediction_page
+from vil_dense.medical.statistics import mean_dice
 
 
 def captions(html_images: list[dict[str, str]]) -> list[str]:

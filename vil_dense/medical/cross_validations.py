@@ -35,8 +35,8 @@ class HeldOut(NamedTuple):
     probabilities: Path
 
 
-class Study(NamedTuple):
-    """Stores a finished cross-validation; `cases` by name."""
+class PooledFolds(NamedTuple):
+    """Stores a finished cross-validation, whose folds are pooled; `cases` by name."""
 
     folder: Path
     model: Mapping[str, Any]
@@ -53,7 +53,7 @@ class Chosen(NamedTuple):
     steps: Steps
 
 
-def read_study(folder: Path) -> Study:
+def read_cross_validation(folder: Path) -> PooledFolds:
     """Reads a finished cross-validation.
 
     Raises:
@@ -77,21 +77,21 @@ def read_study(folder: Path) -> Study:
             )
             for case in content["cases"]
         }
-        return Study(folder, content["model"], content["checkpoints"], _labels(content["model"]), cases)
+        return PooledFolds(folder, content["model"], content["checkpoints"], _labels(content["model"]), cases)
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} does not describe a cross-validation ({error!r})") from None
 
 
-def check_studies(studies: Sequence[Study]) -> None:
+def check_same_cases(runs: Sequence[PooledFolds]) -> None:
     """Checks that cross-validations are of the same classes and the same cases.
 
     Raises:
         ValueError: they are not.
     """
-    first = studies[0]
-    for other in studies[1:]:
+    first = runs[0]
+    for other in runs[1:]:
         if other.labels != first.labels:
-            classes = [dict(study.labels.values) for study in (first, other)]
+            classes = [dict(run.labels.values) for run in (first, other)]
             raise ValueError(f"{first.folder} has the classes {classes[0]} and {other.folder} {classes[1]}")
         if differing := sorted({*first.cases} ^ {*other.cases}):
             raise ValueError(
@@ -101,18 +101,21 @@ def check_studies(studies: Sequence[Study]) -> None:
 
 
 def write_chosen(
-    path: Path, studies: Sequence[Study], steps: Mapping[str, Mapping[str, Any]], report: Mapping[str, Any]
+    path: Path,
+    runs: Sequence[PooledFolds],
+    steps: Mapping[str, Mapping[str, Any]],
+    report: Mapping[str, Any],
 ) -> None:
     """Writes a choice; the files of the checkpoints are named relative to the folder of `path`."""
     networks = [
         dict(
-            model=study.model,
+            model=run.model,
             checkpoints=[
-                dict(file=os.path.relpath(study.folder / item["file"], path.parent), sha256=item["sha256"])
-                for item in study.checkpoints
+                dict(file=os.path.relpath(run.folder / item["file"], path.parent), sha256=item["sha256"])
+                for item in run.checkpoints
             ],
         )
-        for study in studies
+        for run in runs
     ]
     save_json(path, dict(networks=networks, postprocess=steps, report=report))
 

@@ -13,8 +13,8 @@ from vil_dense.medical.data.plan_schema import Plan
 from vil_dense.medical.io.volumes import check_same_grid, read_channels, read_grid, read_label
 from vil_dense.medical.label_map import LabelMap
 from vil_dense.medical.metrics import Score
-from vil_dense.medical.overlays import draw_comparison
-from vil_dense.medical.score_sections import chosen_cases, score_lead, score_sections
+from vil_dense.medical.pages.overlays import draw_comparison
+from vil_dense.medical.pages.score_sections import chosen_cases, score_lead, score_sections
 from vil_dense.report import (
     Thumbnail,
     command,

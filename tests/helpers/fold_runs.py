@@ -86,10 +86,10 @@ def seeded(cfg: Config, trained: list[int] | None = None) -> Train:
     return train
 
 
-def run_study(root: Path, path: Path, **options: object) -> CrossValidation:
+def cross_validated(root: Path, path: Path, **options: object) -> CrossValidation:
     """Runs a cross-validation of a config with `seeded` trainings, and pools it."""
-    study = CrossValidation(root, read(path), **options)
-    for fold in study.data.splits:
-        study.run(fold, seeded(study.cfg), stream=io.StringIO())
-    study.pool([*study.data.splits])
-    return study
+    validation = CrossValidation(root, read(path), **options)
+    for fold in validation.data.splits:
+        validation.run(fold, seeded(validation.cfg), stream=io.StringIO())
+    validation.pool([*validation.data.splits])
+    return validation

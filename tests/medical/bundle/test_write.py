@@ -1,4 +1,4 @@
-"""The bundle, through MONAI's own verbs, without a network connection."""
+"""Tests the bundle by MONAI's own verbs, without a network connection."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ from refusals import raises_one_line
 
 from vil_dense.medical import VolumePredictor, build_network
 from vil_dense.medical.bundle import write_bundle
-from vil_dense.medical.data.reader import read_case
+from vil_dense.medical.data.cases import read_case
 from vil_dense.medical.datalists.datalist import Case, read_datalist
 from vil_dense.medical.inference.volume_predictor import predict
 from vil_dense.medical.io.volumes import read_image
@@ -47,7 +47,7 @@ def written(weights: dict, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def bundle(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy, and the current folder, as the commands of the documentation have it."""
+    """Returns a copy, which is the current folder, as for the commands of the documentation."""
     shutil.copytree(written, tmp_path / "bundle")
     monkeypatch.chdir(tmp_path / "bundle")
     return tmp_path / "bundle"
@@ -120,7 +120,7 @@ def own_dice(network: torch.nn.Module, case: Case) -> float:
 
 
 def test_inference_gives_our_masks(bundle: Path, data: Path, weights: dict, tmp_path: Path) -> None:
-    """Voxel by voxel, also of an oblique volume of thick slices."""
+    """Compares voxel by voxel, also for an oblique volume of thick slices."""
     images, out = data / "imagesTr", tmp_path / "masks"
     voxels = np.random.default_rng(0).integers(0, 300, (18, 20, 9)).astype(np.int16)
     write_nifti(images / "oblique.nii.gz", voxels, affine("oblique", (0.8, 1.3, 2.5)))
@@ -139,7 +139,7 @@ def test_inference_gives_our_masks(bundle: Path, data: Path, weights: dict, tmp_
 
 
 def test_a_bundle_predicts_from_python(bundle: Path, data: Path, weights: dict) -> None:
-    """Its network, its weights and its windows; code that its config may name is not run."""
+    """Tests that its network, weights and windows are used, and that no code runs that its config may name."""
     predictor = VolumePredictor.load(bundle)
     network = build_network(PLAN, **NETWORK).eval()
     network.load_state_dict(weights)
@@ -164,7 +164,7 @@ def test_a_bundle_predicts_from_python(bundle: Path, data: Path, weights: dict) 
 
 
 def test_a_file_for_each_channel(tmp_path: Path) -> None:
-    """nnU-Net's names, of which two files are one case."""
+    """Tests nnU-Net's names, of which two files are one case."""
     plan = {**PLAN, "channels": ["T1", "T2"], "intensity": PLAN["intensity"] * 2}
     write_bundle(tmp_path / "bundle", plan, NETWORK, build_network(plan, **NETWORK))
     for name in ("x_0000", "x_0001", "y_0000", "y_0001"):
@@ -178,7 +178,7 @@ def test_a_file_for_each_channel(tmp_path: Path) -> None:
 
 
 def test_several_processes(bundle: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The multi-GPU configs, as far as a CPU goes: samplers, wrapped network, handlers, in a group of one process."""
+    """Runs the multi-GPU configs as far as a CPU goes: samplers, wrapped network, handlers, in a group of one."""
     monkeypatch.setenv("LOCAL_RANK", "0")  # as torchrun does
     dist.init_process_group("gloo", store=dist.FileStore(str(tmp_path / "store"), 1), rank=0, world_size=1)
     try:
@@ -210,7 +210,7 @@ def test_nothing_stays_of_a_bundle_that_fails(tmp_path: Path, monkeypatch: pytes
 
 
 def test_it_trains_as_the_run_did_and_caches(bundle: Path, data: Path) -> None:
-    """The run's fold and mirroring; a case is read once, and only what is chance happens at each draw."""
+    """Tests that fold and mirroring are the run's, and that only what is random happens at each draw."""
     parser = monai.bundle.ConfigParser()
     parser.read_config(bundle / "configs/train.json")
     parser["dataset_dir"] = str(data)

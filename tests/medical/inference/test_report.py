@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from nifti_files import affine
 
+from vil_dense.medical.inference.report import describe_mask
 from vil_dense.medical.io.grid import Grid
-from vil_dense.medical.report import describe_mask
 
 LABELS = dict(background=0, organ=1, vessel=2, bone=5)
 

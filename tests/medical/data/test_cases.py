@@ -1,4 +1,4 @@
-"""Faults of a data list are found before the first step and said in a sentence that names the case."""
+"""Tests that faults of a data list are found before the first step, in a sentence that names the case."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from nifti_files import affine, write_nifti
 from refusals import raises_one_line
 
-from vil_dense.medical.data.checks import Counts, check_cases
+from vil_dense.medical.data.cases import Counts, check_cases
 from vil_dense.medical.datalists.datalist import Case
 
 IMAGE = np.arange(4 * 5 * 6, dtype=np.float32).reshape(4, 5, 6)

@@ -5,8 +5,8 @@ import pytest
 from nibabel.orientations import apply_orientation, axcodes2ornt, ornt_transform
 from nifti_files import affine
 
-from vil_dense.medical import overlays
-from vil_dense.medical.overlays import (
+from vil_dense.medical.pages import overlays
+from vil_dense.medical.pages.overlays import (
     GAP_PX,
     LINE_PX,
     PANEL_PX,
