@@ -1,10 +1,12 @@
 """`--cfg-options` takes what a shell gives it: spaces, commas, equals signs, brackets, quotes, other alphabets."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mmengine.config import DictAction
 
@@ -12,6 +14,7 @@ from vil_dense.command_line import Overrides, parse_value, plain_parser
 
 PROGRAM = """
 import json
+import os
 from vil_dense.command_line import Overrides, plain_parser
 arguments = plain_parser(None)
 arguments.add_argument("--cfg-options", nargs="+", action=Overrides, default={})
@@ -100,3 +103,19 @@ def test_a_dict_that_is_called_is_refused() -> None:
     with pytest.raises(ValueError, match="'type': 'NAME'"):
         parse_value("[dict(type='A',b=True),dict(type='B',c=1.0)]")
     assert parse_value("[{'type': 'A', 'b': True}]") == [dict(type="A", b=True)]
+
+
+def test_opencv_reads_a_geotiff_in_silence(tmp_path: Path) -> None:
+    """Checks that a tool prints no lines about the tags of a GeoTIFF, of which OpenCV writes two for each file."""
+    rasterio = pytest.importorskip("rasterio", reason="the extra raster is not installed")
+    place = rasterio.Affine(0.35, 0, 300000, 0, -0.35, 7500000)
+    with rasterio.open(
+        tmp_path / "t.tif", "w", driver="GTiff", width=8, height=8, count=3, dtype="uint8", crs=32722, transform=place
+    ) as file:
+        file.write(np.zeros((3, 8, 8), np.uint8))
+    read = (
+        "from vil_dense.command_line import plain_parser; plain_parser(None); import cv2, sys; cv2.imread(sys.argv[1])"
+    )
+    env = {key: value for key, value in os.environ.items() if key != "OPENCV_LOG_LEVEL"}
+    done = subprocess.run([sys.executable, "-c", read, tmp_path / "t.tif"], capture_output=True, text=True, env=env)
+    assert (done.returncode, done.stderr) == (0, "")

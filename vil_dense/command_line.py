@@ -29,11 +29,12 @@ def plain_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def spare_libraries() -> None:
-    """Limits `python -W error` and PYTHONWARNINGS=error to the warnings of this package.
+    """Limits `python -W error` and PYTHONWARNINGS=error to the warnings of this package, and OpenCV's log to errors.
 
     Libraries warn as they are imported, torch of functions of its own: as an error this would end every tool in a
-    traceback that its user cannot mend.
+    traceback that its user cannot mend. OpenCV prints two lines for each GeoTIFF it reads: it knows no tags of places.
     """
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # read when cv2 is imported
     if any(option.startswith("error") for option in sys.warnoptions):
         libraries = r"(?!vil_dense\b|__main__$)"
         warnings.filterwarnings("default", module=libraries)
