@@ -87,9 +87,7 @@ def find_classes(
         ValueError: rows that cannot be, or values in the masks of which nothing is said.
         FileNotFoundError: there is no such file.
     """
-    if classes is None:
-        file = next((root / name for name in FILES if (root / name).is_file()), None)
-        classes = str(file) if file else "CityscapesDataset" if cityscapes else None
+    classes = _usual(root, cityscapes) if classes is None else classes
     rows, source = _listed(classes, root)
     coding = coding or _coding_of(values, rows)
     if coding == "ids" and values.coloured:
@@ -105,6 +103,11 @@ def find_classes(
     _add_ignored(found, ignore)
     _check_values(found, counts, root)
     return found
+
+
+def _usual(root: Path, cityscapes: bool) -> str | None:
+    file = next((root / name for name in FILES if (root / name).is_file()), None)
+    return str(file) if file else "CityscapesDataset" if cityscapes else None
 
 
 def _coding_of(values: Values, rows: Sequence[Any] | None) -> str:
