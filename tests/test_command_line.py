@@ -1,4 +1,4 @@
-"""`--cfg-options` takes what a shell gives it: spaces, commas, equals signs, brackets, quotes, other alphabets."""
+"""Tests that `--cfg-options` takes what a shell gives it: spaces, commas, equals signs, quotes, other alphabets."""
 
 import json
 import os

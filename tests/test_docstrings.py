@@ -1,4 +1,4 @@
-"""Every public module, class and function says in its first word what it does: a verb in the third person."""
+"""Tests that modules, classes and functions say in their first word what they do: a verb in the third person."""
 
 import ast
 import re
@@ -14,6 +14,13 @@ FILES = [
     for path in sorted((ROOT / folder).rglob("*.py"))
     if path.stat().st_size
 ]
+TESTS = [
+    str(path.relative_to(ROOT))
+    for path in sorted((ROOT / "tests").rglob("*.py"))
+    if path.parent == ROOT / "tests" or path.parts[len(ROOT.parts) + 1] in ("mm", "report", "synthetic", "tools")
+    if not {"visualization", "volumes"} & set(path.parts)
+]
+"""Files of tests whose docstrings, where they have any, begin as those of the package do."""
 NO_VERBS = {
     "as",
     "axes",
@@ -68,6 +75,15 @@ def test_docstrings_begin_with_a_verb(file: str) -> None:
         for name, node, required in [("the module", module, True), *public(module, "")]
         if (words := fault(node, required))
     ]
+    assert not faults, "; ".join(faults)
+
+
+@pytest.mark.parametrize("file", TESTS)
+def test_docstrings_of_tests_begin_with_a_verb(file: str) -> None:
+    nodes = [
+        node for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))) if isinstance(node, Documented)
+    ]
+    faults = [f"{getattr(node, 'name', 'the module')} {words}" for node in nodes if (words := fault(node, False))]
     assert not faults, "; ".join(faults)
 
 

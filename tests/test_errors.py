@@ -71,7 +71,7 @@ def test_a_device_is_not_replaced(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_left_of_a_folder_goes(tmp_path: Path) -> None:
-    """Only that of processes that are gone: another one may be writing the same folder."""
+    """Removes only that of processes that are gone: another one may be writing the same folder."""
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     left, running = (tmp_path / f".part-{number}-data" for number in (gone.pid, os.getppid()))

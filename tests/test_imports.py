@@ -1,4 +1,4 @@
-"""The core pulls in no framework when it runs; import-linter says the same of the source."""
+"""Tests that the core pulls in no framework when it runs; import-linter says the same of the source."""
 
 import os
 import shutil

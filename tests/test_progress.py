@@ -1,4 +1,4 @@
-"""The progress of a loop: lines in a file or a log, a bar on a terminal."""
+"""Tests the progress of a loop: lines in a file or a log, a bar on a terminal."""
 
 import io
 import pickle
@@ -18,7 +18,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_lines_every_few_seconds_and_at_the_end(clock: list[float]) -> None:
-    """Half of the first of two pictures in 10 s: 30 s more."""
+    """Expects, after half of the first of two pictures in 10 s, 30 s more."""
     stream = io.StringIO()
     with Progress("pictures", stream=stream) as report:
         for clock[0], done in ((0.5, 1), (10.0, 4), (12.0, 5), (20.0, 8), (20.5, 16)):

@@ -1,4 +1,4 @@
-"""The samples of README and of the pages run, and the files, links and options that they name exist."""
+"""Tests that the samples of README and of the pages run, and the files, links and options that they name exist."""
 
 import re
 from collections.abc import Iterator
@@ -45,14 +45,14 @@ each_page = pytest.mark.parametrize("page", PAGES)
 
 
 class Block(NamedTuple):
-    """A fenced block: its language, and its text."""
+    """Holds a fenced block: its language, and its text."""
 
     language: str
     text: str
 
     @property
     def config(self) -> str:
-        """The path that a config's first line names, or an empty string."""
+        """Returns the path that a config's first line names, or an empty string."""
         found = re.match(r"# (configs/\S+\.py)\n", self.text)
         return found[1] if found else ""
 
@@ -72,7 +72,7 @@ each_config = pytest.mark.parametrize("block", CONFIG_SAMPLES, ids=lambda block:
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the configs of this one, into which samples may write; the current one while the test runs."""
+    """Makes a folder with the configs of this one, into which samples may write; the test runs in it."""
     for path in CONFIGS.iterdir():
         (tmp_path / "configs").mkdir(exist_ok=True)
         if not path.is_dir() or path.name.startswith("_base_"):

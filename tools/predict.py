@@ -19,7 +19,9 @@ printed before the run.
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from vil_dense.command_line import parser
 
@@ -53,6 +55,20 @@ def options() -> argparse.ArgumentParser:
     return arguments
 
 
+def check_options(
+    args: argparse.Namespace, chosen: Mapping[str, Any], rasters: Mapping[Path, Path], videos: Mapping[Path, Path]
+) -> None:
+    """Refuses options for kinds of input that there are none of, and an opacity that cannot be."""
+    if not 0 <= args.opacity <= 1:
+        raise ValueError(f"--opacity is in 0..1, got {args.opacity}")
+    if chosen and not rasters:
+        raise ValueError(f"--{next(iter(chosen))} is for GeoTIFFs, and no input is a georeferenced one")
+    if args.frame_labels and not videos:
+        raise ValueError("--frame-labels is for videos, and no input is one")
+    if args.probabilities and (rasters or videos):
+        raise ValueError(f"--probabilities are written for pictures only, not for {next(iter([*rasters, *videos]))}")
+
+
 def main() -> int:
     args = options().parse_args()
 
@@ -69,8 +85,6 @@ def main() -> int:
     from vil_dense.mm.publish.command_line import read_model
 
     with report_errors(args.debug):
-        if not 0 <= args.opacity <= 1:
-            raise ValueError(f"--opacity is in 0..1, got {args.opacity}")
         trained, inputs = read_model(args, args.files, onnx=True)
         if not inputs:
             raise ValueError(f"no pictures to label: INPUT is missing after {args.files[-1]}")
@@ -78,14 +92,7 @@ def main() -> int:
         still, videos = split_videos(found)
         pictures, rasters = split_rasters(still)
         chosen = {key: getattr(args, key) for key in ("bands", "percentiles", "blend") if getattr(args, key)}
-        if chosen and not rasters:
-            raise ValueError(f"--{next(iter(chosen))} is for GeoTIFFs, and no input is a georeferenced one")
-        if args.frame_labels and not videos:
-            raise ValueError("--frame-labels is for videos, and no input is one")
-        if args.probabilities and (rasters or videos):
-            raise ValueError(
-                f"--probabilities are written for pictures only, not for {next(iter([*rasters, *videos]))}"
-            )
+        check_options(args, chosen, rasters, videos)
         check_folders(args.out)
         test_cfg = trained.cfg.model.get("test_cfg") or dict(mode="whole")
         trained.cfg.model.test_cfg = choose_windows(test_cfg, whole=args.whole, window=args.window, stride=args.stride)
@@ -98,9 +105,9 @@ def main() -> int:
         labelled, kind = len(found) - len(unread), "file" if videos else "picture"
         print(f"{labelled} {kind}{'s' * (labelled != 1)} labelled in {args.out}")
         if unread:
-            names = ", ".join(unread)
             kinds = kind + "s" * (len(found) != 1)
-            print(f"error: {len(unread)} of {len(found)} {kinds} could not be read: {names}", file=sys.stderr)
+            what = f"{len(unread)} of {len(found)} {kinds} could not be read"
+            print(f"error: {what}: {', '.join(unread)}", file=sys.stderr)
     return 1 if unread else 0
 
 

@@ -12,31 +12,20 @@ from typing import TYPE_CHECKING
 from vil_dense.command_line import parser
 
 if TYPE_CHECKING:
+    from mmengine.config import Config
     from mmengine.runner import Runner
+    from torch import Tensor
 
 PROTOCOLS = ["mmseg", "squash", "multiscale"]
 
 
-def build(args: argparse.Namespace) -> "Runner":
-    """Builds the runner, loads the weights, and builds and checks the data."""
-    import torch
-    from mmengine.dist import get_world_size
-
+def read_run(args: argparse.Namespace, subfolder: str) -> "tuple[Config, dict[str, Tensor]]":
+    """Reads the config and the weights, and refuses what cannot be tested as it is asked."""
     from vil_dense.files import check_folders
-    from vil_dense.mm import ImageClassifier
     from vil_dense.mm.cli.arguments import read_config
-    from vil_dense.mm.datasets.checks.labels import check_labels
-    from vil_dense.mm.engine.quiet_runner import QuietRunner
-    from vil_dense.mm.engine.resolve.config import resolve_config
-    from vil_dense.mm.evaluation import protocols
     from vil_dense.mm.publish.command_line import read_model
-    from vil_dense.mm.utils.safe_load import load_exactly, read_weights
-    from vil_dense.mm.utils.unwrap import unwrap
+    from vil_dense.mm.utils.safe_load import read_weights
 
-    if args.tta and args.protocol not in (None, "multiscale"):
-        raise ValueError(f"--tta is the multiscale protocol, so it cannot be {args.protocol}")
-    protocol = "multiscale" if args.tta else args.protocol
-    subfolder = f"test_{protocol or 'own'}"
     if args.checkpoint is None:
         trained, _ = read_model(args, [], subfolder)
         cfg, weights, args.checkpoint = trained.cfg, trained.weights, trained.name
@@ -51,6 +40,26 @@ def build(args: argparse.Namespace) -> "Runner":
     if missing := [key for key in ("test_dataloader", "test_cfg", "test_evaluator") if cfg.get(key) is None]:
         raise ValueError(f"{args.config} has no {missing[0]}, so nothing of it can be tested")
     check_folders(cfg.work_dir, args.out, args.show_dir)
+    return cfg, weights
+
+
+def build(args: argparse.Namespace) -> "Runner":
+    """Builds the runner, loads the weights, and builds and checks the data."""
+    import torch
+    from mmengine.dist import get_world_size
+
+    from vil_dense.mm import ImageClassifier
+    from vil_dense.mm.datasets.checks.labels import check_labels
+    from vil_dense.mm.engine.quiet_runner import QuietRunner
+    from vil_dense.mm.engine.resolve.config import resolve_config
+    from vil_dense.mm.evaluation import protocols
+    from vil_dense.mm.utils.safe_load import load_exactly
+    from vil_dense.mm.utils.unwrap import unwrap
+
+    if args.tta and args.protocol not in (None, "multiscale"):
+        raise ValueError(f"--tta is the multiscale protocol, so it cannot be {args.protocol}")
+    protocol = "multiscale" if args.tta else args.protocol
+    cfg, weights = read_run(args, f"test_{protocol or 'own'}")
     cfg.model.pop("picture_weights", None)  # the initial weights of training
     cfg.load_from, cfg.resume = None, False  # in the config of a resumed run, an earlier checkpoint
     resolve_config(cfg, get_world_size(), torch.cuda.is_available(), weights)

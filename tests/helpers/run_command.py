@@ -1,9 +1,12 @@
 """Runs command lines in the test's own process, where a user would have a process for each."""
 
+import io
 import runpy
 import shlex
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from forget_runs import forget_runs
@@ -34,3 +37,22 @@ def run_script(script: str, arguments: list[str], monkeypatch: pytest.MonkeyPatc
         finally:
             forget_runs()
     return 0
+
+
+class Done(NamedTuple):
+    """Holds what a command left, by the names of `subprocess.CompletedProcess`."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run_tool(tool: str, *args: object) -> Done:
+    """Runs `tools/{tool}.py` as `run_script` does."""
+    with (
+        redirect_stdout(io.StringIO()) as out,
+        redirect_stderr(io.StringIO()) as err,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        code = run_script(f"tools/{tool}.py", list(map(str, args)), patch)
+    return Done(code, out.getvalue(), err.getvalue())

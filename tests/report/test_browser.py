@@ -11,10 +11,7 @@ from small_runs import NETWORK, as_words
 
 from vil_dense.synthetic.scenes import write_sample
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning"),
-]
+pytestmark = pytest.mark.slow
 STEPS = {"train_cfg.max_iters": 6, "train_cfg.val_interval": 2, "default_hooks.logger.interval": 1}
 TINY = " ".join(as_words({**NETWORK, **STEPS, "train_dataloader.batch_size": 2}))
 

@@ -1,4 +1,4 @@
-"""Parts of pages: text is escaped, numbers that are not finite leave no trace, tables and charts hold what they got."""
+"""Tests parts of pages: text is escaped, numbers that are not finite leave no trace, tables hold what they got."""
 
 import math
 from pathlib import Path

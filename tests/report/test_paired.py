@@ -1,4 +1,4 @@
-"""Paired differences: the test of Wilcoxon, an interval that covers the mean, missing values."""
+"""Tests paired differences: the test of Wilcoxon, an interval that covers the mean, missing values."""
 
 import math
 
@@ -10,7 +10,7 @@ from vil_dense.report import paired_difference
 
 
 def test_exact_p_and_missing_values() -> None:
-    """Eight cases, each worse by another amount: the exact two-sided p is 2 / 2^8. The ninth lacks a value."""
+    """Compares eight cases, each worse by another amount: the exact two-sided p is 2 / 2^8. The ninth lacks a value."""
     first = [*np.arange(8.0), math.nan]
     other = [x - (n + 1) / 10 for n, x in enumerate(first)]
     found = paired_difference(first, other)

@@ -1,4 +1,4 @@
-"""Pictures of a page: label maps keep their ids, and error maps show what is wrong."""
+"""Tests pictures of a page: label maps keep their ids, and error maps show what is wrong."""
 
 import base64
 import io

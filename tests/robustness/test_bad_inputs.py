@@ -18,9 +18,6 @@ from command_lines import Bad
 from PIL import Image
 from run_command import ROOT, run_command
 
-# MMEngine keeps what it built under the name of the run, which in one process several runs share.
-pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
-
 
 @pytest.fixture(scope="module")
 def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -13,7 +13,6 @@ from small_runs import NETWORK, as_words
 
 from vil_dense.mm import Segmentor
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 CONFIG = "configs/vil_upernet_images.py"
 SMALL = " ".join(as_words(NETWORK)) + (
     " train_cfg.max_iters=30 train_cfg.val_interval=15 train_dataloader.batch_size=4 "

@@ -19,8 +19,6 @@ from pickle_formats import FORMATS, SPRINGS, plain_pickle, zip_pickle
 from pickle_trap import Trap
 from run_command import ROOT, run_command
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
-
 PRETRAINED = "model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint"
 CLASS_WEIGHT = "model.decode_head.loss_decode.class_weight"
 TRAIN = "train {d}/config.py --work-dir {out} --cfg-options"

@@ -1,4 +1,4 @@
-"""The embedded sample: the same bytes for the same seed, ADE20K's layout, and not solved by colour."""
+"""Tests the embedded sample: the same bytes for the same seed, ADE20K's layout, and not solved by colour."""
 
 import hashlib
 import json
@@ -41,7 +41,7 @@ def colour_bins(image: np.ndarray) -> np.ndarray:
 
 
 def colour_classifier_miou(train: list, val: list) -> float:
-    """Held-out mIoU in percent of the most likely class of each of 16 x 16 x 16 colours."""
+    """Returns held-out mIoU in percent of the most likely class of each of 16 x 16 x 16 colours."""
     counts = np.zeros((16**3, len(CLASSES) + 1))
     for image, label in train:
         np.add.at(counts, (colour_bins(image), label), 1)

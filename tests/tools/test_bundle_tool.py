@@ -9,6 +9,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from refusals import assert_error_line
+from run_command import run_tool as run
 from volume_segmentors import write_segmentor, write_weights
 
 from vil_dense.mm.engine.resolve.volumes import resolve_plan
@@ -36,7 +37,7 @@ def trained_run(tmp_path: Path) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:monai")
-def test_a_run_becomes_a_bundle(trained_run: Path, tmp_path: Path, run) -> None:
+def test_a_run_becomes_a_bundle(trained_run: Path, tmp_path: Path) -> None:
     import monai.bundle
 
     out = tmp_path / "bundle"
@@ -79,7 +80,7 @@ def test_a_card_shows_the_score_of_its_checkpoint_on_held_out_cases(fold: object
     assert "/home" not in card and "Task04" in card, "no local path"
 
 
-def test_runs_that_are_refused(trained_run: Path, tmp_path: Path, run) -> None:
+def test_runs_that_are_refused(trained_run: Path, tmp_path: Path) -> None:
     def refuse(*args: object, names: tuple[object, ...]) -> None:
         code, _, error = run("volumes/export_bundle", *args, "--out", tmp_path / "bundle")
         assert code == 2 and not (tmp_path / "bundle").exists()

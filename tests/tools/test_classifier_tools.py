@@ -1,9 +1,8 @@
-"""The tools with classifier configs, through their command lines."""
+"""Tests the tools with classifier configs, through their command lines."""
 
 import csv
 import json
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -14,19 +13,16 @@ from shutil import copytree
 import numpy as np
 import pytest
 import torch
-from forget_runs import forget_runs
 from mmengine.runner import Runner
 from page_checks import check_page
 from PIL import Image
 from refusals import assert_error_line
+from run_command import run_tool
 from safetensors.torch import save_file
 
 from vil_dense.mm.datasets.seeding import StepSeedHook
 from vil_dense.mm.utils.safe_load import read_weights
 from vil_dense.mm.visualization.browse import SIDE
-
-# MMEngine keeps what it built under the name of the run, which in one process several runs share.
-pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 
 ROOT = Path(__file__).parents[2]
 CONFIG = "configs/vil_imagenet.py"
@@ -35,7 +31,7 @@ COLOURS = dict(red=(200, 40, 40), green=(40, 200, 40), blue=(40, 40, 200))
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Noisy pictures of three colours, eight and two of each."""
+    """Writes noisy pictures of three colours, eight and two of each."""
     root, rng = tmp_path_factory.mktemp("colours"), np.random.default_rng(0)
     for split, count in (("train", 8), ("val", 2)):
         for name, colour in COLOURS.items():
@@ -47,7 +43,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options(data: Path | str, *more: str) -> list[str]:
-    """A classifier of two blocks on 64 px of `data`, three epochs of six steps, without worker processes."""
+    """Returns options of a classifier of two blocks on 64 px of `data`, three epochs of six steps, no workers."""
     return [
         "--cfg-options",
         "model.num_classes=3",
@@ -73,30 +69,20 @@ def options(data: Path | str, *more: str) -> list[str]:
     ]
 
 
-def run(tool: str, *args: object, code: int | None = None) -> None:
-    """A command line in this process; `code` is the one it exits with, None where it just returns."""
-    forget_runs()
-    argv, cwd = sys.argv, Path.cwd()
-    sys.argv = [f"tools/{tool}.py", *map(str, args)]
-    os.chdir(ROOT)
-    try:
-        runpy.run_path(f"tools/{tool}.py", run_name="__main__")
-        ended = None
-    except SystemExit as end:
-        ended = end.code
-    finally:
-        sys.argv = argv
-        os.chdir(cwd)
-    assert ended == code
+def run(tool: str, *args: object, code: int = 0) -> str:
+    """Runs a command line that ends with the exit code `code`, and returns its stderr."""
+    done = run_tool(tool, *args)
+    assert done.returncode == code, done.stderr
+    return done.stderr
 
 
 def log(work_dir: Path) -> str:
-    """Of the latest run."""
+    """Returns the log of the latest run."""
     return max(work_dir.glob("*/*.log")).read_text()
 
 
 def said(out: str, key: str) -> list[str]:
-    """What a log says after `key: `."""
+    """Returns what a log says after `key: `."""
     return [line.split(f"INFO - {key}: ")[1] for line in out.splitlines() if f"INFO - {key}: " in line]
 
 
@@ -137,7 +123,7 @@ def test_training_says_and_leaves_what_it_should(trained: Path):
 
 
 def test_test(trained: Path, data: Path, tmp_path: Path):
-    """The same accuracy from the run's checkpoint and from its network alone, as safetensors."""
+    """Expects the same accuracy from the run's checkpoint and from its network alone, as safetensors."""
     net = {key.removeprefix("net."): value for key, value in read_weights(str(trained / "epoch_3.pth")).items()}
     save_file(net, tmp_path / "net.safetensors")
     for weights in (trained / "epoch_3.pth", tmp_path / "net.safetensors"):
@@ -147,7 +133,7 @@ def test_test(trained: Path, data: Path, tmp_path: Path):
 
 @pytest.fixture
 def interruptible():
-    """By SIGINT, which a shell's background jobs begin with ignored."""
+    """Makes SIGINT interrupt, which a shell's background jobs begin with ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -160,7 +146,7 @@ def interruptible():
 def test_stopped_and_resumed_is_the_same_curve(
     number: int, code: int, start: str, trained: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Preempted in the second epoch: augmentation, mixing, stochastic depth, order go on as if nothing had happened."""
+    """Preempts in the second epoch: augmentation, mixing, stochastic depth, order go on as if nothing had happened."""
     seed_step = StepSeedHook.before_train_iter
 
     def stop(self: StepSeedHook, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
@@ -179,7 +165,7 @@ def test_stopped_and_resumed_is_the_same_curve(
 
 
 def test_a_chosen_checkpoint_is_resumed(trained: Path, data: Path, tmp_path: Path):
-    """As MMEngine has it, in another work folder."""
+    """Resumes, as MMEngine does, in another work folder."""
     start = trained / "epoch_2.pth"
     run("train", CONFIG, "--work-dir", tmp_path, *options(data), f"load_from={start}", "resume=True")
     assert said(log(tmp_path), "start") == [f"resumed from {start}"]
@@ -188,7 +174,7 @@ def test_a_chosen_checkpoint_is_resumed(trained: Path, data: Path, tmp_path: Pat
 
 @pytest.mark.slow
 def test_killed_and_resumed_is_the_same_curve(trained: Path, data: Path, tmp_path: Path):
-    """The same by kill -9 of a process."""
+    """Does the same by kill -9 of a process."""
     command = [sys.executable, "tools/train.py", CONFIG, "--work-dir", str(tmp_path), *options(data)]
     environment = dict(os.environ, OMP_NUM_THREADS="1")
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as process:
@@ -211,22 +197,20 @@ def test_killed_and_resumed_is_the_same_curve(trained: Path, data: Path, tmp_pat
     ],
     ids=["classes", "folder", "load_from", "init_cfg"],
 )
-def test_train_refuses(
-    more: list[str], names: tuple[str, ...], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
-):
+def test_train_refuses(more: list[str], names: tuple[str, ...], data: Path, tmp_path: Path):
     other = tmp_path / "other.pth"
     torch.save(dict(state_dict=dict(weight=torch.zeros(1))), other)
     more = [option.format(other=other) for option in more]
-    run("train", CONFIG, "--work-dir", tmp_path, *options(data, *more), code=2)
-    assert_error_line(capsys.readouterr().err, *(name.format(data=data, other=other) for name in names))
+    err = run("train", CONFIG, "--work-dir", tmp_path, *options(data, *more), code=2)
+    assert_error_line(err, *(name.format(data=data, other=other) for name in names))
 
 
-def test_a_broken_picture_is_named(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_a_broken_picture_is_named(data: Path, tmp_path: Path):
     copytree(data, tmp_path / "data")
     broken = tmp_path / "data/train/red/broken.png"
     broken.write_bytes((data / "train/red/0.png").read_bytes()[:500])
-    run("train", CONFIG, "--work-dir", tmp_path / "work", *options(tmp_path / "data"), code=1)
-    assert_error_line(capsys.readouterr().err, broken)
+    err = run("train", CONFIG, "--work-dir", tmp_path / "work", *options(tmp_path / "data"), code=1)
+    assert_error_line(err, broken)
 
 
 def test_a_batch_is_shown(data: Path, tmp_path: Path):
@@ -237,12 +221,10 @@ def test_a_batch_is_shown(data: Path, tmp_path: Path):
     assert (columns[0] != columns[1]).any() and (columns[1] != columns[2]).any()
 
 
-def test_work_that_fails_ends_in_one_line(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-):
+def test_work_that_fails_ends_in_one_line(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def fail(*args: object, **options: object) -> None:
         raise OSError(12, "Cannot allocate memory")
 
     monkeypatch.setattr("vil_dense.mm.evaluation.probe.knn_scores", fail)
-    run("studies/probe", CONFIG, "none", "--knn", "--work-dir", tmp_path, *options(data), code=1)
-    assert_error_line(capsys.readouterr().err, "Cannot allocate memory")
+    err = run("studies/probe", CONFIG, "none", "--knn", "--work-dir", tmp_path, *options(data), code=1)
+    assert_error_line(err, "Cannot allocate memory")

@@ -1,9 +1,7 @@
-"""The page of several runs: paired differences of pictures, classes, curves, pictures that differ most."""
+"""Tests the page of several runs: paired differences of pictures, classes, curves, pictures that differ most."""
 
 import csv
 import json
-import runpy
-import sys
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,13 +12,13 @@ import torch
 from page_checks import check_page
 from PIL import Image
 from refusals import assert_error_line, assert_one_line
+from run_command import run_tool
 from scipy.stats import wilcoxon
 
 from vil_dense.mm.engine.hooks.report_page import Evaluation, save_results
 from vil_dense.mm.evaluation.metrics import ClassIoUMetric
 from vil_dense.mm.visualization.result_files import read_result
 
-ROOT = Path(__file__).parents[2]
 META = dict(classes=("<sky>", "road", "car"), palette=[[90, 160, 250], [110, 110, 110], [230, 60, 200]])
 
 
@@ -55,21 +53,16 @@ def write_run(
     return str(folder)
 
 
-def call(monkeypatch: pytest.MonkeyPatch, *args: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["tools/compare_runs.py", *args])
-    runpy.run_path(str(ROOT / "tools/compare_runs.py"), run_name="__main__")
-
-
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     (tmp_path / "data").mkdir()
     return tmp_path / "data"
 
 
-def test_page_and_differences(tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_page_and_differences(tmp_path: Path, pictures: Path) -> None:
     runs = [write_run(tmp_path / name, pictures, wrong) for name, wrong in (("a", 0.01), ("b", 0.04), ("c", 0.02))]
-    call(monkeypatch, *runs, "--out", str(tmp_path / "out"))
-    (said,) = [line for line in capsys.readouterr().out.splitlines() if "difference" in line and "report" not in line]
+    out = run_tool("compare_runs", *runs, "--out", tmp_path / "out").stdout
+    (said,) = [line for line in out.splitlines() if "difference" in line and "report" not in line]
     assert_one_line(said, "difference from a", "95 %", "p of")
     with (tmp_path / "out/differences.csv").open() as file:
         rows = {(row["run"], row["value"]): row for row in csv.DictReader(file)}
@@ -99,24 +92,22 @@ def test_page_and_differences(tmp_path: Path, pictures: Path, monkeypatch: pytes
     ]
 
 
-def test_without_pictures_of_the_data(tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The data may be elsewhere by now, and one run may have been tested on fewer pictures."""
+def test_without_pictures_of_the_data(tmp_path: Path, pictures: Path) -> None:
+    """Tests that data may be elsewhere by now, and one run tested on fewer pictures."""
     runs = [
         write_run(tmp_path / "x/run", pictures, 0.01),
         write_run(tmp_path / "y/run", pictures, 0.03, count=6, protocol="short side 512"),
     ]
     for path in pictures.iterdir():
         path.unlink()
-    call(monkeypatch, *runs, "--out", str(tmp_path / "out"))
+    run_tool("compare_runs", *runs, "--out", tmp_path / "out")
     page = check_page(tmp_path / "out/report.html")
     assert "y/run minus x/run, mean of 6 pictures" in page.text and len(page.all("img")) == 3 * 4
     assert page.text.count("the file of the picture cannot be read") == 4
     assert "x/run: own size; y/run: short side 512" in page.text
 
 
-def test_refused(
-    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
+def test_refused(tmp_path: Path, pictures: Path) -> None:
     good = write_run(tmp_path / "a", pictures, 0.01)
     renamed = write_run(tmp_path / "b", pictures, 0.02, meta=dict(META, classes=("sky", "street", "car")))
     bad_zip, bad_table, bad_json = (write_run(tmp_path / name, pictures, 0.02) for name in "cde")
@@ -133,7 +124,5 @@ def test_refused(
         ([good, bad_table], ["per_image.csv", "high"]),
         ([good, bad_json], ["result.json", "metrics"]),
     ):
-        with pytest.raises(SystemExit):
-            call(monkeypatch, *runs, "--out", str(tmp_path / "out"))
-        assert_error_line(capsys.readouterr().err, *names)
+        assert_error_line(run_tool("compare_runs", *runs, "--out", tmp_path / "out").stderr, *names)
     assert not (tmp_path / "out").exists()

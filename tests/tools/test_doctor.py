@@ -1,4 +1,4 @@
-"""The doctor's findings, from faked environments; its exit code and its JSON."""
+"""Tests the doctor's findings, from faked environments; its exit code and its JSON."""
 
 import importlib.util
 import json

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from fold_runs import write_cases
 from fold_runs import write_config as write_volumes
-from mmengine.registry import DATASETS, init_default_scope
+from mmengine.registry import DATASETS
 from picture_folders import build, write_folder
 from refusals import assert_error_line, assert_one_line, raises_one_line
 from run_command import ROOT, run_command
@@ -22,7 +22,6 @@ from vil_dense.mm.datasets.folders.split import draw_nested
 from vil_dense.report.label_curve import Run, difference_rows, markdown, save_plot, table_rows
 from vil_dense.synthetic.scenes import write_sample
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 SHARES = [1, 5, 10, 25, 100]
 
 
@@ -46,7 +45,6 @@ def test_a_smaller_share_is_within_a_larger_one(per_group: int) -> None:
 
 
 def test_pictures_are_read_by_a_list_of_names(tmp_path: Path) -> None:
-    init_default_scope("mmseg")
     file = tmp_path / "names.txt"
     sample = dict(type="SampleDataset", data_root=str(write_sample(tmp_path / "sample", train=3, val=1)), pipeline=[])
     sample |= dict(data_prefix=dict(img_path="images/training", seg_map_path="annotations/training"))

@@ -1,4 +1,4 @@
-"""Tests the tools of cross-validation by their command lines: pooling, the choice, and predictions with it."""
+"""Tests the tools of cross-validation through their command lines: pooling, the choice, and predictions with it."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,7 @@ import pytest
 from fold_runs import NETWORK, cross_validated, write_cases, write_config
 from page_checks import check_page
 from refusals import assert_error_line
+from run_command import run_tool as run
 
 from vil_dense.medical.cross_validations import read_cross_validation, write_chosen
 from vil_dense.medical.label_map import LabelMap
@@ -37,7 +38,7 @@ def unscaled(path: Path) -> np.ndarray:
     return nibabel.load(path).dataobj.get_unscaled().astype(float)
 
 
-def test_a_choice_is_predicted_with(made: Path, tmp_path: Path, run) -> None:
+def test_a_choice_is_predicted_with(made: Path, tmp_path: Path) -> None:
     best, image = tmp_path / "best.json", made / "data/images/p0_a.nii.gz"
     code, said, error = run("volumes/find_best", made / "a", made / "b", "--out", best)
     assert code == 0, error
@@ -71,7 +72,7 @@ def test_a_choice_is_predicted_with(made: Path, tmp_path: Path, run) -> None:
     assert len(settings["checkpoints"]) == 4 and settings["steps"] == dict(organ_2=dict(largest=True))
 
 
-def test_folds_of_a_folder_and_subsets(made: Path, tmp_path: Path, run) -> None:
+def test_folds_of_a_folder_and_subsets(made: Path, tmp_path: Path) -> None:
     """Tests that the masks of a fold's own network are those of the cross-validation, and score as they did there."""
     out, data = tmp_path / "out", made / "data"
     fold = next(path for path in sorted((made / "a").glob("fold_*"))).name.removeprefix("fold_")
@@ -105,7 +106,7 @@ def test_folds_of_a_folder_and_subsets(made: Path, tmp_path: Path, run) -> None:
     assert_error_line(error, "A/fold_0,A/fold_1")
 
 
-def test_pooling_through_the_command_line(made: Path, run) -> None:
+def test_pooling_through_the_command_line(made: Path) -> None:
     where = ["--work-dir", made / "a", "--probabilities"]
     code, said, error = run("volumes/cross_validate", made / "a.py", *where, "--pool")
     assert code == 0 and "4 cases of 2 folds pooled" in said and "draws of 4 cases" in said, error
@@ -136,7 +137,7 @@ def test_pooling_through_the_command_line(made: Path, run) -> None:
         ("predict {made}/a.py --best {made}/b.json {made}/data --out {out}", ("--best",)),
     ],
 )
-def test_what_is_refused(arguments: str, names: tuple[str, ...], made: Path, tmp_path: Path, run) -> None:
+def test_what_is_refused(arguments: str, names: tuple[str, ...], made: Path, tmp_path: Path) -> None:
     tool, *rest = arguments.format(made=made, out=tmp_path / "out").split()
     code, _, error = run(f"volumes/{tool}", *rest)
     assert code in (1, 2)
@@ -144,7 +145,7 @@ def test_what_is_refused(arguments: str, names: tuple[str, ...], made: Path, tmp
 
 
 @pytest.mark.slow
-def test_from_data_to_a_choice(tmp_path: Path, run) -> None:
+def test_from_data_to_a_choice(tmp_path: Path) -> None:
     """Trainings in processes of their own, first a task of an array job and then all others, and the choice."""
     data = write_cases(tmp_path / "data", 4, folds=2)
     config = write_config(tmp_path / "small.py", data)

@@ -1,4 +1,4 @@
-"""The command lines of the tools: `--help` waits for no framework, and mistakes end in argparse's sentence."""
+"""Tests the command lines of the tools: `--help` waits for no framework, and mistakes end in argparse's sentence."""
 
 import runpy
 import subprocess

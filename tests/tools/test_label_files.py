@@ -1,4 +1,4 @@
-"""Label pictures that the commands write: ids of the files, and names with the folders of the pictures."""
+"""Tests label pictures that the commands write: ids of the files, and names with the folders of the pictures."""
 
 import shutil
 from pathlib import Path
@@ -12,7 +12,6 @@ from run_command import run_command
 from vil_dense.synthetic.scenes import CLASSES, write_sample
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 CHOSEN = (0, 5, 6)
 """Classes of the sample that are trained, counted from 0; the files count from 1 and have 0 for ignored pixels."""
 CONFIG = """

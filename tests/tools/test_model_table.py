@@ -1,4 +1,4 @@
-"""The table beside the paper: our counts are the official ones, and what differs is marked."""
+"""Tests the table beside the paper: our counts are the official ones, and what differs is marked."""
 
 import csv
 import runpy

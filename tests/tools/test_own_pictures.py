@@ -1,4 +1,4 @@
-"""Pictures and masks of one's own: one command trains, and the run's config or the first one predicts and tests."""
+"""Tests pictures and masks of one's own: one command trains, the run's config or the first predicts and tests."""
 
 from pathlib import Path
 
@@ -12,7 +12,6 @@ from small_runs import NETWORK, as_words
 
 from vil_dense.mm.visualization.browse import GAP, SIDE
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 ROOT = Path(__file__).parents[2]
 CONFIG = "configs/vil_upernet_images.py"
 TINY = " ".join(as_words(NETWORK))
@@ -48,7 +47,7 @@ def test_train_test_and_predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 def test_the_sample_s_config_refuses_another_data_root(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    """It would change nothing: the value was used when the file was read."""
+    """Refuses what would change nothing: the value was used when the file was read."""
     data = write_folder(tmp_path / "data")
     line = f"train configs/vil_upernet_sample.py --work-dir {tmp_path}/work --cfg-options data_root={data}"
     assert run_command(line, monkeypatch) == 2
@@ -73,7 +72,7 @@ def test_refused_in_one_line(
 
 
 def test_training_samples_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first sample: an unchanged pipeline shows picture and mask, blended where not black."""
+    """Checks the first sample: an unchanged pipeline shows picture and mask, blended where not black."""
     data = write_folder(tmp_path / "data", coding="colours")
     plain = "[dict(type='LoadImageFromFile'),dict(type='LoadMask'),dict(type='PackSegInputs')]"
     config = tmp_path / "config.py"

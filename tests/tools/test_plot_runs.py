@@ -1,18 +1,14 @@
-"""Curves of groups of runs: means and deviations over the steps that all runs of a group have."""
+"""Tests curves of groups of runs: means and deviations over the steps that all runs of a group have."""
 
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 from refusals import assert_error_line, raises_one_line
+from run_command import run_tool
 
 from vil_dense.mm.engine.hooks.reports import read_scalars
-
-ROOT = Path(__file__).parents[2]
 
 
 def log(folder: Path, curve: dict[int, float]) -> str:
@@ -22,35 +18,27 @@ def log(folder: Path, curve: dict[int, float]) -> str:
     return str(folder)
 
 
-def call(monkeypatch: pytest.MonkeyPatch, *args: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["tools/analysis/plot_runs.py", *args])
-    runpy.run_path(str(ROOT / "tools/analysis/plot_runs.py"), run_name="__main__")
-
-
-def test_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_groups(tmp_path: Path) -> None:
     runs = [log(tmp_path / "a", {10: 1.0, 20: 2.0, 30: 9.0}), log(tmp_path / "b", {10: 3.0, 20: 6.0})]
     alone = log(tmp_path / "c", {10: 0.5})
-    call(monkeypatch, "--group", "ours", *runs, "--group", "control", alone, "--out", str(tmp_path / "out"))
+    groups = ("--group", "ours", *runs, "--group", "control", alone)
+    printed = run_tool("analysis/plot_runs", *groups, "--out", tmp_path / "out").stdout
     groups = json.loads((tmp_path / "out/curves.json").read_text())["groups"]
     assert groups["ours"]["steps"] == [10, 20] and groups["ours"]["mean"] == [2.0, 4.0]
     np.testing.assert_allclose(groups["ours"]["deviation"], [2**0.5, 8**0.5])
     assert groups["control"]["deviation"] is None and groups["control"]["runs"] == {alone: [0.5]}
     assert np.asarray(Image.open(tmp_path / "out/curves.png")).std() > 0
-    printed = capsys.readouterr().out
     assert "ours: mIoU 4.00 +- 2.83 at step 20, 2 run(s)" in printed
 
 
-def test_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_refused(tmp_path: Path) -> None:
     run = log(tmp_path / "a", {10: 1.0})
-    out = ["--out", str(tmp_path / "out")]
     for args, names in (
         (["--group", "x", str(tmp_path / "none")], [tmp_path / "none"]),
         (["--group", "x", run, "--metric", "top1"], [run, "top1"]),
         (["--group", "x"], ["--group", "got x"]),
     ):
-        with pytest.raises(SystemExit):
-            call(monkeypatch, *args, *out)
-        assert_error_line(capsys.readouterr().err, *names)
+        assert_error_line(run_tool("analysis/plot_runs", *args, "--out", tmp_path / "out").stderr, *names)
     assert not (tmp_path / "out").exists()
 
 

@@ -1,13 +1,10 @@
-"""The tools, through their command lines: train, resume, test, predict; and what is wrong said in one sentence."""
+"""Tests the tools through their command lines: train, resume, test, predict; mistakes told in one sentence."""
 
 import csv
-import io
 import json
 import os
-import shlex
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +13,13 @@ import torch
 from page_checks import check_page
 from PIL import Image
 from refusals import assert_error_line
-from run_command import run_command
+from run_command import run_tool as run
 from small_runs import NETWORK, as_words, data_options
 
 from vil_dense.mm.utils.safe_load import load_safely, weights_of
 from vil_dense.synthetic.scenes import PALETTE, write_sample
 
 ROOT = Path(__file__).parents[2]
-# MMEngine keeps what it built under the name of the run, which in one process several runs share.
-pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 CONFIG = "configs/vil_upernet_sample.py"
 TINY = as_words(NETWORK)
 SHORT = (
@@ -47,20 +42,8 @@ def run_process(tool: str, *args: object) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
-def run(tool: str, *args: object) -> subprocess.CompletedProcess:
-    """Runs a tool in this process."""
-    words = list(map(str, (tool, *args)))
-    with (
-        redirect_stdout(io.StringIO()) as out,
-        redirect_stderr(io.StringIO()) as err,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        code = run_command(shlex.join(words), patch)
-    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
-
-
 def lines(done: subprocess.CompletedProcess, key: str) -> list[str]:
-    """What the log says after `key: `."""
+    """Returns what the log says after `key: `."""
     assert done.returncode == 0, done.stdout + done.stderr
     return [line.split(f"INFO - {key}: ")[1] for line in done.stdout.splitlines() if f"INFO - {key}: " in line]
 
@@ -72,7 +55,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess]:
-    """A work folder after four steps, and what the command printed."""
+    """Returns a work folder after four steps, and what the command printed."""
     work_dir = tmp_path_factory.mktemp("work")
     return work_dir, run_process(
         "train", CONFIG, "--work-dir", work_dir, "--amp", "--cfg-options", *TINY, *SHORT, *data(sample)
@@ -221,7 +204,7 @@ def test_predict_in_windows(checkpoint: Path, sample: Path, tmp_path: Path):
 
 
 def test_labels_are_the_same_from_weights_alone(checkpoint: Path, sample: Path, tmp_path: Path):
-    """A checkpoint stripped of its data set's description still gives the data set's ids."""
+    """Strips a checkpoint of its data set's description still gives the data set's ids."""
     bare = tmp_path / "bare.pth"
     torch.save(dict(state_dict=weights_of(load_safely(str(checkpoint)))), bare)
     picture = next((sample / "images/validation").iterdir())
@@ -233,7 +216,7 @@ def test_labels_are_the_same_from_weights_alone(checkpoint: Path, sample: Path, 
 
 
 def test_a_checkpoint_that_would_run_code(sample: Path, tmp_path: Path):
-    """In a process of its own, as a user would: refused in one line, and nothing ran."""
+    """Loads it in a process of its own, as a user would: refused in one line, and nothing ran."""
     source = f"import os; os.mkdir({str(tmp_path / 'sprung')!r})"
     trap = type("Trap", (), {"__reduce__": lambda self: (exec, (source,))})()
     path = tmp_path / "trap.pth"

@@ -17,6 +17,7 @@ from dicom_files import write_series
 from nifti_files import affine, write_nifti
 from page_checks import check_page
 from refusals import assert_error_line
+from run_command import run_tool as run
 from volume_segmentors import write_segmentor, write_weights
 
 from vil_dense.backbones.memory import GIB
@@ -40,7 +41,7 @@ def images(tmp_path: Path) -> Path:
 
 
 def test_a_warning_for_each_device(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    """Tests a large volume on a GPU: there the network and, where they fit, the scores; the rest on the CPU."""
+    """Predicts a large volume on a GPU: there the network and, where they fit, the scores; the rest on the CPU."""
     from vil_dense.medical.inference import volume_memory
 
     expected = volume_memory.Estimate(0, 1, 1, 1, windows=GIB, gpu=3 * GIB)
@@ -58,7 +59,7 @@ def test_a_warning_for_each_device(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert said.out.endswith("for Python and its libraries; about 3.00 GiB beside the weights on the GPU\n")
 
 
-def test_from_images_to_masks_to_scores(trained: tuple[Path, Path], images: Path, tmp_path: Path, run) -> None:
+def test_from_images_to_masks_to_scores(trained: tuple[Path, Path], images: Path, tmp_path: Path) -> None:
     path, checkpoint = trained
     second = write_weights(path, seed=1)
     out, options = tmp_path / "out", ["--mirror", "--largest", "--probabilities", "--uncertainty"]
@@ -103,8 +104,8 @@ def test_from_images_to_masks_to_scores(trained: tuple[Path, Path], images: Path
         assert code == 0 and json.loads((where / "metrics.json").read_text())["nsd_tolerance_mm"] == tolerance_mm
 
 
-def test_a_data_list(trained: tuple[Path, Path], images: Path, tmp_path: Path, run) -> None:
-    """Predicts one fold of it, and scores it against its labels; no warning names the images of other folds."""
+def test_a_data_list(trained: tuple[Path, Path], images: Path, tmp_path: Path) -> None:
+    """Predicts one fold of it and scores it against its labels; no warning names the images of other folds."""
     truth = (np.random.default_rng(0).random((17, 12, 9)) < 0.5).astype(np.uint8)
     for name in "ab":
         write_nifti(tmp_path / f"labels/{name}.nii.gz", truth, affine("LAS", (0.9, 1.1, 2.0)))
@@ -125,8 +126,8 @@ def test_a_data_list(trained: tuple[Path, Path], images: Path, tmp_path: Path, r
     assert not (tmp_path / "more").exists()
 
 
-def test_dicom_frames_and_chosen_probabilities(trained: tuple[Path, Path], tmp_path: Path, run) -> None:
-    """Predicts one of two series of a folder, with masks in DICOM, a series in time, and a folder of channel files."""
+def test_dicom_frames_and_chosen_probabilities(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    """Predicts one of two series of a folder, with a DICOM segmentation; a series in time; files of channels."""
     pytest.importorskip("SimpleITK", reason="DICOM voxels are read by SimpleITK")
     pytest.importorskip("highdicom", reason="DICOM segmentations are written by highdicom")
     voxels = np.random.default_rng(0).integers(0, 99, (17, 12, 9)).astype(np.int16)
@@ -162,9 +163,9 @@ REAL = {
 
 
 @pytest.mark.parametrize("name", REAL)
-@pytest.mark.filterwarnings("ignore::UserWarning:monai", "ignore:.* instance named of .* has been created:UserWarning")
-def test_real_volumes(name: str, tmp_path: Path, run) -> None:
-    """Tests the way from two folders to a plan, a training of two steps, masks, scores and a bundle."""
+@pytest.mark.filterwarnings("ignore::UserWarning:monai")
+def test_real_volumes(name: str, tmp_path: Path) -> None:
+    """Goes from two folders to a plan, a training of two steps, masks, scores and a bundle."""
     image, label, spacing = REAL[name]
     image, label = DATA / "volumes" / image, DATA / "volumes" / label
     if not image.is_file():
@@ -198,7 +199,7 @@ def test_real_volumes(name: str, tmp_path: Path, run) -> None:
     assert code == 0 and "bundle written to " in said, error
 
 
-def test_a_missing_channel(images: Path, tmp_path: Path, run) -> None:
+def test_a_missing_channel(images: Path, tmp_path: Path) -> None:
     path = write_segmentor(tmp_path, channels=2)
     code, _, error = run("volumes/predict", path, write_weights(path), images / "a.nii.gz", "--out", tmp_path / "out")
     assert code == 1
@@ -206,7 +207,7 @@ def test_a_missing_channel(images: Path, tmp_path: Path, run) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_full_disk(trained: tuple[Path, Path], images: Path, tmp_path: Path, run, monkeypatch) -> None:
+def test_a_full_disk(trained: tuple[Path, Path], images: Path, tmp_path: Path, monkeypatch) -> None:
     def full(*args: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -219,7 +220,7 @@ def test_a_full_disk(trained: tuple[Path, Path], images: Path, tmp_path: Path, r
 
 
 @pytest.mark.parametrize("make", ["fraction", "range", "grid", "shape", "truncated"])
-def test_labels_that_are_refused(make: str, trained: tuple[Path, Path], tmp_path: Path, run) -> None:
+def test_labels_that_are_refused(make: str, trained: tuple[Path, Path], tmp_path: Path) -> None:
     voxels = np.random.default_rng(0).integers(0, 2, (20, 20, 20)).astype(np.float32)
     mask = write_nifti(tmp_path / "mask/a.nii.gz", voxels)
     path = tmp_path / "label/a.nii.gz"

@@ -1,4 +1,4 @@
-"""Labelled pictures: folders, the devkit's own numbers, lists, subsets; what does not fit is said in one sentence."""
+"""Tests labelled pictures: folders, the devkit's own numbers, lists, subsets; what does not fit is refused."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def write(path: Path, value: int = 0) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Three classes with two training pictures each."""
+    """Writes three classes with two training pictures each."""
     for wnid in WNIDS:
         for n in range(2):
             write(tmp_path / f"train/{wnid}/{wnid}_{n}.JPEG")
@@ -29,7 +29,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def write_devkit(root: Path, truth: list[int]) -> None:
-    """`meta.mat` as ImageNet's: leaves with numbers from 1, and one synset above them."""
+    """Writes `meta.mat` as ImageNet's: leaves with numbers from 1, and one synset above them."""
     fields = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("num_children", "O")]
     rows = [(n + 1, wnid, f"words of {wnid}", 0) for n, wnid in enumerate(WNIDS)] + [(4, "n00", "entity", 3)]
     (root / DEVKIT).mkdir(parents=True)

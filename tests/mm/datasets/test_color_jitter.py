@@ -1,4 +1,4 @@
-"""Colour jitter: each change is PIL's, the strengths are as asked, all four happen every time."""
+"""Tests colour jitter: each change is PIL's, the strengths are as asked, all four happen every time."""
 
 import numpy as np
 import pytest

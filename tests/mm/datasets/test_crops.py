@@ -25,7 +25,7 @@ def test_majority() -> None:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Ten pictures, bright where the class is `left`, dark where it is `right`; one crop in the first is `rare`."""
+    """Writes ten pictures, bright where a class is `left`, dark where `right`; one crop in the first is `rare`."""
     for folder in ("images/train", "annotations/train"):
         (tmp_path / "source" / folder).mkdir(parents=True)
     for index in range(10):

@@ -1,4 +1,4 @@
-"""ImageNet's transforms: the crops that may be drawn, the three augmentations pixel by pixel, files that are broken."""
+"""Tests ImageNet's transforms: crops that may be drawn, three augmentations pixel by pixel, broken files."""
 
 from pathlib import Path
 
@@ -92,7 +92,7 @@ def test_jitter_is_pil_s(image: Image.Image):
 
 
 def test_crops_that_may_be_drawn():
-    """Area uniform in [0.08, 1], aspect log-uniform in [3/4, 4/3], anywhere; a wide picture takes the widest middle."""
+    """Expects area uniform in [0.08, 1], aspect log-uniform in [3/4, 4/3]; of a wide picture the widest middle."""
     np.random.seed(0)
     crop = RandomResizedCrop(8)
     boxes = np.array([crop.draw(400, 400) for _ in range(2000)])

@@ -11,7 +11,7 @@ from vil_dense.mm.datasets.label_ids import IGNORED, file_ids, trained_ids
 
 @given(st.data(), st.booleans(), st.integers(1, 40))
 def test_what_is_written_is_read_back(data: st.DataObject, reduce_zero_label: bool, classes: int) -> None:
-    """Any label map that reaches each class, or leaves it as it is."""
+    """Tries any label map that reaches each class, or leaves it as it is."""
     targets = data.draw(
         st.dictionaries(st.integers(0, 253), st.integers(0, classes - 1) | st.just(IGNORED), max_size=20)
     )
@@ -24,7 +24,7 @@ def test_what_is_written_is_read_back(data: st.DataObject, reduce_zero_label: bo
 
 @pytest.mark.parametrize("reduced", [False, True])
 def test_chosen_classes_keep_the_ids_of_the_files(reduced: bool) -> None:
-    """mmseg's own map of a subset: ids that are not chosen are ignored, the others are counted anew."""
+    """Takes mmseg's own map of a subset: ids that are not chosen are ignored, the others are counted anew."""
     names = ADE20KDataset.METAINFO["classes"]
     chosen = [names[2], names[7], names[11]]
     meta = dict(label_map=ADE20KDataset.get_label_map(chosen), reduce_zero_label=reduced)

@@ -1,4 +1,4 @@
-"""Public data sets: every config reads a made copy of its layout, and missing files are told in one sentence."""
+"""Tests public data sets: every config reads a made copy of its layout, and missing files are told in one sentence."""
 
 from pathlib import Path
 

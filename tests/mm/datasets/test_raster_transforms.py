@@ -1,4 +1,4 @@
-"""GeoTIFF tiles of five bands and 16 bits in a pipeline of mmseg: bands, scaling, nodata, and what is refused."""
+"""Tests GeoTIFF tiles of five bands and 16 bits in a pipeline of mmseg: bands, scaling, nodata, and what is refused."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Data on a share that goes away for a while; files that are missing or damaged for good."""
+"""Tests data on a share that goes away for a while; files that are missing or damaged for good."""
 
 import logging
 import random
@@ -21,7 +21,7 @@ from vil_dense.synthetic.volumes import write_sample as write_volumes
 
 
 class Share:
-    """A folder that is away until the clock, which only sleeping moves, stands at `back`."""
+    """Imitates a folder that is away until the clock, which only sleeping moves, stands at `back`."""
 
     def __init__(self, folder: Path, back: float, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.back, self.now, self.sleeps = folder, back, 0.0, []

@@ -1,4 +1,4 @@
-"""What a sample gets depends on the seed, the pass and the sample; on no worker, rank or stop."""
+"""Tests that what a sample gets depends on the seed, the pass and the sample; on no worker, rank or stop."""
 
 import random
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from vil_dense.mm.datasets.seeding import KeyedInfiniteSampler, KeyedSampler, Se
 
 
 class Draws(BaseDataset):
-    """Each sample is its index and two random numbers."""
+    """Gives each sample its index and two random numbers."""
 
     def load_data_list(self) -> list[dict]:
         return [dict() for _ in range(12)]

@@ -1,4 +1,4 @@
-"""Datasets: labels as loss and metric want them, and missing data told in one sentence before training starts."""
+"""Tests datasets: labels as loss and metric want them, and missing data told in one sentence before training starts."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,6 @@ from refusals import raises_one_line
 
 pytest.importorskip("mmseg", reason="mmsegmentation is missing: pip install '.[seg]'")
 
-from mmengine.registry import init_default_scope
 from mmseg.evaluation import IoUMetric
 from mmseg.registry import DATASETS
 
@@ -30,7 +29,6 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def build(kind: str, root: Path, split: str = "training", **options):
-    init_default_scope("mmseg")
     prefix = dict(img_path=f"images/{split}", seg_map_path=f"annotations/{split}")
     return DATASETS.build(dict(type=kind, data_root=str(root), data_prefix=prefix, pipeline=PIPELINE) | options)
 
@@ -121,7 +119,7 @@ def test_missing_label_is_told(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["images/training/a.jpg", "annotations/training/a.png"])
 def test_a_pipe_is_no_picture(name: str, tmp_path: Path) -> None:
-    """Reading one would wait for ever."""
+    """Tests that no pipe is read, which would wait for ever."""
     root = write_pair(tmp_path, np.ones((2, 2), np.uint8))
     (root / name).unlink()
     os.mkfifo(root / name)
@@ -174,7 +172,7 @@ def test_areas_are_those_of_mmseg(dtype: torch.dtype):
 
 
 def test_pictures_of_all_endings_are_paired(tmp_path: Path) -> None:
-    """Mixed endings in upper and lower case, in folders; hidden files and other formats are left out."""
+    """Mixes endings in upper and lower case, in folders; hidden files and other formats are left out."""
     names = ["a.jpg", "b.JPG", "c.jpeg", "d.png", "site/e.tif"]
     for name in [*names, ".hidden.jpg", "notes.txt"]:
         for path in (tmp_path / "images" / name, (tmp_path / "labels" / name).with_suffix(".png")):

@@ -1,4 +1,4 @@
-"""Run by torchrun, by `test_distributed.py`: in a validation of 12 pictures and 20, SIGTERM comes to the second.
+"""Validates 12 pictures and 20 for `test_distributed.py`, by torchrun; SIGTERM comes to the second process.
 
 `stop_in_validation.py FOLDER PICTURE`: while it looks at that one, from 0. Each process says how it ends.
 """
@@ -17,7 +17,7 @@ from vil_dense.mm.engine.failures import last_checkpoint
 
 
 class Told(list):
-    """Pictures; SIGTERM comes to this process as one of them is read."""
+    """Holds pictures; SIGTERM comes to this process as one of them is read."""
 
     def __init__(self, count: int, at: int | None) -> None:
         super().__init__([dict(inputs=torch.zeros(3))] * count)

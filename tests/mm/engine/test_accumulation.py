@@ -1,4 +1,4 @@
-"""Accumulated gradients: no checkpoint lies between two updates, so a run that was cut off ends as the unbroken one."""
+"""Tests accumulated gradients: no checkpoint lies between two updates, so a run that was cut off ends alike."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,6 @@ from vil_dense.mm.engine.checkpoints import POINTER, newest
 from vil_dense.mm.engine.hooks.reports import read_scalars
 from vil_dense.mm.utils import safe_load
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 STEPS = dict(type="IterBasedTrainLoop", max_iters=11, val_interval=3)
 EPOCHS = dict(type="EpochLoop", max_epochs=5, val_interval=1)
 PLAIN = {**EPOCHS, "type": "EpochBasedTrainLoop"}
@@ -32,7 +31,7 @@ class Net(BaseModel):
 
 
 class Later(BaseMetric):
-    """Better at each validation."""
+    """Scores better at each validation."""
 
     def process(self, data_batch: object, data_samples: object) -> None:
         self.results.append(0)
@@ -53,7 +52,7 @@ class CutOff(Hook):
 
 
 def runner(work_dir: Path, loop: dict, cut: int = -1, *, resume: bool = False, updates: int = 2, **hook) -> Runner:
-    """Eleven steps, or five epochs of five."""
+    """Returns a runner of eleven steps, or of five epochs of five."""
     forget_runs()
     safe_load.install()
     torch.manual_seed(0)

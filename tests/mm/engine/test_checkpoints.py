@@ -17,13 +17,12 @@ from refusals import raises_one_line
 from vil_dense.mm.engine.checkpoints import POINTER, AtomicBackend, SafeCheckpointHook
 from vil_dense.mm.utils import safe_load
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch):
-    """A disk that takes half of a file, from `start` on."""
+    """Imitates a disk that takes half of a file, from `start` on."""
 
     def write(path: Path, content: bytes) -> None:
         with path.open("wb") as file:
@@ -77,7 +76,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, full_disk):
     "stop", [Stop(3), Stop(4), Stop(4, "validation"), Stop(6, "validation"), Stop(8, "validation")]
 )
 def test_a_resumed_run_ends_as_the_unbroken_one(stop: Stop, tmp_path: Path):
-    """A validation that was cut off is made up for: the best checkpoint and all scores are there."""
+    """Tests that a validation that was cut off is made up for: the best checkpoint and all scores are there."""
     line_runner(tmp_path / "whole").train()
     with pytest.raises(KeyboardInterrupt):
         line_runner(tmp_path / "half", stop).train()

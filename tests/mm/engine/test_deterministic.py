@@ -1,4 +1,4 @@
-"""`--deterministic`: two runs give the same bits, and torch is told to refuse what could differ."""
+"""Tests `--deterministic`: two runs give the same bits, and torch is told to refuse what could differ."""
 
 import os
 from argparse import Namespace
@@ -13,7 +13,6 @@ from vil_dense.mm.engine.hooks.deterministic import DeterministicHook, ProductPo
 from vil_dense.mm.utils.safe_load import load_safely
 from vil_dense.synthetic.scenes import write_sample
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 OPTIONS = NETWORK | {
     "model.backbone.drop_path": 0.3, "train_cfg.max_iters": 3, "train_cfg.val_interval": 10,
     "train_dataloader.batch_size": 2, "default_hooks.checkpoint.interval": 3,

@@ -1,4 +1,4 @@
-"""Several processes: the same losses as one, on CPUs with gloo; statistics of SyncBN."""
+"""Tests several processes: the same losses as one, on CPUs with gloo; statistics of SyncBN."""
 
 import json
 import os
@@ -79,7 +79,7 @@ def train(folder: Path, text: str, processes: int, *options: str) -> str:
 
 
 def losses(folder: Path) -> torch.Tensor:
-    """The loss of every step that a run logged."""
+    """Returns the loss of every step that a run logged."""
     rows = [
         json.loads(row)
         for file in sorted((folder / "run").glob("*/vis_data/scalars.json"))
@@ -95,7 +95,7 @@ def checkpoint(folder: Path) -> dict:
 
 @pytest.fixture(scope="module")
 def alone(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of one process with four pictures a step."""
+    """Returns a run of one process with four pictures a step."""
     folder = tmp_path_factory.mktemp("alone")
     train(folder, SEGMENTOR.format(root=ROOT, data=sample, batch=4), 1)
     return folder
@@ -137,7 +137,7 @@ default_hooks = dict(logger=dict(interval=1))
 
 @pytest.mark.slow
 def test_two_processes_are_one_for_a_classifier(tmp_path: Path):
-    """With augmentation, which is keyed by sample."""
+    """Trains with augmentation, which is keyed by sample."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 4), ("val", 1)):
         for shade, name in enumerate(("dark", "light", "loud")):
@@ -155,7 +155,7 @@ def test_two_processes_are_one_for_a_classifier(tmp_path: Path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("picture", "end"), [(3, "step 4, iter_4.pth"), (15, "step 4, iter_5.pth")])
 def test_both_end_in_a_validation_when_one_is_told_to(picture: int, end: str, tmp_path: Path):
-    """Or, where only one has pictures left, after the next step."""
+    """Tests that, where only one has pictures left, both end after the next step."""
     done = run_torchrun("tests/mm/engine/stop_in_validation.py", tmp_path, picture)
     assert lines_of_processes(done) == [f"process {rank}: code 75, {end}" for rank in range(2)], (
         done.stdout + done.stderr

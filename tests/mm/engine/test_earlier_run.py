@@ -10,8 +10,6 @@ from small_runs import CROP, write_config
 from vil_dense.mm.engine.earlier_run import move_earlier_run
 from vil_dense.mm.utils.safe_load import load_safely
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
-
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:

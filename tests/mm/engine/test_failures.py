@@ -24,11 +24,10 @@ from vil_dense.mm.engine.failures import RunFault, explain, explain_failures
 from vil_dense.mm.utils.safe_load import load_safely
 
 ROOT = Path(__file__).parents[3]
-pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 
 
 class Run:
-    """What `explain` looks at of a runner."""
+    """Has what `explain` looks at of a runner."""
 
     rank, world_size = 0, 2
 
@@ -50,7 +49,7 @@ def test_ctrl_c(tmp_path: Path, capsys: pytest.CaptureFixture):
 
 @pytest.fixture
 def full_log():
-    """A logger of MMEngine's whose file is on a full disk."""
+    """Returns a logger of MMEngine's whose file is on a full disk."""
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     logger, handler = MMLogger.get_instance("full"), logging.FileHandler("/dev/full")
@@ -62,7 +61,7 @@ def full_log():
 
 
 def test_a_log_on_a_full_disk(full_log: MMLogger, capsys: pytest.CaptureFixture):
-    """The run goes on, is said once that lines are lost, and ends by its own error."""
+    """Tests that the run goes on, says once that lines are lost, and ends by its own error."""
     with pytest.raises(SystemExit), report_errors(code=1):
         full_log.info("a line")
         full_log.info("another")
@@ -79,7 +78,7 @@ def test_only_debug_shows_why_a_line_of_the_log_is_lost(full_log: MMLogger, caps
 
 
 def test_a_line_that_is_no_line_keeps_its_traceback(full_log: MMLogger, capsys: pytest.CaptureFixture):
-    """It is a mistake in the code, not the disk's."""
+    """Tests a mistake in the code, which is not the disk's."""
     with report_errors():
         full_log.info("%d", "no number")
     assert "TypeError" in capsys.readouterr().err
@@ -115,7 +114,7 @@ with report_errors(code=1), explain_failures(Run()):
 
 @pytest.mark.slow
 def test_a_killed_worker():
-    """In a process of its own, as torch goes on to raise in the one that lost it."""
+    """Kills it in a process of its own, as torch goes on to raise in the one that lost it."""
     environment = dict(os.environ, PYTHONPATH=str(ROOT))
     done = subprocess.run(
         [sys.executable, "-c", KILLED], env=environment, capture_output=True, text=True, timeout=120, check=False
@@ -185,7 +184,7 @@ Cuda failure {}"""
 
 
 def test_an_error_of_nccl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """What it says last is the cause, and may be memory."""
+    """Tests that what it says last is the cause, and may be memory."""
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     said = explain(torch.distributed.DistBackendError(NCCL.format("2 'out of memory'")), Run(tmp_path))
     assert_one_line(said, "out of memory (NCCL error in: ", "NCCL 2.27: Cuda failure 2 'out of memory'", "batch")
@@ -220,7 +219,7 @@ def test_other_errors_stay_as_they_are(error: Exception, tmp_path: Path):
     ids=["shared memory", "killed", "exited", "disk", "memory"],
 )
 def test_known_errors_of_a_test(error: Exception, names: tuple[str, ...], tmp_path: Path):
-    """Which has nothing to resume, and a loader of its own."""
+    """Explains errors of a test, which has nothing to resume, and a loader of its own."""
     said = explain(error, Run(tmp_path), "test")
     assert_one_line(said, *names)
     assert "--resume" not in said and "train_" not in said
@@ -240,13 +239,13 @@ def test_ctrl_c_in_a_test_speaks_of_no_resuming(tmp_path: Path):
 
 
 def test_memory_that_is_not_there(tmp_path: Path):
-    """The allocator's own words, whatever they are in this torch."""
+    """Takes the allocator's own words, whatever they are in this torch."""
     with raises_one_line(RunFault, "out of memory"), explain_failures(Run(tmp_path)):
         torch.empty(2**58)
 
 
 def test_a_disk_that_fills_up(tmp_path: Path):
-    """From step 5 on no file may grow beyond 30 kB, and a checkpoint has 100: the one of step 4 stays."""
+    """Lets from step 5 on no file grow beyond 30 kB, and a checkpoint has 100: the one of step 4 stays."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     class Fill(Hook):

@@ -9,7 +9,7 @@ import torch
 from fold_runs import read, write_cases
 from fold_runs import write_config as write_volumes
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS
 from refusals import assert_error_line, raises_one_line
 from run_command import ROOT, run_command
 from small_runs import CROP, write_config
@@ -22,7 +22,6 @@ from vil_dense.mm.utils.safe_load import load_safely, weights_of
 from vil_dense.mm.volumes import VolumeSegmentor
 from vil_dense.mm.volumes.predictor import load_segmentors
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 NETWORKS = {
     "ViLUNet3D": dict(channels=(4, 8), depths=(0, 1)),
     "ViLUNETR3D": dict(channels=(4,), dim=8, depth=4),
@@ -37,7 +36,6 @@ def volumes(tmp_path: Path, network: str = "ViLUNet3D") -> VolumeSegmentor:
 
 
 def pictures(kind: str) -> nn.Module:
-    init_default_scope("mmseg")
     small = dict(ViL=dict(dim=16, depth=2, out_indices=(0, 1)), HierViL=dict(dims=(8,), depths=(1,), out_indices=(0,)))
     options = dict(small[kind], drop_path=0.5)
     if kind == "HierViL":

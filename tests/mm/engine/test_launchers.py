@@ -17,7 +17,7 @@ pytestmark = NEEDS_GLOO
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """No launcher's variables, no GPU, and no process group afterwards."""
+    """Sets no launcher's variables, no GPU, and no process group afterwards."""
     for name in [*(name for names in LAUNCHERS.values() for name in names), "MASTER_ADDR", "MASTER_PORT"]:
         monkeypatch.setenv(name, "")  # so that what a test leaves there goes with it
         monkeypatch.delenv(name)
@@ -80,7 +80,7 @@ def test_more_processes_than_gpus_are_refused(bare: pytest.MonkeyPatch):
 def test_each_process_has_its_gpu_under_slurm_and_mpi(
     launcher: str, number: str, gpus: int, chosen: int, bare: pytest.MonkeyPatch
 ):
-    """MMEngine's DDP takes it from LOCAL_RANK, which a tool has set to 0 before."""
+    """Sets LOCAL_RANK, from which MMEngine's DDP takes it, to 0 before, as a tool does."""
     variables = dict(zip(LAUNCHERS[launcher], ("0", "1", number), strict=True), LOCAL_RANK="0")
     places = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()), SLURM_NODELIST="here")
     for name, value in {**variables, **places}.items():

@@ -21,13 +21,12 @@ from vil_dense.mm.engine.failures import RunFault
 from vil_dense.mm.engine.hooks.nan_guard import LabelledAccuracyHook, NaNGuardHook, loss_scale
 from vil_dense.mm.utils.safe_load import load_safely
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 BAD = 9.0
 """A picture of this value brings the network below to NaN."""
 
 
 class Net(BaseModel):
-    """BatchNorm, so that a step leaves statistics, and noise, so that it has to be drawn again for the repetition."""
+    """Has BatchNorm, so that a step leaves statistics, and noise, which the repetition has to draw again."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +57,7 @@ def runner(
     schedule: dict | None = None,
     start: Path | None = None,
 ) -> Runner:
-    """Six steps of two pictures; pictures `bad` are not finite in the network."""
+    """Returns a runner of six steps of two pictures; pictures `bad` are not finite in the network."""
     torch.manual_seed(0)
     loader = DataLoader(pictures(*bad), batch_size=2)
     return Runner(
@@ -176,7 +175,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path):
 def test_healthy_steps_are_those_of_a_run_that_is_not_watched(tmp_path: Path):
     class Blind(NaNGuardHook):
         def before_train(self, runner: Runner) -> None:
-            """Nothing is wrapped."""
+            """Wraps nothing."""
 
     states = []
     for name, hook in (("seen", NaNGuardHook(max_skipped=2)), ("blind", Blind())):

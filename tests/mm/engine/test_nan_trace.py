@@ -1,4 +1,4 @@
-"""The module that first gives a number that is not finite is named, on the way there and on the way back."""
+"""Tests that the module that first gives a number that is not finite is named, on the way there and on the way back."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ class NaNGradient(torch.autograd.Function):
 
 
 class Part(nn.Module):
-    """`fault` is where it goes wrong: `forward`, `backward`, or nowhere."""
+    """Goes wrong where `fault` says: in `forward`, in `backward`, or nowhere."""
 
     def __init__(self, fault: str = "") -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Part(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two branches on one input; between them arithmetic of its own."""
+    """Has two branches on one input; between them arithmetic of its own."""
 
     def __init__(self, left: str = "", right: str = "", own: bool = False, recompute: bool = False) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The checkpoint with which a run begins: the newest that is whole, of this run."""
+"""Tests the checkpoint with which a run begins: the newest that is whole, of this run."""
 
 import os
 import shutil
@@ -12,8 +12,6 @@ from refusals import raises_one_line
 
 from vil_dense.mm.engine import checkpoints
 from vil_dense.mm.engine.checkpoints import POINTER, newest
-
-pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 
 
 @pytest.fixture

@@ -13,8 +13,6 @@ from torch import nn
 from vil_dense.mm.engine.optim.cpu_amp import CPUAmpOptimWrapper
 from vil_dense.mm.utils.safe_load import load_safely
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
-
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -1,4 +1,4 @@
-"""SIGTERM where other processes are: loader processes, children, and a command that has not begun."""
+"""Tests SIGTERM where other processes are: loader processes, children, and a command that has not begun."""
 
 import multiprocessing
 import os
@@ -26,11 +26,10 @@ from vil_dense.mm.engine.hooks.preemption import (
 )
 
 ROOT = Path(__file__).parents[3]
-pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 
 
 def test_workers_outlast_the_signal(tmp_path: Path):
-    """Slurm sends it to them too: the batches of the step still come."""
+    """Sends it to them too, as Slurm does: the batches of the step still come."""
 
     class TellAll(Hook):
         def after_train_iter(self, run, batch_idx, data_batch=None, outputs=None) -> None:
@@ -47,7 +46,7 @@ def test_workers_outlast_the_signal(tmp_path: Path):
 
 
 def test_workers_of_a_validation_that_was_made_up_for_outlast_it_too(tmp_path: Path):
-    """That of step 4, before the first step."""
+    """Makes up for that of step 4, before the first step."""
     runner(tmp_path, type="IterBasedTrainLoop", max_iters=4).train()
     val = DataLoader([dict(inputs=torch.zeros(3))] * 2, num_workers=1, persistent_workers=True)
 
@@ -89,8 +88,10 @@ print([sorted(blocked) for (blocked,) in loader], signal.pthread_sigmask(signal.
 
 @pytest.mark.slow
 def test_no_thread_of_a_worker_hears_it(tmp_path: Path):
-    """But the one that waits for it. Torch starts another before a loader process can do anything about it, once its
-    parent has set a number of threads."""
+    """Tests all threads but the one that waits for it.
+
+    Torch starts another before a loader process can do anything about it, once its parent has set a number of threads.
+    """
     done = subprocess.run([sys.executable, "-c", MASKS], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.splitlines()[-1] == "[[0, 1, 1]] set()"
     run = runner(tmp_path, val=DataLoader([dict(inputs=torch.zeros(3))], num_workers=1))

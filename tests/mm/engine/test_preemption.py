@@ -1,4 +1,4 @@
-"""SIGTERM: a checkpoint after the step and exit code 75; the run that goes on ends as if it had not been stopped."""
+"""Tests SIGTERM: a checkpoint after the step and exit code 75; the run that goes on ends as the unbroken one."""
 
 import time
 from pathlib import Path
@@ -15,8 +15,6 @@ from vil_dense.mm.engine.failures import last_checkpoint
 from vil_dense.mm.engine.hooks.hook_states import plain_values
 from vil_dense.mm.engine.hooks.reports import RunReportHook, read_scalars
 from vil_dense.mm.utils.safe_load import load_safely
-
-pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 
 
 def test_the_step_is_saved_and_the_run_goes_on(tmp_path: Path):
@@ -54,7 +52,7 @@ def test_the_pointer_of_an_earlier_run_is_no_checkpoint_of_this_one(tmp_path: Pa
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("step", [8, 12])
 def test_a_run_goes_on_within_an_epoch(step: int, workers: int, tmp_path: Path):
-    """Of six steps each; with the same data, log and end."""
+    """Stops within epochs of six steps; it goes on with the same data, log and end."""
     loop = dict(type="EpochLoop", max_epochs=3)
     runner(tmp_path / "whole", **loop).train()
     stop(runner(tmp_path / "cut", tell=step, workers=workers, **loop))
@@ -82,7 +80,7 @@ def test_a_broken_one_within_an_epoch_gives_way_to_the_last_epoch(tmp_path: Path
 
 @pytest.mark.parametrize(("step", "batch_size", "end"), [(8, 4, 8 + 2 + 3), (12, 3, 12 + 0 + 4), (6, 4, 6 + 0 + 3 + 3)])
 def test_another_batch_size_goes_on_at_the_same_picture(step: int, batch_size: int, end: int, tmp_path: Path):
-    """Of twelve; a run of epochs of 6 steps, and then of another number of them."""
+    """Starts from twelve; a run of epochs of 6 steps, and then of another number of them."""
     loop = dict(type="EpochLoop", max_epochs=3)
     stop(runner(tmp_path, tell=step, **loop))
     again = runner(tmp_path, resume=True, batch_size=batch_size, **loop)

@@ -1,4 +1,4 @@
-"""The screen while a run is set up: facts, then warnings; what the frameworks log is for the file."""
+"""Tests the screen while a run is set up: facts, then warnings; what the frameworks log is for the file."""
 
 import io
 import logging

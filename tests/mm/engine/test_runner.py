@@ -22,8 +22,6 @@ from vil_dense.mm.engine.runner import ViLRunner
 from vil_dense.synthetic.scenes import write_sample
 
 ROOT = Path(__file__).parents[3]
-# MMEngine keeps what it built under the name of the run, which in one process several runs share.
-pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 MMSEG_TOOLS = Path(mmseg.__file__).parent / ".mim/tools"
 CONFIG = """
 _base_ = "{root}/configs/vil_upernet_sample.py"

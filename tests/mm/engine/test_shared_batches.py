@@ -1,4 +1,4 @@
-"""A loader process that cannot hand over its batch ends the run with an error; torch would wait for ever."""
+"""Tests that a loader process that cannot hand over its batch ends the run with an error; torch would wait for ever."""
 
 import multiprocessing
 import resource

@@ -1,4 +1,4 @@
-"""What a training step takes is counted before it is taken, and what would make it smaller."""
+"""Tests that what a training step takes is counted before it is taken, and what would make it smaller."""
 
 import math
 import re
@@ -32,12 +32,10 @@ from vil_dense.mm.engine.training_memory import (
 from vil_dense.synthetic.scenes import write_sample
 
 ROOT = Path(__file__).parents[3]
-pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 
 
 def upernet(**options) -> Runner:
-    """As much of a runner as is looked at."""
-    init_default_scope("mmseg")
+    """Returns as much of a runner as is looked at."""
     cfg = Config.fromfile(ROOT / "configs/vil_upernet_sample.py")
     cfg.merge_from_dict({**NETWORK, **options})
     resolve_norm(cfg, 1, cuda=False)
@@ -173,7 +171,7 @@ def test_another_model_has_no_estimate():
 
 @pytest.mark.parametrize("name", ["dynunet", "segresnet"])
 def test_the_peers_of_ours(name: str):
-    """MONAI's DynUNet holds some of its modules, so their weights, twice."""
+    """Counts twice what MONAI's DynUNet holds twice of its modules, so their weights, twice."""
     cfg = Config.fromfile(BY_NAME[f"{name}_2k_hippocampus-equal"])
     init_default_scope("mmengine")
     model = MODELS.build(cfg.model)

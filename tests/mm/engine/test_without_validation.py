@@ -8,8 +8,6 @@ from page_checks import check_page
 from run_command import run_command
 from small_runs import write_config
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
-
 
 def without_validation(cfg: Config) -> None:
     cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None

@@ -1,4 +1,4 @@
-"""A work folder belongs to one run; what cannot be written to is refused before anything else."""
+"""Tests that a work folder belongs to one run; what cannot be written to is refused before anything else."""
 
 import errno
 import multiprocessing
@@ -22,7 +22,7 @@ def hold(folder: Path, writing: int) -> None:
 
 
 def test_a_second_run_is_refused_until_the_first_is_gone(tmp_path: Path):
-    """Also where the first is killed while a process that it forked lives on."""
+    """Tests it also where the first is killed while a process that it forked lives on."""
     reading, writing = os.pipe()
     first = multiprocessing.get_context("fork").Process(target=hold, args=[tmp_path / "run", writing])
     first.start()

@@ -1,4 +1,4 @@
-"""Boundary IoU equals a reference that erodes the mask of each class and counts pixels (Cheng et al. 2021, eq. 1)."""
+"""Tests boundary IoU against a reference that erodes each class's mask and counts (Cheng et al. 2021, eq. 1)."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def reference_band(mask: np.ndarray, width: int) -> np.ndarray:
 
 
 def maps(seed: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """A truth of large areas with some ignored pixels, and a prediction that is wrong at contours and in spots."""
+    """Returns a truth of large areas with ignored pixels, and a prediction that is wrong at contours and in spots."""
     rng = np.random.default_rng(seed)
     noise = ndimage.gaussian_filter(rng.normal(size=(3, *size)), (0, 4, 4))
     truth = noise.argmax(0)
@@ -49,7 +49,7 @@ def test_band_of_a_square() -> None:
 
 
 def test_is_stricter_than_iou_for_large_objects() -> None:
-    """Two squares of 80 px, one shifted by 4: IoU is 0.90, and the bands share much less."""
+    """Compares two squares of 80 px, one shifted by 4: IoU is 0.90, and the bands share much less."""
     truth, prediction = np.zeros((2, 120, 120), dtype=int)
     truth[20:100, 20:100] = prediction[20:100, 24:104] = 1
     both, either = boundary_areas(prediction, truth, 2, 255)

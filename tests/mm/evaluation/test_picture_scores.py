@@ -22,7 +22,7 @@ def sample(truth: list, prediction: list, logits: torch.Tensor | None = None) ->
 
 
 def test_classes_that_are_absent_or_wrong() -> None:
-    """a is half found, b never, c is predicted in vain, d is in neither map; an ignored pixel counts for none."""
+    """Finds half of a, never b, predicts c in vain, has d in neither map; an ignored pixel counts for none."""
     score = score_picture(sample([[0, 0, 1, 255]], [[0, 2, 0, 3]]), META, 255)
     np.testing.assert_allclose(score.iou, [100 / 3, 0, 0, np.nan])
     assert mean_of_classes(score.iou) == pytest.approx(100 / 9)
@@ -54,7 +54,7 @@ def test_cross_entropy_of_one_channel() -> None:
 
 
 def test_metric_stores_confusion_and_pictures() -> None:
-    """The same numbers come from the areas of mmseg and from the confusion matrix of all pictures."""
+    """Tests that the same numbers come from the areas of mmseg and from the confusion matrix of all pictures."""
     torch.manual_seed(0)
     metric = ClassIoUMetric(iou_metrics=["mIoU"])
     metric.dataset_meta = META

@@ -1,4 +1,4 @@
-"""Nearest neighbours and the linear classifier against hand-computed and separable cases; the command on a folder."""
+"""Tests nearest neighbours and the linear classifier on hand-computed and separable cases; the command."""
 
 import csv
 import json
@@ -35,7 +35,7 @@ def test_the_length_of_a_vector_does_not_vote() -> None:
 
 
 def noisy(per_class: int, noise: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Three classes around (1, 0, 0), (0, 1, 0), (0, 0, 1), and twenty channels that say nothing."""
+    """Draws three classes around (1, 0, 0), (0, 1, 0), (0, 0, 1), and twenty channels that say nothing."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(3).repeat(per_class)
     x = torch.cat([torch.eye(3)[labels], torch.zeros(len(labels), 20)], 1)
@@ -52,7 +52,7 @@ def test_linear_classifier_separates_what_is_separable() -> None:
 
 
 def test_the_penalty_is_chosen_on_the_training_set_alone() -> None:
-    """With little data and much noise a penalty of 1e-6 remembers the noise; this must show without `test`."""
+    """Tests that without `test` it shows that a penalty of 1e-6 remembers much noise of little data."""
     train, labels = noisy(10, 0.6, 0)
     test, truth = noisy(200, 0.6, 1)
     scores, l2 = probe.linear_scores(train, labels, test, 3)

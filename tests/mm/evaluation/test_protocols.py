@@ -1,4 +1,4 @@
-"""Every protocol says what it does, and puts logits where the picture is."""
+"""Tests that every protocol says what it does, and puts logits where the picture is."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.model import BaseModule
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[3]
 
 @MODELS.register_module()
 class StepBackbone(BaseModule):
-    """The picture's mean intensity in cells of 4 px, padded to whole patches of 16 px as ViL pads."""
+    """Returns the picture's mean intensity in cells of 4 px, padded to whole patches of 16 px as ViL pads."""
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
         height, width = x.shape[2:]
@@ -38,8 +38,7 @@ class StepHead(BaseDecodeHead):
 
 
 def stub(size: int) -> Config:
-    """CamVid's config with a stub for a model, trained at `size` px."""
-    init_default_scope("mmseg")
+    """Returns CamVid's config with a stub for a model, trained at `size` px."""
     cfg = Config.fromfile(ROOT / "configs/camvid/vil2-t_upernet_1xb4-1200_camvid-256x256.py")
     cfg.model.backbone = dict(type="StepBackbone")
     cfg.model.neck = cfg.model.auxiliary_head = None
@@ -50,7 +49,7 @@ def stub(size: int) -> Config:
 
 
 def predict(cfg: Config, image: np.ndarray) -> np.ndarray:
-    """The label map of a picture under the config's test pipeline."""
+    """Returns the label map of a picture under the config's test pipeline."""
     steps = [dict(type="LoadImageFromNDArray"), *cfg.test_dataloader.dataset.pipeline[1:]]
     for step in steps:
         if step["type"] == "TestTimeAug":

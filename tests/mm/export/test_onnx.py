@@ -1,4 +1,4 @@
-"""Exported segmentors: the file gives the masks of the run, and a hostile one is refused in a sentence."""
+"""Tests exported segmentors: the file gives the masks of the run, and a hostile one is refused in a sentence."""
 
 import json
 from pathlib import Path

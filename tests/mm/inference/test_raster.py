@@ -1,4 +1,4 @@
-"""GeoTIFFs in and out: place, colours and names are kept, and labels are those of the picture in memory."""
+"""Tests GeoTIFFs in and out: place, colours and names are kept, and labels are those of the picture in memory."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The Python API: what it loads, which images it takes, and what it gives back."""
+"""Tests the Python API: what it loads, which images it takes, and what it gives back."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +18,7 @@ WINDOWS = slide((64, 64), (43, 43))
 
 
 def one_channel(folder: Path, mean: float, color_type: str) -> Segmentor:
-    """A model of one channel whose files are read as `color_type`."""
+    """Returns a model of one channel whose files are read as `color_type`."""
     cfg = small_config(WINDOWS)
     cfg.model.backbone.in_channels = 1
     cfg.model.data_preprocessor.update(mean=[mean], std=[mean / 3], bgr_to_rgb=False)
@@ -41,7 +41,7 @@ def loaded(run: Path) -> Segmentor:
 
 
 def scene(height: int = 70, width: int = 90, seed: int = 0) -> np.ndarray:
-    """Random blocks of 10 px in colour, RGB."""
+    """Returns random blocks of 10 px in colour, RGB."""
     rows, columns = -(-height // 10), -(-width // 10)
     blocks = np.random.default_rng(seed).integers(0, 256, (rows, columns, 3), dtype=np.uint8)
     return np.kron(blocks, np.ones((10, 10, 1), np.uint8))[:height, :width]
@@ -68,7 +68,7 @@ def test_without_a_scope_and_with_every_kind_of_image(run: Path, tmp_path: Path)
 
 
 def test_sources(run: Path, tmp_path: Path) -> None:
-    """A run, its checkpoint, config and checkpoint; the best checkpoint goes before the last one."""
+    """Opens a run, its checkpoint, config and checkpoint; the best checkpoint goes before the last one."""
     image = scene()
     expected = Segmentor.load(run, device="cpu").predict(image).mask
     alone = tmp_path / "elsewhere.pth"
@@ -247,7 +247,7 @@ def test_eight_bits_of_one_channel(tmp_path: Path) -> None:
 
 
 def made(mask: np.ndarray, **changes: object) -> Prediction:
-    """A prediction of three classes with the ids 0, 127 and 255, the first black."""
+    """Returns a prediction of three classes with the ids 0, 127 and 255, the first black."""
     palette = [[0, 0, 0], [200, 0, 0], [0, 100, 0]]
     image = np.full((*mask.shape, 3), 100, np.uint8)
     return Prediction(

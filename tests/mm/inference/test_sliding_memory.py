@@ -1,4 +1,4 @@
-"""Memory of pictures labelled band by band: how much it is, and what is said of it."""
+"""Tests the memory of pictures labelled band by band: how much it is, and what is said of it."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def test_memory_is_said_for_the_largest_picture(tmp_path: Path, capsys, monkeypa
 
 
 def with_classes(model: EncoderDecoder, classes: int) -> EncoderDecoder:
-    """In float32, with so many classes."""
+    """Returns the bytes in float32, with so many classes."""
     model.decode_head.conv_seg = torch.nn.Conv2d(16, classes, 1)
     model.decode_head.out_channels = model.out_channels = classes
     return model.float()

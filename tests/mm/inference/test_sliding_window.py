@@ -1,4 +1,4 @@
-"""Pictures labelled band by band: what mmseg's own inference finds, in less memory."""
+"""Tests pictures labelled band by band: what mmseg's own inference finds, in less memory."""
 
 from pathlib import Path
 
@@ -119,7 +119,7 @@ def test_rows_of_a_resized_map(after: tuple[int, int], align_corners: bool):
 @pytest.mark.parametrize("own_size", [False, True], ids=["scaled", "own size"])
 @pytest.mark.parametrize("test_cfg", [WHOLE, slide((64, 64), (43, 43))], ids=["whole", "windows"])
 def test_the_segmentor_is_mmsegs(test_cfg: dict, own_size: bool, tmp_path: Path):
-    """Through the config's pipeline and data preprocessor: scaled to a short side of 80 px, padded to 32 px."""
+    """Labels through the config's pipeline and data preprocessor: scaled to a short side of 80 px, padded to 32 px."""
     cfg = small_config(test_cfg)
     cfg.test_dataloader.dataset.pipeline[1].scale = (4 * 80, 80)
     torch.save(dict(state_dict=segmentor(test_cfg).float().state_dict()), tmp_path / "x.pth")

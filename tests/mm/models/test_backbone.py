@@ -1,4 +1,4 @@
-"""ViL in MMEngine: found from every child, maps of the right shape and place, strict about options and weights."""
+"""Tests ViL in MMEngine: found from every child, maps of the right shape and place, wrong options and weights."""
 
 from pathlib import Path
 
@@ -137,7 +137,7 @@ def test_published_kernels_are_turned_as_the_direction_says(tmp_path: Path, dire
 
 
 def test_a_runs_checkpoint_gives_its_backbone(tmp_path: Path) -> None:
-    """With the log history that MMEngine stores beside the weights, and a head that has no place here."""
+    """Stores the log history, as MMEngine does, beside the weights, and a head that has no place here."""
     trained = build(out_norm=True)
     weights = {f"backbone.{key}": value + 1 for key, value in trained.state_dict().items()}
     history = HistoryBuffer()
@@ -168,7 +168,7 @@ def test_init_cfg_runs_no_code_and_refuses_in_words(tmp_path: Path) -> None:
 
 
 class FakeRunner:
-    """A model and a log, all that the hook asks of a runner."""
+    """Has a model and a log, all that the hook asks of a runner."""
 
     def __init__(self) -> None:
         self.model, self.logger, self.said = build(), self, []
@@ -203,7 +203,7 @@ def test_compiling_is_a_hook_of_any_model() -> None:
 
 
 def test_blocks_behind_the_last_map_are_frozen() -> None:
-    """No loss depends on them: DDP would end at the second step, and weight decay would shrink them."""
+    """Freezes what no loss depends on: DDP would end at the second step, and weight decay would shrink them."""
     model = build(out_indices=(0, 1)).train()
     learns = [any(p.requires_grad for p in block.parameters()) for block in model.net.blocks]
     assert learns == [True, True, *[False] * (len(learns) - 2)] and len(learns) > 2

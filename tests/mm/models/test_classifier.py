@@ -1,4 +1,4 @@
-"""The classifier on the Runner: the official losses step by step, weights in and out, resumed runs, its commands."""
+"""Tests the classifier on the Runner: official losses step by step, weights in and out, resumed runs, commands."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -18,12 +18,11 @@ from vil_dense.backbones.checkpoint import to_own
 from vil_dense.mm import ImageClassifier
 from vil_dense.mm.evaluation.metrics import TopAccuracy
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 TINY = dict(variant="vil-tiny", dim=32, depth=2, grid=(2, 2))
 
 
 class Batch(Dataset):
-    """One batch again and again, sample by sample."""
+    """Gives one batch again and again, sample by sample."""
 
     metainfo: ClassVar[dict] = dict(classes=())
 
@@ -47,7 +46,7 @@ class Losses(Hook):
 
 
 def train(model: ImageClassifier, data: Dataset, batch_size: int, work_dir: Path, **optimizer) -> list[float]:
-    """The loss of each step of one pass over `data`, by the Runner."""
+    """Returns the loss of each step of one pass over `data`, by the Runner."""
     init_default_scope("mmengine")
     hook = Losses()
     runner = Runner(
@@ -77,7 +76,7 @@ def train(model: ImageClassifier, data: Dataset, batch_size: int, work_dir: Path
 
 @names("dyn_")
 def test_training_dynamics_by_the_runner(name: str, tmp_path: Path):
-    """Runner, parameter groups, clipping, loss and preprocessor give the official model's losses over AdamW steps."""
+    """Tests that Runner, groups, clipping, loss and preprocessor give the official losses over AdamW steps."""
     meta, tensors = read(name)
     net, layout, direction = build(meta, part(tensors, "state."))
     model = ImageClassifier(
@@ -136,7 +135,7 @@ def test_top_accuracy_by_hand():
 @pytest.mark.parametrize("classes", [10, 4])
 @pytest.mark.parametrize("name", ["ckpt_raw_v1_d64_64", "ckpt_raw_v2_d64_64"])
 def test_published_weights(name: str, classes: int, tmp_path: Path):
-    """From a file in the authors' layout: the same logits; a head for other classes is new, all else is theirs."""
+    """Loads a file in the authors' layout: the same logits; a head for other classes is new, all else is theirs."""
     try:
         meta, tensors = read(name)
     except FileNotFoundError:

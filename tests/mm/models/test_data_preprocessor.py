@@ -1,4 +1,4 @@
-"""Mixup and cutmix against values written out by hand; what a batch may become."""
+"""Tests mixup and cutmix against values written out by hand; what a batch may become."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from vil_dense.mm.models.data_preprocessor import PicturePreprocessor, cutmix, c
 
 
 def numbered(count: int, height: int = 4, width: int = 6) -> torch.Tensor:
-    """Pictures filled with 0, 1, 2, ..."""
+    """Returns pictures filled with 0, 1, 2, ..."""
     return torch.arange(count, dtype=torch.float32).view(-1, 1, 1, 1).expand(-1, 3, height, width).contiguous()
 
 
@@ -40,7 +40,7 @@ def test_boxes_by_hand(share: float, centre: tuple[int, int], box: tuple[int, in
 
 
 def test_cutmix_by_hand():
-    """A box of 2 x 3 of 4 x 6 px is a quarter: what is left, 0.75, is the picture's own share."""
+    """Cuts a box of 2 x 3 of 4 x 6 px, a quarter: what is left, 0.75, is the picture's own share."""
     pictures = numbered(4)
     mixed, targets = cutmix(pictures, torch.eye(4), (1, 3, 2, 5))
     inside = torch.zeros(4, 6, dtype=torch.bool)

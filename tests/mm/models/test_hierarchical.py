@@ -1,4 +1,4 @@
-"""HierViL in mmsegmentation: a pyramid for its heads, loaded from classifiers, frozen by stages, decoded in bands."""
+"""Tests HierViL in mmsegmentation: a pyramid for heads, loaded from classifiers, frozen by stages, in bands."""
 
 from pathlib import Path
 

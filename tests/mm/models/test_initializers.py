@@ -1,11 +1,11 @@
-"""The recipes that cite the authors' numbers start as the authors' code does: heads, patch embedding, first rate."""
+"""Tests that recipes with the authors' numbers start as their code does: heads, patch embedding, first rate."""
 
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, PARAM_SCHEDULERS, init_default_scope
+from mmengine.registry import MODELS, PARAM_SCHEDULERS
 from torch import nn
 
 from vil_dense.backbones import VisionLSTM
@@ -16,7 +16,6 @@ CONFIGS = Path(__file__).parents[3] / "configs"
 
 @pytest.mark.parametrize("name", ["decode_head", "auxiliary_head"])
 def test_all_convolutions_of_a_head_are_normal(name: str) -> None:
-    init_default_scope("mmseg")
     cfg = Config.fromfile(CONFIGS / "vil_upernet_ade20k.py")
     head = cfg.model[name]
     head.norm_cfg.type = "BN"

@@ -5,7 +5,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from mmseg.models import FCNHead
 from mmseg.registry import MODELS
@@ -121,7 +120,6 @@ LOSSES = {
 @pytest.mark.filterwarnings("ignore:``build_pixel_sampler`` would be deprecated soon")  # by mmseg's own heads
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_head_trains_with_it(name: str, batch) -> None:
-    init_default_scope("mmseg")
     _, label = batch
     sampler = dict(type="OHEMPixelSampler", thresh=0.7, min_kept=3) if name == "hard pixels" else None
     cfg = Config(

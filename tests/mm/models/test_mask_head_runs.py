@@ -28,7 +28,6 @@ default_hooks = dict(checkpoint=dict(interval=1))
 """
 
 
-@pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 def test_a_run_resumes_bit_for_bit_is_published_and_predicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_sample(tmp_path / "sample", train=4, val=1)
     (tmp_path / "config.py").write_text(CONFIG.format(root=ROOT, data=tmp_path / "sample"))

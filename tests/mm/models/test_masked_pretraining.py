@@ -1,4 +1,4 @@
-"""Masked pretraining of pictures: mask, loss on masked patches alone, runs that resume, weights that move on."""
+"""Tests masked pretraining of pictures: mask, loss on masked patches alone, runs that resume, weights that move on."""
 
 import json
 import shutil
@@ -22,7 +22,6 @@ from vil_dense.mm.utils.safe_load import load_safely
 from vil_dense.mm.visualization.browse import GAP, SIDE
 
 ROOT = Path(__file__).parents[3]
-pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 VIL = dict(type="ViL", dim=16, depth=2, patch_size=8, grid=(4, 4), out_indices=(-1,))
 HIERVIL = dict(type="HierViL", dims=(8, 16), depths=(1, 1), sequence_strides=(8,), out_indices=(-1,), out_norm=False)
 CONFIG = """
@@ -137,7 +136,7 @@ def test_a_loss_is_reported_once(losses: dict[int, float], result: str, tmp_path
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with pictures of several sizes, one of them in a subfolder, and the config of a small pretraining."""
+    """Writes pictures of several sizes, one of them in a subfolder, and the config of a small pretraining."""
     folder = tmp_path_factory.mktemp("pretraining")
     (folder / "pictures/more").mkdir(parents=True)
     for n, size in enumerate([(40, 50), (64, 33), (20, 20)]):
@@ -155,7 +154,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(folder: Path) -> Path:
-    """The work folder of a pretraining of four steps."""
+    """Returns the work folder of a pretraining of four steps."""
     with pytest.MonkeyPatch.context() as patch:
         assert run_command(f"train {folder}/config.py --work-dir {folder}/whole", patch) == 0
     return folder / "whole"

@@ -1,4 +1,4 @@
-"""What a run was pretrained with goes into the backbone of another with one option, is reported, or is refused."""
+"""Tests that pretrained weights go into another run's backbone with one option, are reported, or are refused."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ CONFIG = "model = dict(\n    type='ImageClassifier',\n    direction='{}',\n    v
 
 
 def write(path: Path, config: str | None = None, **options) -> dict[str, torch.Tensor]:
-    """A checkpoint as MMEngine leaves it of a classifier; its weights."""
+    """Writes a checkpoint of a classifier as MMEngine leaves it; returns its weights."""
     torch.manual_seed(1)
     weights = ImageClassifier(**{**NET, **options}, num_classes=5).state_dict()
     torch.save(dict(meta=dict(cfg=config, epoch=1), state_dict=weights, message_hub={}), path)
@@ -114,11 +114,10 @@ def write_classes(root: Path, side: int = 40) -> None:
                 Image.fromarray(pixels).save(folder / f"{index}.png")
 
 
-@pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 def test_round_trip_from_a_classifier_with_ema_to_a_segmentor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    """Both through tools/train.py; the averaged weights are taken, and said to be."""
+    """Trains both through tools/train.py; the averaged weights are taken, and said to be."""
     write_classes(tmp_path / "classes")
     (tmp_path / "pretrain.py").write_text(
         f"_base_ = '{ROOT}/configs/camvid/vil2-6x64_8e_camvid-crops-96.py'\n"

@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: a local folder of its form, and uploads to a client that is put in its place."""
+"""Tests the Hugging Face Hub: a local folder of its form, and uploads to a client that is put in its place."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Published models: one file gives the masks of the run, and a hostile one is refused in a sentence."""
+"""Tests published models: one file gives the masks of the run, and a hostile one is refused in a sentence."""
 
 import json
 import struct
@@ -22,7 +22,6 @@ from vil_dense.mm.publish.published import KEY, is_published, parse, read_publis
 from vil_dense.synthetic.scenes import CLASSES, write_sample
 
 WINDOWS = slide((64, 64), (43, 43))
-pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 
 
 def own_data(cfg: Config, data: Path) -> None:
@@ -46,7 +45,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The work folder of a run with averaged weights: config, checkpoint, scalars."""
+    """Returns the work folder of a run with averaged weights: config, checkpoint, scalars."""
     folder = tmp_path_factory.mktemp("runs") / "my_run"
     cfg = small_config(WINDOWS)
     own_data(cfg, data)
@@ -215,7 +214,7 @@ def test_a_description_that_is_none(text: str) -> None:
 
 
 def test_files_that_are_refused(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    """Cut, with a header of a huge size, a changed description, other tensors, weights alone."""
+    """Refuses files: cut, with a header of a huge size, a changed description, other tensors, weights alone."""
     whole = published.read_bytes()
     weights, content = load_file(published), content_of(published)
     content["config"]["model"]["backbone"]["type"] = "os.system"

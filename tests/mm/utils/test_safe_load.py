@@ -18,7 +18,7 @@ from vil_dense.state_files import read_state
 
 
 class Trap:
-    """Unpickling it makes a file."""
+    """Makes a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -28,7 +28,7 @@ class Trap:
 
 
 class Reach:
-    """Unpickling it reads an attribute that a log's history has no use for."""
+    """Reads, when it is unpickled, an attribute that a log's history has no use for."""
 
     def __reduce__(self):
         return getattr, (np.ndarray, "tofile")
@@ -138,7 +138,7 @@ def test_a_file_that_cannot_be_read_now_is_not_damaged(
 
 
 def test_a_disk_that_fails(tmp_path: Path):
-    """Memory that is not mapped reads as a failing disk does. Resuming does not go to an older step."""
+    """Reads memory that is not mapped, as a failing disk does. Resuming does not go to an older step."""
     if not Path("/proc/self/mem").exists():
         pytest.skip("this system has no /proc/self/mem")
     (tmp_path / "iter_4.pth").symlink_to("/proc/self/mem")

@@ -61,11 +61,7 @@ def cut_crops(
     first_held = round(len(pictures) * (1 - held_out))
     places: dict[str, dict[int, list]] = {split: {k: [] for k in range(len(classes))} for split in ("train", "val")}
     for index, path in enumerate(pictures):
-        label_path = source / "annotations/train" / f"{path.stem}.png"
-        if not label_path.is_file():
-            raise FileNotFoundError(f"no labels of {path} at {label_path}")
-        label = read_pair(str(path), str(label_path))
-        for top, left, k in majority(label, size, stride, len(classes), share):
+        for top, left, k in majority(_read_label(source, path), size, stride, len(classes), share):
             places["train" if index < first_held else "val"][k].append((path, top, left))
     kept = [k for k in range(len(classes)) if len(places["train"][k]) >= least and places["val"][k]]
     if not kept:
@@ -83,6 +79,13 @@ def cut_crops(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return {classes[k]: (len(chosen["train", k]), len(chosen["val", k])) for k in kept}
+
+
+def _read_label(source: Path, picture: Path) -> np.ndarray:
+    path = source / "annotations/train" / f"{picture.stem}.png"
+    if not path.is_file():
+        raise FileNotFoundError(f"no labels of {picture} at {path}")
+    return read_pair(str(picture), str(path))
 
 
 def _spread(items: list, most: int) -> list:

@@ -2,7 +2,8 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -34,29 +35,35 @@ def save_onnx(network: nn.Module, example: Tensor, path: Path, texts: Mapping[st
     except ImportError as error:
         raise ImportError(f"ONNX needs two more packages: pip install 'vil_dense[onnx]' ({error})") from None
     program = export_program(network, example)
+    with _quiet():
+        torch.onnx.export(
+            program,
+            (example,),
+            str(path),
+            dynamo=True,
+            optimize=False,  # takes minutes, and runtimes do it
+            verbose=False,
+            external_data=False,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=[output],
+        )
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, dict(texts))
+    onnx.save(model, path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)  # torchvision is not needed
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch on its own code
-            torch.onnx.export(
-                program,
-                (example,),
-                str(path),
-                dynamo=True,
-                optimize=False,  # takes minutes, and runtimes do it
-                verbose=False,
-                external_data=False,
-                opset_version=OPSET,
-                input_names=[INPUT],
-                output_names=[output],
-            )
+            yield
     finally:
         logger.setLevel(level)
-    model = onnx.load(path)
-    onnx.helper.set_model_props(model, dict(texts))
-    onnx.save(model, path)
 
 
 def open_onnx(path: Path) -> Callable[[Tensor], Tensor]:

@@ -60,8 +60,7 @@ def export(
 
     Args:
         trained: the model.
-        out: a file with the ending of the format.
-        format: one of `FORMATS`.
+        out, format: a file with the ending of the format, which is one of `FORMATS`.
         layout: of uint8 RGB pictures, `NHWC` or `NCHW`: the file scales them itself and gives classes (B, H, W). None:
             the file maps normalised windows (B, C, H, W), float32, to logits (B, K, H, W).
         name, licence: see `publish`.
@@ -70,7 +69,7 @@ def export(
         ValueError: the model has a part that cannot be described or exported, or the results differ.
         ImportError: a package of the format is not installed.
     """
-    out, kind = Path(out), FORMATS[format]
+    out, kind, found = Path(out), FORMATS[format], list[Exported]()
     if out.suffix != kind.suffix:
         raise ValueError(f"a file of --format {format} ends in {kind.suffix}, got {out}")
     check_file(out)
@@ -79,7 +78,6 @@ def export(
     segmentor = Segmentor(trained, device="cpu")
     network, texts = _network(segmentor, layout), _texts(content, segmentor, layout)
     inputs = [_example(segmentor, layout, *size) for size in check_sizes(*_crop(trained))]
-    found: list[Exported] = []
 
     def save(part: Path) -> None:
         kind.save(network, inputs[1], part, texts, LOGITS if layout is None else CLASSES)

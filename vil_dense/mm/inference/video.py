@@ -59,31 +59,35 @@ def label_video(
     """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", QUIET)
     video = cv2.VideoCapture(str(path))
+    rate, total = video.get(cv2.CAP_PROP_FPS), int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+
+    def frames() -> Iterator[np.ndarray]:
+        done = 0
+        for done, prediction in enumerate(_predictions(segmentor, video), 1):
+            yield np.asarray(prediction.overlay(opacity, legend=False))
+            if masks:
+                prediction.save(masks / f"{prediction.name}.png")
+            progress(done, max(total, done))
+        if not done:
+            raise ValueError("OpenCV reads no frame of it: it is damaged, or not a video")
+        if done < total:
+            warnings.warn(f"{path} says that it has {total} frames, and {done} can be read", stacklevel=2)
+
     try:
-        rate, total = video.get(cv2.CAP_PROP_FPS), int(video.get(cv2.CAP_PROP_FRAME_COUNT))
-
-        def write(part: Path) -> None:
-            done, writer = 0, None
-            try:
-                for prediction in _predictions(segmentor, video):
-                    shown = np.asarray(prediction.overlay(opacity, legend=False))
-                    writer = writer or _open(part, rate, shown)
-                    writer.write(shown[..., ::-1])
-                    if masks:
-                        prediction.save(masks / f"{prediction.name}.png")
-                    done += 1
-                    progress(done, max(total, done))
-            finally:
-                if writer:
-                    writer.release()
-            if not done:
-                raise ValueError("OpenCV reads no frame of it: it is damaged, or not a video")
-            if done < total:
-                warnings.warn(f"{path} says that it has {total} frames, and {done} can be read", stacklevel=2)
-
-        write_whole(out, write)
+        write_whole(out, lambda part: _write(part, rate, frames()))
     finally:
         video.release()
+
+
+def _write(path: Path, rate: float, frames: Iterator[np.ndarray]) -> None:
+    writer = None
+    try:
+        for frame in frames:
+            writer = writer or _open(path, rate, frame)
+            writer.write(frame[..., ::-1])
+    finally:
+        if writer:
+            writer.release()
 
 
 def _predictions(segmentor: "Segmentor", video: cv2.VideoCapture) -> Iterator[Prediction]:

@@ -76,17 +76,7 @@ class MaskClassificationHead(BaseDecodeHead):
             loss_decode=dict(type="CrossEntropyLoss", avg_non_ignore=True),  # replaced below; the default one warns
             init_cfg=init_cfg,
         )
-        if len(in_channels) < 2:
-            raise ValueError(f"MaskClassificationHead takes two feature maps or more, got in_channels={in_channels}")
-        if channels % 4 or channels % num_heads:
-            raise ValueError(
-                f"channels of MaskClassificationHead is a multiple of 4 and of num_heads={num_heads}, got {channels}"
-            )
-        if min(num_queries, num_layers, num_points) < 1:
-            raise ValueError(
-                "num_queries, num_layers and num_points of MaskClassificationHead are 1 or more, "
-                f"got {num_queries}, {num_layers} and {num_points}"
-            )
+        _check_options(in_channels, channels, num_heads, (num_queries, num_layers, num_points))
         del self.conv_seg  # pixels are classified by the queries
         self.loss_decode = MaskClassificationLoss(num_classes, num_points, no_object_weight, ignore_index=ignore_index)
         self.pixel_decoder = PixelDecoder(in_channels, channels, norm_cfg, align_corners)
@@ -127,3 +117,18 @@ def pixel_logits(classes: Tensor, masks: Tensor) -> Tensor:
     """Returns the logits of pixels (B, K, h, w) for logits (B, Q, K + 1) of classes and (B, Q, h, w) of masks."""
     scores = torch.einsum("bqk,bqhw->bkhw", classes.softmax(-1)[..., :-1], masks.sigmoid())
     return scores.clamp(min=SMALLEST_SCORE).log()
+
+
+def _check_options(in_channels: Sequence[int], channels: int, num_heads: int, numbers: tuple[int, int, int]) -> None:
+    if len(in_channels) < 2:
+        raise ValueError(f"MaskClassificationHead takes two feature maps or more, got in_channels={in_channels}")
+    if channels % 4 or channels % num_heads:
+        raise ValueError(
+            f"channels of MaskClassificationHead is a multiple of 4 and of num_heads={num_heads}, got {channels}"
+        )
+    if min(numbers) < 1:
+        raise ValueError(
+            "num_queries, num_layers and num_points of MaskClassificationHead are 1 or more, got {}, {} and {}".format(
+                *numbers
+            )
+        )

@@ -31,20 +31,8 @@ def read_onnx(path: Path) -> TrainedModel:
     if not path.exists():
         raise FileNotFoundError(f"no exported model at {path}")
     check_regular(path)
-    try:
-        import onnx
-        from google.protobuf.message import DecodeError
-    except ImportError as error:
-        raise ImportError(
-            f"an .onnx file needs onnx and onnxruntime: pip install 'vil_dense[onnx]' ({error})"
-        ) from None
     content = path.read_bytes()
-    try:
-        model = onnx.load_model_from_string(content)
-    except DecodeError as error:
-        raise ValueError(f"{path} is not a complete .onnx file: {' '.join(str(error).split())}") from None
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors(model)):
-        raise ValueError(f"{path} keeps tensors in other files, which are not read: export it again as one file")
+    model = _load(content, path)
     texts = {entry.key: entry.value for entry in model.metadata_props}
     if KEY not in texts:
         raise ValueError(f"{path} describes no segmentor of this package: it needs one of tools/export_onnx.py")
@@ -61,6 +49,23 @@ def read_onnx(path: Path) -> TrainedModel:
     if outputs != [LOGITS] or INPUT not in [value.name for value in model.graph.input]:
         raise ValueError(f"{path} does not map {INPUT!r} to {LOGITS!r} alone: its outputs are {outputs}")
     return from_content(description, str(path), weights={}, graph=content)
+
+
+def _load(content: bytes, path: Path) -> "onnx.ModelProto":
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError
+    except ImportError as error:
+        raise ImportError(
+            f"an .onnx file needs onnx and onnxruntime: pip install 'vil_dense[onnx]' ({error})"
+        ) from None
+    try:
+        model = onnx.load_model_from_string(content)
+    except DecodeError as error:
+        raise ValueError(f"{path} is not a complete .onnx file: {' '.join(str(error).split())}") from None
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors(model)):
+        raise ValueError(f"{path} keeps tensors in other files, which are not read: export it again as one file")
+    return model
 
 
 def tensors(model: "onnx.ModelProto") -> "Iterator[onnx.TensorProto]":

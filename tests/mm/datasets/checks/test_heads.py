@@ -1,4 +1,4 @@
-"""A segmentor whose heads, data and metrics contradict each other is refused before the first step."""
+"""Tests that a segmentor whose heads, data and metrics contradict each other is refused before the first step."""
 
 from types import SimpleNamespace
 

@@ -32,7 +32,7 @@ PIPELINE = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations"), dict(t
 
 
 def build(root: Path, labels: list[np.ndarray], kind: str = "BaseSegDataset", **options) -> BaseSegDataset:
-    """A data set of made label maps and black pictures."""
+    """Returns a data set of made label maps and black pictures."""
     for folder in ("images", "labels"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     for number, label in enumerate(labels):
@@ -43,7 +43,7 @@ def build(root: Path, labels: list[np.ndarray], kind: str = "BaseSegDataset", **
 
 
 def ids(*values: int) -> np.ndarray:
-    """A label map with as many pixels of each id."""
+    """Returns a label map with as many pixels of each id."""
     return np.array(values, np.uint8).repeat(16).reshape(len(values), 16)
 
 
@@ -59,7 +59,7 @@ def ids(*values: int) -> np.ndarray:
     ],
 )
 def test_ids_are_those_that_training_sees(kind: str, options: dict, tmp_path: Path) -> None:
-    """All 256 of them, held to what the pipeline itself loads."""
+    """Compares all 256 of them with what the pipeline itself loads."""
     if kind == "SampleDataset" and options:
         options = dict(metainfo=dict(classes=DATASETS.get(kind).METAINFO["classes"][3:5]))
     dataset = build(tmp_path, [np.arange(256, dtype=np.uint8).reshape(16, 16)], kind, **options)
@@ -105,7 +105,7 @@ def test_time_is_capped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def surveyed(raw: dict[int, int], reduce_zero_label: bool = False) -> Survey:
-    """A survey of one picture with so many pixels of each id."""
+    """Returns a survey of one picture with so many pixels of each id."""
     survey = Survey(1, read=1)
     for id_, count in raw.items():
         seen = 255 if reduce_zero_label and id_ in (0, 255) else id_ - reduce_zero_label
@@ -187,7 +187,7 @@ def test_faults_of_many_pairs_are_three_and_a_count(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["L", "P", "1", "I;16"])
 def test_kinds_of_labels_that_are_read(mode: str, tmp_path: Path) -> None:
-    """As mmseg's own loader reads them."""
+    """Compares them with what mmseg's own loader reads."""
     label = Image.fromarray(ids(0, 1))
     if mode == "P":
         label.putpalette([200, 0, 0, 0, 200, 0])
@@ -234,7 +234,7 @@ def test_a_pipeline_that_keeps_all_bits_may_have_them(tmp_path: Path) -> None:
 
 
 def test_a_program_under_the_name_of_a_picture_is_not_started(tmp_path: Path) -> None:
-    """Pillow would hand PostScript to an interpreter, whatever the name of the file."""
+    """Tests PostScript, which Pillow would hand to an interpreter, whatever the name of the file."""
     (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\n")
     Image.fromarray(ids(0, 1)[:4, :4]).save(tmp_path / "label.png")
     with pytest.raises(ValueError, match=r"a\.png .*unknown"):
@@ -242,7 +242,7 @@ def test_a_program_under_the_name_of_a_picture_is_not_started(tmp_path: Path) ->
 
 
 def test_pictures_of_other_endings_are_named(tmp_path: Path) -> None:
-    """mmseg takes one ending, as it is written, and drops the others without a word."""
+    """Tests that pictures are named where mmseg takes one ending and drops the others without a word."""
     build(tmp_path, [ids(0, 1)] * 3)
     images = tmp_path / "images"
     first = sorted(images.iterdir())[0]
@@ -259,7 +259,7 @@ def test_pictures_of_other_endings_are_named(tmp_path: Path) -> None:
 
 @TRANSFORMS.register_module(force=True)
 class LoadColours(BaseTransform):
-    """A loader of a user: the red channel of a colour picture is the class."""
+    """Loads as a user's own class might: the red channel of a colour picture is the class."""
 
     def transform(self, results: dict) -> dict:
         pixels = np.asarray(Image.open(results["seg_map_path"]))

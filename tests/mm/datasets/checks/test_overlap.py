@@ -1,4 +1,4 @@
-"""Validation on what is trained on is refused by name."""
+"""Tests that validation on what is trained on is refused by name."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A drawn split repeats with its seed, keeps groups together, and has pictures on both sides."""
+"""Tests that a drawn split repeats with its seed, keeps groups together, and has pictures on both sides."""
 
 import math
 

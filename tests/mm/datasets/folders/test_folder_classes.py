@@ -1,4 +1,4 @@
-"""Classes of a folder are found in files, in mmseg's tables and in the masks, or refused in one sentence."""
+"""Tests that classes of a folder are found in files, in mmseg's tables and in the masks, or refused in one sentence."""
 
 import csv
 import json
@@ -43,7 +43,7 @@ def test_forms_of_files_of_classes(name: str, text: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("coding", ["colours", "palette"])
 @pytest.mark.parametrize("header", [["name", "r", "g", "b"], ["name", "colour"]])
 def test_classes_by_colour(header: list[str], coding: str, tmp_path: Path) -> None:
-    """Without ids the colours are those of the masks, or of their palettes."""
+    """Tests that without ids the colours are those of the masks, or of their palettes."""
     write_folder(tmp_path, coding=coding)
     rows = [("road", 128, 0, 0), ("car", 0, 0, 128), ("void", 0, 0, 0)]
     with (tmp_path / "classes.csv").open("w", newline="") as file:

@@ -1,4 +1,4 @@
-"""A folder is read in every layout and with masks of every coding, and the log says what is left out."""
+"""Tests that a folder is read in every layout and with masks of every coding, and the log says what is left out."""
 
 import json
 import pickle
@@ -217,7 +217,7 @@ def test_two_pictures_of_one_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("coding", CODINGS)
 def test_what_is_written_is_read_back(coding: str, tmp_path: Path) -> None:
-    """A written label has the values of the data set's masks; those of colours are in its palette."""
+    """Tests that a written label has the values of the data set's masks; those of colours are in its palette."""
     meta = build(write_folder(tmp_path, coding=coding)).metainfo
     ids = file_ids(meta, 3)
     save_labels(tmp_path / "label.png", ids[class_map()], ids, meta["palette"])

@@ -1,4 +1,4 @@
-"""A loop over steps that goes on reads nothing again, and starts loader processes late, in MMEngine 0.10 too."""
+"""Tests that a loop over steps goes on without reading again, and starts loaders late, in MMEngine 0.10 too."""
 
 from mmengine.runner import IterBasedTrainLoop
 from torch.utils.data import DataLoader
@@ -20,7 +20,7 @@ class Read(list):
 
 
 class Eager:
-    """As MMEngine 0.10 has it: the iterator begins with the loop."""
+    """Begins the iterator with the loop, as MMEngine 0.10 does."""
 
     def __init__(self, loader: DataLoader) -> None:
         self._iterator = iter(loader)

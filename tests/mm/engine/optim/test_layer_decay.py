@@ -1,4 +1,4 @@
-"""Learning rate and weight decay of every parameter of ViL-T + UperNet, written out by hand."""
+"""Tests learning rate and weight decay of every parameter of ViL-T + UperNet, written out by hand."""
 
 import re
 

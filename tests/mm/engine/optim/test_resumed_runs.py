@@ -1,4 +1,4 @@
-"""A resumed run does what its own numbers say: schedules of other lengths and rates, and hooks with a state."""
+"""Tests that a resumed run does what its numbers say: schedules of other lengths and rates, hooks with a state."""
 
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,6 @@ from mmengine.registry import HOOKS, METRICS, MODELS
 from mmengine.runner import Runner
 
 from vil_dense.mm.engine.runner import ViLRunner
-
-pytestmark = pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
-
 
 MODELS.register_module(name="ResumedLine", module=Line, force=True)
 
@@ -137,7 +134,7 @@ def early(work_dir: Path, steps: int, **options: Any) -> Config:
 
 @pytest.mark.parametrize("stop", [2, 4])
 def test_early_stopping_counts_on_in_a_resumed_run(stop: int, tmp_path: Path) -> None:
-    """The first validation is the best one, so the run ends three validations later, at step 8.
+    """Makes the first validation the best one, so the run ends three validations later, at step 8.
 
     With `save_best` the checkpoint of the best step is saved again within its validation.
     """

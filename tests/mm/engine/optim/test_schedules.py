@@ -1,4 +1,4 @@
-"""The learning rate of each update, against values of the authors' formula written out by hand."""
+"""Tests the learning rate of each update, against values of the authors' formula written out by hand."""
 
 import logging
 import math
@@ -27,7 +27,7 @@ def optimizer(lr: float) -> torch.optim.Optimizer:
 
 
 def test_by_hand():
-    """Peak 0.02, 3 of 8 updates warm-up, end 0.001: quarters of the peak, then the cosine at 0, 1/4, 1/2, 3/4, 1."""
+    """Warms up to 0.02 in 3 of 8 steps, ends at 0.001: quarters of the peak, then the cosine at 0, 1/4, 1/2, 3/4, 1."""
     half = 0.5 / math.sqrt(2)
     expected = [0.005, 0.01, 0.015, 0.02, *(0.001 + 0.019 * x for x in (0.5 + half, 0.5, 0.5 - half)), 0.001]
     sgd = optimizer(0.02)
@@ -36,7 +36,7 @@ def test_by_hand():
 
 
 def test_the_paper_s_longest_run():
-    """ViL-T: 800 epochs of 625 updates, 5 of warm-up, 2e-3 down to 1e-6."""
+    """Takes ViL-T: 800 epochs of 625 updates, 5 of warm-up, 2e-3 down to 1e-6."""
     at = {step: rate_at(step, 2e-3, 3125, 500_000, 1e-6) for step in (0, 3124, 3125, 251_562, 499_999)}
     assert at[0] == pytest.approx(2e-3 / 3126, rel=1e-12) and at[3124] == pytest.approx(2e-3 * 3125 / 3126, rel=1e-12)
     assert at[3125] == 2e-3 and at[499_999] == pytest.approx(1e-6, rel=1e-9)

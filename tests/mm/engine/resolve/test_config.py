@@ -249,7 +249,7 @@ def test_a_frozen_backbone_of_random_weights_is_a_warning(option: dict) -> None:
 
 
 def test_no_workers_are_not_kept() -> None:
-    """torch refuses persistent workers where there are none."""
+    """Tests what torch would refuse: persistent workers where there are none."""
     loader = dict(batch_size=1, num_workers=0, persistent_workers=True)
     cfg = Config(dict(train_dataloader=loader, val_dataloader=dict(loader, num_workers=1)))
     assert resolve_loaders(cfg, cuda=False) == ""

@@ -1,4 +1,4 @@
-"""A config of one's own pictures gets its classes, sizes and split from the folder, and keeps what is set."""
+"""Tests that a config of one's own pictures has classes, sizes and split from the folder, and keeps what is set."""
 
 import json
 from pathlib import Path

@@ -78,15 +78,19 @@ def parse_rows(rows: Sequence[Any], coding: str, source: str) -> list[LabelClass
             code = values[0]
         red, green, blue = unpacked(code) if code is not None else (0, 0, 0)
         found.append(LabelClass(name, tuple(values), (red, green, blue) if code is not None else None))
+    _check_rows(found, source)
+    return found
+
+
+def _check_rows(rows: Sequence[LabelClass], source: str) -> None:
     for what, used in (
-        ("name", [row.name for row in found]),
-        ("id or colour", [value for row in found for value in row.values]),
+        ("name", [row.name for row in rows]),
+        ("id or colour", [value for row in rows for value in row.values]),
     ):
         if twice := [value for value, count in Counter(used).items() if count > 1]:
             raise ValueError(f"{source}: two classes have one {what}: {few(twice)}")
-    if not 1 <= len(found) <= MOST:
-        raise ValueError(f"{source}: expected 1 to {MOST} classes, got {len(found)}")
-    return found
+    if not 1 <= len(rows) <= MOST:
+        raise ValueError(f"{source}: expected 1 to {MOST} classes, got {len(rows)}")
 
 
 def are_colours(rows: Sequence[Any]) -> bool:

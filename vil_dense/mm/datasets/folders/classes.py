@@ -75,8 +75,7 @@ def find_classes(
     """Finds the classes: as given, in one of `FILES` below `root`, or one for each value of the masks.
 
     Args:
-        root: the data root.
-        values: of the masks.
+        root, values: the data root, and the values of its masks.
         classes: names or rows as in a file, the path of a file, or a data set of mmseg, as `ADE20KDataset`.
         ignore: ids, colours (#rrggbb) or names of classes that count nowhere. By default 255 is ignored, unless it is
             the id of a class.
@@ -88,12 +87,9 @@ def find_classes(
         ValueError: rows that cannot be, or values in the masks of which nothing is said.
         FileNotFoundError: there is no such file.
     """
-    if classes is None:
-        file = next((root / name for name in FILES if (root / name).is_file()), None)
-        classes = str(file) if file else "CityscapesDataset" if cityscapes else None
+    classes = _usual(root, cityscapes) if classes is None else classes
     rows, source = _listed(classes, root)
-    by_colour = bool(values.palette) and rows is not None and are_colours(rows)
-    coding = coding or ("colours" if values.coloured or by_colour else "ids")
+    coding = coding or _coding_of(values, rows)
     if coding == "ids" and values.coloured:
         raise ValueError(f"{values.coloured} has colours, and coding='ids' was asked for")
     counts = values.colours if coding == "colours" else values.ids
@@ -107,6 +103,16 @@ def find_classes(
     _add_ignored(found, ignore)
     _check_values(found, counts, root)
     return found
+
+
+def _usual(root: Path, cityscapes: bool) -> str | None:
+    file = next((root / name for name in FILES if (root / name).is_file()), None)
+    return str(file) if file else "CityscapesDataset" if cityscapes else None
+
+
+def _coding_of(values: Values, rows: Sequence[Any] | None) -> str:
+    by_colour = values.coloured or (values.palette and rows is not None and are_colours(rows))
+    return "colours" if by_colour else "ids"
 
 
 def _listed(classes: str | Sequence[Any] | None, root: Path) -> tuple[list[Any] | None, str]:

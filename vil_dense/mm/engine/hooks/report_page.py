@@ -130,9 +130,9 @@ def save_report(
     about = dict(
         title=title, split=split, protocol=protocol, about=sentence, steps=0 if split == "test" else runner.iter
     )
-    files = save_results(root / tables, evaluation, about)
     prefix = f"{tables}/" if tables else ""
-    paths = [*(prefix + name for name in files), *(name for name in CASES if (root / name).is_file())]
+    paths = [prefix + name for name in save_results(root / tables, evaluation, about)]
+    paths += [name for name in CASES if (root / name).is_file()]
     how = f"{'Test' if split == 'test' else 'Last validation'}{f': {protocol}' if protocol else ''}.{best}"
     lead = [
         paragraph(sentence),

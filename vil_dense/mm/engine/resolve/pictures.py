@@ -1,6 +1,6 @@
 """Resolves what a config of one's own pictures leaves to the data: split, classes, sizes of crop and pictures."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,20 +43,13 @@ def resolve_pictures(cfg: Config) -> list[str]:
     if not parts:
         return []
     before = cfg.shared
-    changed = any(cfg.get(key) != before.get(key) for key in OPTIONS)
     lines = ["data: split and classes as the config says"]
     for key in ("crop_size", "image_scale"):
         cfg[key] = _two_sizes(key, cfg[key])
     found: dict[str, Any] = {key: cfg[key] for key in FOUND}
     of_a_run = all(part.get("splits") for part in parts)
-    if changed or not of_a_run:
-        _refuse_own_options(parts, before)
-        options = {key: cfg[key] for key in OPTIONS if key in cfg}
-        if of_a_run:
-            options |= {key: parts[0][key] for key in ("classes", "ignore", "coding") if cfg[key] == before[key]}
-        folder, file = _inspect(cfg, options), Path(cfg.work_dir) / SPLITS
-        for part in parts:
-            part.update(folder.classes.as_config(), splits=str(file), data_root=str(folder.root))
+    if not of_a_run or any(cfg.get(key) != before.get(key) for key in OPTIONS):
+        folder = _find_data(cfg, parts, of_a_run)
         if not of_a_run:
             sizes = choose_sizes(folder.sizes, cfg.model.backbone.get("patch_size", 16))
             found = {key: value if cfg[key] == before[key] else cfg[key] for key, value in sizes.items()}
@@ -69,6 +62,19 @@ def resolve_pictures(cfg: Config) -> list[str]:
     _shorten_intervals(cfg)
     cfg.shared = {key: cfg[key] for key in (*OPTIONS, *FOUND)}
     return [*lines, _describe_steps(cfg)]
+
+
+def _find_data(cfg: Config, parts: Sequence[ConfigDict], of_a_run: bool) -> Folder:
+    """Inspects the folder and gives its classes and split to the data sets; those of a run keep what is not changed."""
+    before = cfg.shared
+    _refuse_own_options(parts, before)
+    options = {key: cfg[key] for key in OPTIONS if key in cfg}
+    if of_a_run:
+        options |= {key: parts[0][key] for key in ("classes", "ignore", "coding") if cfg[key] == before[key]}
+    folder, file = _inspect(cfg, options), Path(cfg.work_dir) / SPLITS
+    for part in parts:
+        part.update(folder.classes.as_config(), splits=str(file), data_root=str(folder.root))
+    return folder
 
 
 def resolve_from_checkpoint(cfg: Config, meta: Mapping[str, Any]) -> None:
@@ -102,7 +108,7 @@ def _two_sizes(key: str, value: Any) -> tuple[int, int]:
     return sizes[0], sizes[1]
 
 
-def _refuse_own_options(parts: list[ConfigDict], before: ConfigDict) -> None:
+def _refuse_own_options(parts: Sequence[ConfigDict], before: ConfigDict) -> None:
     """Raises ValueError if a data set was given an option that the top of the config sets for all."""
     for part in parts:
         own = [key for key in OPTIONS if key in part and part[key] != before.get(key) and not part.get("splits")]

@@ -7,7 +7,8 @@ A window that reaches into two stripes runs for both: the labels are those of a 
 import math
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,34 +104,38 @@ def label_raster(
         run = WindowRunner(segmentor, source, windows)
         nodata = _nodata(segmentor.ids) if may_be_invalid(dataset, source.bands) else None
         stripes = list(cut_stripes(windows, run.stripe_width()))
-        total = sum(len(stripe.windows.tops) * len(stripe.windows.lefts) for stripe in stripes)
-        height, width = windows.window
-        say(
-            f"{path}: {dataset.height} x {dataset.width} px, bands {', '.join(map(str, source.bands))} of "
-            f"{dataset.dtypes[0]}, {total} window{'s' * (total > 1)} of {height} x {width} px in {len(stripes)} "
-            f"stripe{'s' * (len(stripes) > 1)}"
-        )
+        counts = [len(stripe.windows.tops) * len(stripe.windows.lefts) for stripe in stripes]
+        total = sum(counts)
+        say(f"{path}: {_plan(dataset, source.bands, windows.window, counts)}")
         if any("Resize" in step["type"] for step in trained_pipeline(segmentor)):
             say("the raster is not scaled: the test of the model scales pictures, and a raster has its own resolution")
+
+        def blocks() -> Iterator[tuple[Any, np.ndarray]]:
+            for stripe, done in zip(stripes, accumulate(counts, initial=0), strict=False):
+                yield from run.blocks(stripe, blend, lambda now, _: progress(done + now, total))  # noqa: B023
 
         def write(part: Path) -> None:
             with import_rasterio().open(part, "w", **_profile(dataset, segmentor, nodata)) as target:
                 _describe(target, dataset, segmentor)
-                done = 0
-                for stripe in stripes:
-                    counted = done
-                    done += len(stripe.windows.tops) * len(stripe.windows.lefts)
-                    blocks = run.blocks(stripe, blend, lambda now, _: progress(counted + now, total))  # noqa: B023
-                    for window, labels in blocks:
-                        if nodata is not None:
-                            labels[~valid_pixels(dataset, source.bands, window)] = nodata
-                        target.write(labels, 1, window=window)
+                for window, labels in blocks():
+                    if nodata is not None:
+                        labels[~valid_pixels(dataset, source.bands, window)] = nodata
+                    target.write(labels, 1, window=window)
             with import_rasterio().open(part, "r+") as target:
                 target.build_overviews(_overview_factors(dataset.shape), import_rasterio().enums.Resampling.nearest)
 
         write_whole(Path(out), write)
     names = dict(zip(segmentor.ids.tolist(), segmentor.classes, strict=True))
     write_whole(Path(f"{out}.aux.xml"), lambda part: part.write_bytes(category_names(names)))
+
+
+def _plan(dataset: Any, bands: Sequence[int], window: Sequence[int], counts: Sequence[int]) -> str:
+    """Describes the raster and its windows, of which there are `counts` in each stripe."""
+    total, stripes = sum(counts), len(counts)
+    return (
+        f"{dataset.height} x {dataset.width} px, bands {', '.join(map(str, bands))} of {dataset.dtypes[0]}, {total} "
+        f"window{'s' * (total > 1)} of {window[0]} x {window[1]} px in {stripes} stripe{'s' * (stripes > 1)}"
+    )
 
 
 def _nodata(ids: np.ndarray) -> int:
