@@ -70,6 +70,7 @@ CONFIGS = {
     "config: none for volumes": bad(
         "volumes/predict none.py {bad}/volumes.pth {bad}/case.nii.gz --out {out}", "none.py"
     ),
+    "run: none for volumes": bad("volumes/predict {bad}/no_run {bad}/case.nii.gz --out {out}", "{bad}/no_run"),
     "config: of pictures for volumes": bad(
         "volumes/predict {bad}/config.py {bad}/good.pth {bad}/case.nii.gz --out {out}",
         "{bad}/config.py",

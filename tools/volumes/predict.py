@@ -55,7 +55,8 @@ def read_networks(args: argparse.Namespace) -> Networks:
     if args.best:
         return of_choice(Path(args.best))
     if args.config is None or not (args.checkpoints or Path(args.config).is_dir()):
-        raise ValueError("expected CONFIG CHECKPOINT INPUT, RUN INPUT or --best FILE INPUT")
+        missing = f"nothing is at {args.config}; " if args.config and not Path(args.config).exists() else ""
+        raise ValueError(f"{missing}expected CONFIG CHECKPOINT INPUT, RUN INPUT or --best FILE INPUT")
     return of_runs(args) if Path(args.config).is_dir() else of_config(args)
 
 

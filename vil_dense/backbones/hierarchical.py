@@ -144,7 +144,8 @@ class HierViL(nn.Module):
             raise ValueError("out_indices has to name at least one stage, got none")
         if x.ndim != self.ndim + 2 or x.shape[1] != self.in_channels or min(x.shape[1:]) < 1:
             axes = "B, C, H, W" if self.ndim == 2 else "B, C, D, H, W"
-            raise ValueError(f"expected an input ({axes}) with C = {self.in_channels}, got {tuple(x.shape)}")
+            wanted_input = f"({axes}) with C = {self.in_channels} and no empty axis"
+            raise ValueError(f"expected an input {wanted_input}, got {tuple(x.shape)}")
         grid, maps = x.movedim(1, -1), {}
         for index, stage in enumerate(self.stages[: max(wanted) + 1]):
             grid = stage(grid, self.with_cp and torch.is_grad_enabled())

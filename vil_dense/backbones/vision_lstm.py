@@ -61,7 +61,9 @@ def variant(name: str) -> dict[str, Any]:
         ValueError: unknown name; the known ones are listed.
     """
     if name not in VARIANTS:
-        raise ValueError(f"unknown variant {name!r}; known: {', '.join(VARIANTS)}")
+        raise ValueError(
+            f"unknown variant {name!r}; known: {', '.join(VARIANTS)}; hierarchical_variant has those of HierViL"
+        )
     return dict(VARIANTS[name])
 
 
@@ -213,7 +215,7 @@ class VisionLSTM(nn.Module):
         channels = self.patch_embed.proj.in_channels
         if x.ndim != self.ndim + 2 or x.shape[1] != channels or min(x.shape[1:]) < 1:
             axes = "B, C, H, W" if self.ndim == 2 else "B, C, D, H, W"
-            raise ValueError(f"expected an input ({axes}) with C = {channels}, got {tuple(x.shape)}")
+            raise ValueError(f"expected an input ({axes}) with C = {channels} and no empty axis, got {tuple(x.shape)}")
         tokens = self.pos_embed(self.patch_embed(x)).contiguous()
         if self.cls_token is None:
             return tokens

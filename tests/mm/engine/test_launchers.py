@@ -33,7 +33,10 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def test_slurm_without_gpus_starts_gloo_at_the_first_host(bare: pytest.MonkeyPatch, tmp_path: Path):
+@pytest.mark.parametrize("env_cfg", [dict(dist_cfg=dict(backend="nccl", timeout=60)), None])
+def test_slurm_without_gpus_starts_gloo_at_the_first_host(
+    env_cfg: dict | None, bare: pytest.MonkeyPatch, tmp_path: Path
+):
     scontrol = tmp_path / "scontrol"
     scontrol.write_text('#!/bin/sh\n[ "$1 $2 $3" = "show hostnames here[1-2]" ] && printf "127.0.0.1\\nhere2\\n"\n')
     scontrol.chmod(0o755)
@@ -41,7 +44,7 @@ def test_slurm_without_gpus_starts_gloo_at_the_first_host(bare: pytest.MonkeyPat
     slurm = dict(SLURM_PROCID="0", SLURM_NTASKS="1", SLURM_LOCALID="0", SLURM_NODELIST="here[1-2]")
     for name, value in {**slurm, "MASTER_PORT": str(free_port())}.items():
         bare.setenv(name, value)
-    start_processes("slurm", dict(backend="nccl", timeout=60))
+    start_processes("slurm", env_cfg)
     assert torch.distributed.get_backend() == "gloo" and torch.distributed.get_world_size() == 1
     assert [os.environ[name] for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")] == ["0", "1", "0"]
     assert os.environ["MASTER_ADDR"] == "127.0.0.1"
@@ -90,7 +93,7 @@ def test_each_process_has_its_gpu_under_slurm_and_mpi(
     bare.setattr(torch.cuda, "device_count", lambda: gpus)
     bare.setattr(torch.cuda, "set_device", taken.append)
     bare.setattr(torch.multiprocessing, "set_start_method", lambda method: None)
-    start_processes(launcher, dict(backend="gloo", timeout=60))
+    start_processes(launcher, dict(dist_cfg=dict(backend="gloo", timeout=60)))
     assert taken == [chosen] and os.environ["LOCAL_RANK"] == str(chosen)
 
 

@@ -141,6 +141,13 @@ def test_what_is_no_image(loaded: Segmentor, tmp_path: Path) -> None:
         loaded.predict({})
     with raises_one_line(FileNotFoundError, tmp_path / "a.png"):
         loaded.predict(tmp_path / "a.png")
+    with raises_one_line(FileNotFoundError, tmp_path, "folder", "list"):
+        loaded.predict(tmp_path)
+
+
+def test_a_prediction_shows_itself_in_a_line(loaded: Segmentor) -> None:
+    shown = repr(loaded.predict(scene(), probabilities=True))
+    assert "image" in shown and loaded.classes[0] in shown and len(shown.splitlines()) == 1
 
 
 def test_the_image_of_an_error_is_named(loaded: Segmentor, tmp_path: Path) -> None:

@@ -147,6 +147,7 @@ def test_progress_counts_windows():
     [
         (dict(), slide((512, 512), (341, 341))),
         (dict(whole=True), WHOLE),
+        (dict(window=1024, stride=682), slide((1024, 1024), (682, 682))),
         (dict(window=[1024]), slide((1024, 1024), (682, 682))),
         (dict(window=[64, 96], stride=[64, 48]), slide((64, 96), (64, 48))),
         (dict(stride=[256]), slide((512, 512), (256, 256))),

@@ -54,6 +54,12 @@ def test_a_part_of_the_plan(tmp_path: Path) -> None:
         assert plan.labels == cfg.plan.labels
 
 
+def test_a_part_of_a_plan_in_a_file(plan: str) -> None:
+    cfg = resolved("vil_unet3d_volumes", plan=plan, **{"plan.patch_vox": (16, 16, 8), "plan.network.channels": [8, 16]})
+    changed = PLAN | dict(patch_vox=(16, 16, 8), network=dict(channels=[8, 16]))
+    assert values(cfg, "plan") == [changed] * 3 and cfg.model.plan == changed
+
+
 def test_a_part_s_own_value_stays(plan: str) -> None:
     own = {"train_dataloader.dataset.data_root": "/mine", "test_dataloader.dataset.fold": 0}
     cfg = resolved("vil-unet3d_40k_spleen", plan=plan, fold=2, **own)

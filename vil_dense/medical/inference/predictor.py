@@ -48,7 +48,7 @@ class VolumePrediction:
     mask: nibabel.Nifti1Image
     labels: dict[str, Any]
     volumes_ml: dict[str, float]
-    grid: Grid
+    grid: Grid = field(repr=False)
     probabilities: nibabel.Nifti1Image | None = None
     uncertainty: dict[str, nibabel.Nifti1Image] = field(default_factory=dict)
 

@@ -24,7 +24,7 @@ from vil_dense.mm.engine.checks.numbers import check_numbers
 from vil_dense.mm.engine.distributed import start_processes
 from vil_dense.mm.engine.failures import RunFault
 from vil_dense.mm.engine.resolve.pictures import FOUND, OPTIONS
-from vil_dense.mm.engine.resolve.volumes import SHARED
+from vil_dense.mm.engine.resolve.volumes import SHARED, open_plan
 from vil_dense.mm.utils import safe_load
 
 USER_ERRORS = (ImportError, KeyError, OSError, RunFault, SyntaxError, TypeError, ValueError)
@@ -125,8 +125,9 @@ def read_config(args: argparse.Namespace, subfolder: str = "", cfg: Config | Non
     cfg = cfg or load_config(args.config)
     for option in args.cfg_options:
         _check_option(option, cfg, args.config)
+    overrides = open_plan(cfg, args.cfg_options)
     try:
-        cfg.merge_from_dict(args.cfg_options)
+        cfg.merge_from_dict(overrides)
     except Exception as error:  # MMEngine has a kind each for lists, numbers and dicts
         raise ValueError(f"--cfg-options do not fit {args.config}: {_short(sentence(error))}") from error
     if "train_dataloader.batch_size" in args.cfg_options:  # not the plan's then, even where the config has the same
@@ -139,7 +140,7 @@ def read_config(args: argparse.Namespace, subfolder: str = "", cfg: Config | Non
     cfg.work_dir = str(work_dir if args.work_dir else work_dir / subfolder)
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     if args.launcher != "none":
-        start_processes(args.launcher, cfg.env_cfg.dist_cfg)
+        start_processes(args.launcher, cfg.get("env_cfg"))
     init_default_scope(cfg.get("default_scope", "mmseg"))
     check_components(cfg)
     return cfg

@@ -5,8 +5,9 @@ import datetime
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -26,15 +27,20 @@ LAUNCHERS = {
 STARTED_BY = dict(pytorch="torchrun --nproc-per-node N", slurm="srun --ntasks N", mpi="mpirun -n N")
 
 
-def start_processes(launcher: str, dist_cfg: dict) -> None:
+def start_processes(launcher: str, env_cfg: Mapping[str, Any] | None) -> None:
     """Joins the processes that `launcher` started: with NCCL and one GPU each as in MMEngine, with gloo on CPUs.
 
     MMEngine requires a GPU (`torch.cuda.set_device`), so on CPUs torch is initialised directly. If Slurm shows only one
     GPU to this process, as with `--gpus-per-task=1`, the process uses that one.
 
+    Args:
+        launcher: a key of `LAUNCHERS`.
+        env_cfg: that of a config, whose `dist_cfg` goes to torch; a config may have none.
+
     Raises:
         ValueError: this process was not started by the launcher, or its machine has too few GPUs.
     """
+    dist_cfg = (env_cfg or {}).get("dist_cfg") or {}
     missing = [name for name in LAUNCHERS[launcher] if name not in os.environ]
     if missing:
         raise ValueError(

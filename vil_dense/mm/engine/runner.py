@@ -65,7 +65,7 @@ class ViLRunner(QuietRunner):
             raise ValueError(f"the config has no {missing[0]}, which a training needs")
         launcher, cuda = cfg.get("launcher", "none"), torch.cuda.is_available()
         if launcher != "none" and not is_distributed():
-            start_processes(launcher, cfg.env_cfg.dist_cfg)
+            start_processes(launcher, cfg.get("env_cfg"))
         init_default_scope(cfg.get("default_scope", "mmengine"))
         check_components(cfg)
         check_numbers(cfg)

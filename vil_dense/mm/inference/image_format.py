@@ -88,7 +88,8 @@ class ImageFormat:
 
     def _from_file(self, path: Path) -> np.ndarray:
         if not path.is_file():
-            raise FileNotFoundError(f"no picture at {path}")
+            is_folder = ", which is a folder: its files are given as a list" if path.is_dir() else ""
+            raise FileNotFoundError(f"no picture at {path}{is_folder}")
         if self.load is None:
             return self._ordered(read_picture(path))
         with suppress(*UNREADABLE):  # some loading steps read files that Pillow does not

@@ -1,7 +1,7 @@
 """Defines what a segmentor finds in an image, how it is shown and written, and how lists of images are labelled."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -52,13 +52,13 @@ class Prediction:
         probabilities: (K, H, W) float32, the sum over the classes is 1; None unless asked for.
     """
 
-    mask: np.ndarray
+    mask: np.ndarray = field(repr=False)
     ids: np.ndarray
     classes: tuple[str, ...]
-    palette: Sequence[Sequence[int]]
-    image: np.ndarray
+    palette: Sequence[Sequence[int]] = field(repr=False)
+    image: np.ndarray = field(repr=False)
     name: str
-    probabilities: np.ndarray | None = None
+    probabilities: np.ndarray | None = field(default=None, repr=False)
 
     def class_indices(self) -> np.ndarray:
         """Returns the index of the class of each pixel, (H, W) int16, counted from 0."""

@@ -106,8 +106,8 @@ class Segmentor:
         own_size: bool = False,
         batch: int = 4,
         whole: bool = False,
-        window: Sequence[int] = (),
-        stride: Sequence[int] = (),
+        window: Sequence[int] | int = (),
+        stride: Sequence[int] | int = (),
     ) -> "Segmentor":
         """Loads a trained segmentor. No code of a checkpoint runs; a config is a program, so load only trusted ones.
 
@@ -121,7 +121,8 @@ class Segmentor:
             dtype: `torch.bfloat16` or `torch.float16` for mixed precision (autocast); None computes in float32.
             own_size: leave out the scaling of the config's test.
             batch: how many windows the network sees at one time.
-            whole, window, stride: other windows than those of the config, (H, W) in px; see `choose_windows`.
+            whole, window, stride: other windows than those of the config, (H, W) in px or one number for both; see
+                `choose_windows`.
 
         Raises:
             FileNotFoundError, ValueError: the source cannot be used.

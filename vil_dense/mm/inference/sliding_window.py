@@ -37,7 +37,7 @@ class Cut(NamedTuple):
 
 
 def choose_windows(
-    test_cfg: dict, *, whole: bool = False, window: Sequence[int] = (), stride: Sequence[int] = ()
+    test_cfg: dict, *, whole: bool = False, window: Sequence[int] | int = (), stride: Sequence[int] | int = ()
 ) -> dict:
     """Returns the `test_cfg` for the options of a command line: unchanged, whole pictures, or windows.
 
@@ -46,6 +46,7 @@ def choose_windows(
     Raises:
         ValueError: options contradict each other, or there would be gaps between windows.
     """
+    window, stride = ((sides,) if isinstance(sides, int) else sides for sides in (window, stride))
     if whole and (window or stride):
         raise ValueError("--whole runs the picture as one window: it excludes --window and --stride")
     for name, sides in (("--window", window), ("--stride", stride)):

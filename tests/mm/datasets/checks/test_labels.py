@@ -85,6 +85,16 @@ def test_pixels_and_pictures_are_counted(tmp_path: Path) -> None:
     ]
 
 
+def test_the_table_has_no_ignored_pixels_of_the_name_of_a_class() -> None:
+    """Tests files of 0 and 255, where both are classes."""
+    rows = table("train", surveyed({0: 5, 1: 5}), ["0", "255"], 255).splitlines()[2:]
+    assert [row.split()[1] for row in rows] == ["0", "255"]
+
+
+def test_nothing_is_learned_of_a_single_class() -> None:
+    assert_one_line(find_errors(surveyed({0: 5}), 1, 255, False), "class 0", "id 0")
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 100, 367])
 def test_any_beginning_of_the_order_is_spread(count: int) -> None:
     order = sample_evenly(count)
@@ -124,7 +134,7 @@ def surveyed(raw: dict[int, int], reduce_zero_label: bool = False) -> Survey:
         (
             {0: 5, 1: 5, 3: 10},
             {},
-            ("50 %", "3 classes", "0 to 2", "255", "id 3", "a.png", "reduce_zero_label=True"),
+            ("50 %", "3 classes", "0 to 2", "255", "id 3", "a.png", "reduce_zero_label=True", "num_classes"),
         ),
         ({0: 5, 1: 5, 9: 5, 100: 5}, {}, ("ids 9, 100", "a.png", "num_classes")),
         (

@@ -15,6 +15,7 @@ from vil_dense.mm.engine.resolve.config import (
     resolve_amp,
     resolve_classes,
     resolve_compile,
+    resolve_deterministic,
     resolve_loaders,
     resolve_log_interval,
     resolve_norm,
@@ -254,3 +255,14 @@ def test_no_workers_are_not_kept() -> None:
     cfg = Config(dict(train_dataloader=loader, val_dataloader=dict(loader, num_workers=1)))
     assert resolve_loaders(cfg, cuda=False) == ""
     assert not cfg.train_dataloader.persistent_workers and cfg.val_dataloader.persistent_workers
+
+
+@pytest.mark.parametrize("env_cfg", [None, dict(cudnn_benchmark=True, mp_cfg=dict(opencv_num_threads=0))])
+def test_deterministic_runs_do_not_choose_algorithms_by_their_time(
+    env_cfg: dict | None, monkeypatch: pytest.MonkeyPatch
+):
+    """Tests it also for a config without `env_cfg`, which MMEngine takes."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    cfg = Config(dict(randomness=dict(deterministic=True), **(dict(env_cfg=env_cfg) if env_cfg else {})))
+    resolve_deterministic(cfg)
+    assert cfg.env_cfg == {**(env_cfg or {}), "cudnn_benchmark": False}

@@ -155,7 +155,9 @@ def count_labels(dataset: BaseSegDataset, seconds: float) -> Survey:
 def table(split: str, survey: Survey, names: Sequence[str], ignored: int) -> str:
     """Formats the fraction of pixels of each class and of ignored pixels, and in how many pictures they occur."""
     total = max(int(survey.pixels.sum()), 1)
-    named = {**dict(enumerate(names)), ignored: "ignored"}
+    named = dict(enumerate(names))
+    if survey.pixels[ignored] or str(ignored) not in names:  # such a class has this value in its files alone
+        named[ignored] = "ignored"
     rows = [*named, *(id_ for id_ in np.flatnonzero(survey.pixels).tolist() if id_ not in named)]
     lines = [
         f"labels of the {split} data: {survey.read} of {survey.pairs} pairs read, evenly spread",
@@ -196,7 +198,7 @@ def find_errors(survey: Survey, classes: int, ignored: int, reduce_zero_label: b
     zero = " and reduce_zero_label=True makes 0 an ignored id" if reduce_zero_label and survey.raw[0] else ""
     if not inside:
         return f"every pixel is ignored, {ignored}: {files}{zero}"
-    if train and len(inside) == 1 and classes > 1:
+    if train and len(inside) == 1:
         masks = ", and 255 is ignored: write 1 in its place" if survey.raw[IGNORED] and not zero else ""
         return f"class {inside[0]} is the only one, so nothing can be learned: {files}{zero}{masks}"
     return ""
@@ -219,11 +221,12 @@ def find_warnings(survey: Survey, names: Sequence[str], ignored: int, reduce_zer
 
 
 def _remedy(outside: list[int], classes: int, ignored: int, reduce_zero_label: bool) -> str:
+    correct = "set num_classes and the classes of the data set, or correct the labels"
     if IGNORED in outside:
         return f"mmseg writes {IGNORED} for ignored pixels: set ignore_index={IGNORED} in the heads"
     if outside == [classes] and not reduce_zero_label:
-        return "if the files count the classes from 1 and 0 is ignored, set reduce_zero_label=True"
-    return "set num_classes and the classes of the data set, or correct the labels"
+        return f"if the files count the classes from 1 and 0 is ignored, set reduce_zero_label=True, else {correct}"
+    return correct
 
 
 def _few(ids: list[int]) -> str:

@@ -52,7 +52,9 @@ def repeat_commands(runner: Runner, split: str) -> dict[str, str]:
     commands = {"Repeat this run": f"{launch} {shlex.join(own)}"}
     checkpoint = runner.message_hub.runtime_info.get("last_ckpt")
     if split != "test" and checkpoint and runner.cfg.get("test_cfg") is not None:
-        commands["Test its checkpoint"] = shlex.join(["python", "tools/test.py", str(config), str(checkpoint)])
+        beside = Path(own[0]).with_name("test.py")  # the page may be read elsewhere than in the repository
+        tool = str(beside) if beside.is_file() else "tools/test.py"
+        commands["Test its checkpoint"] = shlex.join(["python", tool, str(config), str(checkpoint)])
     return commands
 
 

@@ -227,7 +227,7 @@ def resolve_deterministic(cfg: Config) -> None:
     if not (cfg.get("randomness") or {}).get("deterministic"):
         return
     cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), dict(type="DeterministicHook")]
-    cfg.env_cfg.cudnn_benchmark = False
+    cfg.env_cfg = {**(cfg.get("env_cfg") or {}), "cudnn_benchmark": False}
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS when it begins
 
 

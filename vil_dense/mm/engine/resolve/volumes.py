@@ -1,9 +1,26 @@
 """Resolves what a config of volumes leaves open until the run is known: plan, data and fold."""
 
+from typing import Any
+
 from mmengine.config import Config, ConfigDict
 
 SHARED = ("plan", "data_root", "datalist", "fold", "patient")
 """Keys that the parts of a volume config have in common, and that its top level overrides."""
+
+
+def open_plan(cfg: Config, overrides: dict[str, Any]) -> dict[str, Any]:
+    """Reads a plan that is a path if overrides change a part of it (`plan.KEY`); returns the overrides of this content.
+
+    Raises:
+        FileNotFoundError, ValueError: see `resolve_plan`.
+    """
+    if "plan" not in cfg or not any(key.startswith("plan.") for key in overrides):
+        return overrides
+    from vil_dense.medical.data.plan_schema import read_plan  # needs MONAI, which pictures do without
+
+    source = overrides.get("plan", cfg.plan)
+    cfg.plan = dict(read_plan(source)) if isinstance(source, str) else source
+    return {key: value for key, value in overrides.items() if key != "plan"}
 
 
 def resolve_plan(cfg: Config) -> str:
