@@ -10,6 +10,7 @@ of the segmentor; tools/predict.py runs an .onnx file of logits by onnxruntime.
 """
 
 import sys
+import time
 
 from vil_dense.command_line import parser
 
@@ -40,8 +41,13 @@ def main() -> int:
     from vil_dense.mm.publish.trained_model import with_record
 
     with report_errors(args.debug):
+        start = time.monotonic()
+
+        def say(step: str) -> None:
+            print(f"{time.monotonic() - start:6.1f} s: {step}", flush=True)
+
+        say("reading the model")
         trained, _ = read_model(args, [args.checkpoint] if args.checkpoint else [])
-        print("exporting takes minutes for 24 blocks", flush=True)
         exported = export(
             with_record(trained),
             args.out,
@@ -49,6 +55,7 @@ def main() -> int:
             layout=args.with_preprocessing,
             name=args.name,
             licence=args.licence,
+            say=say,
         )
         for agreement in exported.agreements:
             print(f"checked: {agreement}")

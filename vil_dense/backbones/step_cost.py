@@ -86,6 +86,18 @@ def activation_bytes(
     return memory.resident * ratio
 
 
+def input_channels(model: nn.Module) -> int:
+    """Returns the channels of a network's input, those of its first convolution.
+
+    Raises:
+        ValueError: the network has no convolution.
+    """
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.Conv3d)):
+            return module.in_channels
+    raise ValueError(f"the channels of the input of {type(model).__name__} are not known: it has no convolution")
+
+
 def stand_in_loss(logits: Sequence[Tensor]) -> Tensor:
     """Returns a loss that takes the memory and time of Dice and cross entropy at each scale, and reads no label.
 

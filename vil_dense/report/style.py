@@ -34,7 +34,7 @@ td.number, th.number { text-align: right; }
 .bar { display: inline-block; width: 120px; height: 10px; border-radius: 3px;
   background: var(--card); overflow: hidden; }
 .bar i { display: block; height: 100%; background: var(--accent); }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(320px, 100%), 1fr)); gap: 12px; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(320px, 100%), 1fr)); gap: 12px; }
 .charts figure { background: var(--card); border-radius: 8px; padding: 10px; width: 100%; max-width: 640px; }
 figure { margin: 0; min-width: 0; }
 svg { display: block; width: 100%; height: auto; }

@@ -1,5 +1,6 @@
 """Tests GeoTIFF tiles of five bands and 16 bits in a pipeline of mmseg: bands, scaling, nodata, and what is refused."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ from refusals import raises_one_line
 
 rasterio = pytest.importorskip("rasterio", reason="GeoTIFF needs the extra raster")
 from mmengine.registry import MODELS  # noqa: E402
+from mmseg.registry import DATASETS  # noqa: E402
 from rasters import blocks, write_raster  # noqa: E402
 
 from vil_dense.mm.datasets.checks.labels import count_labels  # noqa: E402
+from vil_dense.mm.datasets.folders.masks import read_mask  # noqa: E402
 from vil_dense.mm.datasets.segmentation import CheckedDataset  # noqa: E402
 from vil_dense.mm.datasets.transforms.raster import LoadRasterAnnotations, LoadRasterFromFile  # noqa: E402
 
@@ -49,6 +52,42 @@ def test_a_pipeline_of_five_bands(tmp_path: Path) -> None:
     assert (label[:, :10] == 255).all() and (label[:5] == 255).all() and label[5:, 10:].max() == 2
     survey = count_labels(dataset, seconds=5)
     assert not survey.faults and survey.pixels[255] == (label == 255).sum()
+
+
+@pytest.mark.parametrize("load", ["LoadImageFromFile", "LoadRasterFromFile"])
+@pytest.mark.parametrize("coding", ["ids", "colours"])
+def test_nodata_of_own_pictures_and_masks_is_ignored(coding: str, load: str, tmp_path: Path) -> None:
+    """Tests strips of nodata by value and by mask band, which are neither a class nor counted."""
+    labels = np.array([[0, 0, 0], [90, 0, 0], [200, 200, 200]], np.uint8)[blocks(1, 40, 60, 2)[0]].transpose(2, 0, 1)
+    labels[:, :5] = 200
+    picture = blocks(3, 40, 60, 255)
+    picture[:, :, :10] = 255
+    picture[0, :, 10:20] = 255
+    for name in ("train", "val"):
+        write_raster(tmp_path / f"images/{name}/a.tif", picture, nodata=255)
+        path = write_raster(tmp_path / f"masks/{name}/a.tif", labels if coding == "colours" else labels[:1], nodata=200)
+        with rasterio.open(path, "r+") as dataset:
+            valid = dataset.dataset_mask() > 0
+            dataset.nodata = None
+            valid[:, 55:] = False
+            dataset.write_mask(valid)
+    pipeline = [dict(type=load), dict(type="LoadMask"), dict(type="PackSegInputs")]
+    dataset = DATASETS.build(dict(type="PictureFolder", data_root=str(tmp_path), pipeline=pipeline))
+    assert len(dataset.metainfo["classes"]) == 2
+    label = dataset[0]["data_samples"].gt_sem_seg.data[0].numpy()
+    expected = blocks(1, 40, 60, 2)[0]
+    expected[:5], expected[:, :10], expected[:, 55:] = 255, 255, 255
+    np.testing.assert_array_equal(label, expected)
+
+
+def test_nodata_without_rasterio_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    marked = write_raster(tmp_path / "a.tif", blocks(1, 40, 60, 3), nodata=2)
+    plain = write_raster(tmp_path / "b.tif", blocks(1, 40, 60, 3))
+    monkeypatch.setitem(sys.modules, "rasterio", None)
+    monkeypatch.setattr("vil_dense.mm.datasets.transforms.raster.find_spec", lambda name: None)
+    assert read_mask(plain).max() == 2
+    with raises_one_line(ImportError, "rasterio"):
+        read_mask(marked)
 
 
 def test_each_band_is_normalised() -> None:

@@ -54,8 +54,8 @@ def quick_count(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_counted_as_a_step_is_and_the_model_is_left_alone():
-    """Tests the activations of the same step with numbers; the gradients exist before, as they are not counted."""
-    run = upernet(**{"train_dataloader.batch_size": 2})
+    """Tests the activations of the same step of five bands with numbers; the gradients, not counted, exist before."""
+    run = upernet(**{"train_dataloader.batch_size": 2, "model.backbone.in_channels": 5})
     before = {name: value.clone() for name, value in run.model.state_dict().items()}
     expected = estimate_training(run)
     torch.testing.assert_close(run.model.state_dict(), before, rtol=0, atol=0)

@@ -158,8 +158,10 @@ def test_onnx_gives_the_masks_of_the_run(head: dict, tmp_path: Path, image: np.n
         if name.endswith(decides):
             torch.nn.init.normal_(weight)
     run = write_run(tmp_path / "run", cfg, model)
-    exported = export(load_trained(run), tmp_path / "a.onnx")
+    steps: list[str] = []
+    exported = export(load_trained(run), tmp_path / "a.onnx", say=steps.append)
     assert len(exported.agreements) == 5
+    assert [step.split()[0] for step in steps] == ["exporting", "loading", *["checking"] * 5, "timing", "writing"]
     expected, found = (
         Segmentor.load(source, device="cpu").predict(image, probabilities=True) for source in (run, tmp_path / "a.onnx")
     )

@@ -77,6 +77,9 @@ def test_estimate(test_cfg: dict, batch: int, classes: int, monkeypatch: pytest.
     assert 1 / 1.5 < ratio < 1.5
     assert estimate.model == sum(x.nbytes for x in (*model.parameters(), *model.buffers()))
     assert estimate.picture == 320 * 256 * (3 * 4 + 2 * 3 + 1)
+    model.backbone.net.patch_embed.proj = torch.nn.Conv2d(5, 8, 16)
+    five = estimates.estimate(model, size, size, batch)
+    assert five is not None and five.picture == 320 * 256 * (5 * 4 + 2 * 5 + 1)
 
 
 def test_estimate_in_words():

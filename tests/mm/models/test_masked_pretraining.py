@@ -15,7 +15,7 @@ from refusals import assert_error_line, raises_one_line
 from run_command import run_command
 
 from vil_dense.mm.engine.hooks.probes import ProbeHook
-from vil_dense.mm.engine.hooks.reconstructions import ReconstructionHook
+from vil_dense.mm.engine.hooks.reconstructions import CAPTIONS, ReconstructionHook
 from vil_dense.mm.engine.hooks.reports import read_scalars
 from vil_dense.mm.models.masked_pretraining import MaskedImageModel, draw_mask, masked_square_error
 from vil_dense.mm.utils.safe_load import load_safely
@@ -169,12 +169,14 @@ def test_a_run_reports_and_draws(run: Path):
     page = (run / "report.html").read_text()
     assert "Top-1 of the probe" in page and "Result: loss of the masked places" in page
     assert "Last validation" not in page and "tools/test.py" not in page
+    assert 'id="reconstructions"' in page and "after 4 steps" in page
+    for caption in CAPTIONS:
+        assert page.count(f"<figcaption>{caption}</figcaption>") == 2, "one for each of the two samples"
     names = ["reconstructions_2.png", "reconstructions_4.png"]
     panels = [np.asarray(Image.open(run / "pictures" / name)) for name in names]
     assert panels[0].shape == panels[1].shape == (2 * 36, 3 * 32 + 8, 3)
     np.testing.assert_array_equal(panels[0][:, :68], panels[1][:, :68])  # the same inputs and masks
     assert (panels[0][:, 68:] != panels[1][:, 68:]).any()
-    assert (run / "report.html").is_file()
 
 
 def test_training_samples_are_drawn(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

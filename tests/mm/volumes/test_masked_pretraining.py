@@ -100,6 +100,7 @@ def test_the_plan_has_the_background_alone(folder: Path) -> None:
 def test_the_run_draws_panels_and_resumes_equally(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     panel = np.asarray(Image.open(folder / "whole/pictures/reconstructions_2.png"))
     assert panel.ndim == 3 and panel.max() == 255
+    assert "<figcaption>reconstruction</figcaption>" in (folder / "whole/report.html").read_text()
     (folder / "cut").mkdir()
     shutil.copy(folder / "whole/iter_1.pth", folder / "cut")
     assert run_command(f"train {folder}/config.py --work-dir {folder}/cut --resume", monkeypatch) == 0

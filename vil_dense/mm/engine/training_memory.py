@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 
 from vil_dense.backbones import HierViL, VisionLSTM
 from vil_dense.backbones.memory import GIB, free_memory
-from vil_dense.backbones.step_cost import COUNTED, activation_bytes, stand_in_loss, step_seconds
+from vil_dense.backbones.step_cost import COUNTED, activation_bytes, input_channels, stand_in_loss, step_seconds
 from vil_dense.mm.datasets.transforms.imagenet import RandomResizedCrop
 from vil_dense.mm.datasets.wrappers import parts
 from vil_dense.mm.models.classifier import ImageClassifier
@@ -188,17 +188,16 @@ def _activations(model: nn.Module, step: Step, autocast: torch.dtype | None) -> 
 
 def _loss(model: nn.Module, step: Step) -> Tensor:
     """Returns the loss of a batch of that size, without those parts of mmseg and MONAI that read label values."""
+    inputs = torch.zeros(step.batch, input_channels(model), *step.size, device=next(model.parameters()).device)
     if isinstance(model, ImageClassifier):
-        labels = torch.zeros(step.batch, model.num_classes)
-        return model(torch.zeros(step.batch, 3, *step.size), labels, mode="loss")["loss"]
+        return model(inputs, torch.zeros(step.batch, model.num_classes), mode="loss")["loss"]
     if isinstance(model, MaskedImageModel):
-        return model(torch.zeros(step.batch, 3, *step.size), mode="loss")["loss"]
+        return model(inputs, mode="loss")["loss"]
     if not isinstance(model, EncoderDecoder):
         volumes = cast(Any, model)  # a `VolumeSegmentor` or `MaskedVolumeModel`, which this module does not import
-        shape, device = (step.batch, len(volumes.plan["channels"]), *step.size), next(model.parameters()).device
-        return stand_in_loss(volumes.logits(torch.zeros(shape, device=device)))
+        return stand_in_loss(volumes.logits(inputs))
     label = torch.zeros(step.batch, *step.size, dtype=torch.long)
-    features = model.extract_feat(torch.zeros(step.batch, 3, *step.size))
+    features = model.extract_feat(inputs)
     if isinstance(model.decode_head, MaskClassificationHead):
         # The points of its losses are few beside the masks of all layers.
         return torch.stack([x.square().sum() for pair in model.decode_head.decode(features) for x in pair]).sum()

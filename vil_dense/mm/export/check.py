@@ -38,15 +38,24 @@ def check_sizes(height: int, width: int) -> list[tuple[int, int, int]]:
 
 
 @torch.no_grad()
-def compare(run: Run, reference: Run, inputs: Sequence[Tensor]) -> list[Agreement]:
+def compare(
+    run: Run, reference: Run, inputs: Sequence[Tensor], say: Callable[[str], None] = lambda text: None
+) -> list[Agreement]:
     """Returns the agreement for each input: logits (B, K, H, W), or classes (B, H, W), of `run` and `reference`.
+
+    Args:
+        run, reference: the exported network, and the segmentor.
+        inputs: of several sizes.
+        say: receives a text before each size is checked.
 
     Raises:
         ValueError: `run` fails at an input, or its result is another one.
     """
     agreements = []
-    for x in inputs:
-        shape, expected = tuple(x.shape), reference(x)
+    for number, x in enumerate(inputs, 1):
+        shape = tuple(x.shape)
+        say(f"checking size {number} of {len(inputs)}, {' x '.join(map(str, shape))}")
+        expected = reference(x)
         try:
             found = run(x)
         except Exception as error:  # of any runtime

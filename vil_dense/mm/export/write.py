@@ -55,6 +55,7 @@ def export(
     layout: str | None = None,
     name: str = "",
     licence: str = "",
+    say: Callable[[str], None] = lambda text: None,
 ) -> Exported:
     """Writes a trained segmentor to a file whose results are those of the segmentor at five sizes.
 
@@ -64,6 +65,7 @@ def export(
         layout: of uint8 RGB pictures, `NHWC` or `NCHW`: the file scales them itself and gives classes (B, H, W). None:
             the file maps normalised windows (B, C, H, W), float32, to logits (B, K, H, W).
         name, licence: see `publish`.
+        say: receives a text before each step.
 
     Raises:
         ValueError: the model has a part that cannot be described or exported, or the results differ.
@@ -80,10 +82,15 @@ def export(
     inputs = [_example(segmentor, layout, *size) for size in check_sizes(*_crop(trained))]
 
     def save(part: Path) -> None:
+        say(f"exporting as {format}, which takes minutes for 24 blocks")
         kind.save(network, inputs[1], part, texts, LOGITS if layout is None else CLASSES)
+        say("loading the exported file")
         run, reference = kind.open(part), _reference(segmentor, layout)
-        agreements = compare(run, reference, inputs)
+        agreements = compare(run, reference, inputs, say)
+        say("timing")
         found.append(Exported(part.stat().st_size, agreements, seconds(reference, inputs[0]), seconds(run, inputs[0])))
+
+        say(f"writing {out}")
 
     write_whole(out, save)
     return found[0]

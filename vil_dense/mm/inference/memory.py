@@ -7,6 +7,7 @@ import torch
 from mmseg.models.segmentors import EncoderDecoder
 
 from vil_dense.backbones.memory import GIB, LiveMemory
+from vil_dense.backbones.step_cost import input_channels
 from vil_dense.mm.inference.sliding_window import BAND_BYTES, cut, keeps_head_resolution
 from vil_dense.mm.inference.tiled_upernet import Size, decode
 from vil_dense.mm.models.backbone import ViL
@@ -83,10 +84,11 @@ def estimate(model: EncoderDecoder, inputs: Size, size: Size, batch: int = 1) ->
     maps = (feature_maps + BLOCK_MAPS) * tokens + SCAN_MAPS * min(tokens, 512)
     head, logits = _head(model, (batch, dim, *grid), feature_maps)
     overlapping = sum(top < windows.window[0] for top in windows.tops)
+    channels = input_channels(model.backbone)
     band = min(BAND_BYTES, 4 * model.out_channels * max(size[0] * size[1], inputs[0] * inputs[1]))
     return Estimate(
         model=sum(x.numel() * x.element_size() for x in (*model.parameters(), *model.buffers())),
-        picture=(2 * 3 + 1) * size[0] * size[1] + 4 * 3 * inputs[0] * inputs[1],
+        picture=(2 * channels + 1) * size[0] * size[1] + 4 * channels * inputs[0] * inputs[1],
         waiting=(overlapping * len(windows.lefts) - batch) * logits // batch,
         backbone=4 * batch * dim * maps,
         head=head,

@@ -11,10 +11,14 @@ from mmengine.registry import TRANSFORMS
 from PIL import Image
 
 from vil_dense.mm.datasets.folders.pairs import few
+from vil_dense.mm.datasets.label_ids import IGNORED
 from vil_dense.mm.datasets.pictures import open_picture
+from vil_dense.mm.datasets.transforms.raster import ignore_nodata, valid_pixels_of
 
 MOST_VALUES = 4096
 """Values of a mask; a file with more is a picture."""
+NODATA = -(2**31)
+"""Value of pixels that a GeoTIFF marks as nodata."""
 GREYS = ("1", "L", "LA", "P", "PA", "I", "I;16", "I;16B", "I;16L")
 """Pillow's modes of one number for each pixel (and transparency)."""
 
@@ -74,33 +78,43 @@ class Values:
 def read_mask(path: Path, colours: bool = False) -> np.ndarray:
     """Reads the values of a mask, (H, W) int32: ids, or colours as red * 65536 + green * 256 + blue.
 
-    A palette gives ids, and colours if `colours` asks for them. Grey values saved as colours are ids.
+    A palette gives ids, and colours if `colours` asks for them. Grey values saved as colours are ids. Nodata pixels of
+    a GeoTIFF are `NODATA`.
 
     Raises:
         ValueError: the file is damaged, lossy (JPEG), has numbers that are no integers, or colours in place of ids.
+        ImportError: it has a nodata value, and `rasterio` is not installed.
     """
-    mask = _open(path)
+    return _values(_open(path), path, colours)
+
+
+def _values(mask: Image.Image, path: Path, colours: bool) -> np.ndarray:
+    """Returns the values of the mask that was read from `path`, see `read_mask`."""
     if colours:
-        return packed(np.asarray(mask.convert("RGB")))
-    if mask.mode in GREYS:
-        pixels = np.asarray(mask.getchannel(0) if mask.mode in ("LA", "PA") else mask)
-        return pixels.astype(np.int32)
-    channels = np.asarray(mask.convert("RGB"))
-    if (channels != channels[..., :1]).any():
-        raise ValueError(f"{path} has colours, and ids were expected: set coding='colours' of the data set")
-    return channels[..., 0].astype(np.int32)
+        values = packed(np.asarray(mask.convert("RGB")))
+    elif mask.mode in GREYS:
+        values = np.asarray(mask.getchannel(0) if mask.mode in ("LA", "PA") else mask).astype(np.int32)
+    else:
+        channels = np.asarray(mask.convert("RGB"))
+        if (channels != channels[..., :1]).any():
+            raise ValueError(f"{path} has colours, and ids were expected: set coding='colours' of the data set")
+        values = channels[..., 0].astype(np.int32)
+    valid = valid_pixels_of(path)
+    if valid is not None:
+        values[~valid] = NODATA
+    return values
 
 
 def count_values(path: Path) -> MaskValues:
-    """Counts the values of a mask; raises as `read_mask` does."""
+    """Counts the values of a mask, without nodata pixels; raises as `read_mask` does."""
     mask = _open(path)
     if mask.mode not in GREYS:
-        channels = np.asarray(mask.convert("RGB"))
-        seen = _count(packed(channels))
+        pixels = _values(mask, path, colours=True)
+        seen = _count(pixels)
         grey = all(value % 0x010101 == 0 for value in seen)
         ids = Counter({value // 0x010101: count for value, count in seen.items()}) if grey else None
-        return MaskValues(channels.shape[:2], ids, seen, {})
-    pixels = read_mask(path)
+        return MaskValues(pixels.shape, ids, seen, {})
+    pixels = _values(mask, path, colours=False)
     ids, palette = _count(pixels), {}
     if mask.mode == "P":
         table = np.array(mask.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
@@ -128,7 +142,7 @@ def _recoloured(ids: Counter[int], palette: dict[int, int]) -> Counter[int]:
 
 
 def _count(values: np.ndarray) -> Counter[int]:
-    found, counts = np.unique(values, return_counts=True)
+    found, counts = np.unique(values[values != NODATA], return_counts=True)
     return Counter(dict(zip(found.tolist(), counts.tolist(), strict=True)))
 
 
@@ -148,13 +162,15 @@ class LoadMask(BaseTransform):
     """Reads `seg_map_path` to `gt_seg_map`, (H, W) uint8: the class of each pixel, 255 where it is ignored.
 
     `label_map` of the sample gives the class of each value; `coding` says whether values are `ids` or `colours`.
+    Nodata pixels of a mask, and those of which no band of the picture at `img_path` is valid, are ignored (GeoTIFF).
 
     Raises:
         ValueError: the mask cannot be read, or holds a value that `label_map` does not know; names both.
+        ImportError: a file has a nodata value, and `rasterio` is not installed.
     """
 
     def transform(self, results: dict) -> dict:
-        path, label_map = Path(results["seg_map_path"]), results["label_map"]
+        path, label_map = Path(results["seg_map_path"]), {**results["label_map"], NODATA: IGNORED}
         colours = results.get("coding") == "colours"
         values = read_mask(path, colours)
         known = np.array(sorted(label_map))
@@ -165,7 +181,9 @@ class LoadMask(BaseTransform):
                 f"{path} holds {found}, which no class of the data set has: add it to classes.json, or to ignore"
             )
         classes = np.array([label_map[value] for value in known.tolist()], dtype=np.uint8)
-        results["gt_seg_map"] = classes[places]
+        label = classes[places]
+        ignore_nodata(label, results["img_path"], path)
+        results["gt_seg_map"] = label
         results.setdefault("seg_fields", []).append("gt_seg_map")
         return results
 

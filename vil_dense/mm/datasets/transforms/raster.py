@@ -7,6 +7,7 @@ COG) is opened: other drivers of GDAL may follow what a file names to other file
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
+from PIL import Image
 
 from vil_dense.mm.datasets.label_ids import IGNORED, trained_ids
 
 CACHE_BYTES = 2**26
 """Size of GDAL's cache of decoded blocks; its own default is a share of the machine's memory."""
+NODATA_TAG = 42113
+"""Number of the TIFF tag in which GDAL stores the nodata value."""
 SAMPLE_PX = 1024
 """Percentiles of a raster are those of its pixels on a grid of at most this many rows and columns."""
 
@@ -215,14 +219,43 @@ class LoadRasterAnnotations(BaseTransform):
         label = trained_ids(results)[ids].astype(np.uint8)
         if valid is not None:
             label[~valid[0]] = IGNORED
-        with open_raster(results["img_path"]) as dataset:
-            if dataset.shape != label.shape:
-                (height, width), (rows, columns) = dataset.shape, label.shape
-                raise ValueError(f"{dataset.name} is {height} x {width} px and its label {path} {rows} x {columns}")
-            label[~valid_pixels(dataset, choose_bands(dataset, None))] = IGNORED
+        ignore_nodata(label, results["img_path"], path)
         results["gt_seg_map"] = label
         results.setdefault("seg_fields", []).append("gt_seg_map")
         return results
+
+
+def ignore_nodata(label: np.ndarray, image_path: str | Path, label_path: str | Path) -> None:
+    """Sets the pixels of `label`, (H, W) uint8, to 255 of which no band of the TIFF at `image_path` is valid.
+
+    Raises:
+        ValueError: the TIFF is damaged, or has another size than its label.
+        ImportError: it has a nodata value, and `rasterio` is not installed.
+    """
+    valid = valid_pixels_of(image_path)
+    if valid is None:
+        return
+    if valid.shape != label.shape:
+        (height, width), (rows, columns) = valid.shape, label.shape
+        raise ValueError(f"{image_path} is {height} x {width} px and its label {label_path} {rows} x {columns}")
+    label[~valid] = IGNORED
+
+
+def valid_pixels_of(path: str | Path) -> np.ndarray | None:
+    """Returns where any band of a TIFF is valid, (H, W) bool; None for files of other endings.
+
+    Raises:
+        ValueError: the TIFF is damaged.
+        ImportError: it has a nodata value, and `rasterio` is not installed.
+    """
+    if Path(path).suffix.lower() not in (".tif", ".tiff"):
+        return None
+    if find_spec("rasterio") is None:
+        with Image.open(path, formats=["TIFF"]) as picture:
+            if NODATA_TAG not in picture.getexif():
+                return None
+    with open_raster(path) as dataset:
+        return valid_pixels(dataset, choose_bands(dataset, None))
 
 
 def valid_pixels(dataset: Any, bands: Sequence[int], window: Any = None) -> np.ndarray:

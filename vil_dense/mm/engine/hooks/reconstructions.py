@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from markupsafe import Markup
 from mmengine.dataset import default_collate
 from mmengine.dist import is_main_process
 from mmengine.registry import HOOKS
@@ -15,13 +16,19 @@ from vil_dense.mm.datasets.seeding import SampleKey
 from vil_dense.mm.engine.hooks.reports import RunReportHook, read_scalars
 from vil_dense.mm.utils.unwrap import unwrap
 from vil_dense.mm.visualization import draw
+from vil_dense.report import gallery, jpeg_uri
+from vil_dense.report.page import note
+
+CAPTIONS = ("input", "masked input", "reconstruction")
+"""Names the pictures in each row of `MaskedImageModel.panels`."""
 
 
 @HOOKS.register_module()
 class ReconstructionHook(RunReportHook):
     """Reports a pretraining by reconstruction, and draws input | masked | reconstructed for a few samples.
 
-    The samples, their crops and their masks are the same in every panel, so that the steps can be compared.
+    The samples, their crops and their masks are the same in every panel, so that the steps can be compared. The last
+    panel is also a section of the run's page.
 
     Args:
         samples: number of samples, evenly spread over the training data.
@@ -39,6 +46,7 @@ class ReconstructionHook(RunReportHook):
         if samples < 1 or interval < 1:
             raise ValueError(f"samples and interval are whole numbers from 1 on, got {samples} and {interval}")
         self.samples, self.interval = samples, interval
+        self.drawn: list[list[np.ndarray]] = []
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
@@ -61,11 +69,17 @@ class ReconstructionHook(RunReportHook):
         model.eval()
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(runner.seed)
-            rows = model.panels(batch)
+            self.drawn = model.panels(batch)
         model.train(training)
         path = Path(runner.work_dir) / f"pictures/reconstructions_{step}.png"
-        save_png(path, draw.stack([draw.side_by_side(row) for row in rows]))
+        save_png(path, draw.stack([draw.side_by_side(row) for row in self.drawn]))
         return path
+
+    def parts(self, runner: Runner, split: str) -> tuple[list[Markup], dict[str, list[Markup]]]:
+        rule = f"Training samples after {runner.iter} steps; pictures/ has the same samples after earlier steps."
+        uris = [[jpeg_uri(picture) for picture in row] for row in self.drawn]
+        rows = [gallery(dict(zip(CAPTIONS, row, strict=True))) for row in uris]
+        return [], {"Reconstructions": [note(rule), *rows] if rows else []}
 
     def result(self, runner: Runner, metrics: dict[str, float], split: str) -> str:
         """Returns the last logged loss of the masked places, and the first one if there are two."""

@@ -131,7 +131,7 @@ class RunReportHook(Hook):
             best=best,
             curves=charts,
             times=times,
-            more=self.parts(runner, split) if metrics else ((), {}),
+            more=self.parts(runner, split),
         )
         runner.logger.info(f"report: {path}")
 
