@@ -195,7 +195,8 @@ def _loss(model: nn.Module, step: Step) -> Tensor:
         return model(torch.zeros(step.batch, 3, *step.size), mode="loss")["loss"]
     if not isinstance(model, EncoderDecoder):
         volumes = cast(Any, model)  # a `VolumeSegmentor` or `MaskedVolumeModel`, which this module does not import
-        shape, device = (step.batch, len(volumes.plan["channels"]), *step.size), next(model.parameters()).device
+        channels = len(volumes.plan["channels"]) + len(volumes.plan.get("first_stage", ()))
+        shape, device = (step.batch, channels, *step.size), next(model.parameters()).device
         return stand_in_loss(volumes.logits(torch.zeros(shape, device=device)))
     label = torch.zeros(step.batch, *step.size, dtype=torch.long)
     features = model.extract_feat(torch.zeros(step.batch, 3, *step.size))
