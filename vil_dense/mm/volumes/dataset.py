@@ -44,8 +44,8 @@ class VolumeDataset(Dataset):
         augment: options of `medical.data.transforms.augmentation`.
         cache_gib: cap on the cases held in memory, GiB: preprocessed ones for training, else as they are read.
         check_s: how long files are read and checked first, s; None reads none. Configs say `label_check`.
-        cascade: in the second stage of a cascade, for training, the folder of the cross-validation whose masks the
-            network sees, see `medical.cascade.with_masks`.
+        cascade: folder of the cross-validation whose masks the patches of a second stage have as further channels, see
+            `medical.cascade.with_masks`.
 
     Raises:
         ValueError, FileNotFoundError: a fault of the data, the case named.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
-SHARED = ("plan", "data_root", "datalist", "fold", "patient")
+SHARED = ("plan", "data_root", "datalist", "fold", "patient", "cascade")
 """Keys that the parts of a volume config have in common, and that its top level overrides."""
 
 
@@ -31,7 +31,7 @@ def resolve_plan(cfg: Config) -> str:
     cfg.plan = dict(read_plan(cfg.plan))
     before, check = cfg.get("shared", {}), cfg.get("label_check", {})
     _resolve_cascade(cfg, before)
-    cfg.shared = {key: cfg[key] for key in (*SHARED, "cascade") if key in cfg}
+    cfg.shared = {key: cfg[key] for key in SHARED if key in cfg}
     if cfg.get("fold") == "all":
         cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
 
@@ -46,8 +46,6 @@ def resolve_plan(cfg: Config) -> str:
             continue
         # Pretraining without labels has no folds.
         share(loader.dataset, *(SHARED[:3] if loader.dataset.type == "UnlabelledVolumes" else SHARED))
-        if split == "train" and cfg.get("cascade"):
-            share(loader.dataset, "cascade")
         if check is None or "seconds" in check:
             loader.dataset.setdefault("check_s", None if check is None else part_of_time * check["seconds"])
         if loader.batch_size in (None, before.get("batch_size") if split == "train" else None):
