@@ -97,6 +97,11 @@ def main() -> int:
         from vil_dense.medical.networks.nets import build_network
 
         plan = cfg.model.plan = dict(read_plan(cfg.model.plan))
+        if "first_stage" in plan:
+            raise ValueError(
+                f"{run} is the second stage of a cascade, and a bundle holds one network: predict with "
+                "tools/volumes/predict.py, or export the first stage"
+            )
         checkpoint = Path(args.checkpoint) if args.checkpoint else last_checkpoint(run)
         content = load_safely(str(checkpoint))
         weights = merge_lora(weights_of(content))

@@ -63,7 +63,8 @@ def describe(made: dict[str, Any]) -> list[str]:
         spacing = ",".join(f"{mm:g}" for mm in coarse["spacing_mm"])
         lines.append(
             f"low resolution: a patch of {coarse['patch_mm']} mm sees too little of {coarse['structure']}, whose "
-            f"median extent is {coarse['extent_mm']} mm; with --set spacing_mm=[{spacing}] it sees all of it"
+            f"median extent is {coarse['extent_mm']} mm; with --set spacing_mm=[{spacing}] it sees all of it, and a "
+            "cascade uses both spacings"
         )
     return lines
 

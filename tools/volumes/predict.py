@@ -128,6 +128,7 @@ def describe_survey(
         estimate(networks, largest, plan, windows, len(networks) if by_network else 1)
         for networks, plan, windows in configurations
     ]
+    # of a cascade the second stage takes more than the first, whose weights it holds
     expected = max(estimates, key=lambda one: one.total)._replace(weights=sum(one.weights for one in estimates))
     windows = max(survey.windows.values())
     sizes = f"{' x '.join(map(str, largest.shape))} voxels, {windows} window{'s' * (windows != 1)}"
@@ -143,11 +144,12 @@ def describe_time(survey: "Survey", configurations: "list[Configuration]", mirro
     from vil_dense.medical.data.mirroring import mirror_axes
     from vil_dense.medical.inference.volume_memory import window_seconds
     from vil_dense.medical.inference.volume_windows import SlidingWindow
+    from vil_dense.medical.networks.nets import input_channels
 
     times = []
-    for networks, plan, windows in configurations:
+    for networks, plan, windows in (stage for configuration in configurations for stage in configuration.stages):
         views = len(networks) * (2 ** len(mirror_axes(plan)) if mirror else 1)
-        times.append(views * window_seconds(networks[0], len(plan["channels"]), windows or SlidingWindow.of(plan)))
+        times.append(views * window_seconds(networks[0], input_channels(plan), windows or SlidingWindow.of(plan)))
     seconds = sum(survey.windows.values()) * sum(times) / len(times)
     return f"time: about {seconds:.2g} {'' if device == 'cuda' else 'CPU '}s for the windows of all volumes"
 

@@ -21,7 +21,7 @@ from vil_dense.medical.data.plan_schema import read_plan
 from vil_dense.medical.label_map import LabelMap, written_labels
 from vil_dense.medical.postprocess import Steps, check_steps
 
-MODEL = ("plan", "network", "overlap", "window_batch")
+MODEL = ("plan", "network", "overlap", "window_batch", "first_stage")
 """Options of `VolumeSegmentor` that a prediction depends on; the others belong to its training."""
 
 

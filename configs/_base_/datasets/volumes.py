@@ -3,12 +3,14 @@
 The file of a data set defines `plan` and `data_root` and writes them into the parts below, so that MMEngine builds these.
 A command replaces them for all parts: `--cfg-options plan=FILE data_root=DIR fold=1` (`resolve_plan` in
 vil_dense/mm/engine/resolve/config.py). `shared` holds what was written, so that a value set in one part only
-is recognised and not overwritten.
+is recognised and not overwritten. `cascade` is the folder of a finished cross-validation, whose masks the network sees
+as well, see vil_dense/medical/README.md.
 """
 
 datalist = None
 fold = 0
 patient = None
+cascade = None
 train_dataloader = dict(
     batch_size=2,
     num_workers=0,

@@ -139,7 +139,8 @@ def preprocessed_bytes(case: Case, plan: Plan) -> int:
     """Returns the bytes of a case after `transforms.training_cases`, from its header."""
     file = read_grid(case.images[0])
     shape = PlanGrid.over(file.shape, file.affine, plan).shape
-    return math.prod(map(max, shape, plan["patch_vox"])) * (4 * len(plan["channels"]) + 1)
+    masks = 2 if "first_stage" in plan else 1  # uint8 each
+    return math.prod(map(max, shape, plan["patch_vox"])) * (4 * len(plan["channels"]) + masks)
 
 
 class Cases(Dataset):

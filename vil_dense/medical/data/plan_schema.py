@@ -11,7 +11,8 @@ A plan is a mapping with
 and, after planning, `batch_size`, `network` (options of `ViLUNet3D`), `flip_axes` (axes along which volumes are
 mirrored, see `mirroring`) and `median_size_vox`. With `nan_background`, a number, voxels of NaN are read as this value;
 without it they are an error. `class_order`, `regions_class_order` and `ignore_label` say more of the labels, see
-`label_map`.
+`label_map`. In the second stage of a `cascade`, `first_stage` lists the values of each structure of the first stage's
+mask, e.g. [[1], [2]]: the network sees each structure as a further channel, 1 inside and 0 outside.
 """
 
 import math
@@ -29,8 +30,8 @@ Plan = Mapping[str, Any]
 
 PLAN_KEYS = ("channels", "labels", "orientation", "spacing_mm", "patch_vox", "intensity")
 LABEL_KEYS = ("class_order", "regions_class_order", "ignore_label")
-PLANNED = ("batch_size", "network", "flip_axes", "median_size_vox", "nan_background", *LABEL_KEYS)
-"""Keys that planning adds; those from `nan_background` on only where they are needed."""
+PLANNED = ("batch_size", "network", "flip_axes", "median_size_vox", "nan_background", "first_stage", *LABEL_KEYS)
+"""Keys that planning, or a cascade, adds; those from `nan_background` on only where they are needed."""
 
 
 def read_plan(plan: Plan | str | Path) -> Plan:
@@ -142,6 +143,12 @@ def _check_nan_background(plan: Plan) -> None:
         raise ValueError(f"a plan's nan_background is a finite number, got {value!r}")
 
 
+def _check_first_stage(plan: Plan) -> None:
+    groups = plan["first_stage"]
+    if not groups or not all(own and all(isinstance(value, int) and value > 0 for value in own) for own in groups):
+        raise ValueError(f"a plan's first_stage has a list of values above 0 for each structure, got {groups!r}")
+
+
 PLAN_CHECKS: dict[str, Callable[[Plan], None]] = {
     "channels": _check_channels,
     "labels": check_labels,
@@ -153,4 +160,5 @@ PLAN_CHECKS: dict[str, Callable[[Plan], None]] = {
     "network": _check_network,
     "flip_axes": _check_flip_axes,
     "nan_background": _check_nan_background,
+    "first_stage": _check_first_stage,
 }

@@ -27,13 +27,18 @@ from monai.transforms import (
 from torch import Tensor
 
 from vil_dense.medical.data.cases import read_case
+from vil_dense.medical.data.first_stage import AddFirstStaged
 from vil_dense.medical.data.mirroring import mirror_axes
 from vil_dense.medical.data.plan_schema import Plan, read_plan
 from vil_dense.medical.data.preprocess import PlanGrid, network_input
 from vil_dense.medical.datalists.datalist import Case
+from vil_dense.medical.io.grid import Grid
+from vil_dense.medical.io.volumes import check_same_grid, read_label
 from vil_dense.medical.label_map import LabelMap
 
 KEYS = ("image", "label")
+FIRST_STAGE = "first_stage"
+"""Key of the mask of a first stage, see `cascade`."""
 FEW_SLICES = 3
 """Ratio of the longest to the shortest axis of a patch, in voxels, above which it is rotated within its slices alone,
 as in nnU-Net: other rotations would turn most voxels of the slices out of the patch."""
@@ -43,13 +48,15 @@ class LoadCased(MapTransform):
     """Reads the files of a case by `reader.read_case`, which checks them, unlike MONAI's `LoadImaged`.
 
     `image`, a path or one for each channel, becomes (C, I, J, K) float32, `label` (1, I, J, K) uint8, as MetaTensors on
-    the grid of the file. `label` is read only if it is among the `keys`.
+    the grid of the file, and so does `first_stage`, a mask on the same grid. `label` and `first_stage` are read only if
+    they are among the `keys`.
     """
 
     def __init__(self, keys: KeysCollection, plan: Plan) -> None:
         super().__init__(keys)
         self.channels, self.labels = len(plan["channels"]), LabelMap.of(plan).file_values
         self.nan = plan.get("nan_background")
+        self.first_stage = {0, *(value for own in plan.get(FIRST_STAGE, ()) for value in own)}
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         case = Case.from_dict(data)
@@ -58,9 +65,22 @@ class LoadCased(MapTransform):
         named = case.images[0].with_name(f"{case.name}.nii.gz")
         meta = dict(filename_or_obj=str(named), spatial_shape=np.array(grid.shape))
         volumes = dict(image=image) if label is None else dict(image=image, label=label[None])
+        if FIRST_STAGE in self.keys:
+            volumes[FIRST_STAGE] = self._read_mask(case, grid)[None]
         affine = torch.from_numpy(grid.affine)
         placed = {key: MetaTensor(torch.from_numpy(x), affine, dict(meta)) for key, x in volumes.items()}
         return {**data, **placed}
+
+    def _read_mask(self, case: Case, grid: Grid) -> np.ndarray:
+        """Returns the mask of the first stage, (I, J, K) uint8, or int32 with values above 255."""
+        if case.first_stage is None:
+            raise ValueError(f"case {case.name} has no mask of a first stage, which the plan's network sees")
+        try:
+            mask, mask_grid = read_label(case.first_stage, self.first_stage)
+            check_same_grid(grid, mask_grid)
+        except (FileNotFoundError, ValueError) as error:
+            raise ValueError(f"case {case.name}: {error}") from None
+        return mask if mask.dtype == np.uint8 else mask.astype(np.int32)  # MONAI pads no uint16
 
 
 class EncodeLabelsd(MapTransform):
@@ -108,7 +128,7 @@ class ToStructuresd(MapTransform):
 class ToPlanGridd(MapTransform):
     """Resamples a case of `LoadCased` to the plan's grid by `preprocess.PlanGrid` and normalises the intensities.
 
-    `image` becomes (C, I', J', K') float32, `label` (1, I', J', K') uint8, plain tensors.
+    `image` becomes (C, I', J', K') float32, the others (1, I', J', K') of their dtype, plain tensors.
     """
 
     def __init__(self, keys: KeysCollection, plan: Plan) -> None:
@@ -135,8 +155,14 @@ def training_cases(plan: Plan | str | Path) -> Compose:
     # 20,000 voxels of each class are enough for sampling; the indices of all would take more memory than the volume.
     count = labels.first_group + len(labels.groups)
     places = ClassesToIndicesd("label", num_classes=count, max_samples_per_class=20000)
-    grid = [ToPlanGridd(KEYS, plan), SpatialPadd(KEYS, plan["patch_vox"])]
-    return Compose([LoadCased(KEYS, plan), *encode, *grid, places])
+    keys = _keys(plan)
+    grid = [ToPlanGridd(keys, plan), SpatialPadd(keys, plan["patch_vox"])]
+    return Compose([LoadCased(keys, plan), *encode, *grid, places])
+
+
+def _keys(plan: Plan) -> tuple[str, ...]:
+    """Returns the keys of a training case that hold volumes."""
+    return (*KEYS, FIRST_STAGE) if FIRST_STAGE in plan else KEYS
 
 
 def augmentation(
@@ -151,6 +177,8 @@ def augmentation(
 ) -> Compose:
     """Returns the random transforms: crop a patch, rotate, scale and mirror it, and change its intensities.
 
+    In the second stage of a cascade `first_stage.AddFirstStaged` is the last of them.
+
     Args:
         foreground: probability that the patch is centred on a voxel of a foreground class (of a label value, if classes
             are regions), each equally likely. No patch is centred on a voxel without annotation.
@@ -163,7 +191,7 @@ def augmentation(
     labels = LabelMap.of(plan)
     others = len(labels.groups) - 1
     ratios = [*[0.0] * labels.first_group, 1 - foreground, *[foreground / others] * others]
-    keys, classes = ("image", "label"), len(ratios)
+    keys, classes = _keys(plan), len(ratios)
     size = tuple(plan["patch_vox"])
     axes = mirror_axes(plan) if flip_axes is None else flip_axes
     return Compose(
@@ -174,7 +202,7 @@ def augmentation(
                 prob=prob,
                 rotate_range=_rotations(plan, rotate_deg),
                 scale_range=(scale,) * 3,
-                mode=("bilinear", "nearest"),
+                mode=("bilinear", *["nearest"] * (len(keys) - 1)),
                 padding_mode="zeros",
             ),
             *(RandFlipd(keys, prob=0.5, spatial_axis=axis) for axis in axes),
@@ -182,6 +210,7 @@ def augmentation(
             RandGaussianSmoothd("image", (0.5, 1.0), (0.5, 1.0), (0.5, 1.0), prob=intensity_prob),
             RandScaleIntensityd("image", factors=0.25, prob=intensity_prob),
             RandAdjustContrastd("image", prob=intensity_prob, gamma=(0.7, 1.5), retain_stats=True),
+            *([AddFirstStaged(plan)] if FIRST_STAGE in plan else []),
         ]
     )
 

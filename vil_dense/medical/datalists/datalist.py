@@ -20,20 +20,24 @@ _FOLDERS = (("imagesTr", "labelsTr"), ("images", "labels"))
 @dataclass(frozen=True)
 class Case:
     """Stores the files of a case: images (one for each channel, or one for all; for DICOM a folder, or a file of the
-    series), label, the fold of its entry, and the only index of a fourth axis that is read, if not all are."""
+    series), label, the fold of its entry, the only index of a fourth axis that is read, if not all are, and the mask of
+    the first stage of a `cascade`."""
 
     name: str
     images: tuple[Path, ...]
     label: Path | None
     fold: int | None = None
     frame: int | None = None
+    first_stage: Path | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns `name`, `image` (a path, or one for each channel), and if any `label` and `frame`, for transforms."""
+        """Returns `name`, `image` (a path, or one for each channel) and, if any, `label`, `frame` and `first_stage`."""
         paths = [str(path) for path in self.images]
         item: dict[str, Any] = dict(name=self.name, image=paths[0] if len(paths) == 1 else paths)
         if self.frame is not None:
             item["frame"] = self.frame
+        if self.first_stage is not None:
+            item["first_stage"] = str(self.first_stage)
         return item if self.label is None else {**item, "label": str(self.label)}
 
     @classmethod
@@ -41,7 +45,9 @@ class Case:
         """Returns the case of a dictionary of `as_dict`; the default name is that of its first file."""
         images = item["image"] if isinstance(item["image"], (list, tuple)) else [item["image"]]
         label = Path(item["label"]) if item.get("label") else None
-        return cls(item.get("name") or case_name(images[0]), tuple(map(Path, images)), label, frame=item.get("frame"))
+        first = Path(item["first_stage"]) if item.get("first_stage") else None
+        name = item.get("name") or case_name(images[0])
+        return cls(name, tuple(map(Path, images)), label, frame=item.get("frame"), first_stage=first)
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,8 @@ class Folder:
                 survey.grids[case.name] = grids[0]
                 survey.windows[case.name] = sum(
                     windows.count(PlanGrid.over(grids[0].shape, grids[0].affine, plan).shape)
-                    for _, plan, windows in self.configurations
+                    for configuration in self.configurations
+                    for _, plan, windows in configuration.stages
                 )
         return survey
 

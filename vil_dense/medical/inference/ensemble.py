@@ -30,11 +30,29 @@ SLAB_BYTES = 2**27
 
 
 class Configuration(NamedTuple):
-    """Stores the networks of one plan, in eval mode, and the windows in which they see a volume."""
+    """Stores the networks of one plan, in eval mode, and the windows in which they see a volume.
+
+    Networks of the second stage of a `cascade` hold those of their first stage as `first_stage`, each with its `plan`
+    and `windows`.
+    """
 
     networks: Sequence[nn.Module]
     plan: Plan
     windows: SlidingWindow
+
+    @property
+    def first_stage(self) -> "Configuration | None":
+        """Returns the networks of the first stage, whose mean gives the mask that the second sees; None without."""
+        if "first_stage" not in self.plan:
+            return None
+        held: list[Any] = [first for network in self.networks for first in getattr(network, "first_stage", ())]
+        return Configuration(held, held[0].plan, held[0].windows) if held else None
+
+    @property
+    def stages(self) -> "list[Configuration]":
+        """Lists the configurations that see a volume one after another."""
+        first = self.first_stage
+        return [self] if first is None else [first, self]
 
 
 def check_configurations(configurations: Sequence[Configuration]) -> None:
@@ -79,7 +97,11 @@ def predict_mean(
     """
 
     def run(configuration: Configuration, filled: np.ndarray | None, maps: np.ndarray | None = None) -> np.ndarray:
-        options: dict[str, Any] = dict(mirror=mirror, device=device, probabilities=filled, uncertainty=maps, done=done)
+        options: dict[str, Any] = dict(mirror=mirror, device=device, done=done)
+        if first := configuration.first_stage:
+            mask = predict(first.networks, image, affine, first.plan, first.windows, **options)
+            options["first_stage"] = mask
+        options |= dict(probabilities=filled, uncertainty=maps)
         return predict(configuration.networks, image, affine, configuration.plan, configuration.windows, **options)
 
     if len(configurations) == 1:

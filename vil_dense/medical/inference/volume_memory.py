@@ -15,6 +15,7 @@ from vil_dense.medical.inference.volume_predictor import stitch_device, stitched
 from vil_dense.medical.inference.volume_windows import SlidingWindow
 from vil_dense.medical.io.grid import Grid
 from vil_dense.medical.label_map import LabelMap
+from vil_dense.medical.networks.nets import input_channels
 
 SLABS = 5
 """Arrays of `SLAB_BYTES` that are live while rows are resampled or converted to classes."""
@@ -65,13 +66,14 @@ def estimate(
     windows = windows or SlidingWindow.of(plan)
     after = PlanGrid.over(grid.shape, grid.affine, plan).shape
     outputs = members * len(LabelMap.of(plan).outputs)
-    channels, voxels, plan_voxels = len(plan["channels"]), math.prod(grid.shape), math.prod(after)
-    image, resampled = 4 * channels * voxels, 4 * channels * plan_voxels
+    channels, inputs = len(plan["channels"]), input_channels(plan)
+    voxels, plan_voxels = math.prod(grid.shape), math.prod(after)
+    image, resampled = 4 * channels * voxels, 4 * inputs * plan_voxels
     slabs = SLABS * min(SLAB_BYTES, 4 * outputs * max(voxels, plan_voxels))
     weights = sum(x.nbytes for net in networks for x in (*net.parameters(), *net.buffers()))
     device = next(networks[0].parameters()).device
     stitched = stitched_bytes(after, outputs, windows)
-    inside, scores = network_bytes(networks[0], channels, windows), OVERHEAD * 2 * stitched
+    inside, scores = network_bytes(networks[0], inputs, windows), OVERHEAD * 2 * stitched
     if device.type == "cpu":
         on_cpu, on_gpu = scores + max(inside, OVERHEAD * slabs), 0.0
     elif torch.device(stitch_device(device, stitched)).type == "cpu":

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vil_dense.backbones.memory import free_memory
+from vil_dense.medical.data.first_stage import structure_channels, with_structures
 from vil_dense.medical.data.mirroring import mirror_axes
 from vil_dense.medical.data.plan_schema import Plan
 from vil_dense.medical.data.preprocess import Axis, PlanGrid, network_input, slabs
@@ -35,6 +36,7 @@ def predict(
     device: torch.device | str = "cpu",
     probabilities: np.ndarray | None = None,
     uncertainty: np.ndarray | None = None,
+    first_stage: np.ndarray | None = None,
     done: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
     """Returns the mask, (I, J, K) uint8 (uint16 with values above 255), on the grid of the image, see `LabelMap`.
@@ -51,7 +53,11 @@ def predict(
         probabilities: an array (I, J, K, outputs) uint16 to fill with probabilities times `PROBABILITY_STEPS`.
         uncertainty: an array (I, J, K, maps) float32 to fill with the `uncertainty.uncertainty_maps` of the networks.
             The scores of each network are then held at the same time.
+        first_stage: the mask (I, J, K) that the networks of a plan with `first_stage` see as well.
         done: called after each window.
+
+    Raises:
+        ValueError: the networks see the mask of a first stage, and there is none.
     """
     windows = windows or SlidingWindow.of(plan)
     known, shape = LabelMap.of(plan), image.shape[1:]
@@ -62,10 +68,17 @@ def predict(
     probability_view = None if probabilities is None else grid.oriented(probabilities)
     uncertainty_view = None if uncertainty is None else grid.oriented(uncertainty)
     members = 1 if uncertainty is None else len(networks)
+    inputs = network_input(image, grid, plan)
+    if groups := plan.get("first_stage"):
+        if first_stage is None:
+            raise ValueError(
+                "the network is the second stage of a cascade, and sees the mask of its first stage as well"
+            )
+        inputs = with_structures(inputs, structure_channels(grid.label(first_stage).numpy(), groups))
     axis = windows.stream_axis(grid.shape)
     rows = score_rows(
         networks if members == 1 else [Members(networks)],
-        network_input(image, grid, plan),
+        inputs,
         windows,
         axis,
         mirror=mirror_axes(plan) if mirror else (),

@@ -27,6 +27,11 @@ NETWORKS: dict[str, type[nn.Module]] = {
 OWN = ("ViLUNet3D", "ViLUNETR3D")
 
 
+def input_channels(plan: Mapping[str, Any]) -> int:
+    """Returns the number of channels that the network sees: those of the image, and the structures of a first stage."""
+    return len(plan["channels"]) + len(plan.get("first_stage", ()))
+
+
 def network_options(plan: Mapping[str, Any], type: str, **options: Any) -> dict[str, Any]:
     """Returns the arguments of the network `type` of `NETWORKS`.
 
@@ -38,7 +43,7 @@ def network_options(plan: Mapping[str, Any], type: str, **options: Any) -> dict[
     """
     if type not in NETWORKS:
         raise ValueError(f"unknown network {type!r}; known: {', '.join(NETWORKS)}")
-    own = dict(spatial_dims=3, in_channels=len(plan["channels"]), out_channels=len(LabelMap.of(plan).outputs))
+    own = dict(spatial_dims=3, in_channels=input_channels(plan), out_channels=len(LabelMap.of(plan).outputs))
     if type in OWN:
         own.update(spacing_mm=plan["spacing_mm"], patch_vox=plan["patch_vox"])
     if type == "ViLUNet3D":

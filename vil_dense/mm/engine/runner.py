@@ -75,6 +75,11 @@ class ViLRunner(QuietRunner):
             weights = weights_of(checkpoint) if checkpoint else None
             lines = [*notes, *resolve_config(cfg, get_world_size(), cuda, weights)]
             lines.append(describe_start(cfg, cfg.load_from))
+            if cfg.get("cascade") and cfg.load_from and not cfg.resume:
+                raise ValueError(
+                    f"load_from={cfg.load_from} would replace the first stage of the cascade by one that may have "
+                    "seen the held-out cases: use model.init_cfg=dict(type='Pretrained', checkpoint=...) instead"
+                )
             if is_main_process():
                 lock_work_dir(cfg.work_dir)
             runner = super().from_cfg(cfg)

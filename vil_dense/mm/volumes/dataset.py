@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 from torch.utils.data import Dataset
 
+from vil_dense.medical.cascade import with_masks
 from vil_dense.medical.data.cases import Cases, Counts, check_cases, loaded_bytes, preprocessed_bytes, read_case
 from vil_dense.medical.data.plan_schema import read_plan
 from vil_dense.medical.data.transforms import (
@@ -48,6 +50,8 @@ class VolumeDataset(Dataset):
         augment: options of `medical.data.transforms.augmentation`.
         cache_gib: cap on the cases held in memory, GiB: preprocessed ones for training, else as they are read.
         check_s: how long files are read and checked first, s; None reads none. Configs say `label_check`.
+        cascade: folder of the cross-validation whose masks the patches of a second stage have as further channels, see
+            `medical.cascade.with_masks`.
 
     Raises:
         ValueError, FileNotFoundError: a fault of the data, the case named.
@@ -64,10 +68,13 @@ class VolumeDataset(Dataset):
         augment: Mapping[str, Any] | None = None,
         cache_gib: float = 4.0,
         check_s: float | None = math.inf,
+        cascade: str | None = None,
     ) -> None:
         self.plan = plan = read_plan(plan)
         listed = read_datalist(data_root, datalist, patient=patient)
         cases = _cases_of(listed, fold, train)
+        if train and cascade is not None:
+            cases = with_masks(cases, Path(cascade), patient)
         if check_s is not None:
             _check(cases, plan, "training" if train else "validation", check_s)
         self.augment = augmentation(plan, **(augment or {})) if train else None
@@ -103,7 +110,8 @@ class VolumeDataset(Dataset):
         """Returns a whole case; waits while its files are unreachable."""
         source = self.cases.sources[index]
         images = source["image"] if isinstance(source["image"], list) else [source["image"]]
-        return read_with_retry(lambda: self.cases[index], [*images, *([source["label"]] if "label" in source else [])])
+        masks = [source[key] for key in ("label", "first_stage") if key in source]
+        return read_with_retry(lambda: self.cases[index], [*images, *masks])
 
     def _read(self, source: Mapping[str, Any]) -> dict[str, Any]:
         """Reads a whole case."""

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from vil_dense.backbones.checkpoint import to_own
 from vil_dense.layers.lora import plain_state
 from vil_dense.medical.data.plan_schema import read_plan
-from vil_dense.medical.inference.volume_predictor import predict
+from vil_dense.medical.inference.ensemble import Configuration, predict_mean
 from vil_dense.medical.inference.volume_windows import SlidingWindow
 from vil_dense.medical.io.geometry import voxel_size
 from vil_dense.medical.losses import BoundaryLoss, loss_of
 from vil_dense.medical.networks.nets import build_network, logits_of
 from vil_dense.medical.networks.sequence import load_picture_blocks, sequence_share
 from vil_dense.mm.models.pretrained import naming
-from vil_dense.mm.utils.safe_load import check_finite, read_weights
+from vil_dense.mm.utils.safe_load import check_finite, load_exactly, read_weights
 from vil_dense.state_files import read_state
 
 OUTPUTS = "decoder.heads."
@@ -40,12 +40,16 @@ class VolumeSegmentor(BaseModel):
         window_batch: windows at a time.
         dice_weight: of the Dice loss beside cross entropy, which has 1.
         boundary_weight: of `medical.losses.BoundaryLoss`, of the finest logits alone; 0 for none.
+        first_stage: in the second stage of a cascade, the number of `networks` of the first stage and their options
+            (`plan`, `network`, ...). They are not trained, are part of the checkpoints, and give the mask that
+            `network` sees in whole volumes; patches come with theirs.
+        first_stage_weights: checkpoint of each of them, loaded by `init_weights`.
         picture_weights: file of a picture's ViL, whose blocks start the sequence blocks of its width.
         init_cfg: `dict(type="Pretrained", checkpoint=FILE)` loads the network of a `MaskedVolumeModel` or of another
             training, strictly and without running code from the file; the output layers stay new.
 
     Raises:
-        ValueError: options do not fit, or the plan has no classes.
+        ValueError: options do not fit, the plan has no classes, or one of it and `first_stage` is of a cascade alone.
     """
 
     loads_strictly = True
@@ -60,6 +64,8 @@ class VolumeSegmentor(BaseModel):
         window_batch: int = 1,
         dice_weight: float = 1.0,
         boundary_weight: float = 0.0,
+        first_stage: Mapping[str, Any] | None = None,
+        first_stage_weights: Sequence[str] = (),
         picture_weights: str | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
@@ -78,6 +84,14 @@ class VolumeSegmentor(BaseModel):
                 report = load_picture_blocks(self.network, to_own(read_state(picture_weights)))
             print_log(f"start: {report}, {picture_weights}", "current")
         print_log(describe_network(self.network, self.plan["patch_vox"]), "current")
+        self.first_stage_weights = first_stage_weights
+        options = dict(first_stage or dict(networks=0))
+        if bool(options["networks"]) != ("first_stage" in self.plan):
+            raise ValueError(
+                "the second stage of a cascade has first_stage in its plan and in its model: cascade=DIR writes both"
+            )
+        firsts = (VolumeSegmentor(**options) for _ in range(options.pop("networks")))
+        self.first_stage = nn.ModuleList(firsts).requires_grad_(False)
 
     def forward(
         self,
@@ -90,7 +104,8 @@ class VolumeSegmentor(BaseModel):
         """Runs one of MMEngine's three modes.
 
         Args:
-            image: patches (B, C, I, J, K) on the plan's grid; for `predict` arrays (C, I, J, K) on their files' grids.
+            image: patches (B, C, I, J, K) on the plan's grid, with the structures of a first stage as last
+                channels; for `predict` arrays (C, I, J, K) on their files' grids.
             label: patches (B, 1, I, J, K), see `LabelMap.encode`; for `predict` arrays (I, J, K), None without.
             name, affine: for `predict`, of each case; (4, 4), voxels of the file to mm.
             mode: `loss`, `predict` or `tensor`.
@@ -119,15 +134,24 @@ class VolumeSegmentor(BaseModel):
         return logits_of(self.network(image))
 
     def init_weights(self) -> None:
-        """Loads the checkpoint of `init_cfg`; without one the parameters are left as they were constructed."""
-        if self.init_cfg is None or self._is_init:
+        """Loads the checkpoints of `first_stage_weights` and `init_cfg`; other parameters are left as constructed."""
+        if self._is_init:
+            return
+        if len(self.first_stage) != len(self.first_stage_weights):
+            raise ValueError(
+                f"each of the {len(self.first_stage)} networks of the first stage needs a file of first_stage_weights, "
+                f"got {list(self.first_stage_weights)}"
+            )
+        for first, path in zip(self.first_stage, self.first_stage_weights, strict=True):
+            load_exactly(first, read_weights(path), path)
+        self._is_init = True
+        if self.init_cfg is None:
             return
         if not isinstance(self.init_cfg, dict) or set(self.init_cfg) != {"type", "checkpoint"}:
             raise ValueError(
                 f"VolumeSegmentor takes init_cfg=dict(type='Pretrained', checkpoint=FILE), got {self.init_cfg}"
             )
         print_log(f"start: {load_network(self.network, str(self.init_cfg['checkpoint']))}", "current")
-        self._is_init = True
 
     def segment(self, name: str, image: np.ndarray, affine: np.ndarray, truth: np.ndarray | None) -> dict[str, Any]:
         """Segments a case on the grid of its file.
@@ -136,7 +160,7 @@ class VolumeSegmentor(BaseModel):
             `name`, `prediction` and `truth` (I, J, K), integers, and `spacing_mm` of their voxels.
         """
         device = next(self.parameters()).device
-        prediction = predict([self], image, affine, self.plan, self.windows, device=device)
+        prediction = predict_mean([Configuration([self], self.plan, self.windows)], image, affine, device=device)
         return dict(name=name, prediction=prediction, truth=truth, spacing_mm=voxel_size(affine))
 
 

@@ -37,8 +37,8 @@ PLACES: tuple[tuple[str, Registry], ...] = (
     (r"log_processor", registries.LOG_PROCESSORS),
 )
 """Registry of the components at each place of a config; the first pattern that fits counts."""
-BUILT_ELSEWHERE = r"model\.network(?:\..*)?"
-"""The network of a `VolumeSegmentor`, which has a table of its own."""
+BUILT_ELSEWHERE = r"model\.(?:first_stage\.)?network(?:\..*)?"
+"""The networks of a `VolumeSegmentor`, which have a table of their own."""
 WITH_OPTIONS = (
     r"optim_wrapper\.optimizer|model\.(?:decode|auxiliary)_head(?:\.\d+)?|.*\.loss\w*(?:\.\d+)?|.*\.pipeline\.\d+"
     r"|default_hooks\.\w+|custom_hooks\.\d+"

@@ -1,10 +1,11 @@
 """Resolves what a config of volumes leaves open until the run is known: plan, data and fold."""
 
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-SHARED = ("plan", "data_root", "datalist", "fold", "patient")
+SHARED = ("plan", "data_root", "datalist", "fold", "patient", "cascade")
 """Keys that the parts of a volume config have in common, and that its top level overrides."""
 
 
@@ -30,12 +31,13 @@ def resolve_plan(cfg: Config) -> str:
     another is the part's own and stays. Afterwards `shared` holds the new values, so that a run's own config can be
     overridden in the same way. A plan that is the path of a JSON is replaced by its content, so that a run's own config
     does not change with the file. A training batch size of None, or equal to `shared.batch_size`, becomes the plan's;
-    `label_check` goes to the data sets. With `fold="all"` there is no validation. Returns a line for the log with the
-    plan, the data and the held-out fold.
+    `label_check` goes to the data sets. With `fold="all"` there is no validation. For `cascade` see `_resolve_cascade`.
+    Returns a line for the log with the plan, the data and the held-out fold.
 
     Raises:
         FileNotFoundError: there is no plan at the path.
         ValueError: a plan that cannot be, see `medical.data.plan_schema`.
+        FileNotFoundError, ValueError: the first stage of a cascade, see `medical.cascade.read_first_stage`.
     """
     if "plan" not in cfg:
         return ""
@@ -44,6 +46,7 @@ def resolve_plan(cfg: Config) -> str:
     source = cfg.plan if isinstance(cfg.plan, str) else "of the config"
     cfg.plan = dict(read_plan(cfg.plan))
     before, check = cfg.get("shared", {}), cfg.get("label_check", {})
+    _resolve_cascade(cfg, before)
     cfg.shared = {key: cfg[key] for key in SHARED if key in cfg}
     if cfg.get("fold") == "all":
         cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
@@ -67,7 +70,34 @@ def resolve_plan(cfg: Config) -> str:
         if part:
             share(part, "plan")
     held_out = f", held-out fold: {cfg.fold}" if isinstance(cfg.get("fold"), int) and scores_held_out(cfg) else ""
-    return f"plan: {source}, data: {cfg.get('data_root')}{held_out}"
+    first = f", first stage: {cfg.cascade}" if cfg.get("cascade") else ""
+    return f"plan: {source}, data: {cfg.get('data_root')}{held_out}{first}"
+
+
+def _resolve_cascade(cfg: Config, before: ConfigDict) -> None:
+    """Writes the first stage of a cascade into plan and model, if `cascade` names the folder of its cross-validation.
+
+    The networks are those that were trained on no case that this training holds out. The config of a run has them
+    already, and is left as it is until `cascade` or `fold` change, so that a prediction does not need the folder.
+
+    Args:
+        before: what the config's parts were built with.
+    """
+    if not cfg.get("cascade"):
+        return
+    if cfg.model.type != "VolumeSegmentor":
+        raise ValueError(f"cascade is an option of a VolumeSegmentor, and the model is a {cfg.model.type}")
+    if "first_stage" in cfg.plan and all(before.get(key) == cfg.get(key) for key in ("cascade", "fold")):
+        return
+    from vil_dense.medical.cascade import read_first_stage
+    from vil_dense.medical.datalists.datalist import read_datalist
+
+    listed = read_datalist(cfg.data_root, cfg.get("datalist"), patient=cfg.get("patient"))
+    held_out = listed.split(cfg.fold)[1] if isinstance(cfg.get("fold"), int) else []
+    first = read_first_stage(Path(cfg.cascade), cfg.plan, [case.name for case in held_out])
+    cfg.plan["first_stage"] = first.groups
+    cfg.model.first_stage = dict(networks=len(first.checkpoints), **first.model)
+    cfg.model.first_stage_weights = [str(path) for path in first.checkpoints]
 
 
 def describe_fold(cfg: Config) -> str:
