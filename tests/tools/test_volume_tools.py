@@ -1,4 +1,4 @@
-"""Commands for volumes, through their command lines: predict, evaluate; and what is wrong said in one sentence."""
+"""Tests commands for volumes through their command lines: predict, evaluate; mistakes told in one sentence."""
 
 import csv
 import errno
