@@ -1,4 +1,4 @@
-"""Settings of all tests."""
+"""Holds the settings of all tests."""
 
 import gc
 import os

@@ -1,4 +1,4 @@
-"""Properties of the project as a whole: one version, short files, a bare top level."""
+"""Tests the project as a whole: one version, short files, a bare top level."""
 
 import subprocess
 import sys

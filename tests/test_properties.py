@@ -1,4 +1,4 @@
-"""Properties for any size, gates and dtype, tried on drawn examples; the draws are fixed."""
+"""Tests properties for any size, gates and dtype, tried on drawn examples; the draws are fixed."""
 
 import torch
 from hypothesis import given, settings

@@ -151,7 +151,7 @@ def paths(page: str) -> Iterator[str]:
 
 
 def exists(path: str, page: str) -> bool:
-    """Does a path or a pattern name files, as seen from the root or from the page's folder?"""
+    """Returns whether a path or a pattern names files, as seen from the root or from the page's folder."""
     return any(any(folder.glob(path)) for folder in (ROOT, (ROOT / page).parent))
 
 

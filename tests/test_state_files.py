@@ -1,4 +1,4 @@
-"""Files of state dicts come back whole; a file that is damaged or would run code is refused."""
+"""Tests that files of state dicts come back whole; a file that is damaged or would run code is refused."""
 
 import pickle
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Overrides of the command line change something or are refused, and unknown names come with the nearest known one."""
+"""Tests that overrides change something or are refused, and unknown names come with the nearest known one."""
 
 from pathlib import Path
 from types import SimpleNamespace

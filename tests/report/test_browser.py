@@ -1,4 +1,4 @@
-"""Reports of a real run in a real browser: a phone and a desktop, light and dark, nothing in the console."""
+"""Tests reports of a real run in a real browser: a phone and a desktop, light and dark, nothing in the console."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ TINY = " ".join(as_words({**NETWORK, **STEPS, "train_dataloader.batch_size": 2})
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Pages of a training, a test and a comparison, by kind."""
+    """Returns pages of a training, a test and a comparison, by kind."""
     chromium()
     folder = tmp_path_factory.mktemp("reports")
     sample = write_sample(folder / "sample", train=4, val=14)

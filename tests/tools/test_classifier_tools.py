@@ -174,7 +174,7 @@ def test_a_chosen_checkpoint_is_resumed(trained: Path, data: Path, tmp_path: Pat
 
 @pytest.mark.slow
 def test_killed_and_resumed_is_the_same_curve(trained: Path, data: Path, tmp_path: Path):
-    """Does the same by kill -9 of a process."""
+    """Kills a process by SIGKILL; the rest is the same."""
     command = [sys.executable, "tools/train.py", CONFIG, "--work-dir", str(tmp_path), *options(data)]
     environment = dict(os.environ, OMP_NUM_THREADS="1")
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as process:

@@ -146,7 +146,7 @@ def test_what_is_refused(arguments: str, names: tuple[str, ...], made: Path, tmp
 
 @pytest.mark.slow
 def test_from_data_to_a_choice(tmp_path: Path) -> None:
-    """Trainings in processes of their own, first a task of an array job and then all others, and the choice."""
+    """Trains in processes of their own, first a task of an array job and then all others, and the choice."""
     data = write_cases(tmp_path / "data", 4, folds=2)
     config = write_config(tmp_path / "small.py", data)
     text = config.read_text().replace("volumes_runtime.py", 'schedules/adamw_volumes.py", "{}/volumes_runtime.py')

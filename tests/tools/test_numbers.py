@@ -1,4 +1,4 @@
-"""Numbers that cannot be are refused by every tool before it reads or writes anything."""
+"""Tests that numbers that cannot be are refused by every tool before it reads or writes anything."""
 
 from pathlib import Path
 

@@ -204,7 +204,7 @@ def test_predict_in_windows(checkpoint: Path, sample: Path, tmp_path: Path):
 
 
 def test_labels_are_the_same_from_weights_alone(checkpoint: Path, sample: Path, tmp_path: Path):
-    """Strips a checkpoint of its data set's description still gives the data set's ids."""
+    """Tests that a checkpoint stripped of its data set's description still gives the data set's ids."""
     bare = tmp_path / "bare.pth"
     torch.save(dict(state_dict=weights_of(load_safely(str(checkpoint)))), bare)
     picture = next((sample / "images/validation").iterdir())

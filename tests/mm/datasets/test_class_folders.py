@@ -54,7 +54,7 @@ def test_first_classes(root: Path):
 
 
 def test_flat_folder_with_the_devkit(root: Path):
-    """Numbers 1, 2, 3 are n03, n01, n02: in sorted order 2, 0, 1."""
+    """Takes numbers 1, 2, 3 for n03, n01, n02: in sorted order 2, 0, 1."""
     write_devkit(root, [3, 1, 2, 1])
     for n in range(4):
         write(root / f"val/ILSVRC2012_val_{n + 1:08d}.JPEG")

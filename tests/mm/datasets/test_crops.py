@@ -1,4 +1,4 @@
-"""Crops get the class that most of their pixels have; the folder of classes is written whole or not at all."""
+"""Tests that crops get the class of most of their pixels; the folder of classes is written whole or not at all."""
 
 from pathlib import Path
 

@@ -38,7 +38,7 @@ def test_solarise_turns_over_128_and_more():
 
 
 def test_blur_spreads_a_point(monkeypatch: pytest.MonkeyPatch):
-    """Radius 2: the point keeps about 1 / (2 pi 4) of itself, and all of it stays in the picture."""
+    """Blurs with radius 2: the point keeps about 1 / (2 pi 4) of itself, and all of it stays in the picture."""
     radii = []
     monkeypatch.setattr(np.random, "uniform", lambda low, high: radii.append((low, high)) or 2.0)
     point = np.zeros((31, 31, 3), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Ids on disk, in training and written: reading back what is written gives the class."""
+"""Tests ids on disk, in training and written: reading back what is written gives the class."""
 
 import numpy as np
 import pytest

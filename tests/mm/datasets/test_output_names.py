@@ -1,4 +1,4 @@
-"""Files written for pictures keep the folders of the pictures."""
+"""Tests that files written for pictures keep the folders of the pictures."""
 
 from pathlib import Path
 

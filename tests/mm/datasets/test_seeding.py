@@ -26,7 +26,7 @@ def draw(results: dict) -> torch.Tensor:
 
 
 def loaded(workers: int, batch_size: int = 3, epochs: int = 2, kind: str = "KeyedSampler") -> list[torch.Tensor]:
-    """Rows (index, draw, draw) of each epoch, sorted by index."""
+    """Returns rows (index, draw, draw) of each epoch, sorted by index."""
     dataset = Draws(pipeline=[SeedSample(), draw])
     sampler = DATA_SAMPLERS.build(dict(type=kind, dataset=dataset, seed=5))
     loader = DataLoader(dataset, batch_size, sampler=sampler, num_workers=workers, persistent_workers=workers > 0)

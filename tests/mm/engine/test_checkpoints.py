@@ -1,4 +1,4 @@
-"""Checkpoints survive a stop at any moment, and a resumed run ends as the unbroken one."""
+"""Tests that checkpoints survive a stop at any moment, and a resumed run ends as the unbroken one."""
 
 import errno
 import json

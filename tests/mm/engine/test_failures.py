@@ -245,7 +245,7 @@ def test_memory_that_is_not_there(tmp_path: Path):
 
 
 def test_a_disk_that_fills_up(tmp_path: Path):
-    """Lets from step 5 on no file grow beyond 30 kB, and a checkpoint has 100: the one of step 4 stays."""
+    """Lets no file grow beyond 30 kB from step 5 on, and a checkpoint has 100: the one of step 4 stays."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     class Fill(Hook):

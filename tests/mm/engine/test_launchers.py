@@ -17,7 +17,7 @@ pytestmark = NEEDS_GLOO
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Sets no launcher's variables, no GPU, and no process group afterwards."""
+    """Removes launchers' variables and the GPU, and leaves no process group afterwards."""
     for name in [*(name for names in LAUNCHERS.values() for name in names), "MASTER_ADDR", "MASTER_PORT"]:
         monkeypatch.setenv(name, "")  # so that what a test leaves there goes with it
         monkeypatch.delenv(name)

@@ -1,4 +1,4 @@
-"""Steps whose numbers are not finite: traced, written down, left out or the end; accuracies of nothing."""
+"""Tests steps whose numbers are not finite: traced, written down, left out or the end; accuracies of nothing."""
 
 import json
 import math
@@ -250,7 +250,7 @@ torch.save([p.detach() for p in run.model.parameters()], f"{folder}/{{get_rank()
 
 @pytest.mark.slow
 def test_two_processes_decide_alike(tmp_path: Path):
-    """Numbers of the second process alone are not finite: both leave the step out, both end, with the same weights."""
+    """Spoils numbers of the second process alone: both leave the step out, both end, with the same weights."""
     script = tmp_path / "two.py"
     script.write_text(TWO.format(tests=str(Path(__file__).parent), folder=str(tmp_path)))
     done = run_torchrun(script)

@@ -16,7 +16,7 @@ from vil_dense.mm.engine.checkpoints import POINTER, newest
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """Checkpoints of steps 2, 4 and 6, the last one cut short, and an earlier, longer run's."""
+    """Returns a run with checkpoints of steps 2, 4 and 6, the last one cut short, and an earlier, longer run's."""
     for step in (2, 4, 6, 10):
         torch.save(
             dict(state_dict=dict(weight=torch.full((64,), step)), meta=dict(iter=step)), tmp_path / f"iter_{step}.pth"

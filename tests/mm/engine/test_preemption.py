@@ -106,7 +106,7 @@ def test_a_sampler_that_cannot_skip_is_refused(tmp_path: Path):
 
 
 def test_a_clock_that_is_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Times are for the log alone: by ten seconds at each look, and by more than the run takes."""
+    """Tests that times are for the log alone: by ten seconds at each look, and by more than the run takes."""
     runner(tmp_path / "straight").train()
     now = [time.time()]
 

@@ -171,7 +171,7 @@ def test_another_model_has_no_estimate():
 
 @pytest.mark.parametrize("name", ["dynunet", "segresnet"])
 def test_the_peers_of_ours(name: str):
-    """Counts twice what MONAI's DynUNet holds twice of its modules, so their weights, twice."""
+    """Counts the step of MONAI's DynUNet, which holds some of its modules, so their weights, twice."""
     cfg = Config.fromfile(BY_NAME[f"{name}_2k_hippocampus-equal"])
     init_default_scope("mmengine")
     model = MODELS.build(cfg.model)

@@ -10,7 +10,7 @@ SQUARE = np.ones((3, 3), dtype=bool)
 
 
 def reference_band(mask: np.ndarray, width: int) -> np.ndarray:
-    """Pixels of a mask that `width` erosions by a square of 3 x 3 px take away; nothing is outside the picture."""
+    """Returns the pixels of a mask that `width` erosions by 3 x 3 px take away; nothing is outside the picture."""
     return mask & ~ndimage.binary_erosion(mask, SQUARE, iterations=width, border_value=0)
 
 

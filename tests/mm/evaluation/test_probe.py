@@ -52,7 +52,7 @@ def test_linear_classifier_separates_what_is_separable() -> None:
 
 
 def test_the_penalty_is_chosen_on_the_training_set_alone() -> None:
-    """Tests that without `test` it shows that a penalty of 1e-6 remembers much noise of little data."""
+    """Takes little data and much noise, which a penalty of 1e-6 remembers; this must show without `test`."""
     train, labels = noisy(10, 0.6, 0)
     test, truth = noisy(200, 0.6, 1)
     scores, l2 = probe.linear_scores(train, labels, test, 3)

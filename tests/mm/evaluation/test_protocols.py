@@ -31,7 +31,7 @@ class StepBackbone(BaseModule):
 
 @MODELS.register_module()
 class StepHead(BaseDecodeHead):
-    """Class 1 where the picture is bright, else 0; never 2 (mmseg warns of heads with two classes)."""
+    """Predicts class 1 where the picture is bright, else 0; never 2 (mmseg warns of heads with two classes)."""
 
     def forward(self, inputs: tuple[Tensor]) -> Tensor:
         return torch.cat([-inputs[0], inputs[0], torch.full_like(inputs[0], -1e3)], 1)

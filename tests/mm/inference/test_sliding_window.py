@@ -21,7 +21,7 @@ from vil_dense.mm.publish.trained_model import with_checkpoint
 
 
 def compare(model: EncoderDecoder, inputs: Tensor, size: tuple[int, int], padding: tuple = (0, 0, 0, 0), **options):
-    """Bands against mmseg: the same logits up to rounding, the same classes."""
+    """Compares bands with mmseg: the same logits up to rounding, the same classes."""
     meta = dict(ori_shape=size, img_shape=tuple(inputs.shape[2:]), pad_shape=tuple(inputs.shape[2:]))
     sample = SegDataSample(metainfo=dict(meta, padding_size=padding))
     with torch.no_grad():

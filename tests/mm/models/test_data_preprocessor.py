@@ -14,7 +14,7 @@ def numbered(count: int, height: int = 4, width: int = 6) -> torch.Tensor:
 
 
 def test_mixup_by_hand():
-    """Partners are 0 with 3 and 1 with 2; a quarter is the partner's."""
+    """Mixes 0 with 3 and 1 with 2; a quarter is the partner's."""
     mixed, targets = mixup(numbered(4), torch.eye(4), 0.75)
     torch.testing.assert_close(mixed[:, 0, 0, 0], torch.tensor([0.75, 1.25, 1.75, 2.25]))
     expected = torch.tensor([[0.75, 0, 0, 0.25], [0, 0.75, 0.25, 0], [0, 0.25, 0.75, 0], [0.25, 0, 0, 0.75]])

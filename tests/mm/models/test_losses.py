@@ -1,4 +1,4 @@
-"""Losses of mmsegmentation and ours: values against their definitions, and all of them in a head."""
+"""Tests losses of mmsegmentation and ours: values against their definitions, and all of them in a head."""
 
 import numpy as np
 import pytest

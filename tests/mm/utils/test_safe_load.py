@@ -1,4 +1,4 @@
-"""Checkpoints are read whole or refused in a sentence, and never run code."""
+"""Tests that checkpoints are read whole or refused in a sentence, and never run code."""
 
 import pickle
 from collections.abc import Callable
@@ -91,7 +91,7 @@ def test_truncated(tmp_path: Path, keep: int):
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_damaged_anywhere(tmp_path: Path, zipped: bool):
-    """Bytes written over at random: read, or refused in a sentence; no other error of torch comes through."""
+    """Writes over bytes at random: the file is read, or refused in a sentence; no error of torch comes through."""
     path, random = tmp_path / "damaged.pth", np.random.default_rng(0)
     torch.save(dict(state_dict=nn.Linear(2, 2).state_dict()), path, _use_new_zipfile_serialization=zipped)
     sound = np.frombuffer(path.read_bytes(), np.uint8)

@@ -1,4 +1,4 @@
-"""Labels looked at before the first step: what is counted, what stops a run, what is only said."""
+"""Tests labels that are looked at before the first step: what is counted, what stops a run, what is only said."""
 
 import time
 from pathlib import Path

@@ -123,7 +123,7 @@ def test_frozen_parameters_are_left_out_and_options_checked() -> None:
     ("variant", "decayed", "rest"), [("vil-tiny", 194, 150), ("vil2-tiny", 194, 319), ("deit3-tiny", 50, 128)]
 )
 def test_groups_of_a_classifier(variant: str, decayed: int, rest: int) -> None:
-    """Tensors with and without decay as the authors' log counts them (DeiT: by hand); one rate, none left out."""
+    """Counts tensors with and without decay as the authors' log does (DeiT: by hand); one rate, none left out."""
     with torch.device("meta"):
         model = MODELS.build(dict(type="ImageClassifier", variant=variant))
     groups = wrapper(model, layer_decay_rate=1.0, blocks_per_layer=2).optimizer.param_groups
