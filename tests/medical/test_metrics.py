@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from refusals import raises_one_line
 
-from vil_dense.medical.metrics import Score, save_scores, score_case, summarise
+from vil_dense.medical.metrics import Score, Scoring, save_scores, score_case, summarise
 
 CLASSES = dict(organ=1, tumour=2)
 SPACING = (1.0, 2.0, 4.0)
@@ -96,7 +96,7 @@ def test_means_leave_out_what_is_absent_and_count_it() -> None:
 
 def test_files(tmp_path: Path) -> None:
     scores = score(box(*CUBE), box(*CUBE))
-    summary = save_scores(scores, tmp_path)
+    summary = save_scores(scores, tmp_path, Scoring(CLASSES))
     with (tmp_path / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["case"], row["structure"], row["dice"], row["hd95_mm"]) for row in rows] == [

@@ -33,7 +33,7 @@ def score_lead(scores: Sequence[Score], summary: Mapping[str, Any]) -> list[Mark
     """Returns the first screen: means, the worst cases, a row for each structure.
 
     Args:
-        summary: of `intervals.summarise_with_intervals`, with `nsd_tolerance_mm` and `nsd_definition`.
+        summary: of `statistics.summarise_with_intervals`, with `metrics.Scoring.described`.
     """
     mean, rows = summary["mean"], summary["structures"]
     counts = {outcome: sum(row[outcome] for row in rows.values()) for outcome in OUTCOMES}
