@@ -4,19 +4,14 @@ from pathlib import Path
 
 import numpy as np
 from nifti_files import affine, write_nifti
+from volume_plans import small_plan
 
 from vil_dense.medical.metrics import Score, Scoring, save_scores, score_files
 from vil_dense.medical.pages.write import Pair, save_evaluation_page
 from vil_dense.medical.statistics import summarise_with_intervals
 
-PLAN = dict(
-    channels=["CT"],
-    labels=dict(background=0, organ=1, vessel=2),
-    orientation="RAS",
-    spacing_mm=(1.0, 1.0, 2.0),
-    patch_vox=(8, 8, 8),
-    intensity=[dict(rule="ct", low=-100.0, high=300.0, mean=100.0, std=60.0)],
-)
+CT = dict(rule="ct", low=-100.0, high=300.0, mean=100.0, std=60.0)
+PLAN = small_plan("organ", "vessel", channels=["CT"], spacing_mm=(1.0, 1.0, 2.0), intensity=[CT])
 SHAPE, SPACING = (24, 20, 12), (1.0, 1.0, 2.0)
 
 

@@ -75,7 +75,7 @@ def test_limits_of_agreement() -> None:
     scores += [score("a", "bone", dice=None)]
     found = volume_agreement(scores)
     assert [*found] == ["organ", "vessel"]
-    assert found["organ"] == pytest.approx((3, 1.0, 1 - 1.96 * math.sqrt(7), 1 + 1.96 * math.sqrt(7)))
+    assert found["organ"] == pytest.approx((3, 2.0, 1.0, 1 - 1.96 * math.sqrt(7), 1 + 1.96 * math.sqrt(7)))
     assert found["vessel"].bias == 2.0 and math.isnan(found["vessel"].low)
 
 

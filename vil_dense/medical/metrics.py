@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from monai.metrics import compute_dice
 from monai.metrics.utils import get_edge_surface_distance
+from scipy import ndimage
 
 from vil_dense.files import save_csv, save_json
 from vil_dense.medical.data.plan_schema import Plan
@@ -220,12 +221,8 @@ def _overlap_and_distances(
     found: np.ndarray, true: np.ndarray, spacing_mm: Sequence[float], tolerance_mm: float, nsd: str
 ) -> tuple[float, float, float]:
     """Computes Dice, HD95 in mm and NSD of two masks that are not empty, within their common box."""
-    either = found | true
-    box = []
-    for axis in range(either.ndim):
-        inside = np.flatnonzero(either.any(axis=tuple(other for other in range(either.ndim) if other != axis)))
-        box.append(slice(int(inside[0]), int(inside[-1]) + 1))
-    ours, truth = (torch.from_numpy(np.ascontiguousarray(mask[tuple(box)])) for mask in (found, true))
+    (box,) = ndimage.find_objects((found | true).view(np.uint8))
+    ours, truth = (torch.from_numpy(np.ascontiguousarray(mask[box])) for mask in (found, true))
     dice = compute_dice(ours[None, None], truth[None, None])
     # MONAI's `compute_hausdorff_distance` and `compute_surface_dice` each take these same distances: 6.9 s for a
     # structure in 512 x 512 x 200 voxels, and 4.1 s so. The former also fails on surfaces of more than 2^24 voxels,

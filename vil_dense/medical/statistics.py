@@ -99,6 +99,7 @@ class Agreement(NamedTuple):
     """Holds how predicted volumes of a structure differ from the true ones, in ml (Bland and Altman, Lancet 1986)."""
 
     cases: int
+    truth: float  # mean
     bias: float  # mean of predicted minus true
     low: float  # limits of agreement; NaN of fewer than two cases
     high: float
@@ -113,7 +114,8 @@ def volume_agreement(scores: Sequence[Score]) -> dict[str, Agreement]:
             differences = np.array([score.predicted_ml - score.truth_ml for score in own])
             bias = float(differences.mean())
             spread = LIMIT * float(differences.std(ddof=1)) if len(own) > 1 else math.nan
-            found[name] = Agreement(len(own), bias, bias - spread, bias + spread)
+            truth = float(np.mean([score.truth_ml for score in own]))
+            found[name] = Agreement(len(own), truth, bias, bias - spread, bias + spread)
     return found
 
 

@@ -111,12 +111,6 @@ def test_what_is_not_read_is_named(tmp_path: Path) -> None:
     assert describe_inputs(tmp_path / "a.nii.gz", find_cases(tmp_path / "a.nii.gz"), 1) == []
 
 
-def test_one_image_in_several_formats_is_refused(tmp_path: Path) -> None:
-    touch(tmp_path, "t2.nii", "t2.nrrd", "t2.mha")
-    with raises_one_line(ValueError, "t2.mha", "t2.nii"):
-        find_cases(tmp_path)
-
-
 def test_channel_files_for_a_network_of_one_channel_are_refused(tmp_path: Path) -> None:
     """Tests files of which each would be a case, with a mask that looks like one of a patient."""
     touch(tmp_path, *(f"{name}_{channel:04d}.nii.gz" for name in "pqr" for channel in range(3)))
