@@ -57,19 +57,6 @@ def test_torchscript_of_any_batch_and_size_with_metadata(written: tuple[Path, nn
     torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-5)
 
 
-def test_monai_loads_it(written: tuple[Path, nn.Module]) -> None:
-    bundle, model = written
-    network, metadata, _ = monai.bundle.load(
-        "bundle",
-        bundle_dir=str(bundle.parent),
-        load_ts_module=True,
-        source="monaihosting",
-        model_file="models/model.ts",
-    )
-    assert metadata["task"] == "Segmentation of organ"
-    assert_equal_networks(network, model)
-
-
 def test_monais_export_with_defaults(
     written: tuple[Path, nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

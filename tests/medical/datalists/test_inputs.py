@@ -52,19 +52,6 @@ def test_a_data_list(tmp_path: Path) -> None:
     assert case.images == (tmp_path / "im/b.nii.gz",) and case.label == tmp_path / "lab/b.nii.gz"
 
 
-def test_a_fold_is_the_training_one(tmp_path: Path) -> None:
-    """Tests random folds, and those of splits_final.json."""
-    entries = [dict(image=f"c{n}.nii", label=f"l{n}.nii") for n in range(12)]
-    (tmp_path / "dataset.json").write_text(json.dumps(dict(training=entries[::-1])))
-    for _ in range(2):
-        held_out = [case.name for case in read_datalist(tmp_path).split(1)[1]]
-        assert list(found(tmp_path / "dataset.json", section="training", fold=1)) == held_out
-        (tmp_path / "splits_final.json").write_text(
-            json.dumps([dict(train=["c1"], val=["c0"]), dict(train=["c1"], val=["c7", "c11"])])
-        )
-    assert held_out == ["c11", "c7"]
-
-
 @pytest.mark.parametrize(
     ("content", "options", "names"),
     [

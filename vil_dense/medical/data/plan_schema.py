@@ -121,14 +121,8 @@ RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
         lambda number: isinstance(number, int) and not isinstance(number, bool) and number >= 1,
     ),
     "network": ("is an object with options of ViLUNet3D", lambda options: isinstance(options, Mapping)),
-    "flip_axes": (
-        "are some of 0, 1 and 2",
-        lambda axes: len(set(axes)) == len(axes) and set(axes) <= {0, 1, 2},
-    ),
-    "nan_background": (
-        "is a finite number",
-        lambda value: not isinstance(value, bool) and math.isfinite(value),
-    ),
+    "flip_axes": ("are some of 0, 1 and 2", lambda axes: len(set(axes)) == len(axes) and set(axes) <= {0, 1, 2}),
+    "nan_background": ("is a finite number", lambda value: not isinstance(value, bool) and math.isfinite(value)),
 }
 """Gives the phrase for an allowed value of a key, and whether a value is one."""
 

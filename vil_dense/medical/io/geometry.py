@@ -136,7 +136,7 @@ def contradiction(header: nibabel.Nifti1Header, affine: np.ndarray, shape: Seque
 
 def by(sizes: Sequence[float]) -> str:
     """Writes sizes in voxels or mm as `a x b x c`."""
-    return " x ".join(f"{size:.6g}" for size in sizes)
+    return " x ".join(f"{size:.5g}" for size in sizes)
 
 
 def rows(affine: np.ndarray) -> str:
