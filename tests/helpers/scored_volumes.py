@@ -4,19 +4,14 @@ from pathlib import Path
 
 import numpy as np
 from nifti_files import affine, write_nifti
+from volume_plans import small_plan
 
-from vil_dense.medical.metrics import Score, save_scores, score_files
+from vil_dense.medical.metrics import Score, Scoring, save_scores, score_files
 from vil_dense.medical.pages.write import Pair, save_evaluation_page
 from vil_dense.medical.statistics import summarise_with_intervals
 
-PLAN = dict(
-    channels=["CT"],
-    labels=dict(background=0, organ=1, vessel=2),
-    orientation="RAS",
-    spacing_mm=(1.0, 1.0, 2.0),
-    patch_vox=(8, 8, 8),
-    intensity=[dict(rule="ct", low=-100.0, high=300.0, mean=100.0, std=60.0)],
-)
+CT = dict(rule="ct", low=-100.0, high=300.0, mean=100.0, std=60.0)
+PLAN = small_plan("organ", "vessel", channels=["CT"], spacing_mm=(1.0, 1.0, 2.0), intensity=[CT])
 SHAPE, SPACING = (24, 20, 12), (1.0, 1.0, 2.0)
 
 
@@ -43,7 +38,8 @@ def write_pairs(root: Path, count: int) -> list[Pair]:
 def write_page(root: Path, pairs: list[Pair], **options: object) -> tuple[list[Score], dict, Path]:
     """Scores pairs and writes their page to `root`; returns scores, summary and page."""
     files = [(pair.name, pair.mask, pair.label) for pair in pairs]
-    scores = score_files(files, PLAN, classes=dict(organ=1, vessel=2))
-    summary = save_scores(scores, root, summary=summarise_with_intervals(scores, [pair.name for pair in pairs]))
+    scoring = Scoring(dict(organ=1, vessel=2))
+    scores = score_files(files, PLAN, scoring)
+    summary = save_scores(scores, root, scoring, summarise_with_intervals(scores, scoring))
     given: dict = dict(title="Scores", command_line="python evaluate.py", uncertainty={}, warn=print) | options
     return scores, summary, save_evaluation_page(root, pairs, scores, summary, PLAN, **given)

@@ -1,4 +1,4 @@
-"""Tests labels as they come: gaps, merged values, regions that overlap, voxels without annotation."""
+"""Tests labels as they come: gaps, merged values, overlapping regions, voxels without annotation; and their losses."""
 
 from typing import Any
 
@@ -9,20 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monai.losses import DiceCELoss
 from refusals import raises_one_line
+from scipy.ndimage import distance_transform_edt
+from volume_plans import small_plan
 
 from vil_dense.medical.data.plan_schema import read_plan
 from vil_dense.medical.inference.report import describe_mask
 from vil_dense.medical.label_map import LabelMap, chosen_labels, written_labels
-from vil_dense.medical.losses import DICE_CE, PartialLoss
+from vil_dense.medical.losses import DICE_CE, REACH, BoundaryLoss, PartialLoss
 from vil_dense.medical.metrics import score_case
+from vil_dense.mm.volumes import VolumeSegmentor
 
-BASE: dict[str, Any] = dict(
-    channels=["MR"],
-    orientation="RAS",
-    spacing_mm=(1.0, 1.0, 1.0),
-    patch_vox=(8, 8, 8),
-    intensity=[dict(rule="zscore")],
-)
 TUMOUR: dict[str, Any] = dict(
     labels=dict(background=0, whole=[1, 2, 4], core=[2, 4], enhancing=4),
     class_order=["background", "whole", "core", "enhancing"],
@@ -30,8 +26,8 @@ TUMOUR: dict[str, Any] = dict(
 )
 
 
-def plan(**labels: Any) -> dict[str, Any]:
-    return dict(read_plan({**BASE, **labels}))
+def plan(**changes: Any) -> dict[str, Any]:
+    return dict(read_plan(small_plan(**changes)))
 
 
 def perfect(known: LabelMap, label: np.ndarray) -> torch.Tensor:
@@ -152,3 +148,56 @@ def test_without_ignored_voxels_it_is_monais_loss() -> None:
     label = torch.randint(0, 3, (2, 1, 6, 6, 6), generator=torch.Generator().manual_seed(0)).float()
     logits = torch.randn(2, 3, 6, 6, 6, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(PartialLoss(made)(logits, label + 1), DiceCELoss(**DICE_CE)(logits, label))
+
+
+SPACING = (2.0, 0.5, 1.0)
+CLASSES: dict[str, Any] = dict(labels=dict(background=0, a=[1, 2], b=4))
+
+
+@pytest.mark.parametrize("ignore", [None, 255])
+@pytest.mark.parametrize("labels", [CLASSES, TUMOUR], ids=["classes", "regions"])
+def test_it_is_its_definition(labels: dict[str, Any], ignore: int | None) -> None:
+    made = plan(**labels, spacing_mm=SPACING) | ({} if ignore is None else dict(ignore_label=ignore))
+    known, rng = LabelMap.of(made), np.random.default_rng(0)
+    volumes = rng.choice([0, 1, 2, 4], (2, 8, 8, 8), p=[0.6, 0.2, 0.1, 0.1])
+    volumes[1] = 0  # neither structure
+    if ignore is not None:
+        volumes[0, 3:5] = 1  # so that unlabelled places would be nearer than labelled ones
+        volumes[:, 5:] = ignore
+    label = torch.from_numpy(known.encode(volumes).astype(np.int64))[:, None]
+    logits = torch.randn(2, len(known.outputs), 8, 8, 8, requires_grad=True)
+    probabilities = (logits.sigmoid() if known.regions else logits.softmax(1)).detach().numpy()
+    annotated, reach, total = volumes != ignore, REACH * max(SPACING), 0.0
+    for volume, labelled, p in zip(volumes, annotated, probabilities, strict=True):
+        for own, name in zip(p, known.outputs, strict=True):
+            inside = np.isin(volume, known.values[name])
+            inner, outer = (
+                distance_transform_edt(~part, sampling=SPACING) if part.any() else np.full(part.shape, 1e3)
+                for part in (inside & labelled, ~inside & labelled)
+            )
+            distance = np.where(inside, -outer, inner).clip(-reach, reach) / reach
+            total += (own * distance)[labelled].sum()
+    loss = BoundaryLoss(made)(logits, label)
+    expected = total / annotated.sum() / (len(known.outputs) if known.regions else 1)
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-4)
+    loss.backward()
+    assert logits.grad is not None and logits.grad.isfinite().all()
+    if ignore is not None:
+        assert not logits.grad[:, :, 5:].any() and logits.grad[:, :, :5].any()
+        assert BoundaryLoss(made)(logits, torch.zeros_like(label)) == 0, "no annotated voxel"
+
+
+def test_it_is_one_option_of_a_segmentor() -> None:
+    network = dict(type="ViLUNet3D", channels=(4, 8), depths=(0, 1))
+    image, label = torch.randn(1, 1, 8, 8, 8), torch.randint(0, 3, (1, 1, 8, 8, 8))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        plain = VolumeSegmentor(plan(**CLASSES), network)
+    model = VolumeSegmentor(plan(**CLASSES), network, boundary_weight=0.5)
+    assert model.load_state_dict(plain.state_dict()).missing_keys == [], "it has no weights of its own"
+    found, alone = model(image, label, mode="loss"), plain(image, label, mode="loss")
+    assert found.keys() == {"loss_regions", "loss_boundary"} and alone.keys() == {"loss"}
+    torch.testing.assert_close(found["loss_regions"], alone["loss"])
+    logits = model.network(image)
+    logits = logits[0] if isinstance(logits, list) else logits
+    torch.testing.assert_close(found["loss_boundary"], 0.5 * BoundaryLoss(plan(**CLASSES))(logits, label))

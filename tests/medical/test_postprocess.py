@@ -1,11 +1,14 @@
-"""Tests the steps after a prediction: holes, the largest component, small components, at any spacing."""
+"""Tests the steps after a prediction, and what is said of a mask: holes and components, at any spacing."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from nifti_files import affine
 from refusals import raises_one_line
 
+from vil_dense.medical.inference.report import describe_mask
 from vil_dense.medical.label_map import LabelMap
 from vil_dense.medical.postprocess import check_steps, largest_alone, postprocess, values_in_masks
 
@@ -117,3 +120,19 @@ def test_regions_that_overlap_keep_what_they_do_not_share() -> None:
     plan = dict(labels=labels, class_order=[*labels], regions_class_order=[1, 2, 3])
     table = values_in_masks(LabelMap.of(plan), "one")
     assert (table.values, table.removed, table.enclosed, table.filled) == ((1, 3), {1: 0, 3: 2}, (0,), 1)
+
+
+def test_a_row_for_each_structure() -> None:
+    organ, vessel, bone = describe_mask(two_parts(), LABELS, SimpleNamespace(affine=affine("oblique", (0.5, 2.0, 3.0))))
+    assert organ == dict(
+        structure="organ", label=1, voxels=29, ml=pytest.approx(29 * 3 / 1000), components=2, touches_border=False
+    )
+    assert (vessel["voxels"], vessel["components"], vessel["touches_border"]) == (3, 1, True)
+    assert [*bone.values()] == ["bone", 5, 0, 0, 0, False]
+
+
+@pytest.mark.parametrize("place", [(9, 5, 5), (5, 11, 5), (5, 5, 7), (0, 5, 5)])
+def test_every_face_is_a_border(place: tuple[int, int, int]) -> None:
+    mask = np.zeros((10, 12, 8), dtype=np.uint8)
+    mask[place] = 1
+    assert describe_mask(mask, LABELS, SimpleNamespace(affine=np.eye(4)))[0]["touches_border"]

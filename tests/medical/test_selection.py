@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from nifti_files import affine, write_nifti
 from refusals import raises_one_line
+from volume_plans import small_plan
 
 from vil_dense.files import sha256
 from vil_dense.medical.cross_validations import (
@@ -21,14 +22,10 @@ from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS
 from vil_dense.medical.label_map import LabelMap
 from vil_dense.medical.metrics import score_case
 from vil_dense.medical.postprocess import postprocess
-from vil_dense.medical.selection import STEPS, Selection, is_gain, plain_dice, step_dice
+from vil_dense.medical.selection import STEPS, Selection, dice_of, is_gain, step_dice
 from vil_dense.medical.statistics import draw_counts
 
-LABELS = dict(background=0, organ=1, vessel=2)
-PLAN = dict(
-    channels=["MR"], labels=LABELS, orientation="RAS", spacing_mm=[1, 1, 1], patch_vox=[8, 8, 8],
-    intensity=[dict(rule="zscore")],
-)  # fmt: skip
+PLAN = small_plan("organ", "vessel")
 SHAPE = (14, 12, 10)
 
 
@@ -95,7 +92,7 @@ def test_dice_is_that_of_the_metric_after_the_steps_themselves() -> None:
     mask[2:4, 4:6, 4:6] = 0
     options = dict(classes=dict(organ=1, vessel=2), spacing_mm=spacing)
     plain = [score.dice for score in score_case("c", mask, true, **options)]
-    np.testing.assert_allclose(plain_dice(mask, true, [1, 2]), plain, atol=1e-6)
+    np.testing.assert_allclose(dice_of(mask, true, [1, 2]), plain, atol=1e-6)
     found = {value: step_dice(mask, true, value, 0.009) for value in (1, 2)}
     for number, steps in enumerate(STEPS):
         for value, name in ((1, "organ"), (2, "vessel")):
@@ -111,7 +108,7 @@ def test_absent_structures_count_as_in_the_metric() -> None:
     for mask, true in ((empty, empty), (empty, full), (full, empty)):
         scores = score_case("c", mask, true, classes=dict(organ=1, vessel=2), spacing_mm=(1, 1, 1))
         wanted = [np.nan if score.dice is None else score.dice for score in scores]
-        np.testing.assert_array_equal(plain_dice(mask, true, [1, 2]), wanted)
+        np.testing.assert_array_equal(dice_of(mask, true, [1, 2]), wanted)
         np.testing.assert_array_equal([step_dice(mask, true, value, 0.001)[0] for value in (1, 2)], wanted)
     crumb = empty.copy()
     crumb[0, 0, 0] = 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vil_dense.medical.metrics import Score
+from vil_dense.medical.metrics import Score, Scoring
 from vil_dense.medical.statistics import (
     draw_counts,
     mean_dice,
@@ -18,17 +18,26 @@ from vil_dense.medical.statistics import (
 )
 
 
-def scores(table: np.ndarray) -> list[Score]:
-    return [
-        Score(f"c{case}", f"s{column}", "both", None if np.isnan(value) else float(value), 1.0, 1.0, 1.0, 1.0)
+def score(
+    case: str, structure: str = "organ", dice: float | None = 0.5, truth: float = 1.0, found: float = 1.0
+) -> Score:
+    outcome = "absent" if dice is None else "both"
+    return Score(case, structure, outcome, dice, 1.0, 1.0, truth, found)
+
+
+def summarised(table: np.ndarray, together: int = 1) -> dict:
+    """Returns the summary of the Dice of cases and structures, of which so many cases are of one patient."""
+    scores = [
+        score(f"p{case // together}-{case}", f"s{column}", None if np.isnan(value) else float(value))
         for case, row in enumerate(table)
         for column, value in enumerate(row)
     ]
+    return summarise_with_intervals(scores, Scoring({}), r"^p\d+")
 
 
 def test_the_interval_is_that_of_scipy() -> None:
     values = np.random.default_rng(0).beta(8, 2, 60)
-    found = summarise_with_intervals(scores(values[:, None]), [f"c{n}" for n in range(60)])["mean"]
+    found = summarised(values[:, None])["mean"]
     expected = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=5000, rng=1).confidence_interval
     assert found["dice"] == pytest.approx(values.mean())
     np.testing.assert_allclose(found["dice_95"], expected, atol=0.004)
@@ -37,10 +46,8 @@ def test_the_interval_is_that_of_scipy() -> None:
 
 def test_cases_of_a_patient_are_drawn_together() -> None:
     """Tests ten equal cases of each patient: the interval is that of the patients, about sqrt(10) times wider."""
-    values = np.random.default_rng(0).normal(0.7, 0.1, 12)
-    cases = np.repeat(values, 10)[:, None]
-    together = summarise_with_intervals(scores(cases), [f"p{n // 10}" for n in range(120)])
-    alone = summarise_with_intervals(scores(cases), [f"c{n}" for n in range(120)])
+    cases = np.repeat(np.random.default_rng(0).normal(0.7, 0.1, 12), 10)[:, None]
+    together, alone = summarised(cases, 10), summarised(cases)
     widths = [np.diff(summary["mean"]["dice_95"])[0] for summary in (together, alone)]
     assert widths[0] / widths[1] == pytest.approx(10**0.5, rel=0.1)
     assert "12 patients" in together["interval"] and "120 cases" in alone["interval"]
@@ -52,20 +59,13 @@ def test_absent_structures_are_left_out_of_each_draw() -> None:
     means = structure_means(table, counts)
     np.testing.assert_allclose(means, [[0.7, 0.1], [0.5, np.nan], [2.5 / 3, 0.1]])
     np.testing.assert_allclose(mean_over_structures(means), [0.4, 0.5, (2.5 / 3 + 0.1) / 2])
-    summary = summarise_with_intervals(scores(np.array([[0.5, np.nan], [0.7, np.nan]])), ["a", "b"])
+    summary = summarised(np.array([[0.5, np.nan], [0.7, np.nan]]))
     assert summary["structures"]["s1"]["dice_95"] is None and summary["structures"]["s1"]["dice"] is None
 
 
 def test_one_patient_has_no_interval() -> None:
-    assert summarise_with_intervals(scores(np.array([[0.5], [0.6]])), ["a", "a"])["mean"]["dice_95"] is None
+    assert summarised(np.array([[0.5], [0.6]]), 2)["mean"]["dice_95"] is None
     assert (draw_counts(["a", "a"]) == 1).all()
-
-
-def score(
-    case: str, structure: str = "organ", dice: float | None = 0.5, truth: float = 1.0, found: float = 1.0
-) -> Score:
-    outcome = "absent" if dice is None else "both"
-    return Score(case, structure, outcome, dice, 1.0, 1.0, truth, found)
 
 
 def test_limits_of_agreement() -> None:
@@ -75,7 +75,7 @@ def test_limits_of_agreement() -> None:
     scores += [score("a", "bone", dice=None)]
     found = volume_agreement(scores)
     assert [*found] == ["organ", "vessel"]
-    assert found["organ"] == pytest.approx((3, 1.0, 1 - 1.96 * math.sqrt(7), 1 + 1.96 * math.sqrt(7)))
+    assert found["organ"] == pytest.approx((3, 2.0, 1.0, 1 - 1.96 * math.sqrt(7), 1 + 1.96 * math.sqrt(7)))
     assert found["vessel"].bias == 2.0 and math.isnan(found["vessel"].low)
 
 

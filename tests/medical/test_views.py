@@ -1,25 +1,21 @@
-"""Tests that training, prediction, evaluation and bundle see the same voxels, whatever header, labels and layout."""
+"""Tests that training, prediction and evaluation see the same voxels, whatever header, labels and layout."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
 
-import monai.bundle
 import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.transforms import SpatialPad
 from nifti_files import affine
 from volume_plans import small_plan
 
-from vil_dense.medical.bundle.configs import train
 from vil_dense.medical.data.cases import read_case
 from vil_dense.medical.data.preprocess import PlanGrid, network_input
 from vil_dense.medical.data.transforms import KEYS, LoadCased, ToPlanGridd
 from vil_dense.medical.datalists.datalist import read_datalist
 from vil_dense.medical.datalists.inputs import find_cases
-from vil_dense.medical.inference.volume_windows import SlidingWindow
 from vil_dense.medical.io.volumes import read_label, write_mask
 
 SHAPE = (9, 11, 7)
@@ -115,29 +111,3 @@ def test_one_view(name: str, tmp_path: Path) -> None:
 
     (found,) = find_cases(image_path.parent)
     assert found.images == case.images, "the folder of images gives prediction the same case"
-
-
-@pytest.mark.filterwarnings("ignore:tqdm is not installed")
-@pytest.mark.parametrize("name", ["oblique", "contradiction", "scaled 4D"])
-def test_the_bundle_sees_it_too(name: str, tmp_path: Path) -> None:
-    """Tests its training data set, by MONAI's parser alone."""
-    rng = np.random.default_rng(0)
-    for case in "ab":
-        HEADERS[name](tmp_path / f"images/{case}.nii.gz", rng.integers(-99, 999, SHAPE).astype(np.int16))
-        label = header("ARS") if name == "scaled 4D" else HEADERS[name]
-        label(tmp_path / f"labels/{case}.nii.gz", rng.integers(0, 4, SHAPE).astype(np.uint8))
-    parser = monai.bundle.ConfigParser(train(PLAN, {"_target_": "torch.nn.Identity"}, SlidingWindow.of(PLAN)))
-    parser["dataset_dir"] = str(tmp_path)
-    for part, section in enumerate(("train", "validate")):
-        (case,) = read_datalist(tmp_path).split(0)[part]
-        image, truth, grid = read_case(case, 1, PLAN["labels"].values())
-        if section == "validate":
-            seen = parser.get_parsed_content("validate#dataset")[0]
-            assert torch.equal(torch.as_tensor(seen["image"]), torch.from_numpy(image))
-            assert torch.equal(torch.as_tensor(seen["label"])[0], torch.from_numpy(truth))
-            np.testing.assert_array_equal(seen["image"].affine.numpy(), grid.affine)
-        else:
-            (cached,) = parser.get_parsed_content("train#dataset")._cache
-            plan_grid = PlanGrid.over(grid.shape, grid.affine, PLAN)
-            expected = SpatialPad(PLAN["patch_vox"])(network_input(image, plan_grid, PLAN))
-            assert torch.equal(torch.as_tensor(cached["image"]), torch.as_tensor(expected))

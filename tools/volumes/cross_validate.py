@@ -19,10 +19,13 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vil_dense.command_line import parser
 from vil_dense.files import check_folders
+
+if TYPE_CHECKING:
+    from vil_dense.mm.volumes.cross_validation import CrossValidation
 
 TRAIN = Path(__file__).parents[1] / "train.py"
 
@@ -62,26 +65,47 @@ def table(summary: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def open_folder(args: argparse.Namespace) -> "CrossValidation":
+    """Returns the cross-validation of a config in its work folder, new or as it was stopped."""
+    from vil_dense.mm.cli.arguments import read_config
+    from vil_dense.mm.cli.runs import check_volumes
+    from vil_dense.mm.engine.resolve.volumes import resolve_plan
+
+    cfg = read_config(args, "cross_validation")
+    check_folders(cfg.work_dir)
+    resolve_plan(cfg)
+    check_volumes(cfg)
+    from vil_dense.mm.volumes.cross_validation import CrossValidation
+
+    options = dict(probabilities=args.probabilities, uncertainty=args.uncertainty)
+    return CrossValidation(Path(cfg.work_dir), cfg, **options)
+
+
+def report(validation: "CrossValidation", folds: Sequence[int]) -> None:
+    """Pools the folds, and prints their scores."""
+    from vil_dense.medical.statistics import describe_correlation
+
+    summary = validation.pool(folds)
+    for sentence in describe_correlation(summary.get("uncertainty", {})).values():
+        print(sentence)
+    print("\n".join(table(summary)))
+    print(f"intervals: {summary['interval']}; {summary['rule']}")
+    if left := summary["never_held_out"]:
+        print(f"warning: {len(left)} cases are in no held-out part of these folds ({left[0]}, ...)", file=sys.stderr)
+    print(f"report: {validation.root / 'report.html'}")
+    print(f"{summary['cases']} cases of {len(folds)} folds pooled in {validation.root}")
+
+
 def main() -> int:
     args = arguments()
 
     import torch
 
-    from vil_dense.mm.cli.arguments import read_config, report_errors
+    from vil_dense.mm.cli.arguments import report_errors
     from vil_dense.mm.cli.grids import as_options, train
-    from vil_dense.mm.cli.runs import check_volumes
-    from vil_dense.mm.engine.resolve.volumes import resolve_plan
 
     with report_errors(args.debug):
-        cfg = read_config(args, "cross_validation")
-        check_folders(cfg.work_dir)
-        resolve_plan(cfg)
-        check_volumes(cfg)
-        from vil_dense.medical.statistics import describe_correlation
-        from vil_dense.mm.volumes.cross_validation import CrossValidation
-
-        options = dict(probabilities=args.probabilities, uncertainty=args.uncertainty)
-        validation = CrossValidation(Path(cfg.work_dir), cfg, **options)
+        validation = open_folder(args)
         folds = [args.fold] if args.fold is not None else args.folds or [*validation.data.splits]
         for fold in folds:
             validation.data.split(fold)  # an unknown one is refused before the first is trained
@@ -96,19 +120,8 @@ def main() -> int:
                 continue
             validation.run(fold, train_fold, "cuda" if torch.cuda.is_available() else "cpu")
             print(f"fold {fold} is finished in {validation.folder(fold)}", flush=True)
-        if args.fold is not None:
-            return 0
-        summary = validation.pool(folds)
-        for sentence in describe_correlation(summary.get("uncertainty", {})).values():
-            print(sentence)
-        print("\n".join(table(summary)))
-        print(f"intervals: {summary['interval']}; {summary['rule']}")
-        if left := summary["never_held_out"]:
-            print(
-                f"warning: {len(left)} cases are in no held-out part of these folds ({left[0]}, ...)", file=sys.stderr
-            )
-        print(f"report: {validation.root / 'report.html'}")
-        print(f"{summary['cases']} cases of {len(folds)} folds pooled in {validation.root}")
+        if args.fold is None:
+            report(validation, folds)
     return 0
 
 

@@ -17,17 +17,20 @@ measured the uncertainty, its rank correlation with Dice is reported.
 """
 
 import argparse
-import math
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vil_dense.command_line import at_least, parser
 from vil_dense.files import check_folders
 
 if TYPE_CHECKING:
+    from mmengine.config import Config
+
+    from vil_dense.medical.data.plan_schema import Plan
+    from vil_dense.medical.metrics import Scoring
     from vil_dense.medical.pages.write import Pair
 
 
@@ -89,6 +92,16 @@ def warn(words: str) -> None:
     print(f"warning: {words}", file=sys.stderr)
 
 
+def read_plan_and_scoring(args: argparse.Namespace, cfg: "Config") -> "tuple[Plan, Scoring]":
+    """Returns the plan of a config, and its scoring, which the command line may change."""
+    from vil_dense.medical.data.plan_schema import read_plan
+    from vil_dense.medical.metrics import Scoring
+
+    plan, options = read_plan(cfg.model.plan), dict(cfg.get("test_evaluator") or {})
+    options |= {key: value for key in ("nsd", "tolerance_mm") if (value := getattr(args, key)) is not None}
+    return plan, Scoring.of(plan, options)
+
+
 def main() -> int:
     args = arguments()
 
@@ -100,45 +113,29 @@ def main() -> int:
         cfg = read_config(args)
         check_folders(args.out)
         resolve_plan(cfg)
-        from vil_dense.medical.data.plan_schema import read_plan
-        from vil_dense.medical.datalists.folds import patient_of
         from vil_dense.medical.inference.report import read_uncertainty
-        from vil_dense.medical.label_map import LabelMap
-        from vil_dense.medical.metrics import TOLERANCE_MM, save_scores, score_files
+        from vil_dense.medical.metrics import save_scores, score_files
         from vil_dense.medical.pages.write import save_evaluation_page
-        from vil_dense.medical.statistics import describe_correlation, summarise_with_intervals, uncertainty_correlation
+        from vil_dense.medical.statistics import describe_correlation, summarise_with_intervals
 
-        plan, evaluator = read_plan(cfg.model.plan), cfg.get("test_evaluator") or {}
-        classes = evaluator.get("classes") or LabelMap.of(plan).structures
-        nsd, tolerance_mm = args.nsd or evaluator.get("nsd", "voxel"), args.tolerance_mm
-        if tolerance_mm is None:
-            tolerance_mm = evaluator.get("tolerance_mm", TOLERANCE_MM)
-        if not 0 <= tolerance_mm < math.inf:
-            raise ValueError(f"tolerance_mm is 0 or more, got {tolerance_mm}")
-        out, masks, labels = Path(args.out), Path(args.masks), Path(args.labels)
-        found = list(pairs(masks, labels, args.section, args.fold, cfg.get("patient"), args.subset))
-    surface: dict[str, Any] = dict(tolerance_mm=tolerance_mm, nsd=nsd)
-    with report_errors(args.debug), Progress("cases") as progress:
-        files = [(pair.name, pair.mask, pair.label) for pair in found]
-        scores = score_files(files, plan, classes=classes, **surface, report=progress, warn=warn)
-    with report_errors(args.debug):
-        patients = [patient_of(pair.name, cfg.get("patient")) for pair in found]
+        plan, scoring = read_plan_and_scoring(args, cfg)
+        out, masks, labels, patient = Path(args.out), Path(args.masks), Path(args.labels), cfg.get("patient")
+        found = list(pairs(masks, labels, args.section, args.fold, patient, args.subset))
+        with Progress("cases") as progress:
+            files = [(pair.name, pair.mask, pair.label) for pair in found]
+            scores = score_files(files, plan, scoring, report=progress, warn=warn)
         unsure = read_uncertainty({pair.name: masks for pair in found})
-        summary = summarise_with_intervals(scores, patients)
-        if correlation := uncertainty_correlation(unsure, scores):
-            summary["uncertainty"] = correlation
-        summary = save_scores(scores, out, **surface, summary=summary)
+        summary = save_scores(scores, out, scoring, summarise_with_intervals(scores, scoring, patient, unsure))
         title, again = f"Scores of {Path(*masks.resolve().parts[-2:])}", shlex.join(["python", *sys.argv])
         page = save_evaluation_page(
             out, found, scores, summary, plan, title=title, command_line=again, uncertainty=unsure, warn=warn
         )
         for name, values in [*summary["structures"].items(), ("mean", summary["mean"])]:
             print(line(name, values))
-        for sentence in describe_correlation(correlation).values():
+        for sentence in describe_correlation(summary.get("uncertainty", {})).values():
             print(sentence)
-        print(f"NSD: {summary['nsd_definition']}, {tolerance_mm:g} mm")
-        print(f"report: {page}")
-        print(f"{summary['cases']} cases scored in {args.out} ({summary['rule']})")
+        print(f"NSD: {summary['nsd_definition']}, {scoring.tolerance_mm:g} mm")
+        print(f"report: {page}\n{summary['cases']} cases scored in {args.out} ({summary['rule']})")
     return 0
 
 

@@ -15,7 +15,7 @@ metadata), docs/ and LICENSE. Commands for use in DIR:
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vil_dense.command_line import plain_parser
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 ROOT = Path(__file__).parents[2]
-
-
 METRICS = dict(dice="Dice", hd95_mm="HD95", nsd="NSD")
 """Names of the means in the metadata, and in the log of a run."""
 
@@ -73,6 +71,16 @@ The configs name classes of vil_dense, which has to be installed; models/model.t
 """
 
 
+def training(cfg: "Config") -> dict[str, Any]:
+    """Returns the options of the bundle's training, those of the run."""
+    return dict(
+        fold=cfg.fold if isinstance(cfg.get("fold"), int) else 0,
+        augment=cfg.train_dataloader.dataset.get("augment"),
+        batch_size=cfg.train_dataloader.batch_size,
+        learning_rate=cfg.optim_wrapper.optimizer.lr,
+    )
+
+
 def main() -> int:
     known = plain_parser("Exports a training run as a MONAI bundle.")
     known.add_argument("run", help="work folder of a training")
@@ -108,23 +116,12 @@ def main() -> int:
         network = build_network(plan, **cfg.model.network)
         load_exactly(nn.ModuleDict(dict(network=network)), weights, str(checkpoint))
         measured = scores(cfg, checkpoint, (content.get("meta") or {}).get("iter"))
-        windows = dict(overlap=cfg.model.get("overlap", 0.5), batch=cfg.model.get("window_batch", 1))
-        checks = write_bundle(
-            Path(args.out),
-            plan,
-            cfg.model.network,
-            network,
-            windows=SlidingWindow.of(plan, **windows),
-            training=dict(
-                fold=cfg.fold if isinstance(cfg.get("fold"), int) else 0,
-                augment=cfg.train_dataloader.dataset.get("augment"),
-                batch_size=cfg.train_dataloader.batch_size,
-                learning_rate=cfg.optim_wrapper.optimizer.lr,
-            ),
-            about=dict(eval_metrics=measured),
-            texts={"docs/README.md": card(cfg, checkpoint, measured), "LICENSE": (ROOT / "LICENSE").read_text()},
+        windows = SlidingWindow.of(plan, cfg.model.get("overlap", 0.5), cfg.model.get("window_batch", 1))
+        texts = {"docs/README.md": card(cfg, checkpoint, measured), "LICENSE": (ROOT / "LICENSE").read_text()}
+        options: dict[str, Any] = dict(
+            windows=windows, training=training(cfg), about=dict(eval_metrics=measured), texts=texts
         )
-        print(checks)
+        print(write_bundle(Path(args.out), plan, cfg.model.network, network, **options))
         print(f"bundle written to {args.out}")
     return 0
 

@@ -36,7 +36,8 @@ from vil_dense.command_line import parser
 from vil_dense.files import check_folders
 
 if TYPE_CHECKING:
-    from vil_dense.medical.inference.batch import Survey
+    from vil_dense.medical.datalists.datalist import Case
+    from vil_dense.medical.inference.batch import Folder, Survey
     from vil_dense.medical.inference.ensemble import Configuration
 
 
@@ -184,6 +185,46 @@ def arguments() -> argparse.Namespace:
     return args
 
 
+def read_cases(args: argparse.Namespace, patient: str | None, channels: int) -> "list[Case]":
+    """Finds the cases of the input, and warns of files that are left out or look like channels."""
+    from vil_dense.medical.datalists.inputs import by_frame, describe_inputs, find_cases
+
+    source = Path(args.input)
+    cases = find_cases(source, channels, args.section, args.fold, patient, args.series)
+    if args.section is None and args.fold is None:  # else the other files are left out on purpose
+        for line in describe_inputs(source, cases, channels):
+            print(f"warning: {line}", file=sys.stderr)
+    return cases if args.frame is None else by_frame(cases, args.frame)
+
+
+def make_folder(args: argparse.Namespace, found: Networks, device: str) -> "Folder":
+    """Loads the networks, and returns the folder of predictions that the command line describes."""
+    from vil_dense.files import sha256
+    from vil_dense.medical.inference.batch import Folder
+    from vil_dense.medical.inference.probabilities import Probabilities
+    from vil_dense.medical.io.dicom.masks import DICOM_MASKS
+    from vil_dense.mm.volumes.predictor import load_configuration
+
+    groups = zip(found.models, found.checkpoints, strict=True)
+    first, *others = (load_configuration(model, checkpoints, device) for model, checkpoints in groups)
+    chosen = None if args.probabilities is None else Probabilities(args.probabilities, args.probability_bits)
+    return Folder(
+        Path(args.out),
+        first.networks,
+        first.plan,
+        dict(checkpoints=[f"{path.name} {sha256(path)}" for paths in found.checkpoints for path in paths]),
+        windows=first.windows,
+        others=others,
+        device=device,
+        mirror=args.mirror,
+        largest=args.largest,
+        steps=found.steps,
+        probabilities=chosen,
+        dicom=[form for form in DICOM_MASKS if getattr(args, form)],
+        uncertainty=args.uncertainty,
+    )
+
+
 def main() -> int:
     args = arguments()
 
@@ -192,45 +233,20 @@ def main() -> int:
     from vil_dense.backbones.memory import GIB
     from vil_dense.mm.cli.arguments import report_errors
 
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     with report_errors(args.debug):
         check_folders(args.out)
         found = read_networks(args)
         # reading the networks has checked that monai is installed
-        from vil_dense.files import sha256
-        from vil_dense.medical.datalists.inputs import by_frame, describe_inputs, find_cases
-        from vil_dense.medical.inference.batch import Folder
-        from vil_dense.medical.inference.probabilities import Probabilities
-        from vil_dense.medical.io.dicom.masks import DICOM_MASKS
         from vil_dense.medical.pages.write import save_prediction_page
-        from vil_dense.mm.volumes.predictor import load_configuration
 
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        groups = zip(found.models, found.checkpoints, strict=True)
-        configurations = [load_configuration(model, checkpoints, device) for model, checkpoints in groups]
-        networks, plan, windows = configurations[0]
-        choice = args.section, args.fold, found.patient, args.series
-        cases = find_cases(Path(args.input), len(plan["channels"]), *choice)
-        if args.section is None and args.fold is None:  # else the other files are left out on purpose
-            for line in describe_inputs(Path(args.input), cases, len(plan["channels"])):
-                print(f"warning: {line}", file=sys.stderr)
-        cases = cases if args.frame is None else by_frame(cases, args.frame)
-        shares = None if args.probabilities is None else Probabilities(args.probabilities, args.probability_bits)
-        settings = dict(checkpoints=[f"{path.name} {sha256(path)}" for paths in found.checkpoints for path in paths])
-        options: dict[str, Any] = dict(mirror=args.mirror, largest=args.largest, probabilities=shares)
-        forms = [form for form in DICOM_MASKS if getattr(args, form)]
-        options |= dict(
-            dicom=forms,
-            uncertainty=args.uncertainty,
-            windows=windows,
-            others=configurations[1:],
-            steps=found.steps,
-        )
-        folder = Folder(Path(args.out), networks, plan, settings, device=device, **options)
+        folder = make_folder(args, found, device)
+        cases = read_cases(args, found.patient, len(folder.plan["channels"]))
         survey = folder.survey(cases)
     with report_errors(args.debug, code=1):
-        describe_survey(survey, configurations, device, args.uncertainty)
+        describe_survey(survey, folder.configurations, device, args.uncertainty)
         if survey.windows:
-            print(describe_time(survey, configurations, args.mirror, device))
+            print(describe_time(survey, folder.configurations, args.mirror, device))
         failed = folder.predict_all(survey)
         if len(failed) < len(cases):
             print(f"report: {save_prediction_page(folder.out, shlex.join(['python', *sys.argv]))}")
@@ -240,9 +256,8 @@ def main() -> int:
         of_all = f"of {len(cases)} volume{'s' * (len(cases) != 1)}"
         print(f"{len(cases) - len(failed)} {of_all} segmented in {args.out}")
         if failed:
-            print(
-                f"error: {len(failed)} {of_all} could not be segmented: {'; '.join(failed.values())}", file=sys.stderr
-            )
+            faults = "; ".join(failed.values())
+            print(f"error: {len(failed)} {of_all} could not be segmented: {faults}", file=sys.stderr)
     return 1 if failed else 0
 
 

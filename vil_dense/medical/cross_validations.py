@@ -77,7 +77,8 @@ def read_cross_validation(folder: Path) -> PooledFolds:
             )
             for case in content["cases"]
         }
-        return PooledFolds(folder, content["model"], content["checkpoints"], _labels(content["model"]), cases)
+        labels = LabelMap.of(read_plan(content["model"]["plan"]))
+        return PooledFolds(folder, content["model"], content["checkpoints"], labels, cases)
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} does not describe a cross-validation ({error!r})") from None
 
@@ -150,8 +151,3 @@ def read_chosen(path: Path) -> Chosen:
         if sha256(file) != digest:
             raise ValueError(f"{file} is not the checkpoint that {path} names: its SHA-256 differs")
     return Chosen(models, [[file for file, _ in group] for group in files], steps)
-
-
-def _labels(model: Mapping[str, Any]) -> LabelMap:
-    """Returns the label values of a model's plan."""
-    return LabelMap.of(read_plan(model["plan"]))

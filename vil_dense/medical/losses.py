@@ -5,7 +5,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from monai.losses import DiceCELoss, MaskedDiceLoss
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.modules.loss import _Loss
 
 from vil_dense.medical.data.plan_schema import Plan, read_plan
@@ -13,7 +13,32 @@ from vil_dense.medical.label_map import LabelMap
 from vil_dense.ops.distance import boundary_cost
 
 
-class PartialLoss(_Loss):
+class AnnotatedLoss(_Loss):
+    """Holds the labels of a plan, for losses over annotated voxels.
+
+    Args:
+        plan: mapping or path, see `plan_schema`.
+    """
+
+    membership: Tensor
+
+    def __init__(self, plan: Plan | str) -> None:
+        super().__init__()
+        labels = LabelMap.of(read_plan(plan))
+        self.first_group, self.regions = labels.first_group, labels.regions
+        self.register_buffer("membership", torch.from_numpy(labels.membership), persistent=False)
+
+    def truth(self, label: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns which voxels are annotated, (B, I, J, K) bool, and their outputs, (B, outputs, I, J, K) bool.
+
+        Args:
+            label: (B, 1, I, J, K), see `LabelMap.encode`.
+        """
+        group = label[:, 0].long() - self.first_group
+        return group >= 0, self.membership[group.clamp(min=0)].movedim(-1, 1)
+
+
+class PartialLoss(AnnotatedLoss):
     """Adds Dice and cross entropy of classes (softmax), or binary cross entropy of regions (sigmoid).
 
     Both are over annotated voxels alone, and Dice is over the whole batch, as a class that one patch lacks would give
@@ -24,22 +49,17 @@ class PartialLoss(_Loss):
         dice_weight: of the Dice loss beside cross entropy, which has 1.
     """
 
-    membership: Tensor
-
     def __init__(self, plan: Plan | str, dice_weight: float = 1.0) -> None:
-        super().__init__()
-        labels = LabelMap.of(read_plan(plan))
-        self.first_group, self.regions, self.dice_weight = labels.first_group, labels.regions, dice_weight
-        self.register_buffer("membership", torch.from_numpy(labels.membership).float(), persistent=False)
+        super().__init__(plan)
+        self.dice_weight = dice_weight
         self.dice = MaskedDiceLoss(
-            include_background=labels.regions, sigmoid=labels.regions, softmax=not labels.regions, batch=True
+            include_background=self.regions, sigmoid=self.regions, softmax=not self.regions, batch=True
         )
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """Returns the loss of logits (B, outputs, I, J, K) for a label (B, 1, I, J, K) of `LabelMap.encode`."""
-        group = label.long() - self.first_group
-        known = (group >= 0).to(logits.dtype)
-        truth = self.membership[group[:, 0].clamp(min=0)].movedim(-1, 1).to(logits.dtype)
+        annotated, members = self.truth(label)
+        known, truth = annotated[:, None].to(logits.dtype), members.to(logits.dtype)
         if self.regions:
             voxels = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(1, keepdim=True)
         else:
@@ -50,7 +70,7 @@ class PartialLoss(_Loss):
         return loss
 
 
-class BoundaryLoss(nn.Module):
+class BoundaryLoss(AnnotatedLoss):
     """Computes the boundary loss of Kervadec et al. (2021) with distances in mm, for use beside a loss of regions.
 
     The probability of each output costs its signed distance to the boundary of that class or region, in units of
@@ -61,24 +81,19 @@ class BoundaryLoss(nn.Module):
         plan: mapping or path, see `plan_schema`; its spacing is that of the logits.
     """
 
-    membership: Tensor
-
     def __init__(self, plan: Plan | str) -> None:
-        super().__init__()
-        plan = read_plan(plan)
-        labels = LabelMap.of(plan)
-        self.first_group, self.regions, self.spacing_mm = labels.first_group, labels.regions, tuple(plan["spacing_mm"])
-        self.register_buffer("membership", torch.from_numpy(labels.membership), persistent=False)
+        super().__init__(plan)
+        self.spacing_mm = tuple(read_plan(plan)["spacing_mm"])
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """Returns the loss of logits (B, outputs, I, J, K) for a label (B, 1, I, J, K) of `LabelMap.encode`."""
-        group = label[:, 0].long() - self.first_group
-        known, logits = group >= 0, logits.float()
+        known, members = self.truth(label)
+        logits = logits.float()
         probabilities = logits.sigmoid() if self.regions else logits.softmax(1)
-        reach, members = REACH * max(self.spacing_mm), self.membership[group.clamp(min=0)].unbind(-1)
+        reach = REACH * max(self.spacing_mm)
         costs = [
             boundary_cost(own, inside, known, reach, self.spacing_mm)
-            for own, inside in zip(probabilities.unbind(1), members, strict=True)
+            for own, inside in zip(probabilities.unbind(1), members.unbind(1), strict=True)
         ]
         total = torch.stack([cost.sum() for cost in costs]).sum() / known.sum().clamp(min=1)
         return total / len(costs) if self.regions else total

@@ -11,16 +11,18 @@ Distances are those between voxels of the two boundaries in mm. HD95 is the larg
 The NSD has two definitions (`NSD_DEFINITIONS`): `voxel`, MONAI's default, and `area`, that of arXiv:1809.04430.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from monai.metrics import compute_dice
 from monai.metrics.utils import get_edge_surface_distance
+from scipy import ndimage
 
 from vil_dense.files import save_csv, save_json
 from vil_dense.medical.data.plan_schema import Plan
@@ -46,8 +48,45 @@ the same; surface elements lie between 2 x 2 x 2 voxels, and count by their area
 
 Classes = Mapping[str, int | Sequence[int]]
 """Label of each structure by name, or the labels of a region; without the background."""
+Pairs = Sequence[tuple[str, Path, Path]]
+"""Name, mask and label of each case."""
 Values = tuple[float | None, float | None, float | None]
 """Dice, HD95 in mm and NSD; None if absent."""
+
+
+class Scoring(NamedTuple):
+    """Stores what is scored, and how.
+
+    Args:
+        classes: see `Classes`.
+        tolerance_mm: of the NSD.
+        nsd: one of `NSD_DEFINITIONS`.
+        ignore: value in the truth of voxels without annotation, which are as if no structure were there in either mask.
+    """
+
+    classes: Classes
+    tolerance_mm: float = TOLERANCE_MM
+    nsd: str = "voxel"
+    ignore: int | None = None
+
+    @classmethod
+    def of(cls, plan: Plan, options: Mapping[str, Any]) -> "Scoring":
+        """Returns the scoring of a plan's structures, or of those in `options`, with the other fields in `options`.
+
+        Raises:
+            ValueError: the tolerance is negative or infinite.
+        """
+        labels = LabelMap.of(plan)
+        chosen = {key: options[key] for key in ("tolerance_mm", "nsd") if key in options}
+        made = cls(options.get("classes") or labels.structures, **chosen, ignore=labels.ignore)
+        if not 0 <= made.tolerance_mm < math.inf:
+            raise ValueError(f"tolerance_mm is 0 or more, got {made.tolerance_mm}")
+        return made
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """Returns the keys of a summary that describe the NSD."""
+        return dict(nsd_tolerance_mm=self.tolerance_mm, nsd=self.nsd, nsd_definition=NSD_DEFINITIONS[self.nsd])
 
 
 @dataclass(frozen=True)
@@ -80,9 +119,7 @@ def score_case(
     Args:
         prediction, truth: labels on one grid, (I, J, K) integers.
         spacing_mm: voxel size along I, J, K.
-        tolerance_mm: tolerance of the NSD.
-        nsd: one of `NSD_DEFINITIONS`.
-        ignore: value in the truth of voxels without annotation, which are as if no structure were there in either mask.
+        classes, tolerance_mm, nsd, ignore: see `Scoring`.
 
     Raises:
         ValueError: the arrays differ in shape, or have not one axis for each spacing; `nsd` is unknown.
@@ -114,21 +151,17 @@ def score_case(
 
 
 def score_files(
-    pairs: Sequence[tuple[str, Path, Path]],
+    pairs: Pairs,
     plan: Plan,
+    scoring: Scoring,
     *,
-    classes: Classes,
-    tolerance_mm: float = TOLERANCE_MM,
-    nsd: str = "voxel",
     report: Callable[[int, int], None] = lambda done, total: None,
     warn: Callable[[str], None] = lambda line: None,
 ) -> list[Score]:
     """Reads the masks and labels of cases and returns a `Score` for each case and class.
 
     Args:
-        pairs: name, mask and label of each case.
-        plan: see `plan_schema`; a file with another value than its labels is refused, and its `ignore_label` left out.
-        classes, tolerance_mm, nsd: see `score_case`.
+        plan: see `plan_schema`; a file with another value than its labels is refused.
         report: called after each case with the number of cases done and of all.
         warn: called with a sentence on a label whose grid is in doubt.
 
@@ -142,8 +175,7 @@ def score_files(
         check_same_grid(grid, label_grid)
         if label_grid.warning:
             warn(f"{label_path}: {label_grid.warning}")
-        options: dict[str, Any] = dict(classes=classes, spacing_mm=grid.spacing_mm, tolerance_mm=tolerance_mm)
-        scores += score_case(case, mask, label, **options, nsd=nsd, ignore=known.ignore)
+        scores += score_case(case, mask, label, spacing_mm=grid.spacing_mm, **scoring._asdict())
         report(number, len(pairs))
     return scores
 
@@ -164,26 +196,18 @@ def summarise(scores: Sequence[Score]) -> dict:
 
 
 def save_scores(
-    scores: Sequence[Score],
-    folder: Path,
-    *,
-    tolerance_mm: float = TOLERANCE_MM,
-    nsd: str = "voxel",
-    summary: Mapping[str, Any] | None = None,
+    scores: Sequence[Score], folder: Path, scoring: Scoring, summary: Mapping[str, Any] | None = None
 ) -> dict:
     """Writes `metrics.csv` (a row for each structure of each case) and `metrics.json` (the summary and the rows).
 
     Args:
-        tolerance_mm, nsd: see `score_case`; they are written with the summary.
         summary: default: that of `summarise`.
 
     Returns:
-        The summary, with `nsd_tolerance_mm`, `nsd` and `nsd_definition`.
+        The summary, with `Scoring.described`.
     """
     rows = [asdict(score) for score in scores]
-    described = dict(summary or summarise(scores)) | dict(
-        nsd_tolerance_mm=tolerance_mm, nsd=nsd, nsd_definition=NSD_DEFINITIONS[nsd]
-    )
+    described = dict(summary or summarise(scores)) | scoring.described
     save_csv(folder / "metrics.csv", rows)
     save_json(folder / "metrics.json", described | dict(scores=rows))
     return described
@@ -197,12 +221,8 @@ def _overlap_and_distances(
     found: np.ndarray, true: np.ndarray, spacing_mm: Sequence[float], tolerance_mm: float, nsd: str
 ) -> tuple[float, float, float]:
     """Computes Dice, HD95 in mm and NSD of two masks that are not empty, within their common box."""
-    either = found | true
-    box = []
-    for axis in range(either.ndim):
-        inside = np.flatnonzero(either.any(axis=tuple(other for other in range(either.ndim) if other != axis)))
-        box.append(slice(int(inside[0]), int(inside[-1]) + 1))
-    ours, truth = (torch.from_numpy(np.ascontiguousarray(mask[tuple(box)])) for mask in (found, true))
+    (box,) = ndimage.find_objects((found | true).view(np.uint8))
+    ours, truth = (torch.from_numpy(np.ascontiguousarray(mask[box])) for mask in (found, true))
     dice = compute_dice(ours[None, None], truth[None, None])
     # MONAI's `compute_hausdorff_distance` and `compute_surface_dice` each take these same distances: 6.9 s for a
     # structure in 512 x 512 x 200 voxels, and 4.1 s so. The former also fails on surfaces of more than 2^24 voxels,

@@ -20,6 +20,7 @@ from scipy import ndimage
 
 from vil_dense.medical.cross_validations import PooledFolds
 from vil_dense.medical.inference.ensemble import mean_mask
+from vil_dense.medical.io.geometry import voxel_ml as ml_of
 from vil_dense.medical.io.volumes import check_same_grid, read_label
 from vil_dense.medical.label_map import inside as voxels_of
 from vil_dense.medical.postprocess import boxes, find_components, kept_components, postprocess
@@ -42,16 +43,9 @@ Members = tuple[int, ...]
 """Numbers of the cross-validations of a configuration or an ensemble."""
 
 
-def plain_dice(mask: np.ndarray, truth: np.ndarray, values: Sequence[int]) -> list[float]:
-    """Returns the Dice of each of `values`, NaN where neither has it."""
-    counts = [np.bincount(x.ravel(), minlength=max(values) + 1) for x in (mask, truth, mask[mask == truth])]
-    found, true, both = (count[list(values)].astype(float) for count in counts)
-    return np.divide(2 * both, found + true, out=np.full(len(values), np.nan), where=found + true > 0).tolist()
-
-
-def region_dice(mask: np.ndarray, truth: np.ndarray, regions: Sequence[Sequence[int]]) -> list[float]:
-    """Returns the Dice of each of `regions`, which are values in the mask and the truth, NaN where neither has it."""
-    pairs = [(voxels_of(mask, values), voxels_of(truth, values)) for values in regions]
+def dice_of(mask: np.ndarray, truth: np.ndarray, structures: Sequence[int | Sequence[int]]) -> list[float]:
+    """Returns the Dice of each structure, a value in the mask and the truth or several, NaN where neither has it."""
+    pairs = [(voxels_of(mask, values), voxels_of(truth, values)) for values in structures]
     sums = [(2 * int((found & true).sum()), int(found.sum()) + int(true.sum())) for found, true in pairs]
     return [both / total if total else math.nan for both, total in sums]
 
@@ -242,9 +236,7 @@ class Selection:
         if self.known.ignore is not None:
             annotated = truth != self.known.ignore
             mask, truth = mask * annotated, truth * annotated
-        if self.known.regions:
-            return region_dice(mask, truth, [*self.known.structures.values()])
-        return plain_dice(mask, truth, self.values)
+        return dice_of(mask, truth, [*self.known.structures.values()] if self.known.regions else self.values)
 
     def _cropped(self, members: Members, name: str) -> tuple[np.ndarray, np.ndarray, float]:
         """Returns `_read` in the box of all structures, which is kept: each table needs it."""
@@ -268,7 +260,7 @@ class Selection:
             mask = mean_mask([_probabilities(case.probabilities) for case in cases], self.known)
             if mask.shape != truth.shape:
                 raise ValueError(f"{cases[0].probabilities} and {cases[0].label} are on different grids")
-        return mask, truth, abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000
+        return mask, truth, ml_of(grid.affine)
 
 
 def _probabilities(path: Path) -> np.ndarray:

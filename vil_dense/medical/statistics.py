@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vil_dense.medical.metrics import VALUES, Score, summarise
+from vil_dense.medical.datalists.folds import patient_of
+from vil_dense.medical.metrics import VALUES, Score, Scoring, summarise
 
 DRAWS = 2000
 PERCENTILES = (2.5, 97.5)
@@ -64,15 +65,22 @@ def middle(draws: np.ndarray) -> list[float] | None:
     return [float(end) for end in np.percentile(known, PERCENTILES)] if len(known) else None
 
 
-def summarise_with_intervals(scores: Sequence[Score], patients: Sequence[str]) -> dict[str, Any]:
+def summarise_with_intervals(
+    scores: Sequence[Score],
+    scoring: Scoring,
+    patient: str | None = None,
+    uncertainty: Mapping[str, Mapping[str, float]] | None = None,
+) -> dict[str, Any]:
     """Returns `metrics.summarise` with the interval of each mean beside it: `dice_95=[low, high]` beside `dice`.
 
     Args:
-        scores: of all cases.
-        patients: the patient of each case, in the order in which the cases come in `scores`. With fewer than two
-            patients the intervals are None.
+        scores: of all cases. With fewer than two patients the intervals are None.
+        scoring: whose description is added.
+        patient: see `folds.patient_of`.
+        uncertainty: see `uncertainty_correlation`, which is added where there is one.
     """
     summary = summarise(scores)
+    patients = [patient_of(case, patient) for case in dict.fromkeys(score.case for score in scores)]
     counts = draw_counts(patients)
     for value in VALUES:
         _, structures, table = scores_table(scores, value)
@@ -83,13 +91,15 @@ def summarise_with_intervals(scores: Sequence[Score], patients: Sequence[str]) -
         summary["mean"][f"{value}_95"] = middle(mean_over_structures(means)) if several else None
     unit = "cases" if len(set(patients)) == len(patients) else "patients"
     summary["interval"] = f"95 %, percentile bootstrap, {DRAWS} draws of {len(set(patients))} {unit}"
-    return summary
+    correlation = uncertainty_correlation(uncertainty or {}, scores)
+    return summary | scoring.described | (dict(uncertainty=correlation) if correlation else {})
 
 
 class Agreement(NamedTuple):
     """Holds how predicted volumes of a structure differ from the true ones, in ml (Bland and Altman, Lancet 1986)."""
 
     cases: int
+    truth: float  # mean
     bias: float  # mean of predicted minus true
     low: float  # limits of agreement; NaN of fewer than two cases
     high: float
@@ -104,7 +114,8 @@ def volume_agreement(scores: Sequence[Score]) -> dict[str, Agreement]:
             differences = np.array([score.predicted_ml - score.truth_ml for score in own])
             bias = float(differences.mean())
             spread = LIMIT * float(differences.std(ddof=1)) if len(own) > 1 else math.nan
-            found[name] = Agreement(len(own), bias, bias - spread, bias + spread)
+            truth = float(np.mean([score.truth_ml for score in own]))
+            found[name] = Agreement(len(own), truth, bias, bias - spread, bias + spread)
     return found
 
 

@@ -1,6 +1,8 @@
-"""Tests bundles for users without this package: TorchScript and ONNX of any batch and size, with MONAI's metadata."""
+"""Tests bundles for other programs: TorchScript and ONNX with metadata, MONAI's `ConfigWorkflow` and its model zoo."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +10,8 @@ from pathlib import Path
 import monai.bundle
 import pytest
 import torch
-from bundle_cases import NETWORK, OF_MONAI, PLAN, WARNINGS, small_bundle
+from bundle_cases import NETWORK, OF_MONAI, PLAN, WARNINGS, small_bundle, write_boxes
+from monai.bundle import ConfigWorkflow
 from monai.data import load_net_with_metadata
 from monai.inferers import sliding_window_inference
 from refusals import raises_one_line
@@ -54,19 +57,6 @@ def test_torchscript_of_any_batch_and_size_with_metadata(written: tuple[Path, nn
     torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-5)
 
 
-def test_monai_loads_it(written: tuple[Path, nn.Module]) -> None:
-    bundle, model = written
-    network, metadata, _ = monai.bundle.load(
-        "bundle",
-        bundle_dir=str(bundle.parent),
-        load_ts_module=True,
-        source="monaihosting",
-        model_file="models/model.ts",
-    )
-    assert metadata["task"] == "Segmentation of organ"
-    assert_equal_networks(network, model)
-
-
 def test_monais_export_with_defaults(
     written: tuple[Path, nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,16 +67,6 @@ def test_monais_export_with_defaults(
     network, metadata, _ = load_net_with_metadata(str(tmp_path / "model.ts"))
     assert metadata["version"] == "0.1.0"
     assert_equal_networks(network, model)
-
-
-@pytest.mark.slow
-def test_the_command_of_monais_export(written: tuple[Path, nn.Module], tmp_path: Path) -> None:
-    bundle, model = written
-    command = [sys.executable, "-m", "monai.bundle", "ckpt_export", "--config_file", "configs/inference.json"]
-    command += ["--filepath", str(tmp_path / "model.ts")]
-    done = subprocess.run(command, cwd=bundle, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    assert_equal_networks(torch.jit.load(tmp_path / "model.ts"), model)
 
 
 def test_training_mode_is_not_scripted() -> None:
@@ -185,3 +165,50 @@ def test_the_network_is_scripted_alone(written: tuple[Path, nn.Module]) -> None:
     before = list(model.state_dict())
     torch.jit.script(model)
     assert list(model.state_dict()) == before and NETWORK["type"] == type(model).__name__
+
+
+ZOO = "MONAI_MODEL_ZOO"
+
+
+@pytest.mark.parametrize(
+    ("files", "kind"),
+    [
+        (("train",), "train"),
+        (("train", "evaluate"), "train"),
+        (("train", "evaluate"), "eval"),
+        (("inference",), "infer"),
+    ],
+)
+def test_the_properties_that_monai_asks_for(
+    files: tuple[str, ...], kind: str, written: tuple[Path, nn.Module], tmp_path: Path
+) -> None:
+    bundle, _ = written
+    data = write_boxes(tmp_path, 6)
+    workflow = ConfigWorkflow(
+        config_file=[str(bundle / f"configs/{name}.json") for name in files],
+        workflow_type=kind,
+        logging_file=False,
+        bundle_root=str(bundle),
+        dataset_dir=str(data / "imagesTr" if kind == "infer" else data),
+        cache_rate=0.0,
+    )
+    workflow.initialize()
+    assert workflow.check_properties() == []
+    assert workflow.version == "0.1.0"
+
+
+@pytest.mark.slow
+def test_the_check_of_monais_model_zoo(written: tuple[Path, nn.Module], tmp_path: Path) -> None:
+    """Runs `ci/verify_bundle.py` of a clone of github.com/Project-MONAI/model-zoo, in all modes."""
+    zoo = os.environ.get(ZOO)
+    if not zoo or not Path(zoo, "ci/verify_bundle.py").is_file():
+        pytest.skip(f"set {ZOO} to the folder of a clone of Project-MONAI/model-zoo for its checks")
+    models = tmp_path / "models"
+    shutil.copytree(written[0], models / "small")
+    (models / "model_info.json").write_text("{}")
+    (models / "small/eval").mkdir()
+    shutil.copy(written[0] / "configs/schema.json", models / "small/eval/schema.json")  # or it would be downloaded
+    command = [sys.executable, "ci/verify_bundle.py", "-b", "small", "-p", str(models), "-m", "full"]
+    done = subprocess.run(command, cwd=zoo, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Provided TorchScript module is verified correctly." in done.stdout

@@ -194,11 +194,6 @@ def test_several_processes(bundle: Path, data: Path, tmp_path: Path, monkeypatch
     assert (bundle / "eval/metrics.csv").is_file()
 
 
-def test_full_folders_are_refused(bundle: Path) -> None:
-    with raises_one_line(FileExistsError, "bundle"):
-        write_bundle(bundle, PLAN, NETWORK, build_network(PLAN, **NETWORK))
-
-
 def test_nothing_stays_of_a_bundle_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object) -> None:
         raise OSError(28, "No space left on device")

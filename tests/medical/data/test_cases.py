@@ -21,12 +21,6 @@ def case(folder: Path, name: str = "a", image: np.ndarray = IMAGE, label: np.nda
     return Case(name, (paths[0],), paths[1])
 
 
-def holed(value: float) -> np.ndarray:
-    image = IMAGE.copy()
-    image[1, 2, 3] = value
-    return image
-
-
 def test_sound_cases_pass_and_are_handed_on(tmp_path: Path) -> None:
     seen, told = [], []
     cases = [case(tmp_path, "a"), case(tmp_path, "b")]
@@ -39,14 +33,11 @@ def test_sound_cases_pass_and_are_handed_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("faulty", "names"),
     [
-        (dict(image=holed(np.nan)), ("a.nii.gz", "1 voxel of NaN")),
-        (dict(image=np.stack([IMAGE] * 2, axis=-1)), ("a.nii.gz", "4D", "4 x 5 x 6 x 2", "1 channel")),
-        (dict(label=LABEL.astype(np.float32) / 2), ("a_label.nii.gz", "0.5")),
+        (dict(image=np.where(IMAGE == 7, np.nan, IMAGE)), ("a.nii.gz", "1 voxel of NaN")),
         (dict(label=LABEL * 7), ("a_label.nii.gz", "label 7", "0, 1")),
-        (dict(label=LABEL[:, :, :5]), ("4 x 5 x 6", "4 x 5 x 5")),
         (dict(place=affine("LAS")), ("a.nii.gz", "a_label.nii.gz", " mm")),
     ],
-    ids=["nan", "4d", "fraction", "range", "shape", "affine"],
+    ids=["nan", "range", "affine"],
 )
 def test_faults(tmp_path: Path, faulty: dict, names: tuple[str, ...]) -> None:
     with raises_one_line(ValueError, "1 of 2", "case a", *names):

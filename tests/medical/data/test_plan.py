@@ -1,4 +1,4 @@
-"""Tests what a plan measures, what it makes of spacing, size and modality, and the made sample of volumes."""
+"""Tests what a plan measures, what it makes of spacing, size and modality, which values it has, and the sample."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from nifti_files import affine, write_nifti
 from refusals import raises_one_line
+from volume_plans import small_plan
 
 from vil_dense.medical.data.cases import Cases, loaded_bytes, preprocessed_bytes, read_case
 from vil_dense.medical.data.plan import make_plan, target_spacing
@@ -16,6 +17,8 @@ from vil_dense.medical.data.plan_sizes import Target
 from vil_dense.medical.data.transforms import LoadCased, training_cases
 from vil_dense.medical.datalists.datalist import read_datalist
 from vil_dense.synthetic.volumes import LABELS, make_case, write_sample
+
+PLAN = small_plan("a", "b")
 
 
 @pytest.fixture(scope="module")
@@ -53,22 +56,27 @@ def test_an_unknown_key_is_refused(sample: Path) -> None:
         make_plan(read_datalist(sample), set_values=dict(patch=1))
 
 
-@pytest.mark.parametrize(
-    ("values", "names"),
-    [
-        (dict(spacing_mm=(1, 1)), ("spacing_mm", "(1, 1)")),
-        (dict(patch_vox=(8, 8)), ("patch_vox", "(8, 8)")),
-        (dict(batch_size=-2), ("batch_size", "got -2")),
-        (dict(orientation="RAX"), ("orientation", "'RAX'")),
-        (dict(intensity="scores"), ("'scores'", "zscore, ct, range")),
-        (dict(intensity=["zscore"] * 2), ("intensity", "1 channels")),
-        (dict(labels=dict(liver=1, organ=2)), ("labels", "'organ': 2")),
-        (dict(network=[4, 8]), ("network", "ViLUNet3D")),
-    ],
-)
+BAD_VALUES = [
+    (dict(spacing_mm=(1, 1)), ("spacing_mm", "(1, 1)")),
+    (dict(spacing_mm=(1, 1, 2000.0)), ("spacing_mm", "0.001 to 1000")),
+    (dict(patch_vox=(8, 8)), ("patch_vox", "(8, 8)")),
+    (dict(batch_size=-2), ("batch_size", "got -2")),
+    (dict(orientation="RAX"), ("orientation", "'RAX'")),
+    (dict(intensity=[dict(rule="scores")]), ("'scores'", "zscore, ct, range")),
+    (dict(intensity=[dict(rule="zscore")] * 2), ("intensity", "1 channels")),
+    (dict(labels=dict(liver=1, organ=2)), ("labels", "'organ': 2")),
+    (dict(network=[4, 8]), ("network", "ViLUNet3D")),
+    (dict(nan_background="0"), ("nan_background", "'0'")),
+    (dict(nan_background=float("nan")), ("nan_background", "nan")),
+]
+
+
+@pytest.mark.parametrize(("values", "names"), BAD_VALUES)
 def test_a_bad_value_is_refused_before_files_are_read(sample: Path, values: dict, names: tuple[str, ...]) -> None:
     with raises_one_line(ValueError, *names):
         make_plan(read_datalist(sample), set_values=values, report=lambda done, total: pytest.fail("read a file"))
+    with raises_one_line(ValueError, *names):
+        read_plan({**PLAN, **values})
 
 
 def test_one_name_stands_for_a_list(sample: Path) -> None:
@@ -176,3 +184,13 @@ def test_no_brightness_tells_the_organs_of_the_sample() -> None:
     means = np.array([[image[labels == n].mean() for n in range(1, 5)] for image, labels in map(make_case, range(12))])
     for one, other in ((0, 1), (2, 3)):
         assert abs(means[:, one].mean() - means[:, other].mean()) < means[:, one].std() + means[:, other].std()
+
+
+def test_plan_from_a_file_and_its_faults(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(dict(plan=PLAN, data={})))
+    assert read_plan(path) == json.loads(json.dumps(PLAN))
+    with raises_one_line(ValueError, "intensity"):
+        read_plan({key: value for key, value in PLAN.items() if key != "intensity"})
+    with raises_one_line(FileNotFoundError, "tools/volumes/plan.py"):
+        read_plan(tmp_path / "none.json")

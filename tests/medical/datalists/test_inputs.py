@@ -52,19 +52,6 @@ def test_a_data_list(tmp_path: Path) -> None:
     assert case.images == (tmp_path / "im/b.nii.gz",) and case.label == tmp_path / "lab/b.nii.gz"
 
 
-def test_a_fold_is_the_training_one(tmp_path: Path) -> None:
-    """Tests random folds, and those of splits_final.json."""
-    entries = [dict(image=f"c{n}.nii", label=f"l{n}.nii") for n in range(12)]
-    (tmp_path / "dataset.json").write_text(json.dumps(dict(training=entries[::-1])))
-    for _ in range(2):
-        held_out = [case.name for case in read_datalist(tmp_path).split(1)[1]]
-        assert list(found(tmp_path / "dataset.json", section="training", fold=1)) == held_out
-        (tmp_path / "splits_final.json").write_text(
-            json.dumps([dict(train=["c1"], val=["c0"]), dict(train=["c1"], val=["c7", "c11"])])
-        )
-    assert held_out == ["c11", "c7"]
-
-
 @pytest.mark.parametrize(
     ("content", "options", "names"),
     [
@@ -109,12 +96,6 @@ def test_what_is_not_read_is_named(tmp_path: Path) -> None:
     assert skipped == f"2 files in {tmp_path} are not read: t2.npy, t2.tif"
     assert "1 names (x_0000, ...)" in split
     assert describe_inputs(tmp_path / "a.nii.gz", find_cases(tmp_path / "a.nii.gz"), 1) == []
-
-
-def test_one_image_in_several_formats_is_refused(tmp_path: Path) -> None:
-    touch(tmp_path, "t2.nii", "t2.nrrd", "t2.mha")
-    with raises_one_line(ValueError, "t2.mha", "t2.nii"):
-        find_cases(tmp_path)
 
 
 def test_channel_files_for_a_network_of_one_channel_are_refused(tmp_path: Path) -> None:

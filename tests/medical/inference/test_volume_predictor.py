@@ -18,7 +18,7 @@ from vil_dense.medical.data import preprocess
 from vil_dense.medical.data.intensity import normalise
 from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS, predict
 from vil_dense.medical.io.geometry import AXIS_NAMES
-from vil_dense.medical.io.volumes import read_image, read_label, write_mask
+from vil_dense.medical.io.volumes import read_image
 from vil_dense.medical.metrics import score_case
 
 LABELS = dict(background=0, one=1, two=2)
@@ -91,22 +91,6 @@ def test_an_oblique_volume_is_seen_along_its_own_axes(tmp_path: Path) -> None:
         results.append(predict([network()], image, grid.affine, plan()))
     np.testing.assert_array_equal(*results)
     assert len(np.unique(results[0])) > 1
-
-
-@pytest.mark.parametrize("orientation", ["RAS", "LAS", "PSR", "LPS", "oblique"])
-@pytest.mark.parametrize("slices_mm", [1.0, 7.5])
-def test_a_mask_equal_to_the_truth_scores_one(orientation: str, slices_mm: float, tmp_path: Path) -> None:
-    """Tests files of an image whose values are its classes, predicted at its own spacing."""
-    truth = np.random.default_rng(1).integers(0, 3, (9, 12, 7)).astype(np.uint8)
-    path = write_nifti(tmp_path / "a.nii.gz", truth, affine(orientation, (0.8, 0.8, slices_mm)))
-    image, grid = read_image([path])
-    turned = dict(RAS=(0, 1, 2), LAS=(0, 1, 2), LPS=(0, 1, 2), PSR=(2, 0, 1), oblique=(0, 1, 2))[orientation]
-    given = plan(spacing_mm=[grid.spacing_mm[axis] for axis in turned], intensity=[dict(rule="range", low=0, high=2)])
-    write_mask(tmp_path / "mask.nii.gz", predict([Nearest()], image, grid.affine, given), grid)
-    mask, mask_grid = read_label(tmp_path / "mask.nii.gz", LABELS.values())
-    np.testing.assert_array_equal(mask_grid.affine, grid.affine)
-    scores = score_case("a", mask, truth, classes=dict(one=1, two=2), spacing_mm=grid.spacing_mm)
-    assert [(score.dice, score.hd95_mm, score.nsd) for score in scores] == [(1, 0, 1)] * 2
 
 
 def test_classes_survive_another_spacing() -> None:

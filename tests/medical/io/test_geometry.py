@@ -1,4 +1,4 @@
-"""Checks where voxels lie: one rule for contradicting headers, and refusals of grids that resampling cannot follow."""
+"""Tests where voxels lie: one rule for contradicting headers, anatomical axes, and grids that cannot be resampled."""
 
 import gzip
 from pathlib import Path
@@ -6,10 +6,11 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from monai.transforms import LoadImaged, Orientationd
 from nifti_files import affine, write_nifti
 from refusals import raises_one_line
 
-from vil_dense.medical.io.geometry import contradiction, shear
+from vil_dense.medical.io.geometry import AXIS_NAMES, axis_order, contradiction, shear
 from vil_dense.medical.io.volumes import check_same_grid, read_grid, read_image, read_label, write_mask
 
 SHAPE = (20, 24, 30)
@@ -159,3 +160,13 @@ def test_units_other_than_mm_are_named(unit: str, warned: str, tmp_path: Path) -
     nibabel.save(image, tmp_path / "a.nii")
     warning = read_grid(tmp_path / "a.nii").warning
     assert warned in warning if warned else not warning
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "PSR", "ILA"])
+@pytest.mark.parametrize("own", ["RAS", "LPS", "SAR", "oblique"])
+def test_the_order_is_that_of_monais_orientation(orientation: str, own: str, tmp_path: Path) -> None:
+    image = np.zeros((3, 4, 5), np.float32)
+    path = write_nifti(tmp_path / "i.nii", image, affine(own))
+    loaded = LoadImaged("image", ensure_channel_first=True)(dict(image=str(path)))
+    turned = Orientationd("image", axcodes=orientation, labels=AXIS_NAMES)(loaded)["image"]
+    assert [image.shape[axis] for axis in axis_order(affine(own), orientation)] == list(turned.shape[1:])

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nifti_files import affine, write_nifti
 from torch import nn
+from volume_plans import small_plan
 
 from vil_dense.medical.inference.volume_predictor import predict
 from vil_dense.medical.io.volumes import read_image, read_label, write_mask
@@ -20,6 +21,7 @@ ORIENTATIONS = [
     for axes in itertools.permutations(("RL", "AP", "SI"))
     for ends in itertools.product(*axes)
 ]  # fmt: skip
+RANGE = dict(rule="range", low=0, high=2)
 DTYPES = ["uint8", "int16", "uint16", "int32", "float32", "float64"]
 
 
@@ -49,11 +51,8 @@ def test_a_mask_lies_on_the_grid_of_its_image(
         image, grid = read_image([write_nifti(Path(folder) / f"a{suffix}", stored, place, endian=endian)])
         # of the file's axes, in the order of the plan's
         order = [next(n for n, end in enumerate(orientation) if end in pair) for pair in pairs(plan_orientation)]
-        plan = dict(
-            channels=["MR"], labels=dict(background=0, one=1, two=2), orientation=plan_orientation,
-            spacing_mm=[grid.spacing_mm[axis] for axis in order] if same else (1.5, 1.0, 2.0),
-            patch_vox=(8, 8, 8), intensity=[dict(rule="range", low=0, high=2)],
-        )  # fmt: skip
+        spacing = [grid.spacing_mm[axis] for axis in order] if same else (1.5, 1.0, 2.0)
+        plan = small_plan("one", "two", orientation=plan_orientation, spacing_mm=spacing, intensity=[RANGE])
         found = predict([Rounded()], image, grid.affine, plan)
         write_mask(Path(folder) / f"mask{suffix}", found, grid)
         mask, mask_grid = read_label(Path(folder) / f"mask{suffix}", (0, 1, 2))

@@ -8,37 +8,24 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS
 from nifti_files import affine, write_nifti
-
-from vil_dense.mm.engine.resolve.volumes import resolve_plan
+from volume_segmentors import write_segmentor, write_weights
 
 ROOT = Path(__file__).parents[3]
-CONFIG = """
-_base_ = ["{base}"]
-plan = dict(
-    channels=["CT"],
-    labels={{f"class {{n}}" if n else "background": n for n in range(14)}},
-    orientation="RAS",
-    spacing_mm=(1.5, 1.5, 1.5),
-    patch_vox=(96, 96, 96),
-    intensity=[dict(rule="range", low=-175.0, high=250.0)],
-)
-network = dict(type="ViLUNet3D", channels=(8, 16, 32), depths=(0, 0, 1), deep_supervision=1)
-model = dict(type="VolumeSegmentor", network=network)
-"""
 
 
 @pytest.mark.slow
 def test_fourteen_classes_within_8_gib(tmp_path: Path) -> None:
     """Tests the peak of memory; MONAI's Spacing alone would take 12.8 GiB for the scores on the image's grid."""
-    config, checkpoint, image = tmp_path / "config.py", tmp_path / "weights.pth", tmp_path / "ct.nii"
-    config.write_text(CONFIG.format(base=ROOT / "configs/_base_/volumes_runtime.py"))
-    cfg = Config.fromfile(config)
-    resolve_plan(cfg)
-    torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), checkpoint)
+    config, image = tmp_path / "large.py", tmp_path / "ct.nii"
+    cfg = Config.fromfile(write_segmentor(tmp_path))
+    labels = {f"class {n}" if n else "background": n for n in range(14)}
+    intensity = [dict(rule="range", low=-175.0, high=250.0)]
+    cfg.plan.update(labels=labels, spacing_mm=(1.5,) * 3, patch_vox=(96,) * 3, intensity=intensity)
+    cfg.model.network.update(channels=(8, 16, 32), depths=(0, 0, 1))
+    cfg.dump(config)
+    checkpoint = write_weights(config)
     slab = np.random.default_rng(0).integers(-1000, 1000, (512, 512, 6)).astype(np.int16)
     write_nifti(image, np.tile(slab, (1, 1, 100)), affine("LPS", (0.78, 0.78, 0.8)))
     command = [sys.executable, ROOT / "tools/volumes/predict.py", config, checkpoint, image, "--out", tmp_path / "out"]

@@ -84,8 +84,8 @@ def test_training_prediction_and_scores_agree(data: Path, plan: dict, tmp_path: 
     assert set(np.unique(nibabel.load(mask).dataobj)) <= {0, 1, 2, 4}  # what is ignored is never predicted
     metric = VolumeMetric(plan)
     metric.process(None, [model.segment(cases[0].name, *own(data, plan))])
-    scores = score_files([(case.name, tmp_path / f"masks/{case.name}.nii.gz", case.label) for case in cases], plan,
-                         classes=metric.classes)  # fmt: skip
+    pairs = [(case.name, tmp_path / f"masks/{case.name}.nii.gz", case.label) for case in cases]
+    scores = score_files(pairs, plan, metric.scoring)
     assert scores == metric.results[0] and [score.structure for score in scores] == ["whole", "core", "enhancing"]
     assert scores[0].dice is not None and scores[0].dice > 0.6
     report = json.loads((tmp_path / f"reports/{cases[0].name}.json").read_text())["structures"]

@@ -248,7 +248,7 @@ def test_classes_keep_the_order_of_their_labels(sample: Path, tmp_path: Path) ->
     resolve_plan(again)
     assert list(again.model.plan.labels) == list(NAMES)
     assert DATASETS.build(again.val_dataloader.dataset).metainfo["classes"] == tuple(NAMES)
-    assert list(METRICS.build(again.val_evaluator).classes) == list(NAMES)[1:]
+    assert list(METRICS.build(again.val_evaluator).scoring.classes) == list(NAMES)[1:]
 
 
 def test_bad_data_is_refused_before_the_first_step(sample: Path, tmp_path: Path) -> None:

@@ -69,32 +69,14 @@ def check_values(plan: Plan) -> None:
     Raises:
         ValueError: a value is not allowed.
     """
-    for key, check in PLAN_CHECKS.items():
-        if key not in plan:
-            continue
+    for key in (key for key in (*RULES, *CHECKS) if key in plan):
         try:
-            check(plan)
+            if key in CHECKS:
+                CHECKS[key](plan)
+            elif not RULES[key][1](plan[key]):
+                raise ValueError(f"a plan's {key} {RULES[key][0]}, got {plan[key]!r}")
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"a plan's {key} cannot be {plan[key]!r} ({type(error).__name__}: {error})") from None
-
-
-def _check_orientation(plan: Plan) -> None:
-    letters = plan["orientation"]
-    if len(letters) != 3 or not all(any(letter in pair for letter in letters) for pair in AXIS_NAMES):
-        raise ValueError(f"a plan's orientation has one letter each of L R, P A and I S, got {letters!r}")
-
-
-def _check_numbers(plan: Plan, key: str, kind: type[int] | tuple[type[float], ...]) -> None:
-    values = plan[key]
-    if len(values) != 3 or not all(isinstance(value, kind) and 0 < value < float("inf") for value in values):
-        raise ValueError(f"a plan's {key} has three positive {'whole ' * (kind is int)}numbers, got {values}")
-
-
-def _check_spacing(plan: Plan) -> None:
-    _check_numbers(plan, "spacing_mm", (int, float))
-    low, high = SIZES_MM
-    if not all(low <= size <= high for size in plan["spacing_mm"]):
-        raise ValueError(f"a plan's spacing_mm is from {low:g} to {high:g}, got {plan['spacing_mm']}")
 
 
 def _check_intensity(plan: Plan) -> None:
@@ -114,51 +96,43 @@ def _check_intensity(plan: Plan) -> None:
             raise ValueError(f"a plan's intensity has low < high and std > 0, got {options}")
 
 
-def _check_channels(plan: Plan) -> None:
-    names = plan["channels"]
-    if not isinstance(names, (list, tuple)) or not names or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"a plan's channels is a list of names, got {names!r}")
+def _are_numbers(values: Any, kind: type[int] | tuple[type[float], ...], low: float, high: float = math.inf) -> bool:
+    """Returns whether there are three numbers of a kind from `low` to `high`, and finite."""
+    return len(values) == 3 and all(isinstance(x, kind) and low <= x <= high and math.isfinite(x) for x in values)
 
 
-def _check_batch_size(plan: Plan) -> None:
-    number = plan["batch_size"]
-    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise ValueError(f"a plan's batch_size is a whole number from 1 on, got {number!r}")
-
-
-def _check_network(plan: Plan) -> None:
-    if not isinstance(plan["network"], Mapping):
-        raise ValueError(f"a plan's network is an object with options of ViLUNet3D, got {plan['network']!r}")
-
-
-def _check_flip_axes(plan: Plan) -> None:
-    axes = plan["flip_axes"]
-    if len(set(axes)) != len(axes) or not set(axes) <= {0, 1, 2}:
-        raise ValueError(f"a plan's flip_axes are some of 0, 1 and 2, got {axes!r}")
-
-
-def _check_nan_background(plan: Plan) -> None:
-    value = plan["nan_background"]
-    if isinstance(value, bool) or not math.isfinite(value):
-        raise ValueError(f"a plan's nan_background is a finite number, got {value!r}")
-
-
-def _check_first_stage(plan: Plan) -> None:
-    groups = plan["first_stage"]
-    if not groups or not all(own and all(isinstance(value, int) and value > 0 for value in own) for own in groups):
-        raise ValueError(f"a plan's first_stage has a list of values above 0 for each structure, got {groups!r}")
-
-
-PLAN_CHECKS: dict[str, Callable[[Plan], None]] = {
-    "channels": _check_channels,
-    "labels": check_labels,
-    "orientation": _check_orientation,
-    "spacing_mm": _check_spacing,
-    "patch_vox": lambda plan: _check_numbers(plan, "patch_vox", int),
-    "intensity": _check_intensity,
-    "batch_size": _check_batch_size,
-    "network": _check_network,
-    "flip_axes": _check_flip_axes,
-    "nan_background": _check_nan_background,
-    "first_stage": _check_first_stage,
+RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "channels": (
+        "is a list of names",
+        lambda names: (
+            isinstance(names, (list, tuple)) and len(names) > 0 and all(isinstance(name, str) for name in names)
+        ),
+    ),
+    "orientation": (
+        "has one letter each of L R, P A and I S",
+        lambda letters: len(letters) == 3 and all(any(letter in pair for letter in letters) for pair in AXIS_NAMES),
+    ),
+    "spacing_mm": (
+        "has three numbers from {:g} to {:g}".format(*SIZES_MM),
+        lambda values: _are_numbers(values, (int, float), *SIZES_MM),
+    ),
+    "patch_vox": ("has three positive whole numbers", lambda values: _are_numbers(values, int, 1)),
+    "batch_size": (
+        "is a whole number from 1 on",
+        lambda number: isinstance(number, int) and not isinstance(number, bool) and number >= 1,
+    ),
+    "network": ("is an object with options of ViLUNet3D", lambda options: isinstance(options, Mapping)),
+    "flip_axes": ("are some of 0, 1 and 2", lambda axes: len(set(axes)) == len(axes) and set(axes) <= {0, 1, 2}),
+    "nan_background": ("is a finite number", lambda value: not isinstance(value, bool) and math.isfinite(value)),
+    "first_stage": (
+        "has a list of values above 0 for each structure",
+        lambda groups: (
+            len(groups) > 0
+            and all(own and all(isinstance(value, int) and value > 0 for value in own) for own in groups)
+        ),
+    ),
 }
+"""Gives the phrase for an allowed value of a key, and whether a value is one."""
+
+CHECKS: dict[str, Callable[[Plan], None]] = {"labels": check_labels, "intensity": _check_intensity}
+"""Checks keys that depend on others; raises ValueError."""

@@ -201,11 +201,11 @@ def _listed_cases(root: Path, source: Path, listed: Mapping[str, Any], key: str,
     entries = listed.get(key, [])
     if not isinstance(entries, list):
         raise ValueError(f"{source}: {key!r} is a list of cases, got a {type(entries).__name__}")
-    return [_listed_case(root, source, entry, labelled) for entry in entries]
+    return [listed_case(root, source, entry, labelled) for entry in entries]
 
 
-def check_entry(source: Path, entry: Any, labelled: bool = False) -> list[str]:
-    """Returns the files of an entry's image.
+def listed_case(root: Path, source: Path, entry: Any, labelled: bool = False) -> Case:
+    """Returns the case of an entry of the list `source`, with paths relative to `root`; channels have one name.
 
     Raises:
         ValueError: the entry is not an object with `image` (a path or a list of paths), `label` (a path) and `fold`.
@@ -222,15 +222,10 @@ def check_entry(source: Path, entry: Any, labelled: bool = False) -> list[str]:
     if wrong:
         needed = "image and label" if labelled else "image, label if any"
         raise ValueError(f"{source}: an entry needs {needed}, as paths, and fold, if any, as a number; got {entry!r}")
-    return images
-
-
-def _listed_case(root: Path, source: Path, entry: Any, labelled: bool) -> Case:
-    images = check_entry(source, entry, labelled)
-    label = root / entry["label"] if entry.get("label") else None
     name = case_name(root / images[0])
-    name = name.removesuffix("_0000") if len(images) > 1 else name
-    return Case(name, tuple(root / image for image in images), label, entry.get("fold"))
+    numbered = CHANNEL_NUMBER.fullmatch(name) if len(images) > 1 else None
+    name = numbered[1] if numbered else name
+    return Case(name, tuple(root / image for image in images), root / label if label else None, fold)
 
 
 def _nnunet_cases(root: Path, ending: str, channels: int, labelled: bool) -> list[Case]:

@@ -3,16 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from vil_dense.files import describe_skipped, read_json
 from vil_dense.medical.datalists.datalist import (
     CHANNEL_NUMBER,
     Case,
     DataList,
-    case_name,
-    check_entry,
     distinct,
+    listed_case,
     read_cases,
     read_datalist,
 )
@@ -194,7 +192,8 @@ def _listed(path: Path, section: str | None, fold: int | None, patient: str | No
     if not lists.get(chosen or ""):
         known = ", ".join(lists) or "none"
         raise ValueError(f"{path} has no cases in {section or ', '.join(SECTIONS)}; its lists: {known}")
-    cases = distinct([_entry(path, entry) for entry in lists[chosen]], path.parent, path)
+    entries = [dict(image=entry) if isinstance(entry, str) else entry for entry in lists[chosen]]
+    cases = distinct([listed_case(path.parent, path, entry) for entry in entries], path.parent, path)
     if fold is not None:
         folds = {case.name: case.fold for case in cases}
         if chosen == "training" and not lists.get("validation"):
@@ -206,13 +205,3 @@ def _listed(path: Path, section: str | None, fold: int | None, patient: str | No
     if not cases:
         raise ValueError(f"{path} has no cases of fold {fold} in {chosen}")
     return cases
-
-
-def _entry(path: Path, entry: Any) -> Case:
-    entry = dict(image=entry) if isinstance(entry, str) else entry
-    images = check_entry(path, entry)
-    name = case_name(path.parent / images[0])
-    numbered = CHANNEL_NUMBER.fullmatch(name)
-    name = numbered[1] if numbered and len(images) > 1 else name
-    label = path.parent / entry["label"] if entry.get("label") else None
-    return Case(name, tuple(path.parent / image for image in images), label, entry.get("fold"))

@@ -127,7 +127,7 @@ class Folder:
         if others:
             options["others"] = [dict(plan=other.plan, overlap=other.windows.overlap) for other in others]
         # as JSON gives it back
-        self.settings = json.loads(json.dumps(_plain(dict(settings) | dict(plan=plan) | options)))
+        self.settings = json.loads(json.dumps(dict(settings) | dict(plan=plan) | options))
         path = out / "settings.json"
         if path.is_file():
             before = read_json(path)
@@ -174,7 +174,6 @@ class Folder:
         with Progress("windows", stream=stream) as progress:
             for number, case in enumerate(todo, 1):
                 note = f"case {number} of {len(todo)} ({case.name})"
-                windows = count(done + 1)
                 try:
                     nan = self.plan.get("nan_background")
                     image, grid = read_image(case.images, len(self.plan["channels"]), frame=case.frame, nan=nan)
@@ -182,7 +181,7 @@ class Folder:
                     failed[case.name] = str(error)
                     progress(done + survey.windows[case.name], total, note)
                 else:
-                    self._write(case, image, grid, partial(_count_window, progress, windows, total, note))
+                    self._write(case, image, grid, partial(_report_next, progress, count(done + 1), total, note))
                 done += survey.windows[case.name]
         self._gather(survey.cases)
         return failed
@@ -248,7 +247,7 @@ class Folder:
             save_csv(self.out / "uncertainty.csv", numbers)
 
 
-def _count_window(progress: Progress, windows: Iterator[int], total: int, note: str) -> None:
+def _report_next(progress: Progress, windows: Iterator[int], total: int, note: str) -> None:
     """Reports the next of `windows` as done."""
     progress(next(windows), total, note)
 
@@ -267,10 +266,3 @@ def fingerprint(path: Path) -> dict[str, Any]:
     status = [file.stat() for file in files]
     size, newest = sum(one.st_size for one in status), max(one.st_mtime_ns for one in status)
     return dict(path=str(path.resolve()), bytes=size, modified_ns=newest, start=start.hexdigest())
-
-
-def _plain(value: Any) -> Any:
-    """Returns mappings and sequences of a config as dicts and lists."""
-    if isinstance(value, Mapping):
-        return {key: _plain(part) for key, part in value.items()}
-    return [_plain(part) for part in value] if isinstance(value, Sequence) and not isinstance(value, str) else value

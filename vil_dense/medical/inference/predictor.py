@@ -21,6 +21,7 @@ from vil_dense.medical.inference.uncertainty import measure_names
 from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS
 from vil_dense.medical.inference.volume_windows import SlidingWindow
 from vil_dense.medical.io.dicom.masks import DICOM_MASKS
+from vil_dense.medical.io.geometry import voxel_ml
 from vil_dense.medical.io.grid import Grid, move_slices, move_slices_back, new_grid
 from vil_dense.medical.io.volumes import at_frame, mask_image, read_grid, read_grids
 from vil_dense.medical.label_map import LabelMap, written_labels
@@ -230,8 +231,7 @@ class VolumePredictor:
             done=done,
         )
         mask = move_slices(move_slices_back(mask, grid), grid)  # nothing is found beside the slices of a tilted gantry
-        voxel_ml = abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000
-        postprocess(mask, self.steps, LabelMap.of(self.plan), voxel_ml)
+        postprocess(mask, self.steps, LabelMap.of(self.plan), voxel_ml(grid.affine))
         return mask
 
 

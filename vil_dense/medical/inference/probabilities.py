@@ -2,8 +2,6 @@
 
 import glob
 import gzip
-import math
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ import numpy as np
 
 from vil_dense.files import write_whole
 from vil_dense.medical.data.plan_schema import Plan
+from vil_dense.medical.inference.ensemble import scratch_array
 from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS
 from vil_dense.medical.io.grid import Grid, move_slices_back
 from vil_dense.medical.io.volumes import mask_header
@@ -68,22 +67,15 @@ def probability_file(path: Path, grid: Grid, plan: Plan, chosen: Probabilities) 
         OSError: it could not be written; no partial file is left.
     """
     shape = (*grid.shape, len(LabelMap.of(plan).outputs))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".part-*-{glob.escape(path.name)}*"):  # of full size, by a process that was killed
+    for left in path.parent.glob(f".part-*-{glob.escape(path.name)}*"):  # by a process that was killed
         left.unlink()
-    raw = path.with_name(f".part-{os.getpid()}-{path.name}.raw")
     try:
-        with raw.open("wb") as file:
-            # a full disk says so here, not by a signal when the pages are written
-            os.posix_fallocate(file.fileno(), 0, 2 * math.prod(shape))
-        array = np.memmap(raw, np.uint16, "r+", 0, shape, order="F")
-        yield array
-        classes = chosen.classes(plan)
-        write_whole(path, lambda part: _compress(part, array, grid, classes, chosen.bits))
+        with scratch_array(shape, path.parent) as array:
+            yield array
+            classes = chosen.classes(plan)
+            write_whole(path, lambda part: _compress(part, array, grid, classes, chosen.bits))
     except OSError as error:
         raise OSError(f"{path} could not be written: {error.strerror or error}") from error
-    finally:
-        raw.unlink(missing_ok=True)
 
 
 def _compress(path: Path, array: np.ndarray, grid: Grid, classes: Sequence[int], bits: int) -> None:

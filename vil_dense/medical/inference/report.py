@@ -8,6 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from vil_dense.files import read_json
+from vil_dense.medical.io.geometry import voxel_ml
 from vil_dense.medical.io.grid import Grid
 from vil_dense.medical.label_map import inside, structures, values_of
 from vil_dense.medical.postprocess import TOUCHING, boxes
@@ -23,7 +24,6 @@ def describe_mask(mask: np.ndarray, labels: Mapping[str, Any], grid: Grid) -> li
         Dicts of `structure`, `label` (of a region as `1 2 3`), `voxels`, `ml`, `components`, `touches_border`.
     """
     found = dict(boxes(mask, sorted({n for own in labels.values() for n in values_of(own)})))
-    voxel_ml = abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000
     rows = []
     for name, own in structures(labels).items():
         values, voxels, components, touches = values_of(own), 0, 0, False
@@ -36,7 +36,7 @@ def describe_mask(mask: np.ndarray, labels: Mapping[str, Any], grid: Grid) -> li
             voxels, components = int(part.sum()), int(ndimage.label(part, TOUCHING)[1])
             touches = any(side.start == 0 or side.stop == n for side, n in zip(box, mask.shape, strict=True))
         label = own if isinstance(own, int) else " ".join(map(str, values))
-        row = dict(structure=name, label=label, voxels=voxels, ml=voxels * voxel_ml)
+        row = dict(structure=name, label=label, voxels=voxels, ml=voxels * voxel_ml(grid.affine))
         rows.append(row | dict(components=components, touches_border=touches))
     return rows
 

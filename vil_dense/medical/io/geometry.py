@@ -36,6 +36,11 @@ def voxel_size(affine: np.ndarray) -> tuple[float, float, float]:
     return i, j, k
 
 
+def voxel_ml(affine: np.ndarray) -> float:
+    """Returns the volume of a voxel in ml, from `affine` (4, 4)."""
+    return abs(float(np.linalg.det(affine[:3, :3]))) / 1000
+
+
 def check_affine(affine: np.ndarray, shape: Sequence[int]) -> None:
     """Checks that `affine` (4, 4), voxels to mm, gives the voxels of a volume (I, J, K) a place and right angles,
     but for a tilted gantry.
@@ -130,8 +135,8 @@ def contradiction(header: nibabel.Nifti1Header, affine: np.ndarray, shape: Seque
 
 
 def by(sizes: Sequence[float]) -> str:
-    """Writes sizes as `a x b x c`."""
-    return " x ".join(f"{size:.4g}" for size in sizes)
+    """Writes sizes in voxels or mm as `a x b x c`."""
+    return " x ".join(f"{size:.5g}" for size in sizes)
 
 
 def rows(affine: np.ndarray) -> str:

@@ -1,5 +1,6 @@
 """Stores where the voxels of a volume lie, whatever the format of its file."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,10 +8,12 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from vil_dense.medical.io.geometry import check_affine, find_tilt, is_sheared, voxel_size
+from vil_dense.medical.io.geometry import by, check_affine, find_tilt, is_sheared, voxel_size
 
 DAMAGE = (nibabel.spatialimages.HeaderDataError, EOFError, OSError, OverflowError, RuntimeError, TypeError, ValueError)
 """Errors by which the libraries that read files report what is wrong with one."""
+GZIP_RATIO = 1032
+"""Largest ratio of the unpacked to the packed size of a gzip file."""
 
 
 @dataclass(frozen=True)
@@ -145,9 +148,17 @@ def move_slices_back(volume: np.ndarray, grid: Grid, first: int = 0) -> np.ndarr
     return np.stack(slices, axis=2)
 
 
-def by(shape: Sequence[int]) -> str:
-    """Writes sizes in voxels as `I x J x K`."""
-    return " x ".join(map(str, shape))
+def check_size(path: Path, shape: Sequence[int], dtype: np.dtype, size: int, ratio: int = 1) -> None:
+    """Checks that files of `size` bytes, packed by at most `ratio`, can hold the voxels that a header claims.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    expected = math.prod(shape) * dtype.itemsize
+    if expected > size * ratio:
+        raise ValueError(
+            f"{path} is cut off: its header claims {by(shape)} voxels, {expected:,} bytes, and the file has {size:,}"
+        )
 
 
 def first_line(error: BaseException) -> str:

@@ -1,6 +1,5 @@
 """Reads the formats besides NIfTI that nibabel reads: Analyze and NIfTI pairs (`.hdr`, `.img`), and FreeSurfer's."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.freesurfer.mghformat import MGHImage
 
-from vil_dense.medical.io.grid import DAMAGE, Grid, by, first_line, new_grid
+from vil_dense.medical.io.grid import DAMAGE, GZIP_RATIO, Grid, check_size, first_line, new_grid
 
 NO_SIDES = (
     "an Analyze file does not say which side of the patient is left; rows are read from right to left, as SPM writes "
@@ -32,12 +31,9 @@ def read_grid(path: Path) -> Grid:
         raise ValueError(f"{path} holds a {type(image).__name__}: a volume was expected")
     placed = isinstance(image, nibabel.Nifti1Pair | MGHImage)
     grid = new_grid(path, shape, dtype, image.affine, read_voxels, "" if placed else NO_SIDES)
-    expected, files = math.prod(shape) * dtype.itemsize, [Path(str(part.filename)) for part in image.file_map.values()]
+    files = [Path(str(part.filename)) for part in image.file_map.values()]
     size = sum(file.stat().st_size for file in files if file.is_file())
-    if expected > size * (1032 if path.suffix == ".mgz" else 1):
-        raise ValueError(
-            f"{path} is cut off: its header claims {by(shape)} voxels, {expected:,} bytes, and the file has {size:,}"
-        )
+    check_size(path, shape, dtype, size, GZIP_RATIO if path.suffix == ".mgz" else 1)
     return grid
 
 

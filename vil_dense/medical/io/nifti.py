@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import math
 import zlib
 from pathlib import Path
 from typing import cast
@@ -12,12 +11,10 @@ import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
 
-from vil_dense.medical.io.geometry import contradiction
-from vil_dense.medical.io.grid import DAMAGE, Grid, at_right_angles, by, check_volume, first_line
+from vil_dense.medical.io.geometry import by, contradiction
+from vil_dense.medical.io.grid import DAMAGE, GZIP_RATIO, Grid, at_right_angles, check_size, check_volume, first_line
 
 BLOCK_BYTES = 64 * 2**20
-GZIP_RATIO = 1032
-"""Largest ratio of the unpacked to the packed size of a gzip file."""
 MOST_HEADER_BYTES = 64 * 2**20
 """Larger header extensions are refused, because nibabel reads them whole."""
 
@@ -41,11 +38,7 @@ def read_grid(path: Path) -> Grid:
     affine = np.asarray(image.affine, dtype=np.float64)
     shape, dtype = tuple(map(int, image.shape)), image.get_data_dtype()
     check_volume(path, shape, dtype, affine)
-    expected, size = math.prod(shape) * dtype.itemsize, path.stat().st_size
-    if expected > size * (GZIP_RATIO if path.name.endswith(".gz") else 1):
-        raise ValueError(
-            f"{path} is cut off: its header claims {by(shape)} voxels, {expected:,} bytes, and the file has {size:,}"
-        )
+    check_size(path, shape, dtype, path.stat().st_size, GZIP_RATIO if path.name.endswith(".gz") else 1)
     # nibabel moves offset and scale from the header to the voxels
     stored = cast(ArrayProxy, image.dataobj)
     grid = Grid(

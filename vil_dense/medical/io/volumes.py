@@ -15,8 +15,8 @@ import numpy as np
 from vil_dense.files import write_whole
 from vil_dense.medical.io import itk, nibabel_files, nifti
 from vil_dense.medical.io.dicom import series
-from vil_dense.medical.io.geometry import TOLERANCE_VOX, corner_distance
-from vil_dense.medical.io.grid import Grid, by, move_slices, move_slices_back
+from vil_dense.medical.io.geometry import TOLERANCE_VOX, by, corner_distance
+from vil_dense.medical.io.grid import Grid, move_slices, move_slices_back
 from vil_dense.medical.io.voxels import check_memory, scale_voxels
 
 FORMATS: dict[str, Callable[[Path], Grid]] = {

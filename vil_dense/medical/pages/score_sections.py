@@ -33,7 +33,7 @@ def score_lead(scores: Sequence[Score], summary: Mapping[str, Any]) -> list[Mark
     """Returns the first screen: means, the worst cases, a row for each structure.
 
     Args:
-        summary: of `intervals.summarise_with_intervals`, with `nsd_tolerance_mm` and `nsd_definition`.
+        summary: of `statistics.summarise_with_intervals`, with `metrics.Scoring.described`.
     """
     mean, rows = summary["mean"], summary["structures"]
     counts = {outcome: sum(row[outcome] for row in rows.values()) for outcome in OUTCOMES}
@@ -113,7 +113,15 @@ def _picture_section(scores: Sequence[Score], pictures: Mapping[str, str]) -> li
 
 def _of_case(scores: Sequence[Score], case: str) -> Markup:
     rows: list[list[Cell]] = [
-        [score.structure, score.dice, score.hd95_mm, score.nsd, score.truth_ml, score.predicted_ml, _words(score)]
+        [
+            score.structure,
+            score.dice,
+            score.hd95_mm,
+            score.nsd,
+            score.truth_ml,
+            score.predicted_ml,
+            score.outcome.replace("_", " "),
+        ]
         for score in scores
         if score.case == case
     ]
@@ -154,13 +162,7 @@ def _volume_section(scores: Sequence[Score], summary: Mapping[str, Any]) -> list
     if not found:
         return []
     rows: list[list[Cell]] = [
-        [
-            name,
-            one.cases,
-            _mean_ml(scores, name),
-            _ml(one.bias),
-            _limits(one.low, one.high),
-        ]
+        [name, one.cases, one.truth, _ml(one.bias), f"{_ml(one.low)} to {_ml(one.high)}" if one.cases > 1 else None]
         for name, one in found.items()
     ]
     lowest = sorted(found, key=lambda name: summary["structures"][name]["dice"] or 0.0)[:CHARTS]
@@ -185,15 +187,6 @@ def _volume_section(scores: Sequence[Score], summary: Mapping[str, Any]) -> list
         table(["structure", "cases", "mean truth, ml", "bias, ml", "limits of agreement, ml"], rows, digits=3),
         charts(figures),
     ]
-
-
-def _mean_ml(scores: Sequence[Score], name: str) -> float:
-    own = [score.truth_ml for score in scores if score.structure == name and score.outcome != "absent"]
-    return sum(own) / len(own)
-
-
-def _limits(low: float, high: float) -> str:
-    return "–" if math.isnan(low) else f"{_ml(low)} to {_ml(high)}"  # noqa: RUF001
 
 
 def _ml(value: float) -> str:

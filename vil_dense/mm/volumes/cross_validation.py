@@ -30,10 +30,9 @@ from vil_dense.medical.datalists.folds import patient_of
 from vil_dense.medical.inference.batch import Folder
 from vil_dense.medical.inference.probabilities import Probabilities
 from vil_dense.medical.inference.report import read_uncertainty
-from vil_dense.medical.label_map import LabelMap
-from vil_dense.medical.metrics import NSD_DEFINITIONS, TOLERANCE_MM, Score, save_scores, score_files, summarise
+from vil_dense.medical.metrics import Score, Scoring, save_scores, score_files, summarise
 from vil_dense.medical.pages.write import Pair, save_evaluation_page
-from vil_dense.medical.statistics import summarise_with_intervals, uncertainty_correlation
+from vil_dense.medical.statistics import summarise_with_intervals
 from vil_dense.mm.cli.grids import check_settings, fingerprint, save_settings
 from vil_dense.mm.volumes.predictor import load_segmentors, predicting
 from vil_dense.progress import Progress
@@ -59,9 +58,7 @@ class CrossValidation:
         self.root, self.cfg, self.probabilities, self.uncertainty = root, cfg, probabilities, uncertainty
         self.plan = read_plan(cfg.model.plan)
         self.data: DataList = read_datalist(cfg.data_root, cfg.get("datalist"), patient=cfg.get("patient"))
-        evaluator = cfg.get("test_evaluator") or {}
-        self.classes = evaluator.get("classes") or LabelMap.of(self.plan).structures
-        self.tolerance_mm, self.nsd = evaluator.get("tolerance_mm", TOLERANCE_MM), evaluator.get("nsd", "voxel")
+        self.scoring = Scoring.of(self.plan, cfg.get("test_evaluator") or {})
         self.settings = dict(config=Path(cfg.filename).name, sha256=fingerprint(cfg), probabilities=probabilities)
         self.settings |= dict(uncertainty=True) if uncertainty else {}
         check_settings(root, self.settings, "a cross-validation")
@@ -131,9 +128,8 @@ class CrossValidation:
             raise ValueError(f"{len(failed)} cases of fold {fold} cannot be segmented: {'; '.join(failed.values())}")
         pairs = [(case.name, out.out / f"masks/{case.name}.nii.gz", case.label) for case in cases if case.label]
         with Progress("scores", stream=stream) as progress:
-            options: dict[str, Any] = dict(tolerance_mm=self.tolerance_mm, nsd=self.nsd)
-            scores = score_files(pairs, self.plan, classes=self.classes, **options, report=progress)
-        save_scores(scores, out.out, **options)
+            scores = score_files(pairs, self.plan, self.scoring, report=progress)
+        save_scores(scores, out.out, self.scoring)
 
     def pool(self, folds: Sequence[int]) -> dict[str, Any]:
         """Gathers the masks and scores of some folds, and writes masks/, metrics.csv, summary.json and report.html.
@@ -159,14 +155,9 @@ class CrossValidation:
                     )
         by_fold = {fold: read_scores(self.folder(fold) / "held_out/metrics.json") for fold in folds}
         scores = [score for fold in folds for score in by_fold[fold]]
-        patients = [patient_of(name, self.cfg.get("patient")) for name in dict.fromkeys(s.case for s in scores)]
         summary: dict[str, Any] = dict(config=self.settings["config"], folds=list(folds))
-        summary |= summarise_with_intervals(scores, patients) | dict(
-            nsd_tolerance_mm=self.tolerance_mm, nsd=self.nsd, nsd_definition=NSD_DEFINITIONS[self.nsd]
-        )
         unsure = read_uncertainty({name: self.folder(fold) / "held_out/masks" for name, fold in owners.items()})
-        if correlation := uncertainty_correlation(unsure, scores):
-            summary["uncertainty"] = correlation
+        summary |= summarise_with_intervals(scores, self.scoring, self.cfg.get("patient"), unsure)
         summary["by_fold"] = {fold: _means(found) for fold, found in by_fold.items()}
         summary["never_held_out"] = [case.name for case in self.data.cases if case.name not in owners]
         with whole_folder(self.root / "masks") as part:

@@ -33,8 +33,34 @@ def say(line: str) -> None:
     print_log(line, "current")
 
 
+class _CaseDataset(Dataset):
+    """Gives whole cases; waits while their files are unreachable."""
+
+    cases: Cases
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def _case(self, index: int) -> dict[str, Any]:
+        source = self.cases.sources[index]
+        masks = [source[key] for key in ("label", "first_stage") if key in source]
+        return read_with_retry(lambda: self.cases[index], [*_images(source), *masks])
+
+
+def _images(source: Mapping[str, Any]) -> list[str]:
+    """Returns the image files of a case."""
+    return source["image"] if isinstance(source["image"], list) else [source["image"]]
+
+
+def _sample_key(index: int) -> tuple[int, int, int]:
+    """Returns seed, epoch and index of a key of `KeyedInfiniteSampler`."""
+    if not isinstance(index, SampleKey):
+        raise ValueError("patches need the keys of a KeyedInfiniteSampler, got a plain index")
+    return index.seed, index.epoch, int(index)
+
+
 @DATASETS.register_module()
-class VolumeDataset(Dataset):
+class VolumeDataset(_CaseDataset):
     """Gives the cases of a fold: for training random patches, else volumes as their files hold them.
 
     An index for training is a key of `KeyedInfiniteSampler`: a patch depends on seed, epoch and case alone.
@@ -86,11 +112,7 @@ class VolumeDataset(Dataset):
     @property
     def image_files(self) -> list[str]:
         """Lists the image files of all cases."""
-        images = (source["image"] for source in self.cases.sources)
-        return [path for image in images for path in (image if isinstance(image, list) else [image])]
-
-    def __len__(self) -> int:
-        return len(self.cases)
+        return [path for source in self.cases.sources for path in _images(source)]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Returns a case.
@@ -101,17 +123,8 @@ class VolumeDataset(Dataset):
         """
         if self.augment is None:
             return self._case(index)
-        if not isinstance(index, SampleKey):
-            raise ValueError("patches need the keys of a KeyedInfiniteSampler, got a plain index")
-        case = self._case(index)
-        return dict(sample_patch(self.augment, case, index.seed, index.epoch, int(index)), name=case["name"])
-
-    def _case(self, index: int) -> dict[str, Any]:
-        """Returns a whole case; waits while its files are unreachable."""
-        source = self.cases.sources[index]
-        images = source["image"] if isinstance(source["image"], list) else [source["image"]]
-        masks = [source[key] for key in ("label", "first_stage") if key in source]
-        return read_with_retry(lambda: self.cases[index], [*images, *masks])
+        key, case = _sample_key(index), self._case(index)
+        return dict(sample_patch(self.augment, case, *key), name=case["name"])
 
     def _read(self, source: Mapping[str, Any]) -> dict[str, Any]:
         """Reads a whole case."""
@@ -159,7 +172,7 @@ def _check(cases: Sequence[Case], plan: Mapping[str, Any], part: str, seconds: f
 
 
 @DATASETS.register_module()
-class UnlabelledVolumes(Dataset):
+class UnlabelledVolumes(_CaseDataset):
     """Gives a random patch of each volume of a folder; labels beside them are not read.
 
     A patch depends on seed, epoch and case alone, as that of a `VolumeDataset` does.
@@ -196,14 +209,7 @@ class UnlabelledVolumes(Dataset):
         self.cases = Cases(cases, unlabelled_cases(plan), sizes, cache_gib, Progress("reading", say), say)
         self.metainfo: dict[str, Any] = {}
 
-    def __len__(self) -> int:
-        return len(self.cases)
-
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Returns `name` and `image`, a patch (C, *patch) float32 on the plan's grid."""
-        if not isinstance(index, SampleKey):
-            raise ValueError("patches need the keys of a KeyedInfiniteSampler, got a plain index")
-        source = self.cases.sources[index]
-        images = source["image"] if isinstance(source["image"], list) else [source["image"]]
-        case = read_with_retry(lambda: self.cases[index], images)
-        return dict(image=sample_image(self.augment, case, index.seed, index.epoch, int(index)), name=case["name"])
+        key, case = _sample_key(index), self._case(index)
+        return dict(image=sample_image(self.augment, case, *key), name=case["name"])

@@ -8,8 +8,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
 from vil_dense.medical.data.plan_schema import read_plan
-from vil_dense.medical.label_map import LabelMap
-from vil_dense.medical.metrics import TOLERANCE_MM, VALUES, Classes, Score, score_case, summarise
+from vil_dense.medical.metrics import TOLERANCE_MM, VALUES, Classes, Score, Scoring, score_case, summarise
 
 
 @METRICS.register_module()
@@ -40,20 +39,16 @@ class VolumeMetric(BaseMetric):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        labels = LabelMap.of(read_plan(plan))
-        self.classes, self.ignore = classes or labels.structures, labels.ignore
-        self.tolerance_mm, self.nsd = tolerance_mm, nsd
+        options = dict(classes=classes, tolerance_mm=tolerance_mm, nsd=nsd)
+        self.scoring = Scoring.of(read_plan(plan), options)
         self.scores: list[Score] = []
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Scores the cases that `VolumeSegmentor.segment` returns."""
         for sample in data_samples:
             case = sample["name"], sample["prediction"], sample["truth"]
-            options = dict(
-                spacing_mm=sample["spacing_mm"], tolerance_mm=self.tolerance_mm, nsd=self.nsd, ignore=self.ignore
-            )
             # One entry for each case: MMEngine cuts the list to the number of cases.
-            self.results.append(score_case(*case, classes=self.classes, **options))
+            self.results.append(score_case(*case, spacing_mm=sample["spacing_mm"], **self.scoring._asdict()))
 
     def compute_metrics(self, results: list[list[Score]]) -> dict[str, float]:
         self.scores = [score for case in results for score in case]

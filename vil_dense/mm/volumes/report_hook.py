@@ -9,8 +9,7 @@ from mmengine.dist import master_only
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from vil_dense.medical.datalists.folds import patient_of
-from vil_dense.medical.metrics import NSD_DEFINITIONS, save_scores
+from vil_dense.medical.metrics import save_scores
 from vil_dense.medical.pages.overlays import draw_comparison
 from vil_dense.medical.pages.score_sections import score_lead, score_sections
 from vil_dense.medical.pages.write import OVERLAY_PX
@@ -79,11 +78,7 @@ class VolumeReportHook(RunReportHook):
 
     def parts(self, runner: Runner, split: str) -> tuple[list[Markup], dict[str, list[Markup]]]:
         for metric in _volume_metrics(runner, split):
-            names = dict.fromkeys(score.case for score in metric.scores)
-            patients = [patient_of(name, runner.cfg.get("patient")) for name in names]
-            summary = summarise_with_intervals(metric.scores, patients) | dict(
-                nsd_tolerance_mm=metric.tolerance_mm, nsd_definition=NSD_DEFINITIONS[metric.nsd]
-            )
+            summary = summarise_with_intervals(metric.scores, metric.scoring, runner.cfg.get("patient"))
             lead = score_lead(metric.scores, summary)
             return lead[1:], score_sections(metric.scores, summary, self.pictures, {})
         return [], {}
@@ -106,8 +101,7 @@ class VolumeReportHook(RunReportHook):
     def _save_scores(self, runner: Runner, split: str) -> None:
         """Writes the scores of the volume metrics of an evaluator."""
         for metric in _volume_metrics(runner, split):
-            folder = _folder(runner, split)
-            save_scores(metric.scores, folder, tolerance_mm=metric.tolerance_mm, nsd=metric.nsd)
+            save_scores(metric.scores, _folder(runner, split), metric.scoring)
 
 
 def _volume_metrics(runner: Runner, split: str) -> list[VolumeMetric]:

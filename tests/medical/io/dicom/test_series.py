@@ -42,17 +42,6 @@ def test_a_series_of_a_nifti_volume(orientation: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(np.array(far) * (-1, -1, 1), (grid.affine @ [6, 7, 10, 1])[:3], atol=1e-4)
 
 
-def test_a_tilted_gantry(tmp_path: Path) -> None:
-    place = PLACE.copy()
-    place[1, 2] += 2.5 * np.tan(np.deg2rad(15))
-    image, grid = read_image([write_series(tmp_path / "ct", VOXELS, place)])
-    np.testing.assert_allclose(grid.header.get_sform(), place, atol=1e-5)
-    assert "15 degrees" in grid.warning and grid.spacing_mm == pytest.approx((0.5, 0.7, 2.5), rel=1e-5)
-    assert image.shape == (1, *grid.shape) and grid.file_shape == SHAPE
-    for k, (i, j) in enumerate(grid.shifts.tolist()):
-        np.testing.assert_array_equal(image[0, i : i + 7, j : j + 8, k], VOXELS[..., k])
-
-
 def test_slices_against_their_normal_are_sorted_along_it(tmp_path: Path) -> None:
     place = affine("LAS", (0.5, 0.7, 2.5))  # left-handed: the normal of rows and columns points down
     image, grid = read_image([write_series(tmp_path / "ct", VOXELS, place)])

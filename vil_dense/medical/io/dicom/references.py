@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vil_dense.medical.io.grid import Grid, by, move_slices_back
+from vil_dense.medical.io.geometry import by
+from vil_dense.medical.io.grid import Grid, move_slices_back
 
 if TYPE_CHECKING:
     from pydicom import Dataset
