@@ -57,9 +57,7 @@ def test_a_run_is_whole_without_the_folder_of_its_first_stage(made: Path, tmp_pa
     try:
         code, said, error = run("volumes/predict", work, made / "data", "--fold", FOLD, "--out", out)
         assert code == 0 and "2 of 2 volumes segmented" in said and "trained on cases" not in error, error
-        code, _, error = run(
-            "train", work / "vil_unet3d_volumes.py", "--work-dir", tmp_path / "no", "--cfg-options", "fold=2"
-        )
+        code, _, error = run("train", work / "vil_unet3d_volumes.py", "--work-dir", tmp_path / "no")
         assert code == 2
         assert_error_line(error, made / "first", "study.json")
     finally:

@@ -20,6 +20,7 @@ from run_command import run_tool as run
 from volume_segmentors import write_segmentor, write_weights
 
 from vil_dense.backbones.memory import GIB
+from vil_dense.medical.inference.ensemble import Configuration
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("VIL_DENSE_DATA", ROOT / "../shared/data"))
@@ -51,7 +52,7 @@ def test_a_warning_for_each_device(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     grid = SimpleNamespace(shape=(9, 9, 9))
     grids = dict(a=SimpleNamespace(warning=""))
     survey = SimpleNamespace(todo=[1], cases=[1], largest=lambda plan: grid, windows=dict(a=1), grids=grids)
-    say(survey, [([], {}, None)], "cuda")
+    say(survey, [Configuration([], {}, None)], "cuda")
     said = capsys.readouterr()
     assert "voxels, 1 window; memory: about 1.00 GiB" in said.out
     assert said.err == "warning: 2.0 GiB are free on the GPU\n"

@@ -129,8 +129,10 @@ def describe_survey(
         estimate(networks, largest, plan, windows, len(networks) if by_network else 1)
         for networks, plan, windows in configurations
     ]
-    # of a cascade the second stage takes more than the first, whose weights it holds
-    expected = max(estimates, key=lambda one: one.total)._replace(weights=sum(one.weights for one in estimates))
+    weights = sum(one.weights for one in estimates)  # with those of first stages, which the networks hold
+    firsts = (configuration.first_stage for configuration in configurations)
+    estimates += [estimate(first.networks, largest, first.plan, first.windows) for first in firsts if first]
+    expected = max(estimates, key=lambda one: one.total)._replace(weights=weights)
     windows = max(survey.windows.values())
     sizes = f"{' x '.join(map(str, largest.shape))} voxels, {windows} window{'s' * (windows != 1)}"
     print(f"largest volume: {sizes}; memory: {expected}")

@@ -36,9 +36,7 @@ class Case:
         item: dict[str, Any] = dict(name=self.name, image=paths[0] if len(paths) == 1 else paths)
         if self.frame is not None:
             item["frame"] = self.frame
-        if self.first_stage is not None:
-            item["first_stage"] = str(self.first_stage)
-        return item if self.label is None else {**item, "label": str(self.label)}
+        return item | {key: str(path) for key in ("first_stage", "label") if (path := getattr(self, key)) is not None}
 
     @classmethod
     def from_dict(cls, item: Mapping[str, Any]) -> "Case":

@@ -73,6 +73,8 @@ class ViLRunner(QuietRunner):
         with safe_files():
             checkpoint, notes = find_start(cfg)
             weights = weights_of(checkpoint) if checkpoint else None
+            if cfg.get("cascade") and isinstance(cfg.get("plan"), dict):
+                cfg.plan.pop("first_stage", None)  # in the config of a run, which may have held other cases out
             lines = [*notes, *resolve_config(cfg, get_world_size(), cuda, weights)]
             lines.append(describe_start(cfg, cfg.load_from))
             if cfg.get("cascade") and cfg.load_from and not cfg.resume:

@@ -78,7 +78,8 @@ def _resolve_cascade(cfg: Config, before: ConfigDict) -> None:
     """Writes the first stage of a cascade into plan and model, if `cascade` names the folder of its cross-validation.
 
     The networks are those that were trained on no case that this training holds out. The config of a run has them
-    already, and is left as it is until `cascade` or `fold` change, so that a prediction does not need the folder.
+    already, and its checkpoints their weights, so that a prediction does not need the folder; `ViLRunner` removes them
+    from the plan, so that a training chooses anew.
 
     Args:
         before: what the config's parts were built with.
@@ -87,7 +88,7 @@ def _resolve_cascade(cfg: Config, before: ConfigDict) -> None:
         return
     if cfg.model.type != "VolumeSegmentor":
         raise ValueError(f"cascade is an option of a VolumeSegmentor, and the model is a {cfg.model.type}")
-    if "first_stage" in cfg.plan and all(before.get(key) == cfg.get(key) for key in ("cascade", "fold")):
+    if "first_stage" in cfg.plan and before.get("cascade") == cfg.cascade:
         return
     from vil_dense.medical.cascade import read_first_stage
     from vil_dense.medical.datalists.datalist import read_datalist
