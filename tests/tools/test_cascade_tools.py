@@ -133,13 +133,14 @@ def test_the_first_stage_sees_what_a_patch_does_not(tmp_path: Path) -> None:
         (tmp_path / f"{name}.json").write_text(json.dumps(plan))
     steps = ["train_cfg.max_iters=250", "train_cfg.val_interval=250", "optim_wrapper.optimizer.lr=3e-3"]
     dice = {}
-    for name, plan, first in (
-        ("first", "coarse", None),
-        ("second", "fine", tmp_path / "first"),
-        ("plain", "fine", None),
+    for name, plan, part in (
+        ("first", "coarse", []),
+        ("second", "fine", [f"cascade={tmp_path / 'first'}"]),
+        ("plain", "fine", []),
     ):
-        values = [f"data_root={data}", f"plan={tmp_path / plan}.json", *([f"cascade={first}"] if first else []), *steps]
-        code, _, error = run("volumes/cross_validate", CONFIG, "--work-dir", tmp_path / name, "--cfg-options", *values)
+        work, folds = tmp_path / name, [] if name == "first" else ["--fold", 0]
+        values = [f"data_root={data}", f"plan={tmp_path / plan}.json", *part, *steps]
+        code, _, error = run("volumes/cross_validate", CONFIG, "--work-dir", work, *folds, "--cfg-options", *values)
         assert code == 0, error
-        dice[name] = json.loads((tmp_path / name / "summary.json").read_text())["mean"]["dice"]
+        dice[name] = json.loads((work / "fold_0/held_out/metrics.json").read_text())["mean"]["dice"]
     assert dice["second"] > dice["plain"] + 0.1 and dice["second"] > dice["first"] - 0.05, dice
