@@ -20,9 +20,9 @@ def test_fourteen_classes_within_8_gib(tmp_path: Path) -> None:
     """Tests the peak of memory; MONAI's Spacing alone would take 12.8 GiB for the scores on the image's grid."""
     config, image = tmp_path / "large.py", tmp_path / "ct.nii"
     cfg = Config.fromfile(write_segmentor(tmp_path))
-    labels = {f"class {n}" if n else "background": n for n in range(14)}
+    cfg.plan.labels = {f"class {n}" if n else "background": n for n in range(14)}
     intensity = [dict(rule="range", low=-175.0, high=250.0)]
-    cfg.plan.update(labels=labels, spacing_mm=(1.5,) * 3, patch_vox=(96,) * 3, intensity=intensity)
+    cfg.plan.update(spacing_mm=(1.5,) * 3, patch_vox=(96,) * 3, intensity=intensity)
     cfg.model.network.update(channels=(8, 16, 32), depths=(0, 0, 1))
     cfg.dump(config)
     checkpoint = write_weights(config)
