@@ -1,12 +1,14 @@
 """`--cfg-options` takes what a shell gives it: spaces, commas, equals signs, brackets, quotes, other alphabets."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from mmengine.config import DictAction
+from PIL import Image
 
 from vil_dense.command_line import Overrides, parse_value, plain_parser
 
@@ -93,6 +95,18 @@ def test_warnings_as_errors_are_those_of_this_package(tmp_path: Path) -> None:
         done = subprocess.run([sys.executable, "-W", "error", "-c", text], capture_output=True, text=True, check=False)
         assert done.stderr.endswith(f"{ending}\n") and (done.returncode == 0) is (not ending), done.stderr
         assert ending or done.stderr.count("\n") == 1, "one line, of the second warning"
+
+
+def test_opencv_says_nothing_of_the_tags_of_a_geotiff(tmp_path: Path) -> None:
+    """Tests that a tool is quiet where OpenCV alone writes a warning for each tag that it does not know."""
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.tif", tiffinfo={33550: (1.0, 1.0, 0.0)})
+    read = f"import cv2\nassert cv2.imread({str(tmp_path / 'a.tif')!r}) is not None"
+    environment = {name: value for name, value in os.environ.items() if name != "OPENCV_LOG_LEVEL"}
+    said = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment).stderr
+        for code in (PROGRAM + read, read)
+    ]
+    assert said[0] == "" and "33550" in said[1]
 
 
 def test_a_dict_that_is_called_is_refused() -> None:
