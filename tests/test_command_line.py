@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from mmengine.config import DictAction
+from PIL import Image
 
 from vil_dense.command_line import Overrides, parse_value, plain_parser
 
@@ -98,24 +98,20 @@ def test_warnings_as_errors_are_those_of_this_package(tmp_path: Path) -> None:
         assert ending or done.stderr.count("\n") == 1, "one line, of the second warning"
 
 
+def test_opencv_says_nothing_of_the_tags_of_a_geotiff(tmp_path: Path) -> None:
+    """Tests that a tool is quiet where OpenCV alone writes a warning for each tag that it does not know."""
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.tif", tiffinfo={33550: (1.0, 1.0, 0.0)})
+    read = f"import cv2\nassert cv2.imread({str(tmp_path / 'a.tif')!r}) is not None"
+    environment = {name: value for name, value in os.environ.items() if name != "OPENCV_LOG_LEVEL"}
+    said = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment).stderr
+        for code in (PROGRAM + read, read)
+    ]
+    assert said[0] == "" and "33550" in said[1]
+
+
 def test_a_dict_that_is_called_is_refused() -> None:
     """Tests that a dict as in a config ends in a sentence, since MMEngine's parser recurses without end."""
     with pytest.raises(ValueError, match="'type': 'NAME'"):
         parse_value("[dict(type='A',b=True),dict(type='B',c=1.0)]")
     assert parse_value("[{'type': 'A', 'b': True}]") == [dict(type="A", b=True)]
-
-
-def test_opencv_reads_a_geotiff_in_silence(tmp_path: Path) -> None:
-    """Checks that a tool prints no lines about the tags of a GeoTIFF, of which OpenCV writes two for each file."""
-    rasterio = pytest.importorskip("rasterio", reason="the extra raster is not installed")
-    place = rasterio.Affine(0.35, 0, 300000, 0, -0.35, 7500000)
-    with rasterio.open(
-        tmp_path / "t.tif", "w", driver="GTiff", width=8, height=8, count=3, dtype="uint8", crs=32722, transform=place
-    ) as file:
-        file.write(np.zeros((3, 8, 8), np.uint8))
-    read = (
-        "from vil_dense.command_line import plain_parser; plain_parser(None); import cv2, sys; cv2.imread(sys.argv[1])"
-    )
-    env = {key: value for key, value in os.environ.items() if key != "OPENCV_LOG_LEVEL"}
-    done = subprocess.run([sys.executable, "-c", read, tmp_path / "t.tif"], capture_output=True, text=True, env=env)
-    assert (done.returncode, done.stderr) == (0, "")

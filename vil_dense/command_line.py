@@ -29,12 +29,13 @@ def plain_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def spare_libraries() -> None:
-    """Limits `python -W error` and PYTHONWARNINGS=error to the warnings of this package, and OpenCV's log to errors.
+    """Limits `python -W error` and PYTHONWARNINGS=error to the warnings of this package, and OpenCV to errors.
 
     Libraries warn as they are imported, torch of functions of its own: as an error this would end every tool in a
-    traceback that its user cannot mend. OpenCV prints two lines for each GeoTIFF it reads: it knows no tags of places.
+    traceback that its user cannot mend. OpenCV writes five lines for each GeoTIFF, on tags that it does not know. It
+    reads its level when it is imported.
     """
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # read when cv2 is imported
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     if any(option.startswith("error") for option in sys.warnoptions):
         libraries = r"(?!vil_dense\b|__main__$)"
         warnings.filterwarnings("default", module=libraries)

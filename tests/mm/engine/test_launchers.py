@@ -98,7 +98,7 @@ def test_each_process_has_its_gpu_under_slurm_and_mpi(
 
 
 def resolved(world_size: int, cuda: bool, **entries) -> Config:
-    cfg = Config(dict(train_dataloader=dict(batch_size=4), randomness=dict(seed=0), **entries))
+    cfg = Config(dict(train_dataloader=dict(batch_size=4), randomness=dict(seed=0)) | entries)
     resolve_processes(cfg, world_size, cuda)
     return cfg
 
@@ -110,5 +110,6 @@ def test_what_several_processes_need():
     for cfg in (cpu, gpu):
         assert cfg.custom_hooks[-1].type == "MeanLossHook" and cfg.randomness.diff_rank_seed
     assert "diff_rank_seed" not in resolved(2, False, custom_hooks=[dict(type="StepSeedHook")]).randomness
+    assert resolved(2, False, randomness=None).randomness == dict(seed=None, diff_rank_seed=True)
     own = dict(type="MMDistributedDataParallel", device_ids=None, find_unused_parameters=True)
     assert resolved(2, False, model_wrapper_cfg=own).model_wrapper_cfg == own

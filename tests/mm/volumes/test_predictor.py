@@ -53,6 +53,8 @@ def test_several_checkpoints_are_averaged(run: Path, tmp_path: Path) -> None:
 def test_what_is_refused(run: Path, tmp_path: Path) -> None:
     with raises_one_line(FileNotFoundError, "nowhere"):
         load_predictor("nowhere", run / "iter_2.pth")
+    with raises_one_line(FileNotFoundError, "nowhere"):
+        load_predictor("nowhere")
     with raises_one_line(ValueError, run.parent / "config.py", "checkpoints"):
         load_predictor(run.parent / "config.py")
     with raises_one_line(FileNotFoundError, tmp_path):

@@ -126,7 +126,7 @@ def resolve_processes(cfg: Config, world_size: int, cuda: bool) -> str:
         )
     hooks = cfg.get("custom_hooks") or []
     if not any(hook["type"] == "StepSeedHook" for hook in hooks):
-        cfg.setdefault("randomness", {}).setdefault("diff_rank_seed", True)
+        cfg.randomness = {"seed": None, "diff_rank_seed": True, **(cfg.get("randomness") or {})}
     cfg.custom_hooks = [*hooks, dict(type="MeanLossHook")]
     batch_size = cfg.train_dataloader.batch_size
     return f"processes: {world_size} x {batch_size} a step, by {'NCCL' if cuda else 'gloo'}; losses are their mean"

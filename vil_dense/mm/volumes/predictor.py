@@ -42,10 +42,10 @@ def load_predictor(
     config, files = source, [str(path) for path in checkpoints]
     if source.is_dir():
         config, files = find_config(source), files or [str(last_checkpoint(source))]
-    if not files:
-        raise ValueError(f"{source} is a config: name the checkpoints of its model as well")
     if not config.is_file():
         raise FileNotFoundError(f"no config, work folder of a training, or bundle at {source}")
+    if not files:
+        raise ValueError(f"{source} is a config: name the checkpoints of its model as well")
     safe_load.install()  # files that the config names
     cfg = Config.fromfile(config)
     resolve_plan(cfg)
