@@ -14,6 +14,7 @@ import benchmark
 import pytest
 import torch
 from benchmark_cases import case
+from benchmarks import learn
 from benchmarks.contestants import layers
 from benchmarks.contestants.table import contestants
 from benchmarks.measure import admit
@@ -62,8 +63,10 @@ def test_all_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for row in (row for run in found[name]["runs"] for row in run["rows"]):
             assert row["contestants"]["triton"]["left_out"] == "its kernels need a GPU"
             assert len(row["contestants"]["chunkwise"]["checks"]) == 2
+    (run,) = found["learn"]["runs"]
+    assert run["training"]["steps"] == 2 and 0 <= run["training"]["miou"] <= 100
     page = (tmp_path / "bench_gpu.md").read_text()
-    for words in ("| vil2-base, ours | training step: time / ViT |", "ours-triton is left out: its kernels"):
+    for words in ("| vil2-base, ours | training step: time / ViT |", "mIoU **", "ours-triton is left out: its kernels"):
         assert words in page
 
 
@@ -85,9 +88,9 @@ def test_real_commands_are_accepted() -> None:
 def test_a_part_beyond_its_time_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_gpu, "GRACE", 0)
     start = time.monotonic()
-    code, found = dry(tmp_path, "--minutes", "0.01", "--parts", "tiny-train", "operator")
+    code, found = dry(tmp_path, "--minutes", "0.01", "--parts", "learn", "operator")
     assert code == 0 and time.monotonic() - start < 30
-    assert found["tiny-train"]["note"] == "it was cut off"
+    assert found["learn"]["note"] == "it was cut off"
     assert found["operator"]["note"] in ("it was cut off", "left out: no time was left")
 
 
@@ -109,9 +112,18 @@ def test_a_part_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_part_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(bench_gpu.NEEDED, "tests", ("no_such_package",))
-    code, found = dry(tmp_path, "--parts", "tests")
-    assert code == 0 and found["tests"]["note"] == "left out: the package no_such_package is missing"
+    monkeypatch.setitem(bench_gpu.NEEDED, "learn", ("no_such_package",))
+    code, found = dry(tmp_path, "--parts", "learn")
+    assert code == 0 and found["learn"]["note"] == "left out: the package no_such_package is missing"
+
+
+def test_the_training_avoids_wrong_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_gpu, "find_spec", lambda name: True)
+    args = argparse.Namespace(official=None, dry_run=False)
+    chosen = [bench_gpu.plan(args, wrong)["learn"][""][3] for wrong in (False, True)]
+    assert chosen == ["triton", "chunkwise"]
+    rows = [dict(contestants=dict(triton=dict(refused="it deviates"), chunkwise={}))]
+    assert bench_gpu.refused([dict(rows=rows)], "triton") and not bench_gpu.refused([dict(rows=rows)], "chunkwise")
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -128,6 +140,17 @@ def test_a_wrong_layer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     forward = FusedViLLayer.forward
     monkeypatch.setattr(layers.FusedViLLayer, "forward", lambda self, x: 1.01 * forward(self, x))
     assert "refused" in admit(contestants("layer")["chunkwise"], one)[1]
+
+
+def test_score_counts_right() -> None:
+    labels = torch.tensor([[[0, 0, 1, 255]]])
+
+    class Model(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.one_hot(torch.tensor([[[0, 1, 1, 2]]]), 3).movedim(-1, 1).float()
+
+    found = learn.score(Model(), torch.zeros(1, 3, 1, 4), labels, torch.float32, ("a", "b", "c"))
+    assert found["iou"] == {"a": 50, "b": 50} and found["miou"] == 50
 
 
 @pytest.mark.parametrize(

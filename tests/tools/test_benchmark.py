@@ -81,6 +81,7 @@ def test_networks(mode: str, dtype: str, variant: str, out: Path):
     assert f"- dtype: {dtype}" in (out / f"{mode}.md").read_text()
 
 
+@pytest.mark.filterwarnings("ignore:.* instance named of .* has been created:UserWarning")
 def test_segmentors(out: Path):
     pytest.importorskip("mmseg", reason="mmsegmentation is missing: pip install '.[seg]'")
     names = ["ours", "vit"]

@@ -1,4 +1,4 @@
-"""Tests what the benchmark measures and reports: memory, floors, deviations, ratios."""
+"""What the benchmark measures and reports: memory, floors, deviations, ratios."""
 
 from functools import partial
 

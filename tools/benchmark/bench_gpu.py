@@ -1,7 +1,7 @@
 """Checks and times ViL on one GPU: python tools/benchmark/bench_gpu.py --out DIR [--official CLONE] [--minutes 8]
 
 Parts, in order of worth: the mLSTM and the fused layer against float64; a warm-up that compiles; ViL-T beside the
-official code and a ViT; ViL-S and ViL-B; the mLSTM alone beside NX-AI's kernels; two blocks;
+official code and a ViT; a training of a minute; ViL-S and ViL-B; the mLSTM alone beside NX-AI's kernels; two blocks;
 the tests of the kernels. Each part consists of commands of benchmark.py, has its share of the time, and leaves its
 results in DIR/parts; all of them are in bench_gpu.json and bench_gpu.md. A part or contestant whose packages are
 missing is left out and named. The exit code is 1 where a result was wrong or a part failed.
@@ -38,9 +38,9 @@ BLOCKS = ("ours-triton", "ours-triton-compiled", "vit", "vit-compiled")
 KERNELS = ("triton", "chunkwise")
 OPERATORS = ("triton", "chunkwise-compiled", "mlstm_kernels", "floor")
 TESTS = ("tests/ops/test_triton.py", "tests/ops/test_gpu_*.py", "tests/layers/test_fused_triton.py")
-NEEDED = {"tests": ("pytest", "triton")}
+NEEDED = {"learn": ("PIL", "numpy"), "tests": ("pytest", "triton")}
 """Packages without which a part is left out."""
-SHARES = {"kernels": 70, "layer": 70, "warm-up": 90, "tiny-train": 50, "tiny-forward": 40}
+SHARES = {"kernels": 70, "layer": 70, "warm-up": 90, "tiny-train": 50, "tiny-forward": 40, "learn": 70}
 SHARES |= {"train": 60, "forward": 40, "operator": 30, "blocks-train": 20, "blocks-forward": 20, "tests": 30}
 """Each part's share of the time; what one leaves goes to those after it."""
 GRACE = 20
@@ -48,34 +48,30 @@ GRACE = 20
 Commands = dict[str, list[str]]
 
 
-def compare_command(
-    args: argparse.Namespace,
-    mode: str,
-    variants: Sequence[str],
-    sizes: Sequence[str],
-    names: Sequence[str],
-    *options: str,
-) -> list[str]:
-    """Returns the words of one call of `benchmark.py`."""
-    if not args.official:
-        names = [name for name in names if not name.startswith("official")]
-    elif mode in ("train", "backbone"):
-        options = ("--official", args.official, *options)
-    if args.dry_run:  # compilers take minutes on a CPU
-        names = list(dict.fromkeys(name.removesuffix("-compiled") for name in names))
-        sizes = ["70x2"] if mode == "op" else ["80x2"]
-        options = (*options, "--device", "cpu", "--dim", "32", "--depth", "2", "--repeats", "2")
-    dtype = [] if "--dtype" in options else ["--dtype", "bfloat16"]
-    chosen = ["--variant", *variants, "--sizes", *sizes, "--contestants", *names]
-    return ["benchmark.py", mode, *chosen, *dtype, "--patience", "2", "--repeats", "10", *options]
-
-
-def plan(args: argparse.Namespace) -> dict[str, Commands]:
+def plan(args: argparse.Namespace, kernels_wrong: bool = False) -> dict[str, Commands]:
     """Returns the commands of each part by name; those of one part run side by side."""
-    compare = partial(compare_command, args)
+
+    def compare(
+        mode: str, variants: Sequence[str], sizes: Sequence[str], names: Sequence[str], *options: str
+    ) -> list[str]:
+        if not args.official:
+            names = [name for name in names if not name.startswith("official")]
+        elif mode in ("train", "backbone"):
+            options = ("--official", args.official, *options)
+        if args.dry_run:  # compilers take minutes on a CPU
+            names = list(dict.fromkeys(name.removesuffix("-compiled") for name in names))
+            sizes = ["70x2"] if mode == "op" else ["80x2"]
+            options = (*options, "--device", "cpu", "--dim", "32", "--depth", "2", "--repeats", "2")
+        dtype = [] if "--dtype" in options else ["--dtype", "bfloat16"]
+        chosen = ["--variant", *variants, "--sizes", *sizes, "--contestants", *names]
+        return ["benchmark.py", mode, *chosen, *dtype, "--patience", "2", "--repeats", "10", *options]
+
     tiny, larger = VARIANTS[:1], VARIANTS[1:]
     compiled = [name for name in NETWORKS if name.endswith("-compiled")]
     two, once = ("--depth", "2"), ("--repeats", "1")
+    learn = ["--steps", "2", "--device", "cpu"] if args.dry_run else ["--seconds", "50"]
+    backend = "chunkwise" if kernels_wrong or args.dry_run or not find_spec("triton") else "triton"
+    learn = ["benchmark.py", "learn", "--backend", backend, "--dtype", "bfloat16", *learn]
     files = [str(path) for pattern in TESTS for path in sorted(ROOT.glob(pattern))]
     tests = ["-m", "pytest", "-q", "--color=no", "-o", "addopts=--import-mode=importlib", "-m", "triton and not slow"]
     both = dict(train="train", forward="backbone")
@@ -100,6 +96,7 @@ def plan(args: argparse.Namespace) -> dict[str, Commands]:
             for name, mode in both.items()
         },
         **{f"tiny-{name}": {"": compare(mode, tiny, SIZES, NETWORKS)} for name, mode in both.items()},
+        "learn": {"": learn},
         **{name: {"": compare(mode, larger, SIZES, NETWORKS)} for name, mode in both.items()},
         "operator": {"": compare("op", tiny, LENGTHS, OPERATORS, "--backward")},
         **{f"blocks-{name}": {"": compare(mode, VARIANTS, SIZES[:2], BLOCKS, *two)} for name, mode in both.items()},
@@ -154,6 +151,11 @@ def results(out: Path, name: str) -> list[dict[str, Any]]:
     return [read_json(path) for path in sorted((out / "parts" / name).rglob("*.json"))]
 
 
+def refused(runs: Sequence[dict[str, Any]], contestant: str) -> bool:
+    """Returns whether a contestant was refused in one of the runs."""
+    return any("refused" in row["contestants"].get(contestant, {}) for run in runs for row in run["rows"])
+
+
 def left_out(name: str, dry: bool) -> str:
     """Returns why a part cannot run here, or an empty string."""
     missing = [package for package in NEEDED.get(name, ()) if find_spec(package) is None]
@@ -177,7 +179,8 @@ def run_all(args: argparse.Namespace) -> int:
         note = "left out: no time was left" if share <= 0 else left_out(name, args.dry_run)
         if not note:
             print(f"== {name}: {share:.0f} s of {end - start:.0f} s", flush=True)
-            note = run_part(out / "parts" / name, plan(args)[name], start + share)
+            wrong = refused(results(out, "kernels"), "triton")
+            note = run_part(out / "parts" / name, plan(args, wrong)[name], start + share)
         if name == "tests" and (log := out / "parts/tests/output.log").exists():
             note = "; ".join(filter(None, [note, last_line(log)]))
         notes[name] = (time.monotonic() - start, note)

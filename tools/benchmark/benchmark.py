@@ -5,6 +5,7 @@ layer     one fused layer alone, forward and backward
 backbone  forward of a network, pictures to tokens
 train     forward and backward of a network, and hours for an epoch of ImageNet at 224 px
 infer     the segmentor of a config, pictures to label maps
+learn     no comparison: a training on the embedded sample for --seconds
 cost      no comparison: estimated memory and time of volume networks beside the measured ones (CPU, float32)
 table     the table of ratios of configs/results/README.md, from the JSON files of earlier runs
 
@@ -26,7 +27,7 @@ from pathlib import Path
 from vil_dense.errors import exit_on_error
 
 ROOT = Path(__file__).resolve().parents[2]
-MODES = ("op", "layer", "backbone", "train", "infer", "cost")
+MODES = ("op", "layer", "backbone", "train", "infer", "learn", "cost")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -48,6 +49,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     modes = arguments.add_subparsers(dest="mode", required=True, metavar="MODE")
     for mode in MODES:
         options = modes.add_parser(mode, parents=[shared])
+        if mode == "learn":
+            options.add_argument("--backend", default="chunkwise", help="of the mLSTM")
+            options.add_argument("--seconds", type=float, default=60.0)
+            options.add_argument("--steps", type=int, help="most steps; then the pictures are few, too")
         if mode == "infer":
             config = ROOT / "configs/ade20k/vil2-t_upernet_1xb16-160k_ade20k-1024x1024.py"
             options.add_argument("--config", default=str(config))
@@ -69,7 +74,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
 
-    from benchmarks.comparison import run, show_tables
+    from benchmarks.comparison import run, run_learn, show_tables
     from benchmarks.cost import run_cost
 
     with exit_on_error(args.debug):
@@ -77,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return show_tables(args.files)
         if args.mode == "cost":
             return run_cost(args.contestants or [], args.sizes or ["64x1"], Path(args.out))
-        return run(args)
+        return run_learn(args) if args.mode == "learn" else run(args)
 
 
 if __name__ == "__main__":

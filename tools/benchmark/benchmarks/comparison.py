@@ -17,7 +17,7 @@ from benchmarks.measure import MEMORY, Result, contest
 from benchmarks.report import page, ratios, write
 from vil_dense.backbones import VARIANTS
 from vil_dense.backbones.vision_lstm import DIRECTIONS
-from vil_dense.files import read_json
+from vil_dense.files import read_json, save_json
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SIZES = {"op": "196x8 1024x2 4096x1", "infer": "1024x1", "train": "224x8 512x2 1024x1", "layer": "144x2 304x2"}
@@ -126,6 +126,17 @@ def prepare(args: argparse.Namespace) -> None:
         torch.backends.cudnn.allow_tf32 = False
     torch.set_float32_matmul_precision("highest" if args.dtype == "float32" else "high")
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own messages
+
+
+def run_learn(args: argparse.Namespace) -> int:
+    """Trains on the embedded sample and writes learn.json."""
+    from benchmarks.learn import learn  # it paints with PIL, which nothing else needs
+
+    prepare(args)
+    result = learn(args.backend, torch.device(args.device), DTYPES[args.dtype], args.seconds, args.steps)
+    save_json(Path(args.out) / "learn.json", dict(describe(args), rows=[], training=result))
+    print(f"loss {result['loss'][0]:.3f} to {result['loss'][-1]:.3f}, held-out mIoU {result['miou']:.1f}")
+    return 0
 
 
 def run(args: argparse.Namespace) -> int:

@@ -187,4 +187,16 @@ def gpu_page(parts: dict[str, Result]) -> str:
             rows = [row for run in same for row in run["rows"]]
             if rows:
                 texts += [f"{mode}, {dtype}:", ratios(rows, mode), each(rows), absent(rows)]
+            texts += [training(run["training"]) for run in same if "training" in run]
     return "\n\n".join(text for text in texts if text) + "\n"
+
+
+def training(result: Result) -> str:
+    """Returns the paragraph about a training."""
+    speed = result["steps"] * result["batch"] / result["seconds"]
+    size = (
+        f"{result['steps']} steps of {result['batch']} pictures in {result['seconds']:.0f} s ({speed:.0f} pictures/s)"
+    )
+    classes = ", ".join(f"{name} {iou:.0f}" for name, iou in result["iou"].items())
+    ends = f"loss {result['loss'][0]:.3f} to {result['loss'][-1]:.3f}"
+    return f"Backend {result['backend']}: {size}; {ends}, held-out mIoU **{result['miou']:.1f}** (one seed); {classes}."
