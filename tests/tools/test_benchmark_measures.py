@@ -1,4 +1,4 @@
-"""What the benchmark measures and reports: memory, floors, deviations, ratios."""
+"""Tests what the benchmark measures and reports: memory, floors, deviations, ratios."""
 
 from functools import partial
 
