@@ -72,6 +72,22 @@ def test_a_choice_is_predicted_with(made: Path, tmp_path: Path) -> None:
     assert len(settings["checkpoints"]) == 4 and settings["steps"] == dict(organ_2=dict(largest=True))
 
 
+def test_each_fold_has_a_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests that folds do not share their initial weights: one unlucky draw would decide all of them."""
+    data = write_cases(tmp_path / "data", 6, folds=2)
+    given: list[list[str]] = []
+
+    def train(script: Path, config: str, folder: Path, options: list[str]) -> None:
+        given.append(options)
+        raise ValueError("no training")
+
+    monkeypatch.setattr("vil_dense.mm.cli.grids.train", train)
+    command = ["volumes/cross_validate", write_config(tmp_path / "a.py", data), "--work-dir", tmp_path / "out"]
+    for fold in (0, 1):
+        run(*command, "--fold", fold, "--cfg-options", "randomness.seed=5")
+    assert given == [[f"randomness.seed={5 + fold}", f"fold={fold}"] for fold in (0, 1)]
+
+
 def test_folds_of_a_folder_and_subsets(made: Path, tmp_path: Path) -> None:
     """Tests that the masks of a fold's own network are those of the cross-validation, and score as they did there."""
     out, data = tmp_path / "out", made / "data"

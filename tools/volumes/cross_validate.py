@@ -4,7 +4,8 @@ Command: python tools/volumes/cross_validate.py CONFIG --work-dir D [--folds 0 1
 
 Trains all folds of the data set one after another, each in D/fold_K, and segments the held-out cases of each with its
 last checkpoint. A stopped run resumes with the same command. The folds are those of the data list, of nnU-Net's
-splits_final.json, or five random ones. Then writes to D:
+splits_final.json, or five random ones. Fold K is trained with the seed of the config plus K, so that the folds do not
+share one draw of initial weights. Then writes to D:
 
   masks/          out-of-fold masks, on the grids of the images
   metrics.csv     Dice, HD95 in mm and NSD of each structure in each case, with its fold
@@ -12,7 +13,8 @@ splits_final.json, or five random ones. Then writes to D:
   report.html     a page that opens from disk: structures, worst cases, Dice, agreement of the volumes
 
 In an array job each task runs one fold with --fold K; --pool then gathers the folds. For several GPUs, first train
-with `torchrun tools/train.py CONFIG --work-dir D/fold_K --cfg-options fold=K`, and run --fold K afterwards.
+with `torchrun tools/train.py CONFIG --work-dir D/fold_K --cfg-options fold=K randomness.seed=K`, and run --fold K
+afterwards.
 """
 
 import argparse
@@ -111,7 +113,8 @@ def main() -> int:
             validation.data.split(fold)  # an unknown one is refused before the first is trained
 
     def train_fold(fold: int, folder: Path) -> None:
-        train(TRAIN, args.config, folder, as_options(args.cfg_options | dict(fold=fold)))
+        seed = (validation.cfg.get("randomness", {}).get("seed") or 0) + fold
+        train(TRAIN, args.config, folder, as_options(args.cfg_options | {"fold": fold, "randomness.seed": seed}))
 
     with report_errors(args.debug, code=1):
         for fold in folds if not args.pool else ():
