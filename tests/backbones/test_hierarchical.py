@@ -14,6 +14,7 @@ from vil_dense.backbones.checkpoint import load_weights, to_own
 from vil_dense.backbones.flops import count, total
 from vil_dense.layers import SEQUENCE_BLOCKS, AttentionBlock, ConvBlock, GatedConvBlock, ViLBlock
 from vil_dense.layers.fused import describe_forms
+from vil_dense.ops import cell
 
 SMALL = dict(dims=(8, 8, 16, 16), depths=(1, 1, 2, 1))
 SHORT = dict(dims=(8, 16), depths=(1, 1), sequence_strides=(8,))
@@ -119,6 +120,17 @@ def test_blocks_read_all_axes_in_turn(ndim: int) -> None:
     orders = [module.layer.orders[0] for module in model.modules() if isinstance(module, ViLBlock)]
     cycle = ["rows", "rows-reversed", "columns", "columns-reversed", "depth", "depth-reversed"][: 2 * ndim]
     assert orders == (cycle * 2)[: 2 * ndim] + cycle[: 8 - 2 * ndim]
+
+
+def test_how_often_a_block_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests that a training step runs the convolution of a ViL block once, and twice where it is to save memory."""
+    runs, convolve = [], cell.convolve
+    for options in (dict(), dict(recompute=True), dict(with_cp=True)):
+        model, found = small(**options).train(), []
+        monkeypatch.setattr(cell, "convolve", lambda *args, found=found: found.append(1) or convolve(*args))
+        model(picture(32, 32)).sum().backward()
+        runs.append(len(found) / 3)
+    assert runs == [1, 2, 2]
 
 
 @pytest.mark.parametrize("options", [SMALL, VOLUME], ids=["2D", "3D"])

@@ -12,7 +12,8 @@ context, convolutions; where it has few, blocks that see all of it. In detail:
 There is no position embedding. Zero padding lets convolutions know where the border is, and each sequence stage begins
 with x + depthwise convolution of x (arXiv 2102.10882), so that the controls know positions as ViL does. All norms are
 LayerNorms: a place depends neither on the batch nor, in a convolution stage, on places far away. No weights are
-published, so that down-projections start as the authors of ViL meant (`by-depth` in `layers.vil.ViLLayer`).
+published, so that down-projections start as the authors of ViL meant (`by-depth` in `layers.vil.ViLLayer`). ViL blocks
+save what their backward pass reads (`recompute=False` there), which takes less time; `with_cp=True` saves memory.
 """
 
 from collections.abc import Sequence
@@ -105,7 +106,7 @@ class HierViL(nn.Module):
         orders = [order for order, reading in ORDERS.items() if -reading.fastest_axis <= ndim]
         self.stages = nn.ModuleList()
         if sequence == "vil":
-            options.setdefault("down_init", "by-depth")
+            options = {"down_init": "by-depth", "recompute": False, **options}
             options["depth"] = sum(n for n, s in zip(depths, self.strides, strict=True) if s in sequence_strides)
         place = 0  # of a sequence block among all of them, which determines the order that it reads in
         for index, (dim, depth, stride) in enumerate(zip(dims, depths, self.strides, strict=True)):
