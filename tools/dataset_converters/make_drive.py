@@ -20,10 +20,10 @@ def main() -> None:
     args = arguments.parse_args()
 
     import numpy as np
-    from PIL import Image
 
     from vil_dense.files import save_png
     from vil_dense.mm.cli.arguments import report_errors
+    from vil_dense.mm.datasets.pictures import open_picture
 
     with report_errors(args.debug):
         for split, folder in SPLITS.items():
@@ -33,8 +33,9 @@ def main() -> None:
             for path in pictures:
                 number = path.name.split("_")[0]
                 truth = args.source / folder / "1st_manual" / f"{number}_manual1.gif"
-                vessels = np.asarray(Image.open(truth).convert("L")) > 0
-                save_png(args.out / "images" / split / f"{number}.png", np.asarray(Image.open(path).convert("RGB")))
+                with open_picture(path) as picture, open_picture(truth, "mask") as mask:
+                    vessels = np.asarray(mask.convert("L")) > 0
+                    save_png(args.out / "images" / split / f"{number}.png", np.asarray(picture.convert("RGB")))
                 save_png(args.out / "masks" / split / f"{number}.png", np.where(vessels, 255, 0).astype(np.uint8))
             print(f"{split}: {len(pictures)} pictures with masks in {args.out}")
 

@@ -19,10 +19,10 @@ def main() -> None:
     args = arguments.parse_args()
 
     import numpy as np
-    from PIL import Image
 
     from vil_dense.files import save_png
     from vil_dense.mm.cli.arguments import report_errors
+    from vil_dense.mm.datasets.pictures import open_picture
     from vil_dense.progress import Progress
 
     with report_errors(args.debug), Progress("pictures") as progress:
@@ -30,10 +30,12 @@ def main() -> None:
         if not pictures:
             raise FileNotFoundError(f"no pictures at {args.source}/*/images/*.png")
         for number, path in enumerate(pictures, 1):
-            picture = np.asarray(Image.open(path).convert("RGB"))
+            with open_picture(path) as opened:
+                picture = np.asarray(opened.convert("RGB"))
             mask = np.zeros(picture.shape[:2], np.uint8)
             for file in path.parents[1].glob("masks/*.png"):
-                mask[np.asarray(Image.open(file).convert("L")) > 0] = 255
+                with open_picture(file, "mask") as nucleus:
+                    mask[np.asarray(nucleus.convert("L")) > 0] = 255
             save_png(args.out / "images" / path.name, picture)
             save_png(args.out / "masks" / path.name, mask)
             progress(number, len(pictures))
