@@ -1,4 +1,4 @@
-"""Maps with a legend: the same for the same seed, classes that only the legend shows, none of a pixel near it."""
+"""Tests maps with a legend: the same for the same seed, classes that only the legend shows, none of a pixel near it."""
 
 import numpy as np
 import pytest

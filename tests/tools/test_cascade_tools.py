@@ -45,7 +45,7 @@ def options(made: Path, **changes: object) -> list[object]:
 
 
 def test_a_run_is_whole_without_the_folder_of_its_first_stage(made: Path, tmp_path: Path) -> None:
-    """Its first network is the one that was not trained on the held-out cases, and training leaves it as it was."""
+    """Tests that its first network was not trained on the held-out cases, and that training leaves it as it was."""
     work, out = tmp_path / "second", tmp_path / "out"
     code, said, error = run("train", CONFIG, "--work-dir", work, *options(made))
     assert code == 0 and f"first stage: {made / 'first'}" in said + error, error
@@ -80,7 +80,7 @@ def test_a_run_is_whole_without_the_folder_of_its_first_stage(made: Path, tmp_pa
 
 
 def test_what_is_refused(made: Path, tmp_path: Path) -> None:
-    """In one line, before the first step: a folder that is none, other folds, and another model."""
+    """Refuses in one line, before the first step: a folder that is none, other folds, and another model."""
     refused = [
         (CONFIG, options(made, cascade=made / "data"), (made / "data", "study.json")),
         (

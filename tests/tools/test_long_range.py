@@ -1,4 +1,4 @@
-"""The study of long range: what each block can see of a legend, what it learns of it, and the tool's files."""
+"""Tests the study of long range: what each block can see of a legend, what it learns of it, and the tool's files."""
 
 import runpy
 from pathlib import Path
