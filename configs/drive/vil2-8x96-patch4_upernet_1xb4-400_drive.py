@@ -15,7 +15,6 @@ image_scale = (584, 584)
 model = dict(
     data_preprocessor=dict(size=crop_size),
     backbone=dict(patch_size=4, grid=(32, 32)),
-    neck=dict(rescales=[1, 0.5, 0.25, 0.25]),
 )
 train_dataloader = dict(batch_size=4)
 train_cfg = dict(max_iters=400, val_interval=200)
