@@ -3,7 +3,8 @@
 Command:  python tools/train.py configs/building_tiles/deit3-4x96_upernet_1xb8-400_building-tiles.py
           --cfg-options data_root=CLONE/tests/testing_data/data/frame_field_data
 Source:   our own recipe. Four transformer blocks have about the parameters of eight ViL blocks; all else is the same.
-Result:   Not run yet.
+Result:   mIoU 77.60, aAcc 90.69 on 3 tiles after 400 steps, one seed; 10 minutes of one CPU core (float32). Per class
+          and curves: configs/results/deit3-4x96_upernet_1xb8-400_building-tiles.
 """
 
 _base_ = "./vil2-8x96_upernet_1xb8-400_building-tiles.py"

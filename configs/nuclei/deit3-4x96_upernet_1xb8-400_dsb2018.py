@@ -2,7 +2,8 @@
 
 Command:  python tools/train.py configs/nuclei/deit3-4x96_upernet_1xb8-400_dsb2018.py
 Source:   our own recipe. Four transformer blocks have about the parameters of eight ViL blocks; all else is the same.
-Result:   Not run yet.
+Result:   mIoU 83.38, aAcc 95.84 after 400 steps, one seed; 10 minutes of one CPU core (float32). Per class and
+          curves: configs/results/deit3-4x96_upernet_1xb8-400_dsb2018.
 """
 
 _base_ = "./vil2-8x96_upernet_1xb8-400_dsb2018.py"

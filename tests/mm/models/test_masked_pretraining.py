@@ -15,7 +15,7 @@ from refusals import assert_error_line, raises_one_line
 from run_command import run_command
 
 from vil_dense.mm.engine.hooks.probes import ProbeHook
-from vil_dense.mm.engine.hooks.reconstructions import CAPTIONS, ReconstructionHook
+from vil_dense.mm.engine.hooks.reconstructions import CAPTIONS, SIDE_PX, ReconstructionHook
 from vil_dense.mm.engine.hooks.reports import read_scalars
 from vil_dense.mm.models.masked_pretraining import MaskedImageModel, draw_mask, masked_square_error
 from vil_dense.mm.utils.safe_load import load_safely
@@ -174,9 +174,11 @@ def test_a_run_reports_and_draws(run: Path):
         assert page.count(f"<figcaption>{caption}</figcaption>") == 2, "one for each of the two samples"
     names = ["reconstructions_2.png", "reconstructions_4.png"]
     panels = [np.asarray(Image.open(run / "pictures" / name)) for name in names]
-    assert panels[0].shape == panels[1].shape == (2 * 36, 3 * 32 + 8, 3)
-    np.testing.assert_array_equal(panels[0][:, :68], panels[1][:, :68])  # the same inputs and masks
-    assert (panels[0][:, 68:] != panels[1][:, 68:]).any()
+    assert panels[0].shape == panels[1].shape == (2 * (SIDE_PX + 4), 3 * SIDE_PX + 8, 3), "crops of 32 px, enlarged"
+    inputs = 2 * (SIDE_PX + 4)
+    np.testing.assert_array_equal(panels[0][:, :inputs], panels[1][:, :inputs])  # the same inputs and masks
+    assert (panels[0][:, inputs:] != panels[1][:, inputs:]).any()
+    np.testing.assert_array_equal(panels[0][:SIDE_PX:6, :SIDE_PX:6], panels[0][5:SIDE_PX:6, 5:SIDE_PX:6])
 
 
 def test_training_samples_are_drawn(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,6 +87,12 @@ def side_by_side(pictures: Sequence[np.ndarray]) -> np.ndarray:
     return np.hstack([part for picture in pictures for part in (gap, picture)][1:])
 
 
+def enlarge(picture: np.ndarray, least_px: int) -> np.ndarray:
+    """Repeats the pixels of a picture (H, W, 3) by the least whole factor that makes its long side `least_px` or more."""
+    factor = math.ceil(least_px / max(picture.shape[:2]))
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
 def stack(panels: Sequence[np.ndarray]) -> np.ndarray:
     """Stacks panels vertically, padded with white to the widest."""
     width = max(part.shape[1] for part in panels)

@@ -23,6 +23,10 @@ CAPTIONS = ("input", "masked input", "reconstruction")
 """Names the pictures in each row of `MaskedImageModel.panels`."""
 
 
+SIDE_PX = 192
+"""Least long side of a picture in the panels; a small crop or slice is enlarged."""
+
+
 @HOOKS.register_module()
 class ReconstructionHook(RunReportHook):
     """Reports a pretraining by reconstruction, and draws input | masked | reconstructed for a few samples.
@@ -69,7 +73,7 @@ class ReconstructionHook(RunReportHook):
         model.eval()
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(runner.seed)
-            self.drawn = model.panels(batch)
+            self.drawn = [[draw.enlarge(picture, SIDE_PX) for picture in row] for row in model.panels(batch)]
         model.train(training)
         path = Path(runner.work_dir) / f"pictures/reconstructions_{step}.png"
         save_png(path, draw.stack([draw.side_by_side(row) for row in self.drawn]))
