@@ -88,7 +88,7 @@ def side_by_side(pictures: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def enlarge(picture: np.ndarray, least_px: int) -> np.ndarray:
-    """Repeats the pixels of a picture (H, W, 3) by the least whole factor that makes its long side `least_px` or more."""
+    """Repeats the pixels of a picture (H, W, 3) by the least factor that makes its long side `least_px` or more."""
     factor = math.ceil(least_px / max(picture.shape[:2]))
     return picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
