@@ -22,6 +22,7 @@ from vil_dense.mm.datasets.segmentation import CheckedDataset
 from vil_dense.mm.datasets.transforms import color_jitter, imagenet, raster  # noqa: F401
 from vil_dense.mm.engine import checkpoints, distributed  # noqa: F401
 from vil_dense.mm.engine.hooks import (  # noqa: F401
+    class_prior,
     deterministic,
     nan_guard,
     preemption,

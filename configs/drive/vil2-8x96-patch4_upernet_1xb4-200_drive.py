@@ -1,7 +1,7 @@
 """Trains a small ViL (v2, 8 blocks of 96 channels, patches of 4 px) with UperNet on the vessels of the retina in DRIVE.
 
 Command:  python tools/dataset_converters/make_drive.py DRIVE
-          python tools/train.py configs/drive/vil2-8x96-patch4_upernet_1xb4-400_drive.py
+          python tools/train.py configs/drive/vil2-8x96-patch4_upernet_1xb4-200_drive.py
 Source:   our own recipe; 20 pictures to train and 20 to test, as the authors of the set divide them (IEEE TMI 23:501,
           2004). Truth is the first observer's.
 Result:   Not run yet.
@@ -17,5 +17,6 @@ model = dict(
     backbone=dict(patch_size=4, grid=(32, 32)),
 )
 train_dataloader = dict(batch_size=4)
-train_cfg = dict(max_iters=400, val_interval=200)
+train_cfg = dict(max_iters=200, val_interval=200)
 default_hooks = dict(checkpoint=dict(interval=200))
+custom_hooks = [*_base_.custom_hooks, dict(type="ClassPriorHook")]  # vessels are a tenth of the pixels
