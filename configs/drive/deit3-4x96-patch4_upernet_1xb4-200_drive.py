@@ -2,7 +2,8 @@
 
 Command:  python tools/train.py configs/drive/deit3-4x96-patch4_upernet_1xb4-200_drive.py
 Source:   our own recipe. Four transformer blocks have about the parameters of eight ViL blocks; all else is the same.
-Result:   Not run yet.
+Result:   mIoU 63.08, aAcc 93.76 after 200 steps, one seed; one CPU core (float32). A test picture takes 10.5 s, where
+          ViL takes 1.9. Per class and curves: configs/results/deit3-4x96-patch4_upernet_1xb4-200_drive.
 """
 
 _base_ = "./vil2-8x96-patch4_upernet_1xb4-200_drive.py"

@@ -4,7 +4,9 @@ Command:  python tools/dataset_converters/make_drive.py DRIVE
           python tools/train.py configs/drive/vil2-8x96-patch4_upernet_1xb4-200_drive.py
 Source:   our own recipe; 20 pictures to train and 20 to test, as the authors of the set divide them (IEEE TMI 23:501,
           2004). Truth is the first observer's.
-Result:   Not run yet.
+Result:   mIoU 65.36 (vessels 36.81), aAcc 94.11 after 200 steps, one seed; 4 minutes of one CPU core (float32). Its
+          control: 63.08. Without ClassPriorHook no vessel is found after 400 steps. Per class and curves:
+          configs/results/vil2-8x96-patch4_upernet_1xb4-200_drive.
 """
 
 _base_ = "../vil_upernet_images.py"
