@@ -102,7 +102,7 @@ def test_changes_are_in_mm() -> None:
 
 
 def test_structures_give_way_and_components_are_lost() -> None:
-    """Of classes none overlap after a change; only a component that is small beside the patch is lost."""
+    """Tests that classes do not overlap after a change, and that only a component small beside the patch is lost."""
     mask = np.zeros((1, 20, 20, 20), np.uint8)
     mask[0, :10], mask[0, 10:], mask[0, 1:3, 1:3, 1:3] = 1, 7, 0
     mask[0, 18:, 18:, 18:] = 1
