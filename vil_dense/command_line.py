@@ -10,13 +10,17 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from vil_dense.heap import keep_freed_memory
+
 
 def plain_parser(description: str | None) -> argparse.ArgumentParser:
     """Returns a parser with the option that every tool has: `--debug`. A removed current folder ends the program.
 
-    Every tool calls this function before it imports a library, so it also calls `spare_libraries`.
+    Every tool calls this function before it imports a library, so it also calls `spare_libraries` and
+    `keep_freed_memory`.
     """
     spare_libraries()
+    keep_freed_memory()
     arguments = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )

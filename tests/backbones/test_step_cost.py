@@ -6,8 +6,9 @@ from refusals import raises_one_line
 from torch import nn
 
 from vil_dense.backbones import step_cost
-from vil_dense.backbones.memory import HEAP_BYTES, HEAP_FACTOR, LiveMemory
+from vil_dense.backbones.memory import HEAP_FACTOR, LiveMemory
 from vil_dense.backbones.step_cost import activation_bytes, input_channels, probe_size, stand_in_loss, step_seconds
+from vil_dense.heap import mapped_from
 from vil_dense.medical.networks.nets import NETWORKS
 
 SIZE = (64, 64, 32)
@@ -55,12 +56,12 @@ def test_large_blocks_are_returned_and_small_ones_leave_gaps() -> None:
             torch.empty(1024)
         return memory.resident
 
-    assert made(1.0) == pytest.approx(HEAP_FACTOR * 4096) and made(HEAP_BYTES / 4096) == 4096
+    assert made(1.0) == pytest.approx(HEAP_FACTOR * 4096) and made(mapped_from() / 4096) == 4096
 
 
 def test_a_convolution_holds_a_copy_of_its_largest_tensor() -> None:
     convolution, x = nn.Conv2d(2, 4, 3, padding=1), torch.zeros(1, 2, 8, 8)
-    with torch.no_grad(), LiveMemory(HEAP_BYTES) as memory:
+    with torch.no_grad(), LiveMemory(mapped_from()) as memory:
         out = convolution(x)
     assert memory.peak == out.nbytes and memory.resident == 2 * out.nbytes
 

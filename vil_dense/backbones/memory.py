@@ -9,13 +9,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from vil_dense.heap import mapped_from
 from vil_dense.ops.operators import KERNELS
 
 GIB = 2**30
 """Bytes of a gibibyte."""
-HEAP_BYTES = 32 * 2**20
-"""Size below which glibc takes a block from its heap (M_MMAP_THRESHOLD), which it does not return in pieces; a larger
-block is a mapping of its own and returned at once."""
 HEAP_FACTOR = 1.6
 """Ratio of the heap to the largest sum of live blocks in it, which do not fill its gaps. Measured on a CPU, see
 configs/results/README.md; with all blocks mapped the ratio is 1.0. Assumed to hold on a GPU."""
@@ -99,4 +97,4 @@ class LiveMemory(TorchDispatchMode):
 
     def _is_small(self, size: int) -> bool:
         """Returns whether a block of `size` bytes is on the heap in the larger step."""
-        return self._scale * size < HEAP_BYTES
+        return self._scale * size < mapped_from()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vil_dense.files import save_csv
+from vil_dense.heap import keep_freed_memory
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "ViLUNet3D": dict(channels=(32, 64, 128, 256), depths=(0, 0, 4, 2), deep_supervision=3),
@@ -59,7 +60,7 @@ Measure = Callable[[str, int, int], tuple[float, float, float, float]]
 def row(name: str, kind: Measure, side: int, batch: int) -> tuple[Any, ...]:
     """Runs a measurement in a new process and returns a line of the table."""
     fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, fresh) as pool:
+    with ProcessPoolExecutor(1, fresh, keep_freed_memory) as pool:
         found = pool.submit(kind, name, side, batch).result()
     memory, measured_memory, seconds, measured_seconds = found
     numbers = (f"{memory:.2f}", f"{measured_memory:.2f}", f"{memory / measured_memory:.2f}")
