@@ -8,5 +8,5 @@ _base_ = ["runtime.py"]
 default_scope = "mmengine"
 custom_imports = dict(imports=["vil_dense.mm.volumes"])
 default_hooks = dict(checkpoint=dict(interval=250, save_best="Dice"), sampler_seed=None)
-custom_hooks = [dict(type="StepSeedHook"), dict(type="VolumeReportHook")]
+custom_hooks = [dict(type="StepSeedHook"), dict(type="VolumeReportHook"), dict(type="VolumeClassPriorHook")]
 visualizer = dict(type="Visualizer")

@@ -3,6 +3,7 @@
 No other part of `vil_dense.mm` imports MONAI, so that pictures are segmented without it.
 """
 
+from vil_dense.mm.volumes.class_prior_hook import VolumeClassPriorHook
 from vil_dense.mm.volumes.dataset import UnlabelledVolumes, VolumeDataset
 from vil_dense.mm.volumes.masked_pretraining import MaskedVolumeModel
 from vil_dense.mm.volumes.metric import VolumeMetric
@@ -13,6 +14,7 @@ from vil_dense.mm.volumes.segmentor import VolumeSegmentor
 __all__ = [
     "MaskedVolumeModel",
     "UnlabelledVolumes",
+    "VolumeClassPriorHook",
     "VolumeDataset",
     "VolumeMetric",
     "VolumeReportHook",
