@@ -15,6 +15,7 @@ from vil_dense.ops import ORDERS, frame_axes, from_frame, to_frame
 from vil_dense.ops.cell import cell, cell_operator
 from vil_dense.ops.cell_weights import CellWeights
 from vil_dense.ops.gpu.launches import can_launch
+from vil_dense.ops.linear import linear
 from vil_dense.ops.norm import norm_beside_residual, norm_operator
 from vil_dense.ops.operators import no_autocast, traced
 
@@ -56,7 +57,8 @@ class FusedViLLayer(ViLLayer):
         frame, down = (self.orders[0], self.proj_down) if len(self.orders) == 1 else ("rows", None)
         if down is not None and not _is_plain(down, nn.Linear):
             down = None
-        up = self.proj_up(to_frame(x, frame).contiguous())
+        x, proj_up = to_frame(x, frame).contiguous(), self.proj_up
+        up = linear(x, proj_up.weight, proj_up.bias) if _is_plain(proj_up, nn.Linear) else proj_up(x)
         first, *others = (self._scan(scan, order, up, frame, down) for scan, order in self.traversals())
         y = sum(others, first)
         return from_frame(y if down else self.proj_down(y), frame)

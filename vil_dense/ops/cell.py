@@ -25,6 +25,7 @@ from vil_dense.ops.chunkwise import (
     scan_order,
 )
 from vil_dense.ops.compiled import compiled
+from vil_dense.ops.linear import linear
 from vil_dense.ops.mlstm import EPS, widen
 from vil_dense.ops.operators import register
 
@@ -89,7 +90,7 @@ def cell(
     parts = []
     for part in up.split(sequences):
         y = _cell(part, weights, reverse, compile)
-        parts.append(y if down is None else F.linear(y, down, down_bias))
+        parts.append(y if down is None else linear(y, down, down_bias))
     return (torch.cat(parts) if len(parts) > 1 else parts[0]).to(dtype).contiguous()
 
 
