@@ -49,9 +49,26 @@ def test_values_and_gradients_are_those_of_torch(shape: tuple[int, ...], has_bia
 def test_onednn_is_used_and_counted() -> None:
     x, weight, bias = tensors(5, 16)
     with FlopCounterMode(display=False) as counter, Names() as names:
-        assert linear(x, weight, bias).is_contiguous()
-    assert "aten::mkldnn_convolution" in names.found and not any("addmm" in name for name in names.found)
-    assert counter.get_total_flops() == 2 * 5 * 16 * 24
+        y = linear(x, weight, bias)
+        assert y.is_contiguous()
+        y.sum().backward()
+    assert names.found.count("aten::mkldnn_convolution") == 3
+    assert not {"aten::mm", "aten::addmm", "aten::convolution_backward"} & {*names.found}
+    assert counter.get_total_flops() == 3 * 2 * 5 * 16 * 24
+
+
+def test_second_derivatives_are_exact() -> None:
+    """Checks them by those of torch."""
+    x, weight, bias = tensors(2, 3)
+
+    def squares(x: Tensor, weight: Tensor) -> Tensor:
+        return linear(x, weight, bias).square().sum()
+
+    found = torch.autograd.functional.hessian(squares, (x, weight))
+    expected = torch.autograd.functional.hessian(
+        lambda x, weight: F.linear(x, weight, bias).square().sum(), (x, weight)
+    )
+    torch.testing.assert_close(found, expected)
 
 
 def test_torch_computes_all_else(monkeypatch: pytest.MonkeyPatch) -> None:
