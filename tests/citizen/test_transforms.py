@@ -256,6 +256,7 @@ def test_a_batch_of_none(name: str) -> None:
     with torch.no_grad():
         assert model.train()(x).shape == y.shape
     assert all(feature_map.shape[0] == 0 for feature_map in model.features(x, (0, 1)))
+    assert build(name, num_classes=3, pooling="bilateral-concat")(x).shape == (0, 3)
 
 
 @pytest.mark.parametrize("backend", ["auto", "chunkwise", "parallel", "recurrent"])

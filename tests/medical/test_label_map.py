@@ -143,6 +143,18 @@ def test_ignored_voxels_change_no_loss_and_get_no_gradient() -> None:
         assert torch.isfinite(nothing)
 
 
+def test_half_precision_does_not_round_the_number_of_voxels() -> None:
+    """Checks 6,561 annotated voxels, which bfloat16 rounds to 6,560 or 6,592."""
+    for labels in (TUMOUR, dict(labels=dict(background=0, a=1, b=2))):
+        made = plan(**labels, ignore_label=255)
+        outputs = len(LabelMap.of(made).outputs)
+        label = torch.randint(1, 3, (1, 1, 81, 81, 1), generator=torch.Generator().manual_seed(0)).float()
+        logits = torch.randn(1, outputs, 81, 81, 1, generator=torch.Generator().manual_seed(1)).bfloat16()
+        torch.testing.assert_close(
+            PartialLoss(made)(logits, label), PartialLoss(made)(logits.float(), label), rtol=0, atol=0
+        )
+
+
 def test_without_ignored_voxels_it_is_monais_loss() -> None:
     made = plan(labels=dict(background=0, a=1, b=2), ignore_label=3)
     label = torch.randint(0, 3, (2, 1, 6, 6, 6), generator=torch.Generator().manual_seed(0)).float()

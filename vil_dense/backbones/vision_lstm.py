@@ -162,7 +162,7 @@ class VisionLSTM(nn.Module):
         tokens = self.post_norm(tokens)
         if self.pooling is None:
             return self.head_norm(tokens)
-        pooled = self.head_norm(POOLINGS[self.pooling](tokens.reshape(tokens.shape[0], -1, self.dim)))
+        pooled = self.head_norm(POOLINGS[self.pooling](tokens.flatten(1, -2)))
         return pooled if self.head is None else self.head(pooled)
 
     def features(self, x: Tensor, out_indices: Sequence[int]) -> list[Tensor]:

@@ -59,7 +59,8 @@ class PartialLoss(AnnotatedLoss):
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """Returns the loss of logits (B, outputs, I, J, K) for a label (B, 1, I, J, K) of `LabelMap.encode`."""
         annotated, members = self.truth(label)
-        known, truth = annotated[:, None].to(logits.dtype), members.to(logits.dtype)
+        logits = logits.float()  # half precision counts voxels to three digits
+        known, truth = annotated[:, None].float(), members.float()
         if self.regions:
             voxels = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(1, keepdim=True)
         else:
