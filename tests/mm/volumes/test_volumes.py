@@ -172,6 +172,15 @@ def test_trains_validates_and_resumes_as_if_never_stopped(sample: Path, tmp_path
     assert tables[0] == tables[1]
 
 
+def test_the_page_of_a_run_that_stops_early_has_pictures(sample: Path, tmp_path: Path) -> None:
+    early = dict(type="EarlyStoppingHook", monitor="Dice", rule="greater", patience=1, min_delta=1.0)
+    values = {"default_hooks.early": early, "train_cfg.val_interval": 1, "train_cfg.max_iters": 9}
+    run = runner(sample, tmp_path, **values)
+    run.train()
+    assert run.iter < 9
+    assert len(check_page(tmp_path / "report.html").all("img")) == 1
+
+
 def test_a_run_that_diverges_names_its_cases(sample: Path, tmp_path: Path) -> None:
     run = runner(sample, tmp_path, **{"optim_wrapper.optimizer.lr": 1e30, "param_scheduler": []})
     with raises_one_line(RunFault, "step 2", "nan", "none"):

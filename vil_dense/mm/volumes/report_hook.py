@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from markupsafe import Markup
 from mmengine.dist import master_only
+from mmengine.hooks import EarlyStoppingHook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
@@ -37,10 +38,12 @@ class VolumeReportHook(RunReportHook):
         super().__init__()
         self.pictures: dict[str, str] = {}
         self.val_interval = 0
+        self.may_stop_early = False
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
         self.val_interval = runner.val_interval
+        self.may_stop_early = any(isinstance(hook, EarlyStoppingHook) for hook in runner.hooks)
 
     def before_val_epoch(self, runner: Runner) -> None:
         self.pictures = {}
@@ -51,7 +54,8 @@ class VolumeReportHook(RunReportHook):
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: list | None = None
     ) -> None:
-        if runner.iter + self.val_interval > runner.max_iters:  # the page is that of the last validation
+        # The page is that of the last validation, which early stopping alone knows.
+        if self.may_stop_early or runner.iter + self.val_interval > runner.max_iters:
             self._draw(runner, data_batch, outputs)
 
     def after_test_iter(
