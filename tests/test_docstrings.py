@@ -14,12 +14,7 @@ FILES = [
     for path in sorted((ROOT / folder).rglob("*.py"))
     if path.stat().st_size
 ]
-TESTS = [
-    str(path.relative_to(ROOT))
-    for path in sorted((ROOT / "tests").rglob("*.py"))
-    if path.parent == ROOT / "tests" or path.parts[len(ROOT.parts) + 1] in ("mm", "report", "synthetic", "tools")
-    if not {"visualization", "volumes"} & set(path.parts)
-]
+TESTS = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "tests").rglob("*.py"))]
 """Files of tests whose docstrings, where they have any, begin as those of the package do."""
 NO_VERBS = {
     "as",

@@ -1,4 +1,4 @@
-"""Weights in every layout find their place, strictly; the tool converts them."""
+"""Tests that weights in every layout find their place, strictly, and that the tool converts them."""
 
 import runpy
 import sys

@@ -1,4 +1,4 @@
-"""Compiled blocks: few graphs for all sizes, and the numbers of eager ones, gradients too."""
+"""Tests that compiled blocks take few graphs for all sizes, and give the numbers of eager ones, gradients too."""
 
 import copy
 

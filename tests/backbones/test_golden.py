@@ -1,4 +1,4 @@
-"""Every case of the folder named by VIL_DENSE_GOLDEN, run from its JSON alone: values of the official code."""
+"""Runs every case of the folder named by VIL_DENSE_GOLDEN from its JSON alone: values of the official code."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""HierViL: four maps of any size in 2D and 3D, controls in the same places, one form of the mLSTM like the other."""
+"""Tests HierViL: four maps of any size in 2D and 3D, controls in the same places, equal forms of the mLSTM."""
 
 import copy
 
@@ -33,7 +33,7 @@ each_block = pytest.mark.parametrize("sequence", SEQUENCE_BLOCKS)
 
 
 def small(**options) -> HierViL:
-    """A small network whose parameters are all moved away from their initial values: gates of weight 0 hide a lot."""
+    """Returns a small network, all parameters moved away from their initial values: gates of weight 0 hide a lot."""
     torch.manual_seed(0)
     model = HierViL(**{**SMALL, **options}).eval()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Memory of the network: as many bytes for each token at any size, and in training no more than a ViT takes."""
+"""Tests the memory of the network: as many bytes for each token at any size, and in training no more than a ViT's."""
 
 from collections.abc import Callable
 from functools import partial

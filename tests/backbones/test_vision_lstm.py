@@ -1,4 +1,4 @@
-"""The network: no size is remembered, counts are the paper's, wrong input is refused in words."""
+"""Tests the network: no size is remembered, counts are the paper's, wrong input is refused in words."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""torch.compile of the whole network: one graph without breaks, few graphs for many sizes, eager values."""
+"""Tests torch.compile of the whole network: one graph without breaks, few graphs for many sizes, eager values."""
 
 import copy
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""FSDP2 and DDP by torch's own calls."""
+"""Tests FSDP2 and DDP by torch's own calls."""
 
 import pytest
 from run_torchrun import NEEDS_GLOO, assert_both_processes_end

@@ -1,4 +1,4 @@
-"""torch.export and ONNX with a dynamic batch and dynamic sizes: plain operators, eager values."""
+"""Tests torch.export and ONNX with a dynamic batch and dynamic sizes: plain operators, eager values."""
 
 import io
 from pathlib import Path

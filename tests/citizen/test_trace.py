@@ -1,4 +1,4 @@
-"""torch.jit: tracing records plain operators; scripting is refused in a sentence."""
+"""Tests torch.jit: tracing records plain operators; scripting is refused in a sentence."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Function transforms, copies, dtypes, memory formats and gradient modes: what holds for any torch module."""
+"""Tests function transforms, copies, dtypes, memory formats and gradient modes: what holds for any torch module."""
 
 import copy
 import io

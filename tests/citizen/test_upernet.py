@@ -1,4 +1,4 @@
-"""A whole UperNet of mmsegmentation, built as the configs do: compiled, exported, and run by MMEngine."""
+"""Tests a whole UperNet of mmsegmentation, built as the configs do: compiled, exported, and run by MMEngine."""
 
 import copy
 from pathlib import Path

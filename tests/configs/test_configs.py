@@ -1,4 +1,4 @@
-"""Every segmentor of pictures builds whole, has one crop size, and shrunk takes a training step."""
+"""Tests that every segmentor of pictures builds whole, has one crop size, and shrunk takes a training step."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def read(path: Path) -> Config:
 
 
 def shrink(cfg: Config, dim: int = 32, classes: int = 5) -> None:
-    """The same kinds of parts with few channels, two blocks and pictures of 64 px."""
+    """Returns the config with the same kinds of parts, few channels, two blocks and pictures of 64 px."""
     cfg.model.data_preprocessor.size = (64, 64)
     cfg.model.decode_head.update(in_channels=[dim] * 4, channels=16, num_classes=classes)
     if cfg.model.auxiliary_head:
@@ -53,7 +53,7 @@ def shrink(cfg: Config, dim: int = 32, classes: int = 5) -> None:
 
 
 def batch(size: int, classes: int = 5, side: int = 64) -> dict:
-    """Random pictures with random labels, as a data loader gives them."""
+    """Returns random pictures with random labels, as a data loader gives them."""
     generator = torch.Generator().manual_seed(0)
     samples = []
     for _ in range(size):
@@ -163,7 +163,7 @@ def test_protocol_in_words(name: str, words: str):
 
 @pytest.mark.parametrize("name", ["ade20k", "ade20k_1024x1024"])
 def test_ade20k_is_scaled_with_antialiasing_as_by_the_authors(name: str):
-    """The authors scale by PIL, whose bicubic filter covers all pixels that one of a smaller picture stands for."""
+    """Compares with PIL, by which the authors scale: its bicubic filter covers all pixels of a smaller one."""
     cfg = Config.fromfile(ROOT / f"configs/_base_/datasets/{name}.py")
     step = next(step for step in cfg.train_pipeline if step.type == "RandomResize")
     image = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)

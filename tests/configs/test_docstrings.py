@@ -1,4 +1,4 @@
-"""Every config says what it trains, by which command, from which source and with which result."""
+"""Tests that every config says what it trains, by which command, from which source and with which result."""
 
 import ast
 import re

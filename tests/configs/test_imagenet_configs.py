@@ -1,4 +1,4 @@
-"""Every classifier config builds whole, and shrunk takes a training and a validation step."""
+"""Tests that every classifier config builds whole, and shrunk takes a training and a validation step."""
 
 from copy import deepcopy
 from functools import cache
@@ -78,7 +78,7 @@ def read(path: Path) -> Config:
 
 @each_config
 def test_builds_whole(path: Path):
-    """On the meta device, so that L costs nothing; pipelines and every step of them exist."""
+    """Builds on the meta device, so that L costs nothing, and each step of the pipelines."""
     cfg = read(path)
     cfg.model.pop("init_cfg", None)
     with torch.device("meta"):
@@ -93,7 +93,7 @@ def test_builds_whole(path: Path):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipe(name: str):
-    """What the authors' files say, on 8 GPUs."""
+    """Compares with what the authors' files say, on 8 GPUs."""
     cfg = read(next(path for path in CONFIGS if path.stem == name))
     schedule, optimizer = cfg.param_scheduler[0], cfg.optim_wrapper.optimizer
     images = 8 * cfg.train_dataloader.batch_size * cfg.optim_wrapper.get("accumulative_counts", 1)

@@ -1,4 +1,4 @@
-"""The model index, in mmseg's form, lists each config with a measured result, and has the numbers of the config."""
+"""Tests that the model index, in mmseg's form, lists each config with a measured result, and has its numbers."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def index() -> list[dict]:
-    """The entries of all files that the index imports."""
+    """Returns the entries of all files that the index imports."""
     files = yaml.safe_load((ROOT / "model-index.yml").read_text())["Import"]
     parts = [yaml.safe_load((ROOT / file).read_text()) for file in files]
     known = {collection["Name"] for part in parts for collection in part["Collections"]}
@@ -22,7 +22,7 @@ def index() -> list[dict]:
 
 
 def numbers(result: str, metric: str) -> list[float]:
-    """The numbers after the name of a metric in a config's result, one for each seed."""
+    """Returns the numbers after the name of a metric in a config's result, one for each seed."""
     found = re.search(rf"\b{metric} (\d[\d.]*\d(?:, \d[\d.]*\d)*)", result)
     return [float(number) for number in found[1].split(", ")] if found else []
 

@@ -1,4 +1,4 @@
-"""Every file of configs/ builds its model, evaluators and data sets with MMEngine and `custom_imports` alone."""
+"""Tests that every file of configs/ builds model, evaluators and data sets with MMEngine and `custom_imports` alone."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the embedded samples, and with a user's volumes and their plan."""
+    """Returns a folder with the embedded samples, and with a user's volumes and their plan."""
     folder = tmp_path_factory.mktemp("plain")
     scenes.write_sample(folder / "data/sample", train=2, val=1)
     phantom = volumes.write_sample(folder / "data/phantom", train=3, val=1)
@@ -60,7 +60,7 @@ def test_what_is_built(name: str, parts: list[str], built: dict[str, dict]) -> N
 
 
 def test_a_plan_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error of each part names the command that makes the plan."""
+    """Checks that the error of each part names the command that makes the plan."""
     monkeypatch.chdir(tmp_path)
     cfg = Config.fromfile(ROOT / "configs/vil_unet3d_volumes.py")
     init_default_scope(cfg.default_scope)

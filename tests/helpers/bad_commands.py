@@ -1,4 +1,4 @@
-"""Command lines with the bad inputs of `bad_inputs.py`, each with what its line of error must name."""
+"""Lists command lines with the bad inputs of `bad_inputs.py`, each with what its line of error must name."""
 
 from bad_data_commands import DATA
 from bad_option_commands import OPTIONS

@@ -1,4 +1,4 @@
-"""Bad pictures, labels, volumes, data lists and plans, each named after what is wrong, and sound ones beside them."""
+"""Writes bad pictures, labels, volumes, data lists and plans, each named after what is wrong, and sound ones."""
 
 import json
 import shutil

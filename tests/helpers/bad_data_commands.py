@@ -1,4 +1,4 @@
-"""Bad pictures, labels, volumes, data lists and plans, and what the line of error must name."""
+"""Lists bad pictures, labels, volumes, data lists and plans, and what the line of error must name."""
 
 from command_lines import NO_CASE, bad, datalist, labels, picture, plan, predict, run_test, train, volume
 

@@ -1,4 +1,4 @@
-"""Command lines that cannot be, and what the line of error must name."""
+"""Lists command lines that cannot be, and what the line of error must name."""
 
 from command_lines import NO_CASE, ONE, bad, predict, run_test, train
 

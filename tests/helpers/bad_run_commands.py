@@ -1,4 +1,4 @@
-"""Bad checkpoints, configs and results of runs, and what the line of error must name."""
+"""Lists bad checkpoints, configs and results of runs, and what the line of error must name."""
 
 from command_lines import NO_CASE, ONE, bad, checkpoint, config, train
 

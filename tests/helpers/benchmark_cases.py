@@ -1,4 +1,4 @@
-"""Small cases of the benchmark."""
+"""Makes small cases of the benchmark."""
 
 from typing import Any
 

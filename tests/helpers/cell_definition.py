@@ -1,4 +1,4 @@
-"""The plain definition of the ViL cell, and weights for it: the reference of the fused kernels."""
+"""Defines the ViL cell in plain form, and weights for it: the reference of the fused kernels."""
 
 import torch
 import torch.nn.functional as F

@@ -1,10 +1,10 @@
-"""Command lines on bad inputs: `{bad}` is the folder that `bad_inputs.py` writes, `{out}` that of the results."""
+"""Defines command lines: `{bad}` is the folder that `bad_inputs.py` writes, `{out}` that of the results."""
 
 from typing import NamedTuple
 
 
 class Bad(NamedTuple):
-    """A command line, what its line of error names, and its exit code: 1 where a run went on with sound inputs."""
+    """Stores a command line, what its error names, and its exit code: 1 where a run went on with sound inputs."""
 
     command: str
     names: tuple[str, ...]

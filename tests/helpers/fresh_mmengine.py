@@ -1,4 +1,4 @@
-"""A fixture for tests that run MMEngine: `conftest.py` of each of their folders imports it."""
+"""Provides a fixture for tests that run MMEngine: `conftest.py` of each of their folders imports it."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The cases of the folder named by VIL_DENSE_GOLDEN, and our networks with their weights."""
+"""Reads the cases of the folder named by VIL_DENSE_GOLDEN, and builds our networks with their weights."""
 
 import json
 import os

@@ -59,7 +59,7 @@ class Stop(Hook):
 def line_runner(
     work_dir: Path, stop: Stop | None = None, resume: bool = False, keep: int = 1, out_dir: Path | None = None
 ) -> Runner:
-    """Eight steps of a linear model, a checkpoint and a validation at every second."""
+    """Returns a runner of eight steps of a linear model, with a checkpoint and a validation at every second."""
     forget_runs()
     safe_load.install()
     torch.manual_seed(0)

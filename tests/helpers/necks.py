@@ -1,4 +1,4 @@
-"""The necks that a segmentor on ViL can have, in mmseg's words, for `dim` channels and tokens every 16 px."""
+"""Lists the necks that a segmentor on ViL can have, in mmseg's words, for `dim` channels and tokens every 16 px."""
 
 from typing import Any
 

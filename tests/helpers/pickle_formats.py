@@ -1,4 +1,4 @@
-"""Files that would run code when they are unpickled, in every format, and what loads each without care."""
+"""Makes files that would run code when they are unpickled, in every format, and says what loads each without care."""
 
 import io
 import pickle

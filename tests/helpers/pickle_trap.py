@@ -1,11 +1,11 @@
-"""An object whose pickle runs code."""
+"""Defines an object whose pickle runs code."""
 
 import os
 from pathlib import Path
 
 
 class Trap:
-    """An object that makes the folder `canary` when it is unpickled."""
+    """Makes the folder `canary` when it is unpickled."""
 
     def __init__(self, canary: Path) -> None:
         self.canary = canary

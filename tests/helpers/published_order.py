@@ -1,4 +1,4 @@
-"""Weights of ours with their inner channels in the published order, written out by hand."""
+"""Puts the inner channels of our weights into the published order, written out by hand."""
 
 import torch
 from torch import Tensor

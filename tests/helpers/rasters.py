@@ -1,4 +1,4 @@
-"""Small GeoTIFFs in UTM, and a network for any number of bands."""
+"""Writes small GeoTIFFs in UTM, and builds a network for any number of bands."""
 
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,13 @@ def write_raster(path: Path, pixels: np.ndarray, **options: Any) -> Path:
 
 
 def blocks(bands: int, height: int, width: int, most: int = 256, kind: Any = np.uint8) -> np.ndarray:
-    """Random blocks of 10 px, (C, H, W)."""
+    """Returns random blocks of 10 px, (C, H, W)."""
     coarse = np.random.default_rng(0).integers(0, most, (bands, -(-height // 10), -(-width // 10)))
     return np.kron(coarse, np.ones((1, 10, 10), int))[:, :height, :width].astype(kind)
 
 
 def raster_segmentor(folder: Path, test_cfg: dict, bands: int = 3, load: dict | None = None) -> Segmentor:
-    """A small model of `bands` channels that reads its files by `load`, and does not pad."""
+    """Returns a small model of `bands` channels that reads its files by `load`, and does not pad."""
     cfg: Config = small_config(test_cfg)
     cfg.model.data_preprocessor.update(test_cfg=None)
     model = segmentor(test_cfg)

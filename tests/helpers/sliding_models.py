@@ -1,4 +1,4 @@
-"""Small segmentors whole and in windows, and a picture for them."""
+"""Builds small segmentors, whole and in windows, and a picture for them."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def slide(window: tuple[int, int], stride: tuple[int, int]) -> dict:
 
 
 def small_config(test_cfg: dict, *, neck: str = "deconv", norm: str = "BN", **head: object) -> Config:
-    """That of ADE20K with few channels, two blocks and five classes, which label files have as 4 to 8."""
+    """Returns the config of ADE20K with few channels, two blocks and five classes, which label files have as 4 to 8."""
     init_default_scope("mmseg")
     cfg = Config.fromfile(ROOT / "configs/vil_upernet_ade20k.py")
     cfg.model.backbone.update(dim=32, depth=2, out_indices=(0, 0, 1, 1), grid=(4, 4))
@@ -42,7 +42,7 @@ def small_config(test_cfg: dict, *, neck: str = "deconv", norm: str = "BN", **he
 
 
 def segmentor(test_cfg: dict, **options: object) -> EncoderDecoder:
-    """The model of `small_config` in float64, with norms that do something."""
+    """Returns the model of `small_config` in float64, with norms that do something."""
     cfg = small_config(test_cfg, **options)
     torch.manual_seed(0)
     model = MODELS.build(cfg.model).double().eval()
@@ -55,7 +55,7 @@ def segmentor(test_cfg: dict, **options: object) -> EncoderDecoder:
 
 
 def write_run(folder: Path, cfg: Config, model: torch.nn.Module, name: str = "iter_4.pth") -> Path:
-    """A work folder with config and checkpoint, as a run leaves it; the sizes of images are kept."""
+    """Writes a work folder with config and checkpoint, as a run leaves it; the sizes of images are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     steps = cfg.test_dataloader.dataset.pipeline
     cfg.test_dataloader.dataset.pipeline = [step for step in steps if step["type"] != "Resize"]

@@ -1,4 +1,4 @@
-"""Small models of both versions in 2D and 3D, their block written out as equations, and comparisons."""
+"""Builds small models of both versions in 2D and 3D, writes their block out as equations, and compares."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

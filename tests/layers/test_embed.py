@@ -1,4 +1,4 @@
-"""Position embeddings on another grid, as torch resizes them and in the form that is deterministic on a GPU."""
+"""Tests position embeddings on another grid, as torch resizes them and in the form that is deterministic on a GPU."""
 
 import pytest
 import torch

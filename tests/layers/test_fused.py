@@ -1,4 +1,4 @@
-"""The fused form equals the plain one, in values and gradients, and steps aside where a module must be called."""
+"""Tests that the fused form equals the plain one, and steps aside where a module must be called."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""The fused form on the backend `triton` equals the plain definition, in values and in all gradients."""
+"""Tests that the fused form on the backend `triton` equals the plain definition, in values and in all gradients."""
 
 import pytest
 import torch

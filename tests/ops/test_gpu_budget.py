@@ -1,4 +1,4 @@
-"""The byte budget of a ViL block against half a ViT block; counted without a GPU and without Triton."""
+"""Tests the byte budget of a ViL block against half a ViT block, counted without a GPU and without Triton."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""The fused cell equals its plain definition in float64, in values and in the gradients of u, z and all weights.
+"""Tests that the fused cell equals its plain definition in float64, in values and in all gradients.
 
 TRITON_INTERPRET=1 runs the kernels on the CPU. The interpreter rounds to bfloat16 towards 0, where a GPU rounds to the
 nearest, and multiplies bfloat16 as if its bits were integers; the kernels widen such operands there.

@@ -1,4 +1,4 @@
-"""The fused cell refuses what it cannot compute; this needs neither a GPU nor Triton."""
+"""Tests that the fused cell refuses what it cannot compute; this needs neither a GPU nor Triton."""
 
 import pytest
 import torch

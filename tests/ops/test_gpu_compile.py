@@ -1,4 +1,4 @@
-"""In half precision kernels compile for cards that are not here, fit into their memory, and hardly one spills."""
+"""Tests that half-precision kernels compile for cards that are not here, fit their memory, and hardly one spills."""
 
 import os
 import subprocess

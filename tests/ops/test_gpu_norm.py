@@ -1,4 +1,4 @@
-"""The fused norm equals torch's, and adds the gradient of the residual."""
+"""Tests that the fused norm equals torch's, and adds the gradient of the residual."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Every backend equals the recurrence, in values and in all five gradients, and stays finite."""
+"""Tests that every backend equals the recurrence, in values and in all five gradients, and stays finite."""
 
 import sys
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Every order is a bijection, is undone, and reads a small grid as written here."""
+"""Tests that every order is a bijection, is undone, and reads a small grid as written here."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The Triton kernels in float32 equal the recurrence in float64, in values and in all five gradients.
+"""Tests that the Triton kernels in float32 equal the recurrence in float64, in values and in all five gradients.
 
 TRITON_INTERPRET=1 runs them on the CPU, where each program takes as long whatever the size of its blocks.
 """

@@ -1,4 +1,4 @@
-"""Bad inputs through the commands: each ends in one line that names what is wrong, with its exit code, and leaves
+"""Tests bad inputs through the commands: each ends in a line that names what is wrong, with its exit code, and leaves
 nothing half made."""
 
 import re

@@ -33,7 +33,7 @@ default_hooks = dict(checkpoint=dict(interval=100000), logger=dict(interval=1))
 
 
 def prepare(folder: Path, steps: int, workers: int = 0, name: str = "sample") -> Path:
-    """A config of a small training on made pictures in `folder`."""
+    """Writes a config of a small training on made pictures in `folder`."""
     write_sample(folder / name, train=4, val=1)
     path = folder / "config.py"
     text = CONFIG.format(root=ROOT, data=str(folder / name), steps=steps, workers=workers)
@@ -62,7 +62,7 @@ def wait_for_step(run: subprocess.Popen, step: int) -> None:
 
 
 def ending(run: subprocess.Popen, within: float) -> tuple[int, str, str]:
-    """Exit code, and what was still written to stdout and stderr."""
+    """Returns the exit code, and what was still written to stdout and stderr."""
     try:
         out, error = run.communicate(timeout=within)
     finally:
@@ -72,7 +72,7 @@ def ending(run: subprocess.Popen, within: float) -> tuple[int, str, str]:
 
 @pytest.mark.slow
 def test_a_second_run_is_refused_and_sigterm_saves_the_step(tmp_path: Path):
-    """With a loader process, which gets the signal too."""
+    """Uses a loader process, which gets the signal too."""
     config = prepare(tmp_path, steps=100000, workers=1)
     run = start(config)
     wait_for_step(run, 2)
@@ -94,7 +94,7 @@ def test_a_second_run_is_refused_and_sigterm_saves_the_step(tmp_path: Path):
 
 @pytest.mark.slow
 def test_the_loss_of_a_process_ends_the_others(tmp_path: Path):
-    """One of two is killed; the other ends within a minute and says so."""
+    """Kills one of two; the other ends within a minute and says so."""
     config = prepare(tmp_path, steps=100000)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

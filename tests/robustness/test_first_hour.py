@@ -1,4 +1,4 @@
-"""A first hour with one's own pictures, by the commands of README: each way to predict gives the same masks."""
+"""Spends a first hour with one's own pictures, by the commands of README: each way to predict gives the same masks."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Checkpoints of strangers: nothing in them is followed as an address, run, or given memory that the file has not."""
+"""Tests checkpoints of strangers: nothing in them is followed as an address, run, or given memory the file has not."""
 
 import io
 import pickle
@@ -72,7 +72,7 @@ def test_hostile_pickles_are_refused(read: Callable, content: Callable[[], bytes
 
 @pytest.mark.parametrize("read", READERS)
 def test_a_packed_record_is_refused(read: Callable, tmp_path: Path) -> None:
-    """A few kB can hold GB of zeros, which torch would unpack before it compares anything."""
+    """Packs GB of zeros into a few kB, which torch would unpack before it compares anything."""
     with zipfile.ZipFile(tmp_path / "plain.pth", "w") as _:
         pass
     torch.save(dict(state_dict=dict(a=torch.zeros(1000))), tmp_path / "plain.pth")

@@ -1,4 +1,4 @@
-"""Files that would run code when they are unpickled, in every place where a command reads one: nothing of them runs."""
+"""Tests files that would run code when they are unpickled, wherever a command reads one: nothing of them runs."""
 
 import shutil
 import warnings

@@ -1,4 +1,4 @@
-"""The soak's figures: growth is found, noise is not, workers count."""
+"""Tests the soak's figures: growth is found, noise is not, workers count."""
 
 import os
 import runpy

@@ -34,7 +34,7 @@ def write_case(root: Path, place: np.ndarray) -> dict:
 
 @pytest.mark.parametrize("orientation", ["RAS", "PSR", "oblique"])
 def test_training_patches_show_the_mask_where_the_image_is(orientation: str, tmp_path: Path) -> None:
-    """Through resampling, crop, rotation and mirroring; the changes of intensity leave the structures 0 and 1."""
+    """Checks resampling, crop, rotation and mirroring; the changes of intensity leave the structures 0 and 1."""
     plan = dict(PLAN, spacing_mm=(0.8, 1.1, 1.3), orientation="PIR")
     case = training_cases(plan)(write_case(tmp_path, affine(orientation, (1.0, 0.9, 1.2))))
     augment = augmentation(plan, prob=1.0, intensity_prob=1.0)
@@ -62,7 +62,7 @@ class Answer(nn.Module):
 
 @pytest.mark.parametrize("orientation", ["RAS", "LPS", "PSR", "oblique"])
 def test_a_prediction_sees_the_mask_where_the_image_is(orientation: str) -> None:
-    """A network that answers what it sees returns the mask on the grid of the file."""
+    """Checks that a network that answers what it sees returns the mask on the grid of the file."""
     mask = np.zeros((11, 13, 9), np.uint8)
     mask[2:7, 3:9, 1:6], mask[7:10, 5:12, 4:8] = 1, 2
     plan, place = dict(PLAN, orientation="PIR", first_stage=[[1], [2]]), affine(orientation)
@@ -90,7 +90,7 @@ def test_regions_overlap() -> None:
 
 
 def test_changes_are_in_mm() -> None:
-    """A ball of 2 mm is 2 voxels of 1 mm, and no slice of 3 mm beside it."""
+    """Checks that a ball of 2 mm is 2 voxels of 1 mm, and no slice of 3 mm beside it."""
     point = np.zeros((9, 9, 3), bool)
     point[4, 4, 1] = True
     ball = grow(point, 2.0, (1.0, 1.0, 3.0))

@@ -114,9 +114,7 @@ def pad(x: Tensor, strides: Sequence[Axes], in_channels: int) -> Tensor:
         ValueError: the number of axes or channels is wrong, or an axis is empty, also that of the batch.
     """
     if x.ndim != 5 or x.shape[1] != in_channels or min(x.shape) < 1:
-        raise ValueError(
-            f"expected an input (B, {in_channels}, I, J, K) with no empty axis, got {tuple(x.shape)}"
-        )
+        raise ValueError(f"expected an input (B, {in_channels}, I, J, K) with no empty axis, got {tuple(x.shape)}")
     padding = [whole - length for whole, length in zip(padded_size(x.shape[2:], strides), x.shape[2:], strict=True)]
     if not in_graph() and not any(padding):
         return x
