@@ -1,8 +1,7 @@
 """Trains the small ViLUNet3D without labels on the 80 left atria of the training list: 1200 steps of two patches.
 
 Command:  python tools/train.py configs/pretrain/vil-unet3d_mae_left-atrium.py
-Then:     python tools/train.py configs/volumes/vil-unet3d_600_left-atrium.py
-          --cfg-options model.init_cfg.type=Pretrained model.init_cfg.checkpoint=FILE
+Then:     python tools/train.py configs/volumes/vil-unet3d-mae_600_left-atrium.py
 Source:   masking and loss of vil-unet3d_mae.py; data, plan and network of its fine-tuning.
 Result:   Not run yet.
 """

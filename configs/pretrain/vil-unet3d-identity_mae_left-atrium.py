@@ -1,0 +1,11 @@
+"""Trains the control without sequence blocks without labels on the 80 left atria of the training list.
+
+Command:  python tools/train.py configs/pretrain/vil-unet3d-identity_mae_left-atrium.py
+Source:   our own comparison; all parts but the blocks are those of its twin.
+Twin:     configs/pretrain/vil-unet3d_mae_left-atrium.py: same masks, patches, steps and seed.
+Result:   Not run yet.
+"""
+
+_base_ = "vil-unet3d_mae_left-atrium.py"
+
+model = dict(network=dict(block="identity"))
