@@ -8,7 +8,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from vil_dense.ops import linear as linear_module
 from vil_dense.ops.linear import linear
+
+
+@pytest.fixture(autouse=True)
+def _amd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes every CPU one of AMD."""
+    monkeypatch.setattr(linear_module, "is_amd", lambda: True)
 
 
 class Names(TorchDispatchMode):
@@ -72,7 +79,7 @@ def test_second_derivatives_are_exact() -> None:
 
 
 def test_torch_computes_all_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Checks float64, autocast, fake tensors and a switched-off oneDNN."""
+    """Checks float64, autocast, fake tensors, another CPU and a switched-off oneDNN."""
     x, weight, bias = tensors(5, 16)
     with Names() as names:
         linear(*tensors(5, 16, dtype=torch.float64))
@@ -81,6 +88,8 @@ def test_torch_computes_all_else(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
         linear(x, weight, bias)
         monkeypatch.undo()
+        monkeypatch.setattr(linear_module, "is_amd", lambda: False)
+        linear(x, weight, bias)
     assert "aten::mkldnn_convolution" not in names.found
     with FakeTensorMode(allow_non_fake_inputs=True):
         assert linear(*tensors(5, 16)).shape == (5, 24)

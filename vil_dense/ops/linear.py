@@ -1,5 +1,7 @@
-"""Computes linear maps, in float32 on a CPU by oneDNN in place of MKL."""
+"""Computes linear maps, in float32 on a CPU of AMD by oneDNN in place of MKL."""
 
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +14,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Computes `torch.nn.functional.linear` of (..., C) by a weight (K, C): (..., K), the same to rounding.
 
     torch multiplies float32 matrices by MKL, which uses half of the width of the registers on CPUs of AMD. oneDNN,
-    which torch takes for convolutions, uses all of it; so the tokens are given to it as the pixels of a picture.
+    which torch takes for convolutions, uses all of it; so the tokens are given to it as the pixels of a picture. Other
+    CPUs have not been measured: there it is torch's own.
     """
     return _ByOneDNN.apply(x, weight, bias) if _suits_onednn(x, weight) else F.linear(x, weight, bias)
 
@@ -22,7 +25,16 @@ def _suits_onednn(x: Tensor, weight: Tensor) -> bool:
     plain = type(x) is Tensor and x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and x.numel() > 0
     if not plain or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
         return False
-    return torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
+    return is_amd() and torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
+
+
+@cache
+def is_amd() -> bool:
+    """Returns whether the CPU is one of AMD, as Linux says."""
+    try:
+        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
 
 
 class _ByOneDNN(torch.autograd.Function):
