@@ -56,7 +56,7 @@ def test_the_floor_is_the_products_of_our_forward(size: int, mode: str, monkeypa
     for function in (floor(one).step, network):
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             function()
-        convolutions = sum(n for op, n in counter.get_flop_counts()["Global"].items() if "conv" in str(op))
+        convolutions = sum(n for op, n in counter.get_flop_counts()["Global"].items() if str(op) == "aten.convolution")
         counted.append(counter.get_total_flops() - convolutions)
     N, L = chunk_shape(one.tokens)
     heads = one.batch * 4 * (1 if mode == "op" else one.options["depth"])

@@ -32,6 +32,7 @@ from vil_dense.ops.chunkwise import (
     chunk_shape,
     segment_chunks,
 )
+from vil_dense.ops.linear import linear
 
 LONGEST_RECURRENCE = 4096  # tokens; a loop of Python over them
 CHECK_TOKENS = 600  # more than a segment, and no whole chunks
@@ -160,21 +161,25 @@ def floor(case: Case) -> Contestant:
     checked.
 
     The products of the mLSTM are in float32 whatever the network's precision; on a GPU in TF32 beside half precision.
+    The maps with weights are `ops.linear`, as in the network.
     """
     in_network = projections(case) if case.mode != "op" else []
     depth = case.options["depth"] if case.mode != "op" else 1
     products = []
-    for shapes, dtype in ((chunk_products(case), torch.float32), (in_network, case.dtype)):
+    for shapes, dtype, multiply in (
+        (chunk_products(case), torch.float32, torch.matmul),
+        (in_network, case.dtype, lambda a, b: linear(a, b.mT)),
+    ):
         for left, right in shapes:
             a, b = case.random(*left, dtype=dtype), case.random(*right, dtype=dtype)
-            y = torch.matmul(a, b)
-            products.append((a, b, y))
+            y = multiply(a, b)
+            products.append((multiply, a, b))
             if case.backward:
-                products += [(y.clone(), b.mT, a.clone()), (a.mT, y.clone(), b.clone())]
+                products += [(multiply, y, b.mT), (multiply, a.mT, y)]
 
     def step() -> None:
         for _ in range(depth):
-            for a, b, y in products:
-                torch.matmul(a, b, out=y)
+            for multiply, a, b in products:
+                multiply(a, b)
 
     return Contestant("floor", step)
