@@ -1,7 +1,7 @@
 """Lets glibc keep the memory that a program frees, so that each step need not ask the system for it again.
 
 glibc maps a block of 32 MiB or more on its own and returns it as soon as it is freed, and it returns the end of its
-heap. The system then clears the same pages in every step, which took a third of a training step of ViLUNet3D on 96^3
+heap. The system then clears the same pages in every step, which took a quarter of a training step of ViLUNet3D on 96^3
 voxels (`configs/results/README.md`, "Speed and memory").
 """
 
@@ -12,8 +12,8 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 TRIMMED = 2**30
 """Free memory at the end of the heap from which it is returned, after `keep_freed_memory`, bytes."""
 KEPT = 2**29
-"""Size from which a block is mapped on its own, after `keep_freed_memory`, bytes. That of 2**27 was
-enough for volumes, and too low for UperNet with 150 classes on two pictures of 512 x 512 px."""
+"""Size from which a block is mapped on its own, after `keep_freed_memory`, bytes. With 2**27 volumes took no longer,
+but UperNet with 150 classes on two pictures of 512 x 512 px did."""
 
 _mapped_from = 2**25
 

@@ -6,6 +6,7 @@ Twin:     configs/volumes/vil-unet3d_2k_hippocampus-equal.py: same trainer, patc
 Result:   Dice 0.884 (0.892, 0.876), HD95 1.54 mm, NSD 0.945; 52 held-out cases, one seed, one CPU core,
           float32. Dice 0.000 below the ViL twin, paired over cases, p 0.68.
           Per case: configs/results/hippocampus_small/attention.csv.
+          Measured before VolumeClassPriorHook was the default.
 """
 
 _base_ = "./vil-unet3d_2k_hippocampus-equal.py"

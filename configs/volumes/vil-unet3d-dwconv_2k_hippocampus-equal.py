@@ -6,6 +6,7 @@ Twin:     configs/volumes/vil-unet3d_2k_hippocampus-equal.py: same trainer, patc
 Result:   Dice 0.887 (0.895, 0.878), HD95 1.43 mm, NSD 0.950; 52 held-out cases, one seed, one CPU core,
           float32. Dice 0.002 above the ViL twin, paired over cases, p 0.02.
           Per case: configs/results/hippocampus_small/dwconv.csv.
+          Measured before VolumeClassPriorHook was the default.
 """
 
 _base_ = "./vil-unet3d_2k_hippocampus-equal.py"

@@ -6,6 +6,7 @@ Twin:     configs/volumes/vil-unet3d_2k_hippocampus-equal.py: same trainer, patc
 Result:   Dice 0.885 (0.894, 0.877), HD95 1.42 mm, NSD 0.948; 52 held-out cases, one seed, one CPU core,
           float32. Dice 0.001 above the ViL twin, paired over cases, p 0.40.
           Per case: configs/results/hippocampus_small/identity.csv.
+          Measured before VolumeClassPriorHook was the default.
 """
 
 _base_ = "./vil-unet3d_2k_hippocampus-equal.py"

@@ -6,6 +6,7 @@ Source:   our own recipe; network and plan follow nnU-Net's rules (Nat. Methods 
 Result:   52 held-out cases: mean Dice 0.886 (Anterior 0.894, Posterior 0.879), HD95 1.46 mm, NSD 0.947 at 1 mm; none
           missed. Float32, 68 minutes on two CPU cores of a busy machine. Per case and curves:
           configs/results/vil-unet3d_2500_hippocampus.
+          Measured before VolumeClassPriorHook was the default.
 """
 
 _base_ = [

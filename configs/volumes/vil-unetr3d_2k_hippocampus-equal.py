@@ -6,6 +6,7 @@ Twin:     configs/volumes/vil-unet3d_2k_hippocampus-equal.py: same trainer, patc
 Result:   Dice 0.881 (0.889, 0.872), HD95 1.48 mm, NSD 0.945; 52 held-out cases, one seed, one CPU core,
           float32. Dice 0.003 below the ViLUNet3D twin, paired over cases, p 0.04.
           Per case: configs/results/hippocampus_small/unetr3d.csv.
+          Measured before VolumeClassPriorHook was the default.
 """
 
 _base_ = "./vil-unet3d_2k_hippocampus-equal.py"

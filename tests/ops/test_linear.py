@@ -1,5 +1,7 @@
 """Tests the linear map by oneDNN: values, gradients, and when torch's own takes its place."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,9 +15,9 @@ from vil_dense.ops.linear import linear
 
 
 @pytest.fixture(autouse=True)
-def _amd(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes every CPU one of AMD."""
-    monkeypatch.setattr(linear_module, "is_amd", lambda: True)
+def _slow_mkl(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes every CPU one on which MKL is slow."""
+    monkeypatch.setattr(linear_module, "mkl_is_slow", lambda: True)
 
 
 class Names(TorchDispatchMode):
@@ -25,7 +27,7 @@ class Names(TorchDispatchMode):
         super().__init__()
         self.found: list[str] = []
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.found.append(func._schema.name)
         return func(*args, **(kwargs or {}))
 
@@ -88,7 +90,7 @@ def test_torch_computes_all_else(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
         linear(x, weight, bias)
         monkeypatch.undo()
-        monkeypatch.setattr(linear_module, "is_amd", lambda: False)
+        monkeypatch.setattr(linear_module, "mkl_is_slow", lambda: False)
         linear(x, weight, bias)
     assert "aten::mkldnn_convolution" not in names.found
     with FakeTensorMode(allow_non_fake_inputs=True):

@@ -48,9 +48,11 @@ def test_biases_are_those_of_the_labels_and_stay_afterwards(tmp_path: Path, monk
         run_command(f"train {config} --work-dir {run} --resume --cfg-options train_cfg.max_iters=3", monkeypatch) == 0
     )
     assert bias(run / "iter_3.pth", HEADS[0]).eq(0.25).all()
-    start = f"load_from={tmp_path}/weights.pth"
-    assert run_command(f"train {config} --work-dir {tmp_path}/other --cfg-options {start}", monkeypatch) == 0
-    assert bias(tmp_path / "other/iter_2.pth", HEADS[0]).eq(0.25).all()
+    weights = tmp_path / "weights.pth"
+    for start in (f"load_from={weights}", f"model.init_cfg.type=Pretrained model.init_cfg.checkpoint={weights}"):
+        other = tmp_path / start.partition("=")[0]
+        assert run_command(f"train {config} --work-dir {other} --cfg-options {start}", monkeypatch) == 0
+        assert bias(other / "iter_2.pth", HEADS[0]).eq(0.25).all()
 
 
 def test_no_samples_are_refused() -> None:
