@@ -54,7 +54,7 @@ def test_twelve_sizes_need_three_graphs(direction: str) -> None:
 @pytest.mark.parametrize("tokens", [640, 300])
 def test_so_do_long_sequences(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests sizes of one segment and of several, at two lengths of a segment."""
-    monkeypatch.setattr(chunkwise, "SEGMENT_TOKENS", tokens)
+    monkeypatch.setattr(cell, "segment_tokens", lambda: tokens)
     assert graphs([1] * 12) <= 3
 
 

@@ -51,7 +51,7 @@ def test_equals_the_plain_form(options: dict, direction: str, ndim: int, monkeyp
             x = torch.randn(3, *grid, 32, dtype=torch.float64)
             expected = values_and_gradients(plain, x)
             for tokens in (640, 400, 70):
-                monkeypatch.setattr(chunkwise, "SEGMENT_TOKENS", tokens)
+                monkeypatch.setattr(cell, "segment_tokens", lambda tokens=tokens: tokens)
                 torch.testing.assert_close(values_and_gradients(fused, x), expected, rtol=1e-7, atol=1e-9)
 
 

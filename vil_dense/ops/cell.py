@@ -14,6 +14,7 @@ from torch import Tensor
 from vil_dense.ops import chunkwise
 from vil_dense.ops.cell_weights import NUM_HEADS, QKV_BLOCK, CellWeights
 from vil_dense.ops.chunkwise import (
+    CPU_CHUNKS,
     GPU_CHUNKS,
     GateFactors,
     State,
@@ -86,9 +87,9 @@ def cell(
 
         y = cell_triton(up, weights, reverse)
         return y if down is None else F.linear(y, down, down_bias)
-    sequences = max(1, up.shape[0] if on_gpu(up) else chunkwise.SEGMENT_TOKENS // up.shape[1:-1].numel())
+    groups = 1 if on_gpu(up) else -(-up.shape[:-1].numel() // segment_tokens())
     parts = []
-    for part in up.split(sequences):
+    for part in up.split(max(1, -(-len(up) // max(1, groups)))):
         y = _cell(part, weights, reverse, compile)
         parts.append(y if down is None else linear(y, down, down_bias))
     return (torch.cat(parts) if len(parts) > 1 else parts[0]).to(dtype).contiguous()
@@ -137,9 +138,14 @@ def _cell(up: Tensor, weights: CellWeights, reverse: bool, compile: bool) -> Ten
     return y.unflatten(1, grid)
 
 
+def segment_tokens() -> int:
+    """Returns the largest number of tokens of all sequences in a segment on a CPU."""
+    return chunkwise.TOKENS_PER_THREAD * torch.get_num_threads()
+
+
 def most_chunks(tokens: int, x: Tensor) -> int:
     """Returns the number of chunks in a segment, where a chunk of all sequences has `tokens`, on the device of `x`."""
-    return GPU_CHUNKS if on_gpu(x) else max(1, chunkwise.SEGMENT_TOKENS // max(1, tokens))
+    return GPU_CHUNKS if on_gpu(x) else min(CPU_CHUNKS, max(1, segment_tokens() // max(1, tokens)))
 
 
 def _no_state(tokens: Tensor, DH: int) -> State:

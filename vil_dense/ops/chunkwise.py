@@ -24,15 +24,16 @@ from vil_dense.ops.operators import traced
 
 CHUNK = 64
 """Largest number of tokens in a chunk."""
-SEGMENT_TOKENS = 640
-"""Largest number of tokens of all sequences in a segment of the cell on a CPU: its arrays should fit the caches."""
+TOKENS_PER_THREAD = 1024
+"""Largest number of tokens of all sequences in a segment of the cell on a CPU, for each of its threads: the arrays of a
+segment should fit the caches, and fewer segments need less time between them."""
 GPU_CHUNKS = 32
 """Largest number of chunks in a segment on a GPU, where a few large kernels take less time than many small ones."""
-OPERATOR_CHUNKS = 8
-"""Largest number of chunks in a segment of the operator on a CPU."""
+CPU_CHUNKS = 8
+"""Largest number of chunks in a segment on a CPU: the factors between N chunks are an N x N matrix."""
 CHANNELS_PER_CHUNK = 24
-"""Channels of a head for each chunk in such a segment: narrow heads, whose L x L weights outweigh q, k and v, get short
-segments."""
+"""Channels of a head for each chunk in a segment of the operator on a CPU: narrow heads, whose L x L weights outweigh
+q, k and v, get short segments."""
 NEVER = -(2.0**100)
 """The logarithm of a weight that is zero; finite, so that the difference of two is finite."""
 
@@ -67,7 +68,7 @@ def mlstm_chunkwise(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: 
     order = scan_order(*chunk_shape(S), reverse, q.device)
     heads = [x.reshape(B * NH, S, DH) for x in (q, k, v)]
     gates = gate_factors(i.reshape(B * NH, S), f.reshape(B * NH, S), order, eps)
-    few = max(1, min(OPERATOR_CHUNKS, DH // CHANNELS_PER_CHUNK))
+    few = max(1, min(CPU_CHUNKS, DH // CHANNELS_PER_CHUNK))
     parts = run_segments(chunk_outputs, heads, gates, reverse, GPU_CHUNKS if on_gpu(q) else few)
     return torch.cat(parts, 1).view(B, NH, S, DH)
 

@@ -24,14 +24,7 @@ from benchmarks.contestants.case import (
     refuse_uncompiled,
 )
 from vil_dense.ops import mlstm
-from vil_dense.ops.chunkwise import (
-    CHANNELS_PER_CHUNK,
-    CHUNK,
-    OPERATOR_CHUNKS,
-    SEGMENT_TOKENS,
-    chunk_shape,
-    segment_chunks,
-)
+from vil_dense.ops.chunkwise import CHANNELS_PER_CHUNK, CHUNK, CPU_CHUNKS, chunk_shape, segment_chunks
 from vil_dense.ops.linear import linear
 
 LONGEST_RECURRENCE = 4096  # tokens; a loop of Python over them
@@ -138,16 +131,20 @@ Shapes = list[tuple[tuple[int, ...], tuple[int, ...]]]
 
 
 def chunk_products(case: Case) -> Shapes:
-    """Returns both factors of the mLSTM's matrix products: in chunks, and over the states of each segment."""
+    """Returns both factors of the mLSTM's matrix products in chunks."""
     B, S, DH = case.batch * NUM_HEADS, case.tokens, case.head_dim
     N, L = chunk_shape(S)
     shapes: Shapes = [((B * N, L, DH), (B * N, DH, L)), ((B * N, L, L), (B * N, L, DH))]  # q k^T, W v
-    if N == 1:  # one chunk needs no state
-        return shapes
-    shapes += [((B * N, DH, L), (B * N, L, DH)), ((B * N, L, DH), (B * N, DH, DH))]  # k^T v, q C
-    few = max(1, min(OPERATOR_CHUNKS, DH // CHANNELS_PER_CHUNK)) if case.mode == "op" else SEGMENT_TOKENS // L
-    lengths = segment_chunks(N, few)
-    return shapes + [((B, length, length), (B, length, DH * DH)) for length in lengths]
+    if N > 1:  # one chunk needs no state
+        shapes += [((B * N, DH, L), (B * N, L, DH)), ((B * N, L, DH), (B * N, DH, DH))]  # k^T v, q C
+    return shapes
+
+
+def state_products(case: Case) -> Shapes:
+    """Returns both factors of the mLSTM's matrix products over the states of each segment."""
+    B, DH, N = case.batch * NUM_HEADS, case.head_dim, chunk_shape(case.tokens)[0]
+    few = max(1, min(CPU_CHUNKS, DH // CHANNELS_PER_CHUNK)) if case.mode == "op" else CPU_CHUNKS
+    return [((B, length, length), (B, length, DH * DH)) for length in segment_chunks(N, few) if N > 1]
 
 
 def projections(case: Case) -> Shapes:
@@ -160,14 +157,15 @@ def floor(case: Case) -> Contestant:
     """Runs the matrix products of our forward alone, with backward also theirs, once for each block; nothing is
     checked.
 
-    The products of the mLSTM are in float32 whatever the network's precision; on a GPU in TF32 beside half precision.
-    The maps with weights are `ops.linear`, as in the network.
+    The states are summed in float32 whatever the network's precision; on a GPU in TF32 beside half precision. The maps
+    with weights are `ops.linear`, as in the network.
     """
     in_network = projections(case) if case.mode != "op" else []
     depth = case.options["depth"] if case.mode != "op" else 1
     products = []
     for shapes, dtype, multiply in (
-        (chunk_products(case), torch.float32, torch.matmul),
+        (chunk_products(case), case.dtype, torch.matmul),
+        (state_products(case), torch.float32, torch.matmul),
         (in_network, case.dtype, lambda a, b: linear(a, b.mT)),
     ):
         for left, right in shapes:
