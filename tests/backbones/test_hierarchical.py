@@ -11,7 +11,7 @@ from torch.export import Dim
 
 from vil_dense.backbones import HIERARCHICAL_VARIANTS, HierViL, build_classifier, hierarchical_variant
 from vil_dense.backbones.checkpoint import load_weights, to_own
-from vil_dense.backbones.flops import count, total
+from vil_dense.cost.flops import count, total
 from vil_dense.layers import SEQUENCE_BLOCKS, AttentionBlock, ConvBlock, GatedConvBlock, ViLBlock
 from vil_dense.layers.fused import describe_forms
 from vil_dense.ops import cell

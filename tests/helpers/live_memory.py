@@ -6,7 +6,7 @@ import threading
 import time
 from pathlib import Path
 
-from vil_dense.backbones.memory import LiveMemory
+from vil_dense.cost.memory import LiveMemory
 
 __all__ = ["LiveMemory", "PeakResident"]
 

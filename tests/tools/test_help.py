@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vil_dense.backbones import DIRECTIONS
-from vil_dense.backbones.flops import OPERATORS
+from vil_dense.cost.flops import OPERATORS
 from vil_dense.mm.evaluation.protocols import PROTOCOLS
 from vil_dense.mm.visualization.loggers import LOGGERS
 

@@ -19,7 +19,7 @@ from refusals import assert_error_line
 from run_command import run_tool as run
 from volume_segmentors import write_segmentor, write_weights
 
-from vil_dense.backbones.memory import GIB
+from vil_dense.cost.memory import GIB
 from vil_dense.medical.inference.ensemble import Configuration
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +47,7 @@ def test_a_warning_for_each_device(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     expected = volume_memory.Estimate(0, 1, 1, 1, windows=GIB, gpu=3 * GIB)
     monkeypatch.setattr(volume_memory, "estimate", lambda *inputs: expected)
     free = dict(cpu=2 * GIB, cuda=2 * GIB)
-    monkeypatch.setattr("vil_dense.backbones.memory.free_memory", free.get)
+    monkeypatch.setattr("vil_dense.cost.memory.free_memory", free.get)
     say = runpy.run_path(str(ROOT / "tools/volumes/predict.py"))["describe_survey"]
     grid = SimpleNamespace(shape=(9, 9, 9))
     grids = dict(a=SimpleNamespace(warning=""))

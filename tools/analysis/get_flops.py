@@ -3,7 +3,7 @@
 Command: python tools/analysis/get_flops.py CONFIG [--shape H W] [--backend NAME]
 
 Prints a line for each part of the network, for one picture. One multiply-add counts 1; element-wise operations are not
-counted (see `vil_dense.backbones.flops`). Heads that inference does not use count 0. --table2 needs no config: it
+counted (see `vil_dense.cost.flops`). Heads that inference does not use count 0. --table2 needs no config: it
 counts the block designs of table 2 of the paper in the quadratic form, as the paper does, and in the chunkwise form.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from vil_dense.command_line import parser
 
 if TYPE_CHECKING:
-    from vil_dense.backbones.flops import Part
+    from vil_dense.cost.flops import Part
 
 BACKENDS = ["parallel", "chunkwise", "recurrent"]
 MOST = 8192
@@ -26,7 +26,7 @@ CONVENTION = (
 
 def show(parts: "dict[str, Part]") -> None:
     """Prints a table with one line for each part."""
-    from vil_dense.backbones.flops import total
+    from vil_dense.cost.flops import total
 
     print(f"{'part':<28}{'parameters':>14}{'GMAC':>12}{'of it mLSTM':>14}")
     for name, part in {**parts, "total": total(parts)}.items():
@@ -35,7 +35,7 @@ def show(parts: "dict[str, Part]") -> None:
 
 def show_table_2() -> None:
     """Prints the GMAC of each block design in both forms, and their ratios to `uni`."""
-    from vil_dense.backbones.flops import table_2
+    from vil_dense.cost.flops import table_2
 
     forms = {backend: table_2(backend) for backend in ("parallel", "chunkwise")}
     print("shape: 1 x 3 x 224 x 224, 14 x 14 tokens; ViL-T (v1), 1000 classes")
@@ -57,7 +57,7 @@ def main() -> None:
 
     from mmengine.registry import MODELS
 
-    from vil_dense.backbones.flops import count
+    from vil_dense.cost.flops import count
     from vil_dense.mm.cli.arguments import read_config, report_errors, sentence
     from vil_dense.mm.engine.resolve.config import resolve_norm
 

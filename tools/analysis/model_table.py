@@ -15,7 +15,7 @@ from vil_dense.files import save_csv
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-    from vil_dense.backbones.flops import Part
+    from vil_dense.cost.flops import Part
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 LEGEND = (
@@ -93,7 +93,7 @@ def measured(cfg: "Config", size: int | None = None, classes: int | None = None)
     import torch
 
     from vil_dense.backbones import VisionLSTM, build_classifier
-    from vil_dense.backbones.flops import count, total
+    from vil_dense.cost.flops import count, total
 
     size = size or next(step["size"] for step in cfg.val_dataloader.dataset.pipeline if "size" in step)
     options = {key: value for key, value in cfg.model.items() if key not in ("type", "data_preprocessor", "init_cfg")}

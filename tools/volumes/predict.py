@@ -111,7 +111,7 @@ def describe_survey(
     survey: "Survey", configurations: "list[Configuration]", device: str, uncertainty: bool = False
 ) -> None:
     """Prints the number of finished cases and the memory of the largest volume; warns if less is free."""
-    from vil_dense.backbones.memory import GIB, free_memory
+    from vil_dense.cost.memory import GIB, free_memory
     from vil_dense.medical.inference.volume_memory import estimate
 
     if len(survey.todo) < len(survey.cases):
@@ -232,7 +232,7 @@ def main() -> int:
 
     import torch
 
-    from vil_dense.backbones.memory import GIB
+    from vil_dense.cost.memory import GIB
     from vil_dense.mm.cli.arguments import report_errors
 
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from refusals import raises_one_line
 
-from vil_dense.backbones.memory import GIB
-from vil_dense.backbones.step_cost import Seconds
+from vil_dense.cost.memory import GIB
+from vil_dense.cost.step_cost import Seconds
 from vil_dense.medical.data import plan_sizes
 from vil_dense.medical.data.plan_sizes import (
     Cost,

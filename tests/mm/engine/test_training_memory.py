@@ -17,7 +17,7 @@ from refusals import assert_one_line
 from small_runs import NETWORK, build_run, data_options
 from volume_plans import small_plan
 
-from vil_dense.backbones.memory import GIB, LiveMemory
+from vil_dense.cost.memory import GIB, LiveMemory
 from vil_dense.mm.engine import training_memory
 from vil_dense.mm.engine.failures import RunFault, explain_failures
 from vil_dense.mm.engine.resolve.config import resolve_norm

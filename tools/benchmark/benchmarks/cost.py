@@ -86,8 +86,8 @@ def train(name: str, side: int, batch: int) -> tuple[float, float, float, float]
     from monai.losses import DeepSupervisionLoss
     from torch import nn
 
-    from vil_dense.backbones.memory import GIB
-    from vil_dense.backbones.step_cost import activation_bytes, step_seconds
+    from vil_dense.cost.memory import GIB
+    from vil_dense.cost.step_cost import activation_bytes, step_seconds
     from vil_dense.medical.data.plan_sizes import STATES, empty_step
     from vil_dense.medical.losses import loss_of
     from vil_dense.medical.networks.nets import build_network, logits_of
@@ -121,7 +121,7 @@ def predict(name: str, side: int, batch: int) -> tuple[float, float, float, floa
     import nibabel
     import numpy as np
 
-    from vil_dense.backbones.memory import GIB
+    from vil_dense.cost.memory import GIB
     from vil_dense.medical.inference.volume_memory import estimate, window_seconds
     from vil_dense.medical.inference.volume_predictor import predict as mask_of
     from vil_dense.medical.inference.volume_windows import SlidingWindow

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import Dataset
 
-from vil_dense.backbones.memory import GIB
+from vil_dense.cost.memory import GIB
 from vil_dense.files import sample_evenly
 from vil_dense.medical.data.plan_schema import Plan
 from vil_dense.medical.data.preprocess import PlanGrid

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vil_dense.backbones.memory import GIB
-from vil_dense.backbones.step_cost import Seconds, activation_bytes, stand_in_loss, step_seconds
+from vil_dense.cost.memory import GIB
+from vil_dense.cost.step_cost import Seconds, activation_bytes, stand_in_loss, step_seconds
 from vil_dense.medical.networks.nets import build_network, logits_of
 from vil_dense.medical.networks.topology import FEWEST_VOX, topology, total_stride
 from vil_dense.medical.networks.vil_unet import ViLUNet3D

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vil_dense.backbones.memory import GIB
-from vil_dense.backbones.step_cost import Run, activation_bytes, step_seconds
+from vil_dense.cost.memory import GIB
+from vil_dense.cost.step_cost import Run, activation_bytes, step_seconds
 from vil_dense.medical.data.plan_schema import Plan
 from vil_dense.medical.data.preprocess import SLAB_BYTES, PlanGrid
 from vil_dense.medical.inference.volume_predictor import stitch_device, stitched_bytes

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vil_dense.backbones.memory import free_memory
+from vil_dense.cost.memory import free_memory
 from vil_dense.medical.data.first_stage import structure_channels, with_structures
 from vil_dense.medical.data.mirroring import mirror_axes
 from vil_dense.medical.data.plan_schema import Plan

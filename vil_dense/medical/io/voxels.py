@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vil_dense.backbones.memory import GIB, free_memory
+from vil_dense.cost.memory import GIB, free_memory
 from vil_dense.medical.io.grid import Grid
 
 BLOCK_BYTES = 64 * 2**20

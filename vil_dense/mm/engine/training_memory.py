@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from vil_dense.backbones import HierViL, VisionLSTM
-from vil_dense.backbones.memory import GIB, free_memory
-from vil_dense.backbones.step_cost import COUNTED, activation_bytes, input_channels, stand_in_loss, step_seconds
+from vil_dense.cost.memory import GIB, free_memory
+from vil_dense.cost.step_cost import COUNTED, activation_bytes, input_channels, stand_in_loss, step_seconds
 from vil_dense.mm.datasets.transforms.imagenet import RandomResizedCrop
 from vil_dense.mm.datasets.wrappers import parts
 from vil_dense.mm.models.classifier import ImageClassifier

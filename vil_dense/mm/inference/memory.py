@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from mmseg.models.segmentors import EncoderDecoder
 
-from vil_dense.backbones.memory import GIB, LiveMemory
-from vil_dense.backbones.step_cost import input_channels
+from vil_dense.cost.memory import GIB, LiveMemory
+from vil_dense.cost.step_cost import input_channels
 from vil_dense.mm.inference.sliding_window import BAND_BYTES, cut, keeps_head_resolution
 from vil_dense.mm.inference.tiled_upernet import Size, decode
 from vil_dense.mm.models.backbone import ViL

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vil_dense.backbones.memory import GIB, free_memory
+from vil_dense.cost.memory import GIB, free_memory
 from vil_dense.mm.engine.failures import RunFault, describe_out_of_memory, is_out_of_memory
 from vil_dense.mm.inference.memory import estimate
 from vil_dense.mm.inference.pictures import UNREADABLE, why_unread

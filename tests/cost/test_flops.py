@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vil_dense.backbones import VisionLSTM, variant
-from vil_dense.backbones.flops import OPERATORS, count, table_2, total
+from vil_dense.cost.flops import OPERATORS, count, table_2, total
 from vil_dense.ops import mlstm
 from vil_dense.ops.chunkwise import CHUNK
 

@@ -1,7 +1,7 @@
 """Estimates memory and time of a step of any network before it runs, by steps of smaller inputs.
 
-Activations are proportional to the voxels of a batch, and time is so beside a constant for each step, as every layer of
-the networks of this package is linear in them. Plans, trainings and predictions all use these two functions.
+Activations are proportional to the voxels of a batch, and time is nearly so beside a constant for each step, as every
+layer of the networks of this package is linear in them. Plans, trainings and predictions all use these two functions.
 """
 
 import copy
@@ -16,13 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from vil_dense.backbones.memory import LiveMemory
+from vil_dense.cost.memory import LiveMemory
 
 Run = Callable[[nn.Module, int, tuple[int, ...]], Tensor]
 """Types a function of model, batch size and input size, which returns the loss, or the output of a prediction."""
 COUNTED, TIMED = 32**3, 64**3
 """Most positions (px, voxels) of the inputs that are counted, and of those that are timed: a ViL block takes nearly as
 long for 128 tokens as for 512, so that the time of small inputs says little."""
+LONGEST = 20.0
+"""Time of a step, s, up to which one input of the whole size is timed, too: larger arrays fit no cache."""
 SHORTEST = 16
 """Length to which an axis is halved at most, as networks have total strides of up to 16."""
 
@@ -114,28 +116,46 @@ def stand_in_loss(logits: Sequence[Tensor]) -> Tensor:
 def step_seconds(model: nn.Module, run: Run, batch: int, size: Sequence[int], *, backward: bool) -> Seconds:
     """Times steps of a copy of the model on its device, without the optimizer, at two sizes.
 
-    The random numbers of the process do not change.
+    The second is the whole `size` if that takes at most `LONGEST`. The random numbers of the process do not change.
     """
     device = next(model.parameters()).device
     large = probe_size(size, TIMED)
     few = max(1, min(batch, TIMED // prod(large)))
     small = probe_size(size, prod(large) // 8)
     model = copy.deepcopy(model).train(backward)
+
+    def timed(batch: int, size: tuple[int, ...], repeats: int) -> tuple[int, float]:
+        return batch * prod(size), _timed(model, run, batch, size, backward, device, repeats)
+
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.set_grad_enabled(backward):
-        first, second = (_timed(model, run, *shape, backward, device) for shape in ((1, small), (few, large)))
-    positions = few * prod(large) - prod(small)
+        second = timed(few, large, 2)
+        found = _line(timed(1, small, 2), second)
+        if prod(size) > second[0] and found.of(1, size) <= LONGEST:
+            found = _line(second, timed(1, tuple(size), 1))
+    return found
+
+
+def _line(first: tuple[int, float], second: tuple[int, float]) -> Seconds:
+    """Returns the time that two steps have, each given by its positions and its time; it never falls."""
+    positions, seconds = second[0] - first[0], second[1]
     if positions <= 0:
-        return Seconds(0.0, second / (few * prod(large)))
-    each = max(second - first, 0.0) / positions
-    return Seconds(second - each * few * prod(large), each)
+        return Seconds(0.0, seconds / second[0])
+    each = max(seconds - first[1], 0.0) / positions
+    return Seconds(seconds - each * second[0], each)
 
 
 def _timed(
-    model: nn.Module, run: Run, batch: int, size: tuple[int, ...], backward: bool, device: torch.device
+    model: nn.Module,
+    run: Run,
+    batch: int,
+    size: tuple[int, ...],
+    backward: bool,
+    device: torch.device,
+    repeats: int,
 ) -> float:
-    """Returns the seconds of the faster of two steps after another one."""
+    """Returns the seconds of the fastest of some steps after another one."""
     found = []
-    for _ in range(3):
+    for _ in range(1 + repeats):
         start = _clock(device)
         out = run(model, batch, size)
         if backward:

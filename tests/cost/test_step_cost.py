@@ -1,13 +1,16 @@
 """Tests the estimates of memory and time: they are those of the whole step, counted and timed on a smaller one."""
 
+from collections.abc import Callable
+from math import prod
+
 import pytest
 import torch
 from refusals import raises_one_line
 from torch import nn
 
-from vil_dense.backbones import step_cost
-from vil_dense.backbones.memory import HEAP_FACTOR, LiveMemory
-from vil_dense.backbones.step_cost import activation_bytes, input_channels, probe_size, stand_in_loss, step_seconds
+from vil_dense.cost import step_cost
+from vil_dense.cost.memory import HEAP_FACTOR, LiveMemory
+from vil_dense.cost.step_cost import activation_bytes, input_channels, probe_size, stand_in_loss, step_seconds
 from vil_dense.heap import mapped_from
 from vil_dense.medical.networks.nets import NETWORKS
 
@@ -77,14 +80,34 @@ def test_the_size_of_the_smaller_step() -> None:
     assert probe_size((20, 500, 500), 1) == (16, 16, 16), "no axis becomes shorter than a total stride"
 
 
-def test_time_is_a_constant_and_a_part_of_each_voxel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sets a clock that a step moves by 3 s and by a second for every 1000 voxels."""
-    now = [0.0]
+@pytest.mark.parametrize("rate", [1e-6, 1e-3])
+def test_time_is_a_constant_and_a_part_of_each_voxel(rate: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sets a clock that a step moves by 3 s and by `rate` for every voxel: one voxel by one, or far above `LONGEST`."""
+    clock = Clock(lambda voxels: 3 + voxels * rate)
+    monkeypatch.setattr(step_cost, "_clock", clock)
+    found = step_seconds(nn.Linear(1, 1), clock.run, 2, (96, 96, 96), backward=True)
+    assert found.of(2, (96, 96, 96)) == pytest.approx(3 + rate * 2 * 96**3)
+    assert max(clock.steps) == (96**3 if rate < 1e-4 else 48**2 * 96)
 
-    def run(model: nn.Module, batch: int, size: tuple[int, ...]) -> torch.Tensor:
-        now[0] += 3 + batch * torch.Size(size).numel() / 1000
+
+def test_the_whole_size_is_timed_where_it_is_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sets a clock that each voxel above 64^3 moves twice as far."""
+    clock = Clock(lambda voxels: 1e-6 * (voxels + max(0, voxels - 64**3)))
+    monkeypatch.setattr(step_cost, "_clock", clock)
+    found = step_seconds(nn.Linear(1, 1), clock.run, 1, (96, 96, 96), backward=True)
+    assert found.of(1, (96, 96, 96)) == pytest.approx(1e-6 * (2 * 96**3 - 64**3))
+
+
+class Clock:
+    """Stands in for a clock, which only steps move, by a function of their voxels."""
+
+    def __init__(self, seconds: Callable[[int], float]) -> None:
+        self.seconds, self.now, self.steps = seconds, 0.0, []
+
+    def __call__(self, device: torch.device) -> float:
+        return self.now
+
+    def run(self, model: nn.Module, batch: int, size: tuple[int, ...]) -> torch.Tensor:
+        self.steps.append(batch * prod(size))
+        self.now += self.seconds(self.steps[-1])
         return model.weight.sum()
-
-    monkeypatch.setattr(step_cost, "_clock", lambda device: now[0])
-    found = step_seconds(nn.Linear(1, 1), run, 2, (96, 96, 96), backward=True)
-    assert found.of(2, (96, 96, 96)) == pytest.approx(3 + 2 * 96**3 / 1000)

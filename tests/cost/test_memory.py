@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from vil_dense.backbones import VisionLSTM, variant
-from vil_dense.backbones.memory import free_memory
+from vil_dense.cost.memory import free_memory
 from vil_dense.ops import mlstm
 from vil_dense.ops.operators import KERNELS
 
