@@ -23,7 +23,7 @@ Run = Callable[[nn.Module, int, tuple[int, ...]], Tensor]
 COUNTED, TIMED = 32**3, 64**3
 """Most positions (px, voxels) of the inputs that are counted, and of those that are timed: a ViL block takes nearly as
 long for 128 tokens as for 512, so that the time of small inputs says little."""
-LONGEST = 20.0
+LONGEST = 15.0
 """Time of a step, s, up to which one input of the whole size is timed, too: larger arrays fit no cache."""
 SHORTEST = 16
 """Length to which an axis is halved at most, as networks have total strides of up to 16."""
@@ -124,14 +124,14 @@ def step_seconds(model: nn.Module, run: Run, batch: int, size: Sequence[int], *,
     small = probe_size(size, prod(large) // 8)
     model = copy.deepcopy(model).train(backward)
 
-    def timed(batch: int, size: tuple[int, ...], repeats: int) -> tuple[int, float]:
-        return batch * prod(size), _timed(model, run, batch, size, backward, device, repeats)
+    def timed(batch: int, size: tuple[int, ...]) -> tuple[int, float]:
+        return batch * prod(size), _timed(model, run, batch, size, backward, device)
 
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.set_grad_enabled(backward):
-        second = timed(few, large, 2)
-        found = _line(timed(1, small, 2), second)
+        second = timed(few, large)
+        found = _line(timed(1, small), second)
         if prod(size) > second[0] and found.of(1, size) <= LONGEST:
-            found = _line(second, timed(1, tuple(size), 1))
+            found = _line(second, timed(1, tuple(size)))
     return found
 
 
@@ -145,17 +145,11 @@ def _line(first: tuple[int, float], second: tuple[int, float]) -> Seconds:
 
 
 def _timed(
-    model: nn.Module,
-    run: Run,
-    batch: int,
-    size: tuple[int, ...],
-    backward: bool,
-    device: torch.device,
-    repeats: int,
+    model: nn.Module, run: Run, batch: int, size: tuple[int, ...], backward: bool, device: torch.device
 ) -> float:
-    """Returns the seconds of the fastest of some steps after another one."""
+    """Returns the seconds of the faster of two steps after another one."""
     found = []
-    for _ in range(1 + repeats):
+    for _ in range(3):
         start = _clock(device)
         out = run(model, batch, size)
         if backward:

@@ -107,7 +107,7 @@ def train(name: str, side: int, batch: int) -> tuple[float, float, float, float]
 
     steps(WARM_UP_VOX, 2)
     before = baseline()
-    measured = steps(side, 3)[1]
+    measured = steps(side, 5)[1]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
     network, run = build_network(plan_of(side), name, **NETWORKS[name]), partial(empty_step, channels=1)
     weights = STATES * sum(x.nbytes for x in network.parameters())
