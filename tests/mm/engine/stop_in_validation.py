@@ -13,7 +13,7 @@ import torch
 from torch import distributed
 from torch.utils.data import DataLoader
 
-from vil_dense.mm.engine.failures import last_checkpoint
+from vil_dense.mm.engine.failures import resume_point
 
 
 class Told(list):
@@ -39,4 +39,4 @@ try:
     run.train()
 except SystemExit as end:
     # In one piece: both write to the same pipe.
-    sys.stdout.write(f"process {rank}: code {end.code}, step {run.iter}, {Path(last_checkpoint(folder)).name}\n")
+    sys.stdout.write(f"process {rank}: code {end.code}, step {run.iter}, {Path(resume_point(folder)).name}\n")

@@ -16,7 +16,7 @@ from preempted_runs import handler_restored, runner, stop  # noqa: F401
 from refusals import assert_one_line
 from torch.utils.data import DataLoader
 
-from vil_dense.mm.engine.failures import last_checkpoint
+from vil_dense.mm.engine.failures import resume_point
 from vil_dense.mm.engine.hooks.preemption import (
     REQUEUE,
     PreemptionHook,
@@ -42,7 +42,7 @@ def test_workers_outlast_the_signal(tmp_path: Path):
     run = runner(tmp_path, workers=1)
     run.register_hook(TellAll())
     stop(run)
-    assert last_checkpoint(str(tmp_path)).endswith("iter_2.pth")
+    assert resume_point(str(tmp_path)).endswith("iter_2.pth")
 
 
 def test_workers_of_a_validation_that_was_made_up_for_outlast_it_too(tmp_path: Path):
@@ -60,7 +60,7 @@ def test_workers_of_a_validation_that_was_made_up_for_outlast_it_too(tmp_path: P
     run = runner(tmp_path, resume=True, val=val)
     run.register_hook(TellAll())
     stop(run)
-    assert last_checkpoint(str(tmp_path)).endswith("iter_5.pth")
+    assert resume_point(str(tmp_path)).endswith("iter_5.pth")
 
 
 MASKS = """

@@ -11,7 +11,7 @@ from refusals import raises_one_line
 from torch.utils.data import DataLoader
 
 from vil_dense.mm.engine.checkpoints import newest
-from vil_dense.mm.engine.failures import last_checkpoint
+from vil_dense.mm.engine.failures import resume_point
 from vil_dense.mm.engine.hooks.hook_states import plain_values
 from vil_dense.mm.engine.hooks.reports import RunReportHook, read_scalars
 from vil_dense.mm.utils.safe_load import load_safely
@@ -21,7 +21,7 @@ def test_the_step_is_saved_and_the_run_goes_on(tmp_path: Path):
     whole = runner(tmp_path / "whole")
     whole.train()
     stop(runner(tmp_path / "cut", tell=3))
-    assert last_checkpoint(str(tmp_path / "cut")) == str(tmp_path / "cut/iter_3.pth")
+    assert resume_point(str(tmp_path / "cut")) == str(tmp_path / "cut/iter_3.pth")
     log = next((tmp_path / "cut").glob("*/*.log")).read_text()
     saved = tmp_path / "cut/iter_3.pth"
     assert f"stopped by SIGTERM after step 3: --resume goes on from {saved} (exit code 75)" in log
@@ -40,7 +40,7 @@ def test_a_step_that_was_just_saved_is_not_saved_twice(tmp_path: Path, monkeypat
         Runner, "save_checkpoint", lambda run, *args, **more: (saves.append(1), save(run, *args, **more))
     )
     stop(runner(tmp_path, tell=4))
-    assert len(saves) == 1 and last_checkpoint(str(tmp_path)).endswith("iter_4.pth")
+    assert len(saves) == 1 and resume_point(str(tmp_path)).endswith("iter_4.pth")
 
 
 def test_the_pointer_of_an_earlier_run_is_no_checkpoint_of_this_one(tmp_path: Path):
@@ -90,7 +90,7 @@ def test_another_batch_size_goes_on_at_the_same_picture(step: int, batch_size: i
 
 def test_accumulated_gradients_are_applied_first(tmp_path: Path):
     stop(runner(tmp_path, tell=3, updates=2, type="IterBasedTrainLoop", max_iters=6))
-    assert last_checkpoint(str(tmp_path)).endswith("iter_4.pth")
+    assert resume_point(str(tmp_path)).endswith("iter_4.pth")
 
 
 def test_another_loop_over_epochs_goes_on_from_the_last_one(tmp_path: Path):

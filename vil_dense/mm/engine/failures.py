@@ -43,7 +43,7 @@ def explain_failures(runner: Runner, split: str = "train") -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         if split == "train":
-            runner.logger.warning(f"stopped by Ctrl-C: --resume goes on from {last_checkpoint(runner.work_dir)}")
+            runner.logger.warning(f"stopped by Ctrl-C: --resume goes on from {resume_point(runner.work_dir)}")
         raise
     except (OSError, RuntimeError, MemoryError) as error:
         message = explain(error, runner, split)
@@ -76,7 +76,7 @@ def explain(error: Exception, runner: Runner, split: str = "train") -> str | Non
         advice = describe_training_needs(runner) if split == "train" else describe_test_needs(runner)
         return f"{describe_out_of_memory(error)}{advice}"
     if isinstance(error, OSError) and NO_SPACE.search(text):
-        last = f"; the last complete checkpoint: {last_checkpoint(runner.work_dir)}" if again else ""
+        last = f"; the last complete checkpoint: {resume_point(runner.work_dir)}" if again else ""
         return f"{text}{last}; free some space{again}"
     if torch.distributed.is_initialized() and LOST_PROCESS.search(text):
         return (
@@ -139,7 +139,7 @@ def _loader(runner: Runner, split: str) -> DataLoader:
     return getattr(runner, f"{split}_dataloader")
 
 
-def last_checkpoint(work_dir: str) -> str:
+def resume_point(work_dir: str) -> str:
     """Returns the path of the checkpoint from which the run would resume, or "none"."""
     pointer = Path(work_dir) / "last_checkpoint"
     return pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else "none"

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from vil_dense.files import save_json
-from vil_dense.mm.engine.failures import RunFault, last_checkpoint
+from vil_dense.mm.engine.failures import RunFault, resume_point
 from vil_dense.mm.engine.hooks.nan_trace import first_not_finite, is_finite
 from vil_dense.mm.utils.unwrap import unwrap
 
@@ -80,7 +80,7 @@ class NaNGuardHook(Hook):
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         for name, value in checkpoint["state_dict"].items():
             if not is_finite(value):
-                saved = last_checkpoint(runner.work_dir)
+                saved = resume_point(runner.work_dir)
                 raise RunFault(
                     f"{name} is not finite, so no checkpoint was written; the last good one: {saved}; {ADVICE}"
                 )
@@ -135,7 +135,7 @@ class NaNGuardHook(Hook):
         message = f"the {what} is {report[what]}, {first}; files of the batch: {path}"
         if self.skipped > self.max_skipped:
             repeated = f" {self.skipped} times in a row" if self.max_skipped else ""
-            saved = last_checkpoint(self.runner.work_dir)
+            saved = resume_point(self.runner.work_dir)
             raise RunFault(
                 f"step {self.runner.iter + 1}:{repeated} {message}; the last good checkpoint: {saved}; {ADVICE}"
             )

@@ -25,7 +25,7 @@ from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 
 from vil_dense.mm.engine.checkpoints import WITHIN_EPOCH, SafeCheckpointHook
 from vil_dense.mm.engine.distributed import end_processes
-from vil_dense.mm.engine.failures import last_checkpoint
+from vil_dense.mm.engine.failures import resume_point
 from vil_dense.mm.engine.loops.epoch_loop import EpochLoop
 from vil_dense.mm.engine.loops.step_loop import start_at_step
 
@@ -133,7 +133,7 @@ class PreemptionHook(Hook):
 
     def _stop(self, runner: Runner, where: str) -> None:
         signal.signal(signal.SIGTERM, self.before)
-        saved = last_checkpoint(runner.work_dir)
+        saved = resume_point(runner.work_dir)
         runner.logger.warning(f"stopped by SIGTERM after {where}: --resume goes on from {saved} (exit code {REQUEUE})")
         end_processes()
         raise Preempted
