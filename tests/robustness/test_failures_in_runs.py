@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vil_dense.mm.engine.failures import last_checkpoint
+from vil_dense.mm.engine.failures import resume_point
 from vil_dense.mm.utils.safe_load import load_safely
 from vil_dense.synthetic.scenes import write_sample
 
@@ -84,7 +84,7 @@ def test_a_second_run_is_refused_and_sigterm_saves_the_step(tmp_path: Path):
         os.kill(int(pid), signal.SIGTERM)
     code, out, error = ending(run, within=60)
     assert code == 75, error
-    saved = last_checkpoint(str(tmp_path / "run"))
+    saved = resume_point(str(tmp_path / "run"))
     assert f"--resume goes on from {saved} (exit code 75)" in out and "Traceback" not in error
     step = load_safely(saved)["meta"]["iter"]
     again = start(config, "--resume", "--cfg-options", f"train_cfg.max_iters={step + 2}")

@@ -19,7 +19,7 @@ measured the uncertainty, its rank correlation with Dice is reported.
 import argparse
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,6 +92,17 @@ def warn(words: str) -> None:
     print(f"warning: {words}", file=sys.stderr)
 
 
+def check_patients(names: Sequence[str], patient: str | None) -> None:
+    """Raises a ValueError if the config's `patient` is not found in all names, which its data may have alone."""
+    from vil_dense.medical.datalists.folds import patient_of
+
+    try:
+        for name in names:
+            patient_of(name, patient)
+    except ValueError as error:
+        raise ValueError(f"{error}; it is of the config: change it by --cfg-options patient=REGEX, or None") from None
+
+
 def read_plan_and_scoring(args: argparse.Namespace, cfg: "Config") -> "tuple[Plan, Scoring]":
     """Returns the plan of a config, and its scoring, which the command line may change."""
     from vil_dense.medical.data.plan_schema import read_plan
@@ -121,6 +132,7 @@ def main() -> int:
         plan, scoring = read_plan_and_scoring(args, cfg)
         out, masks, labels, patient = Path(args.out), Path(args.masks), Path(args.labels), cfg.get("patient")
         found = list(pairs(masks, labels, args.section, args.fold, patient, args.subset))
+        check_patients([pair.name for pair in found], patient)
         with Progress("cases") as progress:
             files = [(pair.name, pair.mask, pair.label) for pair in found]
             scores = score_files(files, plan, scoring, report=progress, warn=warn)

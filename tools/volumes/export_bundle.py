@@ -75,6 +75,8 @@ def training(cfg: "Config") -> dict[str, Any]:
     """Returns the options of the bundle's training, those of the run."""
     return dict(
         fold=cfg.fold if isinstance(cfg.get("fold"), int) else 0,
+        datalist=cfg.get("datalist"),
+        patient=cfg.get("patient"),
         augment=cfg.train_dataloader.dataset.get("augment"),
         batch_size=cfg.train_dataloader.batch_size,
         learning_rate=cfg.optim_wrapper.optimizer.lr,
@@ -122,6 +124,8 @@ def main() -> int:
             windows=windows, training=training(cfg), about=dict(eval_metrics=measured), texts=texts
         )
         print(write_bundle(Path(args.out), plan, cfg.model.network, network, **options))
+        if not isinstance(cfg.get("fold"), int):
+            print("warning: the run held out no fold; evaluate.json scores fold 0, which the network was trained on")
         print(f"bundle written to {args.out}")
     return 0
 

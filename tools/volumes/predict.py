@@ -78,19 +78,18 @@ def of_config(args: argparse.Namespace) -> Networks:
 def of_runs(args: argparse.Namespace) -> Networks:
     """Reads work folders of trainings; those whose networks and plans are equal are one configuration."""
     from vil_dense.mm.cli.runs import find_runs, run_config
-    from vil_dense.mm.utils.run_folders import last_checkpoint
     from vil_dense.mm.volumes.predictor import predicting
 
     if args.cfg_options:
         raise ValueError("--cfg-options change CONFIG, and a RUN has its own: name its config and checkpoint instead")
     found = Networks([], [], {}, None)
-    for run in (run for path in (args.config, *args.checkpoints) for run in find_runs(Path(path))):
+    for run, checkpoint in (one for path in (args.config, *args.checkpoints) for one in find_runs(Path(path))):
         cfg = run_config(run)
         model = predicting(cfg.model.to_dict())
         if model not in found.models:
             found.models.append(model)
             found.checkpoints.append([])
-        found.checkpoints[found.models.index(model)].append(last_checkpoint(run))
+        found.checkpoints[found.models.index(model)].append(checkpoint)
         found = found._replace(patient=cfg.get("patient"))
         if args.fold is not None and cfg.get("fold") != args.fold:
             print(f"warning: the network of {run} was trained on cases of fold {args.fold}", file=sys.stderr)

@@ -21,6 +21,7 @@ from scipy import ndimage
 from vil_dense.medical.cross_validations import PooledFolds
 from vil_dense.medical.inference.ensemble import mean_mask
 from vil_dense.medical.io.geometry import voxel_ml as ml_of
+from vil_dense.medical.io.grid import move_slices
 from vil_dense.medical.io.volumes import check_same_grid, read_label
 from vil_dense.medical.label_map import inside as voxels_of
 from vil_dense.medical.postprocess import boxes, find_components, kept_components, postprocess
@@ -257,7 +258,7 @@ class Selection:
             mask, own = read_label(cases[0].mask, self.known.file_values)
             check_same_grid(own, grid)
         else:
-            mask = mean_mask([_probabilities(case.probabilities) for case in cases], self.known)
+            mask = move_slices(mean_mask([_probabilities(case.probabilities) for case in cases], self.known), grid)
             if mask.shape != truth.shape:
                 raise ValueError(f"{cases[0].probabilities} and {cases[0].label} are on different grids")
         return mask, truth, ml_of(grid.affine)

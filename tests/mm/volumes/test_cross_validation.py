@@ -12,6 +12,7 @@ import pytest
 from fold_runs import cross_validated, read, seeded, write_cases, write_config
 from refusals import raises_one_line
 
+from vil_dense.mm.cli.runs import find_runs
 from vil_dense.mm.volumes.cross_validation import CrossValidation
 
 
@@ -59,6 +60,28 @@ def test_a_mask_is_of_the_network_without_its_case(study: CrossValidation) -> No
             np.testing.assert_array_equal(pooled, own)
             masks[fold] = pooled
     assert len({mask.tobytes() for mask in masks.values()}) > 1
+
+
+def test_a_fold_that_is_trained_anew_is_scored_anew(study: CrossValidation) -> None:
+    fold = min(study.data.splits)
+    record = json.loads((study.folder(fold) / "trained.json").read_text())
+    (study.folder(fold) / record["checkpoint"]).unlink()
+    scores = study.folder(fold) / "held_out/metrics.json"
+    scores.write_text("of the network before")
+    study.run(fold, seeded(study.cfg, []), stream=io.StringIO())
+    assert study.is_scored(fold) and json.loads(scores.read_text())["mean"]
+    (study.folder(fold) / "trained.json").write_text(json.dumps(record | dict(sha256="of another network")))
+    assert not study.is_scored(fold)
+
+
+def test_predictions_take_finished_folds_alone(study: CrossValidation) -> None:
+    first, second, third = (study.folder(fold) for fold in study.data.splits)
+    (first / "last_checkpoint").write_text("iter_1.pth")
+    expected = json.loads((first / "trained.json").read_text())["checkpoint"]
+    assert find_runs(study.root)[0] == (first, first / expected)
+    (second / "trained.json").unlink()
+    with raises_one_line(ValueError, f"{second.name} of {study.root} is not finished"):
+        find_runs(study.root)
 
 
 def test_what_is_finished_is_not_repeated(study: CrossValidation) -> None:

@@ -69,6 +69,8 @@ def train(
     windows: SlidingWindow,
     *,
     fold: int | None = 0,
+    datalist: str | None = None,
+    patient: str | None = None,
     augment: Mapping[str, Any] | None = None,
     batch_size: int = 2,
     learning_rate: float = 1e-3,
@@ -77,6 +79,7 @@ def train(
 
     Args:
         fold: the fold for validation.
+        datalist, patient: see `datalist.read_datalist`.
         augment: options of `transforms.augmentation`.
     """
     return {
@@ -91,7 +94,8 @@ def train(
         "ckpt_dir": "$@bundle_root + '/models'",
         "output_dir": "$@bundle_root + '/eval'",
         "dataset_dir": "$@bundle_root + '/data'",
-        "datalist": None,
+        "datalist": datalist,
+        "patient": patient,
         "fold": fold,
         "val_interval": 1,
         "cache_rate": 1.0,
@@ -99,7 +103,7 @@ def train(
         "plan": plan,
         "network_def": network,
         "network": "$@network_def.to(@device)",
-        "cases": "$read_datalist(@dataset_dir, @datalist).split(@fold)",
+        "cases": "$read_datalist(@dataset_dir, @datalist, patient=@patient).split(@fold)",
         "loss": {"_target_": "vil_dense.medical.networks.nets.AllScalesLoss", "loss": _loss(plan)},
         "optimizer": {"_target_": "torch.optim.AdamW", "params": "$@network.parameters()", "lr": learning_rate},
         "train": _training(augment or {}, batch_size),

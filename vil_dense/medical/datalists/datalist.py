@@ -143,7 +143,7 @@ def write_datalist(path: Path, root: Path, train: Sequence[Case], val: Sequence[
     def entry(case: Case, number: int) -> dict[str, Any]:
         files = [os.path.relpath(file, root) for file in (*case.images, case.label) if file]
         images = files[: len(case.images)]
-        return dict(image=images[0] if len(images) == 1 else images, label=files[-1], fold=number)
+        return dict(name=case.name, image=images[0] if len(images) == 1 else images, label=files[-1], fold=number)
 
     save_json(path, dict(training=[*(entry(case, fold + 1) for case in train), *(entry(case, fold) for case in val)]))
 
@@ -206,23 +206,30 @@ def listed_case(root: Path, source: Path, entry: Any, labelled: bool = False) ->
     """Returns the case of an entry of the list `source`, with paths relative to `root`; channels have one name.
 
     Raises:
-        ValueError: the entry is not an object with `image` (a path or a list of paths), `label` (a path) and `fold`.
+        ValueError: the entry is not an object with `image` (a path or a list of paths), `label` (a path), `fold`, and
+            `name` if it is not that of the image.
     """
     names = entry.get("image") if isinstance(entry, dict) else None
     images: list[Any] = names if isinstance(names, list) else [names]
-    label, fold = (entry.get(key) for key in ("label", "fold")) if isinstance(entry, dict) else (None, None)
+    label, fold, given = (
+        (entry.get(key) for key in ("label", "fold", "name")) if isinstance(entry, dict) else (None, None, None)
+    )
     wrong = (
         not images
         or not all(isinstance(name, str) and name for name in images)
         or not ((isinstance(label, str) and label) or (label is None and not labelled))
         or not (fold is None or (isinstance(fold, int) and not isinstance(fold, bool)))
+        or not (given is None or (isinstance(given, str) and given == Path(given).name != ""))
     )
     if wrong:
         needed = "image and label" if labelled else "image, label if any"
-        raise ValueError(f"{source}: an entry needs {needed}, as paths, and fold, if any, as a number; got {entry!r}")
+        raise ValueError(
+            f"{source}: an entry needs {needed}, as paths, fold, if any, as a number, and name, if any, as the name of "
+            f"a file; got {entry!r}"
+        )
     name = case_name(root / images[0])
     numbered = CHANNEL_NUMBER.fullmatch(name) if len(images) > 1 else None
-    name = numbered[1] if numbered else name
+    name = given or (numbered[1] if numbered else name)
     return Case(name, tuple(root / image for image in images), root / label if label else None, fold)
 
 

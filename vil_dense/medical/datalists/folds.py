@@ -28,16 +28,26 @@ def find_splits(folds: Mapping[str, int | None], file: Path, patient: str | None
     Args:
         folds: the fold that the data list gives to each case, by name; None where it gives none.
         file: nnU-Net's `splits_final.json`, which is followed to the letter. It need not exist.
-        patient: regular expression that finds the patient in a name; all cases of a patient go to one random fold.
-            Without it each case is a patient.
+        patient: see `patient_of`; all cases of a patient go to one random fold. Without it each case is a patient.
 
     Raises:
         ValueError: `file` has another form, names unknown cases, or has a case in both parts of a fold; `patient` is
-            not found in a name.
+            not found in a name, or a patient has cases in both parts of a fold that the list or `file` gives.
     """
     if any(fold is not None for fold in folds.values()):
-        return _leave_out(folds)
-    return _read_splits(file, folds) if file.is_file() else _leave_out(_made_folds(sorted(folds), patient))
+        splits = _leave_out(folds)
+    elif file.is_file():
+        splits = _read_splits(file, folds)
+    else:
+        return _leave_out(_made_folds(sorted(folds), patient))
+    for number, split in splits.items() if patient else ():
+        owners = [{patient_of(name, patient): name for name in names} for names in (split.train, split.val)]
+        if both := sorted(owners[0].keys() & owners[1].keys()):
+            raise ValueError(
+                f"fold {number} trains on {owners[0][both[0]]} and validates on {owners[1][both[0]]}, both of the "
+                f"patient {both[0]} by patient={patient!r}: change the given folds, or leave patient out"
+            )
+    return splits
 
 
 def _leave_out(folds: Mapping[str, int | None]) -> dict[int, Split]:
@@ -74,17 +84,20 @@ def _made_folds(names: Sequence[str], pattern: str | None) -> dict[str, int | No
 
 
 def patient_of(name: str, pattern: str | None) -> str:
-    """Returns the part of a case's name that a regular expression finds; without one, the name.
+    """Returns the part of a case's name that a regular expression finds, its group if it has one; without, the name.
 
     Raises:
-        ValueError: it is not found.
+        ValueError: it is not found, or has several groups.
     """
     if pattern is None:
         return name
     found = re.search(pattern, name)
-    if not found:
+    if found and found.re.groups > 1:
+        raise ValueError(f"patient={pattern!r} has {found.re.groups} groups, and one says what the patient is: (?:...)")
+    owner = found[found.re.groups] if found else None
+    if not owner:
         raise ValueError(f"the name of the case {name} has no patient: patient={pattern!r} does not match it")
-    return found[0]
+    return owner
 
 
 def _few(names: Sequence[str], most: int = 5) -> str:

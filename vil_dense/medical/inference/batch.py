@@ -181,13 +181,19 @@ class Folder:
                     failed[case.name] = str(error)
                     progress(done + survey.windows[case.name], total, note)
                 else:
-                    self._write(case, image, grid, partial(_report_next, progress, count(done + 1), total, note))
+                    report = partial(_report_next, progress, count(done + 1), total, note)
+                    if problem := self._write(case, image, grid, report):
+                        failed[case.name] = problem
                 done += survey.windows[case.name]
         self._gather(survey.cases)
         return failed
 
-    def _write(self, case: Case, image: np.ndarray, grid: Grid, done: Callable[[], None]) -> None:
-        """Writes mask, overlay, probabilities and, last, the report of one case."""
+    def _write(self, case: Case, image: np.ndarray, grid: Grid, done: Callable[[], None]) -> str:
+        """Writes mask, overlay, probabilities and, last, the report of one case.
+
+        Returns:
+            Why there is no report, if the headers of a DICOM series suit no DICOM mask; the mask stays.
+        """
         save_json(self.out / "settings.json", self.settings)
         labels = self.predictor.written
         with self._probabilities(case, grid) as array, self._maps(grid) as maps:
@@ -198,14 +204,18 @@ class Folder:
                 for number, name in enumerate(self.measures):
                     write_mask(self.out / name / f"{case.name}.nii.gz", maps[..., number], grid)
         write_mask(self.out / "masks" / f"{case.name}.nii.gz", mask, grid)
-        for form in self.dicom:
-            DICOM_MASKS[form](self.out / form / f"{case.name}.dcm", mask, grid, labels)
+        try:
+            for form in self.dicom:
+                DICOM_MASKS[form](self.out / form / f"{case.name}.dcm", mask, grid, labels)
+        except ValueError as error:
+            return str(error)
         window = intensity_window(image[0], self.plan["intensity"][0])
         overlay = draw_case(case.name, image[0], mask, grid.affine, labels, window=window)
         save_png(self.out / "overlays" / f"{case.name}.png", overlay)
         rows = describe_mask(mask, labels, grid)
         sources = [fingerprint(path) for path in case.images]
         save_json(self._report(case), dict(case=case.name, sources=sources, structures=rows, uncertainty=numbers))
+        return ""
 
     def _probabilities(self, case: Case, grid: Grid) -> AbstractContextManager[np.ndarray | None]:
         """Gives the array for the probabilities of a case; None if none are requested."""

@@ -82,8 +82,16 @@ class CrossValidation:
         return (path.parent / read_json(path)["checkpoint"]).is_file()
 
     def is_scored(self, fold: int) -> bool:
-        """Returns whether the held-out cases of a fold have masks and scores."""
-        return self.is_trained(fold) and (self.folder(fold) / "held_out/metrics.json").is_file()
+        """Returns whether the held-out cases of a fold have masks and scores of its checkpoint."""
+        folder = self.folder(fold) / "held_out"
+        if not self.is_trained(fold) or not (folder / "metrics.json").is_file():
+            return False
+        return read_json(folder / "settings.json").get("checkpoints") == [self._checkpoint(fold)]
+
+    def _checkpoint(self, fold: int) -> str:
+        """Returns name and SHA-256 of the checkpoint of a fold."""
+        record = read_json(self.folder(fold) / "trained.json")
+        return f"{record['checkpoint']} {record['sha256']}"
 
     def run(self, fold: int, train: Train, device: torch.device | str = "cpu", stream: TextIO | None = None) -> None:
         """Trains without a fold, segments its cases and scores them; what is done already is not repeated.
@@ -104,6 +112,8 @@ class CrossValidation:
             train(fold, folder)
             checkpoint = folder / Path((folder / "last_checkpoint").read_text().strip()).name
             record = dict(checkpoint=checkpoint.name, sha256=sha256(checkpoint), held_out=[c.name for c in held_out])
+            if (folder / "held_out").is_dir():  # masks of a network that was trained before
+                shutil.rmtree(folder / "held_out")
             save_json(folder / "trained.json", record)
         if not self.is_scored(fold):
             self._score(fold, held_out, device, stream)
@@ -113,7 +123,7 @@ class CrossValidation:
         folder = self.folder(fold)
         record = read_json(folder / "trained.json")
         models = load_segmentors(self.cfg.model, [folder / record["checkpoint"]], device)
-        settings = dict(checkpoints=[f"{record['checkpoint']} {record['sha256']}"])
+        settings = dict(checkpoints=[self._checkpoint(fold)])
         out = Folder(
             folder / "held_out",
             models,
