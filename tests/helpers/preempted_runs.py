@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from vil_dense.mm.datasets.seeding import KeyedInfiniteSampler, KeyedSampler
-from vil_dense.mm.engine.failures import last_checkpoint
+from vil_dense.mm.engine.failures import resume_point
 from vil_dense.mm.engine.hooks.preemption import REQUEUE, PreemptionHook
 from vil_dense.mm.utils.safe_load import install
 
@@ -82,7 +82,7 @@ def runner(
         custom_hooks=[dict(type="StepSeedHook"), Tell(tell)],
         log_processor=dict(by_epoch=epochs),
         randomness=dict(seed=0),
-        load_from=last_checkpoint(str(work_dir)) if resume else None,
+        load_from=resume_point(str(work_dir)) if resume else None,
         resume=resume,
         experiment_name=f"{work_dir.name}_{resume}",
     )

@@ -89,7 +89,7 @@ def test_what_is_refused(made: Path, tmp_path: Path) -> None:
             (made / "first", "p0_b", "folds"),
         ),
         (CONFIG, options(made, load_from=made / "first/fold_0/iter_2.pth"), ("load_from", "model.init_cfg")),
-        (CONFIG, options(made, patient=r"p\d", fold="all"), (made / "first", "p0_a", "p0_b", "patient=")),
+        (CONFIG, options(made, patient=r"p\d", fold="all"), ("p0_a", "p0_b", "patient=")),
         (ROOT / "configs/pretrain/vil-unet3d_mae.py", options(made), ("MaskedVolumeModel", "cascade")),
     ]
     for config, words, names in refused:

@@ -75,7 +75,7 @@ def test_a_fold_that_is_trained_anew_is_scored_anew(study: CrossValidation) -> N
 
 
 def test_predictions_take_finished_folds_alone(study: CrossValidation) -> None:
-    first, second, third = (study.folder(fold) for fold in study.data.splits)
+    first, second, *_ = (study.folder(fold) for fold in study.data.splits)
     (first / "last_checkpoint").write_text("iter_1.pth")
     expected = json.loads((first / "trained.json").read_text())["checkpoint"]
     assert find_runs(study.root)[0] == (first, first / expected)
