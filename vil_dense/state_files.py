@@ -20,6 +20,8 @@ FILLING = ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD")
 """Operations of a pickle that add to a value which is there already, the last that they take."""
 DEEPEST = 60
 """Containers within each other in a checkpoint; those of MMEngine have about 10."""
+PICKLES = 5
+"""Pickles in a file of torch's format before zip archives: magic number, version, system, content, storages."""
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
@@ -71,7 +73,9 @@ def check_archive(path: str | Path) -> None:
     """
     if not zipfile.is_zipfile(path):
         with open(path, "rb") as file:
-            _check_pickle(file)
+            for _ in range(PICKLES):
+                if file.peek(1):
+                    _check_pickle(file)
         return
     with zipfile.ZipFile(path) as records:
         for record in records.infolist():
@@ -86,7 +90,7 @@ def check_archive(path: str | Path) -> None:
 
 
 def _check_pickle(file: IO[bytes]) -> None:
-    """Follows the operations of the first pickle of a file without running any."""
+    """Follows the operations of the next pickle of a file without running any."""
     stack: list[Any] = []  # depth of each value; None is a mark
     memo: dict[Any, int] = {}
     try:

@@ -86,6 +86,18 @@ def test_what_a_hook_puts_in_place_of_an_output_counts(name: str, part: str) -> 
 
 
 @pytest.mark.parametrize("part", IN_BLOCK)
+def test_what_a_replaced_forward_returns_counts(part: str) -> None:
+    """Tests a `forward` that is set on the modules, as accelerate does."""
+    model, x = build("v2", dtype=torch.float64), picture("v2", dtype=torch.float64)
+    expected = copy.deepcopy(model)
+    for module in of_kind(expected.blocks, [part]).values():
+        module.register_forward_hook(lambda module, args, output: 2 * output)
+    for module in of_kind(model.blocks, [part]).values():
+        module.forward = lambda *args, own=module.forward: 2 * own(*args)
+    assert_close(model(x), expected(x), 1e-9)
+
+
+@pytest.mark.parametrize("part", IN_BLOCK)
 def test_backward_hooks_fire_once(part: str) -> None:
     model, fired = build("v2").train(), Counter()
     for name, module in of_kind(model.blocks, [part]).items():

@@ -47,6 +47,13 @@ def test_parts_of_a_small_network(direction: str):
     assert total(parts).parameters == sum(parameter.numel() for parameter in net.parameters())
 
 
+def test_any_dtype_and_a_forward_of_ones_own() -> None:
+    plain, net = small(), small().bfloat16()
+    own = net.blocks[0].forward = lambda x: x
+    assert count(net, (1, 3, 12, 20), "chunkwise") == count(plain, (1, 3, 12, 20), "chunkwise")
+    assert vars(net.blocks[0])["forward"] is own and "forward" not in vars(net.blocks[1])
+
+
 @pytest.mark.parametrize("S", [1, 15, 65])
 @pytest.mark.parametrize("backend", ["parallel", "recurrent"])
 def test_formula_is_what_its_code_multiplies(backend: str, S: int):

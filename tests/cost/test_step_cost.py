@@ -8,6 +8,7 @@ import torch
 from refusals import raises_one_line
 from torch import nn
 
+from vil_dense.backbones import VisionLSTM
 from vil_dense.cost import step_cost
 from vil_dense.cost.memory import HEAP_FACTOR, LiveMemory
 from vil_dense.cost.step_cost import activation_bytes, input_channels, probe_size, stand_in_loss, step_seconds
@@ -60,6 +61,17 @@ def test_large_blocks_are_returned_and_small_ones_leave_gaps() -> None:
         return memory.resident
 
     assert made(1.0) == pytest.approx(HEAP_FACTOR * 4096) and made(mapped_from() / 4096) == 4096
+
+
+def test_compiled_blocks_are_counted_as_eager_ones() -> None:
+    network = VisionLSTM(dim=32, depth=2, patch_size=4, grid=(4, 4))
+
+    def run(model: nn.Module, batch: int, size: tuple[int, ...]) -> torch.Tensor:
+        return model(torch.zeros(batch, 3, *size)).square().mean()
+
+    expected = activation_bytes(network, run, 1, (32, 32), backward=True)
+    assert activation_bytes(network.compile_blocks(), run, 1, (32, 32), backward=True) == expected
+    assert any(getattr(module, "compiled", False) for module in network.modules()), "the network itself stays compiled"
 
 
 def test_a_convolution_holds_a_copy_of_its_largest_tensor() -> None:

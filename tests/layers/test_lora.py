@@ -40,6 +40,13 @@ def test_only_the_adapters_learn_and_merge_into_plain_weights() -> None:
     assert merge_lora(weights).keys() == weights.keys(), "one that is not complete is left to be refused"
 
 
+def test_a_second_adapter_is_refused() -> None:
+    model = build("v2")
+    add_lora(model, 2, 2.0)
+    with raises_one_line(ValueError, "adapters already"):
+        add_lora(model, 2, 2.0)
+
+
 def test_block_diagonal_maps_are_trained_whole() -> None:
     model = build("v2")
     found = add_lora(model, 2, 2.0, ["proj_up", "q_proj"])

@@ -213,6 +213,19 @@ def test_the_better_configuration_and_a_pair_that_is_better_than_both(tmp_path: 
     assert alone.members == [(0,), (1,)] and alone.choose()[0] == (1,), "the better one"
 
 
+def test_pairs_of_tilted_volumes(tmp_path: Path) -> None:
+    """Tests files whose slices are moved along J, as those of a tilted gantry."""
+    masks = [truth(seed) for seed in range(4)]
+    folders = [write_run(tmp_path, name, masks, [one_hot(mask, 0.9) for mask in masks]) for name in "ab"]
+    for path in tmp_path.rglob("*.nii.gz"):
+        image = nibabel.load(path)
+        place = image.affine.copy()
+        place[1, 2] += np.tan(np.deg2rad(15)) * np.linalg.norm(place[:3, 2])
+        write_nifti(path, np.asarray(image.dataobj), place)
+    selection = Selection([read_cross_validation(folder) for folder in folders])
+    assert [float(selection.plain[one].min()) for one in selection.members] == [1.0, 1.0, 1.0]
+
+
 def test_a_choice_is_written_and_read(tmp_path: Path) -> None:
     runs = [finished(tmp_path / "cv", name, [truth(0), truth(1)]) for name in "ab"]
     path = tmp_path / "here/best.json"

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import re
 import struct
 import zipfile
 from collections.abc import Callable
@@ -59,6 +60,19 @@ def nested() -> bytes:
 def allocated() -> bytes:
     """Returns a pickle that asks for 10 GB of zeros."""
     return pickle.dumps(dict(state_dict=dict(a=Reduced(bytearray, (10**10,)))), 2)
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize("content", [nested, allocated])
+def test_so_are_those_of_torchs_old_format(read: Callable, content: Callable[[], bytes], tmp_path: Path) -> None:
+    """Tests a file whose content is its fourth pickle."""
+    path = tmp_path / "a.pth"
+    system = dict(protocol_version=1001, little_endian=True, type_sizes=dict(short=2, int=4, long=4))
+    header = [0x1950A86A20F9469CFC6C, 1001, system]
+    path.write_bytes(b"".join(pickle.dumps(part, 2) for part in header) + content() + pickle.dumps([], 2))
+    with pytest.raises(ValueError, match=r"a\.pth") as error:
+        read(str(path))
+    assert re.search("nests deeper|bytearray", str(error.value.__cause__))
 
 
 @pytest.mark.parametrize("read", READERS)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fold_runs import write_cases
 from mmengine.config import Config
 from refusals import assert_error_line
 from run_command import run_tool as run
@@ -34,6 +35,26 @@ def trained_run(tmp_path: Path) -> Path:
     (folder / "20200101/vis_data").mkdir(parents=True)
     (folder / "20200101/vis_data/scalars.json").write_text("\n".join(map(json.dumps, rows)))
     return folder
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:monai")
+def test_a_bundle_splits_as_its_run(trained_run: Path, tmp_path: Path) -> None:
+    """Tests two cases of each patient, and a run that held out none."""
+    import monai.bundle
+
+    from vil_dense.medical.datalists.datalist import read_datalist
+
+    (config,) = trained_run.glob("*.py")
+    cfg = Config.fromfile(config)
+    cfg.patient, cfg.fold = r"p\d", "all"
+    cfg.dump(config)
+    code, _, error = run("volumes/export_bundle", trained_run, "--out", tmp_path / "bundle")
+    assert code == 0 and "held out no fold" in error
+    data = write_cases(tmp_path / "data", 20)
+    parser = monai.bundle.ConfigParser()
+    parser.read_config(tmp_path / "bundle/configs/train.json")
+    parser["dataset_dir"] = str(data)
+    assert parser.get_parsed_content("cases") == read_datalist(data, patient=r"p\d").split(0)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:monai")

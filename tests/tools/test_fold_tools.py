@@ -105,6 +105,10 @@ def test_folds_of_a_folder_and_subsets(made: Path, tmp_path: Path) -> None:
     code, _, error = run("volumes/evaluate", made / "a.py", out / "masks", data / "labels", "--out", tmp_path / "no")
     assert code == 2
     assert_error_line(error, "--subset")
+    elsewhere = ["--out", tmp_path / "no", "--cfg-options", r"patient='x(\d)'"]
+    code, _, error = run("volumes/evaluate", made / "a.py", made / "a/masks", data / "labels", *elsewhere)
+    assert code != 0 and not (tmp_path / "no").exists()
+    assert_error_line(error, "p0_a", "--cfg-options patient=")
     more = ["--subset", "--out", tmp_path / "part"]
     code, said, error = run("volumes/evaluate", made / "a.py", out / "masks", data / "labels", *more)
     masks = len(list((out / "masks").iterdir()))

@@ -125,7 +125,8 @@ def main() -> int:
         )
         print(write_bundle(Path(args.out), plan, cfg.model.network, network, **options))
         if not isinstance(cfg.get("fold"), int):
-            print("warning: the run held out no fold; evaluate.json scores fold 0, which the network was trained on")
+            words = "the run held out no fold; evaluate.json scores fold 0, which the network was trained on"
+            print(f"warning: {words}", file=sys.stderr)
         print(f"bundle written to {args.out}")
     return 0
 

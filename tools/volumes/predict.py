@@ -11,7 +11,7 @@ it), or with --fold the folder of a data set. Writes to DIR for each case:
 
   masks/NAME.nii.gz         classes on the grid of the image, with its header
   overlays/NAME.png         axial, coronal and sagittal plane with the mask over the image
-  reports/NAME.json         ml, components and "touches the border" of each structure; all cases in volumes.csv
+  reports/NAME.json         ml, components and "touches the border" of each structure; of all in volumes.csv
   report.html               a page that opens from disk: overlays, volumes, uncertainty
   probabilities/NAME.nii.gz with --probabilities: (I, J, K, classes) from 0 to 1, of all classes or of those named
   entropy/NAME.nii.gz       with --uncertainty: entropy of the mean probabilities, 0 (sure) to 1; of several networks

@@ -76,7 +76,8 @@ def count(model: nn.Module, shape: Sequence[int], backend: str = "chunkwise") ->
         raise ValueError(f"no count for the mLSTM backend {backend!r}; known: {', '.join(OPERATORS)}")
     fake, plain = FakeTensorMode(allow_non_fake_inputs=True), sdpa_kernel(SDPBackend.MATH)  # fused ones go uncounted
     with fake, plain, torch.no_grad(), _blocks_left_out(model) as calls, FlopCounterMode(display=False) as counter:
-        model(torch.empty(*shape))
+        first = next(model.parameters())
+        model(torch.empty(*shape, dtype=first.dtype, device=first.device))
     # What FlopCounterMode found, by the path of the module; the model itself goes by the name of its class.
     counted = {path.partition(".")[2]: sum(ops.values()) for path, ops in counter.get_flop_counts().items()}
     parts = {}
@@ -132,13 +133,16 @@ def _blocks_left_out(model: nn.Module) -> Iterator[list[tuple[ViLBlock, tuple[in
 
         return forward
 
+    own = [vars(block).get("forward") for block in blocks]
     for block in blocks:
         block.forward = replacement(block)  # type: ignore[assignment,method-assign]
     try:
         yield calls
     finally:
-        for block in blocks:
+        for block, forward in zip(blocks, own, strict=True):
             del block.forward
+            if forward is not None:
+                block.forward = forward  # type: ignore[method-assign]
 
 
 def _block_macs(block: ViLBlock, shape: tuple[int, ...], backend: str) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from vil_dense.cost.memory import LiveMemory
+from vil_dense.layers.fused import FusedViLLayer
 
 Run = Callable[[nn.Module, int, tuple[int, ...]], Tensor]
 """Types a function of model, batch size and input size, which returns the loss, or the output of a prediction."""
@@ -80,6 +81,9 @@ def activation_bytes(
             x.grad = torch.empty_like(x) if x.requires_grad else None  # gradients are not counted as activations
     # Not `to_empty`: it fails where modules share a weight, as DynUNet's do.
     model = copy.deepcopy(model, empty).train(backward)
+    for module in model.modules():
+        if isinstance(module, FusedViLLayer):
+            module.compiled = False  # torch compiles nothing while tensors are counted
     mixed = torch.autocast("cpu", autocast) if autocast else nullcontext()
     with fake, LiveMemory(ratio) as memory, mixed, torch.set_grad_enabled(backward):
         out = run(model, few, probe)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vil_dense.ops.operators import in_graph
+from vil_dense.ops.operators import in_graph, no_autocast
 
 CONVS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
@@ -123,6 +123,12 @@ def _resize_by_products(embed: Tensor, grid: tuple[int, ...]) -> Tensor:
     """Resizes by one product for each axis, with equal values; torch's bicubic backward on a GPU adds in no fixed
     order."""
     x = embed.float() if embed.dtype in (torch.float16, torch.bfloat16) else embed
+    with no_autocast(embed):
+        return _products(x, grid).to(embed.dtype)
+
+
+def _products(x: Tensor, grid: tuple[int, ...]) -> Tensor:
+    """Multiplies each axis of (1, *grid, C) by the weights of its interpolation."""
     for axis, size in enumerate(grid, start=1):
         before = x.shape[axis]
         if size == before:
@@ -133,4 +139,4 @@ def _resize_by_products(embed: Tensor, grid: tuple[int, ...]) -> Tensor:
         else:
             weights = F.interpolate(eye[None], size, mode="linear")[0].transpose(0, 1)
         x = torch.tensordot(weights, x, ([1], [axis])).movedim(0, axis)
-    return x.to(embed.dtype)
+    return x

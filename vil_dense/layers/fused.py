@@ -110,8 +110,9 @@ def reason_against(layer: ViLLayer) -> str | None:
     """Returns why a layer is computed module by module, or None if it uses the fused form.
 
     The fused form reads the parameters of a scan and does not call its modules. So it steps aside where a call could do
-    something else: a hook, another module (an adapter, a quantised layer), a parameter that is no plain one
-    (parametrised, quantised, or handed in by torch.func.functional_call). Tracers and exporters, too, see the modules.
+    something else: a hook, another module (an adapter, a quantised layer), another `forward`, a parameter that is no
+    plain one (parametrised, quantised, or handed in by torch.func.functional_call). Tracers and exporters, too, see the
+    modules.
     """
     for scan, _ in layer.traversals():
         if scan.backend not in BACKENDS:
@@ -134,7 +135,8 @@ def _is_plain(module: nn.Module, *types: type[nn.Module]) -> bool:
     """Returns whether reading the parameters of a module is as good as calling it."""
     hooked = any(len(getattr(module, hooks)) for hooks in HOOKS)
     parameters = (x for x in module._parameters.values() if x is not None)
-    return type(module) in types and not hooked and all(type(x) in PARAMETERS for x in parameters)
+    replaced = type(module) not in types or "forward" in vars(module)
+    return not replaced and not hooked and all(type(x) in PARAMETERS for x in parameters)
 
 
 def _weights(scan: Scan, order: str) -> CellWeights:

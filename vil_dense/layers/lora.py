@@ -60,10 +60,12 @@ def add_lora(network: nn.Module, rank: int, alpha: float, targets: Sequence[str]
         targets: ends of module names, as in `proj_up` or `layer.qkv`.
 
     Raises:
-        ValueError: a target fits no module; of the default ones, if none does.
+        ValueError: a target fits no module; of the default ones, if none does; or the network has adapters already.
     """
-    network.requires_grad_(False)
     modules = dict(network.named_modules())
+    if any(isinstance(module, LoRALinear) for module in modules.values()):
+        raise ValueError(f"{type(network).__name__} has LoRA adapters already: merge or remove them first")
+    network.requires_grad_(False)
     fits = {target: [name for name in modules if f".{name}".endswith(f".{target}")] for target in targets}
     missing = [target for target, names in fits.items() if not names]
     if missing and (tuple(targets) != TARGETS or len(missing) == len(TARGETS)):

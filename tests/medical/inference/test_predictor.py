@@ -107,6 +107,22 @@ def test_a_dicom_series_gets_masks_in_dicom(predictor: VolumePredictor, tmp_path
     assert "not a DICOM series" in failed["a"]
 
 
+def test_a_series_that_suits_no_structure_set_stops_no_other(tmp_path: Path) -> None:
+    pydicom = pytest.importorskip("pydicom", reason="DICOM structure sets are written by pydicom")
+    pytest.importorskip("SimpleITK", reason="DICOM voxels are read by SimpleITK")
+    for number, name in enumerate("ab"):
+        write_series(tmp_path / f"in/{name}", VOXELS, PLACE, uid=f"1.2.3.{number + 4}")
+    for path in (tmp_path / "in/a").iterdir():
+        header = pydicom.dcmread(path)
+        del header.FrameOfReferenceUID
+        header.save_as(path)
+    folder = Folder(tmp_path / "out", [network()], PLAN, {}, dicom=["rtstruct"])
+    failed = folder.predict_all(folder.survey(find_cases(tmp_path / "in")), io.StringIO())
+    assert [*failed] == ["a"] and "FrameOfReferenceUID" in failed["a"]
+    assert [path.name for path in (tmp_path / "out/reports").iterdir()] == ["b.json"]
+    assert (tmp_path / "out/masks/a.nii.gz").is_file() and (tmp_path / "out/volumes.csv").is_file()
+
+
 def test_a_tilted_gantry(predictor: VolumePredictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests that the mask lies on the slices as they are, and nothing is found beside them."""
     monkeypatch.setattr("vil_dense.medical.inference.probabilities.SLICES", 4)

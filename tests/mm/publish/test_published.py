@@ -74,6 +74,14 @@ def image() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (70, 80, 3), dtype=np.uint8)
 
 
+def test_what_is_published_again_keeps_its_record(published: Path, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        assert run_command(f"publish_model {published} --out {tmp_path}/again.safetensors", patch) == 0
+    first, again = (Segmentor.load(path, device="cpu").trained for path in (published, tmp_path / "again.safetensors"))
+    assert first.metrics and (again.metrics, again.about) == (first.metrics, first.about)
+    assert again.about["licence"] == "apache-2.0"
+
+
 def test_one_file_gives_the_masks_of_the_run(run: Path, published: Path, image: np.ndarray) -> None:
     expected, found = (Segmentor.load(source, device="cpu") for source in (run, published))
     masks = [one.predict(image).mask for one in (expected, found)]

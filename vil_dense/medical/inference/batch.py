@@ -3,7 +3,7 @@
 DIR/masks/NAME.nii.gz, DIR/overlays/NAME.png, on request DIR/probabilities/NAME.nii.gz, DIR/dicom_seg/NAME.dcm,
 DIR/rtstruct/NAME.dcm and the maps of `uncertainty` (DIR/entropy/NAME.nii.gz), and, written last,
 DIR/reports/NAME.json: a case with a report is done. DIR/settings.json says with what it was made, DIR/volumes.csv and
-DIR/uncertainty.csv have all reports.
+DIR/uncertainty.csv have the reports of the cases of the last call.
 """
 
 import hashlib
@@ -246,7 +246,7 @@ class Folder:
         return all((self.out / name).is_file() for name in made) and read_json(path).get("sources") == sources
 
     def _gather(self, cases: Sequence[Case]) -> None:
-        """Writes volumes.csv, and uncertainty.csv where it was measured, from the reports of all finished cases."""
+        """Writes volumes.csv, and uncertainty.csv where it was measured, from the reports of the finished ones."""
         reports = [read_json(self._report(case)) for case in cases if self._is_done(case)]
         rows = [dict(case=report["case"]) | row for report in reports for row in report["structures"]]
         if rows:

@@ -28,7 +28,9 @@ class WindowsToLogits(nn.Module):
 
 
 class PicturesToClasses(nn.Module):
-    """Maps pictures, uint8 RGB, to classes (B, H, W) uint8, counted from 0: scales them, runs the network, decides.
+    """Maps pictures, uint8 RGB, to classes (B, H, W), counted from 0: scales them, runs the network, decides.
+
+    The classes are uint8, and int32 where there are more than 256.
 
     Args:
         network: maps windows to logits.
@@ -61,4 +63,4 @@ class PicturesToClasses(nn.Module):
         logits = self.network((pictures.float() - self.mean) / self.std)
         if self.threshold is not None:
             return (logits[:, 0].sigmoid() > self.threshold).to(torch.uint8)
-        return logits.argmax(1).to(torch.uint8)
+        return logits.argmax(1).to(torch.uint8 if logits.shape[1] <= 256 else torch.int32)

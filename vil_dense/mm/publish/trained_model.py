@@ -102,7 +102,12 @@ def with_checkpoint(cfg: Config, checkpoint: str) -> TrainedModel:
 
 
 def with_record(trained: TrainedModel) -> TrainedModel:
-    """Returns the model with what its run recorded: metrics, protocol, data set, steps, number of parameters."""
+    """Returns the model with what its run recorded: metrics, protocol, data set, steps, number of parameters.
+
+    A published model, which says all that already, is returned as it is.
+    """
+    if trained.about:
+        return trained
     folder, cfg = str(Path(trained.name).parent), trained.cfg
     curves = {name: read_scalars(folder, name) for name in METRICS}
     metrics = {name: curve[trained.step] for name, curve in curves.items() if trained.step in curve}
