@@ -72,7 +72,7 @@ def test_so_are_those_of_torchs_old_format(read: Callable, content: Callable[[],
     path.write_bytes(b"".join(pickle.dumps(part, 2) for part in header) + content() + pickle.dumps([], 2))
     with pytest.raises(ValueError, match=r"a\.pth") as error:
         read(str(path))
-    assert re.search("nests deeper|bytearray", str(error.value.__cause__))
+    assert re.search("nests deeper|bytearray", str(error.value.__context__))
 
 
 @pytest.mark.parametrize("read", READERS)

@@ -18,7 +18,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from vil_dense.mm import Segmentor
 from vil_dense.mm.export.check import check_sizes, compare
-from vil_dense.mm.export.network import PicturesToClasses
 from vil_dense.mm.export.write import FORMATS, LAYOUTS, export
 from vil_dense.mm.publish.published import KEY, describe
 from vil_dense.mm.publish.trained_model import load_trained
@@ -182,13 +181,5 @@ def test_pictures_to_classes(layout: str, run: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_more_classes_than_a_byte_counts() -> None:
-    logits = torch.nn.functional.one_hot(torch.full((1, 2, 3), 299), 300).movedim(-1, 1).float()
-    network = PicturesToClasses(
-        lambda x: logits, torch.zeros(3, 1, 1), torch.ones(3, 1, 1), channels_last=False, bgr=False, threshold=None
-    )
-    assert network(torch.zeros(1, 3, 2, 3, dtype=torch.uint8)).unique().tolist() == [299]
-
-
 def test_a_program_of_torch_export(run: Path, tmp_path: Path) -> None:
     assert len(export(load_trained(run), tmp_path / "a.pt2", format="pt2").agreements) == 5
