@@ -6,6 +6,8 @@ import io
 import json
 import os
 import re
+import weakref
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel
@@ -14,7 +16,7 @@ import pytest
 import torch
 from nifti_files import affine, write_nifti
 from PIL import Image
-from refusals import raises_one_line
+from refusals import assert_one_line, raises_one_line
 from torch import Tensor, nn
 from volume_plans import small_plan
 
@@ -23,7 +25,8 @@ from vil_dense.medical.inference.batch import Folder
 from vil_dense.medical.inference.probabilities import Probabilities
 from vil_dense.medical.inference.report import read_report
 from vil_dense.medical.inference.volume_memory import estimate
-from vil_dense.medical.io.volumes import read_grid
+from vil_dense.medical.io.grid import Grid
+from vil_dense.medical.io.volumes import read_grid, read_image
 
 PLAN = small_plan("organ", "vessel", spacing_mm=(1.0, 1.0, 1.5))
 
@@ -190,6 +193,24 @@ def test_a_bad_case_does_not_stop_the_others(images: Path, tmp_path: Path) -> No
     assert "b.nii.gz is cut off or damaged" in failed["b"] and "d.nii is 4D, 4 x 4 x 4 x 2 voxels" in failed["d"]
     assert [path.name for path in sorted((tmp_path / "out/reports").iterdir())] == ["a.json", "c.json"]
     assert not [name for name in files(tmp_path / "out") if "/b." in name or "part" in name]
+
+
+def test_images_are_read_one_after_another(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests that no image is still held while the next is read, and what is said of one that does not fit."""
+    held: list[weakref.ref] = []
+
+    def read(paths: Sequence[Path], *args: object, **options: object) -> tuple[np.ndarray, Grid]:
+        assert not [image for image in held if image() is not None]
+        if paths[0].name == "c.nii.gz":
+            raise MemoryError
+        image, grid = read_image(paths, *args, **options)
+        held.append(weakref.ref(image))
+        return image, grid
+
+    monkeypatch.setattr("vil_dense.medical.inference.batch.read_image", read)
+    failed, _ = predicted(images, tmp_path / "out")
+    assert [*failed] == ["c"] and len(held) == 2
+    assert_one_line(failed["c"], images / "c.nii.gz", "MemoryError")
 
 
 @pytest.mark.parametrize("call", ["nibabel.save", "os.posix_fallocate"])
