@@ -213,19 +213,28 @@ def test_images_are_read_one_after_another(images: Path, tmp_path: Path, monkeyp
     assert_one_line(failed["c"], images / "c.nii.gz", "MemoryError")
 
 
-@pytest.mark.parametrize("call", ["nibabel.save", "os.posix_fallocate"])
-def test_a_full_disk(call: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests a disk that is full when the mask is written, or when room for the probabilities is asked for."""
+@pytest.mark.parametrize(
+    ("call", "options", "named"),
+    [
+        ("nibabel.save", {}, "masks/a.nii.gz"),
+        ("nibabel.save", dict(uncertainty=True), "entropy/a.nii.gz"),
+        ("vil_dense.medical.inference.probabilities._compress", {}, "probabilities/a.nii.gz"),
+        ("os.posix_fallocate", {}, "probabilities has no room"),
+    ],
+)
+def test_a_full_disk(
+    call: str, options: dict[str, bool], named: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tests a disk that is full when a file is written, or when room for the probabilities is asked for: the message
+    names this file alone."""
 
     def full(*args: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(call, full)
-    written = dict(
-        zip(("nibabel.save", "os.posix_fallocate"), ("masks/a.nii.gz", "probabilities/a.nii.gz"), strict=True)
-    )
-    with raises_one_line(OSError, written[call], "No space left"):
-        predicted(images, tmp_path / "out", probabilities=Probabilities())
+    with raises_one_line(OSError, named, "No space left") as caught:
+        predicted(images, tmp_path / "out", probabilities=Probabilities(), **options)
+    assert str(caught.value).count(str(tmp_path)) == 1
     assert [name for name in files(tmp_path / "out") if not name.startswith("probabilities/a")] == ["settings.json"]
     assert not [name for name in files(tmp_path / "out") if "part" in name]
 
