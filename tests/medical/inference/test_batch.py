@@ -155,7 +155,7 @@ def test_probabilities_lie_on_the_grid_too(images: Path, tmp_path: Path) -> None
     np.testing.assert_array_equal(values.argmax(-1)[sure], mask[sure])
 
 
-def test_uncertainty_is_written_beside_the_masks(images: Path, tmp_path: Path) -> None:
+def test_uncertainty_is_written_beside_the_masks(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
     predicted(images, out, uncertainty=True)
     mask, entropy = (nibabel.load(out / f"{part}/a.nii.gz") for part in ("masks", "entropy"))
@@ -168,6 +168,10 @@ def test_uncertainty_is_written_beside_the_masks(images: Path, tmp_path: Path) -
     assert [row["case"] for row in rows] == ["a", "b", "c"] and [*rows[0]] == ["case", "entropy"]
     assert float(rows[0]["entropy"]) == pytest.approx(values[inside].mean(), abs=1e-5)
     assert read_report(out / "masks", "a")["uncertainty"] == read_report(out / "masks/a.nii.gz", "a")["uncertainty"]
+    with monkeypatch.context() as context:
+        context.chdir(out / "masks")
+        for masks in (Path(), Path("a.nii.gz"), out / "masks"):
+            assert read_report(masks, "a")["uncertainty"]["entropy"] > 0
     assert windows_of_another_run(images, tmp_path / "plain") == 3
     network = Counted()
     (out / "entropy/b.nii.gz").unlink()
