@@ -4,9 +4,9 @@ Command: python tools/volumes/compare.py RUN RUN [RUN ...] [--out FILE.csv]
 
 RUN is a `metrics.csv`, the work folder of a training, a cross-validation, or several of them with commas between them
 (A/fold_0,A/fold_1), whose cases are pooled; a path that exists may have commas itself. Cases of both runs are compared,
-as pairs. Prints for each run and metric the mean over these cases (the value of a case is its mean over structures), the
-mean of the paired differences from the first run, and the two-sided p of Wilcoxon's signed-rank test. --out also writes
-them as a table, with the 95 % bootstrap interval of each difference.
+as pairs. Prints for each run and metric the mean over these cases (the value of a case is its mean over structures),
+the mean of the paired differences from the first run, and the two-sided p of Wilcoxon's signed-rank test. --out also
+writes them as a table, with the 95 % bootstrap interval of each difference.
 """
 
 import csv
