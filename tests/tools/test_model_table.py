@@ -49,7 +49,7 @@ def test_table_2_holds_at_224_px_and_1000_classes():
 
 def test_pictures_of_four_bands_are_counted() -> None:
     options = ["model.backbone.in_channels=4"]
-    done = run_tool("analysis/get_flops", "configs/vil_upernet_images.py", "--shape", 64, "--cfg-options", *options)
+    done = run_tool("analysis/get_flops", "configs/vil_upernet_sample.py", "--shape", 64, "--cfg-options", *options)
     assert done.returncode == 0 and "shape: 1 x 4 x 64 x 64" in done.stdout, done.stderr
 
 
