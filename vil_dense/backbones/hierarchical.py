@@ -16,17 +16,15 @@ published, so that down-projections start as the authors of ViL meant (`by-depth
 save what their backward pass reads (`recompute=False` there), which takes less time; `with_cp=True` saves memory.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from vil_dense.backbones.network import Network, counted_from_start
 from vil_dense.errors import refuse_unknown
 from vil_dense.layers.convolutions import ConvBlock, GridConv
 from vil_dense.layers.sequence import SEQUENCE_BLOCKS, drop_path_rates, sequence_options
-from vil_dense.layers.vil import ViLLayer
 from vil_dense.ops import ORDERS
 
 _3D = dict(ndim=3, in_channels=1)
@@ -53,7 +51,7 @@ def hierarchical_variant(name: str) -> dict[str, Any]:
     return dict(HIERARCHICAL_VARIANTS[name])
 
 
-class HierViL(nn.Module):
+class HierViL(Network):
     """Encodes pictures (B, C_in, H, W) and volumes (B, C_in, D, H, W) of any size in stages of strides 4, 8, 16, 32.
 
     A call returns logits or a vector; `features` returns a map for each stage. The map of a stage with stride s has
@@ -140,37 +138,14 @@ class HierViL(nn.Module):
 
         Stages count from 0, negative ones from the end. Those after the last requested one do not run.
         """
-        wanted = [self.stage_index(index) for index in out_indices]
-        if not wanted:
-            raise ValueError("out_indices has to name at least one stage, got none")
-        if x.ndim != self.ndim + 2 or x.shape[1] != self.in_channels or min(x.shape[1:]) < 1:
-            axes = "B, C, H, W" if self.ndim == 2 else "B, C, D, H, W"
-            wanted_input = f"({axes}) with C = {self.in_channels} and no empty axis"
-            raise ValueError(f"expected an input {wanted_input}, got {tuple(x.shape)}")
+        wanted = counted_from_start(out_indices, self.stages, "stage")
+        self.check_input(x, self.in_channels)
         grid, maps = x.movedim(1, -1), {}
         for index, stage in enumerate(self.stages[: max(wanted) + 1]):
-            grid = stage(grid, self.with_cp and torch.is_grad_enabled())
+            grid = stage(grid, self.run_block)
             if index in wanted:
                 maps[index] = grid.movedim(-1, 1).contiguous()
         return [maps[index] for index in wanted]
-
-    @property
-    def with_cp(self) -> bool:
-        """Returns whether blocks are computed again in the backward pass; their layers then do not recompute."""
-        return self._with_cp
-
-    @with_cp.setter
-    def with_cp(self, value: bool) -> None:
-        self._with_cp = value
-        for module in self.modules():
-            if isinstance(module, ViLLayer):
-                module.recompute = self.recompute and not value
-
-    def stage_index(self, index: int) -> int:
-        """Returns `index` counted from 0; raises ValueError if the stage does not exist."""
-        if not -len(self.stages) <= index < len(self.stages):
-            raise ValueError(f"there is no stage {index}: the network has {len(self.stages)} stages, counted from 0")
-        return index % len(self.stages)
 
 
 class Stage(nn.Module):
@@ -186,12 +161,12 @@ class Stage(nn.Module):
         super().__init__()
         self.entry, self.position, self.blocks = entry, position, nn.ModuleList(blocks)
 
-    def forward(self, x: Tensor, recompute: bool = False) -> Tensor:
+    def forward(self, x: Tensor, run_block: Callable[[nn.Module, Tensor], Tensor]) -> Tensor:
         x = self.entry(x)
         if self.position is not None:
             x = x + self.position(x)
         for block in self.blocks:
-            x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
+            x = run_block(block, x)
         return x
 
 

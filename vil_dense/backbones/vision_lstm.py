@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from vil_dense.backbones.network import Network, counted_from_start
 from vil_dense.errors import refuse_unknown
 from vil_dense.layers.attention import AttentionBlock
 from vil_dense.layers.embed import PatchEmbed, PosEmbed, per_axis
@@ -67,7 +67,7 @@ def variant(name: str) -> dict[str, Any]:
     return dict(VARIANTS[name])
 
 
-class VisionLSTM(nn.Module):
+class VisionLSTM(Network):
     """Encodes pictures (B, C_in, H, W) and volumes (B, C_in, D, H, W) by patches, positions, blocks and a head.
 
     A call returns a vector, logits or a grid; `features` returns maps. The input may have any size: it is padded with
@@ -158,7 +158,7 @@ class VisionLSTM(nn.Module):
         pooling the grid (B, *grid, C)."""
         tokens = self._embed(x)
         for block in self.blocks:
-            tokens = self._run(block, tokens)
+            tokens = self.run_block(block, tokens)
         tokens = self.post_norm(tokens)
         if self.pooling is None:
             return self.head_norm(tokens)
@@ -170,61 +170,27 @@ class VisionLSTM(nn.Module):
 
         Indices count single blocks from 0; negative ones from the end. Blocks after the last requested one do not run.
         """
-        if not isinstance(out_indices, Sequence) or not out_indices:
-            raise ValueError(f"out_indices is a sequence of block numbers, such as (7, 11), got {out_indices!r}")
-        wanted = [self.block_index(index) for index in out_indices]
+        wanted = counted_from_start(out_indices, self.blocks, "block")
         tokens, maps = self._embed(x), {}
         for index, block in enumerate(self.blocks[: max(wanted) + 1]):
-            tokens = self._run(block, tokens)
+            tokens = self.run_block(block, tokens)
             if index in wanted:
                 maps[index] = self._to_map(tokens, x.shape[2:])
         return [maps[index] for index in wanted]
-
-    def __prepare_scriptable__(self) -> None:
-        """Refuses torch.jit.script, which calls this."""
-        raise RuntimeError(
-            "torch.jit.script cannot take a VisionLSTM: use torch.jit.trace(model, example), or torch.export.export"
-        )
 
     def compile_blocks(self) -> "VisionLSTM":
         """Compiles the blocks in place and returns the network; see the function `compile_blocks`."""
         compile_blocks(self)
         return self
 
-    @property
-    def with_cp(self) -> bool:
-        """Returns whether blocks are computed again in the backward pass; their layers then do not recompute."""
-        return self._with_cp
-
-    @with_cp.setter
-    def with_cp(self, value: bool) -> None:
-        self._with_cp = value
-        for module in self.blocks.modules():
-            if isinstance(module, ViLLayer):
-                module.recompute = self.recompute and not value
-
-    def block_index(self, index: int) -> int:
-        """Returns `index` counted from 0; raises ValueError if the block does not exist."""
-        if not -len(self.blocks) <= index < len(self.blocks):
-            raise ValueError(f"there is no block {index}: the network has {len(self.blocks)} blocks, counted from 0")
-        return index % len(self.blocks)
-
     def _embed(self, x: Tensor) -> Tensor:
         if torch.jit.is_tracing() and torch.onnx.is_in_onnx_export():
             raise RuntimeError("torch.onnx.export(dynamo=False) cannot take a VisionLSTM: leave out dynamo=False")
-        channels = self.patch_embed.proj.in_channels
-        if x.ndim != self.ndim + 2 or x.shape[1] != channels or min(x.shape[1:]) < 1:
-            axes = "B, C, H, W" if self.ndim == 2 else "B, C, D, H, W"
-            raise ValueError(f"expected an input ({axes}) with C = {channels} and no empty axis, got {tuple(x.shape)}")
+        self.check_input(x, self.patch_embed.proj.in_channels)
         tokens = self.pos_embed(self.patch_embed(x)).contiguous()
         if self.cls_token is None:
             return tokens
         return insert_cls(tokens.flatten(1, -2), self.cls_token, str(self.pooling))
-
-    def _run(self, block: nn.Module, tokens: Tensor) -> Tensor:
-        if not (self.with_cp and torch.is_grad_enabled()):
-            return block(tokens)
-        return checkpoint(block, tokens, use_reentrant=False)
 
     def _to_map(self, tokens: Tensor, size: Sequence[int]) -> Tensor:
         if self.cls_token is not None:
