@@ -22,7 +22,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from vil_dense.backbones.network import Network, counted_from_start
-from vil_dense.errors import refuse_unknown
+from vil_dense.errors import refuse_other, refuse_unknown
 from vil_dense.layers.convolutions import ConvBlock, GridConv
 from vil_dense.layers.sequence import SEQUENCE_BLOCKS, drop_path_rates, sequence_options
 from vil_dense.ops import ORDERS
@@ -46,8 +46,7 @@ def hierarchical_variant(name: str) -> dict[str, Any]:
     Raises:
         ValueError: unknown name; the known ones are listed.
     """
-    if name not in HIERARCHICAL_VARIANTS:
-        raise ValueError(f"unknown variant {name!r}; known: {', '.join(HIERARCHICAL_VARIANTS)}")
+    refuse_other(name, HIERARCHICAL_VARIANTS, "variant of HierViL")
     return dict(HIERARCHICAL_VARIANTS[name])
 
 
@@ -98,7 +97,9 @@ class HierViL(Network):
         if ndim not in (2, 3):
             raise ValueError(f"expected 2 or 3 axes, got ndim={ndim}")
         self.strides = _check_stages(dims, depths, sequence_strides)
-        _check_block(sequence, options)
+        refuse_other(sequence, SEQUENCE_BLOCKS, "sequence block")
+        known = {*sequence_options(sequence)} - {"layerscale"}
+        refuse_unknown(options, known, f"the sequence block {sequence!r}")
         self.ndim, self.in_channels, self.dims, self.depths = ndim, in_channels, tuple(dims), tuple(depths)
         rates = iter(drop_path_rates(drop_path, sum(depths)))
         orders = [order for order, reading in ORDERS.items() if -reading.fastest_axis <= ndim]
@@ -118,7 +119,8 @@ class HierViL(Network):
                     place += 1
                 else:
                     blocks.append(ConvBlock(dim, ndim=ndim, **shared))
-            self.stages.append(Stage(entry, _depthwise(dim, ndim) if position else None, blocks))
+            depthwise = GridConv(dim, dim, ndim, groups=dim, norm=False) if position else None
+            self.stages.append(Stage(entry, depthwise, blocks))
         self.recompute = options.get("recompute", True)
         self.with_cp = with_cp
         self.head_norm = nn.LayerNorm(dims[-1], eps=1e-6) if head_norm else nn.Identity()
@@ -179,10 +181,6 @@ def _stem(in_channels: int, dim: int, ndim: int) -> nn.Sequential:
     )
 
 
-def _depthwise(dim: int, ndim: int) -> GridConv:
-    return GridConv(dim, dim, ndim, groups=dim, norm=False)
-
-
 def _check_stages(dims: Sequence[int], depths: Sequence[int], sequence_strides: Sequence[int]) -> tuple[int, ...]:
     """Returns the stride of each stage; raises ValueError if the numbers of the stages do not fit together."""
     strides = tuple(4 * 2**index for index in range(len(dims)))
@@ -194,10 +192,3 @@ def _check_stages(dims: Sequence[int], depths: Sequence[int], sequence_strides: 
     if wrong:
         raise ValueError(f"sequence blocks need a width that is a multiple of 8, got {wrong[0]}")
     return strides
-
-
-def _check_block(sequence: str, options: dict[str, Any]) -> None:
-    """Raises ValueError if the block or one of its options is unknown; suggests the nearest known option."""
-    if sequence not in SEQUENCE_BLOCKS:
-        raise ValueError(f"unknown sequence block {sequence!r}; known: {', '.join(SEQUENCE_BLOCKS)}")
-    refuse_unknown(options, {*sequence_options(sequence)} - {"layerscale"}, f"the sequence block {sequence!r}")

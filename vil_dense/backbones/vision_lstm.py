@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from vil_dense.backbones.network import Network, counted_from_start
-from vil_dense.errors import refuse_unknown
+from vil_dense.errors import refuse_other, refuse_unknown
 from vil_dense.layers.attention import AttentionBlock
 from vil_dense.layers.embed import PatchEmbed, PosEmbed, per_axis
 from vil_dense.layers.fused import FusedViLBlock, FusedViLLayer
 from vil_dense.layers.pool import CLS_POOLINGS, POOLINGS, insert_cls, remove_cls
-from vil_dense.layers.vil import ViLBlock, ViLLayer
+from vil_dense.layers.sequence import drop_path_rates, sequence_options
 from vil_dense.ops.compiled import compiler_problem
 
 _BI = ("rows", "rows-reversed")
@@ -60,10 +60,7 @@ def variant(name: str) -> dict[str, Any]:
     Raises:
         ValueError: unknown name; the known ones are listed.
     """
-    if name not in VARIANTS:
-        raise ValueError(
-            f"unknown variant {name!r}; known: {', '.join(VARIANTS)}; hierarchical_variant has those of HierViL"
-        )
+    refuse_other(name, VARIANTS, "variant of VisionLSTM")
     return dict(VARIANTS[name])
 
 
@@ -124,8 +121,8 @@ class VisionLSTM(Network):
         self.ndim = ndim = len(grid)
         if ndim not in (2, 3):
             raise ValueError(f"grid has one number for each axis of a picture (2) or a volume (3), got {tuple(grid)}")
-        if pooling is not None and pooling not in POOLINGS:
-            raise ValueError(f"unknown pooling {pooling!r}; known: {', '.join(POOLINGS)}")
+        if pooling is not None:
+            refuse_other(pooling, POOLINGS, "pooling")
         if num_classes is not None and pooling is None:
             raise ValueError(f"num_classes={num_classes} needs a pooling; known: {', '.join(POOLINGS)}")
         self.dim, self.pooling = dim, pooling
@@ -135,7 +132,7 @@ class VisionLSTM(Network):
         self.patch_embed = PatchEmbed(in_channels, dim, patch, steps, std=0.02 if block == "attention" else None)
         self.pos_embed = PosEmbed(per_axis(grid, ndim, "grid"), dim)
         self.cls_token = nn.Parameter(torch.randn(1, 1, dim) * 0.02) if pooling in CLS_POOLINGS else None
-        rates = [drop_path * (index / max(depth - 1, 1) if drop_path_decay else 1) for index in range(depth)]
+        rates = drop_path_rates(drop_path, depth) if drop_path_decay else [drop_path] * depth
         # With a CLS token the tokens are a sequence, no grid.
         block_ndim = 1 if self.cls_token is not None else ndim
         self.blocks = nn.ModuleList(
@@ -226,9 +223,8 @@ def check_options(options: Mapping[str, Any], block: str, others: Sequence[str] 
     Raises:
         ValueError: a name is unknown; the nearest known one is suggested.
     """
-    if block not in BLOCKS:
-        raise ValueError(f"unknown block {block!r}; known: {', '.join(BLOCKS)}")
-    known = {*_options_of(block), *signature(VisionLSTM).parameters, *others}
+    refuse_other(block, BLOCKS, "block")
+    known = {*sequence_options(block), *signature(VisionLSTM).parameters, *others}
     refuse_unknown(options, known, f"a network with block {block!r}")
 
 
@@ -236,8 +232,7 @@ def _make_block(
     name: str, dim: int, index: int, depth: int, ndim: int, direction: str, options: dict[str, Any]
 ) -> nn.Module:
     """Makes block `index` of `depth`, its orders taken from `direction`."""
-    if direction not in DIRECTIONS:
-        raise ValueError(f"unknown direction {direction!r}; known: {', '.join(DIRECTIONS)}")
+    refuse_other(direction, DIRECTIONS, "direction")
     if name == "vil":
         design = dict(DIRECTIONS[direction])
         if design.pop("alternate", False):
@@ -246,10 +241,3 @@ def _make_block(
             raise ValueError("a CLS token turns the grid into a sequence: it needs conv='causal', got conv='grid'")
         options = dict(options, ndim=ndim, depth=depth, **design)
     return BLOCKS[name](dim, **options)
-
-
-def _options_of(name: str) -> list[str]:
-    """Returns the options that may be passed on to a block: its keywords, less those that the network sets itself."""
-    constructors = {"vil": (ViLBlock, ViLLayer), "attention": (AttentionBlock,)}[name]
-    parameters = [parameter for constructor in constructors for parameter in signature(constructor).parameters]
-    return sorted({*parameters} - {"dim", "ndim", "depth", "orders", "shared", "layer"})

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from vil_dense.errors import refuse_other
+
 DROP_FORMS = ("bernoulli", "subset")
 
 
@@ -33,8 +35,7 @@ class Residual(nn.Module):
         super().__init__()
         if not 0 <= rate < 1:
             raise ValueError(f"a stochastic depth rate lies in [0, 1), got {rate}")
-        if form not in DROP_FORMS:
-            raise ValueError(f"unknown form of stochastic depth {form!r}; known: {', '.join(DROP_FORMS)}")
+        refuse_other(form, DROP_FORMS, "form of stochastic depth")
         self.rate, self.form = rate, form
 
     def forward(self, x: Tensor, branch: Callable[[Tensor], Tensor]) -> Tensor:
