@@ -23,7 +23,9 @@ def test_the_last_class_is_found(classes: int, dtype: torch.dtype) -> None:
 def test_channels_are_not_taken_for_a_size(layout: str) -> None:
     """Tests pictures of more than four channels in a program that was exported for them, at another size."""
     options = dict(channels_last=layout == "NHWC", bgr=False, threshold=None)
-    network = PicturesToClasses(nn.Conv2d(5, 3, 1), torch.zeros(5, 1, 1), torch.full((5, 1, 1), 255.0), **options)
+    largest_of_three = nn.Conv2d(5, 3, 1, bias=False)
+    nn.init.dirac_(largest_of_three.weight)
+    network = PicturesToClasses(largest_of_three, torch.zeros(5, 1, 1), torch.ones(5, 1, 1), **options)
 
     def pictures(batch: int, height: int, width: int) -> Tensor:
         shape = (batch, height, width, 5) if layout == "NHWC" else (batch, 5, height, width)
