@@ -43,7 +43,7 @@ class Residual(nn.Module):
             return x + branch(x)
         B, keep = x.shape[0], 1 - self.rate
         kept = max(int(B * keep), 1)
-        if self.form == "subset" and abs(keep - kept / B) <= 0.01:
+        if self.form == "subset" and B and abs(keep - kept / B) <= 0.01:
             index = torch.randperm(B, device=x.device)[:kept]
             return x.index_add(0, index, branch(x[index]).to(x.dtype), alpha=B / kept)
         mask = x.new_empty(B, *[1] * (x.ndim - 1)).bernoulli_(keep) / keep
