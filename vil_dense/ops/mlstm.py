@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vil_dense.errors import refuse_other
 from vil_dense.ops.chunkwise import mlstm_chunkwise, mlstm_one_segment
+from vil_dense.ops.gpu.mlstm import mlstm_triton
 from vil_dense.ops.operators import no_autocast, register, traced
 from vil_dense.ops.parallel import mlstm_parallel
 from vil_dense.ops.recurrent import mlstm_recurrent
@@ -15,18 +16,11 @@ from vil_dense.ops.recurrent import mlstm_recurrent
 Backend = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, float, bool], Tensor]
 
 
-def _triton(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: float, reverse: bool) -> Tensor:
-    """Imports the kernels at the first call: triton is optional."""
-    from vil_dense.ops.gpu.mlstm import mlstm_triton
-
-    return mlstm_triton(q, k, v, i, f, eps, reverse)
-
-
 BACKENDS: dict[str, Backend] = {
     "recurrent": mlstm_recurrent,
     "parallel": mlstm_parallel,
     "chunkwise": mlstm_chunkwise,
-    "triton": _triton,
+    "triton": mlstm_triton,
 }
 
 OPERATORS = {"chunkwise", "triton"}
