@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+READ_BYTES = 2**20
+"""Bytes of a file that are read at a time: a checkpoint may be larger than the free memory."""
 LARGEST_JSON = 2**28
 """Bytes of the largest JSON file that is read: far more than a list of a million cases."""
 
@@ -82,9 +84,13 @@ def flush(path: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Removes partial files of killed processes from `folder`; no other process may write to it."""
+    """Removes partial files of killed processes from `folder`; no other process may write to it.
+
+    Partial folders stay for the next `whole_folder`, which knows whether their process is still running.
+    """
     for part in folder.glob(".part-*"):
-        part.unlink()
+        if not part.is_dir():
+            part.unlink()
 
 
 def check_regular(path: str | Path) -> None:
@@ -114,14 +120,18 @@ def read_json(path: Path) -> Any:
 
 def sha256(path: Path) -> str:
     """Returns the SHA-256 of the content of a file, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(READ_BYTES):
+            found.update(block)
+    return found.hexdigest()
 
 
 def save_csv(path: Path, rows: Sequence[Mapping[str, Any]], floats: str = ".6g") -> None:
     """Writes a table with the keys of the first row as header; floats have six digits, None is an empty cell."""
 
     def write(part: Path) -> None:
-        with part.open("w", newline="") as file:
+        with part.open("w", newline="", encoding="utf-8") as file:
             table = csv.DictWriter(file, list(rows[0]))
             table.writeheader()
             for row in rows:
@@ -146,12 +156,17 @@ def save_json(path: Path, content: Any) -> None:
 
 
 def describe_skipped(folder: Path, used: Iterable[str | Path], most: int = 3) -> str:
-    """Returns a sentence on the visible files below `folder` that are not among the `used`; empty if there are none."""
+    """Returns a sentence on the visible files below `folder` that are not among the `used`; empty if there are none.
+
+    Files in a hidden folder, as `.git` or `.ipynb_checkpoints`, are not visible.
+    """
     taken = {os.path.abspath(path) for path in used}
     others = sorted(
         path
         for path in folder.rglob("*")
-        if path.is_file() and os.path.abspath(path) not in taken and not path.name.startswith((".", "Thumbs.db"))
+        if path.is_file()
+        and os.path.abspath(path) not in taken
+        and not any(part.startswith((".", "Thumbs.db")) for part in path.relative_to(folder).parts)
     )
     if not others:
         return ""

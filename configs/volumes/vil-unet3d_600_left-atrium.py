@@ -4,7 +4,7 @@ Command:  python tools/dataset_converters/make_left_atrium.py CLONE/data
           python tools/train.py configs/volumes/vil-unet3d_600_left-atrium.py
 Source:   our own recipe; the network is that of the equal budget on the hippocampus.
 Result:   20 held-out cases: Dice 0.880, HD95 6.25 mm, NSD 0.444 at 1 mm; one seed, 6 minutes of one CPU core (float32).
-          Dice 0.008 above its control without blocks, paired over cases, p 0.17.
+          Three seeds: Dice 0.885, its control without blocks 0.877, paired over cases, p 2e-6.
           Per case and curves: configs/results/vil-unet3d_600_left-atrium.
 """
 

@@ -51,6 +51,7 @@ ARGUMENTS = {
     "flops: shape 0": bad("analysis/get_flops {bad}/config.py --shape 0", "--shape", "got 0"),
     "flops: too small": bad("analysis/get_flops {bad}/config.py --shape 1 1", "1 x 1 px", "too small"),
     "flops: too large": bad("analysis/get_flops {bad}/config.py --shape 100000", "--shape", "8192", "got 100000"),
+    "flops: volumes": bad("analysis/get_flops {bad}/volumes.py", "volumes.py", "VolumeSegmentor", "pictures"),
     "sample: -1 pictures": bad("dataset_converters/make_sample --out {out} --train -1", "-1 and 50"),
     "phantom: 0 volumes": bad("dataset_converters/make_phantom --out {out} --val 0", "24 and 0"),
     "tolerance: negative": bad(

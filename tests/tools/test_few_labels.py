@@ -98,6 +98,8 @@ def test_tables_add_up(tmp_path: Path) -> None:
     assert found["groups"] == 4 and found["difference"] == found["low"] == found["high"] == found["least"] == 2.0
     (grouped,) = difference_rows(made_runs(), {f"case_{number}": "p" for number in range(3)})
     assert grouped["groups"] == 2 and grouped["difference"] == pytest.approx(2.0)
+    (grouped,) = difference_rows(made_runs(), {f"case_{number}": "p" for number in (0, 4)})
+    assert grouped["difference"] == pytest.approx(2.0), "a case that one config has alone is in no mean of its patient"
     text = markdown(made_runs(), [found], "mIoU", 2)
     assert "| 5 | 3 | b | 2 | 22.50 | 0.71 |" in text and "| 5 | b | +2.00 | +2.00 to +2.00 | 0.12 |" in text
     save_plot(tmp_path / "labels.png", made_runs(), "mIoU")

@@ -1,6 +1,7 @@
 """Tests the tools of cross-validation through their command lines: pooling, the choice, and predictions with it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import nibabel
@@ -47,6 +48,15 @@ def test_a_choice_is_predicted_with(made: Path, tmp_path: Path) -> None:
     assert lines[-1] == f"choice: {best} (4 cases of 4 patients)"
     content = json.loads(best.read_text())
     assert content["postprocess"] == {} and content["report"]["chosen"] in (["a"], ["b"])
+    shutil.copytree(made / "b", tmp_path / "other/a")
+    namesakes = made / "a", tmp_path / "other/a"
+    code, said, error = run("volumes/find_best", *namesakes, "--out", tmp_path / "namesakes.json")
+    assert code == 0, error
+    firsts = [line.partition(":")[0] for line in said.splitlines()[:2]]
+    assert len({*firsts}) == 2 and all(name.endswith("/a") for name in firsts)
+    code, said, error = run("volumes/find_best", made / "a", made / "a", "--out", tmp_path / "twice.json")
+    assert_error_line(error, made / "a", "once")
+    assert code == 2 and not (tmp_path / "twice.json").exists()
     # a pair with steps, as a larger run may choose it
     pair = tmp_path / "pair.json"
     write_chosen(pair, [read_cross_validation(made / name) for name in "ab"], dict(organ_2=dict(largest=True)), {})

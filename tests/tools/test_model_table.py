@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from config_files import BY_NAME, CLASSIFIERS
 from mmengine.config import Config
+from run_command import run_tool
 
 ROOT = Path(__file__).parents[2]
 TABLE = runpy.run_path(str(ROOT / "tools/analysis/model_table.py"))
@@ -44,6 +45,12 @@ def test_table_2_holds_at_224_px_and_1000_classes():
         448_000_000,
     )
     assert own[-1].startswith("DIFFERS: 7.1M parameters here, 7.3M in the paper; DIFFERS: 1.7 times uni's GMAC here")
+
+
+def test_pictures_of_four_bands_are_counted() -> None:
+    options = ["model.backbone.in_channels=4"]
+    done = run_tool("analysis/get_flops", "configs/vil_upernet_images.py", "--shape", 64, "--cfg-options", *options)
+    assert done.returncode == 0 and "shape: 1 x 4 x 64 x 64" in done.stdout, done.stderr
 
 
 def test_what_differs_is_marked():

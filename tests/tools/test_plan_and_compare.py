@@ -90,6 +90,18 @@ def test_compare_tool(tmp_path: Path) -> None:
     assert_error_line(done.stderr, "metrics.csv")
 
 
+def test_compare_tool_with_a_comma_in_a_path_and_without_scores(tmp_path: Path) -> None:
+    head = "case,structure,outcome,dice,hd95_mm,nsd\n"
+    for run, row in (("lr=1,wd=2", "c,x,both,0.5,1,1"), ("absent", "c,x,absent,,,")):
+        (tmp_path / run).mkdir()
+        (tmp_path / run / "metrics.csv").write_text(head + row)
+    done = run_tool("volumes/compare", tmp_path / "lr=1,wd=2", tmp_path / "lr=1,wd=2")
+    assert done.returncode == 0 and "dice: 0.5000 over 1 cases" in done.stdout
+    done = run_tool("volumes/compare", tmp_path / "lr=1,wd=2", tmp_path / "absent")
+    assert done.returncode == 2
+    assert_error_line(done.stderr, tmp_path / "absent")
+
+
 def test_phantom_tool(tmp_path: Path) -> None:
     said = run_tool("dataset_converters/make_phantom", "--out", tmp_path / "made", "--train", 1, "--val", 1).stdout
     assert "(1 + 1 volumes, classes background, liver" in said

@@ -1,6 +1,7 @@
 """Tests curves of groups of runs: means and deviations over the steps that all runs of a group have."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +32,21 @@ def test_groups(tmp_path: Path) -> None:
     assert "ours: mIoU 4.00 +- 2.83 at step 20, 2 run(s)" in printed
 
 
+def test_a_value_that_is_not_a_number_is_a_gap(tmp_path: Path) -> None:
+    runs = [log(tmp_path / name, {10: value, 20: 2.0}) for name, value in (("a", math.nan), ("b", 1.0))]
+    done = run_tool("analysis/plot_runs", "--group", "x", *runs, "--out", tmp_path / "out")
+    assert done.returncode == 0 and "mIoU 2.00" in done.stdout and (tmp_path / "out/curves.png").is_file()
+    group = json.loads((tmp_path / "out/curves.json").read_text())["groups"]["x"]
+    assert group["runs"][runs[0]] == group["mean"] == [None, 2.0] and group["runs"][runs[1]] == [1.0, 2.0]
+
+
 def test_refused(tmp_path: Path) -> None:
     run = log(tmp_path / "a", {10: 1.0})
     for args, names in (
         (["--group", "x", str(tmp_path / "none")], [tmp_path / "none"]),
         (["--group", "x", run, "--metric", "top1"], [run, "top1"]),
         (["--group", "x"], ["--group", "got x"]),
+        (["--group", "x", run, run], [run, "2 times"]),
     ):
         assert_error_line(run_tool("analysis/plot_runs", *args, "--out", tmp_path / "out").stderr, *names)
     assert not (tmp_path / "out").exists()

@@ -147,6 +147,9 @@ def test_dicom_frames_and_chosen_probabilities(trained: tuple[Path, Path], tmp_p
     four = write_nifti(tmp_path / "four.nii", np.stack([voxels, voxels], axis=-1))
     code, said, _ = run("volumes/predict", *trained, four, "--out", tmp_path / "frames", "--frame", "all")
     assert code == 0 and "2 of 2 volumes segmented" in said
+    masks = tmp_path / "frames/masks"
+    found = runpy.run_path(str(ROOT / "tools/volumes/evaluate.py"))["pairs"](masks, masks, None, None)
+    assert [(pair.image, pair.frame) for pair in found] == [(four, 0), (four, 1)]
 
     for name in ("x_0000", "x_0001", "y_0000", "y_0001"):
         write_nifti(tmp_path / f"channels/{name}.nii", voxels)

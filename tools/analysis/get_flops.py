@@ -58,6 +58,7 @@ def main() -> None:
     from mmengine.registry import MODELS
 
     from vil_dense.cost.flops import count
+    from vil_dense.cost.step_cost import input_channels
     from vil_dense.mm.cli.arguments import read_config, report_errors, sentence
     from vil_dense.mm.engine.resolve.config import resolve_norm
 
@@ -68,14 +69,16 @@ def main() -> None:
         if args.config is None:
             raise ValueError("get_flops needs a config, or --table2")
         cfg = read_config(args)
+        if "plan" in cfg or cfg.get("test_dataloader") is None:
+            raise ValueError(f"{args.config} builds a {cfg.model.type}, and a network that labels pictures is counted")
         tested = [step.size for step in cfg.test_dataloader.dataset.pipeline if "size" in step]  # a classifier's
         size = args.shape or list(cfg.model.data_preprocessor.get("size", tested))
         if len(size) > 2 or not 1 <= min(size) <= max(size) <= MOST:
             got = " ".join(map(str, size))
             raise ValueError(f"--shape takes H W, or one number for both, from 1 to {MOST} px; got {got}")
         resolve_norm(cfg, world_size=1, cuda=False)
-        shape = (1, 3, size[0], size[-1])
         model = MODELS.build(cfg.model).eval()
+        shape = (1, input_channels(model), size[0], size[-1])
         logging.getLogger("torch._subclasses.fake_tensor").disabled = True  # it prints the traceback of an error
         try:
             parts = count(model, shape, args.backend)

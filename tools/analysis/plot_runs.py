@@ -3,10 +3,13 @@
 Command: python tools/analysis/plot_runs.py --group NAME RUN ... [--group NAME RUN ...] --out DIR
 
 RUN is a work folder of tools/train.py; the runs of a group differ in their seed. Writes curves.png (the mean of each
-group and the range of its runs) and curves.json (the values of each run, their mean and standard deviation).
+group and the range of its runs) and curves.json (the values of each run, their mean and standard deviation; null where
+a value is not finite).
 """
 
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +21,8 @@ def read_group(runs: list[str], metric: str) -> dict:
     """Returns the metric of each run at their common steps, its mean and standard deviation (n - 1)."""
     from vil_dense.mm.engine.hooks.reports import read_scalars
 
+    if twice := sorted({run for run in runs if runs.count(run) > 1}):
+        raise ValueError(f"a group takes each run once, got {twice[0]} {runs.count(twice[0])} times")
     curves = {}
     for run in runs:
         if not Path(run).is_dir():
@@ -32,6 +37,15 @@ def read_group(runs: list[str], metric: str) -> dict:
     spread = values.std(0, ddof=1).tolist() if len(runs) > 1 else None
     by_run = {run: row.tolist() for run, row in zip(curves, values, strict=True)}
     return dict(steps=steps, runs=by_run, mean=values.mean(0).tolist(), deviation=spread)
+
+
+def as_json(value: Any) -> Any:
+    """Returns nested lists and dicts in which numbers that are not finite, which JSON does not have, are None."""
+    if isinstance(value, dict):
+        return {key: as_json(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [as_json(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def plot(groups: dict[str, dict], metric: str, path: Path) -> None:
@@ -65,7 +79,7 @@ def main() -> None:
             if not runs or name in groups:
                 raise ValueError(f"--group takes a name of its own and at least one run, got {name} {' '.join(runs)}")
             groups[name] = read_group(runs, args.metric)
-        save_json(args.out / "curves.json", dict(metric=args.metric, groups=groups))
+        save_json(args.out / "curves.json", dict(metric=args.metric, groups=as_json(groups)))
         plot(groups, args.metric, args.out / "curves.png")
         for name, group in groups.items():
             spread = f" +- {group['deviation'][-1]:.2f}" if group["deviation"] else ""

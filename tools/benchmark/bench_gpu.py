@@ -187,8 +187,8 @@ def run_all(args: argparse.Namespace) -> int:
         runs = {name: results(out, name) for name in notes}
         content = {name: dict(seconds=notes[name][0], note=notes[name][1], runs=runs[name]) for name in notes}
         save_json(out / "bench_gpu.json", content)
-        write_whole(out / "bench_gpu.md", partial(Path.write_text, data=gpu_page(content)))
-    print((out / "bench_gpu.md").read_text(), flush=True)
+        write_whole(out / "bench_gpu.md", partial(Path.write_text, data=gpu_page(content), encoding="utf-8"))
+    print((out / "bench_gpu.md").read_text(encoding="utf-8"), flush=True)
     return int(any("failed" in note for _, note in notes.values()))
 
 

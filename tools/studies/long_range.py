@@ -232,7 +232,7 @@ def main() -> None:
 
     def save() -> None:
         save_json(path, content)
-        write_whole(args.out / "long_range.md", lambda part: part.write_text(markdown(content)))
+        write_whole(args.out / "long_range.md", lambda part: part.write_text(markdown(content), encoding="utf-8"))
 
     with report_errors(args.debug):
         content = read_json(path) if path.exists() else dict(runs={}, times={})

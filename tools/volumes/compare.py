@@ -3,10 +3,10 @@
 Command: python tools/volumes/compare.py RUN RUN [RUN ...] [--out FILE.csv]
 
 RUN is a `metrics.csv`, the work folder of a training, a cross-validation, or several of them with commas between them
-(A/fold_0,A/fold_1), whose cases are pooled. Cases of both runs are compared, as pairs. Prints for each run and metric
-the mean over these cases (the value of a case is its mean over structures), the mean of the paired differences from the
-first run, and the two-sided p of Wilcoxon's signed-rank test. --out also writes them as a table,
-with the 95 % bootstrap interval of each difference.
+(A/fold_0,A/fold_1), whose cases are pooled; a path that exists may have commas itself. Cases of both runs are compared,
+as pairs. Prints for each run and metric the mean over these cases (the value of a case is its mean over structures),
+the mean of the paired differences from the first run, and the two-sided p of Wilcoxon's signed-rank test. --out also
+writes them as a table, with the 95 % bootstrap interval of each difference.
 """
 
 import csv
@@ -20,15 +20,18 @@ from vil_dense.files import save_csv
 Cases = dict[str, float]
 
 
-def read_runs(paths: list[Path]) -> dict[str, Cases]:
-    """Reads each metric of each case of several runs, which have no case in common."""
+def read_runs(run: str) -> dict[str, Cases]:
+    """Reads each metric of each case of several runs with commas between them, which have no case in common."""
+    paths = [Path(run)] if Path(run).exists() else [Path(path) for path in run.split(",")]
     pooled: dict[str, Cases] = {}
     for path in paths:
         for metric, cases in read_run(path).items():
             own = pooled.setdefault(metric, {})
             if twice := sorted({*own} & {*cases}):
-                raise ValueError(f"{', '.join(map(str, paths))}: the case {twice[0]} is in several of these runs")
+                raise ValueError(f"{run}: the case {twice[0]} is in several of these runs")
             own |= cases
+    if not pooled["dice"]:
+        raise ValueError(f"{run} has no scores: every structure is absent from truth and prediction of every case")
     return pooled
 
 
@@ -93,7 +96,7 @@ def main() -> None:
     from vil_dense.mm.cli.arguments import report_errors
 
     with report_errors(args.debug):
-        runs = {run: read_runs([Path(path) for path in run.split(",")]) for run in args.runs}
+        runs = {run: read_runs(run) for run in args.runs}
         if len(args.runs) < 2:
             raise ValueError(f"two runs or more are compared, got {args.runs[0]} alone")
         first = runs[args.runs[0]]

@@ -76,9 +76,12 @@ def pairs(
             raise ValueError(f"{labels}: the case {case.name} has no label")
         if case.name not in found:
             raise FileNotFoundError(f"no mask for {label} in {masks}; --subset scores the labels that have one")
-        sources = read_report(masks, case.name).get("sources") or [{}]
-        image = case.images[0] if listed else sources[0].get("path")
-        yield Pair(case.name, found[case.name], label, image and Path(image))
+        if listed:
+            yield Pair(case.name, found[case.name], label, case.images[0], case.frame)
+            continue
+        report = read_report(masks, case.name)
+        image = (report.get("sources") or [{}])[0].get("path")
+        yield Pair(case.name, found[case.name], label, image and Path(image), report.get("frame"))
 
 
 def line(name: str, values: Mapping[str, float | None]) -> str:

@@ -121,7 +121,10 @@ def main() -> int:
         load_exactly(nn.ModuleDict(dict(network=network)), weights, str(checkpoint))
         measured = scores(cfg, checkpoint, (content.get("meta") or {}).get("iter"))
         windows = SlidingWindow.of(plan, cfg.model.get("overlap", 0.5), cfg.model.get("window_batch", 1))
-        texts = {"docs/README.md": card(cfg, checkpoint, measured), "LICENSE": (ROOT / "LICENSE").read_text()}
+        texts = {
+            "docs/README.md": card(cfg, checkpoint, measured),
+            "LICENSE": (ROOT / "LICENSE").read_text(encoding="utf-8"),
+        }
         options: dict[str, Any] = dict(
             windows=windows, training=training(cfg), about=dict(eval_metrics=measured), texts=texts
         )

@@ -26,9 +26,8 @@ def environment() -> dict[str, str]:
             except PackageNotFoundError:
                 continue
     found["system"] = platform.platform()
-    found["processor"] = (
-        f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, {torch.get_num_threads()} threads"
-    )
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found["processor"] = f"{platform.machine()}, {cores} cores, {torch.get_num_threads()} threads"
     if torch.cuda.is_available():
         found["GPU"] = torch.cuda.get_device_name()
         found["most GPU memory"] = f"{torch.cuda.max_memory_allocated() / MEBIBYTE:,.0f} MiB"
@@ -37,8 +36,13 @@ def environment() -> dict[str, str]:
 
 
 def _revision() -> str:
-    """Returns the git revision of this package; empty if it is not in a clone."""
+    """Returns the git revision of this package; empty if it is not in a clone of its own.
+
+    An installed package may lie in the environment of another project, whose clone git would describe.
+    """
     root = Path(vil_dense.__file__).parents[1]
+    if not (root / ".git").exists():
+        return ""
     ask = ["git", "-C", str(root), "describe", "--always", "--dirty"]
     try:
         done = subprocess.run(ask, capture_output=True, text=True, timeout=10, check=True)

@@ -40,9 +40,10 @@ def table_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
 def difference_rows(runs: Sequence[Run], groups: Mapping[str, str]) -> list[dict[str, Any]]:
     """Returns how each config differs from the first one at each share, in pairs by case.
 
-    Only seeds that both have count. The value of a case is its mean over these, and that of a group, as a patient, the
-    mean over its cases; the interval and p are of `paired_difference` over the groups. `least` and `most` are the
-    smallest and the largest difference of the metrics of one seed.
+    Only seeds that both have count, and of each seed only cases whose value both have. The value of a case is its mean
+    over these seeds, and that of a group, as a patient, the mean over its cases; the interval and p are of
+    `paired_difference` over the groups. `least` and `most` are the smallest and the largest difference of the metrics
+    of one seed.
 
     Args:
         runs: of the configs, the first config's first.
@@ -55,13 +56,12 @@ def difference_rows(runs: Sequence[Run], groups: Mapping[str, str]) -> list[dict
         seeds = [seed for name, seed in by_seed if name == config and (first, seed) in by_seed]
         if config == first or not seeds:
             continue
-        sides = [[by_seed[name, seed] for seed in seeds] for name in (first, config)]
-        before, after = (_by_group(side, groups) for side in sides)
-        shared = [name for name in before if name in after]
-        if not shared or all(math.isnan(before[name] - after[name]) for name in shared):
+        pairs = [(by_seed[first, seed], by_seed[config, seed]) for seed in seeds]
+        before, after = (_by_group(values, groups) for values in zip(*(_shared(*pair) for pair in pairs), strict=True))
+        if not before:
             continue
-        paired = paired_difference([before[name] for name in shared], [after[name] for name in shared])
-        gained = [other.value - reference.value for reference, other in zip(*sides, strict=True)]
+        paired = paired_difference([*before.values()], [after[name] for name in before])
+        gained = [other.value - reference.value for reference, other in pairs]
         row = dict(share=share, config=config, reference=first, seeds=len(seeds), groups=paired.cases)
         row |= dict(difference=paired.mean, low=paired.low, high=paired.high, wilcoxon_p=paired.p)
         rows.append(row | dict(least=min(gained), most=max(gained)))
@@ -120,12 +120,16 @@ def _keys(runs: Sequence[Run]) -> list[tuple[float, str]]:
     return sorted({(run.share, run.config) for run in runs}, key=lambda key: (key[0], configs.index(key[1])))
 
 
-def _by_group(runs: Sequence[Run], groups: Mapping[str, str]) -> dict[str, float]:
-    """Returns the mean over cases, and before over the runs, of each group; undefined values are left out."""
+def _shared(first: Run, other: Run) -> tuple[dict[str, float], dict[str, float]]:
+    """Returns the values of the cases of both runs, of those alone in which both are defined."""
+    known = [case for case, value in first.cases.items() if not math.isnan(value + other.cases.get(case, math.nan))]
+    return {case: first.cases[case] for case in known}, {case: other.cases[case] for case in known}
+
+
+def _by_group(runs: Sequence[Mapping[str, float]], groups: Mapping[str, str]) -> dict[str, float]:
+    """Returns the mean over cases, and before over the runs, of each group; `runs` are the values of their cases."""
     values: dict[str, dict[str, list[float]]] = {}
-    for run in runs:
-        for case, value in run.cases.items():
-            found = values.setdefault(groups.get(case, case), {}).setdefault(case, [])
-            found += [] if math.isnan(value) else [value]
-    means = {name: [statistics.mean(own) for own in cases.values() if own] for name, cases in values.items()}
-    return {name: statistics.mean(own) if own else math.nan for name, own in means.items()}
+    for cases in runs:
+        for case, value in cases.items():
+            values.setdefault(groups.get(case, case), {}).setdefault(case, []).append(value)
+    return {name: statistics.mean(map(statistics.mean, own.values())) for name, own in values.items()}

@@ -35,7 +35,7 @@ def paired_difference(first: Sequence[float], other: Sequence[float], seed: int 
     difference = np.asarray(other, dtype=float) - np.asarray(first, dtype=float)
     difference = difference[~np.isnan(difference)]
     if not difference.size:
-        raise ValueError("the runs have no case in common")
+        raise ValueError("the runs have no case in common that has a value in both")
     rng = np.random.default_rng(seed)
     means = [rng.choice(difference, difference.size).mean() for _ in range(RESAMPLES)]
     low, high = np.percentile(means, (2.5, 97.5))

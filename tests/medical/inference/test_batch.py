@@ -6,6 +6,8 @@ import io
 import json
 import os
 import re
+import weakref
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel
@@ -14,7 +16,7 @@ import pytest
 import torch
 from nifti_files import affine, write_nifti
 from PIL import Image
-from refusals import raises_one_line
+from refusals import assert_one_line, raises_one_line
 from torch import Tensor, nn
 from volume_plans import small_plan
 
@@ -23,7 +25,8 @@ from vil_dense.medical.inference.batch import Folder
 from vil_dense.medical.inference.probabilities import Probabilities
 from vil_dense.medical.inference.report import read_report
 from vil_dense.medical.inference.volume_memory import estimate
-from vil_dense.medical.io.volumes import read_grid
+from vil_dense.medical.io.grid import Grid
+from vil_dense.medical.io.volumes import read_grid, read_image
 
 PLAN = small_plan("organ", "vessel", spacing_mm=(1.0, 1.0, 1.5))
 
@@ -152,7 +155,7 @@ def test_probabilities_lie_on_the_grid_too(images: Path, tmp_path: Path) -> None
     np.testing.assert_array_equal(values.argmax(-1)[sure], mask[sure])
 
 
-def test_uncertainty_is_written_beside_the_masks(images: Path, tmp_path: Path) -> None:
+def test_uncertainty_is_written_beside_the_masks(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
     predicted(images, out, uncertainty=True)
     mask, entropy = (nibabel.load(out / f"{part}/a.nii.gz") for part in ("masks", "entropy"))
@@ -165,6 +168,10 @@ def test_uncertainty_is_written_beside_the_masks(images: Path, tmp_path: Path) -
     assert [row["case"] for row in rows] == ["a", "b", "c"] and [*rows[0]] == ["case", "entropy"]
     assert float(rows[0]["entropy"]) == pytest.approx(values[inside].mean(), abs=1e-5)
     assert read_report(out / "masks", "a")["uncertainty"] == read_report(out / "masks/a.nii.gz", "a")["uncertainty"]
+    with monkeypatch.context() as context:
+        context.chdir(out / "masks")
+        for masks in (Path(), Path("a.nii.gz"), out / "masks"):
+            assert read_report(masks, "a")["uncertainty"]["entropy"] > 0
     assert windows_of_another_run(images, tmp_path / "plain") == 3
     network = Counted()
     (out / "entropy/b.nii.gz").unlink()
@@ -192,19 +199,46 @@ def test_a_bad_case_does_not_stop_the_others(images: Path, tmp_path: Path) -> No
     assert not [name for name in files(tmp_path / "out") if "/b." in name or "part" in name]
 
 
-@pytest.mark.parametrize("call", ["nibabel.save", "os.posix_fallocate"])
-def test_a_full_disk(call: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests a disk that is full when the mask is written, or when room for the probabilities is asked for."""
+def test_images_are_read_one_after_another(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests that no image is still held while the next is read, and what is said of one that does not fit."""
+    held: list[weakref.ref] = []
+
+    def read(paths: Sequence[Path], *args: object, **options: object) -> tuple[np.ndarray, Grid]:
+        assert not [image for image in held if image() is not None]
+        if paths[0].name == "c.nii.gz":
+            raise MemoryError
+        image, grid = read_image(paths, *args, **options)
+        held.append(weakref.ref(image))
+        return image, grid
+
+    monkeypatch.setattr("vil_dense.medical.inference.batch.read_image", read)
+    failed, _ = predicted(images, tmp_path / "out")
+    assert [*failed] == ["c"] and len(held) == 2
+    assert_one_line(failed["c"], images / "c.nii.gz", "MemoryError")
+
+
+@pytest.mark.parametrize(
+    ("call", "options", "named"),
+    [
+        ("nibabel.save", {}, "masks/a.nii.gz"),
+        ("nibabel.save", dict(uncertainty=True), "entropy/a.nii.gz"),
+        ("vil_dense.medical.inference.probabilities._compress", {}, "probabilities/a.nii.gz"),
+        ("os.posix_fallocate", {}, "probabilities has no room"),
+    ],
+)
+def test_a_full_disk(
+    call: str, options: dict[str, bool], named: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tests a disk that is full when a file is written, or when room for the probabilities is asked for: the message
+    names this file alone."""
 
     def full(*args: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(call, full)
-    written = dict(
-        zip(("nibabel.save", "os.posix_fallocate"), ("masks/a.nii.gz", "probabilities/a.nii.gz"), strict=True)
-    )
-    with raises_one_line(OSError, written[call], "No space left"):
-        predicted(images, tmp_path / "out", probabilities=Probabilities())
+    with raises_one_line(OSError, named, "No space left") as caught:
+        predicted(images, tmp_path / "out", probabilities=Probabilities(), **options)
+    assert str(caught.value).count(str(tmp_path)) == 1
     assert [name for name in files(tmp_path / "out") if not name.startswith("probabilities/a")] == ["settings.json"]
     assert not [name for name in files(tmp_path / "out") if "part" in name]
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import chromium, measure, screenshot
-from nifti_files import write_nifti
+from nifti_files import affine, write_nifti
 from page_checks import check_page
 from PIL import Image
-from scored_volumes import SHAPE, write_page, write_pairs
+from scored_volumes import PLAN, SHAPE, SPACING, write_page, write_pairs
 
 from vil_dense.files import save_json
 from vil_dense.medical.pages.overlays import draw_case
-from vil_dense.medical.pages.write import SHOWN, save_prediction_page
+from vil_dense.medical.pages.write import SHOWN, draw_pair, save_prediction_page
 from vil_dense.medical.statistics import mean_dice
 
 
@@ -63,6 +63,16 @@ def test_cases_without_a_usable_image_are_drawn_without(tmp_path: Path) -> None:
     assert "case_01" in first and "none.nii.gz" in first and "case_02" in second and "not on one grid" in second
 
 
+def test_a_frame_is_drawn_over_its_own_image(tmp_path: Path) -> None:
+    """Tests the mask of a frame of a series in time: the picture under it is that of the frame, not of the first."""
+    (pair,) = write_pairs(tmp_path, 1)
+    voxels = np.zeros((*SHAPE, 2), np.int16)
+    voxels[..., 1] = 300
+    series = write_nifti(tmp_path / "series.nii.gz", voxels, affine("LPS", SPACING))
+    first, second = (draw_pair(pair._replace(image=series, frame=frame), PLAN, pytest.fail) for frame in (0, 1))
+    assert second.mean() > first.mean() + 50
+
+
 def test_the_volumes_of_a_case(tmp_path: Path) -> None:
     """Tests charts of a structure in one case alone, and of one that is nowhere, without limits of agreement."""
     pairs = write_pairs(tmp_path, 2)[:1]
@@ -104,6 +114,22 @@ def test_a_page_of_predictions(uncertainty: bool, tmp_path: Path) -> None:
     targets = [a["href"] for a in page.all("a")]
     assert all(f"overlays/scan_{number:02}.png" in targets for number in range(SHOWN + 2))
     assert "25.25" in page.text and "settings.json" in targets
+
+
+def test_a_page_of_predictions_with_a_missing_overlay_and_other_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tests a case whose overlay was deleted, which has no picture and no link, and a report of another program."""
+    write_predictions(tmp_path, 3, uncertainty=False)
+    (tmp_path / "overlays/scan_01.png").unlink()
+    save_json(tmp_path / "reports/other.json", [dict(tool="other")])
+    monkeypatch.chdir(tmp_path)
+    page = check_page(save_prediction_page(Path(), "python predict.py"))
+    assert captions(page.all("img")) == ["scan_00", "scan_02"]
+    targets = [a["href"] for a in page.all("a")]
+    assert "overlays/scan_02.png" in targets and "overlays/scan_01.png" not in targets
+    assert "3 cases." in page.text and "scan_01" in page.text and "1.25" in page.text
+    assert f"Predictions in {tmp_path.name}" in page.text
 
 
 @pytest.mark.slow

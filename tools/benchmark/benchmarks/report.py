@@ -167,7 +167,7 @@ def write(found: Result, folder: Path) -> None:
     """Writes JSON, page and plot, each whole or not at all."""
     path = folder / found["mode"]
     save_json(path.with_suffix(".json"), found)
-    write_whole(path.with_suffix(".md"), lambda part: part.write_text(page(found)))
+    write_whole(path.with_suffix(".md"), lambda part: part.write_text(page(found), encoding="utf-8"))
     try:
         write_whole(path.with_suffix(".png"), lambda part: plot(found, part))
     except ModuleNotFoundError as error:

@@ -148,7 +148,7 @@ class Folder:
                 if self.dicom:
                     check_dicom(grids[0])
             except UNREADABLE as error:
-                survey.failed[case.name] = str(error) or type(error).__name__
+                survey.failed[case.name] = _fault(case, error)
             else:
                 survey.grids[case.name] = grids[0]
                 survey.windows[case.name] = sum(
@@ -178,12 +178,13 @@ class Folder:
                     nan = self.plan.get("nan_background")
                     image, grid = read_image(case.images, len(self.plan["channels"]), frame=case.frame, nan=nan)
                 except UNREADABLE as error:
-                    failed[case.name] = str(error)
+                    failed[case.name] = _fault(case, error)
                     progress(done + survey.windows[case.name], total, note)
                 else:
                     report = partial(_report_next, progress, count(done + 1), total, note)
                     if problem := self._write(case, image, grid, report):
                         failed[case.name] = problem
+                    del image  # before the next one is read
                 done += survey.windows[case.name]
         self._gather(survey.cases)
         return failed
@@ -214,7 +215,8 @@ class Folder:
         save_png(self.out / "overlays" / f"{case.name}.png", overlay)
         rows = describe_mask(mask, labels, grid)
         sources = [fingerprint(path) for path in case.images]
-        save_json(self._report(case), dict(case=case.name, sources=sources, structures=rows, uncertainty=numbers))
+        report = dict(case=case.name, sources=sources, frame=case.frame, structures=rows, uncertainty=numbers)
+        save_json(self._report(case), report)
         return ""
 
     def _probabilities(self, case: Case, grid: Grid) -> AbstractContextManager[np.ndarray | None]:
@@ -255,6 +257,11 @@ class Folder:
             empty = dict.fromkeys(self.measures)  # nothing was found, so there is no voxel to average over
             numbers = [dict(case=report["case"]) | (report["uncertainty"] or empty) for report in reports]
             save_csv(self.out / "uncertainty.csv", numbers)
+
+
+def _fault(case: Case, error: Exception) -> str:
+    """Returns a sentence on an image that cannot be read; Python's own MemoryError has no message."""
+    return str(error) or f"{case.images[0]} cannot be read ({type(error).__name__})"
 
 
 def _report_next(progress: Progress, windows: Iterator[int], total: int, note: str) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from vil_dense.cost.memory import GIB
 from vil_dense.medical.data.plan_schema import LABEL_KEYS, Plan
 from vil_dense.medical.inference.uncertainty import uncertainty_maps
 from vil_dense.medical.inference.volume_predictor import PROBABILITY_STEPS, predict
@@ -148,10 +149,19 @@ def mean_mask(
 
 @contextmanager
 def scratch_array(shape: Sequence[int], folder: Path | None, dtype: type = np.uint16) -> Iterator[np.ndarray]:
-    """Gives an array in a file that has no name, and so is gone when the process ends in whatever way."""
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+    """Gives an array in a file that has no name, and so is gone when the process ends in whatever way.
+
+    Raises:
+        OSError: the disk of `folder` (default: that of temporary files) has no room for it.
+    """
+    folder, size = folder or Path(tempfile.gettempdir()), np.dtype(dtype).itemsize * math.prod(shape)
+    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as file:
-        # a full disk says so here, not by a signal when the pages are written
-        os.posix_fallocate(file.fileno(), 0, np.dtype(dtype).itemsize * math.prod(shape))
+        try:
+            # a full disk says so here, not by a signal when the pages are written
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            raise OSError(
+                f"{folder} has no room for {size / GIB:.2f} GiB of temporary data: {error.strerror}"
+            ) from None
         yield np.memmap(file, dtype, "r+", shape=tuple(shape), order="F")

@@ -69,13 +69,10 @@ def probability_file(path: Path, grid: Grid, plan: Plan, chosen: Probabilities) 
     shape = (*grid.shape, len(LabelMap.of(plan).outputs))
     for left in path.parent.glob(f".part-*-{glob.escape(path.name)}*"):  # by a process that was killed
         left.unlink()
-    try:
-        with scratch_array(shape, path.parent) as array:
-            yield array
-            classes = chosen.classes(plan)
-            write_whole(path, lambda part: _compress(part, array, grid, classes, chosen.bits))
-    except OSError as error:
-        raise OSError(f"{path} could not be written: {error.strerror or error}") from error
+    with scratch_array(shape, path.parent) as array:
+        yield array
+        classes = chosen.classes(plan)
+        write_whole(path, lambda part: _compress(part, array, grid, classes, chosen.bits))
 
 
 def _compress(path: Path, array: np.ndarray, grid: Grid, classes: Sequence[int], bits: int) -> None:

@@ -47,6 +47,7 @@ def read_report(masks: Path, case: str) -> dict[str, Any]:
     Args:
         masks: the mask, or the folder of masks; reports lie in the folder `reports` beside it.
     """
+    masks = masks.absolute()  # the parent of "." is "." otherwise
     folder = masks.parent if masks.is_dir() else masks.parent.parent
     path = folder / f"reports/{case}.json"
     content = read_json(path) if path.is_file() else {}

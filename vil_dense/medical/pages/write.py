@@ -10,7 +10,7 @@ from PIL import Image
 
 from vil_dense.files import read_json, save_png
 from vil_dense.medical.data.plan_schema import Plan
-from vil_dense.medical.io.volumes import check_same_grid, read_channels, read_grid, read_label
+from vil_dense.medical.io.volumes import at_frame, check_same_grid, read_channels, read_grid, read_label
 from vil_dense.medical.label_map import LabelMap
 from vil_dense.medical.metrics import Score
 from vil_dense.medical.pages.overlays import draw_comparison
@@ -36,12 +36,13 @@ SHOWN = 24
 
 
 class Pair(NamedTuple):
-    """Stores the files of a case to score: mask, label and, where it is known, the image."""
+    """Stores the files of a case to score: mask, label and, where it is known, the image, or a frame of it."""
 
     name: str
     mask: Path
     label: Path
     image: Path | None = None
+    frame: int | None = None
 
 
 def draw_pair(pair: Pair, plan: Plan, warn: Callable[[str], None]) -> np.ndarray:
@@ -56,7 +57,7 @@ def draw_pair(pair: Pair, plan: Plan, warn: Callable[[str], None]) -> np.ndarray
     image = None
     if pair.image is not None:
         try:
-            source = read_grid(pair.image)
+            source = at_frame(read_grid(pair.image), pair.frame)
             check_same_grid(source, grid)
             channels = np.empty((source.channels, *source.shape), dtype=np.float32)
             read_channels(source, channels, plan.get("nan_background"))
@@ -111,20 +112,25 @@ def save_evaluation_page(
 def save_prediction_page(folder: Path, command_line: str) -> Path:
     """Writes `report.html` to a folder of predictions (`inference.batch.Folder`): pictures, volumes, uncertainty.
 
-    The most uncertain cases come first where uncertainty was measured, else the cases in order of their names.
+    The most uncertain cases come first where uncertainty was measured, else the cases in order of their names. A case
+    whose overlay was deleted has no picture; JSON files of other programs are left out.
 
     Returns:
         The path of the page.
     """
-    reports = [read_json(path) for path in sorted((folder / "reports").glob("*.json"))]
+    found = [read_json(path) for path in sorted((folder / "reports").glob("*.json"))]
+    reports = [report for report in found if isinstance(report, dict) and {"case", "structures"} <= {*report}]
     measures = [*dict.fromkeys(name for report in reports for name in report.get("uncertainty") or {})]
     if measures:
         reports.sort(key=lambda report: -(report.get("uncertainty") or {measures[0]: 1.0})[measures[0]])
+    overlays = {report["case"]: f"overlays/{report['case']}.png" for report in reports}
+    drawn = {case: path for case, path in overlays.items() if (folder / path).is_file()}
+    first_drawn = [report for report in reports if report["case"] in drawn][:SHOWN]
     shown = [
-        Thumbnail(_caption(report), _overlay_uri(folder / f"overlays/{report['case']}.png"), _structure_table(report))
-        for report in reports[:SHOWN]
+        Thumbnail(_caption(report), _overlay_uri(folder / drawn[report["case"]]), _structure_table(report))
+        for report in first_drawn
     ]
-    few = f" The page shows {SHOWN} of them; the table links to the others." if len(reports) > SHOWN else ""
+    few = f" The page shows {SHOWN} of them; the table links to the others." if len(drawn) > SHOWN else ""
     first = " Those of the highest entropy, and those in which nothing was found, come first." if measures else ""
     count = f"{len(reports)} case{'s' * (len(reports) != 1)}"
     lead = [
@@ -135,12 +141,12 @@ def save_prediction_page(folder: Path, command_line: str) -> Path:
         "Pictures": [note("Click a picture to enlarge it and to see the structures of the case."), thumbnails(shown)],
         "Volumes": [
             note("Volumes in ml; the uncertainty is the mean of its map over the voxels of the mask, from 0 to 1."),
-            _volume_table(reports, names, measures),
+            _volume_table(reports, drawn, names, measures),
         ],
         "Run": [command(command_line), facts({name: link(name, name) for name in _tables(folder)})],
         "Environment": [facts(environment())],
     }
-    save_page(folder / "report.html", page(f"Predictions in {folder.name}", lead, sections))
+    save_page(folder / "report.html", page(f"Predictions in {folder.resolve().name}", lead, sections))
     return folder / "report.html"
 
 
@@ -167,13 +173,20 @@ def _structure_table(report: Mapping[str, Any]) -> Markup:
     return table(["structure", "ml", "components", "touches the border"], rows)
 
 
-def _volume_table(reports: Sequence[Mapping[str, Any]], names: Sequence[str], measures: Sequence[str]) -> Markup:
-    """Returns a row for each case: a link to its overlay, the uncertainty, and the ml of each structure."""
+def _volume_table(
+    reports: Sequence[Mapping[str, Any]],
+    drawn: Mapping[str, str],
+    names: Sequence[str],
+    measures: Sequence[str],
+) -> Markup:
+    """Returns a row for each case: a link to its overlay if there is one, the uncertainty, the ml of each structure."""
     rows: list[list[Cell]] = []
     for report in reports:
         unsure = report.get("uncertainty") or {}
         volumes = {row["structure"]: row["ml"] for row in report["structures"]}
         numbers = [f"{unsure[name]:.3f}" if name in unsure else None for name in measures]
-        overlay = link(f"overlays/{report['case']}.png", report["case"])
-        rows.append([overlay, *numbers, *(volumes.get(name) for name in names)])
+        case = report["case"]
+        rows.append(
+            [link(drawn[case], case) if case in drawn else case, *numbers, *(volumes.get(name) for name in names)]
+        )
     return table(["case", *(name.replace("_", " ") for name in measures), *names], rows)
