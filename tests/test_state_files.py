@@ -12,9 +12,13 @@ from small_models import build
 from vil_dense.state_files import read_state, write_state
 
 
+@pytest.mark.parametrize("tied", [False, True], ids=["apart", "tied"])
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_written_files_come_back_and_leave_nothing_beside(tmp_path: Path, suffix: str) -> None:
-    state = build().state_dict()
+def test_written_files_come_back_and_leave_nothing_beside(tmp_path: Path, suffix: str, tied: bool) -> None:
+    model = build()
+    if tied:
+        model.blocks[1].layer = model.blocks[0].layer
+    state = model.state_dict()
     write_state(state, tmp_path / f"new/w{suffix}")
     back = read_state(tmp_path / f"new/w{suffix}")
     assert all(torch.equal(back[key], value) for key, value in state.items()) and len(back) == len(state)

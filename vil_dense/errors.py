@@ -5,7 +5,7 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import NoReturn
@@ -36,6 +36,12 @@ def refuse_unknown(options: Iterable[str], known: Iterable[str], of: str) -> Non
             near = get_close_matches(name, known, 1)
             hint = f" (did you mean {near[0]}?)" if near else ""
             raise ValueError(f"{of} has no option {name!r}{hint}; known: {', '.join(known) or 'none'}")
+
+
+def refuse_other(name: object, known: Collection[str], what: str) -> None:
+    """Raises ValueError if `name` is none of the `known` ones; it calls the name `what` and lists the known ones."""
+    if name not in known:
+        raise ValueError(f"unknown {what} {name!r}; known: {', '.join(known)}")
 
 
 def traceback_hint(log: str | None = None) -> str:

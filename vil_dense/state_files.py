@@ -145,13 +145,28 @@ def check_damage(error: Exception, path: str | Path) -> None:
 
 
 def write_state(state: dict[str, Tensor], path: str | Path, metadata: dict[str, str] | None = None) -> None:
-    """Writes `.safetensors`, with texts in its metadata, or `.pth` as dict(state_dict=...), atomically."""
+    """Writes `.safetensors`, with texts in its metadata, or `.pth` as dict(state_dict=...), atomically.
+
+    Tied weights, which have one memory under several names, are written to `.safetensors` once for each name.
+    """
     path = Path(path)
 
     def write(part: Path) -> None:
         if path.suffix == ".safetensors":
-            safetensors.torch.save_file({k: v.contiguous() for k, v in state.items()}, part, metadata)
+            safetensors.torch.save_file(_untied(state), part, metadata)
         else:
             torch.save(dict(state_dict=state), part)
 
     write_whole(path, write)
+
+
+def _untied(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the tensors, contiguous, each with a memory of its own, which safetensors requires."""
+    memories, untied = set[int](), dict[str, Tensor]()
+    for name, tensor in state.items():
+        memory = tensor.untyped_storage().data_ptr()
+        untied[name] = (
+            tensor.clone(memory_format=torch.contiguous_format) if memory in memories else tensor.contiguous()
+        )
+        memories.add(memory)
+    return untied

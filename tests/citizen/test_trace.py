@@ -1,11 +1,15 @@
 """Tests torch.jit: tracing records plain operators; scripting is refused in a sentence."""
 
 import io
+from collections.abc import Callable
 
 import pytest
 import torch
+from refusals import raises_one_line
 from small_models import MODELS, assert_close, assert_same, build, gradients, picture
 from torch import Tensor, nn
+
+from vil_dense.backbones import HierViL
 
 # Deprecated by torch, yet what many runtimes still read. What a trace fixes is compared below, by its values.
 pytestmark = pytest.mark.filterwarnings(
@@ -93,11 +97,11 @@ def test_the_tracer_checks_itself() -> None:
         assert_close(torch.jit.trace(model, x)(x), model(x))
 
 
-def test_scripting_is_refused_in_one_sentence() -> None:
-    model = build("v2")
-    with pytest.raises(RuntimeError) as refusal:
-        torch.jit.script(model)
-    words = str(refusal.value).strip()
-    assert "\n" not in words and len(words) < 200, words
-    assert "torch.jit.trace" in words or "torch.export" in words, words
-    assert_close(model(picture()), build("v2")(picture()))
+@pytest.mark.parametrize("make", [build, lambda: HierViL(dims=(8, 16), depths=(1, 1), sequence_strides=(8,)).eval()])
+def test_scripting_is_refused_in_one_sentence(make: Callable[[], nn.Module]) -> None:
+    model = make()
+    expected = model(picture())
+    for whole in (model, nn.Sequential(model)):
+        with raises_one_line(RuntimeError, type(model).__name__, "torch.jit.trace"):
+            torch.jit.script(whole)
+    assert_close(model(picture()), expected)

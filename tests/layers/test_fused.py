@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from live_memory import LiveMemory
+from refusals import raises_one_line
 from torch import Tensor, nn
 
 from vil_dense.backbones import DIRECTIONS
@@ -174,6 +175,20 @@ def test_second_derivatives_are_refused() -> None:
     assert gradient.shape == (32,) and model[0].bias.grad is None
     with pytest.raises(RuntimeError, match="no second derivative"):
         gradient.sum().backward()
+
+
+def test_batched_gradients_are_refused_or_right() -> None:
+    """Tests the gradients of several outputs in one call, which the operator cannot take."""
+
+    def found(layer: nn.Module, x: Tensor, vectorize: bool) -> Tensor:
+        return torch.autograd.functional.jacobian(lambda x: layer(x)[0, 0, 0, :3], x, vectorize=vectorize)
+
+    layer, x = FusedViLLayer(16).double(), torch.randn(1, 2, 3, 16, dtype=torch.float64)
+    expected = found(layer, x, False)
+    with raises_one_line(RuntimeError, "torch.func.jacrev"):
+        found(layer, x, True)
+    layer.recompute = False
+    torch.testing.assert_close(found(layer, x, True), expected)
 
 
 def test_second_derivatives_by_a_backend_that_has_them() -> None:

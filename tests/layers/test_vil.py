@@ -1,4 +1,4 @@
-"""Blocks on any grid, in 2D and 3D: initialisation, order, and the mean of stochastic depth."""
+"""Tests blocks on any grid, in 2D and 3D: initialisation, order, and the mean of stochastic depth."""
 
 import math
 import sys
@@ -9,7 +9,7 @@ from refusals import raises_one_line
 
 from vil_dense.layers.fused import FusedViLBlock
 from vil_dense.layers.pool import POOLINGS, insert_cls, remove_cls
-from vil_dense.layers.residual import Residual
+from vil_dense.layers.residual import DROP_FORMS, Residual
 from vil_dense.layers.vil import BlockDiagonalLinear, HeadNorm, ViLBlock, ViLLayer
 
 V1 = dict(conv="causal", conv_kernel=4, bias=False, norm_bias=False)
@@ -155,6 +155,11 @@ def test_stochastic_depth_keeps_the_mean(form: str) -> None:
     kept = (draws[:, :, 0] > 0).sum(1)
     assert (kept == 6).all() if form == "subset" else len(kept.unique()) > 3
     assert torch.equal(residual.eval()(x, lambda x: x + 1), torch.ones(8, 3))
+
+
+@pytest.mark.parametrize("form", DROP_FORMS)
+def test_stochastic_depth_takes_an_empty_batch(form: str) -> None:
+    assert Residual(0.25, form).train()(torch.zeros(0, 3), lambda x: x + 1).shape == (0, 3)
 
 
 def test_subset_form_computes_only_what_it_keeps_and_falls_back() -> None:

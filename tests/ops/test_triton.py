@@ -12,7 +12,7 @@ from mlstm_cases import GATES, TRITON, assert_linear_memory, device_of, hidden_s
 from refusals import raises_one_line
 from torch import Tensor
 
-from vil_dense.ops import mlstm
+from vil_dense.ops import BACKENDS, mlstm
 from vil_dense.ops.gpu import scan
 
 pytestmark = TRITON
@@ -131,7 +131,7 @@ def test_half_precision_is_read_as_it_is(S: int, DH: int, dtype: torch.dtype, ro
     assert_equals_the_recurrence(tensors, bound=rounding, bound_of_gradients=2 * rounding)
 
     taken = []
-    monkeypatch.setattr("vil_dense.ops.gpu.mlstm.mlstm_triton", lambda *inputs: taken.extend(inputs[:5]))
+    monkeypatch.setitem(BACKENDS, "triton", lambda *inputs: taken.extend(inputs[:5]))
     mlstm(*tensors[:5], backend="triton")
     assert [x.dtype for x in taken] == [dtype] * 3 + [torch.float32] * 2
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from vil_dense.backbones.hierarchical import HIERARCHICAL_VARIANTS, HierViL, hierarchical_variant
 from vil_dense.backbones.vision_lstm import VARIANTS, VisionLSTM, variant
+from vil_dense.errors import refuse_other
 
 
 def build_classifier(name: str, **options: Any) -> VisionLSTM | HierViL:
@@ -14,6 +15,5 @@ def build_classifier(name: str, **options: Any) -> VisionLSTM | HierViL:
     """
     if name in HIERARCHICAL_VARIANTS:
         return HierViL(**{**hierarchical_variant(name), **options})
-    if name not in VARIANTS:
-        raise ValueError(f"unknown variant {name!r}; known: {', '.join([*VARIANTS, *HIERARCHICAL_VARIANTS])}")
+    refuse_other(name, (*VARIANTS, *HIERARCHICAL_VARIANTS), "variant")
     return VisionLSTM(**{**variant(name), **options})

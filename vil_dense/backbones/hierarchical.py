@@ -16,17 +16,15 @@ published, so that down-projections start as the authors of ViL meant (`by-depth
 save what their backward pass reads (`recompute=False` there), which takes less time; `with_cp=True` saves memory.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from vil_dense.errors import refuse_unknown
+from vil_dense.backbones.network import Network, counted_from_start
+from vil_dense.errors import refuse_other, refuse_unknown
 from vil_dense.layers.convolutions import ConvBlock, GridConv
 from vil_dense.layers.sequence import SEQUENCE_BLOCKS, drop_path_rates, sequence_options
-from vil_dense.layers.vil import ViLLayer
 from vil_dense.ops import ORDERS
 
 _3D = dict(ndim=3, in_channels=1)
@@ -48,12 +46,11 @@ def hierarchical_variant(name: str) -> dict[str, Any]:
     Raises:
         ValueError: unknown name; the known ones are listed.
     """
-    if name not in HIERARCHICAL_VARIANTS:
-        raise ValueError(f"unknown variant {name!r}; known: {', '.join(HIERARCHICAL_VARIANTS)}")
+    refuse_other(name, HIERARCHICAL_VARIANTS, "variant of HierViL")
     return dict(HIERARCHICAL_VARIANTS[name])
 
 
-class HierViL(nn.Module):
+class HierViL(Network):
     """Encodes pictures (B, C_in, H, W) and volumes (B, C_in, D, H, W) of any size in stages of strides 4, 8, 16, 32.
 
     A call returns logits or a vector; `features` returns a map for each stage. The map of a stage with stride s has
@@ -100,7 +97,9 @@ class HierViL(nn.Module):
         if ndim not in (2, 3):
             raise ValueError(f"expected 2 or 3 axes, got ndim={ndim}")
         self.strides = _check_stages(dims, depths, sequence_strides)
-        _check_block(sequence, options)
+        refuse_other(sequence, SEQUENCE_BLOCKS, "sequence block")
+        known = {*sequence_options(sequence)} - {"layerscale"}
+        refuse_unknown(options, known, f"the sequence block {sequence!r}")
         self.ndim, self.in_channels, self.dims, self.depths = ndim, in_channels, tuple(dims), tuple(depths)
         rates = iter(drop_path_rates(drop_path, sum(depths)))
         orders = [order for order, reading in ORDERS.items() if -reading.fastest_axis <= ndim]
@@ -120,7 +119,8 @@ class HierViL(nn.Module):
                     place += 1
                 else:
                     blocks.append(ConvBlock(dim, ndim=ndim, **shared))
-            self.stages.append(Stage(entry, _depthwise(dim, ndim) if position else None, blocks))
+            depthwise = GridConv(dim, dim, ndim, groups=dim, norm=False) if position else None
+            self.stages.append(Stage(entry, depthwise, blocks))
         self.recompute = options.get("recompute", True)
         self.with_cp = with_cp
         self.head_norm = nn.LayerNorm(dims[-1], eps=1e-6) if head_norm else nn.Identity()
@@ -140,37 +140,14 @@ class HierViL(nn.Module):
 
         Stages count from 0, negative ones from the end. Those after the last requested one do not run.
         """
-        wanted = [self.stage_index(index) for index in out_indices]
-        if not wanted:
-            raise ValueError("out_indices has to name at least one stage, got none")
-        if x.ndim != self.ndim + 2 or x.shape[1] != self.in_channels or min(x.shape[1:]) < 1:
-            axes = "B, C, H, W" if self.ndim == 2 else "B, C, D, H, W"
-            wanted_input = f"({axes}) with C = {self.in_channels} and no empty axis"
-            raise ValueError(f"expected an input {wanted_input}, got {tuple(x.shape)}")
+        wanted = counted_from_start(out_indices, self.stages, "stage")
+        self.check_input(x, self.in_channels)
         grid, maps = x.movedim(1, -1), {}
         for index, stage in enumerate(self.stages[: max(wanted) + 1]):
-            grid = stage(grid, self.with_cp and torch.is_grad_enabled())
+            grid = stage(grid, self.run_block)
             if index in wanted:
                 maps[index] = grid.movedim(-1, 1).contiguous()
         return [maps[index] for index in wanted]
-
-    @property
-    def with_cp(self) -> bool:
-        """Returns whether blocks are computed again in the backward pass; their layers then do not recompute."""
-        return self._with_cp
-
-    @with_cp.setter
-    def with_cp(self, value: bool) -> None:
-        self._with_cp = value
-        for module in self.modules():
-            if isinstance(module, ViLLayer):
-                module.recompute = self.recompute and not value
-
-    def stage_index(self, index: int) -> int:
-        """Returns `index` counted from 0; raises ValueError if the stage does not exist."""
-        if not -len(self.stages) <= index < len(self.stages):
-            raise ValueError(f"there is no stage {index}: the network has {len(self.stages)} stages, counted from 0")
-        return index % len(self.stages)
 
 
 class Stage(nn.Module):
@@ -186,12 +163,12 @@ class Stage(nn.Module):
         super().__init__()
         self.entry, self.position, self.blocks = entry, position, nn.ModuleList(blocks)
 
-    def forward(self, x: Tensor, recompute: bool = False) -> Tensor:
+    def forward(self, x: Tensor, run_block: Callable[[nn.Module, Tensor], Tensor]) -> Tensor:
         x = self.entry(x)
         if self.position is not None:
             x = x + self.position(x)
         for block in self.blocks:
-            x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
+            x = run_block(block, x)
         return x
 
 
@@ -202,10 +179,6 @@ def _stem(in_channels: int, dim: int, ndim: int) -> nn.Sequential:
         nn.GELU(),
         GridConv(half, dim, ndim, stride=2, norm=False),
     )
-
-
-def _depthwise(dim: int, ndim: int) -> GridConv:
-    return GridConv(dim, dim, ndim, groups=dim, norm=False)
 
 
 def _check_stages(dims: Sequence[int], depths: Sequence[int], sequence_strides: Sequence[int]) -> tuple[int, ...]:
@@ -219,10 +192,3 @@ def _check_stages(dims: Sequence[int], depths: Sequence[int], sequence_strides: 
     if wrong:
         raise ValueError(f"sequence blocks need a width that is a multiple of 8, got {wrong[0]}")
     return strides
-
-
-def _check_block(sequence: str, options: dict[str, Any]) -> None:
-    """Raises ValueError if the block or one of its options is unknown; suggests the nearest known option."""
-    if sequence not in SEQUENCE_BLOCKS:
-        raise ValueError(f"unknown sequence block {sequence!r}; known: {', '.join(SEQUENCE_BLOCKS)}")
-    refuse_unknown(options, {*sequence_options(sequence)} - {"layerscale"}, f"the sequence block {sequence!r}")

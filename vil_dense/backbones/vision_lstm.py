@@ -6,14 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from vil_dense.errors import refuse_unknown
+from vil_dense.backbones.network import Network, counted_from_start
+from vil_dense.errors import refuse_other, refuse_unknown
 from vil_dense.layers.attention import AttentionBlock
 from vil_dense.layers.embed import PatchEmbed, PosEmbed, per_axis
 from vil_dense.layers.fused import FusedViLBlock, FusedViLLayer
 from vil_dense.layers.pool import CLS_POOLINGS, POOLINGS, insert_cls, remove_cls
-from vil_dense.layers.vil import ViLBlock, ViLLayer
+from vil_dense.layers.sequence import drop_path_rates, sequence_options
 from vil_dense.ops.compiled import compiler_problem
 
 _BI = ("rows", "rows-reversed")
@@ -60,14 +60,11 @@ def variant(name: str) -> dict[str, Any]:
     Raises:
         ValueError: unknown name; the known ones are listed.
     """
-    if name not in VARIANTS:
-        raise ValueError(
-            f"unknown variant {name!r}; known: {', '.join(VARIANTS)}; hierarchical_variant has those of HierViL"
-        )
+    refuse_other(name, VARIANTS, "variant of VisionLSTM")
     return dict(VARIANTS[name])
 
 
-class VisionLSTM(nn.Module):
+class VisionLSTM(Network):
     """Encodes pictures (B, C_in, H, W) and volumes (B, C_in, D, H, W) by patches, positions, blocks and a head.
 
     A call returns a vector, logits or a grid; `features` returns maps. The input may have any size: it is padded with
@@ -124,8 +121,8 @@ class VisionLSTM(nn.Module):
         self.ndim = ndim = len(grid)
         if ndim not in (2, 3):
             raise ValueError(f"grid has one number for each axis of a picture (2) or a volume (3), got {tuple(grid)}")
-        if pooling is not None and pooling not in POOLINGS:
-            raise ValueError(f"unknown pooling {pooling!r}; known: {', '.join(POOLINGS)}")
+        if pooling is not None:
+            refuse_other(pooling, POOLINGS, "pooling")
         if num_classes is not None and pooling is None:
             raise ValueError(f"num_classes={num_classes} needs a pooling; known: {', '.join(POOLINGS)}")
         self.dim, self.pooling = dim, pooling
@@ -135,7 +132,7 @@ class VisionLSTM(nn.Module):
         self.patch_embed = PatchEmbed(in_channels, dim, patch, steps, std=0.02 if block == "attention" else None)
         self.pos_embed = PosEmbed(per_axis(grid, ndim, "grid"), dim)
         self.cls_token = nn.Parameter(torch.randn(1, 1, dim) * 0.02) if pooling in CLS_POOLINGS else None
-        rates = [drop_path * (index / max(depth - 1, 1) if drop_path_decay else 1) for index in range(depth)]
+        rates = drop_path_rates(drop_path, depth) if drop_path_decay else [drop_path] * depth
         # With a CLS token the tokens are a sequence, no grid.
         block_ndim = 1 if self.cls_token is not None else ndim
         self.blocks = nn.ModuleList(
@@ -158,7 +155,7 @@ class VisionLSTM(nn.Module):
         pooling the grid (B, *grid, C)."""
         tokens = self._embed(x)
         for block in self.blocks:
-            tokens = self._run(block, tokens)
+            tokens = self.run_block(block, tokens)
         tokens = self.post_norm(tokens)
         if self.pooling is None:
             return self.head_norm(tokens)
@@ -170,61 +167,27 @@ class VisionLSTM(nn.Module):
 
         Indices count single blocks from 0; negative ones from the end. Blocks after the last requested one do not run.
         """
-        if not isinstance(out_indices, Sequence) or not out_indices:
-            raise ValueError(f"out_indices is a sequence of block numbers, such as (7, 11), got {out_indices!r}")
-        wanted = [self.block_index(index) for index in out_indices]
+        wanted = counted_from_start(out_indices, self.blocks, "block")
         tokens, maps = self._embed(x), {}
         for index, block in enumerate(self.blocks[: max(wanted) + 1]):
-            tokens = self._run(block, tokens)
+            tokens = self.run_block(block, tokens)
             if index in wanted:
                 maps[index] = self._to_map(tokens, x.shape[2:])
         return [maps[index] for index in wanted]
-
-    def __prepare_scriptable__(self) -> None:
-        """Refuses torch.jit.script, which calls this."""
-        raise RuntimeError(
-            "torch.jit.script cannot take a VisionLSTM: use torch.jit.trace(model, example), or torch.export.export"
-        )
 
     def compile_blocks(self) -> "VisionLSTM":
         """Compiles the blocks in place and returns the network; see the function `compile_blocks`."""
         compile_blocks(self)
         return self
 
-    @property
-    def with_cp(self) -> bool:
-        """Returns whether blocks are computed again in the backward pass; their layers then do not recompute."""
-        return self._with_cp
-
-    @with_cp.setter
-    def with_cp(self, value: bool) -> None:
-        self._with_cp = value
-        for module in self.blocks.modules():
-            if isinstance(module, ViLLayer):
-                module.recompute = self.recompute and not value
-
-    def block_index(self, index: int) -> int:
-        """Returns `index` counted from 0; raises ValueError if the block does not exist."""
-        if not -len(self.blocks) <= index < len(self.blocks):
-            raise ValueError(f"there is no block {index}: the network has {len(self.blocks)} blocks, counted from 0")
-        return index % len(self.blocks)
-
     def _embed(self, x: Tensor) -> Tensor:
         if torch.jit.is_tracing() and torch.onnx.is_in_onnx_export():
             raise RuntimeError("torch.onnx.export(dynamo=False) cannot take a VisionLSTM: leave out dynamo=False")
-        channels = self.patch_embed.proj.in_channels
-        if x.ndim != self.ndim + 2 or x.shape[1] != channels or min(x.shape[1:]) < 1:
-            axes = "B, C, H, W" if self.ndim == 2 else "B, C, D, H, W"
-            raise ValueError(f"expected an input ({axes}) with C = {channels} and no empty axis, got {tuple(x.shape)}")
+        self.check_input(x, self.patch_embed.proj.in_channels)
         tokens = self.pos_embed(self.patch_embed(x)).contiguous()
         if self.cls_token is None:
             return tokens
         return insert_cls(tokens.flatten(1, -2), self.cls_token, str(self.pooling))
-
-    def _run(self, block: nn.Module, tokens: Tensor) -> Tensor:
-        if not (self.with_cp and torch.is_grad_enabled()):
-            return block(tokens)
-        return checkpoint(block, tokens, use_reentrant=False)
 
     def _to_map(self, tokens: Tensor, size: Sequence[int]) -> Tensor:
         if self.cls_token is not None:
@@ -260,9 +223,8 @@ def check_options(options: Mapping[str, Any], block: str, others: Sequence[str] 
     Raises:
         ValueError: a name is unknown; the nearest known one is suggested.
     """
-    if block not in BLOCKS:
-        raise ValueError(f"unknown block {block!r}; known: {', '.join(BLOCKS)}")
-    known = {*_options_of(block), *signature(VisionLSTM).parameters, *others}
+    refuse_other(block, BLOCKS, "block")
+    known = {*sequence_options(block), *signature(VisionLSTM).parameters, *others}
     refuse_unknown(options, known, f"a network with block {block!r}")
 
 
@@ -270,8 +232,7 @@ def _make_block(
     name: str, dim: int, index: int, depth: int, ndim: int, direction: str, options: dict[str, Any]
 ) -> nn.Module:
     """Makes block `index` of `depth`, its orders taken from `direction`."""
-    if direction not in DIRECTIONS:
-        raise ValueError(f"unknown direction {direction!r}; known: {', '.join(DIRECTIONS)}")
+    refuse_other(direction, DIRECTIONS, "direction")
     if name == "vil":
         design = dict(DIRECTIONS[direction])
         if design.pop("alternate", False):
@@ -280,10 +241,3 @@ def _make_block(
             raise ValueError("a CLS token turns the grid into a sequence: it needs conv='causal', got conv='grid'")
         options = dict(options, ndim=ndim, depth=depth, **design)
     return BLOCKS[name](dim, **options)
-
-
-def _options_of(name: str) -> list[str]:
-    """Returns the options that may be passed on to a block: its keywords, less those that the network sets itself."""
-    constructors = {"vil": (ViLBlock, ViLLayer), "attention": (AttentionBlock,)}[name]
-    parameters = [parameter for constructor in constructors for parameter in signature(constructor).parameters]
-    return sorted({*parameters} - {"dim", "ndim", "depth", "orders", "shared", "layer"})

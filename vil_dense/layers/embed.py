@@ -92,51 +92,21 @@ def resize_positions(embed: Tensor, grid: tuple[int, ...]) -> Tensor:
     """Resizes a position embedding, (1, *grid_0, C) -> (1, *grid, C), in its dtype.
 
     The last two axes are resized bicubically (align_corners False, no antialias: as the official code does), the one
-    before them linearly. So a volume's embedding one voxel deep is resized as a picture's.
+    before them linearly. So a volume's embedding one voxel deep is resized as a picture's. Each axis is multiplied by
+    the weights of its interpolation: torch's bicubic backward pass adds in no fixed order on a GPU.
 
     Raises:
         ValueError: the numbers of axes differ.
     """
     if embed.ndim - 2 != len(grid):
         raise ValueError(f"a position embedding of {embed.ndim - 2} axes cannot be resized to the grid {grid}")
-    if not in_graph() and embed.shape[1:-1] == grid:  # a graph resizes in any case, so that it serves all sizes
-        return embed
-    if torch.are_deterministic_algorithms_enabled():
-        return _resize_by_products(embed, grid)
-    x = embed.movedim(-1, 1)
-    if x.dtype in (torch.float16, torch.bfloat16):
-        x = x.float()
-    if len(grid) == 1:
-        x = F.interpolate(x, grid, mode="linear")
-    elif len(grid) == 2:
-        x = F.interpolate(x, grid, mode="bicubic")
-    else:
-        dim, depth = x.shape[1:3]
-        if in_graph() or x.shape[3:] != grid[1:]:
-            x = F.interpolate(x.flatten(1, 2), grid[1:], mode="bicubic").unflatten(1, (dim, depth))
-        if in_graph() or depth != grid[0]:
-            x = F.interpolate(x.flatten(3), (grid[0], grid[1] * grid[2]), mode="bilinear").unflatten(3, grid[1:])
-    return x.movedim(1, -1).to(embed.dtype)
-
-
-def _resize_by_products(embed: Tensor, grid: tuple[int, ...]) -> Tensor:
-    """Resizes by one product for each axis, with equal values; torch's bicubic backward on a GPU adds in no fixed
-    order."""
     x = embed.float() if embed.dtype in (torch.float16, torch.bfloat16) else embed
     with no_autocast(embed):
-        return _products(x, grid).to(embed.dtype)
-
-
-def _products(x: Tensor, grid: tuple[int, ...]) -> Tensor:
-    """Multiplies each axis of (1, *grid, C) by the weights of its interpolation."""
-    for axis, size in enumerate(grid, start=1):
-        before = x.shape[axis]
-        if size == before:
-            continue
-        eye = torch.eye(before, dtype=x.dtype, device=x.device)
-        if len(grid) > 1 and axis >= len(grid) - 1:
-            weights = F.interpolate(eye[None, None], (size, before), mode="bicubic")[0, 0]
-        else:
-            weights = F.interpolate(eye[None], size, mode="linear")[0].transpose(0, 1)
-        x = torch.tensordot(weights, x, ([1], [axis])).movedim(0, axis)
-    return x
+        for axis, (before, size) in enumerate(zip(embed.shape[1:-1], grid, strict=True), start=1):
+            if not in_graph() and size == before:  # a graph resizes in any case, so that it serves all sizes
+                continue
+            eye = torch.eye(before, dtype=x.dtype, device=x.device)
+            mode = "bicubic" if len(grid) > 1 and axis >= len(grid) - 1 else "bilinear"
+            weights = F.interpolate(eye[None, None], (size, before), mode=mode)[0, 0]
+            x = torch.tensordot(weights, x, ([1], [axis])).movedim(0, axis)
+    return x.to(embed.dtype)

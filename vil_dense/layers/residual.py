@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from vil_dense.errors import refuse_other
+
 DROP_FORMS = ("bernoulli", "subset")
 
 
@@ -33,8 +35,7 @@ class Residual(nn.Module):
         super().__init__()
         if not 0 <= rate < 1:
             raise ValueError(f"a stochastic depth rate lies in [0, 1), got {rate}")
-        if form not in DROP_FORMS:
-            raise ValueError(f"unknown form of stochastic depth {form!r}; known: {', '.join(DROP_FORMS)}")
+        refuse_other(form, DROP_FORMS, "form of stochastic depth")
         self.rate, self.form = rate, form
 
     def forward(self, x: Tensor, branch: Callable[[Tensor], Tensor]) -> Tensor:
@@ -42,7 +43,7 @@ class Residual(nn.Module):
             return x + branch(x)
         B, keep = x.shape[0], 1 - self.rate
         kept = max(int(B * keep), 1)
-        if self.form == "subset" and abs(keep - kept / B) <= 0.01:
+        if self.form == "subset" and B and abs(keep - kept / B) <= 0.01:
             index = torch.randperm(B, device=x.device)[:kept]
             return x.index_add(0, index, branch(x[index]).to(x.dtype), alpha=B / kept)
         mask = x.new_empty(B, *[1] * (x.ndim - 1)).bernoulli_(keep) / keep

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from inspect import signature
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -41,28 +40,12 @@ class GatedConvBlock(nn.Module):
         return self.layerscale(self.proj_down(u * F.silu(z)))
 
 
-def _vil(dim: int, ndim: int, order: str, **options: Any) -> nn.Module:
-    return FusedViLBlock(dim, ndim=ndim, orders=(order,), **options)
-
-
-def _identity(dim: int, ndim: int, order: str, **options: Any) -> nn.Module:
-    return nn.Identity()
-
-
-def _dwconv(dim: int, ndim: int, order: str, **options: Any) -> nn.Module:
-    return GatedConvBlock(dim, ndim=ndim, **options)
-
-
-def _attention(dim: int, ndim: int, order: str, **options: Any) -> nn.Module:
-    # With this MLP the block has 6 C^2 parameters and 4 heads, as ViL has.
-    return AttentionBlock(dim, **{"num_heads": 4, "mlp_ratio": 1, **options})
-
-
 SEQUENCE_BLOCKS: dict[str, Callable[..., nn.Module]] = {
-    "vil": _vil,
-    "identity": _identity,
-    "dwconv": _dwconv,
-    "attention": _attention,
+    "vil": lambda dim, ndim, order, **options: FusedViLBlock(dim, ndim=ndim, orders=(order,), **options),
+    "identity": lambda dim, ndim, order, **options: nn.Identity(),
+    "dwconv": lambda dim, ndim, order, **options: GatedConvBlock(dim, ndim=ndim, **options),
+    # With this MLP the block has 6 C^2 parameters and 4 heads, as ViL has.
+    "attention": lambda dim, ndim, order, **options: AttentionBlock(dim, **dict(num_heads=4, mlp_ratio=1) | options),
 }
 """Constructors (dim, ndim, order, **options) of blocks by name; `identity` stands for no block."""
 

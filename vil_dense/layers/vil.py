@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vil_dense.errors import refuse_other
 from vil_dense.layers.embed import CONVS
 from vil_dense.layers.residual import LayerScale, Residual
 from vil_dense.ops import check_order, mlstm, to_grid, to_sequence, usable_backend
@@ -96,9 +97,10 @@ class Scan(nn.Module):
         c = F.silu(self.convolve(u, order))
         q, k, v = self.q_proj(c), self.k_proj(c), self.v_proj(u)
         i, f = self.gates(q, k, v)
-        q, k, v, i, f = (split_heads(to_sequence(x, order)) for x in (q, k, v, i, f))
+        sequences = (to_sequence(x, order) for x in (q, k, v, i, f))
+        q, k, v, i, f = (x.unflatten(-1, (NUM_HEADS, -1)).transpose(1, 2) for x in sequences)  # (B, NH, S, DH)
         h = mlstm(q, k, v, i.squeeze(-1), f.squeeze(-1), backend=self.backend)
-        h = to_grid(merge_heads(h), order, grid)
+        h = to_grid(h.transpose(1, 2).flatten(2), order, grid)
         return (self.outnorm(h) + self.skip * c).to(u.dtype)
 
     def convolve(self, u: Tensor, order: str) -> Tensor:
@@ -114,16 +116,6 @@ class Scan(nn.Module):
         with no_autocast(q):
             qkv = torch.cat([q, k, v], -1).to(self.skip.dtype)
             return self.igate(qkv), self.fgate(qkv)
-
-
-def split_heads(x: Tensor) -> Tensor:
-    """Splits channels into heads: (B, S, NH * DH) -> (B, NH, S, DH)."""
-    return x.unflatten(-1, (NUM_HEADS, -1)).transpose(1, 2)
-
-
-def merge_heads(x: Tensor) -> Tensor:
-    """Joins the channels of all heads: (B, NH, S, DH) -> (B, S, NH * DH)."""
-    return x.transpose(1, 2).flatten(2)
 
 
 class ViLLayer(nn.Module):
@@ -174,14 +166,10 @@ class ViLLayer(nn.Module):
         E = inner_dim or 2 * dim
         if E % (NUM_HEADS * QKV_BLOCK):
             raise ValueError(f"the inner width must be a multiple of {NUM_HEADS * QKV_BLOCK}, got {E}")
-        if conv not in CONV_KINDS:
-            raise ValueError(f"unknown convolution {conv!r}; known: {', '.join(CONV_KINDS)}")
+        refuse_other(conv, CONV_KINDS, "convolution")
         if conv == "grid" and conv_kernel % 2 == 0:
             raise ValueError(f"a convolution on the grid needs an odd kernel, got {conv_kernel}")
-        if down_init not in DOWN_INITS:
-            raise ValueError(
-                f"unknown initialisation of the down-projection {down_init!r}; known: {', '.join(DOWN_INITS)}"
-            )
+        refuse_other(down_init, DOWN_INITS, "initialisation of the down-projection")
         for order in orders:
             check_order(order, ndim)
         self.orders, self.recompute = tuple(orders), recompute

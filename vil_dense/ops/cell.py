@@ -26,6 +26,7 @@ from vil_dense.ops.chunkwise import (
     scan_order,
 )
 from vil_dense.ops.compiled import compiled
+from vil_dense.ops.gpu.projected import cell_triton, cell_triton_gradients
 from vil_dense.ops.linear import linear
 from vil_dense.ops.mlstm import EPS, widen
 from vil_dense.ops.operators import register
@@ -83,8 +84,6 @@ def cell(
     if down is not None:
         down, down_bias = down.to(up.dtype), None if down_bias is None else down_bias.to(up.dtype)
     if backend == "triton":
-        from vil_dense.ops.gpu.projected import cell_triton
-
         y = cell_triton(up, weights, reverse)
         return y if down is None else F.linear(y, down, down_bias)
     groups = 1 if on_gpu(up) else -(-up.shape[:-1].numel() // segment_tokens())
@@ -105,8 +104,6 @@ def _gradients(gradient: Tensor, up: Tensor, *args: Any) -> list[Tensor] | None:
     *parameters, down, down_bias, reverse, backend, _ = args
     if backend != "triton":
         return None
-    from vil_dense.ops.gpu.projected import cell_triton_gradients
-
     return cell_triton_gradients(gradient, up, CellWeights(*parameters), down, down_bias, reverse)
 
 
@@ -197,16 +194,12 @@ def convolve(u: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     A kernel (E, 1, k) runs along the sequence of tokens, others over the grid.
     """
     weight, bias = weight.to(u.dtype), None if bias is None else bias.to(u.dtype)
+    x = u
     if weight.ndim == 3:  # as a picture of one row: conv1d does not keep channels last
-        row, weight = u.flatten(1, -2).unsqueeze(1), weight.unsqueeze(2)
-        return _depthwise(row, weight, bias).view(u.shape)
-    return _depthwise(u, weight, bias)
-
-
-def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        x, weight = u.flatten(1, -2).unsqueeze(1), weight.unsqueeze(2)
     function = {4: F.conv2d, 5: F.conv3d}[weight.ndim]
     padding = [size // 2 for size in weight.shape[2:]]
-    return function(x.movedim(-1, 1), weight, bias, padding=padding, groups=x.shape[-1]).movedim(1, -1)
+    return function(x.movedim(-1, 1), weight, bias, padding=padding, groups=x.shape[-1]).movedim(1, -1).view(u.shape)
 
 
 def gate_preactivations(u: Tensor, c: Tensor, maps: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,9 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
+from vil_dense.errors import refuse_other
 from vil_dense.ops.chunkwise import mlstm_chunkwise, mlstm_one_segment
+from vil_dense.ops.gpu.mlstm import mlstm_triton
 from vil_dense.ops.operators import no_autocast, register, traced
 from vil_dense.ops.parallel import mlstm_parallel
 from vil_dense.ops.recurrent import mlstm_recurrent
@@ -14,29 +16,15 @@ from vil_dense.ops.recurrent import mlstm_recurrent
 Backend = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, float, bool], Tensor]
 
 
-def _triton(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, eps: float, reverse: bool) -> Tensor:
-    """Imports the kernels at the first call: triton is optional."""
-    from vil_dense.ops.gpu.mlstm import mlstm_triton
-
-    return mlstm_triton(q, k, v, i, f, eps, reverse)
-
-
 BACKENDS: dict[str, Backend] = {
     "recurrent": mlstm_recurrent,
     "parallel": mlstm_parallel,
     "chunkwise": mlstm_chunkwise,
-    "triton": _triton,
+    "triton": mlstm_triton,
 }
 
 OPERATORS = {"chunkwise", "triton"}
 """Backends that run as one operator of torch, `torch.ops.vil_dense.mlstm`; tracers see plain operators instead."""
-
-SAVES = {"triton"}
-"""Backends of `OPERATORS` that save what their own backward pass reads. Within a graph of torch.compile the operator
-computes it again; eager code calls them as they are."""
-
-TAKES_HALF = {"triton"}
-"""Backends that read q, k and v in half precision; for the others they are widened."""
 
 EPS = 1e-6
 """Added to the normaliser in all published models."""
@@ -49,10 +37,8 @@ def resolve_backend(backend: str) -> str:
     Raises:
         ValueError: the name is not known.
     """
-    name = "chunkwise" if backend == "auto" else backend
-    if name not in BACKENDS:
-        raise ValueError(f"unknown mLSTM backend {backend!r}; known: auto, {', '.join(BACKENDS)}")
-    return name
+    refuse_other(backend, ("auto", *BACKENDS), "mLSTM backend")
+    return "chunkwise" if backend == "auto" else backend
 
 
 def usable_backend(backend: str) -> str:
@@ -105,7 +91,8 @@ def mlstm(
     if q.ndim != 4 or not (q.shape == k.shape == v.shape) or not (i.shape == f.shape == q.shape[:3]) or q.shape[2] < 1:
         shapes = ", ".join(f"{name} {tuple(t.shape)}" for name, t in zip("qkvif", (q, k, v, i, f), strict=True))
         raise ValueError(f"mlstm expects q, k, v (B, NH, S, DH) and i, f (B, NH, S) with S >= 1; got {shapes}")
-    if name in OPERATORS and not traced() and (name not in SAVES or torch.compiler.is_compiling()):
+    # Eager code calls triton as it is: it saves what its backward pass reads, which an operator computes again.
+    if name in OPERATORS and not traced() and (name != "triton" or torch.compiler.is_compiling()):
         return mlstm_operator(q, k, v, i, f, reverse, name, eps)
     with no_autocast(q):
         return _compute(q, k, v, i, f, reverse, name, eps)
@@ -114,7 +101,7 @@ def mlstm(
 def _compute(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, reverse: bool, backend: str, eps: float) -> Tensor:
     dtype = _output_dtype(q)
     i, f = widen(i, dtype), widen(f, dtype)
-    if backend not in TAKES_HALF or not {q.dtype, k.dtype, v.dtype} <= {torch.bfloat16, torch.float16}:
+    if backend != "triton" or not {q.dtype, k.dtype, v.dtype} <= {torch.bfloat16, torch.float16}:  # which it reads
         q, k, v = (widen(x, dtype) for x in (q, k, v))
     function = mlstm_one_segment if backend == "chunkwise" and traced() else BACKENDS[backend]
     return function(q, k, v, i, f, eps, reverse)

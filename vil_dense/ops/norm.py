@@ -6,26 +6,18 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from vil_dense.ops.gpu.norm import norm_backward, norm_forward
 from vil_dense.ops.operators import register
-
-
-def norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, dtype: torch.dtype) -> Tensor:
-    """Normalises the last axis of x, (..., C), in float32, and returns it in `dtype`; see `gpu.norm`."""
-    from vil_dense.ops.gpu.norm import norm_forward
-
-    return norm_forward(x, weight, bias, eps, dtype)
 
 
 def _gradients(
     gradient: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, dtype: torch.dtype
 ) -> list[Tensor]:
-    from vil_dense.ops.gpu.norm import norm_backward
-
     return norm_backward(gradient, None, x, weight, bias, eps)
 
 
-norm_operator = register("norm", norm, lambda x, *args: x.new_empty(x.shape, dtype=args[-1]), _gradients)
-"""`norm` as one node for torch.compile."""
+norm_operator = register("norm", norm_forward, lambda x, *args: x.new_empty(x.shape, dtype=args[-1]), _gradients)
+"""`gpu.norm.norm_forward` as one node for torch.compile."""
 
 
 def norm_beside_residual(
@@ -47,13 +39,11 @@ class _NormBesideResidual(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(x, weight, bias)
         ctx.eps = eps
-        return x.view_as(x), norm(x, weight, bias, eps, dtype)
+        return x.view_as(x), norm_forward(x, weight, bias, eps, dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dx: Tensor, dy: Tensor) -> tuple[Tensor | None, ...]:
-        from vil_dense.ops.gpu.norm import norm_backward
-
         x, weight, bias = ctx.saved_tensors
         dx, dweight, *dbias = norm_backward(dy, dx, x, weight, bias, ctx.eps)
         return dx, dweight, dbias[0] if dbias else None, None, None

@@ -67,6 +67,11 @@ def register(
         ctx.inputs = tree_map_only(Tensor, lambda _: Ellipsis, inputs)
 
     def differentiate(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        if torch._C._functorch.is_legacy_batchedtensor(gradient):
+            raise RuntimeError(
+                f"vil_dense::{name} takes no batch of gradients (is_grads_batched, vectorize=True); use "
+                "torch.func.jacrev, or the mLSTM backend 'parallel' or 'recurrent'"
+            )
         saved = iter(ctx.saved_tensors)
         args = [next(saved) if x is Ellipsis else x for x in ctx.inputs]
         with torch.no_grad():

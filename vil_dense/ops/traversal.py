@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from vil_dense.errors import refuse_other
+
 
 @dataclass(frozen=True)
 class Order:
@@ -28,8 +30,7 @@ two are those of (H, W)."""
 
 def check_order(order: str, ndim: int) -> None:
     """Raises ValueError if `order` is unknown or needs more than `ndim` spatial axes."""
-    if order not in ORDERS:
-        raise ValueError(f"unknown order {order!r}; known: {', '.join(ORDERS)}")
+    refuse_other(order, ORDERS, "order")
     if -ORDERS[order].fastest_axis > ndim:
         raise ValueError(f"order {order!r} needs {-ORDERS[order].fastest_axis} spatial axes, the grid has {ndim}")
 

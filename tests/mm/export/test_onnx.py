@@ -126,7 +126,7 @@ def test_other_commands_refuse_the_file(
 def test_what_differs_is_not_written(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = load_trained(run)
     broken = FORMATS["pt2"]._replace(
-        save=lambda network, example, path, texts, output: path.write_bytes(b"x"),
+        save=lambda network, example, path, texts, layout: path.write_bytes(b"x"),
         open=lambda path: lambda inputs: torch.zeros(len(inputs), 5, *inputs.shape[2:]),
     )
     monkeypatch.setitem(FORMATS, "pt2", broken)

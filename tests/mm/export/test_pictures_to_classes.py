@@ -2,8 +2,11 @@
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from vil_dense.mm.export.network import PicturesToClasses
+from vil_dense.mm.export.onnx import export_program
+from vil_dense.mm.export.write import LAYOUTS
 
 
 @pytest.mark.parametrize(("classes", "dtype"), [(256, torch.uint8), (300, torch.int32)])
@@ -14,3 +17,20 @@ def test_the_last_class_is_found(classes: int, dtype: torch.dtype) -> None:
     network = PicturesToClasses(lambda x: logits, torch.zeros(3, 1, 1), torch.ones(3, 1, 1), **options)
     found = network(torch.zeros(1, 3, 2, 3, dtype=torch.uint8))
     assert found.dtype == dtype and found.unique().tolist() == [classes - 1]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_channels_are_not_taken_for_a_size(layout: str) -> None:
+    """Tests pictures of more than four channels in a program that was exported for them, at another size."""
+    options = dict(channels_last=layout == "NHWC", bgr=False, threshold=None)
+    largest_of_three = nn.Conv2d(5, 3, 1, bias=False)
+    nn.init.dirac_(largest_of_three.weight)
+    network = PicturesToClasses(largest_of_three, torch.zeros(5, 1, 1), torch.ones(5, 1, 1), **options)
+
+    def pictures(batch: int, height: int, width: int) -> Tensor:
+        shape = (batch, height, width, 5) if layout == "NHWC" else (batch, 5, height, width)
+        return torch.randint(256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+    program = export_program(network, pictures(2, 8, 10), layout).module()
+    x = pictures(3, 6, 7)
+    assert torch.equal(program(x), network(x)) and network(x).unique().numel() > 1

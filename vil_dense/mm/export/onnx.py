@@ -10,21 +10,21 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from vil_dense.mm.publish.onnx_file import INPUT, open_session
+from vil_dense.mm.publish.onnx_file import CLASSES, INPUT, LOGITS, open_session
 
 OPSET = 20
 """Version of ONNX's operators: the newest for which torch writes without a conversion."""
 
 
-def save_onnx(network: nn.Module, example: Tensor, path: Path, texts: Mapping[str, str], output: str) -> None:
+def save_onnx(network: nn.Module, example: Tensor, path: Path, texts: Mapping[str, str], layout: str | None) -> None:
     """Writes `network` with `texts` as metadata.
 
     Args:
-        network: takes one tensor and returns one, named `inputs` and `output` in the file.
-        example: its batch is at least 2; axes 0 and those of the sizes may vary later.
+        network: takes one tensor, named `inputs` in the file, and returns one, `logits` or `classes`.
+        example: its batch is at least 2; batch, height and width may vary later.
         path: the file.
         texts: metadata of the file.
-        output: name of the result.
+        layout: of pictures, see `write.export`; None for windows.
 
     Raises:
         ImportError: `onnx` or `onnxscript` is not installed.
@@ -34,7 +34,7 @@ def save_onnx(network: nn.Module, example: Tensor, path: Path, texts: Mapping[st
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ImportError(f"ONNX needs two more packages: pip install 'vil_dense[onnx]' ({error})") from None
-    program = export_program(network, example)
+    program = export_program(network, example, layout)
     with _quiet():
         torch.onnx.export(
             program,
@@ -46,7 +46,7 @@ def save_onnx(network: nn.Module, example: Tensor, path: Path, texts: Mapping[st
             external_data=False,
             opset_version=OPSET,
             input_names=[INPUT],
-            output_names=[output],
+            output_names=[LOGITS if layout is None else CLASSES],
         )
     model = onnx.load(path)
     onnx.helper.set_model_props(model, dict(texts))
@@ -72,10 +72,9 @@ def open_onnx(path: Path) -> Callable[[Tensor], Tensor]:
     return lambda inputs: torch.from_numpy(session.run(None, {INPUT: inputs.numpy()})[0])
 
 
-def export_program(network: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
-    """Returns `torch.export`'s program of a network, with all axes but that of the channels dynamic."""
-    channels_last = example.shape[-1] <= 4
-    axes = (0, 1, 2) if channels_last else (0, 2, 3)
+def export_program(network: nn.Module, example: Tensor, layout: str | None) -> torch.export.ExportedProgram:
+    """Returns `torch.export`'s program of a network with all axes but that of the channels dynamic; see `save_onnx`."""
+    axes = (0, 1, 2) if layout == "NHWC" else (0, 2, 3)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of torch on its own code
         return torch.export.export(network, (example,), dynamic_shapes=dict(inputs={axis: Dim.AUTO for axis in axes}))

@@ -13,9 +13,9 @@ TEXTS = "vil_dense.json"
 """The file of the description inside of a program."""
 
 
-def save_program(network: nn.Module, example: Tensor, path: Path, texts: Mapping[str, str], output: str) -> None:
+def save_program(network: nn.Module, example: Tensor, path: Path, texts: Mapping[str, str], layout: str | None) -> None:
     """Writes a program of `torch.export`; the arguments are those of `save_onnx`."""
-    torch.export.save(export_program(network, example), path, extra_files={TEXTS: texts["vil_dense"]})
+    torch.export.save(export_program(network, example, layout), path, extra_files={TEXTS: texts["vil_dense"]})
 
 
 def open_program(path: Path) -> Callable[[Tensor], Tensor]:
@@ -23,7 +23,9 @@ def open_program(path: Path) -> Callable[[Tensor], Tensor]:
     return torch.export.load(path).module()
 
 
-def save_torchscript(network: nn.Module, example: Tensor, path: Path, texts: Mapping[str, str], output: str) -> None:
+def save_torchscript(
+    network: nn.Module, example: Tensor, path: Path, texts: Mapping[str, str], layout: str | None
+) -> None:
     """Writes a trace of the network; the arguments are those of `save_onnx`."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # what a trace fixes is found by the check

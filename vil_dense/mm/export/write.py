@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,6 @@ from vil_dense.mm.export.network import PicturesToClasses, WindowsToLogits
 from vil_dense.mm.export.onnx import open_onnx, save_onnx
 from vil_dense.mm.export.torch_programs import open_program, open_torchscript, save_program, save_torchscript
 from vil_dense.mm.inference.segmentor import Segmentor
-from vil_dense.mm.publish.onnx_file import CLASSES, LOGITS
 from vil_dense.mm.publish.published import KEY, describe, parse
 from vil_dense.mm.publish.trained_model import TrainedModel
 
@@ -26,7 +25,7 @@ class Format(NamedTuple):
     """Stores the ending of a format's files, and the functions that write and open one."""
 
     suffix: str
-    save: Callable[[nn.Module, Tensor, Path, Mapping[str, str], str], None]
+    save: Callable[[nn.Module, Tensor, Path, Mapping[str, str], str | None], None]
     open: Callable[[Path], Run]
 
 
@@ -36,6 +35,7 @@ FORMATS = {
     "torchscript": Format(".ts", save_torchscript, open_torchscript),
 }
 LAYOUTS = ("NHWC", "NCHW")
+Network = TypeVar("Network", bound=Run)
 
 
 class Exported(NamedTuple):
@@ -78,12 +78,13 @@ def export(
     content = describe(trained, name, licence)
     parse(json.dumps(content))  # what could not be read again is not written
     segmentor = Segmentor(trained, device="cpu")
-    network, texts = _network(segmentor, layout), _texts(content, segmentor, layout)
+    network = _with_preprocessing(WindowsToLogits(segmentor.model), segmentor, layout)
+    texts = _texts(content, segmentor, layout)
     inputs = [_example(segmentor, layout, *size) for size in check_sizes(*_crop(trained))]
 
     def save(part: Path) -> None:
         say(f"exporting as {format}, which takes minutes for 24 blocks")
-        kind.save(network, inputs[1], part, texts, LOGITS if layout is None else CLASSES)
+        kind.save(network, inputs[1], part, texts, layout)
         say("loading the exported file")
         run, reference = kind.open(part), _reference(segmentor, layout)
         agreements = compare(run, reference, inputs, say)
@@ -114,12 +115,10 @@ def _example(segmentor: Segmentor, layout: str | None, batch: int, height: int, 
     return pictures.permute(0, 2, 3, 1).contiguous() if layout == "NHWC" else pictures.contiguous()
 
 
-def _network(segmentor: Segmentor, layout: str | None) -> nn.Module:
-    network = WindowsToLogits(segmentor.model)
-    return network if layout is None else _with_preprocessing(network, segmentor, layout)
-
-
-def _with_preprocessing(network: Run, segmentor: Segmentor, layout: str) -> PicturesToClasses:
+def _with_preprocessing(network: Network, segmentor: Segmentor, layout: str | None) -> Network | PicturesToClasses:
+    """Returns a network of windows as one of pictures in `layout`; None leaves it as it is."""
+    if layout is None:
+        return network
     if layout not in LAYOUTS:
         raise ValueError(f"--with-preprocessing takes {' or '.join(LAYOUTS)}, got {layout}")
     if segmentor.format.load is not None and segmentor.format.deep:
@@ -158,7 +157,7 @@ def _reference(segmentor: Segmentor, layout: str | None) -> Run:
     def logits(inputs: Tensor) -> Tensor:
         return segmentor.model.encode_decode(inputs, [dict(img_shape=inputs.shape[2:])] * len(inputs))
 
-    return logits if layout is None else _with_preprocessing(logits, segmentor, layout)
+    return _with_preprocessing(logits, segmentor, layout)
 
 
 def _texts(content: dict[str, Any], segmentor: Segmentor, layout: str | None) -> dict[str, str]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vil_dense.backbones import HierViL, VisionLSTM, hierarchical_variant
 from vil_dense.backbones import variant as variant_options
 from vil_dense.backbones.checkpoint import load_weights
+from vil_dense.backbones.network import counted_from_start
 from vil_dense.backbones.vision_lstm import check_options
 from vil_dense.layers.fused import describe_forms
 from vil_dense.mm.models.pretrained import DEFAULT_DIRECTION, checkpoint_of, naming, read_pretrained
@@ -137,7 +138,7 @@ class ViL(FeatureMaps):
         self.net = VisionLSTM(post_norm=False, head_norm=False, **options)
         self._check_places(out_indices, frozen_stages, self.net.blocks, "block")
         self.direction = options.get("direction", DEFAULT_DIRECTION)
-        self.out_indices = tuple(self.net.block_index(index) for index in out_indices)
+        self.out_indices = counted_from_start(out_indices, self.net.blocks, "block")
         self.out_norms = nn.ModuleList(nn.LayerNorm(self.net.dim) for _ in self.out_indices) if out_norm else None
         self.out_channels = (self.net.dim,) * len(self.out_indices)
         stride = self.net.patch_embed.stride
@@ -197,7 +198,7 @@ class HierViLBackbone(FeatureMaps):
         self._refuse_options_of_classifiers(options)
         self.net = HierViL(**{**hierarchical_variant(variant), **options}, head_norm=False)
         self._check_places(out_indices, frozen_stages, self.net.stages, "stage")
-        self.out_indices = tuple(self.net.stage_index(index) for index in out_indices)
+        self.out_indices = counted_from_start(out_indices, self.net.stages, "stage")
         self.out_channels = tuple(self.net.dims[index] for index in self.out_indices)
         self.strides = tuple(self.net.strides[index] for index in self.out_indices)
         self.out_norms = nn.ModuleList(nn.LayerNorm(dim) for dim in self.out_channels) if out_norm else None
