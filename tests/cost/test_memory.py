@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from vil_dense.backbones import VisionLSTM, variant
+from vil_dense.cost import memory
 from vil_dense.cost.memory import free_memory
 from vil_dense.ops import mlstm
 from vil_dense.ops.operators import KERNELS
@@ -104,3 +106,33 @@ def test_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
     assert free_memory("cuda") == free_memory(torch.device("cuda", 0)) == 35
     assert free_memory("meta") is None and (free_memory("cpu") or 2**30) > 2**20
+
+
+@pytest.mark.parametrize(
+    ("groups", "free"),
+    [
+        ({}, 8 << 20),  # no cgroup is told
+        ({"job": ("max", 5, 0)}, 8 << 20),
+        ({"job": (3000, 2000, 0)}, 1000),
+        ({"job": (3000, 2000, 500)}, 1500),
+        ({"job": (3000, 4000, 0)}, 0),
+        ({"job": (1 << 40, 2000, 0)}, 8 << 20),
+        ({"": (700, 100, 0), "job": (3000, 2000, 0), "job/step": ("max", 5, 0)}, 600),  # the narrowest around it
+    ],
+)
+def test_a_limit_of_a_container_or_job_bounds_the_free_memory(
+    groups: dict[str, tuple[int | str, int, int]], free: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Writes what Linux tells of the system, with 8 MiB left, and of the cgroups of the process (limit, use, files)."""
+    monkeypatch.setattr(memory, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path / "cgroup")
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 9000 kB\nMemAvailable: 8192 kB\n")
+    for name, (limit, used, files) in groups.items():
+        group = tmp_path / "cgroup" / name
+        group.mkdir(parents=True, exist_ok=True)
+        (group / "memory.max").write_text(f"{limit}\n")
+        (group / "memory.current").write_text(f"{used}\n")
+        (group / "memory.stat").write_text(f"anon 7\ninactive_file {files}\n")
+        (tmp_path / "proc/self/cgroup").write_text(f"4:memory:/other\n0::/{name}\n")
+    assert free_memory("cpu") == free

@@ -14,6 +14,8 @@ from vil_dense.ops.operators import KERNELS
 
 GIB = 2**30
 """Bytes of a gibibyte."""
+PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+"""Folders in which Linux tells about memory: of the system and processes, and of containers and jobs."""
 HEAP_FACTOR = 1.7
 """Ratio of the heap to the largest sum of live blocks in it, which do not fill its gaps. Measured on a CPU, see
 configs/results/README.md; with all blocks mapped the ratio is 1.0. Assumed to hold on a GPU."""
@@ -25,17 +27,40 @@ Measured on a CPU for three networks, to 1 MiB; assumed to hold on a GPU."""
 def free_memory(device: torch.device | str) -> int | None:
     """Returns the bytes that `device` still has for this process; None if the system does not report it.
 
-    On a GPU what torch has taken and uses no more is free as well: the next tensors are put there.
+    On a GPU what torch has taken and uses no more is free as well: the next tensors are put there. On a CPU it is the
+    least of what the system and the container or job (a cgroup of version 2 with a limit) have left.
     """
     kind = torch.device(device).type
     if kind == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines() if kind == "cpu" else []
+        lines = (PROC / "meminfo").read_text().splitlines() if kind == "cpu" else []
     except OSError:
         return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    return min(found + _left_in_cgroups(), default=None) if found else None
+
+
+def _left_in_cgroups() -> list[int]:
+    """Returns the bytes left in each cgroup of this process that has a limit; cached files give way and count as left."""
+    try:
+        lines = (PROC / "self/cgroup").read_text().splitlines()
+        path = next(line.removeprefix("0::") for line in lines if line.startswith("0::"))
+    except (OSError, StopIteration):
+        return []
+    left = []
+    for group in (CGROUPS / path.lstrip("/"), *(CGROUPS / path.lstrip("/")).parents):
+        if not group.is_relative_to(CGROUPS):
+            break
+        try:
+            limit, used = ((group / f"memory.{name}").read_text().strip() for name in ("max", "current"))
+            statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        except OSError:  # the root has no limit, and a container may not see the groups around it
+            continue
+        if limit != "max":
+            left.append(max(0, int(limit) - int(used) + int(statistics.get("inactive_file", 0))))
+    return left
 
 
 class LiveMemory(TorchDispatchMode):
