@@ -113,8 +113,10 @@ def _check(
     folder = dataset.data_prefix.get("img_path")
     reported = dataset.ann_file or getattr(dataset, "reports_skipped", False)  # a list may leave out what it likes
     if folder and os.path.isdir(folder) and not reported:
-        pictures = (dataset.get_data_info(index)["img_path"] for index in range(len(dataset)))
-        if skipped := describe_skipped(Path(folder), pictures):
+        pairs = (dataset.get_data_info(index) for index in range(len(dataset)))
+        if skipped := describe_skipped(
+            Path(folder), (pair[key] for pair in pairs for key in ("img_path", "seg_map_path"))
+        ):
             log(f"warning: {skipped} (img_suffix of {type(dataset).__name__} is {dataset.img_suffix})")
     survey = count_labels(dataset, seconds)
     log(table(split, survey, names, ignored))
