@@ -53,7 +53,8 @@ PROTOCOLS = {"mmseg": _mmseg, "squash": _squash, "multiscale": _multiscale}
 class MeanTTAModel(BaseTTAModel):
     """Predicts the class with the highest mean probability over the views of a picture, as mmseg's SegTTAModel does.
 
-    With one logit that is the mean of sigmoids, compared with the head's threshold. Probabilities are added up view by view; mmseg stores the logits of every view, up to 11 GB on ADE20K.
+    With one logit that is the mean of sigmoids, compared with the threshold of the head. Probabilities are added up
+    view by view; mmseg stores the logits of every view, up to 11 GB on ADE20K.
     """
 
     def test_step(self, data: dict) -> list[SegDataSample]:
