@@ -128,6 +128,20 @@ def test_a_step_that_helps_every_case_is_chosen(tmp_path: Path) -> None:
     assert selection.nested() == dict(dice=pytest.approx(after, abs=1e-9), same=2, folds=2)
 
 
+def test_a_hole_that_the_step_of_another_structure_leaves_is_scored_as_it_is_filled(tmp_path: Path) -> None:
+    masks = [noisy(seed, 3) for seed in range(6)]
+    for mask in masks:
+        mask[9:12, 2:6, 2:6] = 2
+        mask[10, 4, 4] = 1  # a crumb of the organ in the vessel
+    selection = Selection([finished(tmp_path, "a", masks)])
+    steps = dict(organ=dict(largest=True), vessel=dict(fill_holes=True))
+    for mask in masks:
+        postprocess(mask, steps, LabelMap.of(PLAN), 0.001)
+        assert mask[10, 4, 4] == 2
+    wanted = [dice_of(mask, truth(seed), [1, 2]) for seed, mask in enumerate(masks)]
+    np.testing.assert_allclose(selection.table((0,), steps), wanted, atol=1e-6)
+
+
 @pytest.mark.parametrize("regions", [True, False], ids=["regions", "classes"])
 def test_regions_and_voxels_without_annotation(regions: bool, tmp_path: Path) -> None:
     """Tests that small parts are removed, and the scores are those of the metric after the steps themselves."""

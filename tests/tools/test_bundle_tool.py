@@ -14,6 +14,7 @@ from run_command import run_tool as run
 from volume_segmentors import write_segmentor, write_weights
 
 from vil_dense.mm.engine.resolve.volumes import resolve_plan
+from vil_dense.mm.volumes.segmentor import VolumeSegmentor
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,6 +56,30 @@ def test_a_bundle_splits_as_its_run(trained_run: Path, tmp_path: Path) -> None:
     parser.read_config(tmp_path / "bundle/configs/train.json")
     parser["dataset_dir"] = str(data)
     assert parser.get_parsed_content("cases") == read_datalist(data, patient=r"p\d").split(0)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:monai")
+@pytest.mark.parametrize("labels", ["classes", "ignored voxels"])
+def test_a_bundle_trains_with_the_loss_of_its_run(labels: str, trained_run: Path, tmp_path: Path) -> None:
+    """Tests the weights of Dice and boundaries, with plain classes and with voxels that nobody annotated."""
+    import monai.bundle
+
+    (config,) = trained_run.glob("*.py")
+    cfg = Config.fromfile(config)
+    cfg.model.update(dice_weight=3.0, boundary_weight=0.5)
+    if labels != "classes":
+        cfg.model.plan = cfg.plan = dict(cfg.plan, ignore_label=7)
+    cfg.dump(config)
+    assert run("volumes/export_bundle", trained_run, "--out", tmp_path / "bundle")[0] == 0
+    parser = monai.bundle.ConfigParser()
+    parser.read_config(tmp_path / "bundle/configs/train.json")
+    model = VolumeSegmentor(plan=cfg.plan, network=cfg.model.network, dice_weight=3.0, boundary_weight=0.5)
+    image, label = torch.randn(2, 1, 16, 16, 16), torch.randint(0, 3, (2, 1, 16, 16, 16))
+    wanted = model.forward(image, label, mode="loss")
+    logits = model.network(image)
+    found = parser.get_parsed_content("loss")(logits, label.float())
+    assert wanted["loss_boundary"].abs() > 1e-3
+    torch.testing.assert_close(found, wanted["loss_regions"] + wanted["loss_boundary"])
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:monai")

@@ -80,6 +80,8 @@ def training(cfg: "Config") -> dict[str, Any]:
         augment=cfg.train_dataloader.dataset.get("augment"),
         batch_size=cfg.train_dataloader.batch_size,
         learning_rate=cfg.optim_wrapper.optimizer.lr,
+        dice_weight=cfg.model.get("dice_weight", 1.0),
+        boundary_weight=cfg.model.get("boundary_weight", 0.0),
     )
 
 

@@ -136,9 +136,9 @@ class Selection:
         members = self._best(members, self.plain[members], pairs, rows, counts)[0]
         chosen = [0] * len(self.structures)
         while True:
-            table = self._table(members, chosen)
+            table = self._table(members, chosen, self.separate)
             changes = {
-                (column, number): self._table(members, [*chosen[:column], number, *chosen[column + 1 :]])
+                (column, number): self._table(members, [*chosen[:column], number, *chosen[column + 1 :]], self.separate)
                 for column, before in enumerate(chosen)
                 for number, steps in enumerate(STEPS)
                 if STEPS[before].items() < steps.items() and len(steps) == len(STEPS[before]) + 1
@@ -180,13 +180,19 @@ class Selection:
 
     def table(self, members: Members, steps: Mapping[str, Mapping[str, Any]]) -> np.ndarray:
         """Returns the Dice of each case and structure, (cases, structures) float64, NaN where it is absent."""
-        return self._table(members, [STEPS.index(dict(steps.get(name, {}))) for name in self.structures])
+        chosen = [STEPS.index(dict(steps.get(name, {}))) for name in self.structures]
+        # a hole of one structure may be what a component of another leaves
+        together = len(steps) > 1 and any("fill_holes" in own for own in steps.values())
+        return self._table(members, chosen, self.separate and not together)
 
-    def _table(self, members: Members, chosen: Sequence[int]) -> np.ndarray:
-        """Returns `table` for the numbers of the steps of each structure."""
+    def _table(self, members: Members, chosen: Sequence[int], separate: bool) -> np.ndarray:
+        """Returns `table` for the numbers of the steps of each structure, perhaps from the scores of each on its own.
+
+        `choose` takes these wherever it can, since it tries many steps.
+        """
         if not any(chosen):
             return self.plain[members]
-        if self.separate:
+        if separate:
             return _with_steps(self.stepped(members), chosen)
         key = members, tuple(chosen)
         if key not in self._tables:

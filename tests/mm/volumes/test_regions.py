@@ -101,7 +101,8 @@ def own(data: Path, plan: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def test_the_bundle_trains_and_scores_regions(plan: dict) -> None:
     made = configs.train(plan, {}, SlidingWindow.of(plan))
-    assert made["loss"]["loss"] == {"_target_": "vil_dense.medical.losses.PartialLoss", "plan": "@plan"}
+    assert made["loss"]["loss"]["_target_"] == "vil_dense.medical.losses.PartialLoss"
+    assert made["loss"]["loss"]["plan"] == "@plan"
     label = torch.tensor([0, 1, 2, 4, IGNORED], dtype=torch.uint8).reshape(1, 5, 1, 1)
     found = ToStructuresd(("label", "pred"), read_plan(plan))(dict(label=label, pred=torch.full_like(label, 2)))
     assert found["label"].flatten(1).tolist() == [[0, 1, 1, 1, 0], [0, 0, 1, 1, 0], [0, 0, 0, 1, 0]]

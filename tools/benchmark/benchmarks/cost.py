@@ -1,9 +1,10 @@
-"""Compares the estimated memory and time of volume networks with measurements, each in a process of its own."""
+"""Compares the estimated memory and time of volume networks with measurements, each in processes of its own."""
 
 import ctypes
 import gc
 import multiprocessing
 import resource
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +29,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
         deep_supr_num=2,
     ),
 }
+PROCESSES = 3
+"""Processes whose median is the estimate and the measurement: the gaps of a heap differ from process to process."""
 WARM_UP_VOX = 16
 """Side of the patch on which the libraries of a process are loaded before the measurement."""
 HEADER = ("network", "what", "GiB estimated", "GiB measured", "ratio", "CPU s estimated", "CPU s measured", "ratio")
@@ -58,11 +61,12 @@ Measure = Callable[[str, int, int], tuple[float, float, float, float]]
 
 
 def row(name: str, kind: Measure, side: int, batch: int) -> tuple[Any, ...]:
-    """Runs a measurement in a new process and returns a line of the table."""
-    fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, fresh, keep_freed_memory) as pool:
-        found = pool.submit(kind, name, side, batch).result()
-    memory, measured_memory, seconds, measured_seconds = found
+    """Runs a measurement in `PROCESSES` new processes, one after another, and returns a line of the table."""
+    fresh, found = multiprocessing.get_context("spawn"), []
+    for _ in range(PROCESSES):
+        with ProcessPoolExecutor(1, fresh, keep_freed_memory) as pool:
+            found.append(pool.submit(kind, name, side, batch).result())
+    memory, measured_memory, seconds, measured_seconds = map(statistics.median, zip(*found, strict=True))
     numbers = (f"{memory:.2f}", f"{measured_memory:.2f}", f"{memory / measured_memory:.2f}")
     times = (f"{seconds:.2f}", f"{measured_seconds:.2f}", f"{seconds / measured_seconds:.2f}")
     return (name, f"{kind.__name__}, {batch} x {side}^3", *numbers, *times)

@@ -12,6 +12,7 @@ from vil_dense.medical.networks.nets import network_options, target
 DEVICE = "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')"
 TRANSFORMS = "vil_dense.medical.data.transforms"
 INFERER = "vil_dense.medical.inference.inferer.VolumeInferer"
+LOSSES = "vil_dense.medical.losses"
 LOSS = "$monai.handlers.from_engine(['loss'], first=True)"
 MASKS = "$monai.handlers.from_engine(['pred', 'label'])"
 
@@ -74,6 +75,8 @@ def train(
     augment: Mapping[str, Any] | None = None,
     batch_size: int = 2,
     learning_rate: float = 1e-3,
+    dice_weight: float = 1.0,
+    boundary_weight: float = 0.0,
 ) -> dict[str, Any]:
     """Returns a config that trains on `dataset_dir`, see `datalist.read_datalist`, and writes models/model.pt.
 
@@ -81,6 +84,7 @@ def train(
         fold: the fold for validation.
         datalist, patient: see `datalist.read_datalist`.
         augment: options of `transforms.augmentation`.
+        dice_weight, boundary_weight: of the losses of Dice and boundaries beside cross entropy, which has 1.
     """
     return {
         "imports": [
@@ -104,7 +108,7 @@ def train(
         "network_def": network,
         "network": "$@network_def.to(@device)",
         "cases": "$read_datalist(@dataset_dir, @datalist, patient=@patient).split(@fold)",
-        "loss": {"_target_": "vil_dense.medical.networks.nets.AllScalesLoss", "loss": _loss(plan)},
+        "loss": _loss(plan, dice_weight, boundary_weight),
         "optimizer": {"_target_": "torch.optim.AdamW", "params": "$@network.parameters()", "lr": learning_rate},
         "train": _training(augment or {}, batch_size),
         "validate": _validation(LabelMap.of(plan), windows),
@@ -141,11 +145,14 @@ def _training(augment: Mapping[str, Any], batch_size: int) -> dict[str, Any]:
     }
 
 
-def _loss(plan: Plan) -> dict[str, Any]:
-    """Returns the config of `losses.loss_of`."""
+def _loss(plan: Plan, dice_weight: float, boundary_weight: float) -> dict[str, Any]:
+    """Returns the config of the loss of all scales, that of `losses.loss_of`, and of boundaries."""
+    of_scale = {"_target_": "DiceCELoss", **DICE_CE, "lambda_dice": dice_weight}
     if isinstance(loss_of(plan), PartialLoss):
-        return {"_target_": "vil_dense.medical.losses.PartialLoss", "plan": "@plan"}
-    return {"_target_": "DiceCELoss", **DICE_CE}
+        of_scale = {"_target_": f"{LOSSES}.PartialLoss", "plan": "@plan", "dice_weight": dice_weight}
+    boundary = {"boundary": {"_target_": f"{LOSSES}.BoundaryLoss", "plan": "@plan"}, "boundary_weight": boundary_weight}
+    all_scales = {"_target_": "vil_dense.medical.networks.nets.AllScalesLoss", "loss": of_scale}
+    return {**all_scales, **(boundary if boundary_weight else {})}
 
 
 def _validation(labels: LabelMap, windows: SlidingWindow) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from monai.losses import DeepSupervisionLoss
 from monai.networks.nets import UNETR, DynUNet, MedNeXt, SegResNet, SwinUNETR
 from monai.utils import OptionalImportError
 from torch import Tensor, nn
+from torch.nn.modules.loss import _Loss
 
 from vil_dense.errors import refuse_unknown
 from vil_dense.medical.label_map import LabelMap
@@ -76,11 +77,22 @@ def target(type: str) -> str:
 
 
 class AllScalesLoss(DeepSupervisionLoss):
-    """Computes MONAI's `DeepSupervisionLoss` of the output of any network of `NETWORKS`: one scale, a list, a stack."""
+    """Computes MONAI's `DeepSupervisionLoss` of the output of any network of `NETWORKS`: one scale, a list, a stack.
+
+    Args:
+        loss: of the logits of a scale.
+        boundary, boundary_weight: a second loss, of the finest logits alone, and its weight.
+    """
+
+    def __init__(self, loss: _Loss, boundary: _Loss | None = None, boundary_weight: float = 1.0) -> None:
+        super().__init__(loss)
+        self.boundary, self.boundary_weight = boundary, boundary_weight
 
     def forward(self, input: Tensor | list[Tensor] | None, target: Tensor) -> Tensor:
         """Returns the loss of logits (see `logits_of`) and labels (B, 1, I, J, K)."""
-        return super().forward(None if input is None else logits_of(input), target)
+        scales = [] if input is None else logits_of(input)
+        loss: Tensor = super().forward(scales or None, target)
+        return loss if self.boundary is None else loss + self.boundary_weight * self.boundary(scales[0], target)
 
 
 def logits_of(output: Tensor | Sequence[Tensor]) -> list[Tensor]:
