@@ -47,8 +47,8 @@ class SafeCheckpointHook(CheckpointHook):
     save_pending = False
     """Whether a checkpoint is due and not saved yet."""
 
-    _default_greater_keys = (*CheckpointHook._default_greater_keys, "dice", "nsd")
-    _default_less_keys = (*CheckpointHook._default_less_keys, "hd95")
+    _default_greater_keys = (*CheckpointHook._default_greater_keys, "dice", "nsd", "mBIoU")
+    _default_less_keys = (*CheckpointHook._default_less_keys, "hd95", "cross_entropy")
 
     def __init__(self, *args: Any, backend_args: dict | None = None, **options: Any) -> None:
         super().__init__(*args, backend_args=backend_args or dict(backend="atomic"), **options)
