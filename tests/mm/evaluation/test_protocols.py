@@ -121,3 +121,18 @@ def test_mmseg_is_what_the_ade20k_config_says():
     before = cfg.test_dataloader.to_dict(), cfg.model.test_cfg.to_dict()
     PROTOCOLS["mmseg"](cfg)
     assert (cfg.test_dataloader.to_dict(), cfg.model.test_cfg.to_dict()) == before
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ([dict(type="Resize", scale=(64, 32)), dict(type="Resize", scale=(96, 48))], "2 sizes with flips"),
+        ([dict(type="Resize", scale_factor=0.5)], "0.5 to 0.5 times the own size with flips"),
+        ([], "own size with flips"),
+    ],
+)
+def test_augmentation_of_one_s_own_is_described(sizes: list[dict], words: str) -> None:
+    views = dict(type="TestTimeAug", transforms=[[dict(type="RandomFlip", prob=1.0)], sizes])
+    dataset = dict(type="BaseSegDataset", pipeline=[dict(type="LoadImageFromFile"), views])
+    cfg = Config(dict(model=dict(test_cfg=dict(mode="whole")), test_dataloader=dict(dataset=dataset)))
+    assert describe(cfg, "test") == f"{words}, whole picture"

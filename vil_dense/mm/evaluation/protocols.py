@@ -111,9 +111,11 @@ def _scale(steps: list) -> str:
             width, height = (step.scale, step.scale) if isinstance(step.scale, int) else step.scale
             return f"short side {min(height, width)}" if step.get("keep_ratio") else f"squashed to {height} x {width}"
         if step.type == "TestTimeAug":
-            scales = [option.scale_factor for option in step.transforms[0] if option.type == "Resize"]
-            flips = (
-                " with flips" if any(option.type == "RandomFlip" for row in step.transforms for option in row) else ""
-            )
+            options = [option for row in step.transforms for option in row]
+            resizes = [option for option in options if option.type == "Resize"]
+            scales = [option.scale_factor for option in resizes if option.get("scale_factor")]
+            flips = " with flips" if any(option.type == "RandomFlip" for option in options) else ""
+            if not scales or len(scales) < len(resizes):
+                return f"{len(resizes)} sizes{flips}" if resizes else f"own size{flips}"
             return f"{min(scales)} to {max(scales)} times the own size{flips}"
     return "own size"
