@@ -57,7 +57,14 @@ class Tell(Hook):
 
 
 def runner(
-    work_dir: Path, tell: int = 0, *, workers: int = 0, resume: bool = False, val: DataLoader | None = None, **loop
+    work_dir: Path,
+    tell: int = 0,
+    *,
+    workers: int = 0,
+    resume: bool = False,
+    val: DataLoader | None = None,
+    template: str | None = None,
+    **loop,
 ) -> Runner:
     install()
     torch.manual_seed(0)
@@ -75,7 +82,9 @@ def runner(
         val_evaluator=val and [Count()],
         optim_wrapper=dict(optimizer=dict(type="SGD", lr=0.01, momentum=0.9), accumulative_counts=updates),
         default_hooks=dict(
-            checkpoint=dict(type="SafeCheckpointHook", by_epoch=epochs, interval=1 if epochs else 4),
+            checkpoint=dict(
+                type="SafeCheckpointHook", by_epoch=epochs, interval=1 if epochs else 4, filename_tmpl=template
+            ),
             logger=dict(type="LoggerHook", interval=1),
             stop=PreemptionHook(),
         ),

@@ -186,3 +186,34 @@ def test_pictures_of_all_endings_are_paired(tmp_path: Path) -> None:
     (tmp_path / "labels/d.png").unlink()
     with raises_one_line(FileNotFoundError, "d.png"):
         DATASETS.build(dict(type="CheckedDataset", data_root=str(tmp_path), data_prefix=prefix, pipeline=[]))
+
+
+def one_folder(root: Path, names: str, **options: object) -> list[tuple[str, str]]:
+    """Returns the pairs, as file names, of a data set whose pictures and labels are the files `names` in `root`."""
+    for name in names.split():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    prefix = dict(img_path="", seg_map_path=options.pop("labels", ""))
+    part = dict(type="CheckedDataset", data_root=str(root), data_prefix=prefix, pipeline=[], **options)
+    dataset = DATASETS.build(part)
+    pairs = [dataset.get_data_info(index) for index in range(len(dataset))]
+    return [tuple(os.path.relpath(pair[key], root) for key in ("img_path", "seg_map_path")) for pair in pairs]
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "pairs"),
+    [
+        ("a.jpg a.png b.jpg b.png", {}, [("a.jpg", "a.png"), ("b.jpg", "b.png")]),
+        ("a.png a_mask.png", dict(img_suffix=".png", seg_map_suffix="_mask.png"), [("a.png", "a_mask.png")]),
+        ("a.png labels/a.png", dict(labels="labels"), [("a.png", "labels/a.png")]),
+    ],
+)
+def test_labels_beside_or_below_pictures_are_no_pictures(
+    names: str, options: dict, pairs: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    assert one_folder(tmp_path, names, **options) == pairs
+
+
+def test_a_file_is_not_its_own_label(tmp_path: Path) -> None:
+    with raises_one_line(ValueError, "a.png"):
+        one_folder(tmp_path, "a.png", img_suffix=".png")

@@ -108,3 +108,8 @@ def test_kill_test(kind: str, tmp_path: Path):
 @pytest.mark.parametrize("config", ["vil_upernet_ade20k", "vil_imagenet", "vil-unet3d_40k_btcv"])
 def test_the_configs_have_the_hook(config: str):
     assert Config.fromfile(BY_NAME[config]).default_hooks.checkpoint.type == SafeCheckpointHook.__name__
+
+
+@pytest.mark.parametrize(("key", "rule"), [("mBIoU", "greater"), ("cross_entropy", "less"), ("top1", "greater")])
+def test_the_best_is_known_of_each_metric_of_ours(key: str, rule: str) -> None:
+    assert SafeCheckpointHook(save_best=key).rules == [rule]

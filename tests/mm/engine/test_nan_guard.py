@@ -213,13 +213,14 @@ class Head(nn.Module):
     ignore_index = 255
 
 
+@pytest.mark.parametrize("head", [Head(), nn.ModuleList([nn.Identity(), Head()])], ids=["one", "cascade"])
 @pytest.mark.parametrize(("label", "accuracy", "logged"), [(255, 100.0, math.nan), (3, 100.0, 100.0), (3, 40.0, 40.0)])
-def test_nothing_labelled_is_not_accuracy_100(label: int, accuracy: float, logged: float):
+def test_nothing_labelled_is_not_accuracy_100(label: int, accuracy: float, logged: float, head: nn.Module):
     ignored, other = torch.full((1, 4, 4), 255), torch.full((1, 4, 4), 255)
     other[0, 3, 2] = label
     samples = [SegDataSample(gt_sem_seg=PixelData(data=data)) for data in (ignored, other)]
     run = type("Run", (), dict(model=nn.Module()))()
-    run.model.decode_head = Head()
+    run.model.decode_head = head
     outputs = {"decode.acc_seg": torch.tensor(accuracy), "loss": torch.tensor(1.0)}
     LabelledAccuracyHook().after_train_iter(run, 0, dict(data_samples=samples), outputs)
     torch.testing.assert_close(outputs["decode.acc_seg"], torch.tensor(logged), equal_nan=True)

@@ -10,7 +10,8 @@ from preempted_runs import handler_restored, runner, stop  # noqa: F401
 from refusals import raises_one_line
 from torch.utils.data import DataLoader
 
-from vil_dense.mm.engine.checkpoints import newest
+from vil_dense.mm.engine.checkpoints import SafeCheckpointHook, newest
+from vil_dense.mm.engine.earlier_run import move_earlier_run
 from vil_dense.mm.engine.failures import resume_point
 from vil_dense.mm.engine.hooks.hook_states import plain_values
 from vil_dense.mm.engine.hooks.reports import RunReportHook, read_scalars
@@ -76,6 +77,38 @@ def test_a_broken_one_within_an_epoch_gives_way_to_the_last_epoch(tmp_path: Path
     (tmp_path / "epoch_2_step_2.pth").write_bytes(b"")
     (tmp_path / "epoch_3.pth").write_bytes((tmp_path / "epoch_1.pth").read_bytes())  # of an earlier, longer run
     assert newest(str(tmp_path))[0] == str(tmp_path / "epoch_2.pth")
+
+
+@pytest.mark.parametrize(
+    ("loop", "tell", "last", "before", "end"),
+    [
+        (dict(), 5, "net2_00005.pth", "net2_00004.pth", "net2_00006.pth"),
+        (dict(type="EpochLoop", max_epochs=3), 14, "net2_00002_step_2.pth", "net2_00002.pth", "net2_00003.pth"),
+    ],
+    ids=["steps", "epochs"],
+)
+def test_file_names_of_one_s_own_are_resumed(
+    loop: dict, tell: int, last: str, before: str, end: str, tmp_path: Path
+) -> None:
+    """Tests that a stop, a resume, a broken last checkpoint and a new run read names of the hook's `filename_tmpl`."""
+    own = dict(template="net2_{:05d}.pth", **loop)
+    torch.save(dict(state_dict={}, meta={}), tmp_path / "pretrained_9.pth")
+    stop(runner(tmp_path, tell=tell, **own))
+    assert newest(str(tmp_path))[0] == str(tmp_path / last)
+    whole = (tmp_path / last).read_bytes()
+    (tmp_path / last).write_bytes(b"")
+    assert newest(str(tmp_path))[0] == str(tmp_path / before)
+    (tmp_path / last).write_bytes(whole)
+    runner(tmp_path, resume=True, **own).train()
+    assert newest(str(tmp_path))[::2] == (str(tmp_path / end), []) and not list(tmp_path.glob("*_step_*.pth"))
+    assert move_earlier_run(str(tmp_path), "")
+    assert {path.name for path in tmp_path.glob("*.pth")} == {"pretrained_9.pth"}
+
+
+@pytest.mark.parametrize("template", ["latest.pth", "iter_{}_v2.pth", "a/iter_{}.pth", "v2{}.pth", "iter_{}.ckpt"])
+def test_file_names_without_a_step_that_can_be_read_are_refused(template: str) -> None:
+    with raises_one_line(ValueError, "filename_tmpl", template):
+        SafeCheckpointHook(filename_tmpl=template)
 
 
 @pytest.mark.parametrize(("step", "batch_size", "end"), [(8, 4, 8 + 2 + 3), (12, 3, 12 + 0 + 4), (6, 4, 6 + 0 + 3 + 3)])

@@ -50,14 +50,19 @@ def stub(size: int) -> Config:
 
 def predict(cfg: Config, image: np.ndarray) -> np.ndarray:
     """Returns the label map of a picture under the config's test pipeline."""
+    return predict_batch(cfg, [image])[0]
+
+
+def predict_batch(cfg: Config, images: list[np.ndarray]) -> list[np.ndarray]:
+    """Returns the label maps of a batch of pictures under the config's test pipeline."""
     steps = [dict(type="LoadImageFromNDArray"), *cfg.test_dataloader.dataset.pipeline[1:]]
     for step in steps:
         if step["type"] == "TestTimeAug":
             step.transforms = [row for row in step.transforms if row[0].type != "LoadAnnotations"]
-    steps = [step for step in steps if step["type"] != "LoadAnnotations"]
-    model = MODELS.build(cfg.model).eval()
-    data = pseudo_collate([Compose(steps)(dict(img=image, img_path="x.png"))])
-    return np.atleast_2d(model.test_step(data)[0].pred_sem_seg.data.squeeze().numpy())
+    pipeline = Compose([step for step in steps if step["type"] != "LoadAnnotations"])
+    data = pseudo_collate([pipeline(dict(img=image, img_path="x.png")) for image in images])
+    samples = MODELS.build(cfg.model).eval().test_step(data)
+    return [np.atleast_2d(sample.pred_sem_seg.data.squeeze().numpy()) for sample in samples]
 
 
 @pytest.mark.parametrize("protocol", [None, *PROTOCOLS])
@@ -74,6 +79,27 @@ def test_an_edge_stays_where_it_is(protocol: str | None, axis: int, shape: tuple
     assert label.shape == shape
     found = np.argmax(label, axis=axis)
     assert np.abs(found - edge).max() <= 2
+
+
+@MODELS.register_module()
+class OneLogitHead(StepHead):
+    """Predicts one logit: class 1 where the picture is bright, with a probability of 1/2 in its dark pixels."""
+
+    def forward(self, inputs: tuple[Tensor]) -> Tensor:
+        return inputs[0].clamp(min=0)
+
+
+def test_views_of_one_logit_and_of_several_pictures():
+    """Tests that the mean of sigmoids is compared with the threshold, in each of two pictures of other sizes."""
+    cfg = stub(size=64)
+    cfg.model.decode_head.update(type="OneLogitHead", num_classes=2, out_channels=1, threshold=0.7)
+    PROTOCOLS["multiscale"](cfg)
+    images = [np.zeros((64, 64, 3), np.uint8), np.zeros((40, 96, 3), np.uint8)]
+    for image in images:
+        image[:, 32:] = 255
+    for image, label in zip(images, predict_batch(cfg, images), strict=True):
+        assert label.shape == image.shape[:2] and set(np.unique(label)) == {0, 1}
+        assert np.abs(label.argmax(1) - 32).max() <= 2
 
 
 @pytest.mark.parametrize(
@@ -95,3 +121,18 @@ def test_mmseg_is_what_the_ade20k_config_says():
     before = cfg.test_dataloader.to_dict(), cfg.model.test_cfg.to_dict()
     PROTOCOLS["mmseg"](cfg)
     assert (cfg.test_dataloader.to_dict(), cfg.model.test_cfg.to_dict()) == before
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ([dict(type="Resize", scale=(64, 32)), dict(type="Resize", scale=(96, 48))], "2 sizes with flips"),
+        ([dict(type="Resize", scale_factor=0.5)], "0.5 to 0.5 times the own size with flips"),
+        ([], "own size with flips"),
+    ],
+)
+def test_augmentation_of_one_s_own_is_described(sizes: list[dict], words: str) -> None:
+    views = dict(type="TestTimeAug", transforms=[[dict(type="RandomFlip", prob=1.0)], sizes])
+    dataset = dict(type="BaseSegDataset", pipeline=[dict(type="LoadImageFromFile"), views])
+    cfg = Config(dict(model=dict(test_cfg=dict(mode="whole")), test_dataloader=dict(dataset=dataset)))
+    assert describe(cfg, "test") == f"{words}, whole picture"

@@ -53,6 +53,14 @@ def open_picture(path: str | Path, what: str = "picture", content: IO[bytes] | N
         raise ValueError(f"{path} is not a complete {what}: {why}") from error
 
 
+def check_two_files(picture: str | Path, label: str | Path) -> None:
+    """Raises ValueError if a picture and its label are one file, whose pixels would be both."""
+    if os.path.samefile(picture, label):
+        raise ValueError(
+            f"{picture} would be a picture and its own label: pictures and labels need folders or endings of their own"
+        )
+
+
 def output_name(path: str, dataset: Dataset) -> str:
     """Returns the path of a picture below the folder of its data set, without its ending.
 

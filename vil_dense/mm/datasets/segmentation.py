@@ -12,7 +12,7 @@ from mmseg.datasets import ADE20KDataset, BaseSegDataset
 from mmseg.registry import DATASETS
 
 from vil_dense.files import check_regular
-from vil_dense.mm.datasets.pictures import SUFFIXES, output_name, pictures_below
+from vil_dense.mm.datasets.pictures import SUFFIXES, check_two_files, output_name, pictures_below
 from vil_dense.mm.datasets.retry import read_with_retry
 from vil_dense.synthetic import scenes
 
@@ -25,12 +25,13 @@ class CheckedDataset(BaseSegDataset):
     """Lists pairs of pictures and label maps, and checks that each file exists. Arguments: see `BaseSegDataset`.
 
     Without a list of names (`ann_file`) the folder is searched for pictures of all `SUFFIXES`, in upper or lower case;
-    an `img_suffix` that is more than one of these, such as `_leftImg8bit.png`, selects the names that end so.
+    an `img_suffix` that is more than one of these, such as `_leftImg8bit.png`, selects the names that end so. Where
+    pictures and labels lie in one folder, `img_suffix` and `seg_map_suffix` tell them apart, as in mmseg.
     `filter_cfg=dict(names=FILE)` leaves the pictures that a text file lists, a name a line: see `name_of`.
 
     Raises:
         FileNotFoundError: the data root, a folder, a picture or a label does not exist, or a folder has no pictures.
-        ValueError: a picture or a label is a pipe or a device.
+        ValueError: a picture or a label is a pipe or a device, or both are one file.
     """
 
     HOW_TO_GET: ClassVar[str] = "set data_root to the folder of the data"
@@ -57,11 +58,13 @@ class CheckedDataset(BaseSegDataset):
                 self._require("picture", pair["img_path"])
             if labels is not None:
                 self._require(f"label of {pair['img_path']}", pair["seg_map_path"])
+                if not self.backend_args:
+                    check_two_files(pair["img_path"], pair["seg_map_path"])
         return pairs
 
     def _pairs(self, images: Path, labels: str | None) -> list[dict]:
         """Returns the entries of all pictures below a folder; a label has the name of its picture."""
-        found = pictures_below(images)
+        found = self._without_labels(pictures_below(images), images, labels)
         common = dict(label_map=self.label_map, reduce_zero_label=self.reduce_zero_label)
         pairs = [dict(common, img_path=str(path), seg_fields=[]) for path in found]
         for path, pair in zip(found, pairs, strict=True):
@@ -69,6 +72,16 @@ class CheckedDataset(BaseSegDataset):
                 name = str(path.relative_to(images).with_suffix("")) + self.seg_map_suffix
                 pair["seg_map_path"] = os.path.join(labels, name)
         return pairs
+
+    def _without_labels(self, found: list[Path], images: Path, labels: str | None) -> list[Path]:
+        """Returns the files below the folder of pictures that are no labels: these may lie beside them or below."""
+        if labels is None:
+            return found
+        if os.path.realpath(labels) != os.path.realpath(images):
+            return [path for path in found if not path.is_relative_to(labels)]
+        one_suffix = self.img_suffix == self.seg_map_suffix
+        found = [path for path in found if path.name.endswith(self.img_suffix)]
+        return [path for path in found if one_suffix or not path.name.endswith(self.seg_map_suffix)]
 
     def filter_data(self) -> list[dict]:
         """Returns the pairs whose names are in the file `filter_cfg["names"]`, or all without one."""

@@ -5,7 +5,6 @@ was due at the saved step when it resumes. `AtomicBackend` and `SafeCheckpointHo
 checkpoint to resume from.
 """
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,9 @@ from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner
 
 from vil_dense.files import sweep, write_whole
+from vil_dense.mm.engine.checkpoint_names import POINTER, check_template, name_within_epoch, saved_steps
 from vil_dense.mm.engine.loops.epoch_loop import SAMPLES_READ, EpochLoop
 from vil_dense.mm.utils.safe_load import BrokenFile, load_safely
-
-POINTER = "last_checkpoint"
-WITHIN_EPOCH = "epoch_{}_step_{}.pth"
-"""File name of a checkpoint within an epoch: completed epochs, and steps of the next one."""
 
 
 @register_backend("atomic")
@@ -51,11 +47,12 @@ class SafeCheckpointHook(CheckpointHook):
     save_pending = False
     """Whether a checkpoint is due and not saved yet."""
 
-    _default_greater_keys = (*CheckpointHook._default_greater_keys, "dice", "nsd")
-    _default_less_keys = (*CheckpointHook._default_less_keys, "hd95")
+    _default_greater_keys = (*CheckpointHook._default_greater_keys, "dice", "nsd", "mBIoU")
+    _default_less_keys = (*CheckpointHook._default_less_keys, "hd95", "cross_entropy")
 
     def __init__(self, *args: Any, backend_args: dict | None = None, **options: Any) -> None:
         super().__init__(*args, backend_args=backend_args or dict(backend="atomic"), **options)
+        check_template(self.filename_tmpl)
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
@@ -119,7 +116,8 @@ class SafeCheckpointHook(CheckpointHook):
             self.keep_ckpt_ids.clear()  # the step may be saved again, after a new best score
             self.keep_ckpt_ids.extend(steps)  # a queue of limited length, which drops the outdated
             runner.message_hub.update_info("keep_ckpt_ids", list(self.keep_ckpt_ids))
-        within = list(Path(self.out_dir).glob(WITHIN_EPOCH.format("*", "*")))
+        saved = saved_steps(Path(self.out_dir), self.filename_tmpl.format(step))
+        within = [path for path, (_, steps_after) in saved.items() if steps_after]
         self._save(runner, self._path(step), meta)
         self._remove([*map(self._path, outdated), *map(str, within)])
 
@@ -127,7 +125,7 @@ class SafeCheckpointHook(CheckpointHook):
         """Saves a checkpoint after `step` steps of an epoch; it is deleted after the next one of a complete epoch."""
         read = step * runner.train_dataloader.batch_size * runner.world_size
         runner.message_hub.update_info(SAMPLES_READ, read)
-        path = self.file_backend.join_path(self.out_dir, WITHIN_EPOCH.format(runner.epoch, step))
+        path = self.file_backend.join_path(self.out_dir, name_within_epoch(self.filename_tmpl, runner.epoch, step))
         self._save(runner, path, meta=dict(epoch=runner.epoch, iter=runner.iter + 1))
         runner.message_hub.update_info(SAMPLES_READ, 0)  # the next checkpoint may be of a complete epoch
 
@@ -276,12 +274,6 @@ def _folder_of(last: Path, work_dir: Path) -> Path:
 
 def _by_age(folder: Path, last: str) -> list[Path]:
     """Returns the checkpoints of the run, the last first; later ones of an earlier, longer run are left out."""
-    steps = {path: step for path in folder.glob("*.pth") if (step := _step_of(path))}
+    steps = saved_steps(folder, last)
     end = steps.get(folder / last, max(steps.values(), default=(0, 0)))
     return sorted((path for path in steps if steps[path] <= end), key=lambda path: steps[path], reverse=True)
-
-
-def _step_of(path: Path) -> tuple[int, int] | None:
-    """Returns steps or complete epochs, and the steps after these; None for a file of another name."""
-    name = re.fullmatch(r"(?:iter|epoch)_(\d+)(?:_step_(\d+))?", path.stem)
-    return (int(name[1]), int(name[2] or 0)) if name else None

@@ -8,9 +8,10 @@ import re
 import shutil
 from pathlib import Path
 
-CHECKPOINT = re.compile(r"(?:(?:iter|epoch)_\d+(?:_step_\d+)?|best_.+)\.pth")
+from vil_dense.mm.engine.checkpoint_names import POINTER, name_of_last, saved_steps
+
 LOGS = re.compile(r"\d{8}_\d{6}")
-RESULTS = ("last_checkpoint", "pictures", "faults", "validation")
+RESULTS = (POINTER, "pictures", "faults", "validation")
 """Files and folders of a run beside its checkpoints and logs."""
 
 
@@ -27,7 +28,7 @@ def move_earlier_run(work_dir: str, log_dir: str) -> str:
         A line for the log; empty if there is no checkpoint of an earlier run.
     """
     folder = Path(work_dir)
-    checkpoints = [path for path in folder.iterdir() if path.is_file() and CHECKPOINT.fullmatch(path.name)]
+    checkpoints = {*saved_steps(folder), *saved_steps(folder, name_of_last(folder)), *folder.glob("best_*.pth")}
     if not checkpoints:
         return ""
     others = [path for path in folder.iterdir() if path.name in RESULTS or LOGS.fullmatch(path.name)]

@@ -4,14 +4,18 @@ Published numbers on ADE20K use three of them: mmseg's (short side 512, windows 
 ViL code (every picture squashed to 512 x 512, one window) and multi-scale with flips.
 """
 
+from collections.abc import Sequence
+
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.model import BaseTTAModel
 from mmengine.registry import MODELS
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
+from torch import Tensor
 
 from vil_dense.mm.datasets.wrappers import config_parts
+from vil_dense.mm.utils.heads import last_head
 
 SCALES = (0.75, 1.0, 1.25, 1.5, 1.75)
 """Factors on the size of the picture in the multi-scale test, as in the ViL paper."""
@@ -49,17 +53,29 @@ PROTOCOLS = {"mmseg": _mmseg, "squash": _squash, "multiscale": _multiscale}
 class MeanTTAModel(BaseTTAModel):
     """Predicts the class with the highest mean probability over the views of a picture, as mmseg's SegTTAModel does.
 
-    The probabilities are added up view by view; mmseg stores the logits of every view, up to 11 GB on ADE20K.
+    With one logit that is the mean of sigmoids, compared with the threshold of the head. Probabilities are added up
+    view by view; mmseg stores the logits of every view, up to 11 GB on ADE20K.
     """
 
     def test_step(self, data: dict) -> list[SegDataSample]:
+        views = list(zip(data["inputs"], data["data_samples"], strict=True))
+        pictures = range(len(data["data_samples"][0]))
+        return [self._merge_views([(inputs[n], samples[n]) for inputs, samples in views]) for n in pictures]
+
+    def _merge_views(self, views: Sequence[tuple[Tensor, SegDataSample]]) -> SegDataSample:
+        """Returns the sample of a picture with the prediction of all its views; one logit is that of class 1 of two."""
         total = torch.zeros(())  # can be added to maps on any device
-        for inputs, samples in zip(data["inputs"], data["data_samples"], strict=True):
-            (sample,) = self.module.test_step(dict(inputs=inputs, data_samples=samples))
-            total = total + sample.seg_logits.data.softmax(0)
+        for inputs, sample in views:
+            (sample,) = self.module.test_step(dict(inputs=[inputs], data_samples=[sample]))
+            logits = sample.seg_logits.data
+            total = total + (logits.sigmoid() if len(logits) == 1 else logits.softmax(0))
             del sample.seg_logits
-        sample.set_data(dict(pred_sem_seg=PixelData(data=total.argmax(0, keepdim=True))))
-        return [sample]
+        if len(total) == 1:
+            label = (total / len(views) > last_head(self.module.decode_head).threshold).long()
+        else:
+            label = total.argmax(0, keepdim=True)
+        sample.set_data(dict(pred_sem_seg=PixelData(data=label)))
+        return sample
 
     def merge_preds(self, data_samples_list: list) -> list:
         """Returns the samples unchanged: `test_step` has merged the views already."""
@@ -95,9 +111,11 @@ def _scale(steps: list) -> str:
             width, height = (step.scale, step.scale) if isinstance(step.scale, int) else step.scale
             return f"short side {min(height, width)}" if step.get("keep_ratio") else f"squashed to {height} x {width}"
         if step.type == "TestTimeAug":
-            scales = [option.scale_factor for option in step.transforms[0] if option.type == "Resize"]
-            flips = (
-                " with flips" if any(option.type == "RandomFlip" for row in step.transforms for option in row) else ""
-            )
+            options = [option for row in step.transforms for option in row]
+            resizes = [option for option in options if option.type == "Resize"]
+            scales = [option.scale_factor for option in resizes if option.get("scale_factor")]
+            flips = " with flips" if any(option.type == "RandomFlip" for option in options) else ""
+            if not scales or len(scales) < len(resizes):
+                return f"{len(resizes)} sizes{flips}" if resizes else f"own size{flips}"
             return f"{min(scales)} to {max(scales)} times the own size{flips}"
     return "own size"

@@ -16,6 +16,7 @@ from vil_dense.mm.export.torch_programs import open_program, open_torchscript, s
 from vil_dense.mm.inference.segmentor import Segmentor
 from vil_dense.mm.publish.published import KEY, describe, parse
 from vil_dense.mm.publish.trained_model import TrainedModel
+from vil_dense.mm.utils.heads import last_head
 
 SMALLEST_PX = 128
 """Least size that exports are checked around: half of it still has a place in maps of stride 32."""
@@ -125,7 +126,7 @@ def _with_preprocessing(network: Network, segmentor: Segmentor, layout: str | No
         raise ValueError(
             "--with-preprocessing takes pictures of 8 bits, and the model was trained on all bits of its files"
         )
-    head, scaling = segmentor.model.decode_head, _scaling(segmentor)
+    head, scaling = last_head(segmentor.model.decode_head), _scaling(segmentor)
     return PicturesToClasses(
         network,
         torch.tensor(scaling.mean).view(-1, 1, 1),

@@ -34,6 +34,7 @@ from vil_dense.mm.publish.onnx_file import OnnxNetwork, read_onnx
 from vil_dense.mm.publish.published import is_published, needs_no_config, publish, read_published
 from vil_dense.mm.publish.trained_model import TrainedModel, load_trained
 from vil_dense.mm.utils.device import choose_device
+from vil_dense.mm.utils.heads import last_head
 from vil_dense.mm.utils.safe_load import load_exactly, safe_files
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -85,10 +86,10 @@ class Segmentor:
             self._pipeline = after_loading(dataset.pipeline, own_size)
             build: Any = partial(OnnxNetwork, trained) if trained.graph else MODELS.build
             self.model = build(name_outputs(cfg.model))
-        if len(self.classes) != self.model.decode_head.num_classes:
+        count = last_head(self.model.decode_head).num_classes
+        if len(self.classes) != count:
             raise ValueError(
-                f"{trained.name}: the data set names {len(self.classes)} classes, "
-                f"and the model has {self.model.decode_head.num_classes}"
+                f"{trained.name}: the data set names {len(self.classes)} classes, and the model has {count}"
             )
         if not trained.graph:
             load_exactly(self.model, trained.weights, trained.name)

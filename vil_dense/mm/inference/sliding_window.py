@@ -18,6 +18,7 @@ from mmseg.models.segmentors import EncoderDecoder
 from torch import Tensor
 
 from vil_dense.mm.inference.tiled_upernet import Resize, Size, decode
+from vil_dense.mm.utils.heads import last_head
 
 BAND_BYTES = 2**25
 """Size of the logits of a band. A few arrays of this size are live at one time."""
@@ -262,7 +263,7 @@ def _average(
 def classes_of(model: EncoderDecoder, logits: Tensor) -> Tensor:
     """Returns the classes (H, W) of logits (K, H, W), as mmseg does."""
     if len(logits) == 1:
-        return logits[0].sigmoid() > model.decode_head.threshold
+        return logits[0].sigmoid() > last_head(model.decode_head).threshold
     return logits.argmax(0)
 
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import yaml
 
+from vil_dense.mm.utils.heads import last_head
+
 CARD = """---
 {head}---
 
@@ -63,7 +65,7 @@ def _what(content: Mapping[str, Any]) -> str:
     """Returns sentences on network and training."""
     model, about = content["config"]["model"], content["about"]
     network = _network(model["backbone"])
-    lines = [f"A semantic segmentor for images: {network} with {model['decode_head']['type']}."]
+    lines = [f"A semantic segmentor for images: {network} with {last_head(model['decode_head'])['type']}."]
     dataset = about.get("dataset")
     steps = about.get("step")
     if dataset or steps:

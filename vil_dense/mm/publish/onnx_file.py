@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vil_dense.files import check_regular
 from vil_dense.mm.publish.published import KEY, from_content, parse
 from vil_dense.mm.publish.trained_model import TrainedModel
+from vil_dense.mm.utils.heads import last_head
 
 if TYPE_CHECKING:
     import onnx
@@ -138,11 +139,12 @@ class OnnxNetwork:
         self.name = trained.name
         self.session = open_session(trained.graph, trained.name)
         outputs = self.session.get_outputs()[0].shape[1]
-        expected = cfg.decode_head.get("out_channels") or cfg.decode_head.num_classes
+        head = last_head(cfg.decode_head)
+        expected = head.get("out_channels") or head.num_classes
         if outputs != expected:
             raise ValueError(f"{trained.name} gives {outputs} logits for each pixel, and its head has {expected}")
-        self.decode_head = _Head(cfg.decode_head, outputs)
-        self.align_corners: bool = cfg.decode_head.get("align_corners", False)
+        self.decode_head = _Head(head, outputs)
+        self.align_corners: bool = head.get("align_corners", False)
         self.test_cfg = cfg.get("test_cfg") or ConfigDict(mode="whole")
         self.data_preprocessor: nn.Module = MODELS.build(cfg.data_preprocessor)
 

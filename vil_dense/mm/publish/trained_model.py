@@ -175,5 +175,5 @@ def find_checkpoint(folder: Path) -> Path:
 
 
 def _step(path: Path) -> int:
-    number = re.search(r"_(\d+)\.pth$", path.name)
+    number = re.search(r"(\d+)\.pth$", path.name)
     return int(number[1]) if number else 0

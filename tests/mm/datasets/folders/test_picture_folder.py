@@ -248,3 +248,29 @@ def test_jpeg_masks_and_floats_are_refused(tmp_path: Path) -> None:
 def test_data_sets_go_to_loader_processes(tmp_path: Path) -> None:
     dataset = pickle.loads(pickle.dumps(build(write_folder(tmp_path), serialize_data=True)))
     np.testing.assert_array_equal(label_of(dataset), class_map())
+
+
+@pytest.mark.parametrize("tail", ["", "_mask"])
+def test_pictures_and_masks_in_one_folder(tail: str, tmp_path: Path) -> None:
+    """Tests that no mask is taken as a picture: it has a tail, or another ending than its JPEG."""
+    write_folder(tmp_path, "flat")
+    (tmp_path / "data").mkdir()
+    for path in (tmp_path / "pictures").iterdir():
+        path.rename(tmp_path / "data" / f"{path.stem}.jpg")
+    for path in (tmp_path / "masks").iterdir():
+        path.rename(tmp_path / "data" / f"{path.stem.removesuffix('_mask')}{tail}.png")
+    pairs = inspect_folder(str(tmp_path), pictures="data", masks="data").splits
+    named = [(pair.picture.name, pair.mask.name) for listed in pairs.values() for pair in listed]
+    assert sorted(named) == [
+        (f"{name}.jpg", f"{name}{tail}.png") for name in ("p0", "p1", "p2", "p3", "p4", "q0", "q1")
+    ]
+
+
+def test_a_picture_is_not_its_own_mask(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    with raises_one_line(ValueError, "p0", "_mask"):
+        inspect_folder(str(tmp_path), pictures="masks/train", masks="masks/train")
+    file = tmp_path / "splits.json"
+    file.write_text(json.dumps({split: [["masks/train/p0.png"] * 2] for split in ("train", "val")}))
+    with raises_one_line(ValueError, "p0.png"):
+        inspect_folder(str(tmp_path))

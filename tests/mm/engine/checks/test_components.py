@@ -103,6 +103,7 @@ def test_a_list_of_data_sets(place: str) -> None:
         ({f"{HEAD}.loss_decode.loss_weight": -0.5}, (f"{HEAD}.loss_decode.loss_weight", "-0.5")),
         ({f"{HEAD}.channels": 0}, (f"{HEAD}.channels", "got 0")),
         ({f"{HEAD}.in_index": [0, 1, 2, 4]}, (f"{HEAD}.in_index", "map 4", "there are 4")),
+        ({"model.data_preprocessor.size": (0, 64)}, ("model.data_preprocessor.size", "(0, 64)")),
         ({"model.test_cfg.mode": "slid"}, ("model.test_cfg.mode", "'slid'")),
         ({"model.test_cfg.mode": "slide"}, ("model.test_cfg.crop_size",)),
         ({"model.test_cfg": dict(mode="slide", crop_size=(64, 64), stride=(0, 0))}, ("stride", "(0, 0)")),
@@ -122,6 +123,14 @@ def test_a_number_that_cannot_be(options: dict[str, object], named: tuple[str, .
 def test_numbers_that_can_be() -> None:
     check_numbers(config(**{f"{STEP}.crop_size": 128, "optim_wrapper.clip_grad": None, "model.neck": None}))
     check_numbers(config(**{"model.test_cfg": dict(mode="slide", crop_size=(64, 64), stride=(64, 32))}))
+
+
+def test_one_number_of_px_becomes_a_pair_which_mmseg_reads() -> None:
+    cfg = config(**{"model.test_cfg": dict(mode="slide", crop_size=64, stride=48), "model.data_preprocessor.size": 128})
+    cfg.merge_from_dict({f"{STEP}.crop_size": 128})
+    check_numbers(cfg)
+    assert (cfg.model.test_cfg.crop_size, cfg.model.test_cfg.stride) == ((64, 64), (48, 48))
+    assert cfg.model.data_preprocessor.size == cfg.train_dataloader.dataset.pipeline[3].crop_size == (128, 128)
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,16 @@ def test_norm_is_set_everywhere_and_said():
     assert [part.norm_cfg.type for part in parts] == ["BN"] * 3
 
 
+@pytest.mark.parametrize(("world_size", "cuda", "norm"), [(1, False, "BN"), (2, False, "BN"), (2, True, "SyncBN")])
+def test_a_backbone_of_mmseg_has_batch_norms_that_the_machine_has(world_size: int, cuda: bool, norm: str):
+    cfg = camvid()
+    cfg.model.backbone = dict(type="ResNetV1c", depth=18, norm_cfg=dict(type="SyncBN", requires_grad=True))
+    cfg.pop("train_dataloader")  # as in a config that only tests
+    resolve_norm(cfg, world_size, cuda)
+    assert cfg.model.backbone.norm_cfg == dict(type=norm, requires_grad=True)
+    assert cfg.model.decode_head.norm_cfg.type == "GN"
+
+
 def test_a_norm_that_the_config_names_stays():
     cfg = camvid()
     for part in (cfg.model.neck, cfg.model.decode_head, cfg.model.auxiliary_head):

@@ -82,10 +82,13 @@ def check_labels(runner: Runner, options: dict | None, splits: Sequence[str]) ->
     verdict: list[str | None] = [None]
     if is_main_process():
         try:
-            for split, dataset in found:
+            whole = Survey(0)  # of all training data: a part may have one class
+            last = [split for split, _ in found].count("train") - 1
+            for number, (split, dataset) in enumerate(found):
                 metrics = getattr(runner, f"{split}_evaluator").metrics if split != "train" else []
                 seconds = options.get("seconds", SECONDS) / len(found)
-                _check(split, dataset, network, metrics, seconds, runner.logger.info)
+                before = whole if split == "train" else None
+                _check(split, dataset, network, metrics, seconds, runner.logger.info, before, number == last)
         except ValueError as error:
             verdict = [str(error)]
     broadcast_object_list(verdict)
@@ -105,7 +108,10 @@ def _check(
     metrics: Sequence[object],
     seconds: float,
     log: Callable[[str], None],
+    whole: Survey | None = None,
+    last: bool = False,
 ) -> None:
+    """Checks one data set; `whole` counts the training data up to the `last`, which together need two classes."""
     heads = check_heads(network, dataset, split, metrics)
     names = dataset.metainfo.get("classes") or ()
     classes, ignored, reduced = heads[0].num_classes, heads[0].ignore_index, dataset.reduce_zero_label
@@ -113,12 +119,19 @@ def _check(
     folder = dataset.data_prefix.get("img_path")
     reported = dataset.ann_file or getattr(dataset, "reports_skipped", False)  # a list may leave out what it likes
     if folder and os.path.isdir(folder) and not reported:
-        pictures = (dataset.get_data_info(index)["img_path"] for index in range(len(dataset)))
-        if skipped := describe_skipped(Path(folder), pictures):
+        pairs = (dataset.get_data_info(index) for index in range(len(dataset)))
+        if skipped := describe_skipped(
+            Path(folder), (pair[key] for pair in pairs for key in ("img_path", "seg_map_path"))
+        ):
             log(f"warning: {skipped} (img_suffix of {type(dataset).__name__} is {dataset.img_suffix})")
     survey = count_labels(dataset, seconds)
     log(table(split, survey, names, ignored))
-    if fault := find_errors(survey, classes, ignored, reduced, train=split == "train"):
+    fault = find_errors(survey, classes, ignored, reduced, train=False)
+    if whole:
+        whole.pixels, whole.raw = whole.pixels + survey.pixels, whole.raw + survey.raw
+        if last and not fault:
+            fault = find_errors(whole, classes, ignored, reduced)
+    if fault:
         raise ValueError(f"labels of the {split} data: {fault}")
     for warning in find_warnings(survey, names, ignored, reduced):
         log(f"warning: labels of the {split} data: {warning}")

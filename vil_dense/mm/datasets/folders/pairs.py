@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,10 +70,15 @@ def pair_files(
 ) -> tuple[list[Pair], list[str]]:
     """Pairs the files of two folders and returns the pairs in the order of their names, and notes on what is left.
 
+    If both are one folder, it is divided as `divide_folder` says.
+
     Raises:
         ValueError: no picture has a mask, or two files differ in their endings only.
     """
     here, there = files_below(pictures), files_below(masks)
+    if os.path.realpath(pictures) == os.path.realpath(masks):
+        here.pictures, there.pictures = divide_folder(here.pictures, mask_tails)
+        there = replace(there, others=[], hidden=[])  # which are in `here`
     named = here.by_name(picture_tail)
     candidates = [there.by_name(tail) for tail in mask_tails]
     labels = max(candidates, key=lambda found: len(found.keys() & named.keys()))
@@ -93,6 +98,34 @@ def pair_files(
         notes.append(_note("hidden files", files.hidden, files.folder))
         notes.append(_note("files of other formats", files.others, files.folder))
     return pairs, [note for note in notes if note]
+
+
+def divide_folder(files: Sequence[Path], mask_tails: Sequence[str] = MASK_TAILS) -> tuple[list[Path], list[Path]]:
+    """Divides the files of one folder into pictures and masks, by their names.
+
+    A mask has the name of another file and a tail, such as `a_mask.png` beside `a.png`. Without tails, files of another
+    format are the masks of the JPEGs of their names, such as `a.png` beside `a.jpg`.
+
+    Raises:
+        ValueError: no file is the mask of another one.
+    """
+    stems = {path.with_suffix("") for path in files}
+    tails = [tail for tail in mask_tails if tail]
+    masks = {
+        path
+        for path in files
+        for tail in tails
+        if path.stem.endswith(tail) and path.parent / path.stem.removesuffix(tail) in stems
+    }
+    if not masks:
+        jpegs = {path.with_suffix("") for path in files if _is_jpeg(path)}
+        masks = {path for path in files if not _is_jpeg(path) and path.with_suffix("") in jpegs}
+    if not masks:
+        raise ValueError(
+            f"pictures and masks are in one folder, and no name tells which is which, of {few(p.name for p in files)}: "
+            f"name masks as NAME{tails[0]}.png, or set masks to a folder of their own"
+        )
+    return [path for path in files if path not in masks], sorted(masks)
 
 
 def by_path(pairs: Sequence[Pair], root: Path) -> Mapping[str, Pair]:
@@ -118,6 +151,10 @@ def few(names: object) -> str:
     listed = [str(name) for name in names]  # type: ignore[attr-defined]
     more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
     return ", ".join(listed[:SHOWN]) + more
+
+
+def _is_jpeg(path: Path) -> bool:
+    return path.suffix.lower() in (".jpg", ".jpeg")
 
 
 def _note(what: str, files: Sequence[Path], folder: Path) -> str:

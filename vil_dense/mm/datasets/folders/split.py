@@ -11,6 +11,7 @@ from typing import NamedTuple
 from vil_dense.files import read_json
 from vil_dense.mm.datasets.folders.layouts import Found
 from vil_dense.mm.datasets.folders.pairs import Pair, by_path, read_text
+from vil_dense.mm.datasets.pictures import check_two_files
 
 SPLITS = "splits.json"
 """File in the data root that gives the split: `{"train": [name, ...], "val": [name, ...]}`."""
@@ -145,7 +146,7 @@ def read_splits(file: Path, root: Path, known: Sequence[Pair]) -> dict[str, list
     An entry is the name of a picture, or a list of two paths below `root`: picture and mask.
 
     Raises:
-        ValueError: the file has another form.
+        ValueError: the file has another form, or names a picture as its own mask.
         FileNotFoundError: it names a file that is not there.
     """
     content = read_json(file)
@@ -162,6 +163,8 @@ def pick(entries: Iterable[object], known: Sequence[Pair], root: Path, source: P
             picture, mask = (root / path for path in entry)
             pair: Pair | None = Pair(Path(entry[0]).with_suffix("").as_posix(), picture, mask)
             missing = next((path for path in (picture, mask) if not path.is_file()), None)
+            if not missing:
+                check_two_files(picture, mask)
         else:
             name = str(entry)
             first = name.partition(" ")[0]  # lists may name the mask beside the picture

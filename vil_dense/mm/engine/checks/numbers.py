@@ -1,6 +1,6 @@
 """Checks numbers of a config whose errors would come late, without a name, or not at all."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from mmengine.config import Config
@@ -26,6 +26,8 @@ POSITIVE = ("optim_wrapper.clip_grad.max_norm", "optim_wrapper.paramwise_cfg.lay
 def check_numbers(cfg: Config) -> None:
     """Checks the numbers of loaders, optimizer, losses, crops, windows and maps; None is not checked.
 
+    One number in place of height and width, as in `crop_size=64`, becomes a pair: mmseg itself reads only pairs.
+
     Raises:
         ValueError: names the place in the config, its value and the values that can be.
     """
@@ -48,17 +50,17 @@ def check_numbers(cfg: Config) -> None:
 
 def _check_crops(cfg: Config) -> None:
     """Checks that crops have a size, and that batches are not padded to less."""
-    loader = cfg.get("train_dataloader") or {}
-    dataset, size = loader.get("dataset"), _at(cfg, "model.data_preprocessor.size")
+    loader, preprocessor = cfg.get("train_dataloader") or {}, _at(cfg, "model.data_preprocessor")
+    dataset = loader.get("dataset")
+    padded: tuple[int, int] | None = None
+    if isinstance(preprocessor, MutableMapping) and preprocessor.get("size") is not None:
+        padded = _set_pair(preprocessor, "size", "model.data_preprocessor.size")
     for part in config_parts(dataset) if isinstance(dataset, Mapping) else ():
         for number, step in enumerate(part.get("pipeline") or []):
             if step.get("type") != "RandomCrop":
                 continue
-            crop = _check_pair(step.get("crop_size"), f"crop_size of step {number} of the training pipeline")
-            if size is None:
-                continue
-            padded = _check_pair(size, "model.data_preprocessor.size")
-            if any(length < cut for length, cut in zip(padded, crop, strict=True)):
+            crop = _set_pair(step, "crop_size", f"crop_size of step {number} of the training pipeline")
+            if padded and any(length < cut for length, cut in zip(padded, crop, strict=True)):
                 raise ValueError(
                     f"model.data_preprocessor.size is {padded} and the training crop {crop}: pictures smaller than "
                     "the crop are padded to that size, so it has to be that of the crop"
@@ -69,7 +71,7 @@ def _check_windows(cfg: Config) -> None:
     """Checks the mode of testing, and that windows cover a picture."""
     test = _at(cfg, "model.test_cfg")
     segments = _at(cfg, "model.type") in ("EncoderDecoder", "CascadeEncoderDecoder")  # others have modes of their own
-    if not segments or not isinstance(test, Mapping) or "mode" not in test:
+    if not segments or not isinstance(test, MutableMapping) or "mode" not in test:
         return
     if test["mode"] not in ("slide", "whole"):
         raise ValueError(f"model.test_cfg.mode is slide or whole, got {test['mode']!r}")
@@ -77,7 +79,7 @@ def _check_windows(cfg: Config) -> None:
         return
     if missing := [key for key in ("crop_size", "stride") if not test.get(key)]:
         raise ValueError(f"model.test_cfg.mode=slide needs model.test_cfg.{missing[0]}=(HEIGHT,WIDTH) in px")
-    crop, stride = (_check_pair(test[key], f"model.test_cfg.{key}") for key in ("crop_size", "stride"))
+    crop, stride = (_set_pair(test, key, f"model.test_cfg.{key}") for key in ("crop_size", "stride"))
     if any(step > length for step, length in zip(stride, crop, strict=True)):
         raise ValueError(f"model.test_cfg.stride {stride} is larger than crop_size {crop}: pixels would be left out")
 
@@ -98,12 +100,15 @@ def _check_maps(cfg: Config) -> None:
                 )
 
 
-def _check_pair(value: Any, place: str) -> tuple[int, int]:
-    """Returns height and width; raises ValueError if they are not whole numbers from 1 on."""
+def _set_pair(part: MutableMapping, key: str, place: str) -> tuple[int, int]:
+    """Replaces one number by height and width, and returns these; raises ValueError unless both are 1 or more."""
+    value: Any = part.get(key)
     pair = (value, value) if isinstance(value, int) else value
     sound = isinstance(pair, (list, tuple)) and len(pair) == 2 and all(_is_number(x, int) and x >= 1 for x in pair)
     if not sound:
         raise ValueError(f"{place} is one whole number of px from 1 on, or (height, width), got {value!r}")
+    if isinstance(value, int):
+        part[key] = (value, value)
     return pair[0], pair[1]
 
 

@@ -20,6 +20,7 @@ from torch.distributed.tensor import DTensor
 from vil_dense.files import save_json
 from vil_dense.mm.engine.failures import RunFault, resume_point
 from vil_dense.mm.engine.hooks.nan_trace import first_not_finite, is_finite
+from vil_dense.mm.utils.heads import last_head
 from vil_dense.mm.utils.unwrap import unwrap
 
 ADVICE = "a lower learning rate, clip_grad or bfloat16 in place of float16 may help"
@@ -185,8 +186,8 @@ class LabelledAccuracyHook(Hook):
         if outputs is None:
             return
         perfect = [name for name, value in outputs.items() if name.endswith("acc_seg") and value > 99.99]
-        model = unwrap(runner.model)
-        if perfect and not any_labelled(data_batch["data_samples"], model.decode_head.ignore_index):
+        ignored = last_head(unwrap(runner.model).decode_head).ignore_index
+        if perfect and not any_labelled(data_batch["data_samples"], ignored):
             outputs.update({name: torch.full_like(outputs[name], math.nan) for name in perfect})
 
 

@@ -23,7 +23,8 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 
-from vil_dense.mm.engine.checkpoints import WITHIN_EPOCH, SafeCheckpointHook
+from vil_dense.mm.engine.checkpoint_names import name_within_epoch
+from vil_dense.mm.engine.checkpoints import SafeCheckpointHook
 from vil_dense.mm.engine.distributed import end_processes
 from vil_dense.mm.engine.failures import resume_point
 from vil_dense.mm.engine.loops.epoch_loop import EpochLoop
@@ -103,11 +104,15 @@ class PreemptionHook(Hook):
         if not runner.optim_wrapper.should_update() or not self._any_received():
             return
         within, steps = (isinstance(runner.train_loop, loop) for loop in (EpochLoop, IterBasedTrainLoop))
-        name = WITHIN_EPOCH.format(runner.epoch, batch_idx + 1) if within else f"iter_{step}.pth"
-        for hook in [] if saved_last(runner, name) else runner.hooks:
+
+        def name(template: str) -> str:
+            return name_within_epoch(template, runner.epoch, batch_idx + 1) if within else template.format(step)
+
+        hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+        for hook in [hook for hook in hooks if not saved_last(runner, name(hook.filename_tmpl))]:
             if isinstance(hook, SafeCheckpointHook) and within:
                 hook.save_within_epoch(runner, batch_idx + 1)
-            elif isinstance(hook, CheckpointHook) and steps:
+            elif steps:
                 hook._save_checkpoint_with_step(runner, step, meta=dict(epoch=runner.epoch, iter=step))
         self._stop(runner, f"step {step}")
 

@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.runner import Runner
 
 from vil_dense.mm.datasets.wrappers import parts
+from vil_dense.mm.utils.heads import last_head
 from vil_dense.mm.utils.unwrap import unwrap
 from vil_dense.report import environment as machine_facts
 
@@ -21,7 +22,7 @@ def describe_run(runner: Runner, split: str) -> str:
     network = unwrap(runner.model)
     network = getattr(network, "module", network)  # within test-time augmentation
     named = (getattr(network, part, None) for part in ("backbone", "decode_head", "network"))
-    inside = " and ".join(type(part).__name__ for part in named if part is not None)
+    inside = " and ".join(type(last_head(part)).__name__ for part in named if part is not None)
     millions = sum(weight.numel() for weight in network.parameters()) / 1e6
     model = f"{type(network).__name__}{f' of {inside}' if inside else ''} ({millions:.2f} M parameters)"
     if split == "test":

@@ -62,15 +62,21 @@ def group_norm(widths: list[int]) -> dict:
 
 
 def resolve_norm(cfg: Config, world_size: int, cuda: bool, weights: dict | None = None) -> str:
-    """Replaces SyncBN everywhere in the model by the norm that fits the run, or that trained `weights` have.
+    """Replaces SyncBN in neck and heads by the norm that fits the run, or that trained `weights` have.
 
+    In a backbone it becomes BN where SyncBN does not exist or has one process.
     All other norms stay, so a config that names BN gets BN.
     """
-    open_norms = [part for part in _dicts(cfg.model) if _is_sync(part.get("norm_cfg"))]
+    for part in _dicts(cfg.model.get("backbone")):
+        if _is_sync(part.get("norm_cfg")) and not (world_size > 1 and cuda):
+            part["norm_cfg"]["type"] = "BN"  # which reads the same weights; what widths it would split is not known
+    of_backbone = {id(part) for part in _dicts(cfg.model.get("backbone"))}
+    synced = (part for part in _dicts(cfg.model) if _is_sync(part.get("norm_cfg")))
+    open_norms = [part for part in synced if id(part) not in of_backbone]
     if not open_norms:
         return ""
     widths = [width for part in open_norms for width in _widths(part)]
-    batch_size = cfg.train_dataloader.batch_size
+    batch_size = (cfg.get("train_dataloader") or {}).get("batch_size", 1)
     trained = [key for key in weights or () if key.startswith("decode_head.")]
     if not trained:
         norm, why = choose_norm(world_size, batch_size, widths, cuda), f"{world_size} x {batch_size} pictures a step"

@@ -148,7 +148,8 @@ def _save_splits(file: Path, folder: Folder) -> None:
 def _replace(cfg: Config, before: ConfigDict, found: dict[str, Any]) -> None:
     """Replaces values of `shared` by those that were found, in pipelines and model."""
     for part, key, name in _places(cfg):
-        if part.get(key) is not None and tuple(part[key]) == tuple(before[name]):
+        value = part.get(key)  # one number is that of both sides
+        if value is not None and tuple([value] * 2 if isinstance(value, int) else value) == tuple(before[name]):
             part[key] = found[name]
     model = cfg.model
     heads = [model.get(name) for name in ("decode_head", "auxiliary_head")]
