@@ -43,7 +43,7 @@ def free_memory(device: torch.device | str) -> int | None:
 
 
 def _left_in_cgroups() -> list[int]:
-    """Returns the bytes left in each cgroup of this process that has a limit; cached files give way and count as left."""
+    """Returns the bytes left in each cgroup of this process that has a limit; files in its cache give way."""
     try:
         lines = (PROC / "self/cgroup").read_text().splitlines()
         path = next(line.removeprefix("0::") for line in lines if line.startswith("0::"))
