@@ -8,6 +8,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 from picture_folders import write_folder
+from PIL import Image
 from refusals import raises_one_line
 
 from vil_dense.mm.engine.resolve.pictures import choose_sizes, resolve_from_checkpoint, resolve_pictures
@@ -108,6 +109,23 @@ def test_a_resumed_run_keeps_its_split(tmp_path: Path) -> None:
     cfg = read(tmp_path, resume=True)
     lines = resolve_pictures(cfg)
     assert len(DATASETS.build(cfg.train_dataloader.dataset)) == 2 and any(str(file) in line for line in lines)
+
+
+def test_pictures_that_came_since_change_nothing_of_a_resumed_run(tmp_path: Path) -> None:
+    """Adds larger pictures with another class after a run began: crop, scale, classes and pairs stay."""
+    write_folder(tmp_path / "data", "flat")
+    first = read(tmp_path)
+    resolve_pictures(first)
+    for index in range(20):
+        for name, value in ((f"pictures/new{index}", 90), (f"masks/new{index}_mask", 200)):
+            Image.fromarray(np.full((300, 300), value, dtype=np.uint8)).save(tmp_path / "data" / f"{name}.png")
+    cfg = read(tmp_path, resume=True)
+    lines = resolve_pictures(cfg)
+    assert sizes_of(cfg) == sizes_of(first) == FOUND
+    assert len(DATASETS.build(cfg.train_dataloader.dataset)) == 5 and any("20 pairs in no list" in x for x in lines)
+    anew = read(tmp_path)
+    resolve_pictures(anew)
+    assert sizes_of(anew) != FOUND
 
 
 def test_a_checkpoint_is_enough(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from vil_dense.mm.datasets.folders.classes import Classes, find_classes
 from vil_dense.mm.datasets.folders.layouts import CITYSCAPES, Found, find_layout
 from vil_dense.mm.datasets.folders.masks import Values, show
 from vil_dense.mm.datasets.folders.pairs import Pair, few
-from vil_dense.mm.datasets.folders.split import Split, choose_split
+from vil_dense.mm.datasets.folders.split import Split, choose_split, read_splits
 from vil_dense.mm.datasets.pictures import open_picture
 from vil_dense.mm.datasets.transforms.raster import open_raster, read_bands
 from vil_dense.progress import Progress
@@ -61,6 +61,7 @@ def inspect_folder(
     split_by: str | None = None,
     val_share: float = 0.2,
     split_seed: int = 0,
+    split_file: Path | None = None,
 ) -> Folder:
     """Inspects a folder of pictures and masks.
 
@@ -72,6 +73,7 @@ def inspect_folder(
         classes, ignore: see `classes.find_classes`.
         coding: `ids` or `colours` of the masks; by default colours, if a mask has some.
         split_by, val_share, split_seed: see `split.draw_split`.
+        split_file: the pairs of an earlier run; pictures that came since then count for nothing.
 
     Raises:
         FileNotFoundError: no layout fits, or a list names files that are not there.
@@ -80,7 +82,10 @@ def inspect_folder(
     if coding not in (None, "ids", "colours"):
         raise ValueError(f"coding is 'ids' or 'colours', got {coding!r}")
     found = find_layout(Path(data_root), pictures, masks)
-    split = choose_split(found, val_share=val_share, seed=split_seed, split_by=split_by)
+    if split_file:
+        split = Split(read_splits(split_file, found.root, []), f"that of the resumed run, {split_file}", listed=True)
+    else:
+        split = choose_split(found, val_share=val_share, seed=split_seed, split_by=split_by)
     sizes, values, faults, kinds = _read(split)
     splits = {name: [pair for pair in pairs if pair.picture not in faults] for name, pairs in split.pairs.items()}
     if empty := [name for name, pairs in splits.items() if not pairs]:

@@ -9,7 +9,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dist import broadcast_object_list, is_main_process
 
 from vil_dense.files import save_json
-from vil_dense.mm.datasets.folders.split import SPLITS, read_splits
+from vil_dense.mm.datasets.folders.split import SPLITS
 from vil_dense.mm.datasets.folders.survey import Folder, inspect_folder
 from vil_dense.mm.datasets.wrappers import config_parts
 
@@ -30,8 +30,8 @@ def resolve_pictures(cfg: Config) -> list[str]:
 
     The values at the top of the config (`OPTIONS`) go to the data sets. Parts that hold a value of `shared` get what
     was found (`FOUND`), or what is set at the top; other values are their own and stay. The pairs go to `splits.json`
-    in the work folder; a resumed run reads them from there. The config of a run keeps its classes and sizes with
-    another `data_root`, so that it can be tested there.
+    in the work folder; a resumed run reads them from there, and its classes and sizes are those of these pairs. The
+    config of a run keeps its classes and sizes with another `data_root`, so that it can be tested there.
 
     Raises:
         FileNotFoundError, ValueError: the folder cannot be used; says what to do.
@@ -121,12 +121,10 @@ def _inspect(cfg: Config, options: dict[str, Any]) -> Folder:
     result: list[Any] = [None, None]
     if is_main_process():
         try:
-            folder = inspect_folder(**options)
             file = Path(cfg.work_dir) / SPLITS
-            if cfg.get("resume") and file.is_file():
-                folder.splits = read_splits(file, folder.root, [])
-                folder.lines.append(f"split: that of the resumed run, {file}")
-            else:
+            earlier = file if cfg.get("resume") and file.is_file() else None
+            folder = inspect_folder(**options, split_file=earlier)
+            if not earlier:
                 _save_splits(file, folder)
             result[0] = folder
         except (OSError, ValueError) as error:
