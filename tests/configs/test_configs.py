@@ -40,6 +40,10 @@ def shrink(cfg: Config, dim: int = 32, classes: int = 5) -> None:
     cfg.model.decode_head.update(in_channels=[dim] * 4, channels=16, num_classes=classes)
     if cfg.model.auxiliary_head:
         cfg.model.auxiliary_head.update(in_channels=dim, channels=16, num_classes=classes)
+    for head in filter(None, (cfg.model.decode_head, cfg.model.auxiliary_head)):
+        for loss in head.loss_decode if isinstance(head.get("loss_decode"), list) else ():
+            if loss.get("class_weight"):
+                loss.class_weight = loss.class_weight[:classes]
     if "num_points" in cfg.model.decode_head:
         cfg.model.decode_head.num_points = 64
     if cfg.model.backbone.type == "HierViL":

@@ -186,8 +186,10 @@ class LabelledAccuracyHook(Hook):
         if outputs is None:
             return
         perfect = [name for name, value in outputs.items() if name.endswith("acc_seg") and value > 99.99]
+        if not perfect:  # or a model without decode heads
+            return
         ignored = last_head(unwrap(runner.model).decode_head).ignore_index
-        if perfect and not any_labelled(data_batch["data_samples"], ignored):
+        if not any_labelled(data_batch["data_samples"], ignored):
             outputs.update({name: torch.full_like(outputs[name], math.nan) for name in perfect})
 
 
