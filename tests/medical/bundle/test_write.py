@@ -13,7 +13,8 @@ import pytest
 import torch
 import torch.distributed as dist
 from bundle_cases import NETWORK, PLAN, WARNINGS, write_boxes
-from monai.transforms import RandFlipd
+from monai.bundle import ConfigParser
+from monai.transforms import Compose, RandFlipd
 from nifti_files import affine, write_nifti
 from refusals import raises_one_line
 
@@ -136,6 +137,24 @@ def test_inference_gives_our_masks(bundle: Path, data: Path, weights: dict, tmp_
         np.testing.assert_allclose(theirs.affine, grid.affine, atol=1e-5)
         np.testing.assert_array_equal(theirs.dataobj, ours)
         assert len(np.unique(ours)) == 2
+
+
+def test_it_runs_as_monai_label_runs_bundles(bundle: Path, data: Path, weights: dict) -> None:
+    """Takes the chains of transforms apart and adds the axis of the batch by hand, as its `BundleInferTask` does."""
+    file = data / "imagesTr/c0.nii.gz"
+    parser = ConfigParser(ConfigParser.load_config_files("configs/inference.json"))
+    chains = [parser.get_parsed_content(key) for key in ("preprocessing", "postprocessing")]
+    assert all(isinstance(chain, Compose) for chain in chains)
+    assert [type(transform).__name__ for transform in chains[1].transforms] == ["SaveImaged"]
+    case: dict = dict(image=str(file))
+    for transform in chains[0].transforms:
+        case = transform(case)
+    network = parser.get_parsed_content("network_def").eval()
+    network.load_state_dict(weights)
+    found = parser.get_parsed_content("inferer")(case["image"][None], network)[0]
+    image, grid = read_image([file])
+    np.testing.assert_array_equal(found[0].numpy(), predict([network], image, grid.affine, PLAN))
+    np.testing.assert_allclose(found.affine, grid.affine, atol=1e-5)
 
 
 def test_a_bundle_predicts_from_python(bundle: Path, data: Path, weights: dict) -> None:

@@ -48,16 +48,11 @@ def inference(plan: Plan, network: Mapping[str, Any], windows: SlidingWindow) ->
         "datalist": "$[case.as_dict() for case in find_cases(pathlib.Path(@dataset_dir), len(@plan['channels']))]",
         "network_def": network,
         "network": "$@network_def.to(@device)",
-        "preprocessing": {"_target_": f"{TRANSFORMS}.LoadCased", "keys": ["image"], "plan": "@plan"},
+        "preprocessing": _compose({"_target_": f"{TRANSFORMS}.LoadCased", "keys": ["image"], "plan": "@plan"}),
         "dataset": _dataset("@datalist", "@preprocessing"),
         "dataloader": _loader("@dataset", 1, False),
         "inferer": _inferer(windows),
-        "postprocessing": {
-            **save,
-            "separate_folder": False,
-            "resample": False,
-            "output_dtype": dtype,
-        },
+        "postprocessing": _compose({**save, "separate_folder": False, "resample": False, "output_dtype": dtype}),
         "handlers": [_load(), {"_target_": "StatsHandler", "iteration_log": False}],
         "evaluator": _evaluator("@dataloader", "@inferer", "@postprocessing", "@handlers"),
         "run": ["$@evaluator.run()"],
@@ -166,7 +161,7 @@ def _validation(labels: LabelMap, windows: SlidingWindow) -> dict[str, Any]:
         masks = {"_target_": f"{TRANSFORMS}.ToStructuresd", "keys": ["pred", "label"], "plan": "@plan"}
     evaluator = _evaluator("@validate#dataloader", "@validate#inferer", masks, "@validate#handlers")
     return {
-        "preprocessing": {"_target_": f"{TRANSFORMS}.LoadCased", "keys": ["image", "label"], "plan": "@plan"},
+        "preprocessing": _compose({"_target_": f"{TRANSFORMS}.LoadCased", "keys": ["image", "label"], "plan": "@plan"}),
         "dataset": _dataset(_cases(1), "@validate#preprocessing"),
         "dataloader": _loader("@validate#dataset", 1, False),
         "inferer": _inferer(windows),
@@ -243,6 +238,11 @@ def _dataset(data: str, transform: Any) -> dict[str, Any]:
 def _loader(dataset: str, batch_size: int, shuffle: bool) -> dict[str, Any]:
     sizes = {"batch_size": batch_size, "shuffle": shuffle, "num_workers": 0}
     return {"_target_": "DataLoader", "dataset": dataset, **sizes}
+
+
+def _compose(transform: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the config of a chain of one transform: MONAI Label takes chains apart, and fails on a single one."""
+    return {"_target_": "Compose", "transforms": [transform]}
 
 
 def _inferer(windows: SlidingWindow) -> dict[str, Any]:

@@ -34,16 +34,18 @@ class VolumeInferer(Inferer):
         """Returns classes (B, 1, I, J, K) uint8 with the meta data of `inputs`.
 
         Args:
-            inputs: MetaTensor (B, C, I, J, K) as `transforms.LoadCased` reads it, on the grid of the file.
+            inputs: MetaTensor (B, C, I, J, K) as `transforms.LoadCased` reads it, on the grid of the file. Its affine is
+                that of each case (B, 4, 4) or, as MONAI Label adds the axis of the batch by hand, of all (4, 4).
             network: in eval mode on the device of `inputs`.
         """
         # MONAI types any tensor and any callable here
         cases, model = cast(MetaTensor, inputs), cast(nn.Module, network)
+        affines = cases.affine.cpu().reshape(-1, 4, 4).expand(len(cases), 4, 4)
         masks = [
             predict([model], image.cpu().numpy(), affine.numpy(), self.plan, self.windows, device=cases.device)
-            for image, affine in zip(cases.as_tensor(), cases.affine.cpu(), strict=True)
+            for image, affine in zip(cases.as_tensor(), affines, strict=True)
         ]
         classes = torch.stack([torch.from_numpy(mask)[None] for mask in masks]).to(cases.device)
         found = MetaTensor(classes, meta=cases.meta)
-        found.is_batch = True
+        found.is_batch = cases.is_batch
         return found
