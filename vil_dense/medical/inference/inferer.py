@@ -34,8 +34,8 @@ class VolumeInferer(Inferer):
         """Returns classes (B, 1, I, J, K) uint8 with the meta data of `inputs`.
 
         Args:
-            inputs: MetaTensor (B, C, I, J, K) as `transforms.LoadCased` reads it, on the grid of the file. Its affine is
-                that of each case (B, 4, 4) or, as MONAI Label adds the axis of the batch by hand, of all (4, 4).
+            inputs: MetaTensor (B, C, I, J, K) as `transforms.LoadCased` reads it, on the grid of the file. Its affine
+                is that of each case (B, 4, 4) or, as MONAI Label adds the axis of the batch by hand, of all (4, 4).
             network: in eval mode on the device of `inputs`.
         """
         # MONAI types any tensor and any callable here
