@@ -114,23 +114,25 @@ cell_operator = register("cell", cell, _empty_output, _gradients)
 def _cell(up: Tensor, weights: CellWeights, reverse: bool, compile: bool) -> Tensor:
     grid, E = up.shape[1:-1], up.shape[-1] // 2
     order = scan_order(*chunk_shape(grid.numel()), reverse, up.device)
+    u, z = up.split(E, -1)  # once: the gradient of each slice would be as long as u and z together
     # Not compiled: torch's compiler makes a graph of the convolution's backward pass for each width of the grid.
-    c = convolve(up[..., :E], centred_kernel(weights.conv, reverse), weights.conv_bias).flatten(1, -2)
-    up = up.flatten(1, -2)
+    c = convolve(u, centred_kernel(weights.conv, reverse), weights.conv_bias).flatten(1, -2)
+    u, z = u.flatten(1, -2), z.flatten(1, -2)
     prepare, process = _prepare, _segment
     if compile:
         prepare, process = compiled(_prepare, _PREPARE_AXES), compiled(_segment, _SEGMENT_AXES)
-    c, gates, prepared = prepare(up, c, weights, order)
+    c, gates, prepared = prepare(u, c, weights, order)
 
-    def step(up: Tensor, c: Tensor, gates: GateFactors, state: State | None, last: bool) -> tuple[Tensor, State | None]:
-        if compile and len(up) == 1:  # torch.compile guards on the stride of an axis of one: a second graph
-            up, c = (x.squeeze(0).unsqueeze(0) for x in (up, c))
-        u, z = up.split(E, -1)
+    def step(
+        u: Tensor, c: Tensor, z: Tensor, gates: GateFactors, state: State | None, last: bool
+    ) -> tuple[Tensor, State | None]:
+        if compile and len(u) == 1:  # torch.compile guards on the stride of an axis of one: a second graph
+            u, c, z = (x.squeeze(0).unsqueeze(0) for x in (u, c, z))
         if compile and not (last and state is None):  # first, middle and last segments share one graph
             state, last = state or _no_state(gates.tokens, E // NUM_HEADS), False
         return process(u, c, z, prepared, gates, state, last)
 
-    parts = run_segments(step, (up, c), gates, reverse, most_chunks(order.shape[1] * len(up), up))
+    parts = run_segments(step, (u, c, z), gates, reverse, most_chunks(order.shape[1] * len(u), u))
     y = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
     return y.unflatten(1, grid)
 
@@ -153,17 +155,17 @@ def _no_state(tokens: Tensor, DH: int) -> State:
 
 
 def _prepare(
-    up: Tensor, c: Tensor, weights: CellWeights, order: Tensor
+    u: Tensor, c: Tensor, weights: CellWeights, order: Tensor
 ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor], SegmentWeights]:
     """Computes what needs the whole sequence: c (B, S, E), the factors of the gates, and the weights of segments.
 
     Args:
-        up: see `cell`; (B, S, 2 E).
+        u: (B, S, E).
         c: the result of the convolution, (B, S, E), before its activation.
         weights: those of the convolution are not read.
         order: see `scan_order`.
     """
-    u, c = up[..., : c.shape[-1]], F.silu(c)
+    c = F.silu(c)
     i, f = gate_preactivations(u, c, *fold_gates(weights))
     zeros = torch.zeros_like(weights.skip)
     dtype = torch.promote_types(zeros.dtype, torch.float32)
@@ -244,7 +246,8 @@ def _segment(
     h, state = chunk_outputs(q, k, v, gates, state, last)
     norm, norm_bias, skip = weights.vectors
     h = F.layer_norm(h, h.shape[-1:], eps=1e-5).unflatten(0, (NUM_HEADS, u.shape[0])).permute(1, 2, 3, 0, 4).flatten(-2)
-    return ((h * norm + norm_bias + skip * c) * F.silu(z.to(h.dtype))).to(z.dtype), state
+    h = torch.addcmul(torch.addcmul(norm_bias, h, norm), c.to(h.dtype), skip)
+    return (h * F.silu(z.to(h.dtype))).to(z.dtype), state
 
 
 _PREPARE_AXES = (0, 1), (0, 1), ((),) * len(CellWeights._fields), (0, 1)

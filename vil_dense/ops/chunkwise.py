@@ -244,7 +244,7 @@ def chunk_outputs(
         C, n, state = _states(k, v, write, gates, state, last)
         numerator = numerator + read[..., None] * (q @ C.to(q.dtype)).view(H, N, L, DH)
         dot = dot + read * (q @ n.to(q.dtype)).view(H, N, L)
-    return numerator / (torch.maximum(dot.abs(), floor) + eps)[..., None], state
+    return numerator * (torch.maximum(dot.abs(), floor) + eps).reciprocal()[..., None], state
 
 
 def _states(
