@@ -43,6 +43,8 @@ def main() -> None:
         torch.manual_seed(0)
         dataset = DATASETS.build(cfg.train_dataloader.dataset)
         picked = np.unique(np.linspace(0, len(dataset) - 1, min(args.number, len(dataset)), dtype=int)).tolist()
+        for old in Path(args.out).glob("sheet_*.png"):
+            old.unlink()
         for number, start in enumerate(range(0, len(picked), ON_A_SHEET)):
             indices = picked[start : start + ON_A_SHEET]
             if cfg.model.type == "ImageClassifier":

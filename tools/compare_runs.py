@@ -35,9 +35,14 @@ def main() -> None:
     with report_errors(args.debug):
         import shlex
 
-        from vil_dense.files import check_folders, save_csv
+        from vil_dense.files import check_folders, save_csv, short_names
         from vil_dense.mm.engine.hooks.reports import read_scalars
-        from vil_dense.mm.visualization.compare_page import check_comparable, compare_page, differences, short_names
+        from vil_dense.mm.visualization.compare_page import (
+            check_comparable,
+            compare_page,
+            differences,
+            p_value,
+        )
         from vil_dense.mm.visualization.result_files import read_result
         from vil_dense.report import command, save_page
 
@@ -60,8 +65,8 @@ def main() -> None:
             print(f"mean difference from {names[0]} over shared pictures (95 % interval), p of Wilcoxon's test")
         for each in found:
             print(
-                f"{each.run}  {each.value}: {each.mean:+.4f} ({each.low:+.4f} to {each.high:+.4f}), p {each.p:.3g}, "
-                f"{each.pictures} pictures"
+                f"{each.run}  {each.value}: {each.mean:+.4f} ({each.low:+.4f} to {each.high:+.4f}), "
+                f"p {p_value(each.p)}, {each.pictures} pictures"
             )
         print(f"report: {args.out / 'report.html'}")
 

@@ -50,6 +50,7 @@ def build(args: argparse.Namespace) -> "Runner":
 
     from vil_dense.mm import ImageClassifier
     from vil_dense.mm.datasets.checks.labels import check_labels
+    from vil_dense.mm.datasets.pictures import check_output_names
     from vil_dense.mm.engine.quiet_runner import QuietRunner
     from vil_dense.mm.engine.resolve.config import resolve_config
     from vil_dense.mm.evaluation import protocols
@@ -76,6 +77,8 @@ def build(args: argparse.Namespace) -> "Runner":
     load_exactly(runner.model, weights, args.checkpoint)
     # The data are built and checked now, while errors are still those of the user.
     check_labels(runner, cfg.get("label_check", {}), ("test",))
+    if args.out or args.show_dir:
+        check_output_names(runner.test_dataloader.dataset)
     return runner
 
 

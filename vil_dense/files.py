@@ -181,6 +181,19 @@ def sample_evenly(count: int) -> list[int]:
     return [number * step % count for number in range(count)]
 
 
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """Returns the shortest ends of paths that tell them apart.
+
+    Raises:
+        ValueError: a path is given twice.
+    """
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise ValueError(f"each run is given once, got {', '.join(map(str, paths))}")
+    absolute = [Path(os.path.abspath(path)) for path in paths]  # a link has the name by which it was given
+    depth = next(n for n in range(1, 99) if len({path.parts[-n:] for path in absolute}) == len(absolute))
+    return ["/".join(path.parts[-depth:]) for path in absolute]
+
+
 def check_folders(*folders: str | Path | None) -> None:
     """Checks that results can be written to some folders, which need not exist, and leaves no file behind.
 

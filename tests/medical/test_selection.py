@@ -217,7 +217,7 @@ def test_the_better_configuration_and_a_pair_that_is_better_than_both(tmp_path: 
             shares.append(share)
         runs[name] = finished(tmp_path, name, masks, shares)
     selection = Selection([runs["b"], runs["a"]])
-    assert selection.members == [(0,), (1,), (0, 1)]
+    assert selection.members == [(0,), (1,), (0, 1)] and selection.of_runs == ["b", "a"]
     assert selection.choose()[0] == (0, 1)
     dice = [selection.describe(selection.plain[one])["dice"] for one in selection.members]
     assert dice[2] > 0.99 > dice[1] > dice[0]

@@ -92,6 +92,16 @@ def test_page_and_differences(tmp_path: Path, pictures: Path) -> None:
     ]
 
 
+def test_a_linked_run_that_differs_in_nothing(tmp_path: Path, pictures: Path) -> None:
+    """Tests that a run has the name by which it was given, and that no p is said where there is none."""
+    for name in ("first", "a", "stored/20250101"):  # the first one draws the pictures, too
+        write_run(tmp_path / name, pictures, 0.01)
+    (tmp_path / "latest").symlink_to(tmp_path / "stored/20250101")
+    out = run_tool("compare_runs", tmp_path / "a", tmp_path / "latest", "--out", tmp_path / "out").stdout
+    assert "latest  mIoU: +0.0000 (+0.0000 to +0.0000), p undefined, as no picture differs, 9 pictures" in out
+    assert "nan" not in out
+
+
 def test_without_pictures_of_the_data(tmp_path: Path, pictures: Path) -> None:
     """Tests that data may be elsewhere by now, and one run tested on fewer pictures."""
     runs = [

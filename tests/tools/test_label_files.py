@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from forget_runs import forget_runs
 from PIL import Image
+from refusals import assert_error_line
 from run_command import run_command
 
 from vil_dense.synthetic.scenes import CLASSES, write_sample
@@ -59,7 +60,11 @@ def train(folder: Path, names: list[str], one_logit: str = "") -> tuple[Path, Pa
     ids=["three classes", "two classes, one logit"],
 )
 def test_the_ids_of_the_files_are_written(
-    chosen: tuple[int, ...], one_logit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    chosen: tuple[int, ...],
+    one_logit: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ) -> None:
     names = [CLASSES[number] for number in chosen]
     config, checkpoint = train(tmp_path, names, one_logit)
@@ -72,6 +77,10 @@ def test_the_ids_of_the_files_are_written(
         for folder in (tmp_path / "out", tmp_path / "own/labels")
     )
     assert list(tested) == ["site0/0000.png", "site1/0000.png"] == list(predicted)
+    picture = next(pictures.rglob("*.jpg"))
+    shutil.copy(picture, picture.with_suffix(".jpeg"))
+    assert run_command(line, monkeypatch) == 2  # both would be one file
+    assert_error_line(capsys.readouterr().err, "0000.jpg", "0000.jpeg", "0000.png")
     assert sorted(path.name for path in (tmp_path / "show").rglob("*.png")) == ["0000.png"] * 2
     for name, label in tested.items():
         assert set(np.unique(label)) <= {number + 1 for number in chosen}

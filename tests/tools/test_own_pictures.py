@@ -78,6 +78,8 @@ def test_training_samples_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     config = tmp_path / "config.py"
     config.write_text(f'_base_ = "{ROOT / CONFIG}"\ntrain_dataloader = dict(dataset=dict(pipeline={plain}))\n')
     line = f"browse_dataset {config} --out {tmp_path}/out --number 3 --cfg-options data_root={data}"
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/sheet_001.png").write_bytes(b"of an earlier call with more samples")
     assert run_command(line, monkeypatch) == 0
     (file,) = (tmp_path / "out").glob("*.png")
     seen = np.asarray(Image.open(file)).astype(int)

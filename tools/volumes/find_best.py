@@ -11,7 +11,6 @@ printed. The networks of all folds of what is chosen are used by
 """
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,14 +26,12 @@ def describe(dice: float, interval: list[float] | None) -> str:
     return f"Dice {dice:.4f}" + (f" (95 %: {interval[0]:.4f} to {interval[1]:.4f})" if interval else "")
 
 
-def choice_report(
-    selection: "Selection", members: "Members", steps: dict[str, dict[str, Any]], of_runs: Sequence[str]
-) -> dict[str, Any]:
-    """Returns what was tried and chosen, with its Dice before and after the steps; `of_runs` are names of the runs."""
+def choice_report(selection: "Selection", members: "Members", steps: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Returns what was tried and chosen, with its Dice before and after the steps."""
     from vil_dense.medical.selection import RULE
 
     def names(numbers: "Members") -> list[str]:
-        return [of_runs[number] for number in numbers]
+        return [selection.of_runs[number] for number in numbers]
 
     tried = [dict(configurations=names(one)) | selection.describe(selection.plain[one]) for one in selection.members]
     return dict(
@@ -56,12 +53,10 @@ def main() -> int:
     args = parser.parse_args()
 
     from vil_dense.mm.cli.arguments import report_errors
-    from vil_dense.mm.visualization.compare_page import short_names
     from vil_dense.progress import Progress
 
     with report_errors(args.debug):
         check_file(args.out)
-        names = short_names(args.runs)
         from vil_dense.medical.cross_validations import check_same_cases, read_cross_validation, write_chosen
         from vil_dense.medical.selection import Selection
 
@@ -70,7 +65,7 @@ def main() -> int:
         with Progress("cases") as progress:
             selection = Selection(runs, lambda what, done, total: progress(done, total, what))
             members, steps = selection.choose()
-            report = choice_report(selection, members, steps, names)
+            report = choice_report(selection, members, steps)
         write_chosen(args.out, [runs[index] for index in members], steps, report)
         for tried in report["tried"]:
             print(f"{' + '.join(tried['configurations'])}: {describe(tried['dice'], tried['dice_95'])}")

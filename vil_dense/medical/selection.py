@@ -18,6 +18,7 @@ import nibabel
 import numpy as np
 from scipy import ndimage
 
+from vil_dense.files import short_names
 from vil_dense.medical.cross_validations import PooledFolds
 from vil_dense.medical.inference.ensemble import mean_mask
 from vil_dense.medical.io.geometry import voxel_ml as ml_of
@@ -103,6 +104,7 @@ class Selection:
 
     def __init__(self, runs: Sequence[PooledFolds], report: Callable[[str, int, int], None] = lambda *_: None) -> None:
         self.runs, self.report = runs, report
+        self.of_runs = short_names([run.folder for run in runs])
         self.names = [*runs[0].cases]
         self.known = runs[0].labels
         written = dict(zip(self.known.outputs, self.known.written, strict=True))
@@ -227,7 +229,7 @@ class Selection:
     def _scored(self, members: Members, chosen: Sequence[int]) -> np.ndarray:
         """Returns `table` from the masks themselves."""
         steps = {name: STEPS[number] for name, number in zip(self.structures, chosen, strict=True) if number}
-        said = "post-processing" if steps else " + ".join(self.runs[index].folder.name for index in members)
+        said = "post-processing" if steps else " + ".join(self.of_runs[index] for index in members)
         rows = []
         for number, name in enumerate(self.names, 1):
             mask, truth, voxel_ml = self._read(members, name) if self.separate else self._cropped(members, name)

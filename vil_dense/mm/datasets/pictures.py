@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from PIL import Image, UnidentifiedImageError
 from torch.utils.data import Dataset
@@ -72,3 +72,13 @@ def output_name(path: str, dataset: Dataset) -> str:
     root = os.path.commonpath(folders) if folders else ""
     name = Path(os.path.abspath(path))
     return str(name.relative_to(root).with_suffix("")) if root and name.is_relative_to(root) else name.stem
+
+
+def check_output_names(dataset: Any) -> None:
+    """Raises ValueError if two pictures of a data set have one `output_name`, and so one file of results."""
+    owner: dict[str, str] = {}
+    for index in range(len(dataset)):
+        path = dataset.get_data_info(index)["img_path"]
+        name = output_name(path, dataset)
+        if owner.setdefault(name, path) != path:
+            raise ValueError(f"{owner[name]} and {path} would both be written as {name}.png")

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -103,7 +102,7 @@ def compare_page(
         *(
             paragraph(
                 f"{d.run} minus {first}, mean of {d.pictures} pictures: mIoU {d.mean:+.2f} "
-                f"(95 % interval {d.low:+.2f} to {d.high:+.2f}, p {_p(d.p)})."
+                f"(95 % interval {d.low:+.2f} to {d.high:+.2f}, p {p_value(d.p)})."
             )
             for d in found
             if d.value == "mIoU"
@@ -135,8 +134,7 @@ def _difference_section(first: str, found: Sequence[Difference]) -> list[Markup]
     if not found:
         return [paragraph("The runs have no pictures in common, or no table of them, so only totals are compared.")]
     rows = [
-        (d.run, d.value, f"{d.mean:+.3f}", f"{d.low:+.3f} to {d.high:+.3f}", _p(d.p), d.better, d.worse, d.pictures)
-        for d in found
+        (d.run, d.value, f"{d.mean:+.3f}", _interval(d), p_value(d.p), d.better, d.worse, d.pictures) for d in found
     ]
     columns = ["run", "value", "mean difference", "95 % interval", "p", "better", "worse", "pictures"]
     rule = (
@@ -146,7 +144,12 @@ def _difference_section(first: str, found: Sequence[Difference]) -> list[Markup]
     return [table(columns, rows), note(rule)]
 
 
-def _p(p: float) -> str:
+def _interval(d: Difference) -> str:
+    return f"{d.low:+.3f} to {d.high:+.3f}"
+
+
+def p_value(p: float) -> str:
+    """Returns the p of a `Difference` in two digits, or why it has none."""
     return "undefined, as no picture differs" if math.isnan(p) else f"{p:.2g}"
 
 
@@ -200,16 +203,3 @@ def _about(name: str, result: Result) -> list[Markup]:
     protocol = result.facts.get("protocol")
     what = f"{result.facts.get('about', '')}{f' Protocol: {protocol}.' if protocol else ''}"
     return [heading(name), paragraph(what)]
-
-
-def short_names(paths: Sequence[Path]) -> list[str]:
-    """Returns the shortest ends of paths that tell them apart.
-
-    Raises:
-        ValueError: a path is given twice.
-    """
-    absolute = [path.resolve() for path in paths]
-    if len({*absolute}) < len(absolute):
-        raise ValueError(f"each run is given once, got {', '.join(map(str, paths))}")
-    depth = next(n for n in range(1, 99) if len({path.parts[-n:] for path in absolute}) == len(absolute))
-    return ["/".join(path.parts[-depth:]) for path in absolute]
