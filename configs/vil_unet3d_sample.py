@@ -1,4 +1,4 @@
-"""Trains a small ViLUNet3D on the embedded sample of volumes: `make train CONFIG=configs/vil_unet3d_sample.py`.
+"""Trains a small ViLUNet3D on the synthetic sample of volumes: `make train CONFIG=configs/vil_unet3d_sample.py`.
 
 Command:  python tools/dataset_converters/make_phantom.py && python tools/train.py configs/vil_unet3d_sample.py
 ViL at strides 4x4x2 (1152 tokens of a patch) and 8x8x4 (144): voxels are 2 x 2 x 5 mm, so the first scale halves two axes.

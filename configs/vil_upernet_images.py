@@ -3,7 +3,7 @@
 Command:  python tools/train.py configs/vil_upernet_images.py --cfg-options data_root=D
 Options:  classes=ADE20KDataset | FILE, ignore=[255], split_by='(.*)_[0-9]+', train_cfg.max_iters=N, crop_size=(H,W); all
           are in configs/_base_/datasets/images.py.
-Predict:  python tools/predict.py work_dirs/vil_upernet_images/vil_upernet_images.py CHECKPOINT PICTURES --out OUT
+Predict:  python tools/predict.py work_dirs/vil_upernet_images PICTURES --out OUT
 Source:   our own recipe; layouts, classes and split are found in the folder, see configs/README.md.
 Result:   Not run yet.
 """

@@ -2,7 +2,7 @@
 
 Command:  python tools/train.py configs/vil_upernet_images_pretrained.py --amp --cfg-options data_root=D
 Weights:  https://ml.jku.at/research/vision_lstm/download/vil2_tiny16_e800_in1k.th in the current folder, or
-          model.backbone.init_cfg.checkpoint=FILE; other sizes and checkpoints: configs/README.md.
+          model.backbone.init_cfg.checkpoint=FILE; other sizes and checkpoints: configs/README.md, "Pretrained weights".
 Source:   our own recipe; layouts, classes and split are found as in vil_upernet_images.py.
 Result:   Not run yet.
 """

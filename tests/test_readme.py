@@ -98,7 +98,7 @@ def test_python_runs_as_it_stands(page: str, checkout: Path) -> None:
     if page.startswith("vil_dense/medical"):
         pytest.importorskip("monai", reason="monai is missing: pip install '.[medical]'")
     if page in ("README.md", "vil_dense/mm/README.md"):
-        write_run(checkout / "work_dirs/my_pictures", small_config(WHOLE), segmentor(WHOLE))
+        write_run(checkout / "work_dirs/vil_upernet_images", small_config(WHOLE), segmentor(WHOLE))
         Image.new("RGB", (64, 48)).save(checkout / "street.jpg")
     names: dict = {}
     for block in blocks(page, "python"):
@@ -123,8 +123,8 @@ SHAPES = {
 
 @each_config
 def test_a_config_builds(block: Block, checkout: Path) -> None:
-    init_default_scope("mmseg")
     cfg = Config.fromfile(write_config(block, checkout))
+    init_default_scope(cfg.default_scope)
     model = MODELS.build(cfg.model)
     assert len(model.backbone.out_channels) == len(model.backbone.out_indices)
     assert model.decode_head.in_channels in (model.backbone.out_channels[0], list(model.backbone.out_channels))

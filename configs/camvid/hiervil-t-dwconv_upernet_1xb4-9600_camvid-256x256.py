@@ -2,7 +2,7 @@
 
 Command:  python tools/train.py configs/camvid/hiervil-t-dwconv_upernet_1xb4-9600_camvid-256x256.py
 Source:   our own recipe.
-Result:   not run yet.
+Result:   Not run yet.
 """
 
 _base_ = "./hiervil-t-dwconv_upernet_1xb4-1200_camvid-256x256.py"

@@ -3,8 +3,8 @@
 Command:  python tools/train.py configs/pretrain/vil-unet3d_mae_left-atrium.py
 Then:     python tools/train.py configs/volumes/vil-unet3d-mae_600_left-atrium.py
 Source:   masking and loss of vil-unet3d_mae.py; data, plan and network of its fine-tuning.
-Result:   loss 0.274 on the masked places at step 1200, from 0.649 at step 40; 13 minutes of one CPU core (float32). Its
-          transfer is not measured. Reconstructions: configs/results/vil-unet3d_mae_left-atrium.
+Result:   loss 0.274 on the masked places at step 1200, from 0.649 at step 40; 13 minutes of one CPU core (float32). No gain
+          after fine-tuning: configs/results/README.md, Left atrium. Reconstructions: configs/results/vil-unet3d_mae_left-atrium.
 """
 
 _base_ = ["../volumes/vil-unet3d_600_left-atrium.py"]

@@ -3,7 +3,7 @@
 Command:  python tools/train.py configs/volumes/unetr_2k_hippocampus-equal.py
 Source:   our own comparison; all parts but the network and the patch are the twin's.
 Twin:     configs/volumes/vil-unet3d_2k_hippocampus-equal.py: same trainer, steps and seed.
-Result:   not run yet.
+Result:   Not run yet.
 """
 
 _base_ = "./vil-unet3d_2k_hippocampus-equal.py"

@@ -27,7 +27,8 @@ def types(part: object) -> Iterator[str]:
 def build(cfg: Config, path: str) -> list[str]:
     """Builds the model (on the meta device), the evaluators, and the data sets whose folder is there."""
     init_default_scope(cfg.default_scope)
-    with torch.device("meta"):
+    # MONAI's SwinUNETR computes its rates of stochastic depth by tensors whose numbers it reads.
+    with torch.device("cpu" if cfg.model.get("network", {}).get("type") == "SwinUNETR" else "meta"):
         parts = [MODELS.build(cfg.model)]
     for split in ("train", "val", "test"):
         loader, evaluator = cfg.get(f"{split}_dataloader"), cfg.get(f"{split}_evaluator")

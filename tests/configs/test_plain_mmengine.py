@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Returns a folder with the embedded samples, and with a user's volumes and their plan."""
+    """Returns a folder with the synthetic samples, and with a user's volumes and their plan."""
     folder = tmp_path_factory.mktemp("plain")
     scenes.write_sample(folder / "data/sample", train=2, val=1)
     phantom = volumes.write_sample(folder / "data/phantom", train=3, val=1)

@@ -1,4 +1,4 @@
-"""Tests the embedded sample: the same bytes for the same seed, ADE20K's layout, and not solved by colour."""
+"""Tests the synthetic sample: the same bytes for the same seed, ADE20K's layout, and not solved by colour."""
 
 import hashlib
 import json

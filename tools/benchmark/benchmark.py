@@ -5,7 +5,7 @@ layer     one fused layer alone, forward and backward
 backbone  forward of a network, pictures to tokens
 train     forward and backward of a network, and hours for an epoch of ImageNet at 224 px
 infer     the segmentor of a config, pictures to label maps
-learn     no comparison: a training on the embedded sample for --seconds
+learn     no comparison: a training on the synthetic sample for --seconds
 cost      no comparison: estimated memory and time of volume networks beside the measured ones (CPU, float32)
 table     the table of ratios of configs/results/README.md, from the JSON files of earlier runs
 

@@ -1,4 +1,4 @@
-"""Writes the embedded sample of volumes and a contact sheet of it.
+"""Writes the synthetic sample of volumes and a contact sheet of it.
 
 Command: python tools/dataset_converters/make_phantom.py [--out data/phantom]
 """

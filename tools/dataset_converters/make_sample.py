@@ -1,4 +1,4 @@
-"""Writes the embedded sample and a contact sheet of it.
+"""Writes the synthetic sample and a contact sheet of it.
 
 Command: python tools/dataset_converters/make_sample.py [--out data/sample]
 """

@@ -2,7 +2,7 @@
 
 Command: python tools/robustness/soak.py --out DIR [--minutes 120]
 
-Trains on the embedded sample and, at the same time, predicts a folder with the first checkpoint, both for --minutes.
+Trains on the synthetic sample and, at the same time, predicts a folder with the first checkpoint, both for --minutes.
 The memory of each process and its workers (proportional set size, MiB) is read every 5 seconds. Growth is the
 slope of a line through the last four fifths, with its standard error (of means over tenths of that time, which are
 nearly independent). Writes soak.csv, soak.json and soak.png to DIR. The exit code is 1 if growth exceeds noise: more

@@ -84,7 +84,7 @@ def is_gain(before: np.ndarray, after: np.ndarray, patients: np.ndarray, counts:
     Args:
         before, after: Dice, (cases, structures), NaN where a structure is absent.
         patients: the patient of each case.
-        counts: of `intervals.draw_counts`.
+        counts: of `statistics.draw_counts`.
         tried: the number of changes that are tried beside it, with it.
     """
     differs = ~np.isclose(before, after, rtol=0, atol=1e-9, equal_nan=True).all(1)

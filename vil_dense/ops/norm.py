@@ -1,4 +1,4 @@
-"""Normalises before a block's branch on a GPU, and writes what the projection behind it reads."""
+"""Applies the LayerNorm before a block's branch on a GPU; the output has the dtype of the projection that follows."""
 
 from typing import Any
 

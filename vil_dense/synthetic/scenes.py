@@ -1,4 +1,4 @@
-"""Paints the embedded sample, landscapes with pixel labels, so that training runs without a download.
+"""Paints the synthetic sample, landscapes with pixel labels, so that training runs without a download.
 
 Colour alone does not determine the class. It is drawn for every surface of every scene from one of four families of
 hues, each of which belongs to three classes; these differ in texture, shape and position.

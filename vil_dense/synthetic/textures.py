@@ -1,4 +1,4 @@
-"""Draws the textures by which the classes of the embedded sample differ."""
+"""Draws the textures by which the classes of the synthetic sample differ."""
 
 from collections.abc import Callable
 

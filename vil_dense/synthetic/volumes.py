@@ -1,4 +1,4 @@
-"""Writes the embedded sample of volumes: synthetic CT of abdomens, thick slices, NIfTI files in several orientations.
+"""Writes the synthetic sample of volumes: CT of abdomens, thick slices, NIfTI files in several orientations.
 
 Intensity alone does not determine the organ: liver and spleen overlap in HU, and so do vessel and gland. They differ in
 side and shape.

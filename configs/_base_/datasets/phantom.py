@@ -1,4 +1,4 @@
-"""Loads the embedded sample of volumes: synthetic abdomens with thick slices, 24 to train and 6 to validate.
+"""Loads the synthetic sample of volumes: abdomens with thick slices, 24 to train and 6 to validate.
 
 Made by tools/dataset_converters/make_phantom.py.
 """

@@ -129,7 +129,7 @@ def prepare(args: argparse.Namespace) -> None:
 
 
 def run_learn(args: argparse.Namespace) -> int:
-    """Trains on the embedded sample and writes learn.json."""
+    """Trains on the synthetic sample and writes learn.json."""
     from benchmarks.learn import learn  # it paints with PIL, which nothing else needs
 
     prepare(args)

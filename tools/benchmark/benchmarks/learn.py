@@ -1,4 +1,4 @@
-"""Trains for a minute on the embedded sample: the backbone of its config with a small head, in plain torch."""
+"""Trains for a minute on the synthetic sample: the backbone of its config with a small head, in plain torch."""
 
 import time
 from collections.abc import Sequence

@@ -103,7 +103,7 @@ def check_cases(
         report: called with the number of finished cases and of all cases.
         each: called with every case that was read without a fault.
         seconds: time limit of reading; the cases that were read are spread evenly.
-        nan: see `reader.read_case`.
+        nan: see `read_case`.
 
     Raises:
         ValueError: cases cannot be used; describes the first ones and gives their number.
@@ -131,7 +131,7 @@ def check_cases(
 
 
 def loaded_bytes(case: Case, plan: Plan) -> int:
-    """Returns the bytes of a case as `reader.read_case` reads it, from its header: float32 channels, a uint8 label."""
+    """Returns the bytes of a case as `read_case` reads it, from its header: float32 channels, a uint8 label."""
     return math.prod(read_grid(case.images[0]).shape) * (4 * len(plan["channels"]) + 1)
 
 

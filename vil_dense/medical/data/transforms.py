@@ -45,7 +45,7 @@ as in nnU-Net: other rotations would turn most voxels of the slices out of the p
 
 
 class LoadCased(MapTransform):
-    """Reads the files of a case by `reader.read_case`, which checks them, unlike MONAI's `LoadImaged`.
+    """Reads the files of a case by `cases.read_case`, which checks them, unlike MONAI's `LoadImaged`.
 
     `image`, a path or one for each channel, becomes (C, I, J, K) float32, `label` (1, I, J, K) uint8, as MetaTensors on
     the grid of the file, and so does `first_stage`, a mask on the same grid. `label` and `first_stage` are read only if

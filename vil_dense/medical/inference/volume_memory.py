@@ -29,7 +29,7 @@ PYTHON_GIB = 0.5
 class Estimate(NamedTuple):
     """Stores resident bytes on the CPU, and on the GPU if the networks are on one.
 
-    The weights stay; of reading, resampling, intensities and windows one is live at a time.
+    The total is the weights plus the largest of the four stages on the CPU, which do not overlap.
     """
 
     weights: int  # 0 if they are on a GPU

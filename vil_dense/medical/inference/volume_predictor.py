@@ -45,7 +45,7 @@ def predict(
 
     Args:
         networks: in eval mode on `device`, (B, C, *patch) -> logits, which are averaged.
-        image: (C, I, J, K) float32 in the order of the file, see `reader.read_case`.
+        image: (C, I, J, K) float32 in the order of the file, see `cases.read_case`.
         affine: (4, 4), voxels of the file to mm.
         plan: see `plan_schema`.
         windows: default: the plan's patch, overlapping by half.

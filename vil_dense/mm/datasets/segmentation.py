@@ -148,7 +148,7 @@ def distinct_colours(count: int) -> list[list[int]]:
 
 @DATASETS.register_module()
 class SampleDataset(CheckedDataset):
-    """Reads the embedded sample of `vil_dense.synthetic.scenes`. Arguments: see `BaseSegDataset`."""
+    """Reads the synthetic sample of `vil_dense.synthetic.scenes`. Arguments: see `BaseSegDataset`."""
 
     METAINFO: ClassVar[dict] = dict(classes=scenes.CLASSES, palette=[list(colour) for colour in scenes.PALETTE])
     HOW_TO_GET = (

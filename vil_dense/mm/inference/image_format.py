@@ -1,4 +1,4 @@
-"""Brings what a caller has (a file, a Pillow image, an array, a tensor) to the array that a model was trained on."""
+"""Converts a file, Pillow image, array or tensor to the array format that a model expects."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress

@@ -1,4 +1,4 @@
-"""Normalises before a block's branch, and moves fewer bytes than torch does under mixed precision."""
+"""Applies the LayerNorm before a block's branch, and moves fewer bytes than torch does under mixed precision."""
 
 import torch
 from torch import Tensor

@@ -1,6 +1,6 @@
 """Reads a DICOM series as a volume: positions from the headers of its slices, voxels by SimpleITK.
 
-A file is a slice, or holds many of them as frames of enhanced DICOM (`dicom_frames`).
+A file is a slice, or holds many of them as frames of enhanced DICOM (`frames`).
 
 A folder is read if it holds one series; one file of a series stands for the whole series, which is how one of several
 in a folder is chosen. Positions of DICOM are in LPS directions; a grid has RAS directions and axes (I, J, K) of

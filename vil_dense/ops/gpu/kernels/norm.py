@@ -1,6 +1,6 @@
-"""Normalises before a block's branch.
+"""Applies the LayerNorm before a block's branch.
 
-The norm puts out what the projection behind it reads, and its gradient takes that of the residual along.
+The output has the dtype of the projection that follows, and the backward pass adds the gradient of the residual, too.
 """
 
 import triton
