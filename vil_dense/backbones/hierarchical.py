@@ -12,8 +12,9 @@ context, convolutions; where it has few, blocks that see all of it. In detail:
 There is no position embedding. Zero padding lets convolutions know where the border is, and each sequence stage begins
 with x + depthwise convolution of x (arXiv 2102.10882), so that the controls know positions as ViL does. All norms are
 LayerNorms: a place depends neither on the batch nor, in a convolution stage, on places far away. There are no
-published weights to match, so down-projections start as the authors of ViL intended (`by-depth` in `layers.vil.ViLLayer`). ViL blocks
-save what their backward pass reads (`recompute=False` there), which takes less time; `with_cp=True` saves memory.
+published weights to match, so down-projections start as the authors of ViL intended (`by-depth` in
+`layers.vil.ViLLayer`). ViL blocks save what their backward pass reads (`recompute=False` there), which takes less time;
+`with_cp=True` saves memory.
 """
 
 from collections.abc import Callable, Sequence
