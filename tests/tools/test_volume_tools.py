@@ -150,6 +150,10 @@ def test_dicom_frames_and_chosen_probabilities(trained: tuple[Path, Path], tmp_p
     masks = tmp_path / "frames/masks"
     found = runpy.run_path(str(ROOT / "tools/volumes/evaluate.py"))["pairs"](masks, masks, None, None)
     assert [(pair.image, pair.frame) for pair in found] == [(four, 0), (four, 1)]
+    label = next(masks.glob("*.nii.gz"))
+    write_nifti(tmp_path / "labels" / label.name, np.zeros((17, 12, 9), np.uint8))
+    *_, error = run("volumes/evaluate", trained[0], masks, tmp_path / "labels", "--out", tmp_path / "one")
+    assert "warning: 1 of 2 masks have no label and are not scored" in error
 
     for name in ("x_0000", "x_0001", "y_0000", "y_0001"):
         write_nifti(tmp_path / f"channels/{name}.nii", voxels)

@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from nifti_files import affine, write_nifti
-from refusals import raises_one_line
+from refusals import assert_one_line, raises_one_line
 from volume_plans import small_plan
 
 from vil_dense.medical.data.cases import Cases, loaded_bytes, preprocessed_bytes, read_case
@@ -194,3 +194,25 @@ def test_plan_from_a_file_and_its_faults(tmp_path: Path) -> None:
         read_plan({key: value for key, value in PLAN.items() if key != "intensity"})
     with raises_one_line(FileNotFoundError, "tools/volumes/plan.py"):
         read_plan(tmp_path / "none.json")
+
+
+def test_a_case_without_foreground_tells_nothing_of_its_intensities(tmp_path: Path) -> None:
+    """Tests a CT of a healthy control, whose label is all background: air is not clipped to."""
+    for n in range(4):
+        label = np.zeros((16, 16, 8), np.uint8)
+        label[4:9, 4:9, 2:6] = n > 0
+        write_nifti(tmp_path / f"images/{n}.nii.gz", np.where(label, 100 + n, -1000).astype(np.int16))
+        write_nifti(tmp_path / f"labels/{n}.nii.gz", label)
+    small = dict(network=dict(channels=(4, 8), depths=(0, 1), deep_supervision=1), channels=["CT"])
+    for extra in ({}, dict(ignore_label=1, labels=dict(background=0, organ=2))):  # then no label has foreground
+        made = make_plan(read_datalist(tmp_path), set_values={**small, **extra})
+        assert made["plan"]["intensity"][0]["low"] == pytest.approx(-1000 if extra else 101, abs=1)
+
+
+@pytest.mark.parametrize("name", ["noNorm", "rescale_to_0_1"])
+def test_other_normalisations_of_nnunet_are_named(name: str, sample: Path) -> None:
+    small = dict(network=dict(channels=(4, 8), depths=(0, 1), deep_supervision=1), channels=[name])
+    made = make_plan(read_datalist(sample), set_values=small)
+    assert made["plan"]["intensity"] == [dict(rule="zscore")]
+    assert_one_line(made["warnings"][0], name, "z-scores", "--set intensity")
+    assert not make_plan(read_datalist(sample), set_values={**small, "intensity": "zscore"})["warnings"]

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from refusals import raises_one_line
+from refusals import assert_one_line, raises_one_line
 
 from vil_dense.medical.datalists.datalist import case_name, read_datalist
 from vil_dense.medical.datalists.inputs import find_cases
@@ -183,3 +183,25 @@ def test_what_is_not_there(tmp_path: Path) -> None:
 
 def test_names_lose_both_endings() -> None:
     assert case_name("a/b.c.nii.gz") == "b.c" and case_name("b.nii") == "b"
+
+
+def test_files_that_no_case_reads_are_named(tmp_path: Path) -> None:
+    """Tests another ending, an image without a channel number, a channel more, a label without an image."""
+    nnunet(tmp_path, [dict(train=["p0"], val=["p1"])], cases=2)
+    assert read_datalist(tmp_path).unread == ()
+    touch(tmp_path, "imagesTr/p2_0000.nii", "imagesTr/p3.nii.gz", "imagesTr/p0_0001.nii.gz", "labelsTr/p9.nii.gz")
+    images, labels = read_datalist(tmp_path).unread
+    assert_one_line(images, "3 files in", "imagesTr are not read", "p0_0001.nii.gz", "p2_0000.nii", "p3.nii.gz")
+    assert_one_line(labels, "1 file in", "labelsTr is not read", "p9.nii.gz")
+    plain = touch(tmp_path / "plain", "images/a.nii.gz", "labels/a.nii.gz", "labels/b.nii.gz")
+    assert_one_line(*read_datalist(plain).unread, "1 file in", "b.nii.gz")
+    assert read_datalist(decathlon(tmp_path / "listed")).unread == ()
+
+
+def test_a_listed_image_with_a_channel_number_has_the_name_of_its_label(tmp_path: Path) -> None:
+    entries = [
+        dict(image="i/s0_0000.nii.gz", label="l/s0.nii.gz"),
+        dict(image="i/s_0001.nii.gz", label="l/s_0001.nii.gz"),
+    ]
+    dump(tmp_path / "dataset.json", dict(training=entries))
+    assert [case.name for case in read_datalist(tmp_path).cases] == ["s0", "s_0001"]

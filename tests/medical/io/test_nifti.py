@@ -202,3 +202,17 @@ def test_a_limit_of_the_system_leaves_what_was_there(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [path.name for path in mask.parent.iterdir()] == ["mask.nii.gz"] and mask.read_bytes() == before
+
+
+def test_labels_that_are_almost_integers(tmp_path: Path) -> None:
+    """Tests labels of a scaled header, which are rounded with a warning; soft ones and NaN are refused."""
+    label = np.zeros(SHAPE, np.float32)
+    label[1, 2] = 1.00001526
+    found, grid = read_label(write_nifti(tmp_path / "a.nii.gz", label), [0, 1])
+    assert found.dtype == np.uint8 and set(np.unique(found)) == {0, 1}
+    assert_one_line(grid.warning, "2e-05", "rounded")
+    assert not read_label(write_nifti(tmp_path / "b.nii.gz", np.rint(label)), [0, 1])[1].warning
+    with raises_one_line(ValueError, "0.7", "soft labels"):
+        read_label(write_nifti(tmp_path / "c.nii.gz", np.where(label, 0.7, 0)), [0, 1])
+    with raises_one_line(ValueError, "4 voxels of NaN", "background"):
+        read_label(write_nifti(tmp_path / "d.nii.gz", np.where(label, np.nan, 0)), [0, 1])

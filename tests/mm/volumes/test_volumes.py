@@ -216,7 +216,10 @@ def test_one_class_alone_cannot_be_learned(tmp_path: Path, capsys) -> None:
 def test_all_cases_are_trained_on_and_none_is_scored(sample: Path, tmp_path: Path, capsys) -> None:
     run = runner(sample, tmp_path / "all", fold="all", **{"train_cfg.max_iters": 2})
     assert len(run.train_loop.dataloader.dataset) == 4 and run.val_loop is None
-    assert "fold: all, every case is trained on" in capsys.readouterr().out
+    run.train()
+    said = capsys.readouterr().out
+    assert "fold: all, every case is trained on" in said and "result: none, this run did not validate" in said
+    check_page(tmp_path / "all/report.html")
     with raises_one_line(ValueError, "fold=all", "evaluate.py"):
         VolumeDataset(str(sample), PLAN, fold="all", train=False)
     with raises_one_line(ValueError, "'every'"):

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,6 +48,9 @@ def read_case(case: Case, channels: int, labels: Collection[int] | None, nan: fl
             return LoadedCase(image, None, grid)
         label, label_grid = read_label(case.label, labels)
         check_same_grid(grid, label_grid)
+        if label_grid.warning not in ("", grid.warning):
+            words = f"{label_grid.path}: {label_grid.warning}"
+            grid = replace(grid, warning="; ".join(filter(None, (grid.warning, words))))
     except (FileNotFoundError, ValueError) as error:
         raise ValueError(f"case {case.name}: {error}") from None
     return LoadedCase(image, label, grid)

@@ -41,6 +41,7 @@ class Measurements:
         self.orientation, self.ignore = orientation, ignore
         self.cases: list[dict[str, Any]] = []
         self.foreground: list[np.ndarray] = []
+        self.whole: list[np.ndarray] = []
         self.centres: list[dict[int, np.ndarray]] = []
         self.sizes_mm: list[np.ndarray] = []
         self.boxes: list[dict[int, np.ndarray]] = []
@@ -53,9 +54,10 @@ class Measurements:
             if (label == self.ignore).all():
                 raise ValueError(f"case {case.name}: every voxel of its label has the ignore_label {self.ignore}")
             label = np.where(label == self.ignore, 0, label)
-        inside = image[:, label > 0] if label is not None and label.any() else image.reshape(len(image), -1)
+        found = image[:, label > 0] if label is not None and label.any() else None
+        inside = image.reshape(len(image), -1) if found is None else found
         picked = np.random.default_rng(len(self.cases)).integers(inside.shape[1], size=SAMPLES)
-        self.foreground.append(inside[:, picked])
+        (self.whole if found is None else self.foreground).append(inside[:, picked])
         self.centres.append({} if label is None else centres(label, grid.affine))
         self.boxes.append({} if label is None else boxes_mm(label, order, grid.spacing_mm))
         self.sizes_mm.append(np.abs(grid.affine[:3, :3] @ np.diag(grid.shape)).sum(1))
@@ -74,6 +76,10 @@ class Measurements:
                 voxels_of_value={n: int(counts[n]) for n in np.flatnonzero(counts).tolist() if n != self.ignore},
             )
         )
+
+    def intensities(self) -> np.ndarray:
+        """Returns intensities of the foreground, (C, samples); those of whole images if no label has any."""
+        return np.concatenate(self.foreground or self.whole, axis=1)
 
     def median_size(self, spacing_mm: Sequence[float]) -> list[int]:
         """Returns the median size of the cases at a spacing, voxels."""
@@ -124,7 +130,9 @@ def make_plan(
     check_values(given)
     measured = Measurements(given.get("orientation", "RAS"), given.get("ignore_label"))
     values = LabelMap.of(given).file_values if "labels" in given else range(256)
-    warnings = check_cases(listed.cases, len(channels), values, report, measured, nan=given.get("nan_background"))
+    warnings = list(listed.unread)
+    warnings += [] if "intensity" in given else foreign_rules(channels)
+    warnings += check_cases(listed.cases, len(channels), values, report, measured, nan=given.get("nan_background"))
     labels = given.get("labels")
     if not labels:
         unlabelled = all(case.label is None for case in listed.cases)
@@ -174,7 +182,7 @@ def _choose(
         float(mm) for mm in given.get("spacing_mm") or target_spacing([case["spacing_mm"] for case in measured.cases])
     ]
     median = measured.median_size(spacing)
-    values = np.concatenate(measured.foreground, axis=1)
+    values = measured.intensities()
     intensity = given.get("intensity") or [
         intensity_rule(name, values[channel], [case["intensity"][channel]["min"] for case in measured.cases])
         for channel, name in enumerate(channels)
@@ -209,6 +217,16 @@ def target_spacing(spacings_mm: Sequence[Sequence[float]]) -> list[float]:
     return spacing.round(4).tolist()
 
 
+def foreign_rules(channels: Sequence[str]) -> list[str]:
+    """Returns a warning for each channel that is named as a normalisation of nnU-Net that is no rule of `INTENSITY`."""
+    return [
+        f"channel {name!r}: nnU-Net's normalisation of this name is no rule here, so it gets z-scores; "
+        "--set intensity=... chooses another rule"
+        for name in channels
+        if name.lower() in ("nonorm", "rescale_to_0_1", "rgb_to_0_1")
+    ]
+
+
 def intensity_rule(channel: str, foreground: np.ndarray, lowest: Sequence[float]) -> dict[str, Any]:
     """Returns a rule: for CT (by its name, or by values as low as air) clipping to percentiles, else z-scores."""
     named_ct = channel.strip().upper() == "CT"
@@ -237,7 +255,7 @@ def _summary(measured: Measurements, labels: Mapping[str, Any]) -> dict[str, Any
         orientations=sorted({case["orientation"] for case in measured.cases}),
         foreground_intensity=[
             dict(zip(("p0.5", "mean", "std", "p99.5"), _moments(values), strict=True))
-            for values in np.concatenate(measured.foreground, axis=1)
+            for values in measured.intensities()
         ],
         share_of_class={name: round(sum(own) / total, 6) for name, own in counts.items()},
         cases_with_class={name: sum(voxels > 0 for voxels in own) for name, own in counts.items()},

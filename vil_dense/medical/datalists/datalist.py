@@ -10,6 +10,7 @@ from typing import Any
 
 from vil_dense.files import read_json, save_json
 from vil_dense.medical.datalists.folds import Split, find_splits
+from vil_dense.medical.datalists.unread import unread_files
 from vil_dense.medical.io.volumes import SUFFIXES, is_volume, list_volumes, stem
 
 CHANNEL_NUMBER = re.compile(r"(.+)_(\d{4})")
@@ -50,13 +51,14 @@ class Case:
 
 @dataclass(frozen=True)
 class DataList:
-    """Stores cases in order of their names, the split of each fold, and, if the data set has them, names of channels
-    and the keys of a plan on labels (`labels`, `regions_class_order`, `ignore_label`)."""
+    """Stores cases in order of their names, the split of each fold, if the data set has them names of channels and the
+    keys of a plan on labels (`labels`, `regions_class_order`, `ignore_label`), and sentences on files not read."""
 
     cases: tuple[Case, ...]
     splits: Mapping[int, Split]
     channels: tuple[str, ...] | None = None
     label_keys: Mapping[str, Any] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
 
     def split(self, fold: int) -> tuple[list[Case], list[Case]]:
         """Returns the cases for training and those for validation.
@@ -120,6 +122,7 @@ def read_cases(root: str | Path, datalist: str | Path | None = None, labelled: b
         cases = _nnunet_cases(root, str(meta.get("file_ending", ".nii.gz")), len(meta["channel_names"]), labelled)
     else:
         cases = _folder_cases(root, labelled)
+    unread = () if "training" in listed else unread_files(cases)  # a list names the files that are meant
     cases = sorted(distinct(cases, root, source if datalist else meta_path), key=lambda case: case.name)
     try:
         channels, labels = _channels(meta), _labels(meta)
@@ -127,7 +130,7 @@ def read_cases(root: str | Path, datalist: str | Path | None = None, labelled: b
         raise ValueError(f"{meta_path} has channels or labels of an unknown form ({error})") from None
     if not cases:
         raise ValueError(f"{source if datalist else root} lists no cases")
-    return DataList(tuple(cases), {}, channels, labels)
+    return DataList(tuple(cases), {}, channels, labels, unread)
 
 
 def write_datalist(path: Path, root: Path, train: Sequence[Case], val: Sequence[Case], fold: int) -> None:
@@ -182,8 +185,7 @@ def case_name(path: str | Path) -> str:
 
 
 def _datalist_path(root: Path, datalist: str | Path) -> Path:
-    inside = root / datalist
-    return Path(datalist) if not inside.is_file() and Path(datalist).is_file() else inside
+    return Path(datalist) if not (root / datalist).is_file() and Path(datalist).is_file() else root / datalist
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -206,14 +208,11 @@ def listed_case(root: Path, source: Path, entry: Any, labelled: bool = False) ->
     """Returns the case of an entry of the list `source`, with paths relative to `root`; channels have one name.
 
     Raises:
-        ValueError: the entry is not an object with `image` (a path or a list of paths), `label` (a path), `fold`, and
-            `name` if it is not that of the image.
+        ValueError: the entry is no object with `image` (a path or list of paths), `label`, and, if any, `fold`, `name`.
     """
-    names = entry.get("image") if isinstance(entry, dict) else None
+    fields = entry if isinstance(entry, dict) else {}
+    names, label, fold, given = (fields.get(key) for key in ("image", "label", "fold", "name"))
     images: list[Any] = names if isinstance(names, list) else [names]
-    label, fold, given = (
-        (entry.get(key) for key in ("label", "fold", "name")) if isinstance(entry, dict) else (None, None, None)
-    )
     wrong = (
         not images
         or not all(isinstance(name, str) and name for name in images)
@@ -228,9 +227,10 @@ def listed_case(root: Path, source: Path, entry: Any, labelled: bool = False) ->
             f"a file; got {entry!r}"
         )
     name = case_name(root / images[0])
-    numbered = CHANNEL_NUMBER.fullmatch(name) if len(images) > 1 else None
-    name = given or (numbered[1] if numbered else name)
-    return Case(name, tuple(root / image for image in images), root / label if label else None, fold)
+    numbered = CHANNEL_NUMBER.fullmatch(name)
+    if numbered and (len(images) > 1 or (label and numbered[1] == stem(Path(label)))):
+        name = numbered[1]
+    return Case(given or name, tuple(root / image for image in images), root / label if label else None, fold)
 
 
 def _nnunet_cases(root: Path, ending: str, channels: int, labelled: bool) -> list[Case]:

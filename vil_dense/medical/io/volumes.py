@@ -32,6 +32,10 @@ FORMATS: dict[str, Callable[[Path], Grid]] = {
 }
 """Readers of a grid by the ending of the file; a folder is read as a DICOM series."""
 SUFFIXES = tuple(FORMATS)
+NAN_OF_LABEL = -1e9
+"""Stands for NaN while a label is read."""
+ROUNDED = 1e-3
+"""Largest distance of a label's value from an integer to which it is rounded."""
 VOXEL_FILES = {".hdr": (".img",), ".mhd": (".raw", ".zraw"), ".nhdr": (".raw", ".raw.gz")}
 """Endings of the files with the voxels, for headers that are files of their own."""
 
@@ -177,19 +181,25 @@ def read_label(path: Path, known: Collection[int]) -> tuple[np.ndarray, Grid]:
     """Reads a label map, (I, J, K) uint8 or uint16, and its grid.
 
     Raises:
-        ValueError: see `read_grid`; or values are not integers or not among the `known`.
+        ValueError: see `read_grid`; or values are not integers (to `ROUNDED`) or not among the `known`.
     """
     grid = read_grid(path)
     check_channels([grid], 1)
     check_memory([grid])
     values = np.empty((1, *grid.shape), dtype=np.float32)
-    read_channels(grid, values, fill=0)
-    fractions = values != np.rint(values)
-    if fractions.any():
+    read_channels(grid, values, nan=NAN_OF_LABEL, fill=0)
+    if missing := int(np.count_nonzero(values == NAN_OF_LABEL)):
+        raise ValueError(f"{path} has {missing:,} voxels of NaN: a label has background, or the ignore_label, there")
+    off = np.abs(values - np.rint(values))
+    if off.max(initial=0) > ROUNDED:
         raise ValueError(
-            f"{path} holds {values[fractions][0]:g}, and a label is an integer: threshold soft labels first, and give "
-            "unsure voxels the plan's ignore_label"
+            f"{path} holds {values[off > ROUNDED][0]:g}, and a label is an integer: threshold soft labels first, and "
+            "give unsure voxels the plan's ignore_label"
         )
+    if off.any():
+        values = np.rint(values)
+        words = f"label values off by up to {off.max():.1g}, as of a scaled header, were rounded"
+        grid = replace(grid, warning="; ".join(filter(None, (grid.warning, words))))
     outside = (values < 0) | (values > max(known))
     if not outside.any():
         labels = values[0].astype(np.uint8 if max(known) < 256 else np.uint16)

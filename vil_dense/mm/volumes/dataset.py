@@ -101,6 +101,9 @@ class VolumeDataset(_CaseDataset):
         cases = _cases_of(listed, fold, train)
         if train and cascade is not None:
             cases = with_masks(cases, Path(cascade), patient)
+        if train:
+            for line in listed.unread:
+                say(f"warning: {line}")
         if check_s is not None:
             _check(cases, plan, "training" if train else "validation", check_s)
         self.augment = augmentation(plan, **(augment or {})) if train else None

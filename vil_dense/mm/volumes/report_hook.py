@@ -109,8 +109,8 @@ class VolumeReportHook(RunReportHook):
 
 
 def _volume_metrics(runner: Runner, split: str) -> list[VolumeMetric]:
-    """Returns the volume metrics of an evaluator that have scores; none of an evaluator that was not built."""
-    metrics = getattr(getattr(runner, f"{split}_evaluator"), "metrics", [])
+    """Returns the volume metrics of an evaluator that have scores; none where nothing is evaluated, as for fold=all."""
+    metrics = getattr(getattr(getattr(runner, f"{split}_loop"), "evaluator", None), "metrics", [])
     return [metric for metric in metrics if isinstance(metric, VolumeMetric) and metric.scores]
 
 

@@ -47,7 +47,7 @@ class ClassPriorHook(Hook):
         logits, fractions = self.logits(model, np.asarray(counts) + 1)  # each class has one pixel at least
         for bias in biases:
             bias.data.copy_(torch.from_numpy(logits).to(bias))
-        shares = ", ".join(f"{100 * fraction:.2g}" for fraction in fractions)
+        shares = ", ".join(f"{100 * fraction:.3g}" for fraction in fractions)
         runner.logger.info(f"class prior: the biases of {len(biases)} classifiers start at frequencies of {shares} %")
 
     def biases(self, model: Any) -> list[Tensor]:
