@@ -7,6 +7,7 @@ MODEL is a segmentor of pictures: the work folder of a run, or a published file 
 """
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vil_dense.command_line import parser
@@ -24,8 +25,13 @@ def read_run(args: argparse.Namespace, subfolder: str) -> "tuple[Config, dict[st
     from vil_dense.files import check_folders
     from vil_dense.mm.cli.arguments import read_config
     from vil_dense.mm.publish.command_line import read_model
+    from vil_dense.mm.publish.published import needs_no_config
+    from vil_dense.mm.publish.trained_model import find_checkpoint, find_config
     from vil_dense.mm.utils.safe_load import read_weights
 
+    source = Path(args.config)
+    if args.checkpoint is None and source.is_dir() and not needs_no_config(source):  # a run, of any kind
+        args.config, args.checkpoint = str(find_config(source)), str(find_checkpoint(source))
     if args.checkpoint is None:
         trained, _ = read_model(args, [], subfolder)
         cfg, weights, args.checkpoint = trained.cfg, trained.weights, trained.name

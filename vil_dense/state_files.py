@@ -170,3 +170,15 @@ def _untied(state: dict[str, Tensor]) -> dict[str, Tensor]:
         )
         memories.add(memory)
     return untied
+
+
+def drop_source_records(path: Path) -> None:
+    """Removes the names of source files, with folders of this machine, and their lines from a TorchScript file."""
+
+    def copy(part: Path) -> None:
+        with zipfile.ZipFile(path) as stored, zipfile.ZipFile(part, "w") as kept:
+            for record in stored.infolist():
+                if not record.filename.endswith(".debug_pkl"):
+                    kept.writestr(record, stored.read(record))
+
+    write_whole(path, copy)

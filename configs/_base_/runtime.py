@@ -28,4 +28,4 @@ default_hooks = dict(
 )
 custom_hooks = [dict(type="StepSeedHook"), dict(type="ReportHook")]
 vis_backends = [dict(type="LocalVisBackend")]
-visualizer = dict(type="SegLocalVisualizer", vis_backends=vis_backends)
+visualizer = dict(type="SegLocalVisualizer", vis_backends=vis_backends, name="visualizer")

@@ -11,7 +11,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
 
-from vil_dense.mm.engine.checkpoints import newest
+from vil_dense.mm.engine.run_start import newest
 from vil_dense.mm.utils import safe_load
 
 SCORES = (0.3, 0.5, 0.4, 0.9)

@@ -129,6 +129,9 @@ def test_test(trained: Path, data: Path, tmp_path: Path):
     for weights in (trained / "epoch_3.pth", tmp_path / "net.safetensors"):
         run("test", CONFIG, weights, "--work-dir", tmp_path / weights.stem, *options(data))
         assert said(log(tmp_path / weights.stem), "result") == said(log(trained), "result")
+    run("test", trained, "--work-dir", tmp_path / "of_the_run", *options(data))
+    assert said(log(tmp_path / "of_the_run"), "result") == said(log(trained), "result")
+    assert_error_line(run("test", tmp_path / "none", code=2), tmp_path / "none", "no run")
 
 
 @pytest.fixture

@@ -153,7 +153,7 @@ def half_written(folder: Path) -> bool:
 
 def outcome(work_dir: Path) -> dict[str, Any]:
     """Returns the results that must not depend on stops: content of the last checkpoint, and logged values by step."""
-    from vil_dense.mm.engine.checkpoints import newest
+    from vil_dense.mm.engine.run_start import newest
     from vil_dense.mm.utils.safe_load import load_safely
 
     path, _, _ = newest(str(work_dir))
@@ -204,7 +204,7 @@ def run_before(kind: Kind, data: Path, work_dir: Path) -> None:
 
 def kill_and_resume(name: str, kills: int, out: Path, draw: random.Random) -> dict[str, Any]:
     """Kills and resumes trainings of a kind `kills` times; returns the counts and the differences."""
-    from vil_dense.mm.engine.checkpoints import newest
+    from vil_dense.mm.engine.run_start import newest
 
     kind, data, folder = KINDS[name], out / name / "data", out / name
     shutil.rmtree(folder, ignore_errors=True)

@@ -77,7 +77,8 @@ def of_config(args: argparse.Namespace) -> Networks:
 
 def of_runs(args: argparse.Namespace) -> Networks:
     """Reads work folders of trainings; those whose networks and plans are equal are one configuration."""
-    from vil_dense.mm.cli.runs import find_runs, run_config
+    from vil_dense.mm.cli.runs import run_config
+    from vil_dense.mm.utils.run_folders import find_runs
     from vil_dense.mm.volumes.predictor import predicting
 
     if args.cfg_options:

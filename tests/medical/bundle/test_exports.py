@@ -67,6 +67,7 @@ def test_monais_export_with_defaults(
     network, metadata, _ = load_net_with_metadata(str(tmp_path / "model.ts"))
     assert metadata["version"] == "0.1.0"
     assert_equal_networks(network, model)
+    assert str(Path(torch.__file__).parent).encode() not in (bundle / "models/model.ts").read_bytes()
 
 
 def test_training_mode_is_not_scripted() -> None:

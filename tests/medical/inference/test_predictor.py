@@ -225,7 +225,7 @@ def test_chosen_probabilities_in_few_bits(bits: int, tmp_path: Path) -> None:
     step = 0.5 / (2**bits - 1)
     np.testing.assert_allclose(image.get_fdata(), every[..., [2, 0]], rtol=0, atol=step + 1e-6)
     np.testing.assert_array_equal(image.affine, nibabel.load(path).affine)
-    with raises_one_line(ValueError, "'lung'", "--probabilities"):
+    with raises_one_line(ValueError, "'lung'", "probabilities"):
         predicted(path, tmp_path / "none", probabilities=Probabilities(["lung"]))
     with raises_one_line(ValueError, "8 or 16", "12"):
         Probabilities(bits=12)

@@ -12,8 +12,9 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from vil_dense.mm.engine.checkpoints import POINTER, newest
+from vil_dense.mm.engine.checkpoint_names import POINTER
 from vil_dense.mm.engine.hooks.reports import read_scalars
+from vil_dense.mm.engine.run_start import newest
 from vil_dense.mm.utils import safe_load
 
 STEPS = dict(type="IterBasedTrainLoop", max_iters=11, val_interval=3)

@@ -113,3 +113,20 @@ def test_the_configs_have_the_hook(config: str):
 @pytest.mark.parametrize(("key", "rule"), [("mBIoU", "greater"), ("cross_entropy", "less"), ("top1", "greater")])
 def test_the_best_is_known_of_each_metric_of_ours(key: str, rule: str) -> None:
     assert SafeCheckpointHook(save_best=key).rules == [rule]
+
+
+def test_weights_of_another_model_are_not_evaluated(tmp_path: Path) -> None:
+    """Tests plain MMEngine, which would leave out what does not fit: it may begin a training, but no validation."""
+    line_runner(tmp_path).train()
+    content = torch.load(tmp_path / "iter_8.pth", weights_only=False)
+    content["state_dict"]["norm.weight"] = torch.ones(2)
+    torch.save(content, tmp_path / "other.pth")
+    for name, fits in (("iter_8.pth", True), ("other.pth", False)):
+        validating, training = (line_runner(tmp_path / f"{name}-{part}") for part in ("val", "train"))
+        validating._load_from = training._load_from = str(tmp_path / name)
+        if fits:
+            validating.val()
+        else:
+            with raises_one_line(ValueError, "0 are missing", "1 are left", "norm.weight", "work folder"):
+                validating.val()
+        training.train()

@@ -10,8 +10,8 @@ from line_runs import SCORES, Stop, last_of, line_runner, names, scores
 from mmengine.config import Config
 from refusals import raises_one_line
 
-from vil_dense.mm.engine import checkpoints
-from vil_dense.mm.engine.checkpoints import POINTER, newest
+from vil_dense.mm.engine.checkpoint_names import POINTER
+from vil_dense.mm.engine.run_start import find_start, newest
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_where_a_run_begins(run: Path, tmp_path_factory: pytest.TempPathFactory)
 
     def begin(work_dir: Path, go_on: bool, **options: object) -> tuple[str | None, bool]:
         cfg = Config(dict(options, work_dir=str(work_dir), auto_resume=go_on))
-        checkpoints.find_start(cfg)
+        find_start(cfg)
         return cfg.load_from, cfg.resume
 
     last = str(run / "iter_6.pth")

@@ -10,11 +10,12 @@ from preempted_runs import handler_restored, runner, stop  # noqa: F401
 from refusals import raises_one_line
 from torch.utils.data import DataLoader
 
-from vil_dense.mm.engine.checkpoints import SafeCheckpointHook, newest
+from vil_dense.mm.engine.checkpoints import SafeCheckpointHook
 from vil_dense.mm.engine.earlier_run import move_earlier_run
 from vil_dense.mm.engine.failures import resume_point
 from vil_dense.mm.engine.hooks.hook_states import plain_values
 from vil_dense.mm.engine.hooks.reports import RunReportHook, read_scalars
+from vil_dense.mm.engine.run_start import newest
 from vil_dense.mm.utils.safe_load import load_safely
 
 

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 import pytest
 from mmengine.config import Config
 
+from vil_dense.mm.engine.checkpoint_names import POINTER
+from vil_dense.mm.engine.hooks.report_page import report_folder
 from vil_dense.mm.engine.hooks.run_facts import repeat_commands
 
 ROOT = Path(__file__).parents[3]
@@ -28,3 +30,11 @@ def test_commands_name_the_tools_where_they_are(script: str, tested: str, monkey
         message_hub=SimpleNamespace(runtime_info=dict(last_ckpt="w/iter_2.pth")),
     )  # fmt: skip
     assert repeat_commands(runner, "train")["Test its checkpoint"] == f"python {tested} w/t.py w/iter_2.pth"
+
+
+def test_a_test_in_the_folder_of_a_training_leaves_its_report(tmp_path: Path) -> None:
+    """Tests mmseg's own `test.py`, whose work folder is that of the training."""
+    runner = SimpleNamespace(work_dir=str(tmp_path))
+    assert {report_folder(runner, split) for split in ("val", "test")} == {tmp_path}
+    (tmp_path / POINTER).touch()
+    assert report_folder(runner, "test") == tmp_path / "test" and report_folder(runner, "val") == tmp_path

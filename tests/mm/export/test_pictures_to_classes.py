@@ -1,12 +1,15 @@
 """Tests the step from logits to classes that an exported file does itself."""
 
+from pathlib import Path
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vil_dense.mm.export.network import PicturesToClasses
 from vil_dense.mm.export.onnx import export_program
-from vil_dense.mm.export.write import LAYOUTS
+from vil_dense.mm.export.write import FORMATS, LAYOUTS
 
 
 @pytest.mark.parametrize(("classes", "dtype"), [(256, torch.uint8), (300, torch.int32)])
@@ -34,3 +37,18 @@ def test_channels_are_not_taken_for_a_size(layout: str) -> None:
     program = export_program(network, pictures(2, 8, 10), layout).module()
     x = pictures(3, 6, 7)
     assert torch.equal(program(x), network(x)) and network(x).unique().numel() > 1
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_an_exported_file_has_no_paths_of_this_machine(format: str, tmp_path: Path) -> None:
+    """Tests what torch notes of the source of each operation."""
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed: pip install 'vil_dense[onnx]'")
+
+    class Doubled(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return F.relu(inputs * 2)
+
+    path = tmp_path / "a"
+    FORMATS[format].save(Doubled().eval(), torch.ones(2, 3, 8, 8), path, dict(vil_dense="{}"), None)
+    content = path.read_bytes()
+    assert __file__.encode() not in content and str(Path(torch.__file__).parent).encode() not in content

@@ -12,7 +12,7 @@ from mmengine.runner import CheckpointLoader
 from refusals import raises_one_line
 from torch import nn
 
-from vil_dense.mm.engine.checkpoints import newest
+from vil_dense.mm.engine.run_start import newest
 from vil_dense.mm.utils import safe_load
 from vil_dense.state_files import read_state
 

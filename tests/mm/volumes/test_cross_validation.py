@@ -12,7 +12,9 @@ import pytest
 from fold_runs import cross_validated, read, seeded, write_cases, write_config
 from refusals import raises_one_line
 
-from vil_dense.mm.cli.runs import find_runs
+from vil_dense.medical.cross_validations import read_cross_validation, write_chosen
+from vil_dense.mm.utils.run_folders import find_runs
+from vil_dense.mm.volumes import load_predictor
 from vil_dense.mm.volumes.cross_validation import CrossValidation
 
 
@@ -60,6 +62,17 @@ def test_a_mask_is_of_the_network_without_its_case(study: CrossValidation) -> No
             np.testing.assert_array_equal(pooled, own)
             masks[fold] = pooled
     assert len({mask.tobytes() for mask in masks.values()}) > 1
+
+
+def test_all_folds_and_a_choice_predict_from_python(study: CrossValidation, tmp_path: Path) -> None:
+    write_chosen(tmp_path / "best.json", [read_cross_validation(study.root)], {"organ_2": {"largest": True}}, {})
+    both = [load_predictor(source) for source in (study.root, tmp_path / "best.json")]
+    assert [len(each.configurations[0].networks) for each in both] == [len(study.data.splits)] * 2
+    assert [bool(each.steps) for each in both] == [False, True]
+    image = study.data.cases[0].images[0]
+    for predictor in both:
+        found = predictor.predict(image, probabilities="organ_2")
+        assert found.probabilities is not None and found.probabilities.shape == (*found.mask.shape, 1)
 
 
 def test_a_fold_that_is_trained_anew_is_scored_anew(study: CrossValidation) -> None:

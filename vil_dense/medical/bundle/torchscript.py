@@ -10,6 +10,8 @@ import torch
 from monai.data import save_net_with_metadata
 from torch import nn
 
+from vil_dense.state_files import drop_source_records
+
 LARGEST_DIFFERENCE = 1e-4
 """Largest absolute difference of the logits of a TorchScript that is saved."""
 SIZES = {True: "size", False: "sizes that the strides of the network divide"}
@@ -52,6 +54,7 @@ def save_torchscript(
         any_size = halved and _takes(script, model, (batch + 1, channels, *(length + 1 for length in halves)))
         files = {f"{name}.json": json.dumps(content).encode() for name, content in configs.items()}
         save_net_with_metadata(script, str(path), False, False, dict(metadata), files)
+        drop_source_records(path)
     sizes = f"any batch and {SIZES[any_size]}" if halved else f"windows of {' x '.join(map(str, window))}"
     return f"TorchScript for {sizes}: models/model.ts"
 

@@ -161,7 +161,7 @@ class VolumePredictor:
         self,
         volume: Volume,
         *,
-        probabilities: bool | Sequence[str] = False,
+        probabilities: bool | str | Sequence[str] = False,
         uncertainty: bool = False,
         frame: int | None = None,
     ) -> VolumePrediction:
@@ -185,7 +185,8 @@ class VolumePredictor:
             if each.warning:
                 warnings.warn(f"{each.path}: {each.warning}", stacklevel=2)
         image, grid = read_grids(grids, len(self.plan["channels"]), self.plan.get("nan_background"))
-        classes = Probabilities(() if isinstance(probabilities, bool) else probabilities).classes(self.plan)
+        names = [probabilities] if isinstance(probabilities, str) else probabilities
+        classes = Probabilities(() if isinstance(names, bool) else tuple(names)).classes(self.plan)
         filled = (
             np.zeros((*grid.shape, len(LabelMap.of(self.plan).outputs)), np.uint16, order="F")
             if probabilities
@@ -263,6 +264,8 @@ def grids_of(volume: Volume) -> list[Grid]:
     raise ValueError(
         f"a volume is a path, a list of a path for each channel, (array, affine) or a nibabel image; got {what}: "
         "without an affine (4, 4), voxels to mm, the size and orientation of its voxels are unknown"
+        + "; of a MetaTensor x of one channel (x[0].numpy(), x.affine)"
+        * hasattr(volume, "affine")
     )
 
 

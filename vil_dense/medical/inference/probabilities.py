@@ -50,7 +50,7 @@ class Probabilities:
         """
         outputs = LabelMap.of(plan).outputs
         if unknown := [name for name in self.names if name not in outputs]:
-            raise ValueError(f"no class {unknown[0]!r} for --probabilities; known: {', '.join(outputs)}")
+            raise ValueError(f"no class {unknown[0]!r} for probabilities; known: {', '.join(outputs)}")
         return [outputs.index(name) for name in self.names or outputs]
 
 

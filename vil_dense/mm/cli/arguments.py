@@ -176,7 +176,8 @@ def load_config(path: str | Path) -> Config:
         ValueError: it cannot be read as a config, or has no model.
     """
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"no config at {path}")
+        folder = f": it is a folder, of a run perhaps, whose config {path}/*.py is meant" * os.path.isdir(path)
+        raise FileNotFoundError(f"no config at {path}{folder}")
     safe_load.install()  # every tool that reads a config calls this function
     try:
         cfg = Config.fromfile(path)

@@ -4,10 +4,9 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from vil_dense.files import read_json
 from vil_dense.mm.cli.arguments import load_config
 from vil_dense.mm.engine.resolve.volumes import resolve_plan
-from vil_dense.mm.utils.run_folders import find_config, last_checkpoint
+from vil_dense.mm.utils.run_folders import find_config
 
 
 def check_volumes(cfg: Config) -> None:
@@ -31,23 +30,3 @@ def run_config(run: Path) -> Config:
     resolve_plan(cfg)
     check_volumes(cfg)
     return cfg
-
-
-def find_runs(folder: Path) -> list[tuple[Path, Path]]:
-    """Returns work folders and checkpoints: of `fold_0`, `fold_1`, ..., or of the folder itself if it has none.
-
-    Raises:
-        FileNotFoundError: a run has no checkpoint.
-        ValueError: some folds of a cross-validation are not finished.
-    """
-    folds = [path for path in folder.glob("fold_*") if path.name.removeprefix("fold_").isdigit()]
-    folds.sort(key=lambda path: int(path.name.removeprefix("fold_")))
-    trained = [path for path in folds if (path / "trained.json").is_file()]
-    if trained and (rest := [path.name for path in folds if path not in trained]):
-        raise ValueError(
-            f"{', '.join(rest)} of {folder} is not finished: go on with cross_validate.py, or name the finished folds, "
-            f"such as {trained[0]}"
-        )
-    if trained:
-        return [(path, path / read_json(path / "trained.json")["checkpoint"]) for path in folds]
-    return [(path, last_checkpoint(path)) for path in folds or [folder]]

@@ -1,24 +1,26 @@
-"""Writes checkpoints that are complete whenever the process is stopped, and finds the newest readable one.
+"""Writes checkpoints that are complete whenever the process is stopped.
 
 MMEngine overwrites a file in place, deletes old checkpoints before the new one exists, and skips the validation that
-was due at the saved step when it resumes. `AtomicBackend` and `SafeCheckpointHook` avoid this; `newest` finds the
-checkpoint to resume from.
+was due at the saved step when it resumes. `AtomicBackend` and `SafeCheckpointHook` avoid this; `run_start.newest` finds
+the checkpoint to resume from.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
-from mmengine.config import Config
 from mmengine.dist import is_main_process, master_only
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
-from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 
 from vil_dense.files import sweep, write_whole
 from vil_dense.mm.engine.checkpoint_names import POINTER, check_template, name_within_epoch, saved_steps
 from vil_dense.mm.engine.loops.epoch_loop import SAMPLES_READ, EpochLoop
-from vil_dense.mm.utils.safe_load import BrokenFile, load_safely
+from vil_dense.mm.utils.safe_load import weights_of
+from vil_dense.mm.utils.unwrap import unwrap
 
 
 @register_backend("atomic")
@@ -30,6 +32,10 @@ class AtomicBackend(LocalBackend):
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = "utf-8") -> None:
         write_whole(Path(filepath), lambda part: part.write_text(obj, encoding))
+
+
+def _trains(runner: Runner) -> bool:
+    return not isinstance(runner.optim_wrapper, (Mapping, NoneType))
 
 
 @HOOKS.register_module()
@@ -53,6 +59,23 @@ class SafeCheckpointHook(CheckpointHook):
     def __init__(self, *args: Any, backend_args: dict | None = None, **options: Any) -> None:
         super().__init__(*args, backend_args=backend_args or dict(backend="atomic"), **options)
         check_template(self.filename_tmpl)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Refuses to evaluate with weights that do not fit: MMEngine would leave out, or keep as initialised, the rest.
+
+        Raises:
+            ValueError: a test or validation begins, and names of the weights differ from those of the model. In
+                training that is allowed.
+        """
+        if _trains(runner) or not any(isinstance(loop, BaseLoop) for loop in (runner._test_loop, runner._val_loop)):
+            return
+        model, weights = {*unwrap(runner.model).state_dict()}, {*weights_of(checkpoint)}
+        if model != weights:
+            named = ", ".join(sorted(model ^ weights)[:2])
+            raise ValueError(
+                f"the checkpoint has other weights than the model of the config: {len(model - weights)} are missing, "
+                f"{len(weights - model)} are left ({named}, ...); test with the config in the work folder of the run"
+            )
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
@@ -94,6 +117,8 @@ class SafeCheckpointHook(CheckpointHook):
         super().after_train(runner)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        if not _trains(runner):
+            return
         super().after_val_epoch(runner, metrics or {})
         # Not before: a new best score saves the checkpoint of this step again, in which hooks that come later, such as
         # EarlyStoppingHook, have not counted this validation. A run that resumes from it validates once more.
@@ -205,75 +230,3 @@ class SafeCheckpointHook(CheckpointHook):
             self.best_ckpt_path_dict.update(paths)
         else:
             self.best_ckpt_path = paths[None]
-
-
-def find_start(cfg: Config) -> tuple[dict | None, list[str]]:
-    """Decides from which checkpoint a run starts, and reads it.
-
-    `cfg.load_from` becomes the path of the checkpoint, and `cfg.resume` whether the run resumes from it.
-
-    With `auto_resume=True` the run resumes from the last checkpoint in the work folder, if there is one. Otherwise it
-    starts from the weights of `load_from`, or resumes from it if MMEngine's `resume=True` is set. `resume=True`
-    without a `load_from` means `auto_resume=True`.
-
-    Returns:
-        The contents of the checkpoint, or None if there is none; and lines for the log: on checkpoints that cannot be
-        read, and that there is none to resume from.
-
-    Raises:
-        ValueError: see `newest`; or the run shall resume from a `load_from` that holds only weights.
-    """
-    given, resume = cfg.get("load_from"), cfg.get("resume")
-    auto = cfg.pop("auto_resume", False) or (resume and not given)
-    path, content, notes = newest(cfg.work_dir) if auto else (None, None, [])
-    if auto and path is None:
-        notes.append(f"resume: no checkpoint in {cfg.work_dir}, the run starts anew")
-    cfg.resume = bool(path or (resume and given))
-    cfg.load_from = path or given
-    if content is None and given:
-        content = load_safely(given)
-        if cfg.resume and not {"meta", "optimizer"} <= content.keys():
-            raise ValueError(
-                f"resume=True needs the checkpoint of a run, and {given} holds only weights: remove resume=True"
-            )
-    return content, notes
-
-
-def newest(work_dir: str) -> tuple[str | None, dict | None, list[str]]:
-    """Finds the last checkpoint of a run that can be read.
-
-    Returns:
-        Its path and contents, None if there is no checkpoint yet; and a line on each checkpoint that cannot be read.
-
-    Raises:
-        ValueError: a checkpoint holds objects whose loading could run code; or there are checkpoints and none is
-            complete; or the file that `last_checkpoint` names does not exist.
-    """
-    lines: list[str] = []
-    pointer = Path(work_dir) / POINTER
-    last = Path(pointer.read_text(errors="replace").strip()) if pointer.is_file() else Path()
-    paths = _by_age(_folder_of(last, Path(work_dir)), last.name)
-    for path in paths:
-        try:
-            return str(path), load_safely(str(path)), lines
-        except BrokenFile as error:
-            lines.append(f"{error}: the checkpoint before it is used")
-    if paths:
-        raise ValueError(
-            f"no checkpoint in {paths[0].parent} is complete ({len(paths)} tried): remove them to start anew"
-        )
-    if last.name:
-        raise ValueError(f"no checkpoint at {last}, which {pointer} names: remove that file to start anew")
-    return None, None, []
-
-
-def _folder_of(last: Path, work_dir: Path) -> Path:
-    """Returns the folder of checkpoints: the work folder, which may have been moved, or the hook's `out_dir`."""
-    return last.parent if last.is_file() and not (work_dir / last.name).is_file() else work_dir
-
-
-def _by_age(folder: Path, last: str) -> list[Path]:
-    """Returns the checkpoints of the run, the last first; later ones of an earlier, longer run are left out."""
-    steps = saved_steps(folder, last)
-    end = steps.get(folder / last, max(steps.values(), default=(0, 0)))
-    return sorted((path for path in steps if steps[path] <= end), key=lambda path: steps[path], reverse=True)

@@ -20,7 +20,6 @@ from vil_dense.layers.lora import merge_lora
 from vil_dense.mm.datasets.checks.labels import check_labels
 from vil_dense.mm.datasets.class_folders import check_loaders
 from vil_dense.mm.datasets.unlabelled import check_pictures
-from vil_dense.mm.engine.checkpoints import find_start
 from vil_dense.mm.engine.checks.components import check_components, check_norms
 from vil_dense.mm.engine.checks.numbers import check_numbers
 from vil_dense.mm.engine.distributed import start_processes
@@ -31,6 +30,7 @@ from vil_dense.mm.engine.hooks.hook_states import HookStateHook
 from vil_dense.mm.engine.optim.resumed_schedules import Schedules
 from vil_dense.mm.engine.quiet_runner import QuietRunner, warnings_before_errors
 from vil_dense.mm.engine.resolve.config import describe_start, name_outputs, resolve_config
+from vil_dense.mm.engine.run_start import find_start
 from vil_dense.mm.engine.training_memory import describe_training_memory, describe_training_time
 from vil_dense.mm.engine.work_dir_lock import lock_work_dir
 from vil_dense.mm.models.backbone import FeatureMaps

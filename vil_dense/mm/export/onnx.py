@@ -49,6 +49,9 @@ def save_onnx(network: nn.Module, example: Tensor, path: Path, texts: Mapping[st
             output_names=[LOGITS if layout is None else CLASSES],
         )
     model = onnx.load(path)
+    for node in (node for part in (model.graph, *model.functions) for node in part.node):
+        del node.metadata_props[:]  # torch's traces of each node, with paths of this machine
+        node.doc_string = ""
     onnx.helper.set_model_props(model, dict(texts))
     onnx.save(model, path)
 

@@ -44,6 +44,8 @@ def read_model(
     if source.is_dir():
         checkpoint = str(find_checkpoint(source))
         args.config = str(find_config(source))
+    elif not rest and not source.is_file():
+        raise FileNotFoundError(f"no run, config or published model at {source}")
     elif not rest:
         raise ValueError(f"{args.config} is a config, which needs a checkpoint after it")
     else:

@@ -12,9 +12,9 @@ from torch import Tensor
 from vil_dense.layers.lora import merge_lora
 from vil_dense.mm.cli.arguments import load_config
 from vil_dense.mm.datasets.wrappers import config_parts
-from vil_dense.mm.engine.checkpoints import newest
 from vil_dense.mm.engine.hooks.reports import read_scalars
 from vil_dense.mm.engine.resolve.pictures import FOUND
+from vil_dense.mm.engine.run_start import newest
 from vil_dense.mm.evaluation.protocols import describe
 from vil_dense.mm.utils.safe_load import load_safely, read_weights, safe_files, weights_of
 
@@ -91,7 +91,7 @@ def with_checkpoint(cfg: Config, checkpoint: str) -> TrainedModel:
         ValueError: the config trains no segmentor of pictures; and as `load_safely` does.
     """
     if "decode_head" not in cfg.model:
-        raise ValueError(f"{cfg.filename} trains a {cfg.model.type}, which labels no pictures")
+        raise ValueError(f"{cfg.filename} is of a {cfg.model.type}, which labels no pictures")
     if checkpoint.endswith(".safetensors"):
         content: dict[str, Any] = dict(state_dict=read_weights(checkpoint))
     else:
@@ -163,7 +163,7 @@ def find_checkpoint(folder: Path) -> Path:
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: see `engine.checkpoints.newest`.
+        ValueError: see `engine.run_start.newest`.
     """
     best = sorted(folder.glob("best_*.pth"), key=lambda path: ("mIoU" not in path.name, -_step(path), path.name))
     if best:

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
-from vil_dense.medical.cross_validations import MODEL
+from vil_dense.medical.cross_validations import MODEL, read_chosen
 from vil_dense.medical.inference.ensemble import Configuration
 from vil_dense.medical.inference.predictor import VolumePredictor
 from vil_dense.mm.engine.resolve.volumes import resolve_plan
 from vil_dense.mm.utils import safe_load
-from vil_dense.mm.utils.run_folders import find_config, last_checkpoint
+from vil_dense.mm.utils.run_folders import find_config, find_runs
 from vil_dense.mm.utils.safe_load import load_exactly, read_weights
 from vil_dense.mm.volumes.segmentor import VolumeSegmentor
 
@@ -26,7 +26,8 @@ def load_predictor(
     A config is a program and is run: name only those that you trust. Checkpoints and bundles run no code.
 
     Args:
-        source: a config; the work folder of a training, whose own config and last checkpoint are used; or a bundle.
+        source: a config; the work folder of a training, whose own config and last checkpoint are used, or of a
+            cross-validation, with the networks of all its folds; a bundle; or a choice of tools/volumes/find_best.py.
         checkpoints: of the config's model; for a work folder in place of its last one.
         options: `mirror`, `largest` and `steps` of `VolumePredictor`.
 
@@ -40,8 +41,13 @@ def load_predictor(
             raise ValueError(f"{source} is a bundle, which has its weights: name no checkpoint")
         return VolumePredictor.load(source, device=device, **options)
     config, files = source, [str(path) for path in checkpoints]
-    if source.is_dir():
-        config, files = find_config(source), files or [str(last_checkpoint(source))]
+    if source.suffix == ".json":
+        return _of_choice(source, device, **options)
+    if source.is_dir() and files:
+        config = find_config(source)
+    elif source.is_dir():
+        runs = find_runs(source)
+        config, files = find_config(runs[0][0]), [str(checkpoint) for _, checkpoint in runs]
     if not config.is_file():
         raise FileNotFoundError(f"no config, work folder of a training, or bundle at {source}")
     if not files:
@@ -54,6 +60,15 @@ def load_predictor(
         raise ValueError(f"{config} segments no volumes: its model is a {kind}, not a VolumeSegmentor")
     networks, plan, windows = load_configuration(cfg.model, files, device)
     return VolumePredictor(networks, plan, windows, device=device, **options)
+
+
+def _of_choice(path: Path, device: str, **options: Any) -> VolumePredictor:
+    """Returns the predictor of a choice: its configurations, and its steps after the prediction."""
+    chosen = read_chosen(path)
+    first, *others = (
+        load_configuration(model, files, device) for model, files in zip(chosen.models, chosen.checkpoints, strict=True)
+    )
+    return VolumePredictor(*first, others=others, device=device, **dict(steps=chosen.steps) | options)
 
 
 def predicting(model: Mapping[str, Any]) -> dict[str, Any]:

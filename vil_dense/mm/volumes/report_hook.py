@@ -15,6 +15,7 @@ from vil_dense.medical.pages.overlays import draw_comparison
 from vil_dense.medical.pages.score_sections import score_lead, score_sections
 from vil_dense.medical.pages.write import OVERLAY_PX
 from vil_dense.medical.statistics import summarise_with_intervals
+from vil_dense.mm.engine.hooks.report_page import report_folder
 from vil_dense.mm.engine.hooks.reports import RunReportHook
 from vil_dense.mm.engine.resolve.volumes import scores_held_out
 from vil_dense.mm.utils.unwrap import unwrap
@@ -116,4 +117,4 @@ def _volume_metrics(runner: Runner, split: str) -> list[VolumeMetric]:
 
 def _folder(runner: Runner, split: str) -> Path:
     """Returns the folder for the tables of the last validation, or of a test."""
-    return Path(runner.work_dir) / ("validation" if split == "val" else "")
+    return report_folder(runner, split) / ("validation" if split == "val" else "")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from picture_folders import build, class_map, label_of, write_folder
 from PIL import Image
 from refusals import raises_one_line
 
+from vil_dense.mm.datasets.folders.masks import LoadMask
 from vil_dense.mm.datasets.folders.survey import inspect_folder
+from vil_dense.mm.datasets.transforms.raster import LoadRasterAnnotations
 
 
 def test_classes_of_a_file(tmp_path: Path) -> None:
@@ -98,3 +101,9 @@ def test_ids_of_masks_that_were_not_counted_are_named_in_training(tmp_path: Path
     Image.fromarray(np.full((12, 16), 9, np.uint8)).save(tmp_path / "masks/train/p0.png")
     with raises_one_line(ValueError, "p0.png", "9"):
         dataset[0]
+
+
+@pytest.mark.parametrize("step", [LoadMask(), LoadRasterAnnotations()], ids=["LoadMask", "LoadRasterAnnotations"])
+def test_a_picture_without_a_mask_passes(step: Callable[[dict], dict]) -> None:
+    """Tests mmseg's `inference_model`, which leaves out `LoadAnnotations` alone."""
+    assert step(dict(img_path="a.png")) == dict(img_path="a.png")

@@ -165,3 +165,24 @@ def test_stages_and_volume_networks_have_one_order_of_blocks() -> None:
             assert rates[id(parameter)] == pytest.approx(LR * RATE ** powers[part]), name
             seen.add(part)
         assert seen == {*powers}
+
+
+@pytest.mark.parametrize(
+    "backbone", [dict(type="ViL", variant="vil2-tiny"), dict(type="HierViL", variant="hiervil-tiny")]
+)
+def test_a_backbone_alone(backbone: dict) -> None:
+    """Tests that parameters have the rates that they have as a part of a model."""
+    model = MODELS.build(backbone)
+    holder = torch.nn.Module()
+    holder.backbone = model
+    options = dict(
+        type="OptimWrapper",
+        constructor="ViLLayerDecay",
+        paramwise_cfg=dict(layer_decay_rate=RATE, blocks_per_layer=2),
+        optimizer=dict(type="AdamW", lr=LR, weight_decay=DECAY),
+    )
+    alone, part = (
+        [(group["lr"], group["weight_decay"], len(group["params"])) for group in built.optimizer.param_groups]
+        for built in (build_optim_wrapper(module, options) for module in (model, holder))
+    )
+    assert alone == part and min(alone)[0] < LR * RATE

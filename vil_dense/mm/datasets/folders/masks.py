@@ -161,6 +161,7 @@ def _open(path: Path) -> Image.Image:
 class LoadMask(BaseTransform):
     """Reads `seg_map_path` to `gt_seg_map`, (H, W) uint8: the class of each pixel, 255 where it is ignored.
 
+    A sample without `seg_map_path` is left as it is.
     `label_map` of the sample gives the class of each value; `coding` says whether values are `ids` or `colours`.
     Nodata pixels of a mask, and those of which no band of the picture at `img_path` is valid, are ignored (GeoTIFF).
 
@@ -170,6 +171,8 @@ class LoadMask(BaseTransform):
     """
 
     def transform(self, results: dict) -> dict:
+        if "seg_map_path" not in results:  # as in mmseg's `inference_model`, which leaves out `LoadAnnotations` alone
+            return results
         path, label_map = Path(results["seg_map_path"]), {**results["label_map"], NODATA: IGNORED}
         colours = results.get("coding") == "colours"
         values = read_mask(path, colours)

@@ -200,7 +200,7 @@ class LoadRasterAnnotations(BaseTransform):
     """Loads the one band of a GeoTIFF at `seg_map_path` to `gt_seg_map`, (H, W) uint8, as mmseg's `LoadAnnotations`.
 
     Pixels that are nodata in the label, and those of which no band of the picture at `img_path` is valid, become 255,
-    which loss and metric ignore.
+    which loss and metric ignore. A sample without `seg_map_path` is left as it is.
 
     Raises:
         ValueError: a file is damaged, the label holds no ids from 0 to 255, or picture and label differ in size.
@@ -208,6 +208,8 @@ class LoadRasterAnnotations(BaseTransform):
     """
 
     def transform(self, results: dict) -> dict:
+        if "seg_map_path" not in results:
+            return results
         path = results["seg_map_path"]
         with open_raster(path) as dataset:
             if dataset.count != 1:

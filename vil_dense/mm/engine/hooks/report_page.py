@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 
 from vil_dense.files import save_csv, save_json
 from vil_dense.mm.datasets.pictures import output_name
+from vil_dense.mm.engine.checkpoint_names import POINTER
 from vil_dense.mm.engine.hooks.run_facts import config_file, describe_run, environment, model_sizes, repeat_commands
 from vil_dense.mm.evaluation.picture_scores import PictureScore, mean_of_classes
 from vil_dense.mm.visualization import run_page
@@ -96,6 +97,12 @@ def save_results(folder: Path, evaluation: Evaluation, about: Mapping[str, Any])
     return written
 
 
+def report_folder(runner: Runner, split: str) -> Path:
+    """Returns the work folder; for a test in that of a training, as by mmseg's own `test.py`, its folder `test`."""
+    root = Path(runner.work_dir)
+    return root / "test" if split == "test" and (root / POINTER).is_file() else root
+
+
 def save_report(
     runner: Runner,
     split: str,
@@ -110,7 +117,7 @@ def save_report(
     times: Mapping[str, str],
     more: tuple[Sequence[Markup], Mapping[str, Sequence[Markup]]] = ((), {}),
 ) -> Path:
-    """Writes `report.html` to the work folder and the tables of the evaluation to its folder `tables`.
+    """Writes `report.html` to the `report_folder` and the tables of the evaluation to its folder `tables`.
 
     Args:
         split: `val` for a training, `test` for a test.
@@ -125,7 +132,7 @@ def save_report(
     Returns:
         The path of the page.
     """
-    root = Path(runner.work_dir)
+    root = report_folder(runner, split)
     sentence, title = describe_run(runner, split), config_file(runner).stem
     about = dict(
         title=title, split=split, protocol=protocol, about=sentence, steps=0 if split == "test" else runner.iter

@@ -21,7 +21,7 @@ from vil_dense.mm.datasets.label_ids import file_ids
 from vil_dense.mm.datasets.pictures import output_name
 from vil_dense.mm.datasets.transforms.raster import read_to_show
 from vil_dense.mm.engine.checkpoints import SafeCheckpointHook
-from vil_dense.mm.engine.hooks.report_page import Evaluation, save_report
+from vil_dense.mm.engine.hooks.report_page import Evaluation, report_folder, save_report
 from vil_dense.mm.evaluation.protocols import describe
 from vil_dense.mm.visualization import draw
 
@@ -157,7 +157,7 @@ class RunReportHook(Hook):
         """Writes the table of the first metric that keeps its numbers per class."""
         evaluator = getattr(runner, f"{split}_evaluator")
         for rows in filter(None, (getattr(metric, "per_class", None) for metric in evaluator.metrics)):
-            path = Path(runner.work_dir) / self.folders[split] / "per_class.csv"
+            path = report_folder(runner, split) / self.folders[split] / "per_class.csv"
             save_csv(path, [dict(zip(self.columns, row, strict=True)) for row in rows], self.floats)
             runner.logger.info(f"per class: {path}")
             return

@@ -14,17 +14,18 @@ DEFAULTS = dict(layer_decay_rate=1.0, blocks_per_layer=2)
 EMBEDDINGS = ("pos_embed.embed", "cls_token", ".queries", ".query_positions", ".map_embeddings")
 """Lists the ends of the names of learned embeddings, which have no weight decay."""
 _STEM = re.compile(
-    r"backbone\.net\.(patch_embed|pos_embed|cls_token|stages\.0\.(entry|position))|network\.(tokenizer|position)\."
+    r"(backbone\.)?net\.(patch_embed|pos_embed|cls_token|stages\.0\.(entry|position))|network\.(tokenizer|position)\."
 )
 """Beginnings of the names of parameters before the first block."""
 _PLACES = (
-    re.compile(r"backbone\.net\.blocks\.(?P<block>\d+)\."),
-    re.compile(r"backbone\.net\.stages\.(?P<stage>\d+)\.(blocks\.(?P<block>\d+)|entry|position)\."),
+    re.compile(r"(backbone\.)?net\.blocks\.(?P<block>\d+)\."),
+    re.compile(r"(backbone\.)?net\.stages\.(?P<stage>\d+)\.(blocks\.(?P<block>\d+)|entry|position)\."),
     re.compile(r"network\.encoder\.levels\.(?P<stage>\d+)\."),
     re.compile(r"network\.stages\.(?P<stage>\d+)\.blocks\.(?P<block>\d+)\."),
     re.compile(r"network\.stage\.blocks\.(?P<block>\d+)\."),
 )
-"""Beginnings of the names of a block's parameters in `ViL`, `HierViL`, `ViLUNet3D` (two) and `ViLUNETR3D`."""
+"""Beginnings of the names of a block's parameters in `ViL`, `HierViL`, `ViLUNet3D` (two) and `ViLUNETR3D`; a backbone
+of mmseg may be a part of a model or the model itself."""
 
 
 def place_of(name: str) -> tuple[int, int] | None:
