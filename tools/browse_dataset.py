@@ -43,8 +43,6 @@ def main() -> None:
         torch.manual_seed(0)
         dataset = DATASETS.build(cfg.train_dataloader.dataset)
         picked = np.unique(np.linspace(0, len(dataset) - 1, min(args.number, len(dataset)), dtype=int)).tolist()
-        for old in Path(args.out).glob("sheet_*.png"):
-            old.unlink()
         for number, start in enumerate(range(0, len(picked), ON_A_SHEET)):
             indices = picked[start : start + ON_A_SHEET]
             if cfg.model.type == "ImageClassifier":
@@ -54,6 +52,10 @@ def main() -> None:
             else:
                 samples = list(browse.segmentation_samples(dataset, indices))
             save_png(Path(args.out) / f"sheet_{number:03d}.png", browse.sheet(samples))
+        for old in sorted(Path(args.out).glob("sheet_[0-9][0-9][0-9].png"))[
+            number + 1 :
+        ]:  # of a call with more samples
+            old.unlink()
         print(f"{len(picked)} of {len(dataset)} training samples: {args.out}")
 
 

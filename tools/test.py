@@ -3,7 +3,7 @@
 Command: python tools/test.py CONFIG CHECKPOINT [--protocol P | --tta] [--out DIR] [--show-dir DIR]
          python tools/test.py MODEL ... --cfg-options test_dataloader.dataset.data_root=DATA
 
-MODEL is a segmentor of pictures: the work folder of a run, or a published file or folder, which holds no data root.
+MODEL is the work folder of a run, or a published segmentor of pictures (file or folder), which holds no data root.
 """
 
 import argparse

@@ -5,7 +5,7 @@ Source:   our own comparison; all parts but the network and the patch are the tw
 Twin:     configs/volumes/vil-unet3d_2k_hippocampus-equal.py: same trainer, steps and seed.
 Result:   Dice 0.862 (0.867, 0.858), HD95 1.69 mm, NSD 0.920; 52 held-out cases, one seed, one CPU core,
           float32. Dice 0.022 below the ViLUNet3D twin, paired over cases, p 4e-7. Without
-          VolumeClassPriorHook, as the other rows. Per case: configs/results/hippocampus_small/unetr.csv.
+          VolumeClassPriorHook in custom_hooks, as the others. Per case: configs/results/hippocampus_small/unetr.csv.
 """
 
 _base_ = "./vil-unet3d_2k_hippocampus-equal.py"

@@ -153,7 +153,7 @@ def test_dicom_frames_and_chosen_probabilities(trained: tuple[Path, Path], tmp_p
     label = next(masks.glob("*.nii.gz"))
     write_nifti(tmp_path / "labels" / label.name, np.zeros((17, 12, 9), np.uint8))
     *_, error = run("volumes/evaluate", trained[0], masks, tmp_path / "labels", "--out", tmp_path / "one")
-    assert "warning: 1 of 2 masks have no label and are not scored" in error
+    assert "warning: 1 of 2 masks are not scored, without a label here" in error
 
     for name in ("x_0000", "x_0001", "y_0000", "y_0001"):
         write_nifti(tmp_path / f"channels/{name}.nii", voxels)

@@ -66,8 +66,8 @@ def pairs(
         found = {truths[0].name: masks}
     scored = {found[case.name] for case in truths if case.name in found}
     if alone := sorted({*found.values()} - scored):
-        more = ", ..." * (len(alone) > 1)
-        warn(f"{len(alone)} of {len({*found.values()})} masks have no label and are not scored: {alone[0].name}{more}")
+        names = alone[0].name + ", ..." * (len(alone) > 1)
+        warn(f"{len(alone)} of {len({*found.values()})} masks are not scored, without a label here: {names}")
     listed = labels.suffix == ".json" or section is not None or fold is not None
     if subset and (lacking := [case.name for case in truths if case.name not in found]):
         print(f"warning: {len(lacking)} of {len(truths)} labels have no mask ({lacking[0]}, ...)", file=sys.stderr)

@@ -163,7 +163,7 @@ def score_files(
     Args:
         plan: see `plan_schema`; a file with another value than its labels is refused.
         report: called after each case with the number of cases done and of all.
-        warn: called with a sentence on a label whose grid is in doubt.
+        warn: called with a sentence on a label or mask whose grid or values are in doubt.
 
     Raises:
         ValueError: a file cannot be read as labels, or mask and label are on different grids.
@@ -173,8 +173,9 @@ def score_files(
         mask, grid = read_label(mask_path, known.file_values)
         label, label_grid = read_label(label_path, known.file_values)
         check_same_grid(grid, label_grid)
-        if label_grid.warning:
-            warn(f"{label_path}: {label_grid.warning}")
+        for path, words in ((label_path, label_grid.warning), (mask_path, grid.warning)):
+            if words:
+                warn(f"{path}: {words}")
         scores += score_case(case, mask, label, spacing_mm=grid.spacing_mm, **scoring._asdict())
         report(number, len(pairs))
     return scores

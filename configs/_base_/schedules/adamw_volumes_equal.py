@@ -1,4 +1,4 @@
-"""Sets the equal budget of the comparison: 2000 steps of two patches, for seven networks, each on one CPU core."""
+"""Sets the equal budget of the comparison: 2000 steps of two patches, for ten networks, each on one CPU core."""
 
 _base_ = ["adamw_volumes.py"]
 

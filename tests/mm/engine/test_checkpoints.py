@@ -121,7 +121,9 @@ def test_weights_of_another_model_are_not_evaluated(tmp_path: Path) -> None:
     content = torch.load(tmp_path / "iter_8.pth", weights_only=False)
     content["state_dict"]["norm.weight"] = torch.ones(2)
     torch.save(content, tmp_path / "other.pth")
-    for name, fits in (("iter_8.pth", True), ("other.pth", False)):
+    of_ddp = {f"module.{key}": value for key, value in content["state_dict"].items() if key != "norm.weight"}
+    torch.save(content | dict(state_dict=of_ddp), tmp_path / "of_ddp.pth")
+    for name, fits in (("iter_8.pth", True), ("of_ddp.pth", True), ("other.pth", False)):
         validating, training = (line_runner(tmp_path / f"{name}-{part}") for part in ("val", "train"))
         validating._load_from = training._load_from = str(tmp_path / name)
         if fits:

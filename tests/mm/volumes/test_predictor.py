@@ -57,6 +57,8 @@ def test_what_is_refused(run: Path, tmp_path: Path) -> None:
         load_predictor("nowhere")
     with raises_one_line(ValueError, run.parent / "config.py", "checkpoints"):
         load_predictor(run.parent / "config.py")
+    with raises_one_line(ValueError, "best.json is a choice", "checkpoint"):
+        load_predictor("best.json", run / "iter_2.pth")
     with raises_one_line(FileNotFoundError, tmp_path):
         load_predictor(tmp_path)
     (tmp_path / "config.py").write_text("model = dict(type='EncoderDecoder')")

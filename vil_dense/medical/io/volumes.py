@@ -190,7 +190,8 @@ def read_label(path: Path, known: Collection[int]) -> tuple[np.ndarray, Grid]:
     read_channels(grid, values, nan=NAN_OF_LABEL, fill=0)
     if missing := int(np.count_nonzero(values == NAN_OF_LABEL)):
         raise ValueError(f"{path} has {missing:,} voxels of NaN: a label has background, or the ignore_label, there")
-    off = np.abs(values - np.rint(values))
+    off = np.rint(values)
+    np.abs(np.subtract(off, values, out=off), out=off)  # in place: a label may fill the memory
     if off.max(initial=0) > ROUNDED:
         raise ValueError(
             f"{path} holds {values[off > ROUNDED][0]:g}, and a label is an integer: threshold soft labels first, and "

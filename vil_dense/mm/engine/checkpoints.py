@@ -69,7 +69,8 @@ class SafeCheckpointHook(CheckpointHook):
         """
         if _trains(runner) or not any(isinstance(loop, BaseLoop) for loop in (runner._test_loop, runner._val_loop)):
             return
-        model, weights = {*unwrap(runner.model).state_dict()}, {*weights_of(checkpoint)}
+        model = {*unwrap(runner.model).state_dict()}
+        weights = {name.removeprefix("module.") for name in weights_of(checkpoint)}  # as MMEngine does
         if model != weights:
             named = ", ".join(sorted(model ^ weights)[:2])
             raise ValueError(

@@ -91,7 +91,7 @@ def with_checkpoint(cfg: Config, checkpoint: str) -> TrainedModel:
         ValueError: the config trains no segmentor of pictures; and as `load_safely` does.
     """
     if "decode_head" not in cfg.model:
-        raise ValueError(f"{cfg.filename} is of a {cfg.model.type}, which labels no pictures")
+        raise ValueError(f"{cfg.filename} is of type {cfg.model.type}, which labels no pictures")
     if checkpoint.endswith(".safetensors"):
         content: dict[str, Any] = dict(state_dict=read_weights(checkpoint))
     else:

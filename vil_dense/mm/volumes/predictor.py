@@ -36,9 +36,10 @@ def load_predictor(
         ValueError: the config segments no volumes, or the checkpoint is of another model.
     """
     source = Path(source)
-    if (source / "configs/inference.json").is_file():
-        if checkpoints:
-            raise ValueError(f"{source} is a bundle, which has its weights: name no checkpoint")
+    bundle = (source / "configs/inference.json").is_file()
+    if checkpoints and (bundle or source.suffix == ".json"):
+        raise ValueError(f"{source} is a {'bundle' if bundle else 'choice'}, which has its weights: name no checkpoint")
+    if bundle:
         return VolumePredictor.load(source, device=device, **options)
     config, files = source, [str(path) for path in checkpoints]
     if source.suffix == ".json":
