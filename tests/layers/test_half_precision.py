@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vil_dense.backbones import VisionLSTM, variant
 from vil_dense.layers import fused
+from vil_dense.ops.cell import convolve
 from vil_dense.ops.operators import no_autocast
 
 MOST = 1.33
@@ -58,3 +59,16 @@ def test_half_precision_of_the_cell_adds_little(name: str, dtype: torch.dtype, m
     monkeypatch.setattr(fused, "cell_operator", cell_in_float32)
     reference = errors(network, x, dtype, exact)
     assert all(0 < error <= MOST * bound for error, bound in zip(ours, reference, strict=True)), (ours, reference)
+
+
+@pytest.mark.parametrize("kernel", [(3, 3), (7,)])
+def test_gradients_of_a_bfloat16_convolution_are_rounded_once(kernel: tuple[int, ...]) -> None:
+    leaves = [x.bfloat16().requires_grad_() for x in (torch.randn(2, 14, 14, 64), torch.randn(64, 1, *kernel))]
+    exact_leaves = [x.detach().double().requires_grad_() for x in leaves]
+    y, exact_y = (convolve(u, weight, None) for u, weight in (leaves, exact_leaves))
+    assert y.dtype == torch.bfloat16
+    direction = torch.randn(y.shape, dtype=torch.bfloat16)
+    gradients = torch.autograd.grad(y, leaves, direction)
+    exact = torch.autograd.grad(exact_y, exact_leaves, direction.double())
+    for gradient, reference in zip(gradients, exact, strict=True):
+        assert (gradient.double() - reference).norm() <= 2**-8 * reference.norm()  # half a unit in the last place

@@ -74,7 +74,7 @@ class VisionLSTM(Network):
         dim: channels C of the tokens.
         depth: number of blocks (a pair of the official second version counts as two).
         patch_size, stride: px or voxels, one number or one for each axis; a stride below the patch size overlaps
-        patches.
+            patches.
         in_channels: channels of the input, C_in.
         grid: tokens along each axis for which the position embedding is stored; resized where the input's grid differs.
             Its length is the number of spatial axes, 2 or 3.

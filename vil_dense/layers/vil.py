@@ -1,8 +1,7 @@
 """Defines the ViL block (arXiv 2406.04303, section 3; the mLSTM block of xLSTM, arXiv 2405.04517, figure 11).
 
 This file is the definition: modules that are called one after another. The recurrence of the mLSTM is in
-`ops/recurrent.py`. Networks take `fused.FusedViLBlock`, which
-computes the same in less time and memory.
+`ops/recurrent.py`. Networks take `fused.FusedViLBlock`, which computes the same in less time and memory.
 """
 
 import math

@@ -5,6 +5,7 @@ by segment, so that q, k, v and h of a whole sequence never exist at once; compi
 matrix products. In training it saves only its input and is recomputed in the backward pass.
 """
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -193,15 +194,23 @@ def centred_kernel(weight: Tensor, reverse: bool) -> Tensor:
 def convolve(u: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Computes the depthwise convolution of (B, *grid, E) by a centred kernel; channels stay last.
 
-    A kernel (E, 1, k) runs along the sequence of tokens, others over the grid.
+    A kernel (E, 1, k) runs along the sequence of tokens, others over the grid. The result has the dtype of u.
     """
-    weight, bias = weight.to(u.dtype), None if bias is None else bias.to(u.dtype)
-    x = u
+    # Where oneDNN has no convolution in bfloat16, the sums of torch's own gradients are in bfloat16.
+    x = u.float() if u.dtype == torch.bfloat16 and u.device.type == "cpu" and not _onednn_takes_bfloat16() else u
+    weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
     if weight.ndim == 3:  # as a picture of one row: conv1d does not keep channels last
-        x, weight = u.flatten(1, -2).unsqueeze(1), weight.unsqueeze(2)
+        x, weight = x.flatten(1, -2).unsqueeze(1), weight.unsqueeze(2)
     function = {4: F.conv2d, 5: F.conv3d}[weight.ndim]
     padding = [size // 2 for size in weight.shape[2:]]
-    return function(x.movedim(-1, 1), weight, bias, padding=padding, groups=x.shape[-1]).movedim(1, -1).view(u.shape)
+    c = function(x.movedim(-1, 1), weight, bias, padding=padding, groups=x.shape[-1]).movedim(1, -1)
+    return c.view(u.shape).to(u.dtype)
+
+
+@cache
+def _onednn_takes_bfloat16() -> bool:
+    """Returns whether oneDNN multiplies in bfloat16 on this CPU, which takes AVX-512 or more."""
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def gate_preactivations(u: Tensor, c: Tensor, maps: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
