@@ -10,7 +10,7 @@ IMAGENET = 1_281_167
 PAPER_HOURS = {"vil-tiny": "5.0", "vil-small": "8.7", "vil-base": "16.6", "vil-large": "45.1"}
 """Table 4 of the paper: hours of an epoch on A100s for ViL with torch.compile."""
 TITLES = {"backbone": "forward", "train": "training step", "op": "mLSTM"}
-RIVALS = {"official": "official", "vit": "ViT", "mlstm_kernels": "mlstm_kernels", "ours": "chunkwise"}
+RIVALS = {"official": "official", "vit": "ViT", "mlstm_kernels": "mlstm_kernels", "ours": "ours"}
 RIVALS |= {"ours-chunkwise": "chunkwise", "ours-parallel": "parallel", "floor": "its own matrix products alone"}
 QUANTITIES = {"median_s": "time", "peak_bytes": "memory"}
 
@@ -148,10 +148,12 @@ def plot(found: Result, path: Path) -> None:
             if result[key] > 0:  # the axes are logarithmic
                 point = row["tokens"], scale * result[key] / row["batch"]
                 lines.setdefault(f"{row['variant']} {name}", []).append(point)
+        pairs = list(dict.fromkeys(name.removesuffix("-compiled") for name in lines))
         for name, points in lines.items():
-            # Dashes let a line be seen that lies under another, as eager and compiled ones do.
+            # Eager and compiled have one colour. Dashes let a line be seen that lies under another.
             style = "--" if name.endswith("-compiled") else "-"
-            axis.plot(*zip(*sorted(points), strict=True), style, marker="o", markersize=4, label=name)
+            color = f"C{pairs.index(name.removesuffix('-compiled'))}"
+            axis.plot(*zip(*sorted(points), strict=True), style, color=color, marker="o", markersize=4, label=name)
         axis.set(xscale="log", yscale="log", xlabel="tokens of a sample", ylabel=label)
         tokens = sorted({tokens for points in lines.values() for tokens, _ in points})
         axis.set_xticks(tokens, map(str, tokens))
