@@ -13,8 +13,8 @@ from torch.utils.flop_counter import conv_flop_count, register_flop_formula
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Computes `torch.nn.functional.linear` of (..., C) by a weight (K, C): (..., K), the same to rounding.
 
-    torch multiplies float32 matrices by MKL, which took 2.2 times as long as oneDNN on a CPU of AMD with AVX-512. On one
-    with AVX2 alone MKL took 0.85 to 1.03 times as long. oneDNN computes torch's convolutions, so the tokens are given to
+    torch multiplies float32 matrices by MKL, which took 2.2 times as long as oneDNN on a CPU of AMD with AVX-512, and
+    0.85 to 1.03 times as long on one with AVX2 alone. oneDNN computes torch's convolutions, so the tokens are given to
     it as the pixels of a picture. Other CPUs have not been measured: there it is torch's own.
     """
     return _ByOneDNN.apply(x, weight, bias) if _suits_onednn(x, weight) else F.linear(x, weight, bias)
