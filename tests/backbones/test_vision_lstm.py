@@ -184,6 +184,26 @@ def test_how_often_a_layer_is_computed(training: bool, monkeypatch: pytest.Monke
     assert runs == [2, 1, 2]
 
 
+def test_segments_have_the_same_strides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests what a compiled function makes a new graph for: whole segments and padded ones differ in no stride."""
+    strides = set()
+
+    def record(function, axes):
+        def call(*args):
+            if function is cell._segment:
+                strides.add(tuple(x.stride()[2:] for x in args[:3]))
+            return function(*args)
+
+        return call
+
+    monkeypatch.setattr(cell, "compiled", record)
+    monkeypatch.setattr(cell, "segment_tokens", lambda: 100)
+    model = small().eval().compile_blocks()
+    for grid in ((9, 8), (29, 27), (16, 16)):
+        model(torch.randn(1, 3, *(4 * axis for axis in grid)))
+    assert strides == {((128, 1), (64, 1), (128, 1))}
+
+
 def test_stochastic_depth_rises_over_single_blocks() -> None:
     model = small(depth=5, drop_path=0.2, drop_path_decay=True)
     assert [block.residual.rate for block in model.blocks] == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])

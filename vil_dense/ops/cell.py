@@ -127,6 +127,8 @@ def _cell(up: Tensor, weights: CellWeights, reverse: bool, compile: bool) -> Ten
     def step(
         u: Tensor, c: Tensor, z: Tensor, gates: GateFactors, state: State | None, last: bool
     ) -> tuple[Tensor, State | None]:
+        if compile and u.stride(-2) != 2 * E:  # padding made a copy, and torch.compile guards on strides
+            u, z = torch.cat([u, z], -1).split(E, -1)
         if compile and len(u) == 1:  # torch.compile guards on the stride of an axis of one: a second graph
             u, c, z = (x.squeeze(0).unsqueeze(0) for x in (u, c, z))
         if compile and not (last and state is None):  # first, middle and last segments share one graph
